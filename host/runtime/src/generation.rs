@@ -1,0 +1,367 @@
+//! Generations: immutable tables of mounts and compiled plugins, and the one place that makes
+//! them.
+//!
+//! A new generation is built and checked beside the one that serves. What cannot be used, a file
+//! or a mount's settings, changes nothing: what served before serves on, and the new generation
+//! says why. Whoever holds an old generation finishes on it; it goes when the last one lets go,
+//! which the time limit of calls bounds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cache::CodeCache;
+use crate::contract::VERSION;
+use crate::engine::Host;
+use crate::folder::{self, Stamp};
+use crate::load::{LoadError, Plugin};
+use crate::metrics::Metrics;
+use crate::mount::{Mount, MountSpec, Serving};
+
+/// A file that looks half-copied is looked at again for so long before it is refused.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// An immutable table of mounts and plugins.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counts up from 1.
+    pub number: u64,
+    /// In the order of their specs.
+    pub mounts: Vec<Arc<Mount>>,
+    /// Those that the folder gave, also the unmounted.
+    pub plugins: Vec<Arc<Plugin>>,
+    /// Files and mounts that could not be used as they are now.
+    pub refused: Vec<Refused>,
+}
+
+/// Something that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// A file's path, or `mount /path`.
+    pub what: String,
+    /// In words.
+    pub why: String,
+    /// What it would have replaced serves on.
+    pub older_serves: bool,
+}
+
+/// Loads the plugins of a folder and makes generations of them. Belongs to one task: nothing is
+/// ever loaded twice at once.
+pub struct Loader {
+    host: Host,
+    cache: CodeCache,
+    folder: PathBuf,
+    metrics: Arc<Metrics>,
+    files: BTreeMap<PathBuf, File>,
+    previous: Option<Arc<Generation>>,
+}
+
+/// What is known of one file.
+struct File {
+    /// Of the bytes looked at last; none while they change.
+    stamp: Option<Stamp>,
+    /// The last good one.
+    plugin: Option<Arc<Plugin>>,
+    /// Why the bytes looked at last are not served.
+    refused: Option<String>,
+    /// When it first looked half-copied.
+    unsettled: Option<Instant>,
+}
+
+impl Loader {
+    /// Makes the engine. `code` is the folder for compiled code; without one everything is
+    /// compiled anew at each start.
+    pub fn new(
+        folder: &Path,
+        code: Option<&Path>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, LoadError> {
+        Ok(Self {
+            host: Host::new()?,
+            cache: CodeCache::open(code),
+            folder: folder.to_owned(),
+            metrics,
+            files: BTreeMap::new(),
+            previous: None,
+        })
+    }
+
+    /// Looks at the folder and loads what is new or changed. Returns false where a file seems to
+    /// be still on its way: look again soon.
+    pub async fn scan(&mut self) -> bool {
+        let found = match folder::scan(&self.folder) {
+            Ok(found) => found,
+            Err(error) => {
+                let folder = self.folder.display();
+                tracing::error!(%folder, %error, "the plugin folder cannot be read; what served before serves on");
+                return true;
+            }
+        };
+        let gone: Vec<_> = self
+            .files
+            .keys()
+            .filter(|path| !found.contains_key(*path))
+            .cloned()
+            .collect();
+        for path in gone {
+            self.files.remove(&path);
+            tracing::info!(file = %path.display(), "plugin file removed");
+        }
+        let mut settled = true;
+        for (path, stamp) in found {
+            let known = self.files.get(&path);
+            if known.is_some_and(|file| file.stamp == Some(stamp) && file.unsettled.is_none()) {
+                continue;
+            }
+            settled &= self.look_at(&path).await;
+        }
+        settled
+    }
+
+    /// Loads one file. Returns false where it is still on its way.
+    async fn look_at(&mut self, path: &Path) -> bool {
+        let loaded = match folder::read(path) {
+            Ok(Some((stamp, bytes))) => {
+                let (host, cache) = (&self.host, &self.cache);
+                let loaded = Plugin::load(host, cache, &self.metrics, path, bytes).await;
+                Some((Some(stamp), loaded))
+            }
+            Ok(None) => None,
+            // Gone again; the next scan says so.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
+            Err(error) => Some((None, Err(error.into()))),
+        };
+        let file = self.files.entry(path.to_owned()).or_insert(File {
+            stamp: None,
+            plugin: None,
+            refused: None,
+            unsettled: None,
+        });
+        let patient = file
+            .unsettled
+            .is_none_or(|since| since.elapsed() < PATIENCE);
+        let (stamp, loaded) = match loaded {
+            Some((_, Err(LoadError::EndsEarly))) | None if patient => {
+                file.unsettled.get_or_insert_with(Instant::now);
+                file.stamp = None;
+                return false;
+            }
+            Some(loaded) => loaded,
+            None => (None, Err(LoadError::EndsEarly)),
+        };
+        file.stamp = stamp;
+        file.unsettled = None;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let result = match loaded {
+            Ok(plugin) => {
+                tracing::info!(
+                    file = %path.display(),
+                    digest = plugin.digest.get(..12),
+                    version = plugin.description.version,
+                    "plugin loaded"
+                );
+                file.plugin = Some(plugin);
+                file.refused = None;
+                "loaded"
+            }
+            Err(error) => {
+                let older_serves = file.plugin.is_some();
+                tracing::error!(file = %path.display(), older_serves, "plugin refused: {error}");
+                file.refused = Some(error.to_string());
+                "refused"
+            }
+        };
+        self.metrics
+            .loads
+            .with_label_values(&[&*name, result])
+            .inc();
+        true
+    }
+
+    /// The plugins that are loaded, by name.
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        self.files
+            .values()
+            .filter_map(|file| file.plugin.clone())
+            .collect()
+    }
+
+    /// Makes a generation of the loaded plugins for these mounts. A mount whose spec and plugin
+    /// are the same objects as before is carried over as it is.
+    pub async fn generation(&mut self, specs: &[Arc<MountSpec>]) -> Arc<Generation> {
+        let mut refused = Vec::new();
+        for (path, file) in &self.files {
+            if let Some(why) = &file.refused {
+                refused.push(Refused {
+                    what: path.display().to_string(),
+                    why: why.clone(),
+                    older_serves: file.plugin.is_some(),
+                });
+            }
+        }
+        let mut mounts = Vec::new();
+        for spec in specs {
+            mounts.push(self.mount(spec, &mut refused).await);
+        }
+        let number = self.previous.as_ref().map_or(0, |previous| previous.number) + 1;
+        self.metrics
+            .generation
+            .set(i64::try_from(number).unwrap_or(i64::MAX));
+        self.metrics
+            .refused
+            .set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
+        let plugins = self.plugins();
+        let generation = Arc::new(Generation {
+            number,
+            mounts,
+            plugins,
+            refused,
+        });
+        self.previous = Some(generation.clone());
+        generation
+    }
+
+    async fn mount(&self, spec: &Arc<MountSpec>, refused: &mut Vec<Refused>) -> Arc<Mount> {
+        let before = self.previous.as_ref().and_then(|generation| {
+            generation
+                .mounts
+                .iter()
+                .find(|mount| Arc::ptr_eq(mount.spec(), spec))
+                .cloned()
+        });
+        let file = self.folder.join(format!("{}.wasm", spec.plugin));
+        let plugin = self.files.get(&file).and_then(|file| file.plugin.clone());
+        if let (Some(before), Some(plugin)) = (&before, &plugin)
+            && before
+                .serving()
+                .is_ok_and(|serving| Arc::ptr_eq(serving, plugin))
+        {
+            return before.clone();
+        }
+        let why = match plugin {
+            Some(plugin) => match check(spec, &plugin).await {
+                Ok(()) => {
+                    let serving = Serving::new(spec, plugin, self.metrics.clone());
+                    return Arc::new(Mount::new(spec.clone(), Ok(Arc::new(serving))));
+                }
+                Err(why) => why,
+            },
+            None => self.missing(&file, &spec.plugin),
+        };
+        // A plugin that does not like this mount leaves the older one in place; a plugin whose
+        // file was taken away is meant to be gone.
+        let older = before.filter(|_| self.files.contains_key(&file));
+        let older = older.filter(|mount| mount.serving().is_ok());
+        let what = format!("mount {}", spec.path);
+        tracing::error!(mount = spec.path, plugin = spec.plugin, "{why}");
+        refused.push(Refused {
+            what,
+            why: why.clone(),
+            older_serves: older.is_some(),
+        });
+        older.unwrap_or_else(|| Arc::new(Mount::new(spec.clone(), Err(why))))
+    }
+
+    fn missing(&self, file: &Path, plugin: &str) -> String {
+        match self
+            .files
+            .get(file)
+            .and_then(|file| file.refused.as_deref())
+        {
+            Some(why) => format!("the plugin {plugin:?} is refused: {why}"),
+            None => format!("no plugin {plugin:?}: there is no file {}", file.display()),
+        }
+    }
+}
+
+/// Whether a plugin can serve a mount.
+async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
+    for store in &plugin.description.stores {
+        if !spec.stores.contains_key(store) {
+            return Err(format!(
+                "the plugin {} opens a store {store:?} that the mount does not grant; add \
+                 `stores = {{ {store} = \"…\" }}` to it",
+                plugin.name
+            ));
+        }
+    }
+    let settings = Value::Object(spec.settings.clone()).to_string();
+    plugin.check_settings(&settings).await.map_err(|why| {
+        format!(
+            "the plugin {} does not accept the mount's settings: {why}",
+            plugin.name
+        )
+    })
+}
+
+impl Generation {
+    /// Everything an operator may want to see, as JSON.
+    pub fn status(&self) -> Value {
+        let plugins: Vec<_> = self
+            .plugins
+            .iter()
+            .map(|plugin| plugin_status(plugin))
+            .collect();
+        let mounts: Vec<_> = self
+            .mounts
+            .iter()
+            .map(|mount| mount_status(mount))
+            .collect();
+        let refused: Vec<_> = self
+            .refused
+            .iter()
+            .map(|r| json!({"what": r.what, "why": r.why, "older_serves": r.older_serves}))
+            .collect();
+        json!({
+            "generation": self.number,
+            "contract": VERSION,
+            "plugins": plugins,
+            "mounts": mounts,
+            "refused": refused,
+        })
+    }
+}
+
+fn plugin_status(plugin: &Plugin) -> Value {
+    json!({
+        "name": plugin.name,
+        "file": plugin.file.display().to_string(),
+        "digest": plugin.digest,
+        "size": plugin.size,
+        "contract": VERSION,
+        "description": plugin.description,
+    })
+}
+
+fn mount_status(mount: &Mount) -> Value {
+    let spec = mount.spec();
+    let (digest, problem) = match mount.serving() {
+        Ok(plugin) => (Some(&plugin.digest), None),
+        Err(why) => (None, Some(why)),
+    };
+    json!({
+        "path": spec.path,
+        "plugin": spec.plugin,
+        "digest": digest,
+        "problem": problem,
+        "stores": spec.stores.keys().collect::<Vec<_>>(),
+        "limits": {
+            "memory_bytes": spec.limits.memory,
+            "cpu_seconds": spec.limits.cpu.as_secs_f64(),
+            "time_seconds": spec.limits.time.as_secs_f64(),
+            "calls": spec.limits.calls,
+        },
+        "warm": spec.warm,
+    })
+}
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,174 @@
+//! `blobs`: the stores that the mount grants.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+
+use keepgate_store::{BlobStore, Folder, Key, Listing};
+
+use crate::call::Failure;
+use crate::contract::{Refusal, blobs};
+use crate::imports::types::BodyHandle;
+use crate::state::State;
+
+/// The most entries that one `next` hands to a guest, whatever it asks for.
+const MAX_ENTRIES: u32 = 4096;
+/// The most listings that a call may have open.
+const MAX_LISTINGS: usize = 16;
+
+/// A granted store in a guest's hands.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct StoreHandle(Arc<dyn BlobStore>);
+
+/// A listing under way in a guest's hands.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct ListingHandle(Box<dyn Listing>);
+
+impl fmt::Debug for ListingHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ListingHandle")
+    }
+}
+
+impl State {
+    fn store(&self, handle: &Resource<StoreHandle>) -> Result<Arc<dyn BlobStore>, Refusal> {
+        Ok(self.table.get(handle)?.0.clone())
+    }
+}
+
+impl blobs::Host for State {}
+
+impl blobs::HostStore for State {
+    fn open(&mut self, name: String) -> Result<Resource<StoreHandle>, Refusal> {
+        let Some(store) = self.grants.stores.get(&name) else {
+            return Err(Failure::Denied(format!(
+                "the mount {} grants no store named {name:?}; it grants {:?}",
+                self.grants.mount,
+                self.grants.stores.keys().collect::<Vec<_>>(),
+            ))
+            .into());
+        };
+        Ok(self.table.push(StoreHandle(store.clone()))?)
+    }
+
+    async fn head(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+    ) -> Result<blobs::Info, Refusal> {
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        Ok(store.head(&key).await?.into())
+    }
+
+    async fn get(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        part: blobs::Part,
+    ) -> Result<blobs::Download, Refusal> {
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        let download = store.get(&key, part.into()).await?;
+        Ok(blobs::Download {
+            info: download.info.into(),
+            offset: download.offset,
+            length: download.length,
+            data: self.table.push(BodyHandle::new(download.body))?,
+        })
+    }
+
+    async fn put(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        data: Resource<BodyHandle>,
+        options: blobs::PutOptions,
+    ) -> Result<blobs::Info, Refusal> {
+        let body = self.table.delete(data)?.into_body();
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        let options = options.try_into()?;
+        Ok(store.put(&key, body, options).await?.into())
+    }
+
+    async fn concat(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        parts: Vec<String>,
+        options: blobs::PutOptions,
+    ) -> Result<blobs::Info, Refusal> {
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        let parts = parts
+            .into_iter()
+            .map(Key::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let options = options.try_into()?;
+        Ok(store.concat(&key, &parts, options).await?.into())
+    }
+
+    async fn delete(&mut self, store: Resource<StoreHandle>, key: String) -> Result<bool, Refusal> {
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        Ok(store.delete(&key).await?)
+    }
+
+    async fn list(
+        &mut self,
+        store: Resource<StoreHandle>,
+        folder: String,
+        recursive: bool,
+    ) -> Result<Resource<ListingHandle>, Refusal> {
+        if self.listings >= MAX_LISTINGS {
+            return Err(Failure::Denied(format!(
+                "{MAX_LISTINGS} listings are open in this call; drop one first"
+            ))
+            .into());
+        }
+        let store = self.store(&store)?;
+        let folder = Folder::new(folder)?;
+        let listing = store.list(&folder, recursive).await?;
+        self.listings += 1;
+        Ok(self.table.push(ListingHandle(listing))?)
+    }
+
+    async fn prepare(
+        &mut self,
+        store: Resource<StoreHandle>,
+        folders: Vec<String>,
+    ) -> Result<(), Refusal> {
+        let store = self.store(&store)?;
+        let folders = folders
+            .into_iter()
+            .map(Folder::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(store.prepare(&folders).await?)
+    }
+
+    async fn drop(&mut self, store: Resource<StoreHandle>) -> wasmtime::Result<()> {
+        self.table.delete(store)?;
+        Ok(())
+    }
+}
+
+impl blobs::HostListing for State {
+    async fn next(
+        &mut self,
+        listing: Resource<ListingHandle>,
+        max: u32,
+    ) -> Result<Vec<blobs::Entry>, Refusal> {
+        let max = usize::try_from(max.clamp(1, MAX_ENTRIES)).unwrap_or(1);
+        let entries = self.table.get_mut(&listing)?.0.next(max).await?;
+        Ok(entries.into_iter().map(Into::into).collect())
+    }
+
+    async fn drop(&mut self, listing: Resource<ListingHandle>) -> wasmtime::Result<()> {
+        self.table.delete(listing)?;
+        self.listings -= 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+//! Plugins: loading them, keeping them, calling them. The only crate that names wasmtime.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`call`] | a request and a reply, in plain types: what the rest of the host sees |
+//! | [`mount`] | a path prefix with its plugin and limits; the way of a call |
+//! | [`generation`] | the immutable table of all that, and how a new one is made |
+//! | [`folder`] | the plugin folder: what is in it, when to look again |
+//! | [`load`] | from a file's bytes to a plugin, and refusals in words |
+//! | [`metrics`] | what is counted |
+//! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
+//! | `imports` | the contract's host side, one file for each interface |
+//! | `instance`, `state` | one instance with its limits |
+//! | `engine`, `cache` | wasmtime's tuning; compiled code on disk |
+//!
+//! Invariants: policy is no business of this crate (stores come guarded, requests come
+//! authenticated), and a body's bytes pass through it only where a guest reads or writes them.
+
+mod cache;
+pub mod call;
+mod contract;
+mod engine;
+pub mod folder;
+pub mod generation;
+mod imports;
+mod instance;
+pub mod load;
+pub mod metrics;
+pub mod mount;
+mod reply;
+mod state;
+
+pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
+pub use folder::Watch;
+pub use generation::{Generation, Loader, Refused};
+pub use load::{LoadError, Plugin};
+pub use metrics::Metrics;
+pub use mount::{Limits, Mount, MountSpec};

@@ -1,0 +1,408 @@
+//! From a file's bytes to a plugin that can serve: is it a component, does it speak our contract,
+//! does it compile, what does it say of itself. Every refusal says in words what is wrong, which
+//! side it is on, and what to do; a raw linker message is the last resort.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::cache::CodeCache;
+use crate::contract::bindings::PluginPre;
+use crate::contract::{PACKAGE, VERSION};
+use crate::engine::Host;
+use crate::instance::{Bounds, Instance};
+use crate::metrics::{CounterSpec, Metrics};
+use crate::state::{Grants, State};
+
+/// What `describe` and `check-settings` may use. They run without grants.
+const QUESTION: Bounds = Bounds {
+    memory: 256 << 20,
+    cpu: Duration::from_secs(2),
+    time: Duration::from_secs(5),
+};
+
+/// A compiled plugin that has described itself.
+pub struct Plugin {
+    /// The name that mounts use: the file's, without `.wasm`.
+    pub name: String,
+    /// Where it came from.
+    pub file: PathBuf,
+    /// SHA-256 of the file in lower-case hex.
+    pub digest: String,
+    /// Of the file, in bytes.
+    pub size: u64,
+    /// What it says of itself.
+    pub description: Description,
+    pub(crate) pre: PluginPre<State>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a plugin says of itself: the contract's `guest.description`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Description {
+    /// Its own name, which need not be the file's.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// One line for operators.
+    pub summary: String,
+    /// Where it is mounted when the operator says nothing.
+    pub default_mount: String,
+    /// Names that it opens stores by.
+    pub stores: Vec<String>,
+}
+
+/// Why a file is not served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("the file cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+    /// It ends within itself, which is how a file looks while it is copied.
+    #[error("the file ends too early: it is still being copied, or the copy broke off")]
+    EndsEarly,
+    /// It is something else.
+    #[error("this is not a WebAssembly component: it does not begin with `\\0asm`")]
+    NotWasm,
+    /// It is a core module.
+    #[error(
+        "this is a WebAssembly core module, not a component; build it with \
+         `cargo xtask plugins`, or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// It speaks another version of the contract.
+    #[error(
+        "this plugin speaks version {found} of {PACKAGE}, and this gateway {VERSION}: {advice}"
+    )]
+    OtherVersion {
+        /// The plugin's version.
+        found: String,
+        /// Which side to renew.
+        advice: &'static str,
+    },
+    /// It exports something else.
+    #[error(
+        "this component is no Keepgate plugin: it does not export {PACKAGE}/guest@{VERSION}; \
+         it exports {exports}"
+    )]
+    NoGuest {
+        /// What it exports instead.
+        exports: String,
+    },
+    /// It imports something that nobody offers here.
+    #[error(
+        "the plugin imports {import}, which this gateway does not offer; build the plugin without \
+         it, or run it on a gateway that has it"
+    )]
+    NoSuchImport {
+        /// The import's name.
+        import: String,
+    },
+    /// It has the right names with other types.
+    #[error(
+        "the plugin was built against another text of {PACKAGE}@{VERSION} than this gateway's; \
+         build it again with this gateway's `wit/`: {detail}"
+    )]
+    Mismatch {
+        /// What the linker says.
+        detail: String,
+    },
+    /// It does not compile.
+    #[error("the component does not compile: {0}")]
+    Compile(String),
+    /// It broke down when asked what it is.
+    #[error("the plugin broke down in `{call}`: {detail}")]
+    BrokeDown {
+        /// Which call.
+        call: &'static str,
+        /// How.
+        detail: String,
+    },
+    /// What it says of itself cannot be used.
+    #[error("the plugin's description cannot be used: {0}")]
+    Description(String),
+    /// The host's own engine failed.
+    #[error("the WebAssembly engine: {0}")]
+    Engine(String),
+}
+
+impl LoadError {
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(crate) fn engine(error: wasmtime::Error) -> Self {
+        Self::Engine(format!("{error:#}"))
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(crate) fn compile(error: wasmtime::Error) -> Self {
+        Self::Compile(format!("{error:#}"))
+    }
+}
+
+impl Plugin {
+    /// Loads a plugin from the bytes of its file. Compiling takes tens of milliseconds for a
+    /// small plugin and seconds for a large one, on a blocking thread.
+    pub(crate) async fn load(
+        host: &Host,
+        cache: &CodeCache,
+        metrics: &Arc<Metrics>,
+        file: &Path,
+        bytes: Vec<u8>,
+    ) -> Result<Arc<Self>, LoadError> {
+        let name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let digest = hex::encode(Sha256::digest(&bytes));
+        let size = bytes.len() as u64;
+        check_framing(&bytes)?;
+        let component = {
+            let (engine, cache, digest) = (host.engine.clone(), cache.clone(), digest.clone());
+            tokio::task::spawn_blocking(move || cache.compile(&engine, &bytes, &digest))
+                .await
+                .map_err(|error| LoadError::Compile(error.to_string()))??
+        };
+        check_contract(host, &component)?;
+        let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
+            detail: format!("{error:#}"),
+        };
+        let pre = host.linker.instantiate_pre(&component).map_err(mismatch)?;
+        let pre = PluginPre::new(pre).map_err(mismatch)?;
+        let (description, counters) = describe(metrics, &pre, &name).await?;
+        for counter in &counters {
+            metrics.counters.declare(counter).map_err(|why| {
+                LoadError::Description(format!("its metric {:?}: {why}", counter.name))
+            })?;
+        }
+        Ok(Arc::new(Self {
+            name,
+            file: file.to_owned(),
+            digest,
+            size,
+            description,
+            pre,
+            metrics: metrics.clone(),
+        }))
+    }
+
+    /// Asks the plugin whether it can work with these settings, a JSON object. `Err` is the
+    /// plugin's answer in words, or how it broke down.
+    pub async fn check_settings(&self, settings: &str) -> Result<(), String> {
+        let grants = no_grants(&self.metrics, &self.name);
+        let asked = async {
+            let mut instance = Instance::new(&self.pre, grants, QUESTION).await?;
+            instance.check_settings(settings).await
+        };
+        asked
+            .await
+            .map_err(|error| format!("the plugin broke down in `check-settings`: {error}"))?
+    }
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Plugin({} {})",
+            self.name,
+            self.digest.get(..12).unwrap_or_default()
+        )
+    }
+}
+
+async fn describe(
+    metrics: &Arc<Metrics>,
+    pre: &PluginPre<State>,
+    name: &str,
+) -> Result<(Description, Vec<CounterSpec>), LoadError> {
+    let asked = async {
+        let mut instance = Instance::new(pre, no_grants(metrics, name), QUESTION).await?;
+        instance.describe().await
+    };
+    let said = asked.await.map_err(|error| LoadError::BrokeDown {
+        call: "describe",
+        detail: error.to_string(),
+    })?;
+    let bad = |what: String| Err(LoadError::Description(what));
+    if said.name.is_empty() {
+        return bad("the name is empty".to_owned());
+    }
+    if !said.default_mount.starts_with('/') {
+        return bad(format!(
+            "the default mount {:?} does not begin with /",
+            said.default_mount
+        ));
+    }
+    let counters = said
+        .metrics
+        .into_iter()
+        .map(|metric| CounterSpec {
+            name: metric.name,
+            help: metric.help,
+            labels: metric.labels,
+        })
+        .collect();
+    let description = Description {
+        name: said.name,
+        version: said.version,
+        summary: said.summary,
+        default_mount: said.default_mount,
+        stores: said.stores,
+    };
+    Ok((description, counters))
+}
+
+fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
+    Arc::new(Grants {
+        mount: "(none)".to_owned(),
+        plugin: plugin.to_owned(),
+        settings: "{}".to_owned(),
+        stores: Default::default(),
+        counters: metrics.counters.clone(),
+    })
+}
+
+/// Whether the bytes are a whole component, by the lengths of its sections. The compiler would
+/// say so too, in words that help nobody.
+fn check_framing(bytes: &[u8]) -> Result<(), LoadError> {
+    let magic = b"\0asm";
+    if !bytes.starts_with(magic.get(..bytes.len().min(4)).unwrap_or_default()) {
+        return Err(LoadError::NotWasm);
+    }
+    let (Some(layer), Some(mut rest)) = (bytes.get(6), bytes.get(8..)) else {
+        return Err(LoadError::EndsEarly);
+    };
+    if *layer == 0 {
+        return Err(LoadError::CoreModule);
+    }
+    while let Some((_, after)) = rest.split_first() {
+        let (length, after) = section_length(after).ok_or(LoadError::EndsEarly)?;
+        rest = after.get(length..).ok_or(LoadError::EndsEarly)?;
+    }
+    Ok(())
+}
+
+/// A section's length in LEB128, and what follows it.
+fn section_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut length = 0_usize;
+    for (index, byte) in bytes.iter().take(5).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((length, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}
+
+fn check_contract(host: &Host, component: &Component) -> Result<(), LoadError> {
+    let ty = component.component_type();
+    let exports: Vec<String> = ty
+        .exports(&host.engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let imports: Vec<String> = ty
+        .imports(&host.engine)
+        .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    if let Some(found) = exports
+        .iter()
+        .chain(&imports)
+        .find_map(|name| version_of(name))
+        .filter(|v| *v != VERSION)
+    {
+        return Err(other_version(found));
+    }
+    if !exports
+        .iter()
+        .any(|name| *name == format!("{PACKAGE}/guest@{VERSION}"))
+    {
+        let exports = if exports.is_empty() {
+            "nothing".to_owned()
+        } else {
+            exports.join(", ")
+        };
+        return Err(LoadError::NoGuest { exports });
+    }
+    let offered = ["types", "blobs", "environment", "http"];
+    let unknown = imports.into_iter().find(|name| match name.split_once('/') {
+        Some((PACKAGE, rest)) => !offered.iter().any(|o| rest == format!("{o}@{VERSION}")),
+        _ => !name.starts_with("wasi:") || name.starts_with("wasi:http/"),
+    });
+    unknown.map_or(Ok(()), |import| Err(LoadError::NoSuchImport { import }))
+}
+
+/// The version of our package in an import's or export's name.
+fn version_of(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
+    Some(rest.split_once('@')?.1)
+}
+
+fn other_version(found: &str) -> LoadError {
+    let number = |version: &str| -> Vec<u64> {
+        version
+            .split(['.', '-'])
+            .map_while(|part| part.parse().ok())
+            .collect()
+    };
+    let advice = if number(found) > number(VERSION) {
+        "the gateway is too old for it; use a newer gateway, or an older plugin"
+    } else {
+        "the plugin is too old; build it with this gateway's SDK, or get a newer one"
+    };
+    LoadError::OtherVersion {
+        found: found.to_owned(),
+        advice,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_whole_component_are_told_apart() {
+        assert!(matches!(check_framing(b""), Err(LoadError::EndsEarly)));
+        assert!(matches!(check_framing(b"\0as"), Err(LoadError::EndsEarly)));
+        assert!(matches!(
+            check_framing(b"#!/bin/sh"),
+            Err(LoadError::NotWasm)
+        ));
+        assert!(matches!(
+            check_framing(b"\0asm\x01\0\0\0"),
+            Err(LoadError::CoreModule)
+        ));
+        assert!(check_framing(b"\0asm\x0d\0\x01\0").is_ok());
+        assert!(check_framing(b"\0asm\x0d\0\x01\0\0\x02ab").is_ok());
+        assert!(matches!(
+            check_framing(b"\0asm\x0d\0\x01\0\0\x03ab"),
+            Err(LoadError::EndsEarly)
+        ));
+        assert!(matches!(
+            check_framing(b"\0asm\x0d\0\x01\0\0"),
+            Err(LoadError::EndsEarly)
+        ));
+    }
+
+    #[test]
+    fn versions_say_which_side_is_too_old() {
+        assert_eq!(version_of("keepgate:plugin/guest@0.2.0"), Some("0.2.0"));
+        assert_eq!(version_of("wasi:io/poll@0.2.0"), None);
+        assert!(
+            other_version("0.2.0")
+                .to_string()
+                .contains("gateway is too old")
+        );
+        assert!(
+            other_version("0.0.9")
+                .to_string()
+                .contains("plugin is too old")
+        );
+    }
+}

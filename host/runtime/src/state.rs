@@ -1,0 +1,175 @@
+//! What a call carries: the guest's handles, what its mount grants, and how much it has used.
+//!
+//! One [`State`] belongs to one instance. Warm instances keep theirs between calls; everything
+//! that belongs to a single call is set by [`State::begin`] and checked by [`State::end`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{CallHook, ResourceLimiter, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use keepgate_store::BlobStore;
+
+use crate::call::Limit;
+use crate::imports::http::ReplyStart;
+use crate::metrics::Counters;
+
+/// Most table elements of a guest: function pointers, mostly.
+const MAX_TABLE: usize = 100_000;
+
+/// What a mount grants its plugin.
+#[derive(Debug)]
+pub(crate) struct Grants {
+    /// The mount's path, for messages.
+    pub(crate) mount: String,
+    /// The plugin's name, for messages.
+    pub(crate) plugin: String,
+    /// The mount's settings as a JSON object.
+    pub(crate) settings: String,
+    pub(crate) stores: BTreeMap<String, Arc<dyn BlobStore>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// The store data of one instance.
+pub(crate) struct State {
+    pub(crate) table: ResourceTable,
+    pub(crate) grants: Arc<Grants>,
+    /// Taken when the guest starts a streamed reply.
+    pub(crate) reply_start: Option<ReplyStart>,
+    /// Listings that are open.
+    pub(crate) listings: usize,
+    pub(crate) limiter: Limiter,
+    /// Made when a guest that wants WASI first asks: most guests do not.
+    wasi: Option<WasiCtx>,
+    cpu: Cpu,
+}
+
+impl State {
+    pub(crate) fn new(grants: Arc<Grants>, memory: u64, cpu: Duration) -> Self {
+        Self {
+            table: ResourceTable::new(),
+            grants,
+            reply_start: None,
+            listings: 0,
+            limiter: Limiter {
+                limit: memory,
+                used: 0,
+                refused: false,
+            },
+            wasi: None,
+            cpu: Cpu {
+                limit: cpu,
+                used: Duration::ZERO,
+                since: Instant::now(),
+                over: false,
+            },
+        }
+    }
+
+    /// Makes the state ready for one call.
+    pub(crate) fn begin(&mut self, reply_start: Option<ReplyStart>) {
+        self.reply_start = reply_start;
+        self.limiter.refused = false;
+        self.cpu.used = Duration::ZERO;
+        self.cpu.over = false;
+    }
+
+    /// True where the guest left nothing behind, so that its instance may serve again.
+    pub(crate) fn end(&mut self) -> bool {
+        self.reply_start = None;
+        self.table.is_empty()
+    }
+
+    /// The limit that the guest went over, if it did.
+    pub(crate) fn over_limit(&self) -> Option<Limit> {
+        if self.cpu.over {
+            Some(Limit::Cpu(self.cpu.limit))
+        } else if self.limiter.refused {
+            Some(Limit::Memory(self.limiter.limit))
+        } else {
+            None
+        }
+    }
+
+    /// Runs the guest's CPU clock while the guest runs, and stops it while the host does
+    /// something for it, waiting included.
+    pub(crate) fn clock(&mut self, hook: CallHook) {
+        if hook.entering_host() {
+            self.cpu.used += self.cpu.since.elapsed();
+        } else {
+            self.cpu.since = Instant::now();
+        }
+    }
+
+    /// Called whenever the epoch moves while the guest computes.
+    pub(crate) fn tick(&mut self) -> UpdateDeadline {
+        if self.cpu.used > self.cpu.limit {
+            self.cpu.over = true;
+            return UpdateDeadline::Interrupt;
+        }
+        // A guest that computes for long must not hold the thread.
+        UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // Nothing is granted: no files, no sockets, no environment, closed standard streams.
+        let ctx = self.wasi.get_or_insert_with(|| {
+            WasiCtxBuilder::new()
+                .allow_tcp(false)
+                .allow_udp(false)
+                .build()
+        });
+        WasiCtxView {
+            ctx,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// CPU time of a call, as wall time between waits.
+struct Cpu {
+    limit: Duration,
+    used: Duration,
+    since: Instant,
+    over: bool,
+}
+
+/// Memory of an instance, all its linear memories together.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    limit: u64,
+    used: u64,
+    refused: bool,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current) as u64;
+        let fits = self.used.saturating_add(more) <= self.limit;
+        if fits {
+            self.used += more;
+        } else {
+            self.refused = true;
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE)
+    }
+}

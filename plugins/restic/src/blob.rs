@@ -1,0 +1,99 @@
+//! Single blobs, the configuration among them.
+
+use keepgate_sdk::range::Range;
+use keepgate_sdk::{Body, Download, Failure, Part, PutOptions, Reply, Request, Store, environment};
+
+use crate::route::{Resource, Route};
+use crate::status;
+
+/// The largest configuration that is taken; real ones have about 155 bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
+pub(crate) fn head(store: &Store, key: &str) -> Result<Reply, Failure> {
+    let info = store.head(key)?;
+    Ok(Reply::ok().header("content-length", info.size))
+}
+
+/// The whole configuration; a range is not looked at.
+pub(crate) fn get_config(store: &Store, key: &str) -> Result<Reply, Failure> {
+    let found = store.get(key, Part::Whole)?;
+    Ok(reply(200, found.data))
+}
+
+/// A configuration is not named by its content, and never replaced.
+pub(crate) fn post_config(store: &Store, key: &str, body: Body) -> Result<Reply, Failure> {
+    if body.length().is_some_and(|length| length > MAX_CONFIG) {
+        return Err(Failure::TooLarge(MAX_CONFIG));
+    }
+    store.put(key, body, &PutOptions::absent())?;
+    Ok(Reply::ok())
+}
+
+pub(crate) fn get(store: &Store, route: &Route, request: &Request) -> Result<Reply, Failure> {
+    // Blobs have no validator that a client could have seen, so that `If-Range` never holds.
+    let header = request
+        .header("range")
+        .filter(|_| request.header("if-range").is_none());
+    let part = match Range::parse(header) {
+        Range::Whole => Part::Whole,
+        Range::Part(part) => part,
+        Range::Malformed => return Ok(status(416, "the range makes no sense")),
+    };
+    let found = match store.get(&route.key(), part) {
+        // An empty blob has no byte that a range could name; restic asks for `bytes=0-`.
+        Err(Failure::OutOfRange(0)) => store.get(&route.key(), Part::Whole)?,
+        found => found?,
+    };
+    count("read", route, request.user(), found.length);
+    if matches!(part, Part::Whole) || found.info.size == 0 {
+        return Ok(reply(200, found.data).header("accept-ranges", "bytes"));
+    }
+    let Download {
+        info,
+        offset,
+        length,
+        data,
+    } = found;
+    let range = format!("bytes {offset}-{}/{}", offset + length - 1, info.size);
+    Ok(reply(206, data)
+        .header("accept-ranges", "bytes")
+        .header("content-range", range))
+}
+
+/// Stores a blob under the name that its bytes must have. The same bytes once more are fine: they
+/// have been verified both times, and a client whose first answer got lost may go on.
+pub(crate) fn post(store: &Store, route: &Route, request: Request) -> Result<Reply, Failure> {
+    let Resource::Blob(_, id) = &route.resource else {
+        return Err(Failure::NotFound);
+    };
+    let user = request.user().to_owned();
+    let options = PutOptions::absent_or_identical().sha256(id);
+    let info = store.put(&route.key(), request.body, &options)?;
+    count("write", route, &user, info.size);
+    Ok(Reply::ok())
+}
+
+/// Removing what is not there is fine: a client whose first answer got lost asks again.
+pub(crate) fn delete(store: &Store, route: &Route, user: &str) -> Result<Reply, Failure> {
+    let size = store.head(&route.key()).map(|info| info.size);
+    if store.delete(&route.key())? {
+        count("delete", route, user, size.unwrap_or(0));
+    }
+    Ok(Reply::ok())
+}
+
+fn reply(status: u16, data: Body) -> Reply {
+    Reply::new(status)
+        .header("content-type", "application/octet-stream")
+        .body(data)
+}
+
+fn count(what: &str, route: &Route, user: &str, bytes: u64) {
+    let labels = [user, &route.repository, route.kind()];
+    environment::count(&format!("rest_server_blob_{what}_total"), &labels, 1);
+    environment::count(
+        &format!("rest_server_blob_{what}_bytes_total"),
+        &labels,
+        bytes,
+    );
+}

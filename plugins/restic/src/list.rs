@@ -1,0 +1,58 @@
+//! Listings, streamed: a repository may have a million blobs.
+
+use keepgate_sdk::{Failure, Reply, Store};
+
+use crate::route::{Route, is_id};
+
+const V1: &str = "application/vnd.x.restic.rest.v1";
+const V2: &str = "application/vnd.x.restic.rest.v2";
+/// Entries asked for at once.
+const BATCH: u32 = 1024;
+
+/// Names, and in version 2 also sizes, of all blobs of a type. Only what is named by an id is a
+/// blob: temporaries and foreign files are left out.
+pub(crate) fn get(store: &Store, route: &Route, accept: Option<&str>) -> Result<Reply, Failure> {
+    // Clients compare the content type exactly, and this is how rest-server reads `Accept`.
+    let v2 = accept == Some(V2);
+    let fan_out = route.kind() == "data";
+    let listing = store.list(&route.key(), fan_out)?;
+    let reply = Reply::ok().header("content-type", if v2 { V2 } else { V1 });
+    reply.stream(|out| {
+        let mut separator = "[";
+        let mut line = String::new();
+        loop {
+            let entries = listing.next(BATCH)?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in &entries {
+                let name = entry.key.rsplit('/').next().unwrap_or_default();
+                if entry.folder || !is_id(name) || (fan_out && !in_its_folder(&entry.key, name)) {
+                    continue;
+                }
+                line.clear();
+                line.push_str(separator);
+                separator = ",";
+                if v2 {
+                    line.push_str("{\"name\":\"");
+                    line.push_str(name);
+                    line.push_str("\",\"size\":");
+                    line.push_str(&entry.size.to_string());
+                    line.push('}');
+                } else {
+                    line.push('"');
+                    line.push_str(name);
+                    line.push('"');
+                }
+                out.write(line.as_bytes())?;
+            }
+        }
+        out.write(if separator == "[" { b"[]" } else { b"]" })
+    })
+}
+
+/// Whether a data blob lies in the folder of its first two digits, where `get` would find it.
+fn in_its_folder(key: &str, name: &str) -> bool {
+    let folder = key.rsplit('/').nth(1);
+    folder.is_some_and(|folder| folder.len() == 2 && name.starts_with(folder))
+}

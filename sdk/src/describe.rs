@@ -1,0 +1,50 @@
+//! What a plugin says of itself.
+
+use crate::bindings::exports::keepgate::plugin::guest;
+
+/// What a plugin says of itself at load.
+#[derive(Clone, Debug)]
+pub struct Description(pub(crate) guest::Description);
+
+impl Description {
+    /// A plugin by name and version, mounted at `/name` where the operator says nothing.
+    pub fn new(name: &str, version: &str) -> Self {
+        Self(guest::Description {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            summary: String::new(),
+            default_mount: format!("/{name}"),
+            stores: Vec::new(),
+            metrics: Vec::new(),
+        })
+    }
+
+    /// One line for operators.
+    pub fn summary(mut self, summary: &str) -> Self {
+        summary.clone_into(&mut self.0.summary);
+        self
+    }
+
+    /// Where it is mounted when the operator says nothing; begins with `/`.
+    pub fn default_mount(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.0.default_mount);
+        self
+    }
+
+    /// A name under which it opens a store; each mount must grant it.
+    pub fn store(mut self, name: &str) -> Self {
+        self.0.stores.push(name.to_owned());
+        self
+    }
+
+    /// A counter for [`environment::count`](crate::environment::count): a Prometheus name that
+    /// ends in `_total`, one line of help, label names.
+    pub fn counter(mut self, name: &str, help: &str, labels: &[&str]) -> Self {
+        self.0.metrics.push(guest::Metric {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        });
+        self
+    }
+}

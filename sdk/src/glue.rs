@@ -1,0 +1,66 @@
+//! Between the generated bindings and [`Plugin`]. Used by [`export!`](crate::export), not by
+//! plugins.
+
+#[cfg(target_family = "wasm")]
+use crate::bindings::{exports::keepgate::plugin::guest, keepgate::plugin::http};
+#[cfg(target_family = "wasm")]
+use crate::{Content, Method};
+use crate::{Failure, Plugin, Reply, Request, environment};
+
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub fn describe<P: Plugin>() -> guest::Description {
+    P::describe().0
+}
+
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub fn check_settings<P: Plugin>(settings: &str) -> Result<(), String> {
+    let settings: P::Settings = parse_with_path(settings)?;
+    P::check(&settings)
+}
+
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failure> {
+    let request = Request {
+        method: Method::new(&request.method),
+        segments: request.path,
+        trailing_slash: request.trailing_slash,
+        query: request.query,
+        headers: request.headers,
+        principal: request.principal,
+        body: request.body,
+    };
+    let reply = run::<P>(request)?;
+    let head = http::Head {
+        status: reply.status,
+        headers: reply.headers,
+    };
+    let content = match reply.content {
+        Content::Streamed => return Ok(guest::Reply::Streamed),
+        Content::Empty => http::Content::Empty,
+        Content::Bytes(bytes) => http::Content::Bytes(bytes),
+        Content::Body(body) => http::Content::Body(body),
+    };
+    Ok(guest::Reply::Full((head, content)))
+}
+
+/// A request with the mount's settings. They were checked at load, so that trouble with them
+/// here is a bug.
+pub(crate) fn run<P: Plugin>(request: Request) -> Result<Reply, Failure> {
+    let settings: P::Settings = parse(&environment::settings())
+        .map_err(|error| Failure::Internal(format!("settings: {error}")))?;
+    P::handle(request, settings)
+}
+
+/// Settings by name and type; the error names the setting that is wrong.
+#[cfg(target_family = "wasm")]
+fn parse_with_path<T: serde::de::DeserializeOwned>(settings: &str) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_str(settings);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(settings: &str) -> Result<T, String> {
+    serde_json::from_str(settings).map_err(|error| error.to_string())
+}

@@ -1,0 +1,101 @@
+//! The `Range` header of RFC 9110, 14.2.
+
+use crate::Part;
+
+/// What a `Range` header asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Range {
+    /// Everything: there is no header, or it names several ranges, which a server may ignore.
+    Whole,
+    /// One range.
+    Part(Part),
+    /// Nothing that makes sense.
+    Malformed,
+}
+
+impl Range {
+    /// Reads the header's value. Units other than bytes are malformed here; servers may also
+    /// ignore them.
+    pub fn parse(value: Option<&str>) -> Self {
+        let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
+            return Self::Whole;
+        };
+        let Some(ranges) = value.strip_prefix("bytes=") else {
+            return Self::Malformed;
+        };
+        let mut parts = ranges
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        let (Some(first), second) = (parts.next(), parts.next()) else {
+            return Self::Malformed;
+        };
+        match parse_part(first) {
+            None => Self::Malformed,
+            Some(_) if second.is_some() => Self::Whole,
+            Some(part) => Self::Part(part),
+        }
+    }
+}
+
+fn parse_part(text: &str) -> Option<Part> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim(), last.trim());
+    match (first, last) {
+        ("", "") => None,
+        ("", suffix) => Some(Part::Suffix(number(suffix)?)),
+        (first, "") => Some(Part::Slice((number(first)?, None))),
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            let length = last.checked_sub(first)?.checked_add(1)?;
+            Some(Part::Slice((first, Some(length))))
+        }
+    }
+}
+
+/// Digits only: `u64::from_str` would take a plus sign. Numbers too large stand for the largest.
+fn number(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(u64::MAX - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range() {
+        let part = |text| match Range::parse(Some(text)) {
+            Range::Part(part) => part,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert!(matches!(part("bytes=0-"), Part::Slice((0, None))));
+        assert!(matches!(part("bytes=5-9"), Part::Slice((5, Some(5)))));
+        assert!(matches!(part("bytes= 5-9 "), Part::Slice((5, Some(5)))));
+        assert!(matches!(part("bytes=-7"), Part::Suffix(7)));
+        assert!(matches!(
+            part("bytes=3-99999999999999999999999"),
+            Part::Slice((3, Some(_)))
+        ));
+    }
+
+    #[test]
+    fn no_range_and_nonsense() {
+        assert!(matches!(Range::parse(None), Range::Whole));
+        assert!(matches!(Range::parse(Some("")), Range::Whole));
+        assert!(matches!(Range::parse(Some("bytes=0-1,4-5")), Range::Whole));
+        for bad in [
+            "bytes=5-2",
+            "bytes=x-y",
+            "bytes=5",
+            "bytes=",
+            "bytes=-",
+            "items=0-1",
+            "bytes=+1-2",
+        ] {
+            assert!(matches!(Range::parse(Some(bad)), Range::Malformed), "{bad}");
+        }
+    }
+}

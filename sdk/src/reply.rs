@@ -1,0 +1,135 @@
+//! Replies: whole ones, and those made piece by piece.
+
+use crate::{Body, Failure, Writer};
+
+/// Pieces of a streamed reply are collected up to this size before they go to the host: a call
+/// costs more than a copy.
+const PIECE: usize = 64 * 1024;
+
+/// What a plugin answers.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status, from 200 to 599.
+    pub status: u16,
+    /// Pairs of name and value.
+    pub headers: Vec<(String, String)>,
+    /// What follows the head.
+    pub content: Content,
+}
+
+/// What follows the head of a reply.
+#[derive(Debug)]
+pub enum Content {
+    /// Nothing.
+    Empty,
+    /// Bytes that the plugin made.
+    Bytes(Vec<u8>),
+    /// Bytes that the host has: a blob, mostly.
+    Body(Body),
+    /// The head and what follows have gone out through [`Reply::stream`].
+    Streamed,
+}
+
+impl Reply {
+    /// An empty reply.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            content: Content::Empty,
+        }
+    }
+
+    /// An empty 200.
+    pub fn ok() -> Self {
+        Self::new(200)
+    }
+
+    /// An empty 405 that names what is allowed, as in `GET, HEAD`.
+    pub fn method_not_allowed(allow: &str) -> Self {
+        Self::new(405).header("allow", allow)
+    }
+
+    /// With another header.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "numbers and texts alike, without `&`"
+    )]
+    pub fn header(mut self, name: &str, value: impl ToString) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// With bytes that the plugin made.
+    pub fn bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.content = Content::Bytes(bytes.into());
+        self
+    }
+
+    /// With a body that the host has.
+    pub fn body(mut self, body: Body) -> Self {
+        self.content = Content::Body(body);
+        self
+    }
+
+    /// With plain text.
+    pub fn text(self, text: impl Into<String>) -> Self {
+        self.header("content-type", "text/plain; charset=utf-8")
+            .bytes(text.into())
+    }
+
+    /// With JSON.
+    pub fn json(self, value: &impl serde::Serialize) -> Result<Self, Failure> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| Failure::Internal(format!("the reply as JSON: {error}")))?;
+        Ok(self.header("content-type", "application/json").bytes(bytes))
+    }
+
+    /// Sends the head now, and what `make` writes as it writes it: for replies too long to hold.
+    /// Where `make` fails the client's connection is cut, so that it sees a broken reply rather
+    /// than a short one.
+    pub fn stream(
+        self,
+        make: impl FnOnce(&mut StreamWriter) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let writer = Writer::start(&self.status, &self.headers)?;
+        let mut writer = StreamWriter {
+            writer,
+            piece: Vec::with_capacity(PIECE),
+        };
+        make(&mut writer)?;
+        writer.flush()?;
+        Ok(Self {
+            content: Content::Streamed,
+            ..self
+        })
+    }
+}
+
+/// Where a streamed reply goes.
+#[derive(Debug)]
+pub struct StreamWriter {
+    writer: Writer,
+    piece: Vec<u8>,
+}
+
+impl StreamWriter {
+    /// Writes bytes; waits for the client now and then. Fails once the client has gone.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sends what has been written so far.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        if !self.piece.is_empty() {
+            self.writer.write(&self.piece)?;
+            self.piece.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+//! Never comes back from `describe`.
+
+use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Mute;
+
+keepgate_sdk::export!(Mute);
+
+impl Plugin for Mute {
+    type Settings = ();
+
+    fn describe() -> Description {
+        loop {
+            std::hint::black_box(());
+        }
+    }
+
+    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+        Err(Failure::NotFound)
+    }
+}
