@@ -59,6 +59,15 @@ pub struct Loader {
     previous: Option<Arc<Generation>>,
 }
 
+/// What a look at the folder found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Something was loaded, refused or removed: make a new generation.
+    pub changed: bool,
+    /// No file seems to be still on its way; otherwise look again soon.
+    pub settled: bool,
+}
+
 /// What is known of one file.
 struct File {
     /// Of the bytes looked at last; none while they change.
@@ -89,17 +98,17 @@ impl Loader {
         })
     }
 
-    /// Looks at the folder and loads what is new or changed. Returns false where a file seems to
-    /// be still on its way: look again soon.
-    pub async fn scan(&mut self) -> bool {
+    /// Looks at the folder and loads what is new or changed.
+    pub async fn scan(&mut self) -> Scanned {
         let found = match folder::scan(&self.folder) {
             Ok(found) => found,
             Err(error) => {
                 let folder = self.folder.display();
                 tracing::error!(%folder, %error, "the plugin folder cannot be read; what served before serves on");
-                return true;
+                return Scanned { changed: false, settled: true };
             }
         };
+        let mut scanned = Scanned { changed: false, settled: true };
         let gone: Vec<_> = self
             .files
             .keys()
@@ -108,17 +117,19 @@ impl Loader {
             .collect();
         for path in gone {
             self.files.remove(&path);
+            scanned.changed = true;
             tracing::info!(file = %path.display(), "plugin file removed");
         }
-        let mut settled = true;
         for (path, stamp) in found {
             let known = self.files.get(&path);
             if known.is_some_and(|file| file.stamp == Some(stamp) && file.unsettled.is_none()) {
                 continue;
             }
-            settled &= self.look_at(&path).await;
+            let settled = self.look_at(&path).await;
+            scanned.settled &= settled;
+            scanned.changed |= settled;
         }
-        settled
+        scanned
     }
 
     /// Loads one file. Returns false where it is still on its way.

@@ -32,7 +32,7 @@ mod state;
 
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
 pub use folder::Watch;
-pub use generation::{Generation, Loader, Refused};
+pub use generation::{Generation, Loader, Refused, Scanned};
 pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;
 pub use mount::{Limits, Mount, MountSpec};

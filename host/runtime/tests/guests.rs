@@ -56,7 +56,7 @@ impl Bench {
 
     /// Scans until everything is settled.
     async fn scan(&mut self) {
-        while !self.loader.scan().await {
+        while !self.loader.scan().await.settled {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -500,7 +500,7 @@ async fn compiled_code_is_kept_and_survives_damage() {
         fs::write(file, damage).unwrap();
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let mut again = Loader::new(bench.folder.path(), Some(bench.code.path()), metrics).unwrap();
-        assert!(again.scan().await);
+        assert!(again.scan().await.settled);
         assert_eq!(again.plugins().len(), 1);
         assert!(fs::metadata(file).unwrap().len() > 10_000, "written anew");
     }

@@ -1,0 +1,64 @@
+//! `keepgate check`: everything that a start would trip over, without serving.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use keepgate_runtime::Loader;
+
+use crate::assemble::{Assembly, load_tls};
+use crate::config::Config;
+
+/// Prints what is wrong, and what would serve; the exit code.
+#[expect(clippy::print_stdout, reason = "this is a command's output")]
+pub(crate) async fn run(file: &Path) -> Result<u8> {
+    let config = Config::load(file)?;
+    let mut problems = Vec::new();
+    for tls in config
+        .listener
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        if let Err(error) = load_tls(tls) {
+            problems.push(format!("{error:#}"));
+        }
+    }
+    match Assembly::new(&config, None) {
+        Err(error) => problems.push(format!("{error:#}")),
+        Ok(mut assembly) => {
+            for users in assembly.users() {
+                let file = users.path().display().to_string();
+                problems.extend(
+                    users
+                        .problems()
+                        .iter()
+                        .map(|problem| format!("{file}: {problem}")),
+                );
+            }
+            let metrics = keepgate_runtime::Metrics::new(&prometheus::Registry::new())?;
+            let code = config.data_dir.join("code");
+            let mut loader = Loader::new(&config.plugin_dir, Some(&code), Arc::new(metrics))?;
+            while !loader.scan().await.settled {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            let plans = assembly.plans(&loader.plugins());
+            let specs: Vec<_> = plans.into_iter().map(|plan| plan.spec).collect();
+            let generation = loader.generation(&specs).await;
+            for mount in &generation.mounts {
+                if let Ok(plugin) = mount.serving() {
+                    let (name, version) = (&plugin.name, &plugin.description.version);
+                    println!("{}  {name} {version}", mount.path());
+                }
+            }
+            let refused = generation.refused.iter();
+            problems.extend(refused.map(|refused| format!("{}: {}", refused.what, refused.why)));
+        }
+    }
+    for problem in &problems {
+        println!("wrong: {problem}");
+    }
+    if problems.is_empty() {
+        println!("{} is fine", file.display());
+    }
+    Ok(u8::from(!problems.is_empty()))
+}

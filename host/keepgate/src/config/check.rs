@@ -1,0 +1,190 @@
+//! What must hold between the parts of a configuration: names that are used are defined, paths
+//! are of the right form. Each complaint comes with the place in the file that it is about.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use keepgate_http::Address;
+use keepgate_store::memory::MemoryStore;
+use toml::Spanned;
+
+use super::{Config, NO_AUTH};
+
+type Complaint = (usize, String);
+
+pub(super) fn check(config: &Config) -> Result<(), Complaint> {
+    if config.listener.is_empty() {
+        return Err((
+            0,
+            "nothing to listen at: add a [[listener]] with an address".to_owned(),
+        ));
+    }
+    for listener in &config.listener {
+        check_address(&listener.address)?;
+        if let Some(mode) = &listener.mode {
+            octal(mode.get_ref()).ok_or_else(|| {
+                complain(
+                    mode,
+                    "write the mode of a socket as octal digits, as in \"660\"",
+                )
+            })?;
+        }
+        if let Some(version) = listener
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.min_version.as_ref())
+            && !["1.2", "1.3"].contains(&version.get_ref().as_str())
+        {
+            return Err(complain(
+                version,
+                "the oldest TLS version may be \"1.2\" or \"1.3\"",
+            ));
+        }
+    }
+    if let Some(admin) = &config.admin {
+        check_address(&admin.address)?;
+        check_private(&admin.address)?;
+    }
+    check_mounts(config)?;
+    if let Some(auto) = &config.auto_mount {
+        check_auth(config, &auto.auth, auto.store.span().start)?;
+        check_store(config, &auto.store)?;
+    }
+    Ok(())
+}
+
+fn check_mounts(config: &Config) -> Result<(), Complaint> {
+    let mut paths = HashSet::new();
+    for mount in &config.mount {
+        let path = mount.path.get_ref();
+        let whole = path == "/"
+            || (path.starts_with('/')
+                && path
+                    .split('/')
+                    .skip(1)
+                    .all(|part| !matches!(part, "" | "." | "..")));
+        if !whole {
+            return Err(complain(
+                &mount.path,
+                "a mount's path is / or, say, /restic: it begins with / and does not end with it",
+            ));
+        }
+        if !paths.insert(path) {
+            return Err(complain(&mount.path, "another mount has this path already"));
+        }
+        if mount.plugin.get_ref().contains(['/', '.']) || mount.plugin.get_ref().is_empty() {
+            return Err(complain(
+                &mount.plugin,
+                "the plugin is named by its file without folder and `.wasm`, as in \"restic\"",
+            ));
+        }
+        check_auth(config, &mount.auth, mount.path.span().start)?;
+        for store in mount.stores.values() {
+            check_store(config, store)?;
+        }
+        if let Some(calls) = &mount.limits.calls
+            && *calls.get_ref() == 0
+        {
+            return Err(complain(
+                calls,
+                "a mount that allows no call serves nothing",
+            ));
+        }
+        // Guarding anything at all tells whether the patterns are right.
+        mount
+            .policy
+            .to_store()
+            .guard(Arc::new(MemoryStore::new()))
+            .map_err(|error| (mount.path.span().start, format!("policy: {error}")))?;
+    }
+    Ok(())
+}
+
+fn check_auth(config: &Config, names: &[Spanned<String>], place: usize) -> Result<(), Complaint> {
+    if names.is_empty() {
+        return Err((
+            place,
+            format!(
+                "`auth` is empty, so nobody could come in; name an [auth.…], or \"{NO_AUTH}\" to let everybody in"
+            ),
+        ));
+    }
+    for name in names {
+        if name.get_ref() == NO_AUTH {
+            if names.len() > 1 {
+                return Err(complain(
+                    name,
+                    "\"none\" lets everybody in and stands alone",
+                ));
+            }
+        } else if !config.auth.contains_key(name.get_ref()) {
+            return Err(complain(
+                name,
+                &format!("there is no [auth.{}]", name.get_ref()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_store(config: &Config, name: &Spanned<String>) -> Result<(), Complaint> {
+    if config.store.contains_key(name.get_ref()) {
+        return Ok(());
+    }
+    let known = config
+        .store
+        .keys()
+        .map(|name| format!("[store.{name}]"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known
+    };
+    Err(complain(
+        name,
+        &format!("there is no [store.{}]; there is {known}", name.get_ref()),
+    ))
+}
+
+fn check_address(address: &Spanned<String>) -> Result<(), Complaint> {
+    address
+        .get_ref()
+        .parse::<Address>()
+        .map_err(|error| complain(address, &error.to_string()))?;
+    Ok(())
+}
+
+/// The admin listener asks nobody who they are.
+fn check_private(address: &Spanned<String>) -> Result<(), Complaint> {
+    let private = match address.get_ref().parse() {
+        Ok(Address::Unix(_)) => true,
+        Ok(Address::Tcp { host, .. }) => {
+            host == "localhost"
+                || host
+                    .parse::<std::net::IpAddr>()
+                    .is_ok_and(|address| address.is_loopback())
+        }
+        Err(_) => false,
+    };
+    if private {
+        return Ok(());
+    }
+    Err(complain(
+        address,
+        "the admin listener asks for no password: give it an address of this machine only, as in \
+         \"127.0.0.1:9090\", or \"unix:/run/keepgate-admin.sock\"",
+    ))
+}
+
+/// Octal digits as a mode.
+pub(crate) fn octal(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+}
+
+fn complain<T>(place: &Spanned<T>, what: &str) -> Complaint {
+    (place.span().start, what.to_owned())
+}

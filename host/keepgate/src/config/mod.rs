@@ -1,0 +1,290 @@
+//! The configuration: one TOML file. Its shape is here; what must hold between its parts is in
+//! [`check`]. Every key is explained in `examples/keepgate.toml`, which a test keeps true.
+//!
+//! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
+
+mod check;
+mod units;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(crate) use check::octal;
+pub(crate) use units::{Interval, Size};
+
+/// The method of `auth` that lets everybody in.
+pub(crate) const NO_AUTH: &str = "none";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The gateway's own state: compiled plugins.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) plugin_dir: PathBuf,
+    #[serde(default)]
+    pub(crate) listener: Vec<Listener>,
+    #[serde(default)]
+    pub(crate) admin: Option<Admin>,
+    #[serde(default)]
+    pub(crate) log: Log,
+    #[serde(default)]
+    pub(crate) timeouts: Timeouts,
+    #[serde(default)]
+    pub(crate) auth: BTreeMap<String, Auth>,
+    #[serde(default)]
+    pub(crate) store: BTreeMap<String, Store>,
+    #[serde(default)]
+    pub(crate) mount: Vec<Mount>,
+    #[serde(default)]
+    pub(crate) auto_mount: Option<AutoMount>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    pub(crate) address: Spanned<String>,
+    #[serde(default)]
+    pub(crate) tls: Option<Tls>,
+    /// Mode of a Unix socket, as an octal string.
+    #[serde(default)]
+    pub(crate) mode: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) max_connections: Option<usize>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    #[serde(default)]
+    pub(crate) min_version: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    pub(crate) address: Spanned<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) level: Level,
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Timeouts {
+    pub(crate) handshake: Option<Interval>,
+    pub(crate) head: Option<Interval>,
+    pub(crate) idle: Option<Interval>,
+    pub(crate) stall: Option<Interval>,
+    pub(crate) shutdown: Option<Interval>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Auth {
+    /// File of users.
+    pub(crate) htpasswd: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    pub(crate) path: PathBuf,
+    #[serde(default)]
+    pub(crate) group_accessible: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mount {
+    pub(crate) path: Spanned<String>,
+    pub(crate) plugin: Spanned<String>,
+    pub(crate) auth: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) stores: BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    pub(crate) settings: toml::Table,
+    #[serde(default)]
+    pub(crate) policy: Policy,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// Instances serve many requests.
+    #[serde(default)]
+    pub(crate) warm: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Policy {
+    pub(crate) append_only: bool,
+    pub(crate) read_only: bool,
+    pub(crate) except: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    pub(crate) memory: Option<Size>,
+    pub(crate) cpu: Option<Interval>,
+    pub(crate) time: Option<Interval>,
+    pub(crate) calls: Option<Spanned<usize>>,
+}
+
+/// How plugins are mounted that no `[[mount]]` names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AutoMount {
+    pub(crate) auth: Vec<Spanned<String>>,
+    /// Each plugin has a folder of its name in it.
+    pub(crate) store: Spanned<String>,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration {}: {why}", file.display())]
+    Unreadable { file: PathBuf, why: String },
+    #[error("{}:{line}:{column}: {what}", file.display())]
+    Wrong {
+        file: PathBuf,
+        line: usize,
+        column: usize,
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it begin at its own folder.
+    pub(crate) fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
+            file: file.to_owned(),
+            why: error.to_string(),
+        })?;
+        Self::parse(&text, file)
+    }
+
+    pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let wrong = |offset: usize, what: String| {
+            let (line, column) = position(text, offset);
+            ConfigError::Wrong {
+                file: file.to_owned(),
+                line,
+                column,
+                what,
+            }
+        };
+        let mut config: Self = toml::from_str(text).map_err(|error| {
+            wrong(
+                error.span().map_or(0, |span| span.start),
+                error.message().to_owned(),
+            )
+        })?;
+        check::check(&config).map_err(|(offset, what)| wrong(offset, what))?;
+        config.resolve(file.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Listens at another address than the file says.
+    pub(crate) fn listen_at(&mut self, address: &str) -> anyhow::Result<()> {
+        address.parse::<keepgate_http::Address>()?;
+        if let Some(listener) = self.listener.first_mut() {
+            listener.address = Spanned::new(0..0, address.to_owned());
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let tls = self
+            .listener
+            .iter_mut()
+            .filter_map(|listener| listener.tls.as_mut());
+        let paths = [&mut self.data_dir, &mut self.plugin_dir]
+            .into_iter()
+            .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
+            .chain(self.auth.values_mut().map(|auth| &mut auth.htpasswd))
+            .chain(self.store.values_mut().map(|store| &mut store.path));
+        for path in paths {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+impl Timeouts {
+    pub(crate) fn to_http(&self) -> keepgate_http::Timeouts {
+        let default = keepgate_http::Timeouts::default();
+        let or =
+            |given: Option<Interval>, default: Duration| given.map_or(default, |given| given.0);
+        keepgate_http::Timeouts {
+            handshake: or(self.handshake, default.handshake),
+            head: or(self.head, default.head),
+            idle: or(self.idle, default.idle),
+            upload_stall: or(self.stall, default.upload_stall),
+            download_stall: or(self.stall, default.download_stall),
+            grace: self.shutdown.map(|given| given.0),
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn to_runtime(&self) -> keepgate_runtime::Limits {
+        let default = keepgate_runtime::Limits::default();
+        keepgate_runtime::Limits {
+            memory: self.memory.map_or(default.memory, |size| size.0),
+            cpu: self.cpu.map_or(default.cpu, |given| given.0),
+            time: self.time.map_or(default.time, |given| given.0),
+            calls: self
+                .calls
+                .as_ref()
+                .map_or(default.calls, |calls| *calls.get_ref()),
+        }
+    }
+}
+
+impl Policy {
+    pub(crate) fn to_store(&self) -> keepgate_store::guard::Policy {
+        keepgate_store::guard::Policy {
+            append_only: self.append_only,
+            read_only: self.read_only,
+            except: self.except.clone(),
+        }
+    }
+}
+
+/// Line and column, from 1, of a byte; columns count characters.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests;

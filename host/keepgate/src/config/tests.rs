@@ -1,0 +1,214 @@
+//! Errors point at the place; the example is whole and true.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::*;
+
+const MINIMAL: &str = r#"
+data_dir = "state"
+plugin_dir = "/usr/lib/keepgate/plugins"
+[[listener]]
+address = "127.0.0.1:8000"
+[auth.users]
+htpasswd = "htpasswd"
+[store.main]
+path = "blobs"
+[[mount]]
+path = "/"
+plugin = "restic"
+auth = ["users"]
+stores = { main = "main" }
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/keepgate/keepgate.toml"))
+}
+
+/// The complaint about `MINIMAL` with one text replaced, as printed.
+fn complaint(from: &str, to: &str) -> String {
+    assert!(MINIMAL.contains(from), "{from}");
+    parse(&MINIMAL.replacen(from, to, 1))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn relative_paths_begin_at_the_file() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.data_dir, Path::new("/etc/keepgate/state"));
+    assert_eq!(config.plugin_dir, Path::new("/usr/lib/keepgate/plugins"));
+    assert_eq!(
+        config.auth["users"].htpasswd,
+        Path::new("/etc/keepgate/htpasswd")
+    );
+    assert_eq!(config.store["main"].path, Path::new("/etc/keepgate/blobs"));
+}
+
+#[test]
+fn complaints_have_file_line_and_column() {
+    let said = complaint(
+        "auth = [\"users\"]",
+        "auth = [\"users\"]\nappend_onyl = true",
+    );
+    assert!(
+        said.starts_with("/etc/keepgate/keepgate.toml:14:1: unknown field `append_onyl`"),
+        "{said}"
+    );
+    let said = complaint("main = \"main\"", "main = \"mian\"");
+    assert!(
+        said.starts_with("/etc/keepgate/keepgate.toml:14:19: there is no [store.mian]"),
+        "{said}"
+    );
+    let said = complaint("[\"users\"]", "[\"people\"]");
+    assert!(
+        said.starts_with("/etc/keepgate/keepgate.toml:13:9: there is no [auth.people]"),
+        "{said}"
+    );
+    let said = complaint("address = ", "address ");
+    assert!(said.starts_with("/etc/keepgate/keepgate.toml:5:"), "{said}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for (from, to, expected) in [
+        (
+            "path = \"/\"",
+            "path = \"/restic/\"",
+            "does not end with it",
+        ),
+        ("path = \"/\"", "path = \"/a/../b\"", "begins with /"),
+        ("\"restic\"", "\"restic.wasm\"", "without folder"),
+        ("[\"users\"]", "[]", "nobody could come in"),
+        ("[\"users\"]", "[\"users\", \"none\"]", "stands alone"),
+        ("auth = [\"users\"]\n", "", "missing field `auth`"),
+        ("127.0.0.1:8000", "8000", "host:port"),
+        (
+            "stores = ",
+            "limits = { cpu = \"0s\" }\nstores = ",
+            "longer than nothing",
+        ),
+        (
+            "stores = ",
+            "limits = { memory = \"64 parsecs\" }\nstores = ",
+            "",
+        ),
+        (
+            "stores = ",
+            "limits = { calls = 0 }\nstores = ",
+            "serves nothing",
+        ),
+        (
+            "stores = ",
+            "policy = { append_only = true, except = [\"[\"] }\nstores = ",
+            "policy",
+        ),
+        (
+            "[auth.users]",
+            "[admin]\naddress = \"0.0.0.0:9090\"\n[auth.users]",
+            "no password",
+        ),
+    ] {
+        let said = complaint(from, to);
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+    let twice = format!("{MINIMAL}[[mount]]\npath = \"/\"\nplugin = \"x\"\nauth = [\"none\"]\n");
+    assert!(
+        parse(&twice)
+            .unwrap_err()
+            .to_string()
+            .contains("has this path already")
+    );
+}
+
+#[test]
+fn units_are_read() {
+    let text = MINIMAL.replace(
+        "stores = ",
+        "limits = { memory = \"64MiB\", cpu = \"500ms\", time = \"1h 30m\", calls = 8 }\nstores = ",
+    );
+    let limits = parse(&text).unwrap().mount[0].limits.to_runtime();
+    assert_eq!(limits.memory, 64 << 20);
+    assert_eq!(limits.cpu, Duration::from_millis(500));
+    assert_eq!(limits.time, Duration::from_secs(5400));
+    assert_eq!(limits.calls, 8);
+}
+
+/// The example parses as it stands, parses with every line that is commented out switched on, and
+/// then names every key that there is.
+#[test]
+fn the_example_names_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keepgate.toml");
+    let example = std::fs::read_to_string(path).unwrap();
+    parse(&example).unwrap();
+    let full: String = example
+        .lines()
+        .map(|line| line.strip_prefix("#: ").unwrap_or(line).to_owned() + "\n")
+        .collect();
+    parse(&full).unwrap();
+    let value: toml::Table = full.parse().unwrap();
+    let tables = [
+        ("", "", "Config"),
+        ("listener", "[[listener]]", ""),
+        (
+            "listener.tls",
+            "[[listener]]\naddress = \":1\"\n[listener.tls]",
+            "",
+        ),
+        ("admin", "[admin]", ""),
+        ("log", "[log]", ""),
+        ("timeouts", "[timeouts]", ""),
+        ("auth.users", "[auth.users]", ""),
+        ("store.main", "[store.main]", ""),
+        ("mount", "[[mount]]", ""),
+        ("mount.policy", "[[mount]]\n[mount.policy]", ""),
+        ("mount.limits", "[[mount]]\n[mount.limits]", ""),
+        ("auto_mount", "[auto_mount]", ""),
+    ];
+    for (table, header, _) in tables {
+        let named = keys(&toml::Value::Table(value.clone()), table);
+        let known = expected_keys(header);
+        assert!(!known.is_empty(), "{table}");
+        let missing: Vec<_> = known.difference(&named).collect();
+        assert!(
+            missing.is_empty(),
+            "examples/keepgate.toml does not show {missing:?} of [{table}]"
+        );
+    }
+}
+
+/// The keys that a table may have, by serde's complaint about one that it may not.
+fn expected_keys(header: &str) -> BTreeSet<String> {
+    let text = if header.is_empty() {
+        "no_such_key = 1\n".to_owned()
+    } else {
+        format!("data_dir = \"\"\nplugin_dir = \"\"\n{header}\nno_such_key = 1\n")
+    };
+    let said = toml::from_str::<Config>(&text)
+        .unwrap_err()
+        .message()
+        .to_owned();
+    let (_, expected) = said
+        .split_once("expected")
+        .unwrap_or_else(|| panic!("{header}: {said}"));
+    expected
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The keys that a value has at a path; of an array of tables, those of all of them.
+fn keys(value: &toml::Value, path: &str) -> BTreeSet<String> {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    match value {
+        toml::Value::Array(values) => values.iter().flat_map(|value| keys(value, path)).collect(),
+        toml::Value::Table(table) if first.is_empty() => table.keys().cloned().collect(),
+        toml::Value::Table(table) => table
+            .get(first)
+            .map(|value| keys(value, rest))
+            .unwrap_or_default(),
+        _ => BTreeSet::new(),
+    }
+}

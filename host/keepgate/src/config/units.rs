@@ -1,0 +1,30 @@
+//! Sizes and times as people write them: `64MiB`, `2TB`, `10s`, `1h 30m`.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, de};
+
+/// Bytes: a number, or a text with a unit (`kB` is 1000, `KiB` is 1024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+/// A time with a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval(pub(crate) Duration);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(ByteSize::deserialize(deserializer)?.as_u64()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Interval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let interval: Duration = humantime_serde::deserialize(deserializer)?;
+        if interval.is_zero() {
+            return Err(de::Error::custom("must be longer than nothing"));
+        }
+        Ok(Self(interval))
+    }
+}

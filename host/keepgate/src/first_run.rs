@@ -1,0 +1,149 @@
+//! A first configuration: a folder with everything that a gateway needs, so that one command
+//! serves. Written once, never overwritten.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+
+use crate::users;
+
+/// The name of the configuration in its folder.
+pub(crate) const FILE: &str = "keepgate.toml";
+/// The certificate in its folder.
+pub(crate) const CERTIFICATE: &str = "tls/certificate.pem";
+/// The user that is made.
+pub(crate) const USER: &str = "keepgate";
+/// Years until the certificate ends. Nobody renews a self-signed one by machine.
+const YEARS: i32 = 10;
+
+/// What was made.
+pub(crate) struct FirstRun {
+    pub(crate) config: PathBuf,
+    /// Shown once; the file has its hash.
+    pub(crate) password: String,
+}
+
+/// Makes a configuration in a folder that has none. Whatever a broken-off attempt left behind is
+/// made again: the configuration itself is written last.
+pub(crate) fn make(folder: &Path, names: &[String]) -> Result<FirstRun> {
+    let config = folder.join(FILE);
+    if config.exists() {
+        bail!("{} exists already; it stays as it is", config.display());
+    }
+    for part in ["", "tls", "state", "store", "plugins"] {
+        let path = folder.join(part);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+    }
+    let (certificate, key) = self_signed(names)?;
+    users::write_durably(&folder.join("tls/key.pem"), key.as_bytes())?;
+    users::write_durably(&folder.join(CERTIFICATE), certificate.as_bytes())?;
+    let password = users::make_password()?;
+    let htpasswd = folder.join("htpasswd");
+    let _ = fs::remove_file(&htpasswd);
+    users::set(&htpasswd, USER, &password)?;
+    copy_plugins(&folder.join("plugins"))?;
+    users::write_durably(&config, CONFIGURATION.as_bytes())?;
+    Ok(FirstRun { config, password })
+}
+
+/// A certificate that restic and other clients take by `--cacert`.
+fn self_signed(names: &[String]) -> Result<(String, String)> {
+    let mut subjects: Vec<String> = ["localhost", "127.0.0.1", "::1"]
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    for name in std::iter::once(&host).chain(names) {
+        if !name.is_empty() && !subjects.contains(name) {
+            subjects.push(name.clone());
+        }
+    }
+    let mut params = CertificateParams::new(subjects).context("a name for the certificate")?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Keepgate");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let year = params.not_before.year().max(2026);
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(year + YEARS, 1, 1);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// Copies the stock components, where they are found, into the new folder: it is the operator's
+/// from then on.
+fn copy_plugins(folder: &Path) -> Result<()> {
+    let Some(stock) = crate::stock::folder() else {
+        return Ok(());
+    };
+    for entry in fs::read_dir(&stock)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "wasm")
+            && let Some(name) = path.file_name()
+        {
+            fs::copy(&path, folder.join(name))
+                .with_context(|| format!("cannot copy {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+const CONFIGURATION: &str = r#"# Keepgate's configuration. examples/keepgate.toml explains every key.
+# Paths begin at this file's folder. `keepgate check --config THIS` says what is wrong with it.
+
+data_dir = "state"
+plugin_dir = "plugins"
+
+[[listener]]
+# "[::]:8000" to be reached from other machines.
+address = "127.0.0.1:8000"
+tls = { certificate = "tls/certificate.pem", key = "tls/key.pem" }
+
+[admin]
+address = "unix:state/admin.sock"
+
+[auth.users]
+htpasswd = "htpasswd"
+
+[store.main]
+path = "store"
+
+# Each plugin in the folder is mounted where it proposes, with a folder of its name in the store.
+# A [[mount]] that names a plugin takes its place, with settings, policy and limits of its own.
+[auto_mount]
+auth = ["users"]
+store = "main"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn what_is_written_is_a_configuration_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("new");
+        let made = make(&folder, &["backup.example.org".to_owned()]).unwrap();
+        let config = Config::load(&made.config).unwrap();
+        assert_eq!(config.store["main"].path, folder.join("store"));
+        let tls = config.listener[0].tls.as_ref().unwrap();
+        assert!(crate::assemble::load_tls(tls).is_ok());
+        assert!(make(&folder, &[]).is_err(), "a second time");
+        assert!(made.password.len() >= 20);
+    }
+}

@@ -1,0 +1,32 @@
+//! The log: to standard error, as text or JSON.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Format, Level, Log};
+
+/// Starts logging. `KEEPGATE_LOG` (as in `debug`, or `keepgate_http=debug,info`) wins over the
+/// configuration; `least` is for a command that has its own words on standard error.
+pub(crate) fn start(log: &Log, least: &str) {
+    let level = match log.level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    };
+    let level = if least.is_empty() { level } else { least };
+    let filter = std::env::var("KEEPGATE_LOG")
+        .ok()
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(level));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start, as in tests, changes nothing.
+    let _ = match log.format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Json => lines.json().try_init(),
+    };
+}

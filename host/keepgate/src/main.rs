@@ -1,0 +1,115 @@
+//! The binary: command line, configuration, wiring. The one crate that knows all the others.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `cli` | what may be typed |
+//! | `config` | the configuration's shape, and what is wrong with one |
+//! | `assemble` | from a configuration to opened stores, users and mounts |
+//! | `serve` | the gateway at work, and its reloads |
+//! | `rest_server` | restic's rest-server by its own flags |
+//! | `first_run`, `welcome`, `stock` | the set-up that is made and shown at the first start |
+//! | `check`, `users` | the commands of those names |
+//! | `log` | the log |
+
+mod assemble;
+mod check;
+mod cli;
+mod config;
+mod first_run;
+mod log;
+mod rest_server;
+mod serve;
+mod stock;
+mod users;
+mod welcome;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use cli::{Cli, Command, Init, Serve};
+use config::Config;
+
+/// Version and build.
+pub(crate) const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("KEEPGATE_COMMIT"),
+    ", contract 0.1.0, ",
+    env!("KEEPGATE_COMPILER"),
+    ")"
+);
+
+#[expect(clippy::print_stderr, reason = "the last word before the exit code")]
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+        .and_then(|runtime| runtime.block_on(run(cli.command)));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("keepgate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<u8> {
+    match command {
+        Command::Serve(arguments) => Box::pin(serve(arguments)).await.map(|()| 0),
+        Command::Init(arguments) => init(&arguments).map(|()| 0),
+        Command::Check(arguments) => Box::pin(check::run(&arguments.config)).await,
+        Command::RestServer(flags) => Box::pin(rest_server::run(&flags)).await.map(|()| 0),
+        Command::User(arguments) => users::run(&arguments).await,
+    }
+}
+
+async fn serve(arguments: Serve) -> Result<()> {
+    if let Some(file) = arguments.config {
+        let config = Config::load(&file)?;
+        log::start(&config.log, "");
+        return serve::Running::start(config, Some(file)).await?.run().await;
+    }
+    let (folder, file) = (&arguments.data, arguments.data.join(first_run::FILE));
+    let made = if file.exists() {
+        None
+    } else {
+        Some(first_run::make(folder, &[])?)
+    };
+    let mut config = Config::load(&file)?;
+    if let Some(listen) = &arguments.listen {
+        config.listen_at(listen)?;
+    }
+    // What a build makes is served as it is, so that a rebuilt plugin takes effect.
+    if let Some(plugins) = std::env::var_os("KEEPGATE_PLUGIN_DIR") {
+        config.plugin_dir = plugins.into();
+    }
+    log::start(&config.log, "");
+    let running = serve::Running::start(config, Some(file)).await?;
+    let password = made.as_ref().map(|made| made.password.as_str());
+    welcome::print(
+        folder,
+        &running.addresses(),
+        &running.generation(),
+        password,
+    );
+    running.run().await
+}
+
+#[expect(clippy::print_stdout, reason = "this is a command's output")]
+fn init(arguments: &Init) -> Result<()> {
+    let made = first_run::make(&arguments.folder, &arguments.names)?;
+    let config = made.config.display();
+    println!("wrote {config}");
+    println!(
+        "user {}, password {} (shown this once)",
+        first_run::USER,
+        made.password
+    );
+    println!("serve it with: keepgate serve --config {config}");
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! The gateway at work: listeners, the one task that reloads, signals, the end.
+//!
+//! Only the reloading task changes what serves: it looks at the plugin folder when something
+//! happened there, reads the configuration again on SIGHUP, builds a new table beside the old one
+//! and swaps it in.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use arc_swap::ArcSwap;
+use keepgate_http::{
+    Address, Admin, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown,
+    Site, Tls,
+};
+use keepgate_runtime::{Generation, Loader, Watch};
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::assemble::{Assembly, MountPlan, load_tls};
+use crate::config::{self, Config};
+
+/// How often the plugin folder is looked at without an event.
+const RESCAN: Duration = Duration::from_secs(10);
+/// How soon it is looked at again while a file is on its way.
+const SOON: Duration = Duration::from_millis(100);
+
+/// A gateway with its listeners bound and its first generation loaded.
+pub(crate) struct Running {
+    servers: Vec<Server>,
+    admin: Option<Server>,
+    gateway: Arc<Gateway>,
+    admin_pages: Arc<Admin>,
+    reloader: Reloader,
+}
+
+/// What is served at the moment, for the status page.
+struct Current {
+    generation: Arc<Generation>,
+    stores: Value,
+}
+
+/// Owns everything that a reload changes.
+struct Reloader {
+    /// Read again on SIGHUP; none where the flags of `rest-server` are the configuration.
+    file: Option<PathBuf>,
+    config: Config,
+    assembly: Assembly,
+    loader: Loader,
+    watch: Watch,
+    site: Arc<ArcSwap<Site>>,
+    current: Arc<ArcSwap<Current>>,
+    metrics: Arc<Metrics>,
+    tls: Vec<Arc<Tls>>,
+    plans: Vec<MountPlan>,
+}
+
+impl Running {
+    /// Opens stores, loads plugins, binds listeners: whatever can fail fails here.
+    pub(crate) async fn start(config: Config, file: Option<PathBuf>) -> Result<Self> {
+        let registry = prometheus::Registry::new();
+        let metrics = Arc::new(Metrics::new(&registry)?);
+        let assembly = Assembly::new(&config, None)?;
+        let runtime_metrics = Arc::new(keepgate_runtime::Metrics::new(&registry)?);
+        let code = config.data_dir.join("code");
+        let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics)?;
+        let watch = Watch::new(&config.plugin_dir, RESCAN);
+        let (mut servers, mut all_tls) = (Vec::new(), Vec::new());
+        for listener in &config.listener {
+            let (server, tls) = bind(&config, listener).await?;
+            servers.push(server);
+            all_tls.extend(tls);
+        }
+        let admin = match &config.admin {
+            Some(admin) => Some(bind_admin(&config, admin).await?),
+            None => None,
+        };
+        let site = Arc::new(ArcSwap::from_pointee(Site::default()));
+        let nothing = Generation {
+            number: 0,
+            mounts: Vec::new(),
+            plugins: Vec::new(),
+            refused: Vec::new(),
+        };
+        let current = Arc::new(ArcSwap::from_pointee(Current {
+            generation: Arc::new(nothing),
+            stores: Value::Null,
+        }));
+        let gateway = Gateway::new(site.clone(), metrics.clone(), config.timeouts.to_http());
+        let admin_pages = admin_pages(registry, &current, &servers);
+        let mut reloader = Reloader {
+            file,
+            config,
+            assembly,
+            loader,
+            watch,
+            site,
+            current,
+            metrics,
+            tls: all_tls,
+            plans: Vec::new(),
+        };
+        while !reloader.loader.scan().await.settled {
+            tokio::time::sleep(SOON).await;
+        }
+        reloader.swap().await?;
+        Ok(Self {
+            servers,
+            admin,
+            gateway: Arc::new(gateway),
+            admin_pages,
+            reloader,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Vec<LocalAddress> {
+        self.servers
+            .iter()
+            .map(|server| server.local_address().clone())
+            .collect()
+    }
+
+    /// What serves now.
+    pub(crate) fn generation(&self) -> Arc<Generation> {
+        self.reloader.current.load().generation.clone()
+    }
+
+    /// Serves until SIGINT or SIGTERM, then lets requests under way finish; a second signal cuts
+    /// them off.
+    pub(crate) async fn run(self) -> Result<()> {
+        let shutdown = Shutdown::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        for server in self.servers {
+            let (gateway, shutdown) = (self.gateway.clone(), shutdown.clone());
+            tasks.spawn(async move { server.serve(gateway, &shutdown).await });
+        }
+        if let Some(admin) = self.admin {
+            let (pages, shutdown) = (self.admin_pages, shutdown.clone());
+            tasks.spawn(async move { admin.serve(pages, &shutdown).await });
+        }
+        let reloading = tokio::spawn(self.reloader.run(signal(SignalKind::hangup())?));
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                ended = tasks.join_next() => match ended {
+                    None => break,
+                    Some(ended) => ended?,
+                },
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if tasks.is_empty() {
+                break;
+            }
+            if asked {
+                tracing::warn!("asked a second time: cutting what is under way");
+                shutdown.cut();
+            } else {
+                tracing::info!("shutting down; requests under way may finish");
+                shutdown.begin();
+                asked = true;
+            }
+        }
+        reloading.abort();
+        tracing::info!("shut down cleanly");
+        Ok(())
+    }
+}
+
+impl Reloader {
+    async fn run(mut self, mut hangup: Signal) {
+        let mut settled = true;
+        loop {
+            let soon = async {
+                if settled {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(SOON).await;
+            };
+            let hung_up = tokio::select! {
+                () = self.watch.changed() => false,
+                () = soon => false,
+                signal = hangup.recv() => signal.is_some(),
+            };
+            if hung_up {
+                self.reload_configuration();
+            }
+            let scanned = self.loader.scan().await;
+            settled = scanned.settled;
+            if (scanned.changed || hung_up)
+                && let Err(error) = self.swap().await
+            {
+                tracing::error!(
+                    "the new table of mounts cannot serve; the old one serves on: {error:#}"
+                );
+            }
+        }
+    }
+
+    /// Builds a generation and a site of what is loaded, and swaps them in.
+    async fn swap(&mut self) -> Result<()> {
+        let plans = self.assembly.plans(&self.loader.plugins());
+        let specs: Vec<_> = plans.iter().map(|plan| plan.spec.clone()).collect();
+        let generation = self.loader.generation(&specs).await;
+        let mounts = generation.mounts.iter().zip(&plans).map(|(mount, plan)| {
+            let handler: Arc<dyn Handler> = mount.clone();
+            (handler, plan.access.clone())
+        });
+        let site = Site::new(mounts, &self.metrics)?;
+        self.site.store(Arc::new(site));
+        tracing::info!(
+            generation = generation.number,
+            mounts = generation.mounts.len(),
+            refused = generation.refused.len(),
+            "serving"
+        );
+        self.plans = plans;
+        let stores = self.assembly.store_status();
+        self.current.store(Arc::new(Current { generation, stores }));
+        Ok(())
+    }
+
+    /// Reads certificates, users and the configuration again. What cannot be used leaves what
+    /// there was.
+    fn reload_configuration(&mut self) {
+        tracing::info!("reloading certificates, users and configuration");
+        for tls in &self.tls {
+            if let Err(error) = tls.reload() {
+                tracing::error!("the certificate stays as it was: {error}");
+            }
+        }
+        for users in self.assembly.users() {
+            if let Err(error) = users.reload() {
+                tracing::error!("the users stay as they were: {error}");
+            }
+        }
+        let Some(file) = &self.file else { return };
+        let loaded = Config::load(file)
+            .map_err(anyhow::Error::from)
+            .and_then(|config| Ok((Assembly::new(&config, Some(&self.assembly))?, config)));
+        match loaded {
+            Ok((assembly, config)) => {
+                if config.listener != self.config.listener
+                    || config.admin != self.config.admin
+                    || config.plugin_dir != self.config.plugin_dir
+                    || config.timeouts != self.config.timeouts
+                {
+                    tracing::warn!(
+                        "listeners, time limits of connections and the plugin folder change at the next start"
+                    );
+                }
+                (self.assembly, self.config) = (assembly, config);
+            }
+            Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+        }
+    }
+}
+
+async fn bind(config: &Config, listener: &config::Listener) -> Result<(Server, Option<Arc<Tls>>)> {
+    let address: Address = listener.address.get_ref().parse()?;
+    let tls = listener.tls.as_ref().map(load_tls).transpose()?;
+    let mut http = ListenerConfig::new(address);
+    http.tls = tls.clone();
+    http.timeouts = config.timeouts.to_http();
+    if let Some(mode) = &listener.mode {
+        let mode = config::octal(mode.get_ref());
+        http.unix_mode = Some(mode.ok_or_else(|| anyhow!("the mode is no octal number"))?);
+    }
+    if let Some(most) = listener.max_connections {
+        http.max_connections = most;
+    }
+    Ok((Server::bind(http).await?, tls))
+}
+
+async fn bind_admin(config: &Config, admin: &config::Admin) -> Result<Server> {
+    let mut http = ListenerConfig::new(admin.address.get_ref().parse()?);
+    http.timeouts = config.timeouts.to_http();
+    http.unix_mode = Some(0o600);
+    Server::bind(http).await.context("the admin listener")
+}
+
+fn admin_pages(
+    registry: prometheus::Registry,
+    current: &Arc<ArcSwap<Current>>,
+    servers: &[Server],
+) -> Arc<Admin> {
+    let listeners: Vec<_> = servers
+        .iter()
+        .map(|server| server.local_address().to_string())
+        .collect();
+    let readiness = {
+        let current = current.clone();
+        move || {
+            let mounts = &current.load().generation.mounts;
+            let problem = |mount: &Arc<keepgate_runtime::Mount>| {
+                mount
+                    .serving()
+                    .err()
+                    .map(|why| format!("mount {}: {why}", mount.path()))
+            };
+            mounts.iter().filter_map(problem).collect()
+        }
+    };
+    let current = current.clone();
+    let status = move || {
+        let current = current.load();
+        let mut status = current.generation.status();
+        if let Value::Object(status) = &mut status {
+            status.insert("version".to_owned(), json!(crate::VERSION));
+            status.insert("stores".to_owned(), current.stores.clone());
+            status.insert("listeners".to_owned(), json!(listeners));
+        }
+        status
+    };
+    Arc::new(Admin::new(registry, readiness, status))
+}

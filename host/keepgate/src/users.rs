@@ -1,0 +1,273 @@
+//! Users in a file of passwords, in htpasswd's format with bcrypt. The file is replaced whole and
+//! durably, so that a running gateway never reads half of one.
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use keepgate_http::{Htpasswd, htpasswd};
+
+use crate::cli::{User, UserCommand};
+
+/// bcrypt's cost: about 50 ms on a machine of 2024. Right logins are remembered, so that it is
+/// paid once in a while and not with each request.
+const COST: u32 = 10;
+/// bcrypt looks at no more bytes than this.
+const MAX_PASSWORD: usize = 72;
+
+/// What `keepgate user` does; its exit code.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is a command's output"
+)]
+pub(crate) async fn run(arguments: &User) -> Result<u8> {
+    let file = &arguments.file;
+    match &arguments.command {
+        UserCommand::Add { name, generate } => {
+            let password = if *generate {
+                make_password()?
+            } else {
+                read_password()?
+            };
+            let what = if set(file, name, &password)? {
+                "changed"
+            } else {
+                "added"
+            };
+            if *generate {
+                println!("{password}");
+            }
+            eprintln!("{what} {name} in {}", file.display());
+        }
+        UserCommand::Remove { name } => {
+            if !remove(file, name)? {
+                bail!("no user {name:?} in {}", file.display());
+            }
+            eprintln!("removed {name} from {}", file.display());
+        }
+        UserCommand::List => {
+            let text = fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            for name in text.lines().filter_map(user_of) {
+                println!("{name}");
+            }
+        }
+        UserCommand::Verify { name } => {
+            let password = read_password()?;
+            let users = Htpasswd::load(file, htpasswd::Options::default())?;
+            if users.verify(name, password.as_bytes(), None).await != htpasswd::Verdict::Accepted {
+                eprintln!("the password of {name} is another one, or there is no such user");
+                return Ok(1);
+            }
+            eprintln!("the password of {name} is right");
+        }
+    }
+    Ok(0)
+}
+
+/// Adds a user or changes a password; true where the user was there. A file that is not there is
+/// made.
+pub(crate) fn set(file: &Path, name: &str, password: &str) -> Result<bool> {
+    check_name(name)?;
+    if password.is_empty() {
+        bail!("the password is empty");
+    }
+    if password.len() > MAX_PASSWORD {
+        bail!(
+            "the password is longer than {MAX_PASSWORD} bytes, of which bcrypt would ignore the rest"
+        );
+    }
+    let hash = bcrypt::hash(password, COST)?;
+    let line = format!("{name}:{hash}");
+    let mut found = false;
+    let mut lines = Vec::new();
+    for old in read_or_nothing(file)?.lines() {
+        if user_of(old) == Some(name) {
+            // The last line of a user counts; one is enough.
+            if !found {
+                lines.push(line.clone());
+            }
+            found = true;
+        } else {
+            lines.push(old.to_owned());
+        }
+    }
+    if !found {
+        lines.push(line);
+    }
+    replace(file, &lines)?;
+    Ok(found)
+}
+
+fn remove(file: &Path, name: &str) -> Result<bool> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let kept: Vec<String> = text
+        .lines()
+        .filter(|line| user_of(line) != Some(name))
+        .map(str::to_owned)
+        .collect();
+    let found = kept.len() < text.lines().count();
+    if found {
+        replace(file, &kept)?;
+    }
+    Ok(found)
+}
+
+/// 128 random bits in letters and digits that are hard to mistake for each other.
+pub(crate) fn make_password() -> Result<String> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0; 26];
+    getrandom::fill(&mut bytes).context("no random numbers")?;
+    let digit = |byte: &u8| {
+        ALPHABET
+            .get(usize::from(byte % 32))
+            .copied()
+            .map(char::from)
+    };
+    Ok(bytes.iter().filter_map(digit).collect())
+}
+
+/// The rule of rest-server, which keeps `/` and other trouble out of folders named by users.
+fn check_name(name: &str) -> Result<()> {
+    let fine = |c: char| c.is_alphabetic() || c.is_ascii_digit() || "@._-".contains(c);
+    if name.is_empty() || !name.chars().all(fine) {
+        bail!("a user's name is made of letters, digits, `@`, `.`, `_` and `-`; {name:?} is not");
+    }
+    Ok(())
+}
+
+fn user_of(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    if line.starts_with('#') {
+        None
+    } else {
+        line.split_once(':').map(|(name, _)| name)
+    }
+}
+
+fn read_or_nothing(file: &Path) -> Result<String> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+fn replace(file: &Path, lines: &[String]) -> Result<()> {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    write_durably(file, text.as_bytes())
+}
+
+/// Writes a file for the owner's eyes only, or with the mode of the file that it replaces: all of
+/// it or nothing, and to stay.
+pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
+    let context = || format!("cannot write {}", file.display());
+    let mode = fs::metadata(file).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
+    let written = (|| {
+        let mut options = fs::OpenOptions::new();
+        let mut new = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        new.write_all(bytes)?;
+        new.set_permissions(fs::Permissions::from_mode(mode))?;
+        new.sync_all()?;
+        fs::rename(&temporary, file)?;
+        fs::File::open(folder)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.with_context(context)
+}
+
+/// The first line of standard input.
+#[expect(clippy::print_stderr, reason = "a prompt")]
+fn read_password() -> Result<String> {
+    if io::stdin().is_terminal() {
+        eprint!("password (it will be visible; or pipe it in, or use --generate): ");
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        return Ok(line.trim_end_matches(['\n', '\r']).to_owned());
+    }
+    let mut text = String::new();
+    io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .context("cannot read the password")?;
+    Ok(text.lines().next().unwrap_or("").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn users_come_change_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("htpasswd");
+        assert!(!set(&file, "ann", "one").unwrap());
+        assert!(!set(&file, "bob", "two").unwrap());
+        assert!(set(&file, "ann", "three").unwrap());
+        let users = Htpasswd::load(&file, htpasswd::Options::default()).unwrap();
+        assert_eq!(users.users(), 2);
+        assert_eq!(
+            users.verify("ann", b"three", None).await,
+            htpasswd::Verdict::Accepted
+        );
+        assert_eq!(
+            users.verify("ann", b"one", None).await,
+            htpasswd::Verdict::Rejected
+        );
+        assert!(remove(&file, "ann").unwrap());
+        assert!(!remove(&file, "ann").unwrap());
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no leftovers"
+        );
+    }
+
+    #[test]
+    fn what_others_wrote_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("htpasswd");
+        fs::write(&file, "# staff\n old:{SHA}x\nann:$2y$05$x\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        set(&file, "ann", "new").unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("# staff\n old:{SHA}x\nann:$2"), "{text}");
+        assert_eq!(
+            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+    }
+
+    #[test]
+    fn names_and_passwords_that_make_trouble_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("htpasswd");
+        for name in ["", "a/b", "a:b", "a b", "a\nb"] {
+            assert!(set(&file, name, "x").is_err(), "{name:?}");
+        }
+        assert!(set(&file, "ann", "").is_err());
+        assert!(set(&file, "ann", &"x".repeat(73)).is_err());
+        assert!(!file.exists());
+        assert_ne!(make_password().unwrap(), make_password().unwrap());
+    }
+}

@@ -1,0 +1,78 @@
+//! What is printed when a trial set-up serves: mounts, and for each a command to paste.
+
+use std::path::Path;
+
+use keepgate_http::LocalAddress;
+use keepgate_runtime::{Generation, Mount};
+
+use crate::first_run::{CERTIFICATE, USER};
+
+/// Prints the mounts of a generation with commands for their clients. The password is known only
+/// at the first start.
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+pub(crate) fn print(
+    folder: &Path,
+    addresses: &[LocalAddress],
+    generation: &Generation,
+    password: Option<&str>,
+) {
+    let port = addresses.iter().find_map(|address| match address {
+        LocalAddress::Tcp(address) => Some(address.port()),
+        LocalAddress::Unix(_) => None,
+    });
+    let host = format!("localhost:{}", port.unwrap_or(8000));
+    println!("Keepgate {} serves at https://{host}/", crate::VERSION);
+    if let Some(password) = password {
+        println!("\n  user {USER}, password {password}");
+        println!(
+            "  (shown this once; {} has its hash)",
+            folder.join("htpasswd").display()
+        );
+    }
+    let certificate = folder.join(CERTIFICATE).display().to_string();
+    let password = password.unwrap_or("PASSWORD");
+    for mount in &generation.mounts {
+        match mount.serving() {
+            Err(why) => println!("\n{}  does not serve: {why}", mount.path()),
+            Ok(plugin) => {
+                println!(
+                    "\n{}  {} {}: {}",
+                    mount.path(),
+                    plugin.name,
+                    plugin.description.version,
+                    plugin.description.summary
+                );
+                for line in command(mount, &host, &certificate, password) {
+                    println!("  {line}");
+                }
+            }
+        }
+    }
+    for refused in generation
+        .refused
+        .iter()
+        .filter(|refused| !refused.what.starts_with("mount "))
+    {
+        println!("\nrefused: {}: {}", refused.what, refused.why);
+    }
+    println!(
+        "\nStop with Ctrl-C. The configuration is {}.",
+        folder.join(crate::first_run::FILE).display()
+    );
+}
+
+/// What a client of this mount's protocol types.
+fn command(mount: &Mount, host: &str, certificate: &str, password: &str) -> Vec<String> {
+    let path = mount.path().trim_end_matches('/');
+    match mount.plugin() {
+        "restic" => vec![
+            format!("export RESTIC_REPOSITORY='rest:https://{USER}:{password}@{host}{path}/demo/'"),
+            "export RESTIC_PASSWORD='choose one: it encrypts the backup'".to_owned(),
+            format!("restic --cacert '{certificate}' init"),
+            format!("restic --cacert '{certificate}' backup /etc/hostname"),
+        ],
+        _ => vec![format!(
+            "curl --cacert '{certificate}' -u '{USER}:{password}' https://{host}{path}/"
+        )],
+    }
+}
