@@ -6,14 +6,8 @@ fn main() {
     let commit = first_line("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let compiler = first_line(&rustc, &["--version"]);
-    println!(
-        "cargo:rustc-env=KEEPGATE_COMMIT={}",
-        commit.as_deref().unwrap_or("unknown")
-    );
-    println!(
-        "cargo:rustc-env=KEEPGATE_COMPILER={}",
-        compiler.as_deref().unwrap_or("unknown")
-    );
+    println!("cargo:rustc-env=KEEPGATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!("cargo:rustc-env=KEEPGATE_COMPILER={}", compiler.as_deref().unwrap_or("unknown"));
     println!("cargo:rerun-if-changed=../../.git/HEAD");
     println!("cargo:rerun-if-changed=build.rs");
 }

@@ -33,10 +33,7 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
         body: request.body,
     };
     let reply = run::<P>(request)?;
-    let head = http::Head {
-        status: reply.status,
-        headers: reply.headers,
-    };
+    let head = http::Head { status: reply.status, headers: reply.headers };
     let content = match reply.content {
         Content::Streamed => return Ok(guest::Reply::Streamed),
         Content::Empty => http::Content::Empty,

@@ -26,12 +26,6 @@ impl PutOptions {
     }
 
     fn with(condition: Condition) -> Self {
-        Self {
-            condition,
-            sha256: None,
-            content_type: None,
-            metadata: Vec::new(),
-            tags: Vec::new(),
-        }
+        Self { condition, sha256: None, content_type: None, metadata: Vec::new(), tags: Vec::new() }
     }
 }

@@ -23,10 +23,7 @@ impl Range {
         let Some(ranges) = value.strip_prefix("bytes=") else {
             return Self::Malformed;
         };
-        let mut parts = ranges
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty());
+        let mut parts = ranges.split(',').map(str::trim).filter(|part| !part.is_empty());
         let (Some(first), second) = (parts.next(), parts.next()) else {
             return Self::Malformed;
         };
@@ -75,10 +72,7 @@ mod tests {
         assert!(matches!(part("bytes=5-9"), Part::Slice((5, Some(5)))));
         assert!(matches!(part("bytes= 5-9 "), Part::Slice((5, Some(5)))));
         assert!(matches!(part("bytes=-7"), Part::Suffix(7)));
-        assert!(matches!(
-            part("bytes=3-99999999999999999999999"),
-            Part::Slice((3, Some(_)))
-        ));
+        assert!(matches!(part("bytes=3-99999999999999999999999"), Part::Slice((3, Some(_)))));
     }
 
     #[test]
@@ -86,15 +80,9 @@ mod tests {
         assert!(matches!(Range::parse(None), Range::Whole));
         assert!(matches!(Range::parse(Some("")), Range::Whole));
         assert!(matches!(Range::parse(Some("bytes=0-1,4-5")), Range::Whole));
-        for bad in [
-            "bytes=5-2",
-            "bytes=x-y",
-            "bytes=5",
-            "bytes=",
-            "bytes=-",
-            "items=0-1",
-            "bytes=+1-2",
-        ] {
+        for bad in
+            ["bytes=5-2", "bytes=x-y", "bytes=5", "bytes=", "bytes=-", "items=0-1", "bytes=+1-2"]
+        {
             assert!(matches!(Range::parse(Some(bad)), Range::Malformed), "{bad}");
         }
     }

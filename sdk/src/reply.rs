@@ -33,11 +33,7 @@ pub enum Content {
 impl Reply {
     /// An empty reply.
     pub fn new(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            content: Content::Empty,
-        }
+        Self { status, headers: Vec::new(), content: Content::Empty }
     }
 
     /// An empty 200.
@@ -51,10 +47,7 @@ impl Reply {
     }
 
     /// With another header.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "numbers and texts alike, without `&`"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike, without `&`")]
     pub fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
@@ -74,8 +67,7 @@ impl Reply {
 
     /// With plain text.
     pub fn text(self, text: impl Into<String>) -> Self {
-        self.header("content-type", "text/plain; charset=utf-8")
-            .bytes(text.into())
+        self.header("content-type", "text/plain; charset=utf-8").bytes(text.into())
     }
 
     /// With JSON.
@@ -93,16 +85,10 @@ impl Reply {
         make: impl FnOnce(&mut StreamWriter) -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
         let writer = Writer::start(&self.status, &self.headers)?;
-        let mut writer = StreamWriter {
-            writer,
-            piece: Vec::with_capacity(PIECE),
-        };
+        let mut writer = StreamWriter { writer, piece: Vec::with_capacity(PIECE) };
         make(&mut writer)?;
         writer.flush()?;
-        Ok(Self {
-            content: Content::Streamed,
-            ..self
-        })
+        Ok(Self { content: Content::Streamed, ..self })
     }
 }
 
@@ -117,11 +103,7 @@ impl StreamWriter {
     /// Writes bytes; waits for the client now and then. Fails once the client has gone.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.piece.len() >= PIECE { self.flush() } else { Ok(()) }
     }
 
     /// Sends what has been written so far.

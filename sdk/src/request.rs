@@ -77,15 +77,10 @@ impl Request {
 
     /// The name of who is asking; empty where the mount lets anybody in.
     pub fn user(&self) -> &str {
-        self.principal
-            .as_ref()
-            .map_or("", |principal| &principal.name)
+        self.principal.as_ref().map_or("", |principal| &principal.name)
     }
 }
 
 fn find<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    fields
-        .iter()
-        .find(|(found, _)| found == name)
-        .map(|(_, value)| value.as_str())
+    fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
 }

@@ -98,9 +98,7 @@ impl Assembly {
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,
             other => {
-                return Err(anyhow!(
-                    "the settings of mount {path} are no table: {other:?}"
-                ));
+                return Err(anyhow!("the settings of mount {path} are no table: {other:?}"));
             }
         };
         let spec = MountSpec {
@@ -112,10 +110,7 @@ impl Assembly {
             warm: mount.warm,
         };
         let access = Arc::new(self.access(config, &mount.auth)?);
-        Ok(MountPlan {
-            spec: Arc::new(spec),
-            access,
-        })
+        Ok(MountPlan { spec: Arc::new(spec), access })
     }
 
     fn access(&self, config: &Config, names: &[toml::Spanned<String>]) -> Result<Access> {
@@ -133,10 +128,7 @@ impl Assembly {
     }
 
     fn store(&self, name: &str) -> Result<Arc<dyn BlobStore>> {
-        let open = self
-            .stores
-            .get(name)
-            .ok_or_else(|| anyhow!("there is no [store.{name}]"))?;
+        let open = self.stores.get(name).ok_or_else(|| anyhow!("there is no [store.{name}]"))?;
         Ok(open.store.clone())
     }
 
@@ -148,10 +140,7 @@ impl Assembly {
     /// For the status: the stores' names and folders.
     pub(crate) fn store_status(&self) -> serde_json::Value {
         let stores = self.stores.iter().map(|(name, store)| {
-            (
-                name.clone(),
-                serde_json::json!({"path": store.path.display().to_string()}),
-            )
+            (name.clone(), serde_json::json!({"path": store.path.display().to_string()}))
         });
         serde_json::Value::Object(stores.collect())
     }
@@ -206,11 +195,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         }
     };
     let store: Arc<dyn BlobStore> = Arc::new(Subfolder::new(auto.store.clone(), folder));
-    let stores = plugin
-        .description
-        .stores
-        .iter()
-        .map(|name| (name.clone(), store.clone()));
+    let stores = plugin.description.stores.iter().map(|name| (name.clone(), store.clone()));
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
@@ -219,10 +204,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         limits: Limits::default(),
         warm: false,
     };
-    Some(MountPlan {
-        spec: Arc::new(spec),
-        access: auto.access.clone(),
-    })
+    Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone() })
 }
 
 fn open_store(name: &str, config: &config::Store, before: Option<&Assembly>) -> Result<OpenStore> {
@@ -248,18 +230,10 @@ fn open_store(name: &str, config: &config::Store, before: Option<&Assembly>) -> 
 
 /// A listener's certificate, loaded.
 pub(crate) fn load_tls(tls: &config::Tls) -> Result<Arc<Tls>> {
-    let minimum = match tls
-        .min_version
-        .as_ref()
-        .map(|version| version.get_ref().as_str())
-    {
+    let minimum = match tls.min_version.as_ref().map(|version| version.get_ref().as_str()) {
         Some("1.3") => TlsVersion::V1_3,
         _ => TlsVersion::V1_2,
     };
     let (certificate, key) = (tls.certificate.clone(), tls.key.clone());
-    Ok(Tls::load(TlsFiles {
-        certificate,
-        key,
-        minimum,
-    })?)
+    Ok(Tls::load(TlsFiles { certificate, key, minimum })?)
 }

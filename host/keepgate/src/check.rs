@@ -14,11 +14,7 @@ use crate::config::Config;
 pub(crate) async fn run(file: &Path) -> Result<u8> {
     let config = Config::load(file)?;
     let mut problems = Vec::new();
-    for tls in config
-        .listener
-        .iter()
-        .filter_map(|listener| listener.tls.as_ref())
-    {
+    for tls in config.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
         if let Err(error) = load_tls(tls) {
             problems.push(format!("{error:#}"));
         }
@@ -28,12 +24,8 @@ pub(crate) async fn run(file: &Path) -> Result<u8> {
         Ok(mut assembly) => {
             for users in assembly.users() {
                 let file = users.path().display().to_string();
-                problems.extend(
-                    users
-                        .problems()
-                        .iter()
-                        .map(|problem| format!("{file}: {problem}")),
-                );
+                problems
+                    .extend(users.problems().iter().map(|problem| format!("{file}: {problem}")));
             }
             let metrics = keepgate_runtime::Metrics::new(&prometheus::Registry::new())?;
             let code = config.data_dir.join("code");

@@ -52,12 +52,7 @@ pub(crate) struct Init {
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The configuration
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        default_value = "keepgate-data/keepgate.toml"
-    )]
+    #[arg(long, short, value_name = "FILE", default_value = "keepgate-data/keepgate.toml")]
     pub(crate) config: PathBuf,
 }
 

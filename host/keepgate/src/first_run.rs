@@ -55,23 +55,16 @@ pub(crate) fn make(folder: &Path, names: &[String]) -> Result<FirstRun> {
 
 /// A certificate that restic and other clients take by `--cacert`.
 fn self_signed(names: &[String]) -> Result<(String, String)> {
-    let mut subjects: Vec<String> = ["localhost", "127.0.0.1", "::1"]
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let mut subjects: Vec<String> =
+        ["localhost", "127.0.0.1", "::1"].into_iter().map(str::to_owned).collect();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     for name in std::iter::once(&host).chain(names) {
         if !name.is_empty() && !subjects.contains(name) {
             subjects.push(name.clone());
         }
     }
     let mut params = CertificateParams::new(subjects).context("a name for the certificate")?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Keepgate");
+    params.distinguished_name.push(DnType::CommonName, "Keepgate");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let year = params.not_before.year().max(2026);
@@ -90,9 +83,7 @@ fn copy_plugins(folder: &Path) -> Result<()> {
     };
     for entry in fs::read_dir(&stock)? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "wasm")
+        if path.extension().is_some_and(|extension| extension == "wasm")
             && let Some(name) = path.file_name()
         {
             fs::copy(&path, folder.join(name))

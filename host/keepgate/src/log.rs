@@ -21,9 +21,7 @@ pub(crate) fn start(log: &Log, least: &str) {
         .ok()
         .and_then(|text| EnvFilter::try_new(text).ok())
         .unwrap_or_else(|| EnvFilter::new(level));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start, as in tests, changes nothing.
     let _ = match log.format {
         Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),

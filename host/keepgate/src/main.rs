@@ -30,6 +30,7 @@ use clap::Parser as _;
 
 use cli::{Cli, Command, Init, Serve};
 use config::Config;
+use serve::{Running, Source};
 
 /// Version and build.
 pub(crate) const VERSION: &str = concat!(
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("keepgate: {error:#}");
+            eprintln!("keepgate: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
@@ -72,44 +73,45 @@ async fn serve(arguments: Serve) -> Result<()> {
     if let Some(file) = arguments.config {
         let config = Config::load(&file)?;
         log::start(&config.log, "");
-        return serve::Running::start(config, Some(file)).await?.run().await;
+        let source = Source { file: Some(file), ..Source::default() };
+        return Running::start(config, source).await?.run().await;
     }
     let (folder, file) = (&arguments.data, arguments.data.join(first_run::FILE));
-    let made = if file.exists() {
-        None
-    } else {
-        Some(first_run::make(folder, &[])?)
+    let made = if file.exists() { None } else { Some(first_run::make(folder, &[])?) };
+    if let Some(made) = &made {
+        welcome::made(made);
+    }
+    let source = Source {
+        file: Some(file),
+        listen: arguments.listen,
+        // What a build makes is served as it is, so that a rebuilt plugin takes effect.
+        plugins: std::env::var_os("KEEPGATE_PLUGIN_DIR").map(Into::into),
     };
-    let mut config = Config::load(&file)?;
-    if let Some(listen) = &arguments.listen {
-        config.listen_at(listen)?;
-    }
-    // What a build makes is served as it is, so that a rebuilt plugin takes effect.
-    if let Some(plugins) = std::env::var_os("KEEPGATE_PLUGIN_DIR") {
-        config.plugin_dir = plugins.into();
-    }
+    let config = source.load()?.context("no configuration")?;
     log::start(&config.log, "");
-    let running = serve::Running::start(config, Some(file)).await?;
+    let running = Running::start(config, source).await?;
     let password = made.as_ref().map(|made| made.password.as_str());
-    welcome::print(
-        folder,
-        &running.addresses(),
-        &running.generation(),
-        password,
-    );
+    welcome::print(folder, &running.addresses(), &running.generation(), password);
     running.run().await
 }
 
 #[expect(clippy::print_stdout, reason = "this is a command's output")]
 fn init(arguments: &Init) -> Result<()> {
     let made = first_run::make(&arguments.folder, &arguments.names)?;
-    let config = made.config.display();
-    println!("wrote {config}");
-    println!(
-        "user {}, password {} (shown this once)",
-        first_run::USER,
-        made.password
-    );
-    println!("serve it with: keepgate serve --config {config}");
+    welcome::made(&made);
+    println!("serve it with: keepgate serve --config {}", made.config.display());
     Ok(())
+}
+
+/// An error with its causes in one line, each cause once: some errors name theirs themselves.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -9,20 +9,17 @@ use keepgate_http::LocalAddress;
 
 use crate::cli::RestServer;
 use crate::config::Config;
-use crate::serve::Running;
+use crate::serve::{Running, Source};
 use crate::stock;
 
 /// Serves until it is told to stop.
-#[expect(
-    clippy::print_stderr,
-    reason = "rest-server's own lines, which clients look for"
-)]
+#[expect(clippy::print_stderr, reason = "rest-server's own lines, which clients look for")]
 pub(crate) async fn run(flags: &RestServer) -> Result<()> {
     crate::log::start(&crate::config::Log::default(), "warn");
     let path = absolute(&flags.path)?;
     eprintln!("Data directory: {}", path.display());
     let config = configuration(flags, &path)?;
-    let running = Running::start(config, None).await.map_err(|error| {
+    let running = Running::start(config, Source::default()).await.map_err(|error| {
         if flags.no_auth {
             error
         } else {
@@ -67,10 +64,7 @@ fn configuration(flags: &RestServer, path: &Path) -> Result<Config> {
     let mut line = |key: &str, value: String| writeln!(config, "{key} = {value}");
     line("data_dir", text(&path.join(".keepgate")))?;
     line("plugin_dir", text(&absolute(&plugins)?))?;
-    line(
-        "listener",
-        format!("[{{ address = {} }}]", text(Path::new(&flags.listen))),
-    )?;
+    line("listener", format!("[{{ address = {} }}]", text(Path::new(&flags.listen))))?;
     line("store.main.path", text(path))?;
     let auth = if flags.no_auth {
         "none"

@@ -41,10 +41,35 @@ struct Current {
     stores: Value,
 }
 
+/// Where the configuration comes from, to read it again on SIGHUP.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    /// None where the flags of `rest-server` are the configuration.
+    pub(crate) file: Option<PathBuf>,
+    /// Instead of the address of the first listener.
+    pub(crate) listen: Option<String>,
+    /// Instead of the plugin folder.
+    pub(crate) plugins: Option<PathBuf>,
+}
+
+impl Source {
+    /// What the file says now; none without a file.
+    pub(crate) fn load(&self) -> Result<Option<Config>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let mut config = Config::load(file)?;
+        if let Some(listen) = &self.listen {
+            config.listen_at(listen)?;
+        }
+        if let Some(plugins) = &self.plugins {
+            config.plugin_dir.clone_from(plugins);
+        }
+        Ok(Some(config))
+    }
+}
+
 /// Owns everything that a reload changes.
 struct Reloader {
-    /// Read again on SIGHUP; none where the flags of `rest-server` are the configuration.
-    file: Option<PathBuf>,
+    source: Source,
     config: Config,
     assembly: Assembly,
     loader: Loader,
@@ -58,7 +83,7 @@ struct Reloader {
 
 impl Running {
     /// Opens stores, loads plugins, binds listeners: whatever can fail fails here.
-    pub(crate) async fn start(config: Config, file: Option<PathBuf>) -> Result<Self> {
+    pub(crate) async fn start(config: Config, source: Source) -> Result<Self> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
         let assembly = Assembly::new(&config, None)?;
@@ -77,12 +102,8 @@ impl Running {
             None => None,
         };
         let site = Arc::new(ArcSwap::from_pointee(Site::default()));
-        let nothing = Generation {
-            number: 0,
-            mounts: Vec::new(),
-            plugins: Vec::new(),
-            refused: Vec::new(),
-        };
+        let nothing =
+            Generation { number: 0, mounts: Vec::new(), plugins: Vec::new(), refused: Vec::new() };
         let current = Arc::new(ArcSwap::from_pointee(Current {
             generation: Arc::new(nothing),
             stores: Value::Null,
@@ -90,7 +111,7 @@ impl Running {
         let gateway = Gateway::new(site.clone(), metrics.clone(), config.timeouts.to_http());
         let admin_pages = admin_pages(registry, &current, &servers);
         let mut reloader = Reloader {
-            file,
+            source,
             config,
             assembly,
             loader,
@@ -105,21 +126,12 @@ impl Running {
             tokio::time::sleep(SOON).await;
         }
         reloader.swap().await?;
-        Ok(Self {
-            servers,
-            admin,
-            gateway: Arc::new(gateway),
-            admin_pages,
-            reloader,
-        })
+        Ok(Self { servers, admin, gateway: Arc::new(gateway), admin_pages, reloader })
     }
 
     /// Where it listens.
     pub(crate) fn addresses(&self) -> Vec<LocalAddress> {
-        self.servers
-            .iter()
-            .map(|server| server.local_address().clone())
-            .collect()
+        self.servers.iter().map(|server| server.local_address().clone()).collect()
     }
 
     /// What serves now.
@@ -143,26 +155,24 @@ impl Running {
         let reloading = tokio::spawn(self.reloader.run(signal(SignalKind::hangup())?));
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut asked = false;
         loop {
             tokio::select! {
                 ended = tasks.join_next() => match ended {
                     None => break,
-                    Some(ended) => ended?,
+                    Some(ended) => {
+                        ended?;
+                        continue;
+                    }
                 },
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if tasks.is_empty() {
-                break;
-            }
-            if asked {
+            if shutdown.has_begun() {
                 tracing::warn!("asked a second time: cutting what is under way");
                 shutdown.cut();
             } else {
                 tracing::info!("shutting down; requests under way may finish");
                 shutdown.begin();
-                asked = true;
             }
         }
         reloading.abort();
@@ -238,12 +248,13 @@ impl Reloader {
                 tracing::error!("the users stay as they were: {error}");
             }
         }
-        let Some(file) = &self.file else { return };
-        let loaded = Config::load(file)
-            .map_err(anyhow::Error::from)
-            .and_then(|config| Ok((Assembly::new(&config, Some(&self.assembly))?, config)));
+        let loaded = self.source.load().and_then(|config| {
+            let Some(config) = config else { return Ok(None) };
+            Ok(Some((Assembly::new(&config, Some(&self.assembly))?, config)))
+        });
         match loaded {
-            Ok((assembly, config)) => {
+            Ok(None) => {}
+            Ok(Some((assembly, config))) => {
                 if config.listener != self.config.listener
                     || config.admin != self.config.admin
                     || config.plugin_dir != self.config.plugin_dir
@@ -288,19 +299,14 @@ fn admin_pages(
     current: &Arc<ArcSwap<Current>>,
     servers: &[Server],
 ) -> Arc<Admin> {
-    let listeners: Vec<_> = servers
-        .iter()
-        .map(|server| server.local_address().to_string())
-        .collect();
+    let listeners: Vec<_> =
+        servers.iter().map(|server| server.local_address().to_string()).collect();
     let readiness = {
         let current = current.clone();
         move || {
             let mounts = &current.load().generation.mounts;
             let problem = |mount: &Arc<keepgate_runtime::Mount>| {
-                mount
-                    .serving()
-                    .err()
-                    .map(|why| format!("mount {}: {why}", mount.path()))
+                mount.serving().err().map(|why| format!("mount {}: {why}", mount.path()))
             };
             mounts.iter().filter_map(problem).collect()
         }

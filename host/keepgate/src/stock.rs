@@ -6,11 +6,7 @@ use std::path::PathBuf;
 /// where `cargo xtask plugins` does. None where restic is in none of these.
 pub(crate) fn folder() -> Option<PathBuf> {
     let named = std::env::var_os("KEEPGATE_PLUGIN_DIR").map(PathBuf::from);
-    named.or_else(|| {
-        candidates()
-            .into_iter()
-            .find(|folder| folder.join("restic.wasm").is_file())
-    })
+    named.or_else(|| candidates().into_iter().find(|folder| folder.join("restic.wasm").is_file()))
 }
 
 /// The folders looked in, for messages.

@@ -18,25 +18,13 @@ const COST: u32 = 10;
 const MAX_PASSWORD: usize = 72;
 
 /// What `keepgate user` does; its exit code.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is a command's output"
-)]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command's output")]
 pub(crate) async fn run(arguments: &User) -> Result<u8> {
     let file = &arguments.file;
     match &arguments.command {
         UserCommand::Add { name, generate } => {
-            let password = if *generate {
-                make_password()?
-            } else {
-                read_password()?
-            };
-            let what = if set(file, name, &password)? {
-                "changed"
-            } else {
-                "added"
-            };
+            let password = if *generate { make_password()? } else { read_password()? };
+            let what = if set(file, name, &password)? { "changed" } else { "added" };
             if *generate {
                 println!("{password}");
             }
@@ -105,11 +93,8 @@ pub(crate) fn set(file: &Path, name: &str, password: &str) -> Result<bool> {
 fn remove(file: &Path, name: &str) -> Result<bool> {
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let kept: Vec<String> = text
-        .lines()
-        .filter(|line| user_of(line) != Some(name))
-        .map(str::to_owned)
-        .collect();
+    let kept: Vec<String> =
+        text.lines().filter(|line| user_of(line) != Some(name)).map(str::to_owned).collect();
     let found = kept.len() < text.lines().count();
     if found {
         replace(file, &kept)?;
@@ -122,12 +107,7 @@ pub(crate) fn make_password() -> Result<String> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0; 26];
     getrandom::fill(&mut bytes).context("no random numbers")?;
-    let digit = |byte: &u8| {
-        ALPHABET
-            .get(usize::from(byte % 32))
-            .copied()
-            .map(char::from)
-    };
+    let digit = |byte: &u8| ALPHABET.get(usize::from(byte % 32)).copied().map(char::from);
     Ok(bytes.iter().filter_map(digit).collect())
 }
 
@@ -142,11 +122,7 @@ fn check_name(name: &str) -> Result<()> {
 
 fn user_of(line: &str) -> Option<&str> {
     let line = line.trim_start();
-    if line.starts_with('#') {
-        None
-    } else {
-        line.split_once(':').map(|(name, _)| name)
-    }
+    if line.starts_with('#') { None } else { line.split_once(':').map(|(name, _)| name) }
 }
 
 fn read_or_nothing(file: &Path) -> Result<String> {
@@ -166,20 +142,14 @@ fn replace(file: &Path, lines: &[String]) -> Result<()> {
 pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
     let context = || format!("cannot write {}", file.display());
     let mode = fs::metadata(file).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
-    let folder = file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.new", std::process::id()));
     let written = (|| {
         let mut options = fs::OpenOptions::new();
-        let mut new = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut new =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         new.write_all(bytes)?;
         new.set_permissions(fs::Permissions::from_mode(mode))?;
         new.sync_all()?;
@@ -202,10 +172,7 @@ fn read_password() -> Result<String> {
         return Ok(line.trim_end_matches(['\n', '\r']).to_owned());
     }
     let mut text = String::new();
-    io::stdin()
-        .take(4096)
-        .read_to_string(&mut text)
-        .context("cannot read the password")?;
+    io::stdin().take(4096).read_to_string(&mut text).context("cannot read the password")?;
     Ok(text.lines().next().unwrap_or("").to_owned())
 }
 
@@ -222,25 +189,12 @@ mod tests {
         assert!(set(&file, "ann", "three").unwrap());
         let users = Htpasswd::load(&file, htpasswd::Options::default()).unwrap();
         assert_eq!(users.users(), 2);
-        assert_eq!(
-            users.verify("ann", b"three", None).await,
-            htpasswd::Verdict::Accepted
-        );
-        assert_eq!(
-            users.verify("ann", b"one", None).await,
-            htpasswd::Verdict::Rejected
-        );
+        assert_eq!(users.verify("ann", b"three", None).await, htpasswd::Verdict::Accepted);
+        assert_eq!(users.verify("ann", b"one", None).await, htpasswd::Verdict::Rejected);
         assert!(remove(&file, "ann").unwrap());
         assert!(!remove(&file, "ann").unwrap());
-        assert_eq!(
-            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no leftovers"
-        );
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no leftovers");
     }
 
     #[test]
@@ -252,10 +206,7 @@ mod tests {
         set(&file, "ann", "new").unwrap();
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("# staff\n old:{SHA}x\nann:$2"), "{text}");
-        assert_eq!(
-            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-            0o640
-        );
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]

@@ -5,7 +5,15 @@ use std::path::Path;
 use keepgate_http::LocalAddress;
 use keepgate_runtime::{Generation, Mount};
 
-use crate::first_run::{CERTIFICATE, USER};
+use crate::first_run::{CERTIFICATE, FirstRun, USER};
+
+/// Prints what was made at the first start. Before anything else can fail: the password is shown
+/// this once.
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+pub(crate) fn made(made: &FirstRun) {
+    println!("wrote {}", made.config.display());
+    println!("user {USER}, password {} (shown this once)", made.password);
+}
 
 /// Prints the mounts of a generation with commands for their clients. The password is known only
 /// at the first start.
@@ -22,13 +30,6 @@ pub(crate) fn print(
     });
     let host = format!("localhost:{}", port.unwrap_or(8000));
     println!("Keepgate {} serves at https://{host}/", crate::VERSION);
-    if let Some(password) = password {
-        println!("\n  user {USER}, password {password}");
-        println!(
-            "  (shown this once; {} has its hash)",
-            folder.join("htpasswd").display()
-        );
-    }
     let certificate = folder.join(CERTIFICATE).display().to_string();
     let password = password.unwrap_or("PASSWORD");
     for mount in &generation.mounts {
@@ -48,11 +49,7 @@ pub(crate) fn print(
             }
         }
     }
-    for refused in generation
-        .refused
-        .iter()
-        .filter(|refused| !refused.what.starts_with("mount "))
-    {
+    for refused in generation.refused.iter().filter(|refused| !refused.what.starts_with("mount ")) {
         println!("\nrefused: {}: {}", refused.what, refused.why);
     }
     println!(

@@ -74,10 +74,7 @@ fn file_name(engine: &Engine, digest: &str) -> String {
 
 /// A folder that only this user can write to.
 fn private_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let metadata = fs::metadata(folder)?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other("the folder belongs to another user"));

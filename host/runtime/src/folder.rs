@@ -36,9 +36,7 @@ pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
         if hidden || path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
         }
@@ -86,12 +84,7 @@ impl Watch {
     /// event.
     pub fn new(folder: &Path, rescan: Duration) -> Self {
         let woken = Arc::new(Notify::new());
-        let mut watch = Self {
-            folder: folder.to_owned(),
-            rescan,
-            woken,
-            watcher: None,
-        };
+        let mut watch = Self { folder: folder.to_owned(), rescan, woken, watcher: None };
         watch.arm();
         watch
     }
@@ -99,18 +92,12 @@ impl Watch {
     /// Returns when it is time to look again: soon after something happened, or after the time
     /// between two looks.
     pub async fn changed(&mut self) {
-        if tokio::time::timeout(self.rescan, self.woken.notified())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(self.rescan, self.woken.notified()).await.is_err() {
             self.arm();
             return;
         }
         let _ = tokio::time::timeout(BURST, async {
-            while tokio::time::timeout(SILENCE, self.woken.notified())
-                .await
-                .is_ok()
-            {}
+            while tokio::time::timeout(SILENCE, self.woken.notified()).await.is_ok() {}
         })
         .await;
     }
@@ -151,9 +138,7 @@ impl Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch")
-            .field("folder", &self.folder)
-            .finish_non_exhaustive()
+        f.debug_struct("Watch").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 
@@ -166,9 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut watch = Watch::new(folder.path(), Duration::from_secs(30));
         fs::write(folder.path().join("a.wasm"), b"a").unwrap();
-        tokio::time::timeout(Duration::from_secs(10), watch.changed())
-            .await
-            .unwrap();
+        tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap();
         fs::read(folder.path().join("a.wasm")).unwrap();
         let again = tokio::time::timeout(Duration::from_millis(300), watch.changed()).await;
         assert!(again.is_err(), "reading woke the watch");
@@ -194,9 +177,6 @@ mod tests {
         fs::create_dir(folder.path().join("d.wasm")).unwrap();
         std::os::unix::fs::symlink("a.wasm", folder.path().join("e.wasm")).unwrap();
         let found: Vec<_> = scan(folder.path()).unwrap().into_keys().collect();
-        assert_eq!(
-            found,
-            [folder.path().join("a.wasm"), folder.path().join("e.wasm")]
-        );
+        assert_eq!(found, [folder.path().join("a.wasm"), folder.path().join("e.wasm")]);
     }
 }

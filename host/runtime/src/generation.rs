@@ -109,12 +109,8 @@ impl Loader {
             }
         };
         let mut scanned = Scanned { changed: false, settled: true };
-        let gone: Vec<_> = self
-            .files
-            .keys()
-            .filter(|path| !found.contains_key(*path))
-            .cloned()
-            .collect();
+        let gone: Vec<_> =
+            self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
         for path in gone {
             self.files.remove(&path);
             scanned.changed = true;
@@ -151,9 +147,7 @@ impl Loader {
             refused: None,
             unsettled: None,
         });
-        let patient = file
-            .unsettled
-            .is_none_or(|since| since.elapsed() < PATIENCE);
+        let patient = file.unsettled.is_none_or(|since| since.elapsed() < PATIENCE);
         let (stamp, loaded) = match loaded {
             Some((_, Err(LoadError::EndsEarly))) | None if patient => {
                 file.unsettled.get_or_insert_with(Instant::now);
@@ -185,19 +179,13 @@ impl Loader {
                 "refused"
             }
         };
-        self.metrics
-            .loads
-            .with_label_values(&[&*name, result])
-            .inc();
+        self.metrics.loads.with_label_values(&[&*name, result]).inc();
         true
     }
 
     /// The plugins that are loaded, by name.
     pub fn plugins(&self) -> Vec<Arc<Plugin>> {
-        self.files
-            .values()
-            .filter_map(|file| file.plugin.clone())
-            .collect()
+        self.files.values().filter_map(|file| file.plugin.clone()).collect()
     }
 
     /// Makes a generation of the loaded plugins for these mounts. A mount whose spec and plugin
@@ -218,37 +206,22 @@ impl Loader {
             mounts.push(self.mount(spec, &mut refused).await);
         }
         let number = self.previous.as_ref().map_or(0, |previous| previous.number) + 1;
-        self.metrics
-            .generation
-            .set(i64::try_from(number).unwrap_or(i64::MAX));
-        self.metrics
-            .refused
-            .set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
+        self.metrics.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
+        self.metrics.refused.set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
         let plugins = self.plugins();
-        let generation = Arc::new(Generation {
-            number,
-            mounts,
-            plugins,
-            refused,
-        });
+        let generation = Arc::new(Generation { number, mounts, plugins, refused });
         self.previous = Some(generation.clone());
         generation
     }
 
     async fn mount(&self, spec: &Arc<MountSpec>, refused: &mut Vec<Refused>) -> Arc<Mount> {
         let before = self.previous.as_ref().and_then(|generation| {
-            generation
-                .mounts
-                .iter()
-                .find(|mount| Arc::ptr_eq(mount.spec(), spec))
-                .cloned()
+            generation.mounts.iter().find(|mount| Arc::ptr_eq(mount.spec(), spec)).cloned()
         });
         let file = self.folder.join(format!("{}.wasm", spec.plugin));
         let plugin = self.files.get(&file).and_then(|file| file.plugin.clone());
         if let (Some(before), Some(plugin)) = (&before, &plugin)
-            && before
-                .serving()
-                .is_ok_and(|serving| Arc::ptr_eq(serving, plugin))
+            && before.serving().is_ok_and(|serving| Arc::ptr_eq(serving, plugin))
         {
             return before.clone();
         }
@@ -268,20 +241,12 @@ impl Loader {
         let older = older.filter(|mount| mount.serving().is_ok());
         let what = format!("mount {}", spec.path);
         tracing::error!(mount = spec.path, plugin = spec.plugin, "{why}");
-        refused.push(Refused {
-            what,
-            why: why.clone(),
-            older_serves: older.is_some(),
-        });
+        refused.push(Refused { what, why: why.clone(), older_serves: older.is_some() });
         older.unwrap_or_else(|| Arc::new(Mount::new(spec.clone(), Err(why))))
     }
 
     fn missing(&self, file: &Path, plugin: &str) -> String {
-        match self
-            .files
-            .get(file)
-            .and_then(|file| file.refused.as_deref())
-        {
+        match self.files.get(file).and_then(|file| file.refused.as_deref()) {
             Some(why) => format!("the plugin {plugin:?} is refused: {why}"),
             None => format!("no plugin {plugin:?}: there is no file {}", file.display()),
         }
@@ -301,26 +266,15 @@ async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
     }
     let settings = Value::Object(spec.settings.clone()).to_string();
     plugin.check_settings(&settings).await.map_err(|why| {
-        format!(
-            "the plugin {} does not accept the mount's settings: {why}",
-            plugin.name
-        )
+        format!("the plugin {} does not accept the mount's settings: {why}", plugin.name)
     })
 }
 
 impl Generation {
     /// Everything an operator may want to see, as JSON.
     pub fn status(&self) -> Value {
-        let plugins: Vec<_> = self
-            .plugins
-            .iter()
-            .map(|plugin| plugin_status(plugin))
-            .collect();
-        let mounts: Vec<_> = self
-            .mounts
-            .iter()
-            .map(|mount| mount_status(mount))
-            .collect();
+        let plugins: Vec<_> = self.plugins.iter().map(|plugin| plugin_status(plugin)).collect();
+        let mounts: Vec<_> = self.mounts.iter().map(|mount| mount_status(mount)).collect();
         let refused: Vec<_> = self
             .refused
             .iter()
@@ -371,8 +325,6 @@ fn mount_status(mount: &Mount) -> Value {
 
 impl std::fmt::Debug for Loader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loader")
-            .field("folder", &self.folder)
-            .finish_non_exhaustive()
+        f.debug_struct("Loader").field("folder", &self.folder).finish_non_exhaustive()
     }
 }

@@ -48,20 +48,9 @@ impl Instance {
         });
         store.set_epoch_deadline(1);
         match pre.instantiate_async(&mut store).await {
-            Ok(bindings) => Ok(Self {
-                store,
-                bindings,
-                bounds,
-                served: 0,
-            }),
-            Err(error)
-                if error
-                    .downcast_ref::<wasmtime::PoolConcurrencyLimitError>()
-                    .is_some() =>
-            {
-                Err(CallError::Busy(
-                    usize::try_from(crate::engine::INSTANCES).unwrap_or(0),
-                ))
+            Ok(bindings) => Ok(Self { store, bindings, bounds, served: 0 }),
+            Err(error) if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() => {
+                Err(CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0)))
             }
             Err(error) => Err(broken(&store, &error)),
         }
@@ -70,10 +59,7 @@ impl Instance {
     pub(crate) async fn describe(&mut self) -> Result<exported::Description, CallError> {
         self.begin(None);
         let time = self.bounds.time;
-        let call = self
-            .bindings
-            .keepgate_plugin_guest()
-            .call_describe(&mut self.store);
+        let call = self.bindings.keepgate_plugin_guest().call_describe(&mut self.store);
         let said = tokio::time::timeout(time, call).await;
         self.outcome(said)
     }
@@ -101,8 +87,7 @@ impl Instance {
         let guest = self.bindings.keepgate_plugin_guest();
         let call = guest.call_handle(&mut self.store, request);
         let said = tokio::time::timeout(time, call).await;
-        self.outcome(said)?
-            .map_err(|failure| CallError::Failure(Failure::from(failure)))
+        self.outcome(said)?.map_err(|failure| CallError::Failure(Failure::from(failure)))
     }
 
     fn begin(&mut self, reply_start: Option<ReplyStart>) {

@@ -20,11 +20,8 @@ use crate::metrics::{CounterSpec, Metrics};
 use crate::state::{Grants, State};
 
 /// What `describe` and `check-settings` may use. They run without grants.
-const QUESTION: Bounds = Bounds {
-    memory: 256 << 20,
-    cpu: Duration::from_secs(2),
-    time: Duration::from_secs(5),
-};
+const QUESTION: Bounds =
+    Bounds { memory: 256 << 20, cpu: Duration::from_secs(2), time: Duration::from_secs(5) };
 
 /// A compiled plugin that has described itself.
 pub struct Plugin {
@@ -154,11 +151,7 @@ impl Plugin {
         file: &Path,
         bytes: Vec<u8>,
     ) -> Result<Arc<Self>, LoadError> {
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let digest = hex::encode(Sha256::digest(&bytes));
         let size = bytes.len() as u64;
         check_framing(&bytes)?;
@@ -169,9 +162,8 @@ impl Plugin {
                 .map_err(|error| LoadError::Compile(error.to_string()))??
         };
         check_contract(host, &component)?;
-        let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
-            detail: format!("{error:#}"),
-        };
+        let mismatch =
+            |error: wasmtime::Error| LoadError::Mismatch { detail: format!("{error:#}") };
         let pre = host.linker.instantiate_pre(&component).map_err(mismatch)?;
         let pre = PluginPre::new(pre).map_err(mismatch)?;
         let (description, counters) = describe(metrics, &pre, &name).await?;
@@ -207,12 +199,7 @@ impl Plugin {
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Plugin({} {})",
-            self.name,
-            self.digest.get(..12).unwrap_or_default()
-        )
+        write!(f, "Plugin({} {})", self.name, self.digest.get(..12).unwrap_or_default())
     }
 }
 
@@ -225,28 +212,20 @@ async fn describe(
         let mut instance = Instance::new(pre, no_grants(metrics, name), QUESTION).await?;
         instance.describe().await
     };
-    let said = asked.await.map_err(|error| LoadError::BrokeDown {
-        call: "describe",
-        detail: error.to_string(),
-    })?;
+    let said = asked
+        .await
+        .map_err(|error| LoadError::BrokeDown { call: "describe", detail: error.to_string() })?;
     let bad = |what: String| Err(LoadError::Description(what));
     if said.name.is_empty() {
         return bad("the name is empty".to_owned());
     }
     if !said.default_mount.starts_with('/') {
-        return bad(format!(
-            "the default mount {:?} does not begin with /",
-            said.default_mount
-        ));
+        return bad(format!("the default mount {:?} does not begin with /", said.default_mount));
     }
     let counters = said
         .metrics
         .into_iter()
-        .map(|metric| CounterSpec {
-            name: metric.name,
-            help: metric.help,
-            labels: metric.labels,
-        })
+        .map(|metric| CounterSpec { name: metric.name, help: metric.help, labels: metric.labels })
         .collect();
     let description = Description {
         name: said.name,
@@ -302,32 +281,19 @@ fn section_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 fn check_contract(host: &Host, component: &Component) -> Result<(), LoadError> {
     let ty = component.component_type();
-    let exports: Vec<String> = ty
-        .exports(&host.engine)
-        .map(|(name, _)| name.to_owned())
-        .collect();
+    let exports: Vec<String> = ty.exports(&host.engine).map(|(name, _)| name.to_owned()).collect();
     let imports: Vec<String> = ty
         .imports(&host.engine)
         .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
         .map(|(name, _)| name.to_owned())
         .collect();
-    if let Some(found) = exports
-        .iter()
-        .chain(&imports)
-        .find_map(|name| version_of(name))
-        .filter(|v| *v != VERSION)
+    if let Some(found) =
+        exports.iter().chain(&imports).find_map(|name| version_of(name)).filter(|v| *v != VERSION)
     {
         return Err(other_version(found));
     }
-    if !exports
-        .iter()
-        .any(|name| *name == format!("{PACKAGE}/guest@{VERSION}"))
-    {
-        let exports = if exports.is_empty() {
-            "nothing".to_owned()
-        } else {
-            exports.join(", ")
-        };
+    if !exports.iter().any(|name| *name == format!("{PACKAGE}/guest@{VERSION}")) {
+        let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
         return Err(LoadError::NoGuest { exports });
     }
     let offered = ["types", "blobs", "environment", "http"];
@@ -346,20 +312,14 @@ fn version_of(name: &str) -> Option<&str> {
 
 fn other_version(found: &str) -> LoadError {
     let number = |version: &str| -> Vec<u64> {
-        version
-            .split(['.', '-'])
-            .map_while(|part| part.parse().ok())
-            .collect()
+        version.split(['.', '-']).map_while(|part| part.parse().ok()).collect()
     };
     let advice = if number(found) > number(VERSION) {
         "the gateway is too old for it; use a newer gateway, or an older plugin"
     } else {
         "the plugin is too old; build it with this gateway's SDK, or get a newer one"
     };
-    LoadError::OtherVersion {
-        found: found.to_owned(),
-        advice,
-    }
+    LoadError::OtherVersion { found: found.to_owned(), advice }
 }
 
 #[cfg(test)]
@@ -370,39 +330,19 @@ mod tests {
     fn files_that_are_no_whole_component_are_told_apart() {
         assert!(matches!(check_framing(b""), Err(LoadError::EndsEarly)));
         assert!(matches!(check_framing(b"\0as"), Err(LoadError::EndsEarly)));
-        assert!(matches!(
-            check_framing(b"#!/bin/sh"),
-            Err(LoadError::NotWasm)
-        ));
-        assert!(matches!(
-            check_framing(b"\0asm\x01\0\0\0"),
-            Err(LoadError::CoreModule)
-        ));
+        assert!(matches!(check_framing(b"#!/bin/sh"), Err(LoadError::NotWasm)));
+        assert!(matches!(check_framing(b"\0asm\x01\0\0\0"), Err(LoadError::CoreModule)));
         assert!(check_framing(b"\0asm\x0d\0\x01\0").is_ok());
         assert!(check_framing(b"\0asm\x0d\0\x01\0\0\x02ab").is_ok());
-        assert!(matches!(
-            check_framing(b"\0asm\x0d\0\x01\0\0\x03ab"),
-            Err(LoadError::EndsEarly)
-        ));
-        assert!(matches!(
-            check_framing(b"\0asm\x0d\0\x01\0\0"),
-            Err(LoadError::EndsEarly)
-        ));
+        assert!(matches!(check_framing(b"\0asm\x0d\0\x01\0\0\x03ab"), Err(LoadError::EndsEarly)));
+        assert!(matches!(check_framing(b"\0asm\x0d\0\x01\0\0"), Err(LoadError::EndsEarly)));
     }
 
     #[test]
     fn versions_say_which_side_is_too_old() {
         assert_eq!(version_of("keepgate:plugin/guest@0.2.0"), Some("0.2.0"));
         assert_eq!(version_of("wasi:io/poll@0.2.0"), None);
-        assert!(
-            other_version("0.2.0")
-                .to_string()
-                .contains("gateway is too old")
-        );
-        assert!(
-            other_version("0.0.9")
-                .to_string()
-                .contains("plugin is too old")
-        );
+        assert!(other_version("0.2.0").to_string().contains("gateway is too old"));
+        assert!(other_version("0.0.9").to_string().contains("plugin is too old"));
     }
 }

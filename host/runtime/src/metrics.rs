@@ -33,10 +33,7 @@ impl Metrics {
             &["mount", "plugin", "outcome"],
         )?;
         let loads = IntCounterVec::new(
-            Opts::new(
-                "keepgate_plugin_loads_total",
-                "Plugin files loaded or refused.",
-            ),
+            Opts::new("keepgate_plugin_loads_total", "Plugin files loaded or refused."),
             &["plugin", "result"],
         )?;
         let generation = IntGauge::new(
@@ -53,13 +50,7 @@ impl Metrics {
         registry.register(Box::new(refused.clone()))?;
         let counters = Arc::new(Counters::default());
         registry.register(Box::new(Collected(counters.clone())))?;
-        Ok(Self {
-            calls,
-            loads,
-            generation,
-            refused,
-            counters,
-        })
+        Ok(Self { calls, loads, generation, refused, counters })
     }
 }
 
@@ -90,15 +81,8 @@ impl Collector for Collected {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let vectors = self
-            .0
-            .vectors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        vectors
-            .values()
-            .flat_map(|counter| counter.vector.collect())
-            .collect()
+        let vectors = self.0.vectors.lock().unwrap_or_else(PoisonError::into_inner);
+        vectors.values().flat_map(|counter| counter.vector.collect()).collect()
     }
 }
 
@@ -116,25 +100,17 @@ impl Counters {
         let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         // A new version with other labels has the last word; what was counted is lost, which
         // Prometheus treats like a restart.
-        if vectors
-            .get(&spec.name)
-            .is_some_and(|known| known.spec.labels == spec.labels)
-        {
+        if vectors.get(&spec.name).is_some_and(|known| known.spec.labels == spec.labels) {
             return Ok(());
         }
         if spec.name.starts_with("keepgate_") {
             return Err(format!("the name {} belongs to the gateway", spec.name));
         }
-        let labels: Vec<&str> = std::iter::once("mount")
-            .chain(spec.labels.iter().map(String::as_str))
-            .collect();
+        let labels: Vec<&str> =
+            std::iter::once("mount").chain(spec.labels.iter().map(String::as_str)).collect();
         let vector = IntCounterVec::new(Opts::new(&spec.name, &spec.help), &labels)
             .map_err(|error| error.to_string())?;
-        let counter = Counter {
-            spec: spec.clone(),
-            vector,
-            series: HashMap::new(),
-        };
+        let counter = Counter { spec: spec.clone(), vector, series: HashMap::new() };
         vectors.insert(spec.name.clone(), counter);
         Ok(())
     }
@@ -148,9 +124,8 @@ impl Counters {
         by: u64,
     ) -> Result<(), String> {
         let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = vectors
-            .get_mut(metric)
-            .ok_or_else(|| "describe does not name it".to_owned())?;
+        let counter =
+            vectors.get_mut(metric).ok_or_else(|| "describe does not name it".to_owned())?;
         if labels.len() != counter.spec.labels.len() {
             return Err(format!(
                 "{} label values, not {}",
@@ -196,22 +171,16 @@ mod tests {
         let registry = Registry::new();
         let counters = Metrics::new(&registry).unwrap().counters;
         counters.declare(&spec(&["user"])).unwrap();
-        counters
-            .count("/", "blobs_total", &["a".to_owned()], 2)
-            .unwrap();
+        counters.count("/", "blobs_total", &["a".to_owned()], 2).unwrap();
         counters.declare(&spec(&["user"])).unwrap();
-        counters
-            .count("/", "blobs_total", &["a".to_owned()], 3)
-            .unwrap();
+        counters.count("/", "blobs_total", &["a".to_owned()], 3).unwrap();
         let mut families = registry.gather();
         families.retain(|family| family.name() == "blobs_total");
         assert_eq!(families[0].get_metric()[0].get_counter().get_value(), 5.0);
         assert!(counters.count("/", "blobs_total", &[], 1).is_err());
         assert!(counters.count("/", "other", &[], 1).is_err());
         counters.declare(&spec(&["user", "repo"])).unwrap();
-        counters
-            .count("/", "blobs_total", &["a".to_owned(), "b".to_owned()], 1)
-            .unwrap();
+        counters.count("/", "blobs_total", &["a".to_owned(), "b".to_owned()], 1).unwrap();
     }
 
     #[test]
@@ -219,17 +188,9 @@ mod tests {
         let counters = Counters::default();
         counters.declare(&spec(&["user"])).unwrap();
         for n in 0..MAX_SERIES {
-            counters
-                .count("/", "blobs_total", &[n.to_string()], 1)
-                .unwrap();
+            counters.count("/", "blobs_total", &[n.to_string()], 1).unwrap();
         }
-        assert!(
-            counters
-                .count("/", "blobs_total", &["one more".to_owned()], 1)
-                .is_err()
-        );
-        counters
-            .count("/", "blobs_total", &["0".to_owned()], 1)
-            .unwrap();
+        assert!(counters.count("/", "blobs_total", &["one more".to_owned()], 1).is_err());
+        counters.count("/", "blobs_total", &["0".to_owned()], 1).unwrap();
     }
 }

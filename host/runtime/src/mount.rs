@@ -197,11 +197,7 @@ impl Serving {
                 error.reason()
             }
         };
-        let labels = [
-            self.grants.mount.as_str(),
-            self.grants.plugin.as_str(),
-            outcome,
-        ];
+        let labels = [self.grants.mount.as_str(), self.grants.plugin.as_str(), outcome];
         self.metrics.calls.with_label_values(&labels).inc();
         done
     }
@@ -244,9 +240,7 @@ impl Serving {
             && instance.served < MAX_SERVED
             && instance.store.data_mut().end()
         {
-            warm.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(instance);
+            warm.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
         }
     }
 
@@ -265,9 +259,7 @@ impl Serving {
 
 impl std::fmt::Debug for Serving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Serving")
-            .field("plugin", &self.plugin)
-            .finish_non_exhaustive()
+        f.debug_struct("Serving").field("plugin", &self.plugin).finish_non_exhaustive()
     }
 }
 
@@ -306,10 +298,7 @@ fn take_body(instance: &mut Instance, content: http::Content) -> Result<Body, Ca
 }
 
 fn streamed(started: Started, guest: Option<Guest>) -> Result<Reply, CallError> {
-    let pieces = Pieces {
-        pieces: started.pieces,
-        guest,
-    };
+    let pieces = Pieces { pieces: started.pieces, guest };
     reply::check(started.head, Body::from_stream(None, pieces))
 }
 

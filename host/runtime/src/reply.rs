@@ -18,24 +18,14 @@ pub(crate) fn check(head: http::Head, body: Body) -> Result<Reply, CallError> {
         if name.is_empty() || !name.bytes().all(is_token) {
             return bad(format!("the header name {name:?}"));
         }
-        if !value
-            .bytes()
-            .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
-        {
+        if !value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
             return bad(format!("the value {value:?} of the header {name}"));
         }
-        if FRAMING
-            .iter()
-            .any(|framing| name.eq_ignore_ascii_case(framing))
-        {
+        if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
             return bad(format!("the header {name}, which is the gateway's to send"));
         }
     }
-    Ok(Reply {
-        status: head.status,
-        headers: head.headers,
-        body,
-    })
+    Ok(Reply { status: head.status, headers: head.headers, body })
 }
 
 /// RFC 9110, 5.6.2.
@@ -48,10 +38,7 @@ mod tests {
     use super::*;
 
     fn reply(status: u16, name: &str, value: &str) -> Result<Reply, CallError> {
-        let head = http::Head {
-            status,
-            headers: vec![(name.to_owned(), value.to_owned())],
-        };
+        let head = http::Head { status, headers: vec![(name.to_owned(), value.to_owned())] };
         check(head, Body::empty())
     }
 

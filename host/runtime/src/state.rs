@@ -54,18 +54,9 @@ impl State {
             grants,
             reply_start: None,
             listings: 0,
-            limiter: Limiter {
-                limit: memory,
-                used: 0,
-                refused: false,
-            },
+            limiter: Limiter { limit: memory, used: 0, refused: false },
             wasi: None,
-            cpu: Cpu {
-                limit: cpu,
-                used: Duration::ZERO,
-                since: Instant::now(),
-                over: false,
-            },
+            cpu: Cpu { limit: cpu, used: Duration::ZERO, since: Instant::now(), over: false },
         }
     }
 
@@ -118,16 +109,10 @@ impl State {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         // Nothing is granted: no files, no sockets, no environment, closed standard streams.
-        let ctx = self.wasi.get_or_insert_with(|| {
-            WasiCtxBuilder::new()
-                .allow_tcp(false)
-                .allow_udp(false)
-                .build()
-        });
-        WasiCtxView {
-            ctx,
-            table: &mut self.table,
-        }
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| WasiCtxBuilder::new().allow_tcp(false).allow_udp(false).build());
+        WasiCtxView { ctx, table: &mut self.table }
     }
 }
 

@@ -1,12 +1,7 @@
 //! Real components in the real runtime: the restic plugin and the hostile guests. Needs what
 //! `cargo xtask test` builds; it sets the folders in the environment.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,12 +31,7 @@ impl Bench {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::new(&registry).unwrap());
         let loader = Loader::new(folder.path(), Some(code.path()), metrics).unwrap();
-        Self {
-            folder,
-            code,
-            loader,
-            registry,
-        }
+        Self { folder, code, loader, registry }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -94,10 +84,7 @@ fn spec(path: &str, plugin: &str, change: impl FnOnce(&mut MountSpec)) -> Arc<Mo
         plugin: plugin.to_owned(),
         settings: serde_json::Map::new(),
         stores: BTreeMap::new(),
-        limits: Limits {
-            cpu: Duration::from_millis(300),
-            ..Limits::default()
-        },
+        limits: Limits { cpu: Duration::from_millis(300), ..Limits::default() },
         warm: false,
     };
     change(&mut spec);
@@ -122,11 +109,7 @@ fn request(method: &str, path: &str, body: &[u8]) -> Request {
         trailing_slash,
         query: Vec::new(),
         headers: Vec::new(),
-        principal: Some(Principal {
-            name: "ann".to_owned(),
-            method: "test",
-            claims: Vec::new(),
-        }),
+        principal: Some(Principal { name: "ann".to_owned(), method: "test", claims: Vec::new() }),
         body: Body::from_bytes(body.to_vec()),
     }
 }
@@ -149,17 +132,10 @@ async fn a_plugin_answers_and_counts() {
     let reply = get(&mount, "/hello").await.unwrap();
     assert_eq!(reply.status, 200);
     assert_eq!(text(reply).await, "hello ann!");
-    let counted = bench
-        .registry
-        .gather()
-        .into_iter()
-        .find(|f| f.name() == "hostile_total")
-        .unwrap();
+    let counted =
+        bench.registry.gather().into_iter().find(|f| f.name() == "hostile_total").unwrap();
     assert_eq!(counted.get_metric()[0].get_counter().get_value(), 1.0);
-    assert!(matches!(
-        get(&mount, "/?").await,
-        Err(CallError::Failure(Failure::NotFound))
-    ));
+    assert!(matches!(get(&mount, "/?").await, Err(CallError::Failure(Failure::NotFound))));
 }
 
 #[tokio::test]
@@ -177,15 +153,9 @@ async fn each_breakdown_is_told_apart_and_costs_one_request() {
             assert_eq!(reason(get(&mount, "/random").await), "trap");
             assert_eq!(reason(get(&mount, "/nonsense").await), "bad-reply");
             assert_eq!(reason(get(&mount, "/header").await), "bad-reply");
-            assert_eq!(
-                text(get(&mount, "/hello").await.unwrap()).await,
-                "hello ann"
-            );
+            assert_eq!(text(get(&mount, "/hello").await.unwrap()).await, "hello ann");
         }
-        bench.put(
-            "hostile.wasm",
-            &[guest("hostile"), b"\0\x02\x01x".to_vec()].concat(),
-        );
+        bench.put("hostile.wasm", &[guest("hostile"), b"\0\x02\x01x".to_vec()].concat());
     }
 }
 
@@ -193,19 +163,14 @@ async fn each_breakdown_is_told_apart_and_costs_one_request() {
 async fn a_loop_holds_no_thread() {
     let mut bench = Bench::new();
     // This test runs on one thread: a guest that held it would let nothing else go on.
-    let mount = bench
-        .hostile(|spec| spec.limits.cpu = Duration::from_secs(3))
-        .await;
+    let mount = bench.hostile(|spec| spec.limits.cpu = Duration::from_secs(3)).await;
     let looping = {
         let mount = mount.clone();
         tokio::spawn(async move { get(&mount, "/loop").await.unwrap_err().reason() })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
     for _ in 0..5 {
-        assert_eq!(
-            text(get(&mount, "/hello").await.unwrap()).await,
-            "hello ann"
-        );
+        assert_eq!(text(get(&mount, "/hello").await.unwrap()).await, "hello ann");
     }
     assert!(!looping.is_finished());
     assert_eq!(looping.await.unwrap(), "cpu");
@@ -214,17 +179,12 @@ async fn a_loop_holds_no_thread() {
 #[tokio::test]
 async fn a_call_that_takes_too_long_ends() {
     let mut bench = Bench::new();
-    let mount = bench
-        .hostile(|spec| spec.limits.time = Duration::from_millis(200))
-        .await;
+    let mount = bench.hostile(|spec| spec.limits.time = Duration::from_millis(200)).await;
     // The body never ends, and never comes.
     let mut waiting = request("POST", "/length", b"");
     waiting.body = Body::from_stream(None, futures_util::stream::pending());
     let error = mount.call(waiting).await.unwrap_err();
-    assert!(
-        matches!(error, CallError::OverLimit(Limit::Time(_))),
-        "{error}"
-    );
+    assert!(matches!(error, CallError::OverLimit(Limit::Time(_))), "{error}");
 }
 
 #[tokio::test]
@@ -250,10 +210,7 @@ async fn calls_at_once_are_limited() {
         tokio::spawn(async move { text(get(&mount, "/hello").await.unwrap()).await })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(
-        !second.is_finished(),
-        "the second call did not wait for its turn"
-    );
+    assert!(!second.is_finished(), "the second call did not wait for its turn");
     sender.send(()).unwrap();
     assert_eq!(first.await.unwrap(), "3");
     assert_eq!(second.await.unwrap(), "hello ann");
@@ -281,10 +238,7 @@ async fn dropping_the_reply_stops_the_guest() {
     assert!(reply.body.chunk().await.unwrap().is_ok());
     drop(reply);
     // The only permit is free again.
-    assert_eq!(
-        text(get(&mount, "/hello").await.unwrap()).await,
-        "hello ann"
-    );
+    assert_eq!(text(get(&mount, "/hello").await.unwrap()).await, "hello ann");
 }
 
 #[tokio::test]
@@ -309,21 +263,12 @@ async fn stores_are_granted_by_name() {
     let mut bench = Bench::new();
     let mount = bench.hostile(|_| {}).await;
     let error = get(&mount, "/store").await.unwrap_err();
-    assert!(
-        matches!(error, CallError::Failure(Failure::Denied(_))),
-        "{error}"
-    );
+    assert!(matches!(error, CallError::Failure(Failure::Denied(_))), "{error}");
     let mut bench = Bench::new();
     let mount = bench.hostile(|spec| drop(with_store(spec))).await;
     assert_eq!(get(&mount, "/store").await.unwrap().status, 200);
-    let error = mount
-        .call(request("PUT", "/escape", b"x"))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, CallError::Failure(Failure::Invalid(_))),
-        "{error}"
-    );
+    let error = mount.call(request("PUT", "/escape", b"x")).await.unwrap_err();
+    assert!(matches!(error, CallError::Failure(Failure::Invalid(_))), "{error}");
 }
 
 #[tokio::test]
@@ -335,29 +280,12 @@ async fn restic_stores_and_lists() {
     let mount = &generation.mounts[0];
     let id = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let target = format!("/repo/data/{id}");
-    assert_eq!(
-        mount
-            .call(request("POST", &target, b"abc"))
-            .await
-            .unwrap()
-            .status,
-        200
-    );
-    assert_eq!(
-        mount
-            .call(request("POST", &target, b"abd"))
-            .await
-            .unwrap()
-            .status,
-        403
-    );
+    assert_eq!(mount.call(request("POST", &target, b"abc")).await.unwrap().status, 200);
+    assert_eq!(mount.call(request("POST", &target, b"abd")).await.unwrap().status, 403);
     let reply = get(mount, "/repo/data/").await.unwrap();
     assert_eq!(text(reply).await, format!("[\"{id}\"]"));
     let reply = get(mount, &target).await.unwrap();
-    assert_eq!(
-        (reply.body.length(), text(reply).await),
-        (Some(3), "abc".to_owned())
-    );
+    assert_eq!((reply.body.length(), text(reply).await), (Some(3), "abc".to_owned()));
 }
 
 #[tokio::test]
@@ -374,42 +302,17 @@ async fn files_that_cannot_serve_are_refused_in_words() {
     bench.put("mute.wasm", &guest("mute"));
     let generation = bench.generation(&[]).await;
     let why = |name: &str| {
-        let refused = generation
-            .refused
-            .iter()
-            .find(|r| r.what.ends_with(&format!("/{name}.wasm")));
-        refused
-            .unwrap_or_else(|| panic!("{name} is not refused"))
-            .why
-            .clone()
+        let refused =
+            generation.refused.iter().find(|r| r.what.ends_with(&format!("/{name}.wasm")));
+        refused.unwrap_or_else(|| panic!("{name} is not refused")).why.clone()
     };
-    assert!(
-        why("text").contains("not a WebAssembly component"),
-        "{}",
-        why("text")
-    );
+    assert!(why("text").contains("not a WebAssembly component"), "{}", why("text"));
     assert!(why("core").contains("core module"), "{}", why("core"));
-    assert!(
-        why("half").contains("still being copied"),
-        "{}",
-        why("half")
-    );
-    assert!(
-        why("empty").contains("still being copied"),
-        "{}",
-        why("empty")
-    );
+    assert!(why("half").contains("still being copied"), "{}", why("half"));
+    assert!(why("empty").contains("still being copied"), "{}", why("empty"));
     assert!(why("other").contains("does not export keepgate:plugin/guest@0.1.0"));
-    assert!(
-        why("newer").contains("the gateway is too old"),
-        "{}",
-        why("newer")
-    );
-    assert!(
-        why("older").contains("the plugin is too old"),
-        "{}",
-        why("older")
-    );
+    assert!(why("newer").contains("the gateway is too old"), "{}", why("newer"));
+    assert!(why("older").contains("the plugin is too old"), "{}", why("older"));
     assert!(why("mute").contains("`describe`"), "{}", why("mute"));
     assert!(generation.plugins.is_empty());
 }
@@ -422,32 +325,20 @@ async fn a_bad_file_leaves_the_good_one_serving() {
     let first = bench.generation(&specs).await;
     bench.put("hostile.wasm", b"garbage");
     let second = bench.generation(&specs).await;
-    assert!(
-        Arc::ptr_eq(&first.mounts[0], &second.mounts[0]),
-        "carried over as it is"
-    );
+    assert!(Arc::ptr_eq(&first.mounts[0], &second.mounts[0]), "carried over as it is");
     assert!(second.refused[0].older_serves);
     assert_eq!(second.number, 2);
     // Removed is removed, and comes back.
     fs::remove_file(bench.file("hostile.wasm")).unwrap();
     let third = bench.generation(&specs).await;
     let error = get(&third.mounts[0], "/hello").await.unwrap_err();
-    assert!(
-        matches!(&error, CallError::NotServing(why) if why.contains("no plugin")),
-        "{error}"
-    );
+    assert!(matches!(&error, CallError::NotServing(why) if why.contains("no plugin")), "{error}");
     // Who pinned an older generation finishes on it.
-    assert_eq!(
-        text(get(&first.mounts[0], "/hello").await.unwrap()).await,
-        "hello ann"
-    );
+    assert_eq!(text(get(&first.mounts[0], "/hello").await.unwrap()).await, "hello ann");
     bench.put("other.wasm", &guest("hostile"));
     fs::rename(bench.file("other.wasm"), bench.file("hostile.wasm")).unwrap();
     let fourth = bench.generation(&specs).await;
-    assert_eq!(
-        text(get(&fourth.mounts[0], "/hello").await.unwrap()).await,
-        "hello ann"
-    );
+    assert_eq!(text(get(&fourth.mounts[0], "/hello").await.unwrap()).await, "hello ann");
     assert!(fourth.refused.is_empty());
 }
 
@@ -456,30 +347,16 @@ async fn settings_are_checked_before_they_serve() {
     let mut bench = Bench::new();
     bench.put("hostile.wasm", &guest("hostile"));
     let with = |settings: serde_json::Value| {
-        spec("/", "hostile", |spec| {
-            spec.settings = settings.as_object().unwrap().clone()
-        })
+        spec("/", "hostile", |spec| spec.settings = settings.as_object().unwrap().clone())
     };
-    for bad in [
-        json!({"greting": "x"}),
-        json!({"greeting": "forbidden"}),
-        json!({"greeting": 1}),
-    ] {
+    for bad in [json!({"greting": "x"}), json!({"greeting": "forbidden"}), json!({"greeting": 1})] {
         let generation = bench.generation(&[with(bad)]).await;
         assert_eq!(generation.refused.len(), 1);
-        assert!(
-            generation.refused[0].why.contains("gre"),
-            "{:?}",
-            generation.refused
-        );
+        assert!(generation.refused[0].why.contains("gre"), "{:?}", generation.refused);
     }
     bench.put("restic.wasm", &restic());
     let generation = bench.generation(&[spec("/r", "restic", |_| {})]).await;
-    assert!(
-        generation.refused[0].why.contains("store \"main\""),
-        "{:?}",
-        generation.refused
-    );
+    assert!(generation.refused[0].why.contains("store \"main\""), "{:?}", generation.refused);
 }
 
 #[tokio::test]
@@ -488,14 +365,9 @@ async fn compiled_code_is_kept_and_survives_damage() {
     bench.put("hostile.wasm", &guest("hostile"));
     bench.scan().await;
     let kept = |bench: &Bench| -> Vec<PathBuf> {
-        fs::read_dir(bench.code.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect()
+        fs::read_dir(bench.code.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     };
-    let [file] = &kept(&bench)[..] else {
-        panic!("{:?}", kept(&bench))
-    };
+    let [file] = &kept(&bench)[..] else { panic!("{:?}", kept(&bench)) };
     for damage in [b"short".to_vec(), vec![0; 100_000], Vec::new()] {
         fs::write(file, damage).unwrap();
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());

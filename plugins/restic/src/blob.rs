@@ -31,9 +31,7 @@ pub(crate) fn post_config(store: &Store, key: &str, body: Body) -> Result<Reply,
 
 pub(crate) fn get(store: &Store, route: &Route, request: &Request) -> Result<Reply, Failure> {
     // Blobs have no validator that a client could have seen, so that `If-Range` never holds.
-    let header = request
-        .header("range")
-        .filter(|_| request.header("if-range").is_none());
+    let header = request.header("range").filter(|_| request.header("if-range").is_none());
     let part = match Range::parse(header) {
         Range::Whole => Part::Whole,
         Range::Part(part) => part,
@@ -48,16 +46,9 @@ pub(crate) fn get(store: &Store, route: &Route, request: &Request) -> Result<Rep
     if matches!(part, Part::Whole) || found.info.size == 0 {
         return Ok(reply(200, found.data).header("accept-ranges", "bytes"));
     }
-    let Download {
-        info,
-        offset,
-        length,
-        data,
-    } = found;
+    let Download { info, offset, length, data } = found;
     let range = format!("bytes {offset}-{}/{}", offset + length - 1, info.size);
-    Ok(reply(206, data)
-        .header("accept-ranges", "bytes")
-        .header("content-range", range))
+    Ok(reply(206, data).header("accept-ranges", "bytes").header("content-range", range))
 }
 
 /// Stores a blob under the name that its bytes must have. The same bytes once more are fine: they
@@ -83,17 +74,11 @@ pub(crate) fn delete(store: &Store, route: &Route, user: &str) -> Result<Reply, 
 }
 
 fn reply(status: u16, data: Body) -> Reply {
-    Reply::new(status)
-        .header("content-type", "application/octet-stream")
-        .body(data)
+    Reply::new(status).header("content-type", "application/octet-stream").body(data)
 }
 
 fn count(what: &str, route: &Route, user: &str, bytes: u64) {
     let labels = [user, &route.repository, route.kind()];
     environment::count(&format!("rest_server_blob_{what}_total"), &labels, 1);
-    environment::count(
-        &format!("rest_server_blob_{what}_bytes_total"),
-        &labels,
-        bytes,
-    );
+    environment::count(&format!("rest_server_blob_{what}_bytes_total"), &labels, bytes);
 }

@@ -45,31 +45,19 @@ impl Plugin for Restic {
         Description::new("restic", env!("CARGO_PKG_VERSION"))
             .summary("restic's REST backend, a drop-in for rest-server")
             .store("main")
-            .counter(
-                "rest_server_blob_write_total",
-                "Total number of blobs written",
-                &labels,
-            )
+            .counter("rest_server_blob_write_total", "Total number of blobs written", &labels)
             .counter(
                 "rest_server_blob_write_bytes_total",
                 "Total number of bytes written to blobs",
                 &labels,
             )
-            .counter(
-                "rest_server_blob_read_total",
-                "Total number of blobs read",
-                &labels,
-            )
+            .counter("rest_server_blob_read_total", "Total number of blobs read", &labels)
             .counter(
                 "rest_server_blob_read_bytes_total",
                 "Total number of bytes read from blobs",
                 &labels,
             )
-            .counter(
-                "rest_server_blob_delete_total",
-                "Total number of blobs deleted",
-                &labels,
-            )
+            .counter("rest_server_blob_delete_total", "Total number of blobs deleted", &labels)
             .counter(
                 "rest_server_blob_delete_bytes_total",
                 "Total number of bytes of blobs deleted",
@@ -86,10 +74,7 @@ impl Plugin for Restic {
 fn answer(request: Request, settings: &Settings) -> Result<Reply, Failure> {
     let route = Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
     if settings.private_repos && !route.belongs_to(request.user()) {
-        return Ok(status(
-            401,
-            "this user may use only repositories below /their-name/",
-        ));
+        return Ok(status(401, "this user may use only repositories below /their-name/"));
     }
     let store = Store::open("main")?;
     match (&route.resource, &request.method) {
@@ -118,10 +103,7 @@ fn create(store: &Store, route: &Route, request: &Request) -> Result<Reply, Fail
     if request.query("create") != Some("true") {
         return Ok(status(400, "a repository is made with `?create=true`"));
     }
-    environment::log(
-        Level::Info,
-        &format!("making repository /{}", route.repository),
-    );
+    environment::log(Level::Info, &format!("making repository /{}", route.repository));
     store.prepare(&route.folders())?;
     Ok(Reply::ok())
 }

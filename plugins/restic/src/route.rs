@@ -30,10 +30,7 @@ impl Route {
     /// None where the path is nothing that a repository has.
     pub(crate) fn parse(segments: &[String], trailing_slash: bool) -> Option<Self> {
         // An encoded slash separates like a plain one.
-        let mut parts: Vec<&str> = segments
-            .iter()
-            .flat_map(|segment| segment.split('/'))
-            .collect();
+        let mut parts: Vec<&str> = segments.iter().flat_map(|segment| segment.split('/')).collect();
         if trailing_slash {
             parts.push("");
         }
@@ -59,10 +56,7 @@ impl Route {
             [kind, id] if is_id(id) => Resource::Blob(known(kind)?, (*id).to_owned()),
             _ => return None,
         };
-        Some(Self {
-            repository: folders.join("/"),
-            resource,
-        })
+        Some(Self { repository: folders.join("/"), resource })
     }
 
     /// Whether the repository is below a folder of the user's name.
@@ -109,10 +103,7 @@ impl Route {
 
 /// 64 hexadecimal digits in lower case.
 pub(crate) fn is_id(id: &str) -> bool {
-    id.len() == 64
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn known(kind: &str) -> Option<&'static str> {
@@ -140,10 +131,7 @@ mod tests {
     }
 
     fn route(repository: &str, resource: Resource) -> Option<Route> {
-        Some(Route {
-            repository: repository.to_owned(),
-            resource,
-        })
+        Some(Route { repository: repository.to_owned(), resource })
     }
 
     #[test]
@@ -154,10 +142,7 @@ mod tests {
         assert_eq!(parse("/foo/bar/baz/"), None);
         assert_eq!(parse("/foo"), None);
         assert_eq!(parse("/foo/config"), route("foo", Resource::Config));
-        assert_eq!(
-            parse("/ä b/ü.x/data/"),
-            route("ä b/ü.x", Resource::List("data"))
-        );
+        assert_eq!(parse("/ä b/ü.x/data/"), route("ä b/ü.x", Resource::List("data")));
     }
 
     #[test]
@@ -173,10 +158,7 @@ mod tests {
     fn blobs_are_named_by_ids() {
         let blob = |kind| Resource::Blob(kind, ID.to_owned());
         assert_eq!(parse(&format!("/data/{ID}")), route("", blob("data")));
-        assert_eq!(
-            parse(&format!("/a/b/keys/{ID}")),
-            route("a/b", blob("keys"))
-        );
+        assert_eq!(parse(&format!("/a/b/keys/{ID}")), route("a/b", blob("keys")));
         assert_eq!(parse(&format!("/data/01/{ID}")), None);
         assert_eq!(parse(&format!("/data/{}", ID.to_uppercase())), None);
         assert_eq!(parse(&format!("/data/{ID}0")), None);
@@ -187,15 +169,7 @@ mod tests {
 
     #[test]
     fn dots_nuls_and_empty_names_are_nothing() {
-        for path in [
-            "//",
-            "/./",
-            "/../",
-            "/foo/../",
-            "/foo//",
-            "/.../../config",
-            "/a\0b/config",
-        ] {
+        for path in ["//", "/./", "/../", "/foo/../", "/foo//", "/.../../config", "/a\0b/config"] {
             assert_eq!(parse(path), None, "{path}");
         }
         assert_eq!(parse("/.../"), route("...", Resource::Repository));
@@ -204,10 +178,7 @@ mod tests {
     #[test]
     fn an_encoded_slash_separates() {
         let segments = ["foo/bar".to_owned(), "config".to_owned()];
-        assert_eq!(
-            Route::parse(&segments, false),
-            route("foo/bar", Resource::Config)
-        );
+        assert_eq!(Route::parse(&segments, false), route("foo/bar", Resource::Config));
         let segments = ["foo/../bar".to_owned(), "config".to_owned()];
         assert_eq!(Route::parse(&segments, false), None);
     }
@@ -224,14 +195,8 @@ mod tests {
 
     #[test]
     fn keys_are_those_of_the_local_backend() {
-        assert_eq!(
-            parse(&format!("/r/data/{ID}")).unwrap().key(),
-            format!("r/data/01/{ID}")
-        );
-        assert_eq!(
-            parse(&format!("/locks/{ID}")).unwrap().key(),
-            format!("locks/{ID}")
-        );
+        assert_eq!(parse(&format!("/r/data/{ID}")).unwrap().key(), format!("r/data/01/{ID}"));
+        assert_eq!(parse(&format!("/locks/{ID}")).unwrap().key(), format!("locks/{ID}"));
         assert_eq!(parse("/r/config").unwrap().key(), "r/config");
         assert_eq!(parse("/r/").unwrap().folders().len(), 261);
     }

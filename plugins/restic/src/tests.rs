@@ -28,10 +28,7 @@ fn a_repository_is_made_once_or_twice() {
     assert_eq!(send(&host, "GET", "/r/data/").text(), "[]");
     assert_eq!(send(&host, "GET", "/other/data/").status, 404);
     let refused = send(&host, "GET", "/r/");
-    assert_eq!(
-        (refused.status, refused.header("allow")),
-        (405, Some("POST"))
-    );
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("POST")));
 }
 
 #[test]
@@ -42,10 +39,7 @@ fn a_blob_goes_in_and_out() {
     assert_eq!(post(&host, &target, b"abc").status, 200);
     assert_eq!(host.keys(), [format!("r/data/ba/{ABC}")]);
     let head = send(&host, "HEAD", &target);
-    assert_eq!(
-        (head.status, head.header("content-length"), head.body.len()),
-        (200, Some("3"), 0)
-    );
+    assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("3"), 0));
     let got = send(&host, "GET", &target);
     assert_eq!((got.status, got.body.as_slice()), (200, b"abc".as_slice()));
     assert_eq!(got.header("accept-ranges"), Some("bytes"));
@@ -62,23 +56,12 @@ fn bytes_must_have_the_name_that_they_come_under() {
     let host = Host::new();
     let target = format!("/data/{ABC}");
     assert_eq!(post(&host, &target, b"abd").status, 400);
-    let cut = host
-        .request("POST", &target)
-        .cut_short(b"ab", 3)
-        .send::<Restic>();
+    let cut = host.request("POST", &target).cut_short(b"ab", 3).send::<Restic>();
     assert_eq!(cut.status, 400);
     assert!(host.keys().is_empty());
     assert_eq!(post(&host, &target, b"abc").status, 200);
-    assert_eq!(
-        post(&host, &target, b"abc").status,
-        200,
-        "the same bytes once more"
-    );
-    assert_eq!(
-        post(&host, &target, b"abd").status,
-        403,
-        "other bytes under a taken name"
-    );
+    assert_eq!(post(&host, &target, b"abc").status, 200, "the same bytes once more");
+    assert_eq!(post(&host, &target, b"abd").status, 403, "other bytes under a taken name");
     assert_eq!(host.blob(&format!("data/ba/{ABC}")).unwrap(), b"abc");
 }
 
@@ -89,10 +72,7 @@ fn configurations_are_never_replaced() {
     assert_eq!(post(&host, "/config", b"one").status, 200);
     assert_eq!(post(&host, "/config", b"one").status, 403);
     assert_eq!(post(&host, "/config", b"two").status, 403);
-    let ranged = host
-        .get("/config")
-        .header("range", "bytes=1-1")
-        .send::<Restic>();
+    let ranged = host.get("/config").header("range", "bytes=1-1").send::<Restic>();
     assert_eq!((ranged.status, ranged.text().as_str()), (200, "one"));
     assert_eq!(send(&host, "PUT", "/config").status, 405);
     assert_eq!(send(&host, "DELETE", "/config").status, 200);
@@ -107,30 +87,17 @@ fn ranges() {
     let get = |range: &str| {
         let reply = host.get(&target).header("range", range).send::<Restic>();
         let content_range = reply.header("content-range").map(str::to_owned);
-        (
-            reply.status,
-            content_range.unwrap_or_default(),
-            reply.text(),
-        )
+        (reply.status, content_range.unwrap_or_default(), reply.text())
     };
     assert_eq!(get("bytes=0-"), (206, "bytes 0-2/3".into(), "abc".into()));
     assert_eq!(get("bytes=1-1"), (206, "bytes 1-1/3".into(), "b".into()));
     assert_eq!(get("bytes=1-9"), (206, "bytes 1-2/3".into(), "bc".into()));
     assert_eq!(get("bytes=-2"), (206, "bytes 1-2/3".into(), "bc".into()));
     assert_eq!(get("bytes=-9"), (206, "bytes 0-2/3".into(), "abc".into()));
-    assert_eq!(
-        (get("bytes=3-").0, get("bytes=3-").1),
-        (416, "bytes */3".into())
-    );
-    assert_eq!(
-        (get("bytes=2-1").0, get("bytes=2-1").1),
-        (416, String::new())
-    );
+    assert_eq!((get("bytes=3-").0, get("bytes=3-").1), (416, "bytes */3".into()));
+    assert_eq!((get("bytes=2-1").0, get("bytes=2-1").1), (416, String::new()));
     assert_eq!(get("").0, 200);
-    let guarded = host
-        .get(&target)
-        .header("range", "bytes=1-1")
-        .header("if-range", "\"x\"");
+    let guarded = host.get(&target).header("range", "bytes=1-1").header("if-range", "\"x\"");
     assert_eq!(guarded.send::<Restic>().status, 200);
 }
 
@@ -139,14 +106,8 @@ fn an_empty_blob_answers_every_range() {
     let host = Host::new();
     let target = format!("/keys/{EMPTY}");
     assert_eq!(post(&host, &target, b"").status, 200);
-    let got = host
-        .get(&target)
-        .header("range", "bytes=0-")
-        .send::<Restic>();
-    assert_eq!(
-        (got.status, got.body.len(), got.header("content-range")),
-        (200, 0, None)
-    );
+    let got = host.get(&target).header("range", "bytes=0-").send::<Restic>();
+    assert_eq!((got.status, got.body.len(), got.header("content-range")), (200, 0, None));
 }
 
 #[test]
@@ -159,26 +120,14 @@ fn lists_name_blobs_and_nothing_else() {
     host.put(&format!("r/data/{ABC}"), b"not in a folder");
     host.put(&format!("r/data/00/{ABC}"), b"in another's folder");
     let v1 = send(&host, "GET", "/r/data/");
-    assert_eq!(
-        v1.header("content-type"),
-        Some("application/vnd.x.restic.rest.v1")
-    );
+    assert_eq!(v1.header("content-type"), Some("application/vnd.x.restic.rest.v1"));
     assert_eq!(v1.text(), format!("[\"{ABC}\",\"{EMPTY}\"]"));
     let v2 = host.get("/r/data/").header("accept", V2).send::<Restic>();
     assert_eq!(v2.header("content-type"), Some(V2));
     let parsed: serde_json::Value = serde_json::from_slice(&v2.body).unwrap();
-    assert_eq!(
-        parsed,
-        json!([{"name": ABC, "size": 3}, {"name": EMPTY, "size": 0}])
-    );
-    let other = host
-        .get("/r/data/")
-        .header("accept", &format!("{V2};q=1"))
-        .send::<Restic>();
-    assert_eq!(
-        other.header("content-type"),
-        Some("application/vnd.x.restic.rest.v1")
-    );
+    assert_eq!(parsed, json!([{"name": ABC, "size": 3}, {"name": EMPTY, "size": 0}]));
+    let other = host.get("/r/data/").header("accept", &format!("{V2};q=1")).send::<Restic>();
+    assert_eq!(other.header("content-type"), Some("application/vnd.x.restic.rest.v1"));
     assert_eq!(send(&host, "HEAD", "/r/data/").status, 405);
 }
 
@@ -192,18 +141,10 @@ fn append_only_protects_all_but_locks() {
     host.append_only(|key| key.starts_with("locks/"));
     let refused = send(&host, "DELETE", &format!("/data/{ABC}"));
     assert_eq!(refused.status, 403);
-    assert!(
-        refused.text().starts_with("Forbidden: "),
-        "{}",
-        refused.text()
-    );
+    assert!(refused.text().starts_with("Forbidden: "), "{}", refused.text());
     assert_eq!(send(&host, "DELETE", "/config").status, 403);
     assert_eq!(send(&host, "DELETE", &format!("/locks/{ABC}")).status, 200);
-    assert_eq!(
-        post(&host, &format!("/data/{ABC}"), b"abc").status,
-        200,
-        "a retry may go on"
-    );
+    assert_eq!(post(&host, &format!("/data/{ABC}"), b"abc").status, 200, "a retry may go on");
 }
 
 #[test]
@@ -216,11 +157,7 @@ fn users_stay_in_their_own_repositories() {
     assert_eq!(as_user("alice", "/bob/?create=true"), 401);
     assert_eq!(as_user("alice", "/?create=true"), 401);
     assert_eq!(as_user("alice", "/alice2/?create=true"), 401);
-    assert_eq!(
-        post(&host, "/alice/?create=true", b"").status,
-        401,
-        "nobody"
-    );
+    assert_eq!(post(&host, "/alice/?create=true", b"").status, 401, "nobody");
 }
 
 #[test]
@@ -233,15 +170,9 @@ fn a_full_store_says_so() {
 #[test]
 fn paths_of_the_wrong_form_are_not_found() {
     let host = Host::new();
-    for target in [
-        "/data",
-        "/a/b/c/",
-        "//",
-        "/%2e%2e/config",
-        "/a%00b/config",
-        "/x/y",
-        "/.keepgate/config",
-    ] {
+    for target in
+        ["/data", "/a/b/c/", "//", "/%2e%2e/config", "/a%00b/config", "/x/y", "/.keepgate/config"]
+    {
         assert_eq!(send(&host, "GET", target).status, 404, "{target}");
     }
     assert_eq!(post(&host, "/foo%2Fbar/config", b"c").status, 200);

@@ -29,11 +29,7 @@ impl Body {
 
     /// A body whose sender stops after these bytes although it announced more.
     pub(crate) fn cut_short(bytes: &[u8], announced: u64) -> Self {
-        Self {
-            length: Some(announced),
-            truncated: true,
-            ..Self::from_bytes(bytes)
-        }
+        Self { length: Some(announced), truncated: true, ..Self::from_bytes(bytes) }
     }
 
     /// Length in bytes, where it is known before reading.
@@ -45,11 +41,7 @@ impl Body {
     pub fn read(&self, max: u32) -> Result<Option<Vec<u8>>, Failure> {
         let mut rest = self.rest.borrow_mut();
         if rest.is_empty() {
-            return if self.truncated {
-                Err(Failure::Truncated)
-            } else {
-                Ok(None)
-            };
+            return if self.truncated { Err(Failure::Truncated) } else { Ok(None) };
         }
         let length = rest.len().min(usize::try_from(max.max(1)).unwrap_or(1));
         Ok(Some(rest.drain(..length).collect()))
@@ -57,11 +49,7 @@ impl Body {
 
     /// All that is left of it.
     pub(crate) fn into_bytes(self) -> Result<Vec<u8>, Failure> {
-        if self.truncated {
-            Err(Failure::Truncated)
-        } else {
-            Ok(self.rest.into_inner())
-        }
+        if self.truncated { Err(Failure::Truncated) } else { Ok(self.rest.into_inner()) }
     }
 }
 
@@ -98,12 +86,7 @@ impl Store {
     pub fn get(&self, key: &str, part: Part) -> Result<Download, Failure> {
         let (info, offset, bytes) = with_host(|host| host.store(&self.0).get(key, part))?;
         let (length, data) = (bytes.len() as u64, Body::from_bytes(&bytes));
-        Ok(Download {
-            info,
-            offset,
-            length,
-            data,
-        })
+        Ok(Download { info, offset, length, data })
     }
 
     /// Stores a body, all of it or nothing.
@@ -199,9 +182,7 @@ impl Writer {
     pub(crate) fn start(status: &u16, headers: &[(String, String)]) -> Result<Self, Failure> {
         with_host(|host| {
             if host.streamed.is_some() {
-                return Err(Failure::Invalid(
-                    "this reply has been started before".to_owned(),
-                ));
+                return Err(Failure::Invalid("this reply has been started before".to_owned()));
             }
             host.streamed = Some(testing::Streamed {
                 status: *status,

@@ -30,10 +30,7 @@ pub struct Writer(http::Writer);
 
 impl Writer {
     pub(crate) fn start(status: &u16, headers: &[(String, String)]) -> Result<Self, Failure> {
-        let head = http::Head {
-            status: *status,
-            headers: headers.to_vec(),
-        };
+        let head = http::Head { status: *status, headers: headers.to_vec() };
         http::Writer::start(&head).map(Self)
     }
 

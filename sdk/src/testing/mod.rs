@@ -55,9 +55,7 @@ impl State {
         if self.stores.contains_key(name) {
             return Ok(());
         }
-        Err(Failure::Denied(format!(
-            "the mount grants no store named {name:?}"
-        )))
+        Err(Failure::Denied(format!("the mount grants no store named {name:?}")))
     }
 
     pub(crate) fn store(&mut self, name: &str) -> &mut MemoryStore {
@@ -76,10 +74,7 @@ pub struct Host(());
 impl Host {
     /// A new one, with an empty store `main` and no settings; the old one is gone.
     pub fn new() -> Self {
-        let mut state = State {
-            settings: "{}".to_owned(),
-            ..State::default()
-        };
+        let mut state = State { settings: "{}".to_owned(), ..State::default() };
         state.store("main");
         HOST.set(state);
         Self(())
@@ -174,11 +169,7 @@ impl RequestBuilder {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(name), decode(value))
         };
-        let query = query
-            .split('&')
-            .filter(|text| !text.is_empty())
-            .map(pair)
-            .collect();
+        let query = query.split('&').filter(|text| !text.is_empty()).map(pair).collect();
         Self(Request {
             method: Method::new(method),
             segments,
@@ -225,33 +216,21 @@ impl RequestBuilder {
             Ok(reply) => reply,
             Err(failure) => {
                 let (status, body) = (failure.status(), failure.message().into());
-                return TestReply {
-                    status,
-                    headers: Vec::new(),
-                    body,
-                    failure: Some(failure),
-                };
+                return TestReply { status, headers: Vec::new(), body, failure: Some(failure) };
             }
         };
         let (status, headers, body) = match reply.content {
             Content::Empty => (reply.status, reply.headers, Vec::new()),
             Content::Bytes(bytes) => (reply.status, reply.headers, bytes),
-            Content::Body(body) => (
-                reply.status,
-                reply.headers,
-                body.into_bytes().unwrap_or_default(),
-            ),
+            Content::Body(body) => {
+                (reply.status, reply.headers, body.into_bytes().unwrap_or_default())
+            }
             Content::Streamed => with_host(|host| host.streamed.take()).map_or_else(
                 || (500, Vec::new(), b"streamed, but never started".to_vec()),
                 |streamed| (streamed.status, streamed.headers, streamed.bytes),
             ),
         };
-        TestReply {
-            status,
-            headers,
-            body,
-            failure: None,
-        }
+        TestReply { status, headers, body, failure: None }
     }
 }
 
@@ -271,10 +250,7 @@ pub struct TestReply {
 impl TestReply {
     /// The first header of that name, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self
-            .headers
-            .iter()
-            .filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         found.next().map(|(_, value)| value.as_str())
     }
 

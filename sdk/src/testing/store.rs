@@ -19,8 +19,7 @@ pub(crate) struct MemoryStore {
 
 impl MemoryStore {
     pub(crate) fn set(&mut self, key: &str, bytes: &[u8]) {
-        self.blobs
-            .insert(key.to_owned(), (bytes.to_vec(), PutOptions::replace()));
+        self.blobs.insert(key.to_owned(), (bytes.to_vec(), PutOptions::replace()));
         self.add_parents(key);
     }
 
@@ -97,17 +96,9 @@ impl MemoryStore {
         }
         let bytes = read()?;
         if let (Some(there), Condition::AbsentOrIdentical) = (there, &options.condition) {
-            return if *there == bytes {
-                self.head(key)
-            } else {
-                Err(Failure::AlreadyExists)
-            };
+            return if *there == bytes { self.head(key) } else { Err(Failure::AlreadyExists) };
         }
-        if options
-            .sha256
-            .as_ref()
-            .is_some_and(|digest| *digest != hex(&Sha256::digest(&bytes)))
-        {
+        if options.sha256.as_ref().is_some_and(|digest| *digest != hex(&Sha256::digest(&bytes))) {
             return Err(Failure::ChecksumMismatch);
         }
         if self.full {
@@ -133,14 +124,9 @@ impl MemoryStore {
                 return Err(Failure::NotFound);
             }
         }
-        let prefix = if folder.is_empty() {
-            String::new()
-        } else {
-            format!("{folder}/")
-        };
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let below = |key: &str| {
-            key.strip_prefix(&prefix)
-                .is_some_and(|rest| recursive || !rest.contains('/'))
+            key.strip_prefix(&prefix).is_some_and(|rest| recursive || !rest.contains('/'))
         };
         let entry = |key: &String, size: usize, folder| Entry {
             key: key.clone(),
@@ -149,22 +135,14 @@ impl MemoryStore {
             folder,
         };
         let blobs = self.blobs.iter().filter(|(key, _)| below(key));
-        let mut entries: Vec<_> = blobs
-            .map(|(key, (bytes, _))| entry(key, bytes.len(), false))
-            .collect();
+        let mut entries: Vec<_> =
+            blobs.map(|(key, (bytes, _))| entry(key, bytes.len(), false)).collect();
         if !recursive {
-            let folders = self
-                .folders
-                .iter()
-                .filter(|key| !key.is_empty() && below(key));
+            let folders = self.folders.iter().filter(|key| !key.is_empty() && below(key));
             entries.extend(folders.map(|key| entry(key, 0, true)));
         }
         entries.sort_by_key(|entry| {
-            if entry.folder {
-                format!("{}/", entry.key)
-            } else {
-                entry.key.clone()
-            }
+            if entry.folder { format!("{}/", entry.key) } else { entry.key.clone() }
         });
         Ok(entries)
     }

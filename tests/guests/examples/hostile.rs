@@ -41,11 +41,7 @@ impl Plugin for Hostile {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        let what = request
-            .segments
-            .first()
-            .map_or("", String::as_str)
-            .to_owned();
+        let what = request.segments.first().map_or("", String::as_str).to_owned();
         match what.as_str() {
             "hello" => {
                 environment::count("hostile_total", &["hello"], 1);

@@ -14,31 +14,19 @@ type Complaint = (usize, String);
 
 pub(super) fn check(config: &Config) -> Result<(), Complaint> {
     if config.listener.is_empty() {
-        return Err((
-            0,
-            "nothing to listen at: add a [[listener]] with an address".to_owned(),
-        ));
+        return Err((0, "nothing to listen at: add a [[listener]] with an address".to_owned()));
     }
     for listener in &config.listener {
         check_address(&listener.address)?;
         if let Some(mode) = &listener.mode {
             octal(mode.get_ref()).ok_or_else(|| {
-                complain(
-                    mode,
-                    "write the mode of a socket as octal digits, as in \"660\"",
-                )
+                complain(mode, "write the mode of a socket as octal digits, as in \"660\"")
             })?;
         }
-        if let Some(version) = listener
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.min_version.as_ref())
+        if let Some(version) = listener.tls.as_ref().and_then(|tls| tls.min_version.as_ref())
             && !["1.2", "1.3"].contains(&version.get_ref().as_str())
         {
-            return Err(complain(
-                version,
-                "the oldest TLS version may be \"1.2\" or \"1.3\"",
-            ));
+            return Err(complain(version, "the oldest TLS version may be \"1.2\" or \"1.3\""));
         }
     }
     if let Some(admin) = &config.admin {
@@ -59,10 +47,7 @@ fn check_mounts(config: &Config) -> Result<(), Complaint> {
         let path = mount.path.get_ref();
         let whole = path == "/"
             || (path.starts_with('/')
-                && path
-                    .split('/')
-                    .skip(1)
-                    .all(|part| !matches!(part, "" | "." | "..")));
+                && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")));
         if !whole {
             return Err(complain(
                 &mount.path,
@@ -85,10 +70,7 @@ fn check_mounts(config: &Config) -> Result<(), Complaint> {
         if let Some(calls) = &mount.limits.calls
             && *calls.get_ref() == 0
         {
-            return Err(complain(
-                calls,
-                "a mount that allows no call serves nothing",
-            ));
+            return Err(complain(calls, "a mount that allows no call serves nothing"));
         }
         // Guarding anything at all tells whether the patterns are right.
         mount
@@ -112,16 +94,10 @@ fn check_auth(config: &Config, names: &[Spanned<String>], place: usize) -> Resul
     for name in names {
         if name.get_ref() == NO_AUTH {
             if names.len() > 1 {
-                return Err(complain(
-                    name,
-                    "\"none\" lets everybody in and stands alone",
-                ));
+                return Err(complain(name, "\"none\" lets everybody in and stands alone"));
             }
         } else if !config.auth.contains_key(name.get_ref()) {
-            return Err(complain(
-                name,
-                &format!("there is no [auth.{}]", name.get_ref()),
-            ));
+            return Err(complain(name, &format!("there is no [auth.{}]", name.get_ref())));
         }
     }
     Ok(())
@@ -131,28 +107,14 @@ fn check_store(config: &Config, name: &Spanned<String>) -> Result<(), Complaint>
     if config.store.contains_key(name.get_ref()) {
         return Ok(());
     }
-    let known = config
-        .store
-        .keys()
-        .map(|name| format!("[store.{name}]"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let known = if known.is_empty() {
-        "none".to_owned()
-    } else {
-        known
-    };
-    Err(complain(
-        name,
-        &format!("there is no [store.{}]; there is {known}", name.get_ref()),
-    ))
+    let known =
+        config.store.keys().map(|name| format!("[store.{name}]")).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { "none".to_owned() } else { known };
+    Err(complain(name, &format!("there is no [store.{}]; there is {known}", name.get_ref())))
 }
 
 fn check_address(address: &Spanned<String>) -> Result<(), Complaint> {
-    address
-        .get_ref()
-        .parse::<Address>()
-        .map_err(|error| complain(address, &error.to_string()))?;
+    address.get_ref().parse::<Address>().map_err(|error| complain(address, &error.to_string()))?;
     Ok(())
 }
 
@@ -162,9 +124,7 @@ fn check_private(address: &Spanned<String>) -> Result<(), Complaint> {
         Ok(Address::Unix(_)) => true,
         Ok(Address::Tcp { host, .. }) => {
             host == "localhost"
-                || host
-                    .parse::<std::net::IpAddr>()
-                    .is_ok_and(|address| address.is_loopback())
+                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         }
         Err(_) => false,
     };
@@ -180,9 +140,7 @@ fn check_private(address: &Spanned<String>) -> Result<(), Complaint> {
 
 /// Octal digits as a mode.
 pub(crate) fn octal(text: &str) -> Option<u32> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777)
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
 }
 
 fn complain<T>(place: &Spanned<T>, what: &str) -> Complaint {

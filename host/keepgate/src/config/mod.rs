@@ -173,12 +173,7 @@ pub(crate) enum ConfigError {
     #[error("cannot read the configuration {}: {why}", file.display())]
     Unreadable { file: PathBuf, why: String },
     #[error("{}:{line}:{column}: {what}", file.display())]
-    Wrong {
-        file: PathBuf,
-        line: usize,
-        column: usize,
-        what: String,
-    },
+    Wrong { file: PathBuf, line: usize, column: usize, what: String },
 }
 
 impl Config {
@@ -194,18 +189,10 @@ impl Config {
     pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let wrong = |offset: usize, what: String| {
             let (line, column) = position(text, offset);
-            ConfigError::Wrong {
-                file: file.to_owned(),
-                line,
-                column,
-                what,
-            }
+            ConfigError::Wrong { file: file.to_owned(), line, column, what }
         };
         let mut config: Self = toml::from_str(text).map_err(|error| {
-            wrong(
-                error.span().map_or(0, |span| span.start),
-                error.message().to_owned(),
-            )
+            wrong(error.span().map_or(0, |span| span.start), error.message().to_owned())
         })?;
         check::check(&config).map_err(|(offset, what)| wrong(offset, what))?;
         config.resolve(file.parent().unwrap_or(Path::new("")));
@@ -222,10 +209,7 @@ impl Config {
     }
 
     fn resolve(&mut self, base: &Path) {
-        let tls = self
-            .listener
-            .iter_mut()
-            .filter_map(|listener| listener.tls.as_mut());
+        let tls = self.listener.iter_mut().filter_map(|listener| listener.tls.as_mut());
         let paths = [&mut self.data_dir, &mut self.plugin_dir]
             .into_iter()
             .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
@@ -233,6 +217,13 @@ impl Config {
             .chain(self.store.values_mut().map(|store| &mut store.path));
         for path in paths {
             *path = base.join(&*path);
+        }
+        let admin = self.admin.iter_mut().map(|admin| &mut admin.address);
+        for address in self.listener.iter_mut().map(|listener| &mut listener.address).chain(admin) {
+            if let Some(path) = address.get_ref().strip_prefix("unix:") {
+                let path = base.join(path);
+                *address.get_mut() = format!("unix:{}", path.display());
+            }
         }
     }
 }
@@ -260,10 +251,7 @@ impl Limits {
             memory: self.memory.map_or(default.memory, |size| size.0),
             cpu: self.cpu.map_or(default.cpu, |given| given.0),
             time: self.time.map_or(default.time, |given| given.0),
-            calls: self
-                .calls
-                .as_ref()
-                .map_or(default.calls, |calls| *calls.get_ref()),
+            calls: self.calls.as_ref().map_or(default.calls, |calls| *calls.get_ref()),
         }
     }
 }

@@ -28,9 +28,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 /// The complaint about `MINIMAL` with one text replaced, as printed.
 fn complaint(from: &str, to: &str) -> String {
     assert!(MINIMAL.contains(from), "{from}");
-    parse(&MINIMAL.replacen(from, to, 1))
-        .unwrap_err()
-        .to_string()
+    parse(&MINIMAL.replacen(from, to, 1)).unwrap_err().to_string()
 }
 
 #[test]
@@ -38,19 +36,16 @@ fn relative_paths_begin_at_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/keepgate/state"));
     assert_eq!(config.plugin_dir, Path::new("/usr/lib/keepgate/plugins"));
-    assert_eq!(
-        config.auth["users"].htpasswd,
-        Path::new("/etc/keepgate/htpasswd")
-    );
+    assert_eq!(config.auth["users"].htpasswd, Path::new("/etc/keepgate/htpasswd"));
     assert_eq!(config.store["main"].path, Path::new("/etc/keepgate/blobs"));
+    let socket = MINIMAL.replace("127.0.0.1:8000", "unix:keepgate.sock");
+    let config = parse(&socket).unwrap();
+    assert_eq!(config.listener[0].address.get_ref(), "unix:/etc/keepgate/keepgate.sock");
 }
 
 #[test]
 fn complaints_have_file_line_and_column() {
-    let said = complaint(
-        "auth = [\"users\"]",
-        "auth = [\"users\"]\nappend_onyl = true",
-    );
+    let said = complaint("auth = [\"users\"]", "auth = [\"users\"]\nappend_onyl = true");
     assert!(
         said.starts_with("/etc/keepgate/keepgate.toml:14:1: unknown field `append_onyl`"),
         "{said}"
@@ -72,53 +67,24 @@ fn complaints_have_file_line_and_column() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     for (from, to, expected) in [
-        (
-            "path = \"/\"",
-            "path = \"/restic/\"",
-            "does not end with it",
-        ),
+        ("path = \"/\"", "path = \"/restic/\"", "does not end with it"),
         ("path = \"/\"", "path = \"/a/../b\"", "begins with /"),
         ("\"restic\"", "\"restic.wasm\"", "without folder"),
         ("[\"users\"]", "[]", "nobody could come in"),
         ("[\"users\"]", "[\"users\", \"none\"]", "stands alone"),
         ("auth = [\"users\"]\n", "", "missing field `auth`"),
         ("127.0.0.1:8000", "8000", "host:port"),
-        (
-            "stores = ",
-            "limits = { cpu = \"0s\" }\nstores = ",
-            "longer than nothing",
-        ),
-        (
-            "stores = ",
-            "limits = { memory = \"64 parsecs\" }\nstores = ",
-            "",
-        ),
-        (
-            "stores = ",
-            "limits = { calls = 0 }\nstores = ",
-            "serves nothing",
-        ),
-        (
-            "stores = ",
-            "policy = { append_only = true, except = [\"[\"] }\nstores = ",
-            "policy",
-        ),
-        (
-            "[auth.users]",
-            "[admin]\naddress = \"0.0.0.0:9090\"\n[auth.users]",
-            "no password",
-        ),
+        ("stores = ", "limits = { cpu = \"0s\" }\nstores = ", "longer than nothing"),
+        ("stores = ", "limits = { memory = \"64 parsecs\" }\nstores = ", ""),
+        ("stores = ", "limits = { calls = 0 }\nstores = ", "serves nothing"),
+        ("stores = ", "policy = { append_only = true, except = [\"[\"] }\nstores = ", "policy"),
+        ("[auth.users]", "[admin]\naddress = \"0.0.0.0:9090\"\n[auth.users]", "no password"),
     ] {
         let said = complaint(from, to);
         assert!(said.contains(expected), "{to}: {said}");
     }
     let twice = format!("{MINIMAL}[[mount]]\npath = \"/\"\nplugin = \"x\"\nauth = [\"none\"]\n");
-    assert!(
-        parse(&twice)
-            .unwrap_err()
-            .to_string()
-            .contains("has this path already")
-    );
+    assert!(parse(&twice).unwrap_err().to_string().contains("has this path already"));
 }
 
 #[test]
@@ -150,11 +116,7 @@ fn the_example_names_every_key() {
     let tables = [
         ("", "", "Config"),
         ("listener", "[[listener]]", ""),
-        (
-            "listener.tls",
-            "[[listener]]\naddress = \":1\"\n[listener.tls]",
-            "",
-        ),
+        ("listener.tls", "[[listener]]\naddress = \":1\"\n[listener.tls]", ""),
         ("admin", "[admin]", ""),
         ("log", "[log]", ""),
         ("timeouts", "[timeouts]", ""),
@@ -184,19 +146,9 @@ fn expected_keys(header: &str) -> BTreeSet<String> {
     } else {
         format!("data_dir = \"\"\nplugin_dir = \"\"\n{header}\nno_such_key = 1\n")
     };
-    let said = toml::from_str::<Config>(&text)
-        .unwrap_err()
-        .message()
-        .to_owned();
-    let (_, expected) = said
-        .split_once("expected")
-        .unwrap_or_else(|| panic!("{header}: {said}"));
-    expected
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
+    let said = toml::from_str::<Config>(&text).unwrap_err().message().to_owned();
+    let (_, expected) = said.split_once("expected").unwrap_or_else(|| panic!("{header}: {said}"));
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The keys that a value has at a path; of an array of tables, those of all of them.
@@ -205,10 +157,9 @@ fn keys(value: &toml::Value, path: &str) -> BTreeSet<String> {
     match value {
         toml::Value::Array(values) => values.iter().flat_map(|value| keys(value, path)).collect(),
         toml::Value::Table(table) if first.is_empty() => table.keys().cloned().collect(),
-        toml::Value::Table(table) => table
-            .get(first)
-            .map(|value| keys(value, rest))
-            .unwrap_or_default(),
+        toml::Value::Table(table) => {
+            table.get(first).map(|value| keys(value, rest)).unwrap_or_default()
+        }
         _ => BTreeSet::new(),
     }
 }

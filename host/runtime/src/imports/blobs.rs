@@ -103,10 +103,7 @@ impl blobs::HostStore for State {
     ) -> Result<blobs::Info, Refusal> {
         let store = self.store(&store)?;
         let key = Key::new(key)?;
-        let parts = parts
-            .into_iter()
-            .map(Key::new)
-            .collect::<Result<Vec<_>, _>>()?;
+        let parts = parts.into_iter().map(Key::new).collect::<Result<Vec<_>, _>>()?;
         let options = options.try_into()?;
         Ok(store.concat(&key, &parts, options).await?.into())
     }
@@ -142,10 +139,7 @@ impl blobs::HostStore for State {
         folders: Vec<String>,
     ) -> Result<(), Refusal> {
         let store = self.store(&store)?;
-        let folders = folders
-            .into_iter()
-            .map(Folder::new)
-            .collect::<Result<Vec<_>, _>>()?;
+        let folders = folders.into_iter().map(Folder::new).collect::<Result<Vec<_>, _>>()?;
         Ok(store.prepare(&folders).await?)
     }
 

@@ -53,11 +53,7 @@ impl environment::Host for State {
     }
 
     fn count(&mut self, metric: String, labels: Vec<String>, by: u64) -> wasmtime::Result<()> {
-        if let Err(why) = self
-            .grants
-            .counters
-            .count(&self.grants.mount, &metric, &labels, by)
-        {
+        if let Err(why) = self.grants.counters.count(&self.grants.mount, &metric, &labels, by) {
             let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
             tracing::warn!(mount, plugin, metric, "a plugin's count was dropped: {why}");
         }

@@ -34,9 +34,7 @@ impl http::HostWriter for State {
             return Err(Failure::Invalid("this reply has been started before".to_owned()).into());
         };
         let (sender, pieces) = mpsc::channel(PIECES);
-        start
-            .send(Started { head, pieces })
-            .map_err(|_| client_gone())?;
+        start.send(Started { head, pieces }).map_err(|_| client_gone())?;
         Ok(self.table.push(WriterHandle(sender))?)
     }
 

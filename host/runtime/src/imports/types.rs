@@ -26,11 +26,7 @@ pub struct BodyHandle {
 
 impl BodyHandle {
     pub(crate) fn new(body: Body) -> Self {
-        Self {
-            body,
-            rest: Bytes::new(),
-            read: 0,
-        }
+        Self { body, rest: Bytes::new(), read: 0 }
     }
 
     /// The bytes that the guest has not read.
@@ -38,10 +34,7 @@ impl BodyHandle {
         if self.read == 0 && self.rest.is_empty() {
             return self.body;
         }
-        let length = self
-            .body
-            .length()
-            .map(|length| length.saturating_sub(self.read));
+        let length = self.body.length().map(|length| length.saturating_sub(self.read));
         let rest = Some(self.rest).filter(|rest| !rest.is_empty());
         Body::from_stream(length, stream::iter(rest.map(Ok)).chain(self.body))
     }

@@ -1,0 +1,153 @@
+//! Reading the text of an htpasswd file: `name:hash`, one user a line. A line that cannot be used
+//! is left out and reported; it never costs the others.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::hash::Hash;
+
+/// Users by name.
+#[derive(Default)]
+pub(crate) struct Users {
+    pub(crate) hashes: HashMap<String, Hash>,
+    /// What users that do not exist are checked against. None where the file has no bcrypt hash,
+    /// so that no check takes long.
+    pub(crate) nobody: Option<Hash>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A line that does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// From 1.
+    pub line: usize,
+    /// What is wrong with it, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.text)
+    }
+}
+
+/// True for a name that a user of an htpasswd file may have: letters of any script, digits, and
+/// `@ . _ -`. Above all no `/`, because surfaces make folders of users' names.
+pub fn is_user_name(name: &str) -> bool {
+    #[expect(clippy::expect_used, reason = "the pattern is constant, and a test compiles it")]
+    static PATTERN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^[\p{L}0-9@._-]+$").expect("constant pattern"));
+    PATTERN.is_match(name)
+}
+
+impl Users {
+    pub(crate) fn parse(text: &[u8]) -> Self {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let mut users = Self::default();
+        let mut lines = HashMap::new();
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            let number = index + 1;
+            match entry(line) {
+                Ok(None) => {}
+                Ok(Some((name, hash))) => {
+                    if let Some(earlier) = lines.insert(name.clone(), number) {
+                        let text =
+                            format!("user {name:?} comes again in line {number}, which counts");
+                        users.problems.push(Problem { line: earlier, text });
+                    }
+                    users.hashes.insert(name, hash);
+                }
+                Err(text) => users.problems.push(Problem { line: number, text }),
+            }
+        }
+        let costs = users.hashes.values().filter_map(|hash| match hash {
+            Hash::Bcrypt { cost, .. } => Some(*cost),
+            Hash::Sha1(_) => None,
+        });
+        users.nobody = costs.max().map(Hash::nobody);
+        users
+    }
+}
+
+/// None for a blank line or comment.
+fn entry(line: &[u8]) -> Result<Option<(String, Hash)>, String> {
+    let line = line.trim_ascii();
+    if line.is_empty() || line.starts_with(b"#") {
+        return Ok(None);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let Some((name, rest)) = line.split_once(':') else {
+        return Err("no colon between name and hash".to_owned());
+    };
+    if !is_user_name(name) {
+        return Err(format!(
+            "user {name:?} may have only letters, digits and the characters @ . _ - in the name"
+        ));
+    }
+    // Further fields are notes that some tools write.
+    let hash = rest.split(':').next().unwrap_or_default().trim();
+    match Hash::parse(hash) {
+        Ok(hash) => Ok(Some((name.to_owned(), hash))),
+        Err(why) => Err(format!("user {name:?}: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA: &str = "{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=";
+
+    fn problems(users: &Users) -> Vec<usize> {
+        users.problems.iter().map(|problem| problem.line).collect()
+    }
+
+    #[test]
+    fn names_of_users() {
+        for name in ["alice", "a.b-c_d@example.org", "Zoë", "用户", "7"] {
+            assert!(is_user_name(name), "{name}");
+        }
+        for name in ["", "a/b", "a b", "a\n", "\na", "a:b", "Ⅷ", "٣", "a\0", "💾"] {
+            assert!(!is_user_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn one_odd_line_costs_only_itself() {
+        let bcrypt = bcrypt::hash("x", 5).unwrap();
+        let mut text = format!(
+            "\u{feff}# users\n  alice:{SHA}\r\nno colon\n\nbob:{bcrypt}:Bob Bobson:more\n\
+             a/b:{SHA}\ncarol:$apr1$x$y\n\t dave: {SHA}\n"
+        )
+        .into_bytes();
+        text.extend_from_slice(b"e\xff:x\nerin:");
+        text.extend_from_slice(SHA.as_bytes());
+        let users = Users::parse(&text);
+        let mut names: Vec<_> = users.hashes.keys().cloned().collect();
+        names.sort();
+        assert_eq!(names, ["alice", "bob", "dave", "erin"]);
+        assert_eq!(problems(&users), [3, 6, 7, 9]);
+        assert!(users.problems[2].to_string().contains("carol"), "{:?}", users.problems);
+        assert!(users.nobody == Some(Hash::nobody(5)));
+    }
+
+    #[test]
+    fn the_last_of_two_wins_and_the_first_is_reported() {
+        let other = "{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let users = Users::parse(format!("a:{other}\nb:{SHA}\na:{SHA}\n").as_bytes());
+        assert!(users.hashes["a"].verify(b"myPassword"));
+        assert_eq!(problems(&users), [1]);
+        assert!(users.nobody.is_none());
+    }
+
+    #[test]
+    fn an_empty_file_has_nobody() {
+        for text in ["", "\n\n", "# only a comment"] {
+            let users = Users::parse(text.as_bytes());
+            assert!(users.hashes.is_empty() && users.problems.is_empty());
+        }
+    }
+}

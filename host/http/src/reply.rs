@@ -1,0 +1,136 @@
+//! Bodies on their way to a client. One that fails, or that is shorter or longer than its
+//! announced length, breaks the connection (HTTP/1) or stream (HTTP/2) off, so that no client
+//! takes a part for the whole.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Body, Frame, SizeHint};
+use keepgate_store::{Body as Bytestream, BodyError};
+
+use crate::connection::Exchange;
+use crate::service::Record;
+
+/// The body of a reply.
+pub struct ReplyBody {
+    content: Content,
+    /// What is left of the announced length.
+    left: Option<u64>,
+    /// Written when the body is dropped: then the request has ended.
+    record: Option<Record>,
+    /// Reset where the body breaks off and nothing else would say so.
+    unframed: Option<Arc<Exchange>>,
+}
+
+enum Content {
+    Bytes(Bytes),
+    Stream(Bytestream),
+}
+
+/// Why a body breaks off. Never shown to a client; hyper wants an error to break off with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BrokenOff(String);
+
+impl ReplyBody {
+    /// No bytes.
+    pub(crate) fn empty() -> Self {
+        Self::bytes(Bytes::new())
+    }
+
+    /// These bytes.
+    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let left = Some(bytes.len() as u64);
+        Self { content: Content::Bytes(bytes), left, record: None, unframed: None }
+    }
+
+    /// Bytes as they come; of `length` in all, where that has been announced.
+    pub(crate) fn stream(body: Bytestream, length: Option<u64>) -> Self {
+        Self { content: Content::Stream(body), left: length, record: None, unframed: None }
+    }
+
+    /// The end of the connection is what ends this body: HTTP/1.0 has no other way.
+    pub(crate) fn unframed(mut self, exchange: &Arc<Exchange>) -> Self {
+        self.unframed = Some(exchange.clone());
+        self
+    }
+
+    /// Has the end of this body end the request's record.
+    pub(crate) fn recorded(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+
+    fn break_off(&mut self, error: &dyn fmt::Display) -> BrokenOff {
+        if let Some(exchange) = &self.unframed {
+            exchange.reset();
+        }
+        if let Some(record) = &mut self.record {
+            record.broken_off(error);
+        }
+        BrokenOff(error.to_string())
+    }
+
+    /// Checks a chunk, or the end, against the announced length.
+    fn count(&mut self, chunk: Option<&Bytes>) -> Result<(), BodyError> {
+        let length = chunk.map_or(0, Bytes::len) as u64;
+        if let Some(left) = &mut self.left {
+            *left = left
+                .checked_sub(length)
+                .ok_or_else(|| BodyError::Failed("the body is longer than announced".to_owned()))?;
+            if chunk.is_none() && *left > 0 {
+                return Err(BodyError::Failed(format!("the body is {left} bytes too short")));
+            }
+        }
+        if let Some(record) = &mut self.record {
+            record.sent(length);
+        }
+        Ok(())
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let this = &mut *self;
+        let chunk = match &mut this.content {
+            Content::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
+                (!bytes.is_empty()).then_some(Ok(bytes))
+            }
+            Content::Stream(body) => ready!(Pin::new(body).poll_next(context)),
+        };
+        let chunk = chunk.transpose().and_then(|chunk| {
+            this.count(chunk.as_ref())?;
+            Ok(chunk)
+        });
+        Poll::Ready(match chunk {
+            Ok(chunk) => chunk.map(|chunk| Ok(Frame::data(chunk))),
+            Err(error) => Some(Err(this.break_off(&error))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyBody").field("left", &self.left).finish_non_exhaustive()
+    }
+}

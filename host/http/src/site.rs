@@ -1,0 +1,185 @@
+//! The table of mounts: which prefix goes to which handler, and who may come in there.
+//!
+//! A [`Site`] never changes. A reload makes a new one and swaps it in, mounts and authentication
+//! together; requests under way keep the one they began with.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use keepgate_runtime::{CallError, Mount, Reply, Request};
+
+use crate::access::Access;
+use crate::metrics::{Metrics, MountMetrics};
+
+/// What answers the requests below one prefix. `keepgate_runtime::Mount` is the one that serves;
+/// tests and benchmarks bring their own.
+pub trait Handler: Send + Sync + 'static {
+    /// Where it is mounted: `/`, or `/restic` without a trailing slash.
+    fn path(&self) -> &str;
+
+    /// The name of the plugin, for logs.
+    fn plugin(&self) -> &str;
+
+    /// Answers one request. Dropped where the client goes away.
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>>;
+}
+
+impl Handler for Mount {
+    fn path(&self) -> &str {
+        Self::path(self)
+    }
+
+    fn plugin(&self) -> &str {
+        Self::plugin(self)
+    }
+
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {
+        Box::pin(Self::call(self, request))
+    }
+}
+
+/// An immutable table of mounts.
+#[derive(Debug, Default)]
+pub struct Site {
+    /// Longest first, so that the first match is the right one.
+    routes: Vec<Route>,
+}
+
+/// One mount in the table.
+pub(crate) struct Route {
+    segments: Vec<String>,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) metrics: Arc<MountMetrics>,
+}
+
+/// Why a table of mounts makes no sense.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SiteError {
+    /// Two mounts want the same requests.
+    #[error("two mounts have the path {0}: give one of them another")]
+    Duplicate(String),
+    /// Not `/`, and not of the form `/a/b`.
+    #[error(
+        "{0:?} is no path to mount at: write / or, say, /restic, without a trailing slash, \
+         empty parts, `.` or `..`"
+    )]
+    Path(String),
+}
+
+impl Site {
+    /// A table of these handlers, each with its way in. Their counters come from `metrics`, and
+    /// go on where a mount of the same path was before.
+    pub fn new(
+        mounts: impl IntoIterator<Item = (Arc<dyn Handler>, Arc<Access>)>,
+        metrics: &Metrics,
+    ) -> Result<Self, SiteError> {
+        let mut routes = Vec::new();
+        let mut seen = HashSet::new();
+        for (handler, access) in mounts {
+            let path = handler.path();
+            let segments = mount_segments(path).ok_or_else(|| SiteError::Path(path.to_owned()))?;
+            if !seen.insert(segments.clone()) {
+                return Err(SiteError::Duplicate(path.to_owned()));
+            }
+            let metrics = metrics.mount(path);
+            routes.push(Route { segments, handler, access, metrics });
+        }
+        routes.sort_by_key(|route| std::cmp::Reverse(route.segments.len()));
+        Ok(Self { routes })
+    }
+
+    /// The mount with the longest prefix of these segments, and how many of them it takes.
+    pub(crate) fn route(&self, segments: &[String]) -> Option<(&Route, usize)> {
+        let route = self.routes.iter().find(|route| segments.starts_with(&route.segments))?;
+        Some((route, route.segments.len()))
+    }
+}
+
+fn mount_segments(path: &str) -> Option<Vec<String>> {
+    let below = path.strip_prefix('/')?;
+    if below.is_empty() {
+        return Some(Vec::new());
+    }
+    let segments: Vec<String> = below.split('/').map(str::to_owned).collect();
+    let plain = |segment: &String| !matches!(segment.as_str(), "" | "." | "..");
+    segments.iter().all(plain).then_some(segments)
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("path", &self.handler.path())
+            .field("plugin", &self.handler.plugin())
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct At(&'static str);
+
+    impl Handler for At {
+        fn path(&self) -> &str {
+            self.0
+        }
+
+        fn plugin(&self) -> &str {
+            "test"
+        }
+
+        fn call(&self, _request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {
+            Box::pin(async { Err(CallError::NotServing("test".to_owned())) })
+        }
+    }
+
+    fn site(paths: &[&'static str]) -> Result<Site, SiteError> {
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let mounts = paths.iter().map(|&path| -> (Arc<dyn Handler>, Arc<Access>) {
+            (Arc::new(At(path)), Arc::new(Access::Open))
+        });
+        Site::new(mounts, &metrics)
+    }
+
+    fn segments(path: &str) -> Vec<String> {
+        path.split('/').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_longest_prefix_of_whole_segments_wins() {
+        let site = site(&["/restic", "/", "/a/b", "/a"]).unwrap();
+        let found = |path: &str| {
+            let (route, taken) = site.route(&segments(path)).unwrap();
+            (route.handler.path().to_owned(), taken)
+        };
+        assert_eq!(found("restic"), ("/restic".to_owned(), 1));
+        assert_eq!(found("restic/x"), ("/restic".to_owned(), 1));
+        assert_eq!(found("resticx"), ("/".to_owned(), 0));
+        assert_eq!(found("a/b/c"), ("/a/b".to_owned(), 2));
+        assert_eq!(found("a/bc"), ("/a".to_owned(), 1));
+        assert_eq!(found("a/../restic"), ("/a".to_owned(), 1));
+        assert_eq!(found("/restic"), ("/".to_owned(), 0));
+    }
+
+    #[test]
+    fn without_a_root_some_paths_lead_nowhere() {
+        let site = site(&["/a/b"]).unwrap();
+        assert!(site.route(&segments("a")).is_none());
+        assert!(site.route(&[]).is_none());
+        assert!(site.route(&["a/b".to_owned()]).is_none());
+        assert!(site.route(&segments("a/b")).is_some());
+    }
+
+    #[test]
+    fn refuses_tables_that_make_no_sense() {
+        assert_eq!(site(&["/a", "/b", "/a"]).unwrap_err(), SiteError::Duplicate("/a".to_owned()));
+        for path in ["", "a", "/a/", "//", "/a//b", "/../a", "/."] {
+            assert_eq!(site(&[path]).unwrap_err(), SiteError::Path(path.to_owned()), "{path}");
+        }
+    }
+}

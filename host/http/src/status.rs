@@ -1,0 +1,185 @@
+//! The one place that turns a failure into a status and a short text. What a client reads says
+//! nothing of the host's inside; what the operator needs is logged in `service`.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use keepgate_runtime::{CallError, Failure, Limit};
+
+use crate::reply::ReplyBody;
+
+/// Whether the client was the one that did not go on, which is a 408 and not a 504.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    ForClient,
+    ForUs,
+}
+
+/// A failure as a client sees it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// Follows the reason phrase of the status.
+    text: Option<String>,
+    headers: HeaderMap,
+}
+
+impl Refusal {
+    /// A status with nothing to add.
+    pub(crate) fn of(status: StatusCode) -> Self {
+        Self { status, text: None, headers: HeaderMap::new() }
+    }
+
+    /// A status and a text for the client.
+    pub(crate) fn saying(status: StatusCode, text: &impl ToString) -> Self {
+        Self { text: Some(text.to_string()), ..Self::of(status) }
+    }
+
+    pub(crate) fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.headers.insert(name, value.into());
+        self
+    }
+
+    /// Why a call has no reply.
+    pub(crate) fn from_call(error: &CallError, waited: Waited) -> Self {
+        match error {
+            CallError::Failure(failure) => Self::from_failure(failure, waited),
+            CallError::NotServing(_) => {
+                let text = "nothing serves this path just now";
+                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text).with(header::RETRY_AFTER, 5)
+            }
+            CallError::Busy(_) => {
+                let text = "too many requests are under way here";
+                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text).with(header::RETRY_AFTER, 1)
+            }
+            CallError::OverLimit(Limit::Time(_)) => {
+                Self::saying(StatusCode::GATEWAY_TIMEOUT, &"the request took too long")
+            }
+            CallError::OverLimit(Limit::Cpu(_) | Limit::Memory(_)) => {
+                let text = "the request needs more than one is given here";
+                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
+            }
+            _ => Self::of(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    fn from_failure(failure: &Failure, waited: Waited) -> Self {
+        let status = match failure {
+            Failure::NotFound => return Self::of(StatusCode::NOT_FOUND),
+            Failure::AlreadyExists => StatusCode::CONFLICT,
+            Failure::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Failure::ChecksumMismatch | Failure::Truncated | Failure::Invalid(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Failure::OutOfRange(size) => {
+                let refusal = Self::saying(StatusCode::RANGE_NOT_SATISFIABLE, failure);
+                return match HeaderValue::try_from(format!("bytes */{size}")) {
+                    Ok(range) => refusal.with(header::CONTENT_RANGE, range),
+                    Err(_) => refusal,
+                };
+            }
+            Failure::QuotaExceeded | Failure::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Failure::Denied(_) => StatusCode::FORBIDDEN,
+            Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::TimedOut => {
+                return match waited {
+                    Waited::ForClient => Self::of(StatusCode::REQUEST_TIMEOUT),
+                    Waited::ForUs => Self::of(StatusCode::GATEWAY_TIMEOUT),
+                };
+            }
+            Failure::Internal(_) => return Self::of(StatusCode::INTERNAL_SERVER_ERROR),
+        };
+        Self::saying(status, failure)
+    }
+
+    /// `Not Found\n`, or `Forbidden: text\n`.
+    pub(crate) fn into_response(self) -> Response<ReplyBody> {
+        let reason = self.status.canonical_reason().unwrap_or("Error");
+        let text = match self.text.as_deref().map(str::trim) {
+            None | Some("") => format!("{reason}\n"),
+            Some(text) => format!("{reason}: {text}\n"),
+        };
+        let length = text.len();
+        let mut response = Response::new(ReplyBody::bytes(text));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        *headers = self.headers;
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, plain);
+        let nosniff = HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn answer(error: &CallError, waited: Waited) -> (u16, String) {
+        let refusal = Refusal::from_call(error, waited);
+        (refusal.status.as_u16(), refusal.text.unwrap_or_default())
+    }
+
+    #[test]
+    fn each_failure_has_the_status_of_the_contract() {
+        let text = || "because".to_owned();
+        let cases = [
+            (Failure::NotFound, 404),
+            (Failure::AlreadyExists, 409),
+            (Failure::PreconditionFailed, 412),
+            (Failure::ChecksumMismatch, 400),
+            (Failure::Truncated, 400),
+            (Failure::TooLarge(7), 413),
+            (Failure::OutOfRange(7), 416),
+            (Failure::QuotaExceeded, 507),
+            (Failure::NoSpace, 507),
+            (Failure::Denied(text()), 403),
+            (Failure::Invalid(text()), 400),
+            (Failure::Unsupported(text()), 501),
+            (Failure::Unavailable(text()), 503),
+            (Failure::TimedOut, 504),
+            (Failure::Internal(text()), 500),
+        ];
+        for (failure, status) in cases {
+            assert_eq!(answer(&failure.clone().into(), Waited::ForUs).0, status, "{failure:?}");
+        }
+        assert_eq!(answer(&Failure::TimedOut.into(), Waited::ForClient).0, 408);
+    }
+
+    #[test]
+    fn what_is_for_operators_reaches_no_client() {
+        let secret = || "/srv/secret".to_owned();
+        let second = Duration::from_secs(1);
+        let cases = [
+            (Failure::Internal(secret()).into(), 500),
+            (CallError::NotServing(secret()), 503),
+            (CallError::Trapped(secret()), 500),
+            (CallError::BadReply(secret()), 500),
+            (CallError::Busy(3), 503),
+            (CallError::OverLimit(Limit::Memory(3)), 503),
+            (CallError::OverLimit(Limit::Cpu(second)), 503),
+            (CallError::OverLimit(Limit::Time(second)), 504),
+        ];
+        for (error, status) in cases {
+            let shown = format!("{error:?}");
+            let (found, text) = answer(&error, Waited::ForUs);
+            assert_eq!(found, status, "{shown}");
+            assert!(!text.contains("secret") && !text.contains('3'), "{shown}: {text}");
+        }
+    }
+
+    #[test]
+    fn headers_help_the_client() {
+        let response = |error: CallError| Refusal::from_call(&error, Waited::ForUs).into_response();
+        let range = response(Failure::OutOfRange(7).into());
+        assert_eq!(range.headers()[header::CONTENT_RANGE], "bytes */7");
+        assert_eq!(response(CallError::Busy(1)).headers()[header::RETRY_AFTER], "1");
+        let denied = response(Failure::Denied("no".to_owned()).into());
+        assert_eq!(denied.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(denied.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+    }
+}

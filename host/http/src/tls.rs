@@ -1,0 +1,217 @@
+//! Certificate and key, and their replacement while serving. A reload that fails leaves what was
+//! there; connections keep what they began with.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::ring;
+use rustls::server::ProducesTickets;
+use rustls::{InconsistentKeys, ServerConfig, SupportedProtocolVersion, version};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Offered to clients, in this order.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Where a listener's certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM: the server's certificate, then those that lead to its root.
+    pub certificate: PathBuf,
+    /// PEM: the private key of the first certificate. May be the same file.
+    pub key: PathBuf,
+    /// The oldest version spoken.
+    pub minimum: TlsVersion,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2, of 2008. Nothing older is spoken at all.
+    #[default]
+    V1_2,
+    /// 1.3, of 2018.
+    V1_3,
+}
+
+/// The TLS side of a listener.
+pub struct Tls {
+    files: TlsFiles,
+    tickets: Arc<dyn ProducesTickets>,
+    config: ArcSwap<ServerConfig>,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is missing, unreadable or no PEM.
+    #[error("cannot read the {what} in {}: {source}", path.display())]
+    Read {
+        /// "certificate" or "private key".
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The file is PEM, but what is asked for is not in it.
+    #[error("there is no {what} in {}", path.display())]
+    Missing {
+        /// "certificate" or "private key".
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The key belongs to another certificate.
+    #[error("the private key in {} is not the one of the certificate in {}", key.display(), certificate.display())]
+    Mismatch {
+        /// File of the key.
+        key: PathBuf,
+        /// File of the certificate.
+        certificate: PathBuf,
+    },
+    /// Anything else.
+    #[error("cannot use the certificate in {}: {source}", path.display())]
+    Unusable {
+        /// File of the certificate.
+        path: PathBuf,
+        /// What rustls said.
+        source: rustls::Error,
+    },
+}
+
+impl Tls {
+    /// Reads certificate and key, which must belong together.
+    pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+        let tickets = ring::Ticketer::new().map_err(|source| unusable(&files, source))?;
+        let config = ArcSwap::new(read(&files, &tickets)?);
+        Ok(Arc::new(Self { files, tickets, config }))
+    }
+
+    /// Reads them again. New connections use them where both can be read and belong together;
+    /// else everything stays as it was. Reads files: not for asynchronous threads.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.config.store(read(&self.files, &self.tickets)?);
+        Ok(())
+    }
+
+    /// Where certificate and key come from.
+    pub fn files(&self) -> &TlsFiles {
+        &self.files
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+}
+
+fn read(
+    files: &TlsFiles,
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| unreadable("private key", &files.key, error))?;
+    let versions: &[&SupportedProtocolVersion] = match files.minimum {
+        TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
+        TlsVersion::V1_3 => &[&version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let mut config = builder
+        .with_protocol_versions(versions)
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|source| unusable(files, source))?;
+    config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+    // Stateless, and the same across reloads: clients resume without the server keeping anything.
+    config.ticketer = tickets.clone();
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| unreadable("certificate", path, error))?;
+    if chain.is_empty() {
+        return Err(unreadable("certificate", path, pem::Error::NoItemsFound));
+    }
+    Ok(chain)
+}
+
+fn unreadable(what: &'static str, path: &Path, source: pem::Error) -> TlsError {
+    let path = path.to_owned();
+    match source {
+        pem::Error::NoItemsFound => TlsError::Missing { what, path },
+        source => TlsError::Read { what, path, source },
+    }
+}
+
+fn unusable(files: &TlsFiles, source: rustls::Error) -> TlsError {
+    match source {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            TlsError::Mismatch { key: files.key.clone(), certificate: files.certificate.clone() }
+        }
+        source => TlsError::Unusable { path: files.certificate.clone(), source },
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(folder: &Path, name: &str) -> TlsFiles {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let files = TlsFiles {
+            certificate: folder.join(format!("{name}.crt")),
+            key: folder.join(format!("{name}.key")),
+            minimum: TlsVersion::V1_2,
+        };
+        std::fs::write(&files.certificate, cert.pem()).unwrap();
+        std::fs::write(&files.key, signing_key.serialize_pem()).unwrap();
+        files
+    }
+
+    #[test]
+    fn a_reload_needs_a_pair_that_belongs_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = pair(folder.path(), "old");
+        let new = pair(folder.path(), "new");
+        let tls = Tls::load(old.clone()).unwrap();
+        let before = tls.config();
+        let unchanged = || Arc::ptr_eq(&before, &tls.config());
+
+        std::fs::copy(&new.key, &old.key).unwrap();
+        assert!(matches!(tls.reload(), Err(TlsError::Mismatch { .. })) && unchanged());
+        std::fs::write(&old.certificate, "-----BEGIN CERTIFICATE-----\ncut").unwrap();
+        assert!(matches!(tls.reload(), Err(TlsError::Read { .. })) && unchanged());
+        std::fs::copy(&new.certificate, &old.certificate).unwrap();
+        tls.reload().unwrap();
+        assert!(!unchanged());
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = pair(folder.path(), "good");
+        let error = |files: TlsFiles| Tls::load(files).unwrap_err().to_string();
+
+        let missing = folder.path().join("missing");
+        let text = error(TlsFiles { certificate: missing.clone(), ..good.clone() });
+        assert!(text.starts_with("cannot read the certificate in ") && text.contains("missing"));
+        let text = error(TlsFiles { key: missing, ..good.clone() });
+        assert!(text.starts_with("cannot read the private key in ") && text.contains("missing"));
+        let text = error(TlsFiles { key: good.certificate.clone(), ..good.clone() });
+        assert!(text.starts_with("there is no private key in ") && text.contains("good.crt"));
+        let text = error(TlsFiles { certificate: good.key.clone(), ..good.clone() });
+        assert!(text.starts_with("there is no certificate in ") && text.contains("good.key"));
+        let text = error(TlsFiles { key: pair(folder.path(), "other").key, ..good });
+        assert!(text.contains("other.key") && text.contains("good.crt"), "{text}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The real server on loopback, with native handlers in the place of plugins. Each file holds
+//! the cases of one side of it; `support` has the server, the handlers and the clients.
+
+mod access;
+mod heads;
+mod http2;
+mod limits;
+mod operations;
+mod replies;
+mod support;
+mod uploads;

@@ -1,0 +1,178 @@
+//! Uploads: whole, cut off, stalled, and refused while the client is still sending.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keepgate_http::{Access, ListenerConfig};
+use keepgate_runtime::Reply;
+use keepgate_store::Body;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::support::{Native, config, hasty, soon, start, start_mounts, start_with, text};
+
+const BIG: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn uploads_with_and_without_a_length() {
+    let server = start().await;
+    let mut client = server.connect().await;
+    client.send(b"POST /sink HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello").await;
+    assert_eq!(client.response().await.text(), "5 of Some(5)");
+    client
+        .send(b"POST /sink HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.text(), "5 of None");
+    client.send(b"POST /sink HTTP/1.1\r\n\r\n").await;
+    assert_eq!(client.response().await.text(), "0 of Some(0)");
+    client.send(b"POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello").await;
+    assert_eq!(client.response().await.text(), "hello");
+    let counters = server.counters();
+    assert!(counters.contains("received_bytes_total{mount=\"/\"} 15\n"), "{counters}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_off_is_told_so() {
+    let server = start().await;
+    for request in [
+        "POST /sink HTTP/1.1\r\nContent-Length: 10\r\n\r\nhello",
+        "POST /sink HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        "POST /sink HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client.send(request.as_bytes()).await;
+        client.stream.shutdown().await.unwrap();
+        let response = client.response().await;
+        assert_eq!(response.status, 400, "{request:?}");
+        let text = "Bad Request: the body ended before its announced length\n";
+        assert_eq!(response.text(), text);
+        assert!(client.is_closed().await);
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_is_told_so() {
+    let config = ListenerConfig { timeouts: hasty(), ..config() };
+    let server = start_with(Access::Open, config).await;
+    let mut client = server.connect().await;
+    client.send(b"POST /sink HTTP/1.1\r\nContent-Length: 10\r\n\r\nhello").await;
+    let response = client.response().await;
+    assert_eq!((response.status, response.text()), (408, "Request Timeout\n"));
+    assert_eq!(response.header("connection"), Some("close"));
+    assert!(client.is_closed().await);
+    server.end().await;
+}
+
+/// Sends a large body without looking at the reply before all of it is sent, as simple clients
+/// do; a server that closes early makes an error of that.
+async fn refused(stream: TcpStream, path: &str, pause: Option<Duration>) -> String {
+    let (mut reader, mut writer) = stream.into_split();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: {BIG}\r\n\r\n");
+    writer.write_all(head.as_bytes()).await.unwrap();
+    let chunk = vec![0; 1024 * 1024];
+    for _ in 0..BIG / chunk.len() {
+        soon(writer.write_all(&chunk)).await.expect("the server takes the rest");
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
+    }
+    // The connection is good for another request.
+    writer.write_all(b"GET /show HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut replies = String::new();
+    soon(reader.read_to_string(&mut replies)).await.unwrap();
+    replies
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let server = start().await;
+    for pause in [None, Some(Duration::from_millis(10))] {
+        for (path, expected) in [("/refuse", "HTTP/1.1 403 "), ("/missing", "HTTP/1.1 404 ")] {
+            let stream = TcpStream::connect(server.tcp()).await.unwrap();
+            let replies = refused(stream, path, pause).await;
+            assert!(replies.starts_with(expected), "{replies}");
+            assert!(replies.contains("HTTP/1.1 200 OK"), "{replies}");
+        }
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_expecting_client_hears_continue_only_where_its_body_is_wanted() {
+    let server = start().await;
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        )
+    };
+    let mut client = server.connect().await;
+    client.send(head("/sink").as_bytes()).await;
+    assert_eq!(client.head().await.status, 100);
+    client.send(b"hello").await;
+    assert_eq!(client.response().await.text(), "5 of Some(5)");
+    // The same connection goes on.
+    client.send(head("/refuse").as_bytes()).await;
+    let refused = client.response().await;
+    assert_eq!(refused.status, 403);
+    // The server cannot know whether the body comes after all.
+    assert_eq!(refused.header("connection"), Some("close"));
+    let began = Instant::now();
+    client.stream.shutdown().await.unwrap();
+    assert!(client.is_closed().await);
+    assert!(began.elapsed() < Duration::from_secs(2), "it does not linger for a client that left");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn nothing_goes_on_for_a_client_that_has_left() {
+    let (events, mut seen) = mpsc::unbounded_channel::<&str>();
+    struct Told(mpsc::UnboundedSender<&'static str>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+        }
+    }
+    let handler = Native::at("/", move |mut request| {
+        let events = events.clone();
+        async move {
+            match request.path.first().map_or("", String::as_str) {
+                "call" => {
+                    let _told = Told(events.clone());
+                    events.send("begun").unwrap();
+                    std::future::pending::<()>().await;
+                }
+                "upload" => {
+                    let _told = Told(events.clone());
+                    events.send("begun").unwrap();
+                    while let Some(Ok(_)) = request.body.chunk().await {}
+                }
+                _ => {
+                    let told = Told(events.clone());
+                    events.send("begun").unwrap();
+                    let chunks = futures_util::stream::unfold(told, |told| async {
+                        Some((Ok(vec![0; 65536].into()), told))
+                    });
+                    let body = Body::from_stream(None, chunks);
+                    return Ok(Reply { status: 200, headers: Vec::new(), body });
+                }
+            }
+            text("")
+        }
+    });
+    let server = start_mounts(vec![(handler, Arc::new(Access::Open))], config()).await;
+    for request in [
+        "GET /call HTTP/1.1\r\n\r\n",
+        "POST /upload HTTP/1.1\r\nContent-Length: 100\r\n\r\nhello",
+        "GET /download HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = server.connect().await;
+        client.send(request.as_bytes()).await;
+        assert_eq!(soon(seen.recv()).await, Some("begun"), "{request}");
+        drop(client);
+        assert_eq!(soon(seen.recv()).await, Some("dropped"), "{request}");
+    }
+    server.end().await;
+}

@@ -1,0 +1,126 @@
+//! Folders that survive a power cut: each one that is made is written to disk, with the entry in
+//! the folder above it, before anything in it is promised to anybody.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::{Inner, fault};
+use crate::error::Result;
+use crate::key::Folder;
+
+impl Inner {
+    /// Opens a folder, making it and those above it where they are missing; durable when it
+    /// returns.
+    pub(super) fn make_folder(&self, folder: &str) -> Result<OwnedFd> {
+        let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
+        let (mut dir, existing) = self.tree.deepest(folder)?;
+        let mut touched = Vec::new();
+        for name in prefixes(folder).filter(|name| name.len() > existing.len()) {
+            self.make_one(&dir, name)?;
+            let made = self.reopen(name)?;
+            touched.push((std::mem::replace(&mut dir, made), name));
+        }
+        for (parent, name) in touched {
+            self.sync_folder(&parent, parent_of(name))?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes folders, with those above them; durable when it returns. A folder that several of
+    /// them are in is synced once.
+    pub(super) fn make_folders(&self, folders: &[Folder]) -> Result<()> {
+        let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
+        let mut done = BTreeSet::new();
+        // Synced even where nothing was made in them: others may have made what is there, a
+        // moment ago.
+        let mut parents = BTreeSet::new();
+        for name in folders.iter().flat_map(|folder| prefixes(folder.as_str())) {
+            if done.insert(name) {
+                let parent = parent_of(name);
+                parents.insert(parent);
+                self.make_one(&self.reopen(parent)?, name)?;
+                self.reopen(name)?;
+            }
+        }
+        for parent in parents {
+            self.sync_folder(&self.reopen(parent)?, parent)?;
+        }
+        Ok(())
+    }
+
+    /// Returns when the folders that others are making just now are durable. Whoever found a
+    /// folder there calls this before promising that a blob in it is.
+    pub(super) fn wait_for_folders(&self) {
+        drop(self.making.read().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Writes a folder's entries to disk. Some file systems cannot, and are warned of once.
+    pub(super) fn sync_folder(&self, folder: &OwnedFd, name: &str) -> Result<()> {
+        match rustix::fs::fsync(folder) {
+            Ok(()) => Ok(()),
+            Err(errno) if fault::is_unsupported(errno) => {
+                if !self.warned_sync.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        path = %self.tree.path_of(name).display(),
+                        "this file system cannot sync folders: after a power cut, blobs stored \
+                         last may be missing"
+                    );
+                }
+                Ok(())
+            }
+            Err(errno) => Err(fault::io("syncing", self.tree.path_of(name), errno)),
+        }
+    }
+
+    fn make_one(&self, parent: &OwnedFd, name: &str) -> Result<()> {
+        let segment = name.rsplit('/').next().unwrap_or(name);
+        let mode = Mode::from_raw_mode(self.options.directory_mode);
+        match rustix::fs::mkdirat(parent, segment, mode) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno @ (Errno::NAMETOOLONG | Errno::ILSEQ)) => {
+                Err(self.tree.in_the_way(name, errno))
+            }
+            Err(errno) => Err(fault::io("making", self.tree.path_of(name), errno)),
+        }
+    }
+
+    /// Opens a folder that exists; the error says what is there instead.
+    fn reopen(&self, name: &str) -> Result<OwnedFd> {
+        let (folder, found) = self.tree.deepest(name)?;
+        if found == name {
+            return Ok(folder);
+        }
+        Err(fault::io("opening", self.tree.path_of(name), Errno::NOENT))
+    }
+}
+
+/// `a`, `a/b`, `a/b/c` of `a/b/c`; nothing of the store's top.
+fn prefixes(folder: &str) -> impl Iterator<Item = &str> {
+    let ends = folder.match_indices('/').map(|(at, _)| at);
+    let whole = (!folder.is_empty()).then_some(folder.len());
+    ends.chain(whole).filter_map(|end| folder.get(..end))
+}
+
+/// The folder that a name is in.
+fn parent_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_above_is_named_from_the_top_down() {
+        assert_eq!(prefixes("a/b/c").collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
+        assert_eq!(prefixes("a").collect::<Vec<_>>(), ["a"]);
+        assert_eq!(prefixes("").count(), 0);
+        assert_eq!(parent_of("a/b/c"), "a/b");
+        assert_eq!(parent_of("a"), "");
+    }
+}

@@ -1,0 +1,190 @@
+//! A body on its way in, seen from the async side: while one batch of it is hashed and written on
+//! a thread that may block, the next is read from the body.
+//!
+//! A transfer holds two batches of [`BATCH`] bytes at most, and no thread while it waits for its
+//! sender. Bytes that are at hand and fit one batch cost one trip to another thread.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{self, Either};
+
+use super::upload::Upload;
+use super::{Inner, fault, kept};
+use crate::body::{Body, BodyError};
+use crate::error::{Result, StoreError};
+use crate::key::Key;
+use crate::{Info, PutOptions};
+
+/// Bytes gathered before they are hashed and written. Measured by `examples/throughput.rs`; see
+/// [`disk`](super).
+pub(super) const BATCH: usize = 128 * 1024;
+/// Chunks in a batch at most, however small they are.
+const CHUNKS: usize = 256;
+/// Bytes copied before [`concat`] looks whether anybody still waits for it.
+const COPY: u64 = 8 * 1024 * 1024;
+
+/// Stores a body.
+pub(super) async fn put(
+    store: &Arc<Inner>,
+    key: &Key,
+    mut body: Body,
+    options: PutOptions,
+) -> Result<Info> {
+    let (store, key) = (Arc::clone(store), key.clone());
+    if let Some(bytes) = body.take_at_hand(BATCH) {
+        return fault::blocking(move || {
+            let mut upload = Upload::begin(store, key, options)?;
+            upload.write(&[bytes])?;
+            upload.finish()
+        })
+        .await;
+    }
+    let mut upload = fault::blocking(move || Upload::begin(store, key, options)).await?;
+    let mut source = Source { length: body.length(), body, taken: 0 };
+    let mut batch = source.gather().await?;
+    while !batch.last {
+        let writing = tokio::task::spawn_blocking(move || {
+            upload.write(&batch.chunks)?;
+            Ok(upload)
+        });
+        let reading = pin!(source.gather());
+        (upload, batch) = match future::select(writing, reading).await {
+            // A disk that fails ends the upload even while its sender is silent.
+            Either::Left((written, reading)) => (fault::joined(written)?, reading.await?),
+            Either::Right((batch, writing)) => {
+                // Awaited before a failure is told: then nothing is left of the upload.
+                let written = fault::joined(writing.await);
+                let batch = batch?;
+                (written?, batch)
+            }
+        };
+    }
+    fault::blocking(move || {
+        upload.write(&batch.chunks)?;
+        upload.finish()
+    })
+    .await
+}
+
+/// A body, with a count of what was read of it.
+struct Source {
+    body: Body,
+    length: Option<u64>,
+    taken: u64,
+}
+
+/// Some chunks of a body.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Bytes>,
+    last: bool,
+}
+
+impl Source {
+    async fn gather(&mut self) -> Result<Batch, BodyError> {
+        let mut batch = Batch::default();
+        let mut size = 0;
+        // At the announced end one more look tells whether it is the end.
+        while Some(self.taken) == self.length || (size < BATCH && batch.chunks.len() < CHUNKS) {
+            let Some(chunk) = self.body.chunk().await else {
+                if self.length.is_some_and(|length| self.taken < length) {
+                    return Err(BodyError::Truncated);
+                }
+                batch.last = true;
+                break;
+            };
+            let chunk = chunk?;
+            size += chunk.len();
+            self.taken += chunk.len() as u64;
+            if let Some(limit) = self.length.filter(|length| self.taken > *length) {
+                return Err(BodyError::TooLarge { limit });
+            }
+            batch.chunks.push(chunk);
+        }
+        Ok(batch)
+    }
+}
+
+/// Joins blobs into one.
+pub(super) async fn concat(
+    store: &Arc<Inner>,
+    key: &Key,
+    parts: &[Key],
+    options: PutOptions,
+) -> Result<Info> {
+    let (store, key, parts) = (Arc::clone(store), key.clone(), parts.to_vec());
+    let mut join = fault::blocking(move || {
+        let mut rest = VecDeque::with_capacity(parts.len());
+        for key in parts {
+            let (_, facts) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
+            rest.push_back((key, kept::etag(&facts)));
+        }
+        let upload = Upload::begin(Arc::clone(&store), key, options)?;
+        Ok(Join { store, upload, rest, open: None })
+    })
+    .await?;
+    while join.open.is_some() || !join.rest.is_empty() {
+        join = fault::blocking(move || {
+            join.step()?;
+            Ok(join)
+        })
+        .await?;
+    }
+    fault::blocking(move || join.upload.finish()).await
+}
+
+/// Blobs being joined. One part is open at a time: there may be more of them than a process may
+/// have files open.
+struct Join {
+    store: Arc<Inner>,
+    upload: Upload,
+    /// Parts not begun, each with the etag that it had when all were looked at.
+    rest: VecDeque<(Key, String)>,
+    open: Option<Part>,
+}
+
+struct Part {
+    file: File,
+    offset: u64,
+    size: u64,
+}
+
+impl Join {
+    /// Copies about [`COPY`] bytes.
+    fn step(&mut self) -> Result<()> {
+        let mut left = COPY;
+        while left > 0 {
+            let Some(part) = &mut self.open else {
+                let Some((key, etag)) = self.rest.pop_front() else {
+                    return Ok(());
+                };
+                self.open = Some(Part::open(&self.store, &key, &etag)?);
+                // Even an empty part costs something.
+                left = left.saturating_sub(4096);
+                continue;
+            };
+            let length = left.min(part.size - part.offset);
+            self.upload.append(&part.file, part.offset, length)?;
+            part.offset += length;
+            left -= length;
+            if part.offset == part.size {
+                self.open = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    fn open(store: &Inner, key: &Key, etag: &str) -> Result<Self> {
+        let (file, facts) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
+        if kept::etag(&facts) != etag {
+            return Err(StoreError::PreconditionFailed);
+        }
+        Ok(Self { file: file.into(), offset: 0, size: facts.stx_size })
+    }
+}

@@ -1,0 +1,200 @@
+//! Blobs on their way out.
+//!
+//! What is in the page cache is read on the caller's thread, without waiting (`RWF_NOWAIT`); what
+//! is not is read on a thread that may block. A blob that became shorter while it was read ends
+//! with an error, never early.
+
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::tree::Opened;
+use super::{Inner, fault, kept};
+use crate::body::{Body, BodyError};
+use crate::error::{Result, StoreError};
+use crate::key::Key;
+use crate::{Download, Info, Part};
+
+/// Bytes of one chunk of a body. Measured by `examples/throughput.rs`; see [`disk`](super).
+pub(super) const CHUNK: usize = 128 * 1024;
+/// Smaller chunks get memory of their own size instead of a buffer of [`CHUNK`] bytes.
+const SMALL: usize = 16 * 1024;
+/// Buffers kept for the next reader.
+const SPARE: usize = 32;
+
+/// What is known of a blob.
+pub(super) async fn head(store: &Arc<Inner>, key: &Key) -> Result<Info> {
+    let (file, info) = open(store, key).await?;
+    drop(file);
+    Ok(info)
+}
+
+/// Opens a blob, or a part of it.
+pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Download> {
+    let (file, info) = open(store, key).await?;
+    let (offset, length) =
+        part.within(info.size).ok_or(StoreError::OutOfRange { size: info.size })?;
+    let body = if length == 0 {
+        Body::empty()
+    } else {
+        let path = store.tree.path_of(key.as_str());
+        let buffers = Arc::clone(&store.buffers);
+        let reader =
+            Reader { file: Arc::new(file), path, offset, left: length, nowait: true, buffers };
+        Body::from_stream(Some(length), stream::try_unfold(reader, Reader::next))
+    };
+    Ok(Download { info, offset, length, body })
+}
+
+async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
+    let found = match store.tree.cached_blob(key.as_str()) {
+        Some(found) => described(store, key, found),
+        None => {
+            let (store, key) = (Arc::clone(store), key.clone());
+            fault::blocking(move || {
+                let found = store.tree.blob(key.as_str());
+                described(&store, &key, found)
+            })
+            .await
+        }
+    };
+    found?.ok_or(StoreError::NotFound)
+}
+
+fn described(
+    store: &Inner,
+    key: &Key,
+    found: Result<Option<Opened>>,
+) -> Result<Option<(std::fs::File, Info)>> {
+    let Some((file, facts)) = found? else {
+        return Ok(None);
+    };
+    let info = kept::info(store, key, &file, &facts)?;
+    Ok(Some((file.into(), info)))
+}
+
+/// A file being read.
+struct Reader {
+    file: Arc<std::fs::File>,
+    path: PathBuf,
+    offset: u64,
+    left: u64,
+    /// Whether this file can be read without waiting.
+    nowait: bool,
+    buffers: Arc<Buffers>,
+}
+
+impl Reader {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let wanted = usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK);
+        let mut buffer = self.buffers.take(wanted);
+        let cached = if self.nowait { self.read_cached(&mut buffer) } else { None };
+        if cached.is_none() {
+            let (file, path, offset) = (Arc::clone(&self.file), self.path.clone(), self.offset);
+            buffer = fault::blocking(move || {
+                file.read_exact_at(buffer.space(), offset)
+                    .map_err(|error| fault::io("reading", path, shrank(error)))?;
+                Ok(buffer)
+            })
+            .await
+            .map_err(failed)?;
+        }
+        let read = buffer.length as u64;
+        self.offset += read;
+        self.left -= read;
+        Ok(Some((Bytes::from_owner(buffer), self)))
+    }
+
+    /// Reads what is cached, and cuts the buffer to it; none where that is nothing.
+    fn read_cached(&mut self, buffer: &mut Buffer) -> Option<()> {
+        let mut slices = [IoSliceMut::new(buffer.space())];
+        let flags = ReadWriteFlags::NOWAIT;
+        match rustix::io::preadv2(&self.file, &mut slices, self.offset, flags) {
+            // An end that comes too soon is looked at again, where it can be told.
+            Ok(0) => None,
+            Ok(read) => {
+                buffer.length = read;
+                Some(())
+            }
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(_) => {
+                self.nowait = false;
+                None
+            }
+        }
+    }
+}
+
+fn shrank(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            io::Error::new(error.kind(), "the file became shorter while it was read")
+        }
+        _ => error,
+    }
+}
+
+fn failed(error: StoreError) -> BodyError {
+    match error {
+        StoreError::Io { action, path, source } => BodyError::Io(io::Error::new(
+            source.kind(),
+            format!("{action} {}: {source}", path.display()),
+        )),
+        other => BodyError::Failed(other.to_string()),
+    }
+}
+
+/// Memory for chunks, used again and again: a fresh buffer would be cleared by the kernel and
+/// mapped page by page, which costs more than reading it full.
+#[derive(Debug, Default)]
+pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+/// One of them; it goes back when the last `Bytes` of it is dropped.
+struct Buffer {
+    memory: Vec<u8>,
+    length: usize,
+    home: Arc<Buffers>,
+}
+
+impl Buffers {
+    fn take(self: &Arc<Self>, length: usize) -> Buffer {
+        let memory = if length <= SMALL {
+            vec![0; length]
+        } else {
+            let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            spare.unwrap_or_else(|| vec![0; CHUNK])
+        };
+        Buffer { memory, length, home: Arc::clone(self) }
+    }
+}
+
+impl Buffer {
+    fn space(&mut self) -> &mut [u8] {
+        self.memory.get_mut(..self.length).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.memory.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.memory.len() == CHUNK {
+            let mut spare = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if spare.len() < SPARE {
+                spare.push(std::mem::take(&mut self.memory));
+            }
+        }
+    }
+}

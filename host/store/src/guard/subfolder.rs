@@ -1,0 +1,100 @@
+//! A folder of a store as a store of its own: nothing outside can be named through it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::body::Body;
+use crate::error::Result;
+use crate::key::{Folder, Key};
+use crate::{BlobStore, Download, Entry, Info, Listing, Part, PutOptions};
+
+/// A folder of a store as a store of its own.
+///
+/// Keys are as much shorter than 1024 bytes as the folder's name is long;
+/// [`StoreError::Invalid`](crate::StoreError::Invalid) says so of longer ones.
+#[derive(Debug)]
+pub struct Subfolder {
+    store: Arc<dyn BlobStore>,
+    folder: Folder,
+}
+
+impl Subfolder {
+    /// The store below `folder`, which need not exist yet.
+    pub fn new(store: Arc<dyn BlobStore>, folder: Folder) -> Self {
+        Self { store, folder }
+    }
+
+    fn inner(&self, key: &Key) -> Result<Key> {
+        self.folder.key(key.as_str())
+    }
+
+    fn inner_folder(&self, folder: &Folder) -> Result<Folder> {
+        if folder.as_str().is_empty() {
+            Ok(self.folder.clone())
+        } else {
+            Folder::new(self.folder.join(folder.as_str()))
+        }
+    }
+}
+
+fn outer(key: &Key, mut info: Info) -> Info {
+    info.key = key.clone();
+    info
+}
+
+#[async_trait]
+impl BlobStore for Subfolder {
+    async fn head(&self, key: &Key) -> Result<Info> {
+        Ok(outer(key, self.store.head(&self.inner(key)?).await?))
+    }
+
+    async fn get(&self, key: &Key, part: Part) -> Result<Download> {
+        let mut download = self.store.get(&self.inner(key)?, part).await?;
+        download.info = outer(key, download.info);
+        Ok(download)
+    }
+
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info> {
+        Ok(outer(key, self.store.put(&self.inner(key)?, body, options).await?))
+    }
+
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info> {
+        let parts = parts.iter().map(|part| self.inner(part)).collect::<Result<Vec<_>>>()?;
+        Ok(outer(key, self.store.concat(&self.inner(key)?, &parts, options).await?))
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool> {
+        self.store.delete(&self.inner(key)?).await
+    }
+
+    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
+        let inner = self.store.list(&self.inner_folder(folder)?, recursive).await?;
+        Ok(Box::new(Below { inner, prefix: self.folder.join("") }))
+    }
+
+    async fn prepare(&self, folders: &[Folder]) -> Result<()> {
+        let inner = folders.iter().map(|folder| self.inner_folder(folder));
+        self.store.prepare(&inner.collect::<Result<Vec<_>>>()?).await
+    }
+}
+
+/// A listing without the folder's own name.
+struct Below {
+    inner: Box<dyn Listing>,
+    /// With a slash at its end; empty for the store's top.
+    prefix: String,
+}
+
+#[async_trait]
+impl Listing for Below {
+    async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
+        let mut entries = self.inner.next(max).await?;
+        for entry in &mut entries {
+            if let Some(rest) = entry.key.strip_prefix(&self.prefix) {
+                entry.key = rest.to_owned();
+            }
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,183 @@
+//! Blobs: named, immutable-once-written byte strings, and the places that keep them.
+//!
+//! This crate knows no HTTP and no WebAssembly; it could be published alone. Start at
+//! [`BlobStore`], the trait that every kind of store implements and every guard wraps.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`body`] | bytes on their way: from a socket to a disk, or back |
+//! | [`key`] | names of blobs and folders, checked once, where they enter |
+//! | [`error`] | why a store refused |
+//! | [`disk`] | a directory as a store: durable, all or nothing |
+//! | [`memory`] | a store for tests |
+//! | [`guard`] | policy around any store: append-only, read-only; a subfolder as a store |
+
+pub mod body;
+pub mod disk;
+pub mod error;
+pub mod guard;
+pub mod key;
+pub mod memory;
+
+use std::fmt;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+
+pub use body::{Body, BodyError};
+pub use error::{Result, StoreError};
+pub use key::{Folder, Key};
+
+/// Pairs of name and value kept with a blob, in order.
+pub type Fields = Vec<(String, String)>;
+
+/// A place that keeps blobs.
+///
+/// Every method may be dropped at any await point: what had not begun to be committed by then
+/// leaves no trace, and a commit that has begun finishes.
+#[async_trait]
+pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
+    /// What is known of one blob.
+    async fn head(&self, key: &Key) -> Result<Info>;
+
+    /// Opens one blob, or a part of it. [`StoreError::OutOfRange`] where no byte of the asked
+    /// part is inside the blob.
+    async fn get(&self, key: &Key, part: Part) -> Result<Download>;
+
+    /// Stores a body under a key: durable when it returns, all of it or nothing.
+    ///
+    /// With [`Condition::Absent`] a taken key fails before the body is read.
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info>;
+
+    /// Joins blobs into one, in order, with the guarantees of [`put`](Self::put). The parts stay.
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info>;
+
+    /// Removes one blob, durably; true where it existed.
+    async fn delete(&self, key: &Key) -> Result<bool>;
+
+    /// Blobs below a folder, ascending by the bytes of their keys; see [`Listing`].
+    /// [`StoreError::NotFound`] where a disk has no such folder.
+    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>>;
+
+    /// Makes folders, with their parents, ready to hold blobs; durable when it returns.
+    async fn prepare(&self, folders: &[Folder]) -> Result<()>;
+}
+
+/// A listing under way. Entries that vanish while it runs are left out; it never fails because
+/// of them.
+#[async_trait]
+pub trait Listing: Send {
+    /// The next entries, `max` at most; an empty list is the end.
+    async fn next(&mut self, max: usize) -> Result<Vec<Entry>>;
+}
+
+/// What is known of one blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Its key.
+    pub key: Key,
+    /// Bytes.
+    pub size: u64,
+    /// When it was stored.
+    pub modified: SystemTime,
+    /// Changes whenever the blob does. Opaque, without quotes.
+    pub etag: String,
+    /// What `put` was given.
+    pub content_type: Option<String>,
+    /// What `put` was given.
+    pub metadata: Fields,
+    /// What `put` was given.
+    pub tags: Fields,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the store, without a trailing slash even for a folder.
+    pub key: String,
+    /// Bytes; 0 for a folder.
+    pub size: u64,
+    /// When it was stored.
+    pub modified: SystemTime,
+    /// True for a folder, which only listings that are not recursive name.
+    pub folder: bool,
+}
+
+/// Which bytes of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of them.
+    Whole,
+    /// From an offset on; without a length, or past the end, up to the end.
+    Slice {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: Option<u64>,
+    },
+    /// The last so many bytes; all of them where the blob is shorter.
+    Suffix(u64),
+}
+
+/// A blob, or a part of it, opened for reading.
+#[derive(Debug)]
+pub struct Download {
+    /// What is known of the whole blob.
+    pub info: Info,
+    /// Where `body` starts within the blob.
+    pub offset: u64,
+    /// How many bytes `body` has.
+    pub length: u64,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// What must hold of the key for `put` to write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing: a blob that is there is replaced.
+    #[default]
+    Always,
+    /// No blob is there; else [`StoreError::AlreadyExists`].
+    Absent,
+    /// No blob is there, or one with exactly these bytes; then nothing is written and the call
+    /// succeeds. Another blob: [`StoreError::AlreadyExists`].
+    AbsentOrIdentical,
+    /// The blob that is there has this etag; else [`StoreError::PreconditionFailed`].
+    Matches(String),
+}
+
+/// How to store a blob.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// What must hold of the key.
+    pub condition: Condition,
+    /// SHA-256 that the bytes must have; else [`StoreError::ChecksumMismatch`].
+    pub sha256: Option<[u8; 32]>,
+    /// Kept with the blob.
+    pub content_type: Option<String>,
+    /// Kept with the blob.
+    pub metadata: Fields,
+    /// Kept with the blob.
+    pub tags: Fields,
+}
+
+impl Part {
+    /// Offset and length of this part within a blob of `size` bytes, clamped to its end; none
+    /// where no byte of it is inside. A suffix of nothing and a slice of no length are not
+    /// inside any blob.
+    pub fn within(self, size: u64) -> Option<(u64, u64)> {
+        match self {
+            Self::Whole => Some((0, size)),
+            Self::Slice { offset, length } => {
+                let rest = size.checked_sub(offset).filter(|rest| *rest > 0)?;
+                let length = length.unwrap_or(rest).min(rest);
+                (length > 0).then_some((offset, length))
+            }
+            Self::Suffix(length) => {
+                let length = length.min(size);
+                (length > 0).then_some((size - length, length))
+            }
+        }
+    }
+}

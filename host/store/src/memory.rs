@@ -1,0 +1,233 @@
+//! A store in memory, for tests: it keeps the same promises as a disk, and one test suite
+//! (`tests/conformance.rs`) holds both to them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use sha2::{Digest, Sha256};
+
+use crate::body::{Body, BodyError};
+use crate::error::{Result, StoreError};
+use crate::key::{Folder, Key};
+use crate::{BlobStore, Condition, Download, Entry, Info, Listing, Part, PutOptions};
+
+/// Bytes of one chunk of a body, so that readers meet more than one.
+const CHUNK: usize = 64 * 1024;
+
+/// A store in memory. Clones are the same store.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blobs: BTreeMap<String, (Info, Bytes)>,
+    /// With a slash at their ends. A folder, once made, stays.
+    folders: BTreeSet<String>,
+    stored: u64,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, key: &Key) -> Result<(Info, Bytes)> {
+        self.state().blobs.get(key.as_str()).cloned().ok_or(StoreError::NotFound)
+    }
+}
+
+impl State {
+    /// What must hold before a body is read.
+    fn check(&self, key: &Key, condition: &Condition) -> Result<()> {
+        self.check_folders(key.folder().as_str())?;
+        if self.folders.contains(&format!("{key}/")) {
+            return Err(StoreError::Invalid(format!(
+                "{key}: this is a folder, so no blob can be there"
+            )));
+        }
+        let there = self.blobs.get(key.as_str()).map(|(info, _)| &info.etag);
+        match (condition, there) {
+            (Condition::Absent, Some(_)) => Err(StoreError::AlreadyExists),
+            (Condition::Matches(etag), there) if there != Some(etag) => {
+                Err(StoreError::PreconditionFailed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_folders(&self, folder: &str) -> Result<()> {
+        match prefixes(folder).find(|prefix| self.blobs.contains_key(*prefix)) {
+            Some(blob) => Err(StoreError::Invalid(format!(
+                "{blob}: a part of this name is a blob, so that no folder can be there"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn make_folder(&mut self, folder: &str) {
+        self.folders.extend(prefixes(folder).map(|prefix| format!("{prefix}/")));
+    }
+
+    fn commit(&mut self, key: &Key, bytes: Bytes, options: PutOptions) -> Result<Info> {
+        let actual: [u8; 32] = Sha256::digest(&bytes).into();
+        let wrong = options.sha256.filter(|expected| *expected != actual);
+        if options.condition == Condition::AbsentOrIdentical
+            && let Some((info, there)) = self.blobs.get(key.as_str())
+        {
+            return if *there == bytes && wrong.is_none() {
+                Ok(info.clone())
+            } else {
+                Err(StoreError::AlreadyExists)
+            };
+        }
+        if let Some(expected) = wrong {
+            return Err(StoreError::ChecksumMismatch {
+                expected: hex::encode(expected),
+                actual: hex::encode(actual),
+            });
+        }
+        self.check(key, &options.condition)?;
+        self.make_folder(key.folder().as_str());
+        self.stored += 1;
+        let info = Info {
+            key: key.clone(),
+            size: bytes.len() as u64,
+            modified: SystemTime::now(),
+            etag: format!("{:x}", self.stored),
+            content_type: options.content_type,
+            metadata: options.metadata,
+            tags: options.tags,
+        };
+        self.blobs.insert(key.as_str().to_owned(), (info.clone(), bytes));
+        Ok(info)
+    }
+
+    fn list(&self, folder: &str, recursive: bool) -> Result<VecDeque<Entry>> {
+        let top = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        if !top.is_empty() && !self.folders.contains(&top) {
+            return Err(StoreError::NotFound);
+        }
+        let inside = |name: &str| {
+            name.strip_prefix(&top).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+        };
+        // Keyed by what a listing is sorted by: a folder's name ends with a slash.
+        let mut found = BTreeMap::new();
+        for (key, (info, _)) in &self.blobs {
+            if inside(key) || (recursive && key.starts_with(&top)) {
+                found.insert(key.clone(), (key.clone(), info.size, info.modified, false));
+            }
+        }
+        for folder in &self.folders {
+            let name = folder.trim_end_matches('/');
+            if !recursive && inside(name) {
+                let entry = (name.to_owned(), 0, SystemTime::UNIX_EPOCH, true);
+                found.insert(folder.clone(), entry);
+            }
+        }
+        Ok(found
+            .into_values()
+            .map(|(key, size, modified, folder)| Entry { key, size, modified, folder })
+            .collect())
+    }
+}
+
+/// `a`, `a/b`, `a/b/c` of `a/b/c`.
+fn prefixes(folder: &str) -> impl Iterator<Item = &str> {
+    let ends = folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]);
+    ends.filter_map(|end| folder.get(..end)).filter(|prefix| !prefix.is_empty())
+}
+
+async fn read(mut body: Body) -> Result<Bytes> {
+    let length = body.length();
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = body.chunk().await {
+        bytes.extend_from_slice(&chunk?);
+        if let Some(limit) = length.filter(|limit| bytes.len() as u64 > *limit) {
+            return Err(BodyError::TooLarge { limit }.into());
+        }
+    }
+    if length.is_some_and(|length| (bytes.len() as u64) < length) {
+        return Err(BodyError::Truncated.into());
+    }
+    Ok(bytes.freeze())
+}
+
+#[async_trait]
+impl BlobStore for MemoryStore {
+    async fn head(&self, key: &Key) -> Result<Info> {
+        Ok(self.find(key)?.0)
+    }
+
+    async fn get(&self, key: &Key, part: Part) -> Result<Download> {
+        let (info, mut bytes) = self.find(key)?;
+        let (offset, length) =
+            part.within(info.size).ok_or(StoreError::OutOfRange { size: info.size })?;
+        // Both are at most the length of what is in memory.
+        let _ = bytes.split_to(usize::try_from(offset).unwrap_or(usize::MAX));
+        bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        let chunks = stream::iter(std::iter::from_fn(move || {
+            let chunk = bytes.split_to(bytes.len().min(CHUNK));
+            (!chunk.is_empty()).then_some(Ok(chunk))
+        }));
+        Ok(Download { info, offset, length, body: Body::from_stream(Some(length), chunks) })
+    }
+
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info> {
+        self.state().check(key, &options.condition)?;
+        let bytes = read(body).await?;
+        self.state().commit(key, bytes, options)
+    }
+
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info> {
+        let mut bytes = BytesMut::new();
+        for part in parts {
+            bytes.extend_from_slice(&self.find(part)?.1);
+        }
+        let mut state = self.state();
+        state.check(key, &options.condition)?;
+        state.commit(key, bytes.freeze(), options)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool> {
+        Ok(self.state().blobs.remove(key.as_str()).is_some())
+    }
+
+    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
+        let entries = self.state().list(folder.as_str(), recursive)?;
+        Ok(Box::new(MemoryListing { entries }))
+    }
+
+    async fn prepare(&self, folders: &[Folder]) -> Result<()> {
+        let mut state = self.state();
+        for folder in folders {
+            state.check_folders(folder.as_str())?;
+        }
+        for folder in folders {
+            state.make_folder(folder.as_str());
+        }
+        Ok(())
+    }
+}
+
+struct MemoryListing {
+    entries: VecDeque<Entry>,
+}
+
+#[async_trait]
+impl Listing for MemoryListing {
+    async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
+        let count = max.min(self.entries.len());
+        Ok(self.entries.drain(..count).collect())
+    }
+}

@@ -1,0 +1,137 @@
+//! What the tests of stores share: bodies of every kind, and short ways to say things.
+
+#![allow(dead_code, unreachable_pub, reason = "no test file uses all of it")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use keepgate_store::{
+    BlobStore, Body, BodyError, Condition, Entry, Folder, Key, Part, PutOptions, Result,
+};
+use sha2::{Digest, Sha256};
+
+pub type Store = Arc<dyn BlobStore>;
+
+pub fn key(name: &str) -> Key {
+    Key::new(name).unwrap()
+}
+
+pub fn folder(name: &str) -> Folder {
+    Folder::new(name).unwrap()
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+pub fn bytes(length: usize, seed: usize) -> Bytes {
+    (0..length).map(|at| ((at * 31 + at / 251 + seed * 7) % 251) as u8).collect()
+}
+
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+pub fn when(condition: Condition) -> PutOptions {
+    PutOptions { condition, ..PutOptions::default() }
+}
+
+pub fn verified(bytes: &[u8]) -> PutOptions {
+    PutOptions { sha256: Some(sha256(bytes)), ..PutOptions::default() }
+}
+
+/// A body in chunks of `size` bytes.
+pub fn chunked(bytes: &Bytes, size: usize) -> Body {
+    let chunks: Vec<_> =
+        bytes.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    Body::from_stream(Some(bytes.len() as u64), stream::iter(chunks))
+}
+
+/// A body that announces more bytes than it has.
+pub fn short(bytes: &Bytes, announced: u64) -> Body {
+    let chunks: Vec<_> =
+        bytes.chunks(10_000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    Body::from_stream(Some(announced), stream::iter(chunks))
+}
+
+/// A body that fails after some bytes.
+pub fn broken(bytes: &Bytes) -> Body {
+    let chunks = vec![Ok(bytes.clone()), Err(BodyError::TimedOut)];
+    Body::from_stream(None, stream::iter(chunks))
+}
+
+/// A body that tells whether anybody read of it.
+pub fn watched(bytes: &Bytes) -> (Body, Arc<AtomicBool>) {
+    let read = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&read);
+    let chunks =
+        stream::iter([Ok(bytes.clone())]).inspect(move |_| seen.store(true, Ordering::Relaxed));
+    (Body::from_stream(Some(bytes.len() as u64), chunks), read)
+}
+
+/// A body that gives its chunks and then waits for ever; the counter tells how many were taken.
+pub fn stalling(chunks: Vec<Bytes>) -> (Body, Arc<AtomicUsize>) {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&taken);
+    let given = stream::iter(chunks).map(move |chunk| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        Ok(chunk)
+    });
+    (Body::from_stream(None, given.chain(stream::pending())), taken)
+}
+
+pub async fn put(store: &Store, name: &str, bytes: &Bytes) {
+    let info =
+        store.put(&key(name), bytes.clone().into_body(), PutOptions::default()).await.unwrap();
+    assert_eq!(info.size, bytes.len() as u64);
+}
+
+pub async fn read(store: &Store, name: &str) -> Bytes {
+    read_part(store, name, Part::Whole).await.unwrap()
+}
+
+pub async fn read_part(store: &Store, name: &str, part: Part) -> Result<Bytes> {
+    let download = store.get(&key(name), part).await?;
+    assert_eq!(download.body.length(), Some(download.length));
+    let bytes = download.body.collect(u64::MAX).await?;
+    assert_eq!(bytes.len() as u64, download.length);
+    Ok(bytes)
+}
+
+pub async fn entries(store: &Store, name: &str, recursive: bool, max: usize) -> Result<Vec<Entry>> {
+    let mut listing = store.list(&folder(name), recursive).await?;
+    let mut all = Vec::new();
+    loop {
+        let some = listing.next(max).await?;
+        assert!(some.len() <= max);
+        if some.is_empty() {
+            assert!(listing.next(max).await?.is_empty(), "the end stays the end");
+            return Ok(all);
+        }
+        all.extend(some);
+    }
+}
+
+/// The names in a listing, folders with a slash behind.
+pub async fn names(store: &Store, name: &str, recursive: bool) -> Vec<String> {
+    let entries = entries(store, name, recursive, 100).await.unwrap();
+    entries
+        .into_iter()
+        .map(|entry| format!("{}{}", entry.key, if entry.folder { "/" } else { "" }))
+        .collect()
+}
+
+pub trait IntoBody {
+    fn into_body(self) -> Body;
+}
+
+impl IntoBody for Bytes {
+    fn into_body(self) -> Body {
+        Body::from_bytes(self)
+    }
+}
+
+impl IntoBody for &'static str {
+    fn into_body(self) -> Body {
+        Body::from_bytes(self)
+    }
+}

@@ -1,0 +1,109 @@
+//! The real programs that tests and benches run against. What cannot be had on this machine is
+//! told in a visible `skipped:` line and counted, never an error: the rest is still tested.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::workspace::Workspace;
+use crate::{debian, process};
+
+/// Programs and the Debian packages that bring them.
+const FROM_DEBIAN: [(&str, &str); 4] =
+    [("restic", "restic"), ("rclone", "rclone"), ("htpasswd", "apache2-utils"), ("curl", "curl")];
+
+/// Programs that only Go's own package tool brings, pinned.
+const FROM_GO: [(&str, &str); 1] =
+    [("rest-server", "github.com/restic/rest-server/cmd/rest-server@v0.14.0")];
+
+const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// Installs what is missing and can be installed; returns a `skipped:` line for each of the rest.
+pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
+    let mut skipped = from_debian();
+    let tools = workspace.tools();
+    for (name, package) in FROM_GO {
+        match from_go(name, package, &tools) {
+            Ok(()) => {}
+            Err(reason) => skipped.push(format!(
+                "skipped: checks against {name}: {reason}; get it by `GOBIN={} go install {package}`",
+                tools.display()
+            )),
+        }
+    }
+    skipped.iter().for_each(|line| process::note(line));
+    skipped
+}
+
+fn from_debian() -> Vec<String> {
+    let missing = || FROM_DEBIAN.into_iter().filter(|(name, _)| process::find(name).is_none());
+    let packages: Vec<&str> = missing().map(|(_, package)| package).collect();
+    let mut reason = "not on this machine".to_owned();
+    if !packages.is_empty()
+        && debian::can_install()
+        && let Err(error) = debian::install(&packages)
+    {
+        reason = format!("{error:#}").replace('\n', " ");
+    }
+    let line = |(name, package): (&str, &str)| {
+        let advice = debian::advice(&[package]);
+        format!("skipped: checks with {name}: {reason}; get it by `{advice}` as root")
+    };
+    missing().map(line).collect()
+}
+
+/// Installs a Go program into `folder` unless this very version is there.
+fn from_go(name: &str, package: &str, folder: &Path) -> Result<(), String> {
+    let (program, has_go) = (folder.join(name), process::find("go").is_some());
+    // Without go an older one can neither be told nor replaced; its tests are better than none.
+    if program.exists() && (!has_go || is_built_from(&program, package)) {
+        return Ok(());
+    }
+    if !has_go {
+        return Err("there is no go to build it with".to_owned());
+    }
+    process::note(&format!("installing {package}"));
+    let mut command = Command::new("go");
+    command.args(["install", package]).env("GOBIN", folder);
+    process::within(GO_LIMIT, command)
+}
+
+fn is_built_from(program: &Path, package: &str) -> bool {
+    let said = process::output(Command::new("go").args(["version", "-m"]).arg(program));
+    said.is_ok_and(|said| names_module(&said, package))
+}
+
+/// Whether `go version -m` tells of the module and version of a package, `PATH@VERSION`.
+fn names_module(said: &str, package: &str) -> bool {
+    let Some((path, version)) = package.rsplit_once('@') else {
+        return false;
+    };
+    said.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("mod")
+            && words.next().is_some_and(|module| path.starts_with(module))
+            && words.next() == Some(version)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_tells_the_version_it_was_built_from() {
+        let said = "/tools/peer: go1.26.8\n\tpath\texample.org/peer/cmd/peer\n\
+                    \tmod\texample.org/peer\tv1.2.0\th1:abc=\n\tdep\tx\tv1.3.0\th1:abc=\n";
+        assert!(names_module(said, "example.org/peer/cmd/peer@v1.2.0"));
+        assert!(!names_module(said, "example.org/peer/cmd/peer@v1.3.0"));
+        assert!(!names_module(said, "example.org/other@v1.2.0"));
+    }
+
+    #[test]
+    fn every_go_program_is_pinned() {
+        for (name, package) in FROM_GO {
+            let (path, version) = package.rsplit_once('@').unwrap();
+            assert!(path.ends_with(name) && version.starts_with('v'), "{package}");
+        }
+    }
+}

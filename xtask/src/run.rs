@@ -1,0 +1,97 @@
+//! `serve` and `bench`: build, then become the program. The environment by which tests and
+//! benches find what was built is made here, in [`environment`].
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace::Workspace;
+use crate::{components, guests, process};
+
+const BENCH: &str = "keepgate-bench";
+
+/// Builds the plugins and the gateway and runs `keepgate serve` in the current folder.
+pub(crate) fn serve(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    guests::build(workspace, false)?;
+    build_program(workspace, "keepgate")?;
+    let mut command = Command::new(workspace.program("keepgate"));
+    command.arg("serve").args(arguments).env("KEEPGATE_PLUGIN_DIR", workspace.plugins());
+    become_program(command)
+}
+
+/// Builds everything, installs the peers to measure against and runs the benches.
+pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    ensure!(
+        workspace.package(BENCH).is_some(),
+        "the workspace has no member {BENCH}: there is nothing to measure with"
+    );
+    guests::build(workspace, true)?;
+    build_program(workspace, "keepgate")?;
+    build_program(workspace, BENCH)?;
+    process::step("components");
+    components::install(workspace);
+    let mut command = Command::new(workspace.program(BENCH));
+    command.args(arguments);
+    environment(workspace, &mut command);
+    become_program(command)
+}
+
+/// Builds a program of the workspace with `--release`.
+pub(crate) fn build_program(workspace: &Workspace, package: &str) -> Result<()> {
+    process::step(&format!("build {package}"));
+    let mut command = workspace.cargo("build");
+    command.args(["--release", "--package", package]).args(workspace.locked());
+    process::run(&mut command)
+}
+
+/// Tells a test or bench where the gateway, the plugins, the hostile guests and the peers are.
+pub(crate) fn environment(workspace: &Workspace, command: &mut Command) {
+    command
+        .env("KEEPGATE_BIN", workspace.program("keepgate"))
+        .env("KEEPGATE_PLUGIN_DIR", workspace.plugins())
+        .env("KEEPGATE_GUEST_DIR", workspace.test_guests())
+        .env("KEEPGATE_TOOLS", workspace.tools());
+}
+
+/// Replaces this process, so that signals reach the program and its exit code is ours.
+#[cfg(unix)]
+fn become_program(mut command: Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    process::step(&process::words(&command));
+    let error = command.exec();
+    Err(error).with_context(|| process::words(&command))
+}
+
+#[cfg(not(unix))]
+fn become_program(mut command: Command) -> Result<ExitCode> {
+    process::step(&process::words(&command));
+    let status = command.status().with_context(|| process::words(&command))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::workspace::tests::sample;
+
+    #[test]
+    fn a_missing_bench_is_said_before_anything_is_built() {
+        let workspace = sample(Path::new("/nonexistent"), vec![]);
+        let error = bench(&workspace, &[]).unwrap_err();
+        assert!(error.to_string().contains("keepgate-bench"), "{error}");
+    }
+
+    #[test]
+    fn tests_are_told_where_everything_is() {
+        let workspace = sample(Path::new("/w"), vec![]);
+        let mut command = Command::new("true");
+        environment(&workspace, &mut command);
+        let names: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+        let expected =
+            ["KEEPGATE_BIN", "KEEPGATE_GUEST_DIR", "KEEPGATE_PLUGIN_DIR", "KEEPGATE_TOOLS"];
+        assert_eq!(names, expected);
+    }
+}

@@ -1,0 +1,79 @@
+//! The active toolchain, and rustup's help for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+
+use crate::process;
+use crate::toolchain::TARGET;
+
+const LIMIT: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn sysroot() -> Result<PathBuf> {
+    let printed = process::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    Ok(printed.trim_end().into())
+}
+
+/// Whether the active rustc has a standard library for guests.
+pub(crate) fn has_target() -> Result<bool> {
+    let folder = sysroot()?.join("lib/rustlib").join(TARGET).join("lib");
+    let Ok(entries) = folder.read_dir() else {
+        return Ok(false);
+    };
+    Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
+}
+
+/// Has rustup add the target to the active toolchain. A failure is remembered for a day: on a
+/// machine that cannot reach rustup's server nobody should wait for that at every build.
+pub(crate) fn add_target(cache: &Path) -> Result<(), String> {
+    if process::find("rustup").is_none() {
+        return Err("rustup is not here".to_owned());
+    }
+    let memory = cache.join("rustup-failure");
+    let toolchain = sysroot().map_err(|error| error.to_string())?.display().to_string();
+    if let Some(reason) = remembered(&memory, &toolchain, SystemTime::now()) {
+        return Err(format!("{reason} (not tried again until {} is a day old)", memory.display()));
+    }
+    let mut command = Command::new("rustup");
+    command.args(["target", "add", TARGET]).env("RUST_BACKTRACE", "0");
+    let result = process::within(LIMIT, command);
+    match &result {
+        // Without a memory the next run only waits once more.
+        Err(reason) => drop(
+            fs::create_dir_all(cache)
+                .and_then(|()| fs::write(&memory, format!("{toolchain}\n{reason}\n"))),
+        ),
+        Ok(()) => drop(fs::remove_file(&memory)),
+    }
+    result
+}
+
+/// Why rustup failed for this toolchain less than a day before `now`, if it did.
+fn remembered(memory: &Path, toolchain: &str, now: SystemTime) -> Option<String> {
+    let age = now.duration_since(memory.metadata().ok()?.modified().ok()?).unwrap_or_default();
+    let text = fs::read_to_string(memory).ok()?;
+    let (of, reason) = text.split_once('\n')?;
+    (of == toolchain && age < PAUSE).then(|| reason.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_remembered_for_a_day_and_for_one_toolchain() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("failure");
+        let now = SystemTime::now();
+        assert_eq!(remembered(&memory, "/stable", now), None);
+        fs::write(&memory, "/stable\ncould not reach the server\n").unwrap();
+        let reason = Some("could not reach the server".to_owned());
+        assert_eq!(remembered(&memory, "/stable", now), reason);
+        assert_eq!(remembered(&memory, "/other", now), None);
+        assert_eq!(remembered(&memory, "/stable", now + PAUSE * 2), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! Finding something that compiles Rust to `wasm32-unknown-unknown`, and installing it if need be:
+//! the active toolchain, helped by rustup, or else Debian's rustc, which builds the standard
+//! library from source. Each decision is told in one line.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::workspace::Workspace;
+use crate::{debian, process, rustup, system};
+
+/// What guests are compiled for: no WASI, so that a plugin can import only the contract.
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+
+/// How guests are compiled on this machine.
+#[derive(Debug)]
+pub(crate) enum Toolchain {
+    /// By the toolchain that compiles everything else.
+    Active,
+    /// By the system's rustc and cargo, with the standard library built from source.
+    System {
+        /// The `wasm-ld` to link with.
+        linker: PathBuf,
+    },
+}
+
+impl Toolchain {
+    /// Takes the first way that works; the last resort installs Debian packages.
+    pub(crate) fn find(workspace: &Workspace) -> Result<Self> {
+        if rustup::has_target()? {
+            process::note(&format!("compiler: the active rustc, which has {TARGET}"));
+            return Ok(Self::Active);
+        }
+        match rustup::add_target(&workspace.cache) {
+            Ok(()) if rustup::has_target()? => {
+                process::note(&format!("compiler: the active rustc; rustup installed {TARGET}"));
+                return Ok(Self::Active);
+            }
+            Ok(()) => process::note("rustup installed a target that the active rustc lacks"),
+            Err(reason) => process::note(&format!("no {TARGET} from rustup: {reason}")),
+        }
+        Self::system(&oldest_rustc(workspace))
+    }
+
+    fn system(oldest: &str) -> Result<Self> {
+        let found = system::linker(oldest).or_else(|missing| {
+            if debian::can_install() {
+                debian::install(&missing).with_context(|| no_way(&missing))?;
+            }
+            system::linker(oldest).map_err(|missing| anyhow!(no_way(&missing)))
+        });
+        let linker = found?;
+        let version = system::version_of(system::RUSTC).unwrap_or_default();
+        process::note(&format!(
+            "compiler: {} {version} with {}, std built from source",
+            system::RUSTC,
+            linker.display()
+        ));
+        Ok(Self::System { linker })
+    }
+
+    /// A cargo command that compiles guests, run in the workspace's root. What the outer cargo,
+    /// or flags meant for this machine, left in the environment does not reach it.
+    pub(crate) fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Command {
+        let mut command = match self {
+            Self::Active => workspace.cargo(subcommand),
+            Self::System { .. } => {
+                let mut command = Command::new(system::CARGO);
+                command.arg(subcommand).current_dir(&workspace.root);
+                command
+            }
+        };
+        for (name, _) in env::vars_os().filter(|(name, _)| is_inherited(name)) {
+            command.env_remove(name);
+        }
+        match self {
+            // Cargo's rustc is rustup's proxy, which must start the toolchain that runs us.
+            Self::Active => {
+                command.envs(env::var_os("RUSTUP_TOOLCHAIN").map(|name| ("RUSTUP_TOOLCHAIN", name)))
+            }
+            Self::System { linker } => command
+                .env("PATH", system_path_first(env::var_os("PATH")))
+                // Building the standard library needs options that a stable cargo hides.
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker),
+        };
+        command
+    }
+
+    /// What `cargo build` needs to hear beyond the target.
+    pub(crate) fn build_arguments(&self) -> &'static [&'static str] {
+        match self {
+            Self::Active => &[],
+            Self::System { .. } => &["-Zbuild-std=std,panic_abort"],
+        }
+    }
+
+    /// Changes when the compiler changes.
+    pub(crate) fn identity(&self) -> Result<String> {
+        let rustc = match self {
+            Self::Active => "rustc",
+            Self::System { .. } => system::RUSTC,
+        };
+        process::output(Command::new(rustc).arg("-vV"))
+    }
+}
+
+/// The newest `rust-version` that a package of the workspace asks for.
+fn oldest_rustc(workspace: &Workspace) -> String {
+    let versions = workspace.packages.iter().filter_map(|package| package.rust_version.as_deref());
+    versions.max_by_key(|version| system::numbers(version)).unwrap_or("1.85").to_owned()
+}
+
+fn no_way(missing: &[&str]) -> String {
+    format!(
+        "nothing here compiles Rust to {TARGET}; either way will do:\n  \
+         rustup target add {TARGET}\n  {}   (as root, on Debian)",
+        debian::advice(missing)
+    )
+}
+
+/// cargo takes the first `rustc` on `PATH`, and rustup's proxy usually comes before /usr/bin.
+fn system_path_first(path: Option<OsString>) -> OsString {
+    let mut first = OsString::from("/usr/bin");
+    if let Some(path) = path {
+        first.push(":");
+        first.push(path);
+    }
+    first
+}
+
+/// Whether a variable of our environment must not reach a build of guests: what the outer cargo
+/// set for us, and compiler flags that are meant for the machine we run on. Variables by which
+/// cargo reaches its registries stay.
+fn is_inherited(name: &OsStr) -> bool {
+    const KEPT: [&str; 7] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTRIES_",
+        "CARGO_REGISTRY_",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
+    let Some(name) = name.to_str() else {
+        return false;
+    };
+    if KEPT.iter().any(|kept| name.starts_with(kept)) {
+        return false;
+    }
+    name == "CARGO"
+        || name.starts_with("CARGO_")
+        || name.starts_with("RUSTC")
+        || matches!(
+            name,
+            "RUSTDOC"
+                | "RUSTFLAGS"
+                | "RUSTDOCFLAGS"
+                | "RUSTUP_TOOLCHAIN"
+                | "OUT_DIR"
+                | "LD_LIBRARY_PATH"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outer_cargo_does_not_reach_the_guests() {
+        let removed = |name: &str| is_inherited(OsStr::new(name));
+        for name in [
+            "CARGO",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTC",
+            "RUSTC_WRAPPER",
+            "RUSTFLAGS",
+            "RUSTUP_TOOLCHAIN",
+            "CARGO_PROFILE_RELEASE_LTO",
+        ] {
+            assert!(removed(name), "{name}");
+        }
+        for name in
+            ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_TERM_COLOR", "PATH", "RUST_BACKTRACE"]
+        {
+            assert!(!removed(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_systems_compiler_comes_first_on_the_path() {
+        assert_eq!(system_path_first(Some("/a:/b".into())), "/usr/bin:/a:/b");
+        assert_eq!(system_path_first(None), "/usr/bin");
+    }
+
+    #[test]
+    fn the_message_names_both_ways() {
+        let message = no_way(&["rustc-web", "lld-22"]);
+        assert!(message.contains("rustup target add wasm32-unknown-unknown"), "{message}");
+        assert!(message.contains("apt-get install --no-install-recommends rustc-web lld-22"));
+    }
+}
