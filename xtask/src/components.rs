@@ -13,8 +13,28 @@ const FROM_DEBIAN: [(&str, &str); 4] =
     [("restic", "restic"), ("rclone", "rclone"), ("htpasswd", "apache2-utils"), ("curl", "curl")];
 
 /// Programs that only Go's own package tool brings, pinned.
-const FROM_GO: [(&str, &str); 1] =
-    [("rest-server", "github.com/restic/rest-server/cmd/rest-server@v0.14.0")];
+const FROM_GO: [GoProgram; 1] = [GoProgram {
+    name: "rest-server",
+    module: "github.com/restic/rest-server",
+    package: "cmd/rest-server",
+    version: "v0.14.0",
+}];
+
+/// A program of a Go module.
+struct GoProgram {
+    name: &'static str,
+    module: &'static str,
+    /// Below the module.
+    package: &'static str,
+    version: &'static str,
+}
+
+impl GoProgram {
+    /// As `go install` takes it.
+    fn pinned(&self) -> String {
+        format!("{}/{}@{}", self.module, self.package, self.version)
+    }
+}
 
 const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -22,13 +42,12 @@ const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
 pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
     let mut skipped = from_debian();
     let tools = workspace.tools();
-    for (name, package) in FROM_GO {
-        match from_go(name, package, &tools) {
-            Ok(()) => {}
-            Err(reason) => skipped.push(format!(
-                "skipped: checks against {name}: {reason}; get it by `GOBIN={} go install {package}`",
-                tools.display()
-            )),
+    for program in FROM_GO {
+        if let Err(reason) = from_go(&program, &tools) {
+            let (name, tools, pinned) = (program.name, tools.display(), program.pinned());
+            skipped.push(format!(
+                "skipped: checks against {name}: {reason}; get it by `GOBIN={tools} go install {pinned}`"
+            ));
         }
     }
     skipped.iter().for_each(|line| process::note(line));
@@ -53,18 +72,34 @@ fn from_debian() -> Vec<String> {
 }
 
 /// Installs a Go program into `folder` unless this very version is there.
-fn from_go(name: &str, package: &str, folder: &Path) -> Result<(), String> {
-    let (program, has_go) = (folder.join(name), process::find("go").is_some());
+fn from_go(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
+    let (program, has_go) = (folder.join(wanted.name), process::find("go").is_some());
+    let pinned = wanted.pinned();
     // Without go an older one can neither be told nor replaced; its tests are better than none.
-    if program.exists() && (!has_go || is_built_from(&program, package)) {
+    if program.exists() && (!has_go || is_built_from(&program, &pinned)) {
         return Ok(());
     }
     if !has_go {
         return Err("there is no go to build it with".to_owned());
     }
-    process::note(&format!("installing {package}"));
+    process::note(&format!("installing {pinned}"));
     let mut command = Command::new("go");
-    command.args(["install", package]).env("GOBIN", folder);
+    command.args(["install", &pinned]).env("GOBIN", folder);
+    process::within(GO_LIMIT, command).or_else(|_| build_required(wanted, folder))
+}
+
+/// Builds a program as a requirement of an empty module. `go install` asks for the list of a
+/// module's versions, which not every mirror has; this needs the one version only.
+fn build_required(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
+    let scratch = folder.join(".build").join(wanted.name);
+    let module =
+        format!("module build\n\ngo 1.24\n\nrequire {} {}\n", wanted.module, wanted.version);
+    std::fs::create_dir_all(&scratch)
+        .and_then(|()| std::fs::write(scratch.join("go.mod"), module))
+        .map_err(|error| format!("{}: {error}", scratch.display()))?;
+    let mut command = Command::new("go");
+    command.args(["build", "-mod=mod", "-o"]).arg(folder.join(wanted.name));
+    command.arg(format!("{}/{}", wanted.module, wanted.package)).current_dir(&scratch);
     process::within(GO_LIMIT, command)
 }
 
@@ -101,9 +136,8 @@ mod tests {
 
     #[test]
     fn every_go_program_is_pinned() {
-        for (name, package) in FROM_GO {
-            let (path, version) = package.rsplit_once('@').unwrap();
-            assert!(path.ends_with(name) && version.starts_with('v'), "{package}");
+        for program in FROM_GO {
+            assert!(program.package.ends_with(program.name) && program.version.starts_with('v'));
         }
     }
 }

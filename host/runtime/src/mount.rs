@@ -192,10 +192,8 @@ impl Serving {
         };
         let outcome = match &done {
             Ok(_) => "ok",
-            Err(error) => {
-                self.report(error);
-                error.reason()
-            }
+            // Whoever called says it in the log, with the request that it belongs to.
+            Err(error) => error.reason(),
         };
         let labels = [self.grants.mount.as_str(), self.grants.plugin.as_str(), outcome];
         self.metrics.calls.with_label_values(&labels).inc();
@@ -241,18 +239,6 @@ impl Serving {
             && instance.store.data_mut().end()
         {
             warm.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
-        }
-    }
-
-    /// What an operator must hear of.
-    fn report(&self, error: &CallError) {
-        let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
-        match error {
-            CallError::Failure(crate::call::Failure::Internal(what)) => {
-                tracing::error!(mount, plugin, "a request failed: {what}");
-            }
-            CallError::Failure(_) => {}
-            error => tracing::error!(mount, plugin, reason = error.reason(), "{error}"),
         }
     }
 }

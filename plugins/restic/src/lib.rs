@@ -10,7 +10,7 @@
 //! A repository is at the mount's top, or one or two folders below it. Blobs lie where restic's
 //! local backend puts them, so that a repository may be used both ways.
 //!
-//! [`route`] reads paths, [`blob`] and [`list`] answer, this file ties them together. Differences
+//! `route` reads paths, `blob` and `list` answer, this file ties them together. Differences
 //! from rest-server are in this plugin's README.
 
 mod blob;
@@ -111,10 +111,8 @@ fn create(store: &Store, route: &Route, request: &Request) -> Result<Reply, Fail
 /// A failure in rest-server's form: the status in words, and here also the reason.
 fn refusal(failure: &Failure) -> Reply {
     match failure {
-        Failure::Internal(why) => {
-            environment::log(Level::Error, why);
-            status(500, "")
-        }
+        // The host has logged what happened to its disk.
+        Failure::Internal(_) => status(500, ""),
         // Whatever is under a name already is not to be replaced.
         Failure::AlreadyExists => status(403, "a blob of this name exists, and it is another one"),
         Failure::OutOfRange(size) => status(416, "no byte of the range is inside the blob")
