@@ -16,11 +16,11 @@ pub(crate) async fn run(file: &Path) -> Result<u8> {
     let mut problems = Vec::new();
     for tls in config.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
         if let Err(error) = load_tls(tls) {
-            problems.push(format!("{error:#}"));
+            problems.push(crate::explain(&error));
         }
     }
     match Assembly::new(&config, None) {
-        Err(error) => problems.push(format!("{error:#}")),
+        Err(error) => problems.push(crate::explain(&error)),
         Ok(mut assembly) => {
             for users in assembly.users() {
                 let file = users.path().display().to_string();

@@ -104,7 +104,7 @@ fn init(arguments: &Init) -> Result<()> {
 }
 
 /// An error with its causes in one line, each cause once: some errors name theirs themselves.
-fn explain(error: &anyhow::Error) -> String {
+pub(crate) fn explain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {

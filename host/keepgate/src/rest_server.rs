@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use keepgate_http::LocalAddress;
+use keepgate_http::htpasswd::HtpasswdError;
 
 use crate::cli::RestServer;
 use crate::config::Config;
@@ -20,11 +21,9 @@ pub(crate) async fn run(flags: &RestServer) -> Result<()> {
     eprintln!("Data directory: {}", path.display());
     let config = configuration(flags, &path)?;
     let running = Running::start(config, Source::default()).await.map_err(|error| {
-        if flags.no_auth {
-            error
-        } else {
-            error.context("cannot start (use --no-auth to disable authentication)")
-        }
+        let about_users =
+            error.chain().any(|cause| cause.downcast_ref::<HtpasswdError>().is_some());
+        if about_users { error.context("use --no-auth to disable authentication") } else { error }
     })?;
     let generation = running.generation();
     if let Some(refused) = generation.refused.first() {

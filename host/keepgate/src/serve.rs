@@ -18,7 +18,7 @@ use keepgate_runtime::{Generation, Loader, Watch};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::assemble::{Assembly, MountPlan, load_tls};
+use crate::assemble::{Assembly, load_tls};
 use crate::config::{self, Config};
 
 /// How often the plugin folder is looked at without an event.
@@ -78,7 +78,6 @@ struct Reloader {
     current: Arc<ArcSwap<Current>>,
     metrics: Arc<Metrics>,
     tls: Vec<Arc<Tls>>,
-    plans: Vec<MountPlan>,
 }
 
 impl Running {
@@ -120,12 +119,11 @@ impl Running {
             current,
             metrics,
             tls: all_tls,
-            plans: Vec::new(),
         };
         while !reloader.loader.scan().await.settled {
             tokio::time::sleep(SOON).await;
         }
-        reloader.swap().await?;
+        reloader.swap(None).await?;
         Ok(Self { servers, admin, gateway: Arc::new(gateway), admin_pages, reloader })
     }
 
@@ -196,31 +194,49 @@ impl Reloader {
                 () = soon => false,
                 signal = hangup.recv() => signal.is_some(),
             };
-            if hung_up {
-                self.reload_configuration();
-            }
+            let new = if hung_up { self.read_again() } else { None };
             let scanned = self.loader.scan().await;
             settled = scanned.settled;
-            if (scanned.changed || hung_up)
-                && let Err(error) = self.swap().await
+            if let Some(new) = new {
+                match self.swap(Some(new)).await {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        let error = crate::explain(&error);
+                        tracing::error!("the configuration stays as it was: {error}");
+                    }
+                }
+            }
+            if scanned.changed
+                && let Err(error) = self.swap(None).await
             {
-                tracing::error!(
-                    "the new table of mounts cannot serve; the old one serves on: {error:#}"
-                );
+                tracing::error!("what served before serves on: {}", crate::explain(&error));
             }
         }
     }
 
-    /// Builds a generation and a site of what is loaded, and swaps them in.
-    async fn swap(&mut self) -> Result<()> {
-        let plans = self.assembly.plans(&self.loader.plugins());
+    /// Builds a generation and a site of what is loaded, beside those that serve, and swaps them
+    /// in; with a new configuration only where no mount is lost by it.
+    async fn swap(&mut self, mut new: Option<(Assembly, Config)>) -> Result<()> {
+        let assembly = match &mut new {
+            Some((assembly, _)) => assembly,
+            None => &mut self.assembly,
+        };
+        let plans = assembly.plans(&self.loader.plugins());
         let specs: Vec<_> = plans.iter().map(|plan| plan.spec.clone()).collect();
-        let generation = self.loader.generation(&specs).await;
+        let generation = self.loader.build(&specs).await;
+        let losses = generation.losses(&self.current.load().generation);
+        if new.is_some() && !losses.is_empty() {
+            return Err(anyhow!("{}", losses.join("; ")));
+        }
         let mounts = generation.mounts.iter().zip(&plans).map(|(mount, plan)| {
             let handler: Arc<dyn Handler> = mount.clone();
             (handler, plan.access.clone())
         });
         let site = Site::new(mounts, &self.metrics)?;
+        if let Some((assembly, config)) = new {
+            (self.assembly, self.config) = (assembly, config);
+        }
+        let generation = self.loader.adopt(generation);
         self.site.store(Arc::new(site));
         tracing::info!(
             generation = generation.number,
@@ -228,15 +244,14 @@ impl Reloader {
             refused = generation.refused.len(),
             "serving"
         );
-        self.plans = plans;
         let stores = self.assembly.store_status();
         self.current.store(Arc::new(Current { generation, stores }));
         Ok(())
     }
 
-    /// Reads certificates, users and the configuration again. What cannot be used leaves what
-    /// there was.
-    fn reload_configuration(&mut self) {
+    /// Reads certificates and users again, and the configuration, which is given back where it
+    /// can be used. What cannot be used leaves what there was.
+    fn read_again(&self) -> Option<(Assembly, Config)> {
         tracing::info!("reloading certificates, users and configuration");
         for tls in &self.tls {
             if let Err(error) = tls.reload() {
@@ -252,22 +267,23 @@ impl Reloader {
             let Some(config) = config else { return Ok(None) };
             Ok(Some((Assembly::new(&config, Some(&self.assembly))?, config)))
         });
-        match loaded {
-            Ok(None) => {}
-            Ok(Some((assembly, config))) => {
-                if config.listener != self.config.listener
-                    || config.admin != self.config.admin
-                    || config.plugin_dir != self.config.plugin_dir
-                    || config.timeouts != self.config.timeouts
-                {
-                    tracing::warn!(
-                        "listeners, time limits of connections and the plugin folder change at the next start"
-                    );
-                }
-                (self.assembly, self.config) = (assembly, config);
+        let (assembly, config) = match loaded {
+            Ok(loaded) => loaded?,
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {}", crate::explain(&error));
+                return None;
             }
-            Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+        };
+        if config.listener != self.config.listener
+            || config.admin != self.config.admin
+            || config.plugin_dir != self.config.plugin_dir
+            || config.timeouts != self.config.timeouts
+        {
+            tracing::warn!(
+                "listeners, time limits of connections and the plugin folder change at the next start"
+            );
         }
+        Some((assembly, config))
     }
 }
 

@@ -188,9 +188,9 @@ impl Loader {
         self.files.values().filter_map(|file| file.plugin.clone()).collect()
     }
 
-    /// Makes a generation of the loaded plugins for these mounts. A mount whose spec and plugin
-    /// are the same objects as before is carried over as it is.
-    pub async fn generation(&mut self, specs: &[Arc<MountSpec>]) -> Arc<Generation> {
+    /// Builds a generation of the loaded plugins for these mounts, beside the one that serves. A
+    /// mount whose spec and plugin are the same objects as before is carried over as it is.
+    pub async fn build(&self, specs: &[Arc<MountSpec>]) -> Generation {
         let mut refused = Vec::new();
         for (path, file) in &self.files {
             if let Some(why) = &file.refused {
@@ -206,12 +206,23 @@ impl Loader {
             mounts.push(self.mount(spec, &mut refused).await);
         }
         let number = self.previous.as_ref().map_or(0, |previous| previous.number) + 1;
-        self.metrics.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
-        self.metrics.refused.set(i64::try_from(refused.len()).unwrap_or(i64::MAX));
-        let plugins = self.plugins();
-        let generation = Arc::new(Generation { number, mounts, plugins, refused });
+        Generation { number, mounts, plugins: self.plugins(), refused }
+    }
+
+    /// Makes a generation the one that serves; later ones are compared with it.
+    pub fn adopt(&mut self, generation: Generation) -> Arc<Generation> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.generation.set(number(generation.number));
+        self.metrics.refused.set(number(generation.refused.len() as u64));
+        let generation = Arc::new(generation);
         self.previous = Some(generation.clone());
         generation
+    }
+
+    /// Builds a generation and makes it the one that serves.
+    pub async fn generation(&mut self, specs: &[Arc<MountSpec>]) -> Arc<Generation> {
+        let generation = self.build(specs).await;
+        self.adopt(generation)
     }
 
     async fn mount(&self, spec: &Arc<MountSpec>, refused: &mut Vec<Refused>) -> Arc<Mount> {
@@ -271,6 +282,18 @@ async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
 }
 
 impl Generation {
+    /// Mounts of `before` that serve, and that this generation has and cannot serve, with why.
+    pub fn losses(&self, before: &Self) -> Vec<String> {
+        let served = |path: &str| {
+            before.mounts.iter().any(|mount| mount.path() == path && mount.serving().is_ok())
+        };
+        let lost = self.mounts.iter().filter(|mount| served(mount.path()));
+        lost.filter_map(|mount| {
+            mount.serving().err().map(|why| format!("mount {}: {why}", mount.path()))
+        })
+        .collect()
+    }
+
     /// Everything an operator may want to see, as JSON.
     pub fn status(&self) -> Value {
         let plugins: Vec<_> = self.plugins.iter().map(|plugin| plugin_status(plugin)).collect();

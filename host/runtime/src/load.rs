@@ -152,15 +152,15 @@ impl Plugin {
         bytes: Vec<u8>,
     ) -> Result<Arc<Self>, LoadError> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let digest = hex::encode(Sha256::digest(&bytes));
         let size = bytes.len() as u64;
-        check_framing(&bytes)?;
-        let component = {
-            let (engine, cache, digest) = (host.engine.clone(), cache.clone(), digest.clone());
-            tokio::task::spawn_blocking(move || cache.compile(&engine, &bytes, &digest))
-                .await
-                .map_err(|error| LoadError::Compile(error.to_string()))??
-        };
+        let (engine, cache) = (host.engine.clone(), cache.clone());
+        let compiling = tokio::task::spawn_blocking(move || {
+            check_framing(&bytes)?;
+            let digest = hex::encode(Sha256::digest(&bytes));
+            cache.compile(&engine, &bytes, &digest).map(|component| (digest, component))
+        });
+        let (digest, component) =
+            compiling.await.map_err(|error| LoadError::Compile(error.to_string()))??;
         check_contract(host, &component)?;
         let mismatch =
             |error: wasmtime::Error| LoadError::Mismatch { detail: format!("{error:#}") };
