@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::server::Timeouts;
 use crate::stream::Transport;
@@ -22,6 +22,11 @@ use crate::stream::Transport;
 /// After its last word to a client that is still sending, the server listens for so long, because
 /// closing at once would take the word back.
 const LINGER: Duration = Duration::from_secs(3);
+
+/// At most so much is read at once, and so is in a chunk of an upload. Of these there are up to
+/// three in memory: one being read, one on its way, one being stored. One byte less than a power
+/// of two, because hyper doubles its buffer after each read that fills it.
+const READ_AT_ONCE: u64 = 64 * 1024 - 1;
 
 /// A closed connection that still lingers takes at most so many bytes.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
@@ -307,7 +312,8 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.transport).poll_read(context, buffer);
+        let mut transport = (&mut self.transport).take(READ_AT_ONCE);
+        let poll = Pin::new(&mut transport).poll_read(context, buffer);
         if buffer.filled().len() > before && !self.connection.is_busy() && !self.connection.http2 {
             self.connection.head.set_if_none();
             self.connection.head_begun.store(true, Ordering::Relaxed);

@@ -8,7 +8,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | `cache` | logins that were right a short while ago |
-//! | `file` | the text of the file |
+//! | `file` | reading the file |
 //! | `hash` | bcrypt and `{SHA}` |
 //! | `queue` | room for waiting checks, shared fairly |
 
@@ -24,17 +24,17 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::sync::watch;
 
-pub use file::{Problem, is_user_name};
+pub use file::{HtpasswdError, Problem, is_user_name};
 
 use cache::{Cache, Key};
-use file::Users;
+use file::{Stamp, Users, read};
 use hash::Hash;
 use queue::Queue;
 
@@ -103,35 +103,6 @@ struct Watch {
     unsettled: Option<Stamp>,
     /// The last complaint has been logged.
     complained: bool,
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    inode: u64,
-}
-
-/// Why a file of users cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum HtpasswdError {
-    /// It is missing, or may not be read.
-    #[error("cannot read the users in {}: {source}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It has lines, but none that counts.
-    #[error("no line of {} names a user: {first}", path.display())]
-    Unusable {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with the first line.
-        first: Problem,
-    },
 }
 
 /// What came of a check.
@@ -283,7 +254,8 @@ impl Htpasswd {
     /// Reads the file again where it has changed and the last look was long enough ago.
     async fn look_for_changes(self: &Arc<Self>) {
         {
-            let mut watch = lock(&self.watch);
+            // Whoever holds it is looking already, maybe at a slow disk.
+            let Ok(mut watch) = self.watch.try_lock() else { return };
             let now = Instant::now();
             if now < watch.next {
                 return;
@@ -339,37 +311,6 @@ impl Loaded {
         let cache = Cache::new(options.remember, options.remembered);
         Self { users, logins: Mutex::new(Logins { cache, under_way: HashMap::new() }) }
     }
-}
-
-impl Stamp {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
-        Self { modified: metadata.modified().ok(), size: metadata.len(), inode }
-    }
-}
-
-fn read(path: &Path) -> Result<(Users, Stamp), HtpasswdError> {
-    let read = || {
-        let mut file = std::fs::File::open(path)?;
-        // Before the bytes: what changes afterwards is then noticed at the next look.
-        let stamp = Stamp::of(&file.metadata()?);
-        let mut text = Vec::new();
-        io::Read::read_to_end(&mut file, &mut text)?;
-        Ok((text, stamp))
-    };
-    let (text, stamp) =
-        read().map_err(|source| HtpasswdError::Read { path: path.to_owned(), source })?;
-    let users = Users::parse(&text);
-    match users.problems.first() {
-        Some(first) if users.hashes.is_empty() => {
-            return Err(HtpasswdError::Unusable { path: path.to_owned(), first: first.clone() });
-        }
-        _ => {}
-    }
-    for problem in &users.problems {
-        tracing::warn!(file = %path.display(), line = problem.line, "{}", problem.text);
-    }
-    Ok((users, stamp))
 }
 
 fn secret(path: &Path) -> Result<[u8; 64], HtpasswdError> {

@@ -1,9 +1,14 @@
-//! Reading the text of an htpasswd file: `name:hash`, one user a line. A line that cannot be used
+//! Reading an htpasswd file: `name:hash`, one user a line. A line that cannot be used
 //! is left out and reported; it never costs the others.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 use regex::Regex;
 
@@ -32,6 +37,35 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}", self.line, self.text)
     }
+}
+
+/// What changes when a file does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    modified: Option<SystemTime>,
+    size: u64,
+    pub(crate) inode: u64,
+}
+
+/// Why a file of users cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HtpasswdError {
+    /// It is missing, or may not be read.
+    #[error("cannot read the users in {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It has lines, but none that counts.
+    #[error("no line of {} names a user: {first}", path.display())]
+    Unusable {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with the first line.
+        first: Problem,
+    },
 }
 
 /// True for a name that a user of an htpasswd file may have: letters of any script, digits, and
@@ -93,6 +127,38 @@ fn entry(line: &[u8]) -> Result<Option<(String, Hash)>, String> {
         Ok(hash) => Ok(Some((name.to_owned(), hash))),
         Err(why) => Err(format!("user {name:?}: {why}")),
     }
+}
+
+impl Stamp {
+    pub(crate) fn of(metadata: &fs::Metadata) -> Self {
+        let inode = metadata.ino();
+        Self { modified: metadata.modified().ok(), size: metadata.len(), inode }
+    }
+}
+
+/// Reads a file; logs lines that do not count. Not for asynchronous threads.
+pub(crate) fn read(path: &Path) -> Result<(Users, Stamp), HtpasswdError> {
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        // Before the bytes: what changes afterwards is then noticed at the next look.
+        let stamp = Stamp::of(&file.metadata()?);
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Ok((text, stamp))
+    };
+    let (text, stamp) =
+        read().map_err(|source| HtpasswdError::Read { path: path.to_owned(), source })?;
+    let users = Users::parse(&text);
+    match users.problems.first() {
+        Some(first) if users.hashes.is_empty() => {
+            return Err(HtpasswdError::Unusable { path: path.to_owned(), first: first.clone() });
+        }
+        _ => {}
+    }
+    for problem in &users.problems {
+        tracing::warn!(file = %path.display(), line = problem.line, "{}", problem.text);
+    }
+    Ok((users, stamp))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! fills its own share of the queue and not everybody's.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,6 +25,15 @@ struct Room {
 struct Places {
     taken: usize,
     by_address: HashMap<IpAddr, usize>,
+}
+
+/// What one client may call its own: an IPv4 address, or the /64 network that each customer of
+/// a provider has in IPv6.
+fn share_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
 }
 
 /// A place in the queue; given back when it is dropped.
@@ -53,6 +62,7 @@ impl Queue {
     /// A place, where there is one left for this address. Clients without an address share what
     /// there is.
     pub(crate) fn enter(&self, from: Option<IpAddr>) -> Option<Place> {
+        let from = from.map(share_of);
         let mut places = self.room.places.lock().unwrap_or_else(PoisonError::into_inner);
         if places.taken >= self.room.limit {
             return None;
@@ -113,5 +123,12 @@ mod tests {
         drop(first);
         assert!(queue.enter(bad).is_some());
         let _third = queue.enter(None).unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_client() {
+        let share = |address: &str| share_of(address.parse().unwrap()).to_string();
+        assert_eq!(share("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(share("192.0.2.1"), "192.0.2.1");
     }
 }

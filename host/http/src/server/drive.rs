@@ -27,9 +27,9 @@ use crate::tls::Tls;
 /// Of a request, with its first line. HTTP/2 counts names, values and 32 bytes for each pair.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// HTTP/1 reads and queues at most so much at once, and so memory for a running transfer is
-/// bounded by twice this; a larger chunk of a reply is written as it is, without a copy.
-const HTTP1_BUFFER: usize = 128 * 1024;
+/// Of a reply, HTTP/1 queues at most so much, or one chunk that is larger. What is queued leaves
+/// in one write and without a copy; larger writes make downloads cheaper.
+const HTTP1_QUEUE: usize = 256 * 1024;
 
 /// What an HTTP/2 client may send ahead, for one request and for all of a connection.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -64,7 +64,7 @@ pub(super) struct Drivers<A> {
 
 impl<A: Application> Drivers<A> {
     pub(super) async fn drive(self: Arc<Self>, socket: Socket, peer: Peer) {
-        self.application.connected();
+        let _open = Open::new(&*self.application);
         let mut phase = self.phase.subscribe();
         let transport = match &self.config.tls {
             None => Some(Transport::Plain(socket)),
@@ -76,7 +76,6 @@ impl<A: Application> Drivers<A> {
         if let Some(transport) = transport {
             self.speak(transport, peer).await;
         }
-        self.application.disconnected();
     }
 
     async fn handshake(&self, tls: &Tls, socket: Socket, peer: Peer) -> Option<Transport> {
@@ -146,7 +145,7 @@ impl<A: Application> Drivers<A> {
                 // Watched here instead, because this one is for silence between requests too.
                 .header_read_timeout(None)
                 .max_header_size(usize::try_from(MAX_HEAD).unwrap_or(usize::MAX))
-                .max_buf_size(HTTP1_BUFFER)
+                .max_buf_size(HTTP1_QUEUE)
                 .writev(true)
                 .serve_connection(io, service);
             self.watch(http1, &connection, http1::Connection::graceful_shutdown).await;
@@ -208,6 +207,22 @@ impl<A: Application> Drivers<A> {
                 }
             }
         }
+    }
+}
+
+/// Tells the application of a connection's beginning and end, however it ends.
+struct Open<'a, A: Application>(&'a A);
+
+impl<'a, A: Application> Open<'a, A> {
+    fn new(application: &'a A) -> Self {
+        application.connected();
+        Self(application)
+    }
+}
+
+impl<A: Application> Drop for Open<'_, A> {
+    fn drop(&mut self) {
+        self.0.disconnected();
     }
 }
 

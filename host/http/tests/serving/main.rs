@@ -1,6 +1,13 @@
 //! The real server on loopback, with native handlers in the place of plugins. Each file holds
 //! the cases of one side of it; `support` has the server, the handlers and the clients.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy allows them in test functions only, not in what these functions share"
+)]
+
 mod access;
 mod heads;
 mod http2;

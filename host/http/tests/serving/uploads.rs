@@ -127,6 +127,26 @@ async fn an_expecting_client_hears_continue_only_where_its_body_is_wanted() {
 }
 
 #[tokio::test]
+async fn who_sends_on_regardless_still_reads_the_reply() {
+    let server = start().await;
+    let body = "x".repeat(8 * 1024 * 1024);
+    let expecting = format!(
+        "POST /refuse HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let endless_head = format!("GET /show HTTP/1.1\r\nX: {body}");
+    for (request, status) in [(expecting, 403), (endless_head, 431)] {
+        let mut client = server.connect().await;
+        client.send(request.as_bytes()).await;
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.response().await.status, status);
+        let (rest, end) = client.rest().await;
+        assert!(rest.is_empty() && end.is_ok(), "{end:?}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
 async fn nothing_goes_on_for_a_client_that_has_left() {
     let (events, mut seen) = mpsc::unbounded_channel::<&str>();
     struct Told(mpsc::UnboundedSender<&'static str>);
