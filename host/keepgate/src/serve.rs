@@ -33,6 +33,25 @@ pub(crate) struct Running {
     gateway: Arc<Gateway>,
     admin_pages: Arc<Admin>,
     reloader: Reloader,
+    signals: Signals,
+}
+
+/// The signals that mean something. Caught before anybody can know that the gateway serves: one
+/// that comes as soon as it does must not kill it.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// What is served at the moment, for the status page.
@@ -123,8 +142,9 @@ impl Running {
         while !reloader.loader.scan().await.settled {
             tokio::time::sleep(SOON).await;
         }
+        let signals = Signals::catch()?;
         reloader.swap(None).await?;
-        Ok(Self { servers, admin, gateway: Arc::new(gateway), admin_pages, reloader })
+        Ok(Self { servers, admin, gateway: Arc::new(gateway), admin_pages, reloader, signals })
     }
 
     /// Where it listens.
@@ -150,9 +170,8 @@ impl Running {
             let (pages, shutdown) = (self.admin_pages, shutdown.clone());
             tasks.spawn(async move { admin.serve(pages, &shutdown).await });
         }
-        let reloading = tokio::spawn(self.reloader.run(signal(SignalKind::hangup())?));
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let Signals { mut interrupt, mut terminate, hangup } = self.signals;
+        let reloading = tokio::spawn(self.reloader.run(hangup));
         loop {
             tokio::select! {
                 ended = tasks.join_next() => match ended {

@@ -66,8 +66,11 @@ impl Plugin for Restic {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        let reply = answer(request, &settings);
-        Ok(reply.unwrap_or_else(|failure| refusal(&failure)))
+        match answer(request, &settings) {
+            // Only the host knows who let whom wait, which is a 408 or a 504.
+            Err(Failure::TimedOut) => Err(Failure::TimedOut),
+            reply => Ok(reply.unwrap_or_else(|failure| refusal(&failure))),
+        }
     }
 }
 

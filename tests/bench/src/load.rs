@@ -1,0 +1,154 @@
+//! Requests sent over some connections at once, for a while, and what that cost.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+
+use crate::blobs::Blob;
+use crate::client::{Client, Target};
+use crate::machine::Usage;
+use crate::measure::Round;
+use crate::servers::Server;
+
+const HEADERS: &str = "Host: localhost\r\nUser-Agent: keepgate-bench\r\n\
+                       Accept: application/vnd.x.restic.rest.v2\r\n";
+
+/// A request, ready to be sent.
+pub(crate) struct Request {
+    head: Vec<u8>,
+    body: Option<Blob>,
+    is_head: bool,
+    /// Bytes that the answer must have.
+    answer: Option<u64>,
+}
+
+impl Request {
+    /// GET of something that has so many bytes, or any number.
+    pub(crate) fn get(path: &str, answer: Option<u64>) -> Self {
+        let head = format!("GET {path} HTTP/1.1\r\n{HEADERS}\r\n").into_bytes();
+        Self { head, body: None, is_head: false, answer }
+    }
+
+    /// HEAD.
+    pub(crate) fn head(path: &str) -> Self {
+        let head = format!("HEAD {path} HTTP/1.1\r\n{HEADERS}\r\n").into_bytes();
+        Self { head, body: None, is_head: true, answer: None }
+    }
+
+    /// POST of a blob below a repository.
+    pub(crate) fn upload(repository: &str, blob: &Blob) -> Self {
+        let (id, length) = (&blob.id, blob.length());
+        let head = format!(
+            "POST /{repository}/data/{id} HTTP/1.1\r\n{HEADERS}\
+             Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
+        );
+        Self { head: head.into_bytes(), body: Some(blob.clone()), is_head: false, answer: Some(0) }
+    }
+
+    /// Sends it and reads the answer, which must be a 200; returns how many bytes went either
+    /// way, and when the first byte of the answer's body was there.
+    async fn exchange(&self, client: &mut Client) -> Result<(u64, Option<Instant>)> {
+        let [one, two] = self.body.as_ref().map_or([&[][..]; 2], Blob::parts);
+        client.send([&self.head, one, two]).await?;
+        let (status, framing) = client.head(self.is_head).await?;
+        ensure!(status == 200, "the answer is {status} to {}", self.line());
+        let mut first = None;
+        let received = client.body(framing, |_| _ = first.get_or_insert_with(Instant::now)).await?;
+        if let Some(expected) = self.answer.filter(|_| !self.is_head) {
+            ensure!(received == expected, "{received} bytes answer {}", self.line());
+        }
+        Ok((received + self.body.as_ref().map_or(0, Blob::length), first))
+    }
+
+    /// Sends it on a connection of its own and shows what comes.
+    pub(crate) async fn once(&self, target: &Target, on: impl FnMut(&[u8])) -> Result<u16> {
+        let mut client = Client::connect(target).await?;
+        let [one, two] = self.body.as_ref().map_or([&[][..]; 2], Blob::parts);
+        client.send([&self.head, one, two]).await?;
+        let (status, framing) = client.head(self.is_head).await?;
+        client.body(framing, on).await?;
+        Ok(status)
+    }
+
+    /// Begins it, with so many bytes of its body, and leaves the rest to the caller.
+    pub(crate) async fn begin(&self, client: &mut Client, bytes: usize) -> Result<()> {
+        let [one, two] = self.body.as_ref().map_or([&[][..]; 2], Blob::parts);
+        let part = two.get(..bytes.min(two.len())).unwrap_or_default();
+        client.send([&self.head, one, part]).await
+    }
+
+    fn line(&self) -> String {
+        let line = self.head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        String::from_utf8_lossy(line).into_owned()
+    }
+}
+
+/// What to send.
+pub(crate) struct Plan<'a> {
+    /// In this order.
+    pub(crate) requests: &'a [Request],
+    /// Each once, and then no more; else round and round.
+    pub(crate) once: bool,
+    /// Connections.
+    pub(crate) clients: usize,
+    /// No request begins after that.
+    pub(crate) time: Duration,
+}
+
+impl Plan<'_> {
+    /// Carries it out against a server. Connections are opened before the clock starts.
+    pub(crate) async fn run(&self, server: &Server) -> Result<Round> {
+        self.run_against(&server.target, Some(server.pid()))
+            .await
+            .with_context(|| format!("{}", server.peer))
+    }
+
+    /// As [`run`](Self::run), where the server is no process of its own.
+    pub(crate) async fn run_against(&self, target: &Target, pid: Option<u32>) -> Result<Round> {
+        let mut clients = Vec::new();
+        for _ in 0..self.clients {
+            clients.push(Client::connect(target).await?);
+        }
+        let (next, first) = (Cell::new(0), Cell::new(None));
+        let before = Usage::now(pid)?;
+        let begun = Instant::now();
+        let lanes = clients.iter_mut().map(|client| self.lane(client, begun, &next, &first));
+        let mut lanes: FuturesUnordered<_> = lanes.collect();
+        let (mut requests, mut bytes) = (0, 0);
+        while let Some(done) = lanes.next().await {
+            let (some, of) = done?;
+            requests += some;
+            bytes += of;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let usage = Usage::now(pid)?.since(&before, seconds);
+        ensure!(requests > 0, "no request ended in time");
+        Ok(Round { seconds, requests, bytes, first_byte: first.get(), usage })
+    }
+
+    async fn lane(
+        &self,
+        client: &mut Client,
+        begun: Instant,
+        next: &Cell<usize>,
+        first: &Cell<Option<f64>>,
+    ) -> Result<(u64, u64)> {
+        let (mut requests, mut bytes) = (0, 0);
+        while begun.elapsed() < self.time || next.get() == 0 {
+            let index = next.get();
+            next.set(index + 1);
+            let index = if self.once { index } else { index % self.requests.len().max(1) };
+            let Some(request) = self.requests.get(index) else { break };
+            let sent = Instant::now();
+            let (moved, came) = request.exchange(client).await?;
+            if let Some(came) = came {
+                first.set(first.get().or(Some((came - sent).as_secs_f64())));
+            }
+            requests += 1;
+            bytes += moved;
+        }
+        Ok((requests, bytes))
+    }
+}

@@ -1,0 +1,206 @@
+//! What is shown in the end: one row for each thing measured, with ratios that are better the
+//! larger they are, and the design's aims.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::measure::{Round, Series};
+use crate::servers::Peer;
+
+/// Above this, others used so much of the machine that a row is marked.
+const FOREIGN: f64 = 0.05;
+/// Above this, rounds differ so much that a row is marked.
+const SPREAD: f64 = 0.15;
+/// Above this, the load generator has a processor to itself and may be what limits.
+const CLIENT: f64 = 0.9;
+
+/// One thing measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    better: Better,
+    pub(crate) values: Vec<(Peer, f64)>,
+    aim: Option<Aim>,
+    /// None without an aim, or without the peer that it speaks of.
+    met: Option<bool>,
+    marks: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Better {
+    More,
+    Less,
+}
+
+/// What the design wants.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Aim {
+    /// So many times as good as rest-server.
+    RestServer(f64),
+    /// No more than that.
+    AtMost(f64),
+}
+
+impl Row {
+    /// One value for each server.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        unit: &'static str,
+        better: Better,
+        values: Vec<(Peer, f64)>,
+    ) -> Self {
+        let name = name.into();
+        Self { name, unit, better, values, aim: None, met: None, marks: String::new() }
+    }
+
+    /// A row about Keepgate alone.
+    pub(crate) fn alone(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+        Self::new(name, unit, Better::Less, vec![(Peer::Keepgate, value)])
+    }
+
+    /// The medians of something of each round, with marks where they must not be relied on.
+    pub(crate) fn medians(
+        name: impl Into<String>,
+        unit: &'static str,
+        better: Better,
+        all: &[Series],
+        of: impl Fn(&Round) -> f64,
+    ) -> Self {
+        let values = all.iter().map(|series| (series.peer, series.median(&of))).collect();
+        let mut row = Self::new(name, unit, better, values);
+        if all.iter().any(|series| series.foreign() > FOREIGN) {
+            row.marks.push('~');
+        }
+        if all.iter().any(|series| series.spread(&of) > SPREAD) {
+            row.marks.push('±');
+        }
+        let busy = |round: &Round| round.usage.client / round.seconds;
+        if all.iter().any(|series| series.median(busy) > CLIENT) {
+            row.marks.push('c');
+        }
+        row
+    }
+
+    /// Adds what the design wants.
+    pub(crate) fn aim(mut self, aim: Aim) -> Self {
+        let ours = self.value(Peer::Keepgate);
+        self.met = match aim {
+            Aim::RestServer(times) => self.ratio(Peer::RestServer).map(|ratio| ratio >= times),
+            Aim::AtMost(limit) => ours.map(|value| value <= limit),
+        };
+        self.aim = Some(aim);
+        self
+    }
+
+    fn value(&self, of: Peer) -> Option<f64> {
+        let (_, value) = self.values.iter().find(|(peer, _)| *peer == of)?;
+        Some(*value)
+    }
+
+    /// How much better Keepgate is than another.
+    fn ratio(&self, than: Peer) -> Option<f64> {
+        let (ours, theirs) = (self.value(Peer::Keepgate)?, self.value(than)?);
+        let ratio = match self.better {
+            Better::More => ours / theirs,
+            Better::Less => theirs / ours,
+        };
+        ratio.is_finite().then_some(ratio)
+    }
+
+    fn line(&self) -> String {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), number);
+        let ratio = |than| self.ratio(than).map_or("-".to_owned(), |ratio| format!("×{ratio:.2}"));
+        let aim = match self.aim {
+            Some(Aim::RestServer(times)) => format!("×{times:.1}"),
+            Some(Aim::AtMost(limit)) => format!("≤ {}", number(Some(limit))),
+            None => String::new(),
+        };
+        let met = match self.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "",
+        };
+        let mut line = format!(
+            "{:<36} {:>8} {:>9} {:>11} {:>7} {:>9} {:>7}  {:<7} {:<6} {}",
+            self.name,
+            self.unit,
+            number(self.value(Peer::Keepgate)),
+            number(self.value(Peer::RestServer)),
+            ratio(Peer::RestServer),
+            number(self.value(Peer::Rclone)),
+            ratio(Peer::Rclone),
+            aim,
+            met,
+            self.marks
+        );
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+/// Three digits that count.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// The head of the table.
+pub(crate) fn heading() -> String {
+    format!(
+        "{:<36} {:>8} {:>9} {:>11} {:>7} {:>9} {:>7}  {:<7}",
+        "", "", "keepgate", "rest-server", "ratio", "rclone", "ratio", "aim"
+    )
+}
+
+/// Some rows below a title, and what is to be said of them.
+pub(crate) fn section(title: &str, rows: &[Row], notes: &[String]) -> String {
+    let mut text = format!("{title}\n");
+    for row in rows {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {}", row.line());
+    }
+    for note in notes {
+        let _ = writeln!(text, "  {note}");
+    }
+    text
+}
+
+/// What the marks mean.
+pub(crate) const LEGEND: &str = "\
+ratio: how much better Keepgate is; above 1 it is the better one, whatever the unit.
+~  others used more than 5 % of the machine meanwhile: measure again when it is idle.
+±  the quartiles of a server's rounds are more than 15 % apart.
+c  the load generator was busy for more than 90 % of a core: the server may be capable of more.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_better_the_larger_they_are() {
+        let values = || vec![(Peer::Keepgate, 20.0), (Peer::RestServer, 10.0)];
+        let more = Row::new("a", "x/s", Better::More, values()).aim(Aim::RestServer(1.5));
+        assert_eq!((more.ratio(Peer::RestServer), more.met), (Some(2.0), Some(true)));
+        let less = Row::new("a", "s", Better::Less, values()).aim(Aim::RestServer(1.0));
+        assert_eq!((less.ratio(Peer::RestServer), less.met), (Some(0.5), Some(false)));
+        assert_eq!(Row::alone("a", "s", 2.0).aim(Aim::AtMost(1.0)).met, Some(false));
+        assert_eq!(Row::alone("a", "s", 2.0).aim(Aim::RestServer(1.0)).met, None);
+    }
+
+    #[test]
+    fn rows_name_what_is_missing() {
+        let row = Row::alone("share", "µs", 12.34).aim(Aim::AtMost(10.0));
+        let line = row.line();
+        assert!(
+            line.contains("12.3") && line.contains("≤ 10.0") && line.contains("MISSED"),
+            "{line}"
+        );
+    }
+}

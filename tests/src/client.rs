@@ -1,0 +1,148 @@
+//! Where a server is, and as whom to speak to it. What is said goes over a
+//! [`Connection`].
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+pub use crate::connection::{Connection, Download, Reply};
+use crate::connection::{Duplex, Socket};
+use crate::program::LONG;
+
+/// A certificate that a client takes for the server's.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// The certificates of a PEM file.
+    pub fn file(path: &Path) -> Self {
+        let pem = fs::read(path).unwrap();
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self(Arc::new(config))
+    }
+}
+
+/// Where a server is, and as whom to speak to it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    place: Place,
+    trust: Option<Trust>,
+    authorization: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// At an address, plain.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { place: Place::Tcp(address), trust: None, authorization: None }
+    }
+
+    /// At a Unix socket.
+    pub fn unix(path: &Path) -> Self {
+        Self { place: Place::Unix(path.to_owned()), trust: None, authorization: None }
+    }
+
+    /// Over TLS, as `localhost`.
+    #[must_use]
+    pub fn tls(mut self, trust: &Trust) -> Self {
+        self.trust = Some(trust.clone());
+        self
+    }
+
+    /// As a user.
+    #[must_use]
+    pub fn credentials(mut self, name: &str, password: &str) -> Self {
+        let text = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
+        self.authorization = Some(format!("Basic {text}"));
+        self
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match &self.place {
+            Place::Tcp(address) => address.port(),
+            Place::Unix(path) => panic!("{} has no port", path.display()),
+        }
+    }
+
+    /// Connects. Whoever reads from the connection waits a minute for each byte, not longer.
+    pub fn try_connect(&self) -> io::Result<Connection> {
+        let (socket, plain): (Socket, Box<dyn Duplex>) = match &self.place {
+            Place::Tcp(address) => {
+                let stream = TcpStream::connect(address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(LONG))?;
+                stream.set_write_timeout(Some(LONG))?;
+                (Socket::Tcp(stream.try_clone()?), Box::new(stream))
+            }
+            Place::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(LONG))?;
+                (Socket::Unix(stream.try_clone()?), Box::new(stream))
+            }
+        };
+        let stream: Box<dyn Duplex> = match &self.trust {
+            None => plain,
+            Some(Trust(config)) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                let client =
+                    ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+                Box::new(StreamOwned::new(client, plain))
+            }
+        };
+        Ok(Connection::new(stream, socket, self.authorization.clone()))
+    }
+
+    /// Connects.
+    #[track_caller]
+    pub fn connect(&self) -> Connection {
+        self.try_connect().unwrap_or_else(|error| panic!("{self:?}: {error}"))
+    }
+
+    /// One request on a connection of its own.
+    #[track_caller]
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let sent = self.connect().send(method, path, headers, body);
+        sent.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// `GET`.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], b"")
+    }
+
+    /// `POST`.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &[u8]) -> Reply {
+        self.send("POST", path, &[], body)
+    }
+
+    /// The status of a request without a body.
+    #[track_caller]
+    pub fn status(&self, method: &str, path: &str) -> u16 {
+        self.send(method, path, &[], b"").status
+    }
+}

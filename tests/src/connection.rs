@@ -1,0 +1,271 @@
+//! HTTP/1.1 by hand, so that a test says what goes over the wire and sees what comes back, down to
+//! the byte. No redirects, no retries, no cleverness.
+
+use std::fmt;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+
+pub(crate) trait Duplex: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Duplex for T {}
+
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A connection to a server.
+pub struct Connection {
+    stream: BufReader<Box<dyn Duplex>>,
+    socket: Socket,
+    authorization: Option<String>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: Box<dyn Duplex>,
+        socket: Socket,
+        authorization: Option<String>,
+    ) -> Self {
+        let stream = BufReader::with_capacity(256 * 1024, stream);
+        Self { stream, socket, authorization }
+    }
+
+    /// Sends bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)?;
+        self.stream.get_mut().flush()
+    }
+
+    /// Sends the head of a request; a `Host`, and whoever is asking, are added.
+    pub fn write_head(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> io::Result<()> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
+        if let Some(authorization) = &self.authorization {
+            head += &format!("authorization: {authorization}\r\n");
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        self.write(format!("{head}\r\n").as_bytes())
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish_writing(&self) {
+        let shut = match &self.socket {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        // The server may be gone already.
+        let _ = shut;
+    }
+
+    /// One request and its whole reply. A body has its length said, where there is one.
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        self.send_from(method, path, headers, body.len() as u64, body)
+    }
+
+    /// The same, with the body from a reader.
+    pub fn send_from(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        length: u64,
+        mut body: impl Read,
+    ) -> io::Result<Reply> {
+        let length_text = length.to_string();
+        let mut all = headers.to_vec();
+        if length > 0 || method == "POST" {
+            all.push(("content-length", &length_text));
+        }
+        self.write_head(method, path, &all)?;
+        let mut buffer = vec![0; usize::try_from(length.clamp(1, 256 * 1024)).unwrap()];
+        loop {
+            match body.read(&mut buffer)? {
+                0 => break,
+                read => self.write(&buffer[..read])?,
+            }
+        }
+        self.reply(method)
+    }
+
+    /// Reads a whole reply to a request with this method.
+    pub fn reply(&mut self, method: &str) -> io::Result<Reply> {
+        let mut download = self.download(method)?;
+        let mut body = Vec::new();
+        download.read_to_end(&mut body)?;
+        Ok(Reply { body, ..download.head })
+    }
+
+    /// Reads a reply's head, and leaves its body to be read. Interim replies are passed over.
+    pub fn download(&mut self, method: &str) -> io::Result<Download<'_>> {
+        let mut head = self.read_head()?;
+        while (100..200).contains(&head.status) {
+            head = self.read_head()?;
+        }
+        let chunked = head.header("transfer-encoding").is_some_and(|value| value == "chunked");
+        let left = if method == "HEAD" || matches!(head.status, 204 | 304) {
+            Left::Bytes(0)
+        } else if chunked {
+            Left::Chunks(0)
+        } else if let Some(length) = head.header("content-length") {
+            Left::Bytes(length.parse().map_err(io::Error::other)?)
+        } else {
+            Left::UntilClose
+        };
+        Ok(Download { connection: self, head, left })
+    }
+
+    /// Reads one head, an interim reply's too.
+    pub fn read_head(&mut self) -> io::Result<Reply> {
+        let first = self.line()?;
+        let mut words = first.splitn(3, ' ');
+        let (version, status) = (words.next().unwrap_or_default(), words.next());
+        let status = status.and_then(|status| status.parse().ok());
+        let bad = || io::Error::other(format!("no HTTP: {first:?}"));
+        let mut head = Reply {
+            version: version.strip_prefix("HTTP/").ok_or_else(bad)?.to_owned(),
+            status: status.ok_or_else(bad)?,
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok(head);
+            }
+            let (name, value) = line.split_once(':').ok_or_else(bad)?;
+            head.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+
+    /// Whether the server closes the connection without another byte.
+    pub fn is_closed_by_server(&mut self) -> bool {
+        match self.stream.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            // A reset is an end too; silence is none.
+            Err(error) => {
+                !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+            }
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        self.stream.by_ref().take(1 << 20).read_until(b'\n', &mut line)?;
+        match line.strip_suffix(b"\r\n") {
+            Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+/// A reply.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// `1.1` or `1.0`.
+    pub version: String,
+    /// As in 200.
+    pub status: u16,
+    /// Names in lower case, in the order in which they came.
+    pub headers: Vec<(String, String)>,
+    /// Without chunks' framing.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The value of a header. Panics where it came twice.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(found, _)| found == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} came twice: {:?}", self.headers);
+        value
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text()))
+    }
+}
+
+enum Left {
+    Bytes(u64),
+    /// Of this chunk; the next one's size comes when it is 0.
+    Chunks(u64),
+    UntilClose,
+}
+
+/// A reply's body, as it comes. Reading fails where it ends too early.
+pub struct Download<'a> {
+    connection: &'a mut Connection,
+    /// The reply's head; its body is empty.
+    pub head: Reply,
+    left: Left,
+}
+
+impl fmt::Debug for Download<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Download").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl Read for Download<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stream = &mut self.connection.stream;
+        let left = match &mut self.left {
+            Left::UntilClose => return stream.read(buffer),
+            Left::Bytes(left) => left,
+            Left::Chunks(left) => {
+                if *left == 0 {
+                    let line = self.connection.line()?;
+                    *left = u64::from_str_radix(&line, 16).map_err(io::Error::other)?;
+                    if *left == 0 {
+                        self.connection.line()?;
+                        self.left = Left::Bytes(0);
+                        return Ok(0);
+                    }
+                }
+                left
+            }
+        };
+        let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = self.connection.stream.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *left -= read as u64;
+        if matches!(self.left, Left::Chunks(0)) && !self.connection.line()?.is_empty() {
+            return Err(io::Error::other("a chunk has no end"));
+        }
+        Ok(read)
+    }
+}

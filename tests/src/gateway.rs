@@ -1,0 +1,282 @@
+//! A configuration in a folder of its own, and the gateway that serves it. Ports are the
+//! system's choice; the operators' pages, over a Unix socket, tell which.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::{Endpoint, Reply, Trust};
+use crate::program::{LONG, Program, keepgate};
+use crate::tools;
+
+/// A configuration, with everything that it names, in a temporary folder.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    folder: Arc<TempDir>,
+    tls: bool,
+    users: bool,
+    tables: String,
+    mounts: String,
+}
+
+impl Setup {
+    /// Plain HTTP, a store, restic's component in the plugin folder, and no mount yet.
+    pub fn new() -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let (tables, mounts) = (String::new(), String::new());
+        let setup = Self { folder, tls: false, users: false, tables, mounts };
+        for name in ["plugins", "state", "store"] {
+            fs::create_dir(setup.path(name)).unwrap();
+        }
+        setup.install("restic", &tools::plugin("restic"));
+        setup
+    }
+
+    /// One with restic at the top and no authentication: what most tests need.
+    pub fn restic() -> Self {
+        Self::new().mount("/", "restic", "")
+    }
+
+    /// With TLS.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self.renew_certificate();
+        self
+    }
+
+    /// With a user, whom mounts made after this ask for.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.users = true;
+        self.set_password(name, password);
+        self
+    }
+
+    /// With further tables: `[timeouts]`, say.
+    #[must_use]
+    pub fn table(mut self, text: &str) -> Self {
+        self.tables += &format!("{text}\n");
+        self
+    }
+
+    /// With a mount; `further` are lines of its table.
+    #[must_use]
+    pub fn mount(mut self, path: &str, plugin: &str, further: &str) -> Self {
+        let auth = if self.users { "users" } else { "none" };
+        self.mounts += &format!(
+            "\n[[mount]]\npath = \"{path}\"\nplugin = \"{plugin}\"\nauth = [\"{auth}\"]\n\
+             stores = {{ main = \"main\" }}\n{further}\n"
+        );
+        self
+    }
+
+    /// A path in the setup's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The configuration's path.
+    pub fn config(&self) -> PathBuf {
+        self.path("keepgate.toml")
+    }
+
+    /// The store's folder.
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// The certificate's path.
+    pub fn certificate(&self) -> PathBuf {
+        self.path("certificate.pem")
+    }
+
+    /// The path of a plugin of this name.
+    pub fn plugin(&self, name: &str) -> PathBuf {
+        self.path("plugins").join(format!("{name}.wasm"))
+    }
+
+    /// Puts a component into the plugin folder, as careful tools do: whole or not at all.
+    pub fn install(&self, name: &str, component: &[u8]) {
+        let hidden = self.path("plugins").join(format!(".{name}.new"));
+        fs::write(&hidden, component).unwrap();
+        fs::rename(hidden, self.plugin(name)).unwrap();
+    }
+
+    /// Adds a user or changes a password, by `keepgate user`.
+    pub fn set_password(&self, name: &str, password: &str) {
+        let file = self.path("htpasswd");
+        let command = keepgate(&["user", "--file", file.to_str().unwrap(), "add", name]);
+        tools::run_with(command, password.as_bytes(), LONG).success();
+    }
+
+    /// Makes a new self-signed certificate for `localhost` and `127.0.0.1`.
+    pub fn renew_certificate(&self) {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        fs::write(self.certificate(), made.cert.pem()).unwrap();
+        fs::write(self.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    /// Writes the configuration.
+    pub fn write(&self) {
+        let tls = "tls = { certificate = \"certificate.pem\", key = \"key.pem\" }\n";
+        let users = "[auth.users]\nhtpasswd = \"htpasswd\"\n";
+        let text = format!(
+            "data_dir = \"state\"\nplugin_dir = \"plugins\"\n\n\
+             [[listener]]\naddress = \"127.0.0.1:0\"\n{}\n\
+             [admin]\naddress = \"unix:{}\"\n\n\
+             {}{}\n[store.main]\npath = \"store\"\n{}",
+            if self.tls { tls } else { "" },
+            self.path("admin.sock").display(),
+            if self.users { users } else { "" },
+            self.tables,
+            self.mounts,
+        );
+        fs::write(self.config(), text).unwrap();
+    }
+
+    /// Changes the written configuration.
+    pub fn edit(&self, change: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let changed = change(text.clone());
+        assert_ne!(changed, text, "the edit changes nothing");
+        fs::write(self.config(), changed).unwrap();
+    }
+
+    /// The command that serves it; writes the configuration where there is none yet.
+    pub fn command(&self) -> Command {
+        if !self.config().exists() {
+            self.write();
+        }
+        let mut command = keepgate(&["serve", "--config"]);
+        command.arg(self.config());
+        command
+    }
+
+    /// Serves it, and returns when it does.
+    #[track_caller]
+    pub fn start(&self) -> Gateway {
+        let program = Program::start(self.command());
+        program.stderr.wait_for(0, &["serving", "generation="]);
+        let admin = Endpoint::unix(&self.path("admin.sock"));
+        let status = admin.get("/status").json();
+        let address = status["listeners"][0].as_str().unwrap().parse().unwrap();
+        let mut endpoint = Endpoint::tcp(address);
+        if self.tls {
+            endpoint = endpoint.tls(&Trust::file(&self.certificate()));
+        }
+        Gateway { program, admin, endpoint, setup: self.clone() }
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A gateway that serves. It is killed when this is dropped; that nothing in it ever panicked is
+/// checked then.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The process.
+    pub program: Program,
+    /// The operators' pages.
+    pub admin: Endpoint,
+    endpoint: Endpoint,
+    setup: Setup,
+}
+
+impl Gateway {
+    /// Where clients reach it, as nobody.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    /// Where clients reach it, as this user.
+    pub fn as_user(&self, name: &str, password: &str) -> Endpoint {
+        self.endpoint.clone().credentials(name, password)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.endpoint.port()
+    }
+
+    /// The repository's address for restic, with `user:password@` or nothing before the host.
+    pub fn repository(&self, login: &str, path: &str) -> String {
+        let scheme = if self.setup.tls { "https" } else { "http" };
+        format!("rest:{scheme}://{login}localhost:{}{path}", self.port())
+    }
+
+    /// The operators' status page.
+    pub fn status(&self) -> Value {
+        self.admin.get("/status").json()
+    }
+
+    /// One of the metrics, by its name with labels in alphabetical order; 0 where it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.admin.get("/metrics").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Has it read its files again, and waits until it has. Returns what it said of that.
+    #[track_caller]
+    pub fn reload(&self) -> String {
+        let log = &self.program.stderr;
+        let before = log.count();
+        self.program.signal(Signal::HUP);
+        let taken: &[&str] = &["serving", "generation="];
+        log.wait_for_either(before, &[taken, &["the configuration stays as it was"]]);
+        log.since(before)
+    }
+
+    /// Asks it to end, and waits until it has. Panics where it does not end well.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.program.signal(Signal::TERM);
+        let status = self.program.wait(LONG);
+        assert!(status.success(), "{status}:\n{}", self.program.stderr.text());
+    }
+
+    /// That it answers, whatever happened before.
+    #[track_caller]
+    pub fn assert_alive(&self) {
+        let Reply { status, .. } = self.admin.get("/live");
+        assert_eq!(status, 200);
+    }
+
+    /// Looks for so long whether a condition comes true. For what no line of the log tells.
+    #[track_caller]
+    pub fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        let end = std::time::Instant::now() + LONG;
+        while !condition(self) {
+            assert!(std::time::Instant::now() < end, "it never came: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let said = self.program.stderr.text();
+        let panicked = said.lines().find(|line| line.contains("panicked at"));
+        assert!(panicked.is_none(), "the gateway panicked:\n{said}");
+    }
+}
+
+/// A folder as text, for `keepgate`'s arguments.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

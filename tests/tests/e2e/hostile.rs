@@ -1,0 +1,243 @@
+//! A plugin that misbehaves harms nobody else: it fails with the right status, the reason is in
+//! the log, the metrics and the status page, and other mounts answer all the while.
+
+use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keepgate_tests::client::Endpoint;
+use keepgate_tests::component::{half, of_another_version};
+use keepgate_tests::data::Blob;
+use keepgate_tests::gateway::{Gateway, Setup};
+use keepgate_tests::tools;
+
+use crate::store;
+
+/// What the guest is asked to do, the status, the outcome in the metrics and a text in the log.
+const MISDEEDS: &[(&str, u16, &str, &str)] = &[
+    ("loop", 503, "cpu", "CPU time"),
+    ("loop-calling", 503, "cpu", "CPU time"),
+    ("flood", 503, "memory", "bytes of memory"),
+    ("trap", 500, "trap", "broke down"),
+    ("recurse", 500, "trap", "broke down"),
+    ("random", 500, "trap", "broke down"),
+    ("nonsense", 500, "bad-reply", "status 42"),
+    ("header", 500, "bad-reply", "set-cookie"),
+];
+
+fn started() -> (Setup, Gateway) {
+    let setup = Setup::new()
+        .mount("/", "restic", "")
+        .mount("/hostile", "hostile", "limits = { cpu = \"300ms\", calls = 16 }")
+        .mount("/warm", "hostile", "limits = { cpu = \"300ms\" }\nwarm = true")
+        .mount("/hurried", "hostile", "limits = { time = \"300ms\", cpu = \"10s\" }")
+        .mount("/few", "hostile", "limits = { calls = 1 }");
+    setup.install("hostile", &tools::guest("hostile"));
+    let gateway = setup.start();
+    (setup, gateway)
+}
+
+/// Asks restic's mount again and again while something else happens, and returns how long the
+/// slowest answer took.
+fn meanwhile<T>(endpoint: &Endpoint, something: impl FnOnce() -> T) -> (T, Duration, u32) {
+    let blob = Blob::new(77, 20_000);
+    let path = store(endpoint, "/meanwhile/", blob);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let polling = scope.spawn(|| {
+            let mut connection = endpoint.connect();
+            let (mut slowest, mut answers) = (Duration::ZERO, 0);
+            while !over.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let reply = connection.send("GET", &path, &[], b"").unwrap();
+                assert!(reply.status == 200 && reply.body == blob.bytes());
+                slowest = slowest.max(begun.elapsed());
+                answers += 1;
+                thread::sleep(Duration::from_millis(2));
+            }
+            (slowest, answers)
+        });
+        let done = something();
+        over.store(true, Ordering::Relaxed);
+        let (slowest, answers) = polling.join().unwrap();
+        (done, slowest, answers)
+    })
+}
+
+fn outcome(gateway: &Gateway, mount: &str, outcome: &str) -> f64 {
+    gateway.metric(&format!(
+        "keepgate_plugin_calls_total{{mount=\"{mount}\",outcome=\"{outcome}\",plugin=\"hostile\"}}"
+    ))
+}
+
+#[test]
+fn each_misdeed_costs_one_request() {
+    let (_setup, gateway) = started();
+    let client = gateway.endpoint();
+    let ((), slowest, answers) = meanwhile(&client, || {
+        for mount in ["/hostile", "/warm"] {
+            for (misdeed, status, reason, text) in MISDEEDS {
+                let before = (outcome(&gateway, mount, reason), gateway.program.stderr.count());
+                let reply = client.get(&format!("{mount}/{misdeed}"));
+                assert_eq!(reply.status, *status, "{misdeed}");
+                // Operators read why; clients do not.
+                assert!(!reply.text().contains(text), "{misdeed}: {}", reply.text());
+                assert_eq!(outcome(&gateway, mount, reason), before.0 + 1.0, "{misdeed}");
+                gateway.program.stderr.wait_for(before.1, &[mount, text]);
+                assert_eq!(client.get(&format!("{mount}/hello")).text(), "hello ");
+            }
+        }
+    });
+    tools::report(&format!(
+        "hostile: one misdeed after the other, {answers} answers of restic's mount, the slowest \
+         took {slowest:.0?}"
+    ));
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    gateway.stop();
+}
+
+#[test]
+fn many_loops_at_once_leave_room_for_others() {
+    let _turn = tools::one_at_a_time();
+    let (_setup, gateway) = started();
+    let client = gateway.endpoint();
+    let ((), slowest, answers) = meanwhile(&client, || {
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for misdeed in ["loop", "flood", "loop-calling", "recurse"] {
+                        let status = client.status("GET", &format!("/hostile/{misdeed}"));
+                        assert!(matches!(status, 500 | 503), "{misdeed}: {status}");
+                    }
+                });
+            }
+        });
+    });
+    tools::report(&format!(
+        "hostile: eight loops and floods at once, {answers} answers of restic's mount, the \
+         slowest took {slowest:.0?}"
+    ));
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    gateway.stop();
+}
+
+#[test]
+fn replies_that_break_off_are_not_taken_for_whole() {
+    let (_setup, gateway) = started();
+    let client = gateway.endpoint();
+    for misdeed in ["break-off", "fail-midway"] {
+        let mut connection = client.connect();
+        connection.write_head("GET", &format!("/hostile/{misdeed}"), &[]).unwrap();
+        match connection.download("GET") {
+            Ok(mut reply) if reply.head.status == 200 => {
+                let mut body = Vec::new();
+                assert!(reply.read_to_end(&mut body).is_err(), "{misdeed}: {} bytes", body.len());
+            }
+            // It broke down before anything was sent.
+            Ok(reply) => assert_eq!(reply.head.status, 500, "{misdeed}"),
+            // Cut before its head was out.
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::TimedOut, "{misdeed}"),
+        }
+        assert_eq!(client.get("/hostile/hello").text(), "hello ");
+    }
+    assert_eq!(outcome(&gateway, "/hostile", "trap"), 1.0);
+    assert_eq!(outcome(&gateway, "/hostile", "failure"), 1.0);
+
+    // One that never ends, whose client goes away: the place is free again. There is one.
+    for _ in 0..5 {
+        let mut connection = client.connect();
+        connection.write_head("GET", "/few/stream-forever", &[]).unwrap();
+        let mut some = vec![0; 1 << 20];
+        connection.download("GET").unwrap().read_exact(&mut some).unwrap();
+    }
+    assert_eq!(client.get("/few/hello").text(), "hello ");
+    gateway.stop();
+}
+
+#[test]
+fn whoever_takes_too_long_is_told() {
+    let (_setup, gateway) = started();
+    let client = gateway.endpoint();
+    // The guest waits for a body that never comes.
+    let mut connection = client.connect();
+    connection.write_head("POST", "/hurried/length", &[("content-length", "10")]).unwrap();
+    assert_eq!(connection.reply("POST").unwrap().status, 504);
+    assert_eq!(outcome(&gateway, "/hurried", "time"), 1.0);
+    assert_eq!(client.status("GET", "/hurried/loop"), 504);
+    assert_eq!(client.get("/hurried/hello").text(), "hello ");
+    gateway.stop();
+}
+
+#[test]
+fn failures_have_their_status_and_bodies_pass() {
+    let (setup, gateway) = started();
+    let client = gateway.endpoint();
+    let body = Blob::new(1, 500_000).bytes();
+    assert_eq!(client.post("/hostile/echo", &body).body, body);
+    assert_eq!(client.post("/hostile/length", &body).text(), "500000");
+    let tail = client.post("/hostile/tail", &body);
+    assert_eq!((tail.header("x-read"), &tail.body[..]), (Some("10"), &body[10..]));
+    // Refused without being read; the connection may go on or not, the answer comes.
+    assert_eq!(client.post("/hostile/ignore", &body).status, 403);
+    assert_eq!(client.status("GET", "/hostile/no-such-thing"), 404);
+    assert_eq!(client.status("GET", "/hostile"), 404);
+    assert_eq!(client.post("/hostile/escape", b"x").status, 400);
+    assert!(!setup.path("escaped").exists());
+    gateway.stop();
+}
+
+#[test]
+fn files_that_cannot_serve_are_refused_in_words() {
+    let (setup, gateway) = started();
+    let client = gateway.endpoint();
+    let hostile = tools::guest("hostile");
+    let files: [(&str, Vec<u8>, &str); 5] = [
+        ("text", b"#!/bin/sh\n".to_vec(), "not a WebAssembly component"),
+        ("core", b"\0asm\x01\0\0\0".to_vec(), "core module"),
+        ("newer", of_another_version(&hostile), "the gateway is too old"),
+        ("half", half(&hostile).to_vec(), "still being copied"),
+        ("mute", tools::guest("mute"), "`describe`"),
+    ];
+    let from = gateway.program.stderr.count();
+    let ((), slowest, answers) = meanwhile(&client, || {
+        for (name, bytes, _) in &files {
+            setup.install(name, bytes);
+        }
+        for (name, _, why) in &files {
+            let file = format!("/{name}.wasm");
+            gateway.program.stderr.wait_for(from, &["plugin refused", &file, why]);
+        }
+        gateway.program.stderr.wait_for(from, &["serving", "refused=5"]);
+    });
+    let status = gateway.status();
+    let refused = status["refused"].as_array().unwrap();
+    for (name, _, why) in &files {
+        let file = setup.plugin(name);
+        let found = refused.iter().find(|refused| refused["what"] == file.to_str().unwrap());
+        let found = found.unwrap_or_else(|| panic!("{name} is not refused: {status:#}"));
+        assert!(found["why"].as_str().unwrap().contains(why), "{found}");
+        assert_eq!(found["older_serves"], false);
+    }
+    assert_eq!(gateway.metric("keepgate_plugin_refused"), 5.0);
+    assert_eq!(client.get("/hostile/hello").text(), "hello ");
+    tools::report(&format!(
+        "hostile: five broken files dropped in, {answers} answers of restic's mount, the slowest \
+         took {slowest:.0?}"
+    ));
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    gateway.stop();
+}
+
+/// Mounted from the start, a plugin that never describes itself holds up nobody for long.
+#[test]
+fn a_mute_plugin_does_not_stop_the_start() {
+    let setup = Setup::new().mount("/", "restic", "").mount("/mute", "mute", "");
+    setup.install("mute", &tools::guest("mute"));
+    let gateway = setup.start();
+    assert_eq!(gateway.endpoint().status("GET", "/config"), 404);
+    assert_eq!(gateway.endpoint().status("GET", "/mute/x"), 503);
+    let ready = gateway.admin.get("/ready");
+    assert!(ready.status == 503 && ready.text().contains("describe"), "{}", ready.text());
+    gateway.stop();
+}
