@@ -76,7 +76,7 @@ fn configuration(flags: &RestServer, path: &Path) -> Result<Config> {
     write!(
         config,
         "[[mount]]\npath = \"/\"\nplugin = \"restic\"\nauth = [\"{auth}\"]\n\
-         stores = {{ main = \"main\" }}\n\
+         stores = {{ main = \"main\" }}\nwarm = true\n\
          settings = {{ private_repos = {} }}\n\
          policy = {{ append_only = {}, except = [\"**/locks/*\"] }}\n",
         // Without authentication there are no users to tell apart, as in rest-server.

@@ -1,7 +1,7 @@
 //! Keepgate measured beside restic's rest-server and rclone, in one run on one machine:
 //!
 //! ```text
-//! cargo xtask bench [--quick] [--only NAME]... [--json FILE] [--dir FOLDER]
+//! cargo xtask bench [--quick] [--only NAME]... [--before FILE] [--json FILE] [--dir FOLDER]
 //! ```
 //!
 //! It reports and never judges: the design's aims stand beside the figures, and the exit code says
@@ -56,6 +56,9 @@ struct Arguments {
     /// Measure only this (repeatable)
     #[arg(long, value_name = "NAME")]
     only: Vec<Name>,
+    /// Measure another build of Keepgate as well: this binary
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Also write everything, round by round, to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -186,14 +189,17 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("keepgate-bench-").tempdir_in(&place);
     let folder = folder.with_context(|| format!("making a folder in {}", place.display()))?;
     let machine = Machine::look(folder.path())?;
-    let (bench, skipped) = prepare(folder.path(), if arguments.quick { QUICK } else { FULL })?;
+    let (bench, skipped) = prepare(folder.path(), arguments)?;
     introduce(&machine, &bench, &skipped);
+    let columns: Vec<_> = bench.programs.iter().map(|program| program.peer).collect();
+    println!("{}\n", table::heading(&columns));
     let mut sections = Vec::new();
     let wanted = |name: &Name| arguments.only.is_empty() || arguments.only.contains(name);
     for name in Name::value_variants().iter().filter(|name| wanted(name)) {
         let section = Box::pin(measure(*name, &bench)).await;
         let section = section.with_context(|| format!("measuring {name:?}"))?;
-        println!("{}", table::section(section.title, &section.rows, &section.notes));
+        let Section { title, rows, notes, .. } = &section;
+        println!("{}", table::section(title, rows, notes, &columns));
         sections.push(section);
     }
     println!("{}\n{:.0} s in all", table::LEGEND, begun.elapsed().as_secs_f64());
@@ -251,8 +257,12 @@ fn default_folder() -> Result<PathBuf> {
 }
 
 /// Finds the programs; returns also a line for each peer that is not there.
-fn prepare(folder: &Path, scale: Scale) -> Result<(Bench, Vec<String>)> {
+fn prepare(folder: &Path, arguments: &Arguments) -> Result<(Bench, Vec<String>)> {
+    let scale = if arguments.quick { QUICK } else { FULL };
     let mut programs = vec![Program::keepgate()?];
+    if let Some(before) = &arguments.before {
+        programs.push(Program::before(before)?);
+    }
     let mut skipped = Vec::new();
     for peer in Program::peers() {
         match peer {
@@ -286,10 +296,8 @@ fn introduce(machine: &Machine, bench: &Bench, skipped: &[String]) {
     println!(
         "\nServers and load generator share the {} cores. Without authentication. Keepgate and\n\
          rest-server check each upload's SHA-256 and fsync file and folder; rclone does neither.\n\
-         Keepgate runs a fresh instance of its plugin for each request. Medians of {} rounds.\n\n  {}\n",
-        machine.cores,
-        bench.scale.rounds,
-        table::heading()
+         Keepgate runs a fresh instance of its plugin for each request. Medians of {} rounds.\n",
+        machine.cores, bench.scale.rounds,
     );
 }
 

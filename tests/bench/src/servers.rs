@@ -21,6 +21,8 @@ const READY: Duration = Duration::from_secs(20);
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Peer {
     Keepgate,
+    /// Another build of Keepgate, to see what a change did.
+    Before,
     RestServer,
     Rclone,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Keepgate => "keepgate",
+            Self::Before => "before",
             Self::RestServer => "rest-server",
             Self::Rclone => "rclone",
         })
@@ -76,6 +79,11 @@ impl Program {
         Self::of(Peer::Keepgate, path).context("run this by `cargo xtask bench`")
     }
 
+    /// Another build of Keepgate.
+    pub(crate) fn before(path: &Path) -> Result<Self> {
+        Self::of(Peer::Before, path.to_owned())
+    }
+
     /// The peers, or why they cannot be measured.
     pub(crate) fn peers() -> Vec<Result<Self>> {
         let tools = std::env::var_os("KEEPGATE_TOOLS").map(PathBuf::from);
@@ -106,12 +114,12 @@ impl Program {
         let mut command = Command::new(&self.path);
         let root = &site.root;
         match self.peer {
-            Peer::Keepgate if tls => {
+            Peer::Keepgate | Peer::Before if tls => {
                 let settings = "[store.main]\npath = STORE\n[[mount]]\npath = \"/\"\n\
                     plugin = \"restic\"\nauth = [\"none\"]\nstores = { main = \"main\" }\n";
                 return self.keepgate_with(site, &site.plugins, settings, true);
             }
-            Peer::Keepgate => {
+            Peer::Keepgate | Peer::Before => {
                 command.arg("rest-server").env("KEEPGATE_PLUGIN_DIR", &site.plugins);
                 command.args(["--no-auth", "--listen", "127.0.0.1:0", "--path"]).arg(root);
             }

@@ -1,8 +1,6 @@
 //! What is shown in the end: one row for each thing measured, with ratios that are better the
 //! larger they are, and the design's aims.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use crate::measure::{Round, Series};
@@ -111,12 +109,17 @@ impl Row {
         ratio.is_finite().then_some(ratio)
     }
 
-    fn line(&self) -> String {
-        let number = |value: Option<f64>| value.map_or("-".to_owned(), number);
-        let ratio = |than| self.ratio(than).map_or("-".to_owned(), |ratio| format!("×{ratio:.2}"));
+    fn line(&self, columns: &[Peer]) -> String {
+        let ours = self.value(Peer::Keepgate).map_or("-".to_owned(), number);
+        let mut line = format!("{:<36} {:>8} {ours:>9}", self.name, self.unit);
+        for peer in columns.iter().filter(|peer| **peer != Peer::Keepgate) {
+            let value = self.value(*peer).map_or(String::new(), number);
+            let ratio = self.ratio(*peer).map_or(String::new(), |ratio| format!("×{ratio:.2}"));
+            line += &format!(" {value:>11} {ratio:>7}");
+        }
         let aim = match self.aim {
             Some(Aim::RestServer(times)) => format!("×{times:.1}"),
-            Some(Aim::AtMost(limit)) => format!("≤ {}", number(Some(limit))),
+            Some(Aim::AtMost(limit)) => format!("≤ {}", number(limit)),
             None => String::new(),
         };
         let met = match self.met {
@@ -124,19 +127,7 @@ impl Row {
             Some(false) => "MISSED",
             None => "",
         };
-        let mut line = format!(
-            "{:<36} {:>8} {:>9} {:>11} {:>7} {:>9} {:>7}  {:<7} {:<6} {}",
-            self.name,
-            self.unit,
-            number(self.value(Peer::Keepgate)),
-            number(self.value(Peer::RestServer)),
-            ratio(Peer::RestServer),
-            number(self.value(Peer::Rclone)),
-            ratio(Peer::Rclone),
-            aim,
-            met,
-            self.marks
-        );
+        line += &format!("  {aim:<7} {met:<6} {}", self.marks);
         line.truncate(line.trim_end().len());
         line
     }
@@ -151,25 +142,19 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The head of the table.
-pub(crate) fn heading() -> String {
-    format!(
-        "{:<36} {:>8} {:>9} {:>11} {:>7} {:>9} {:>7}  {:<7}",
-        "", "", "keepgate", "rest-server", "ratio", "rclone", "ratio", "aim"
-    )
+/// The head of the table: Keepgate's column and two for each other server.
+pub(crate) fn heading(columns: &[Peer]) -> String {
+    let mut line = format!("  {:<36} {:>8} {:>9}", "", "", Peer::Keepgate);
+    for peer in columns.iter().filter(|peer| **peer != Peer::Keepgate) {
+        line += &format!(" {peer:>11} {:>7}", "ratio");
+    }
+    line + "  aim"
 }
 
 /// Some rows below a title, and what is to be said of them.
-pub(crate) fn section(title: &str, rows: &[Row], notes: &[String]) -> String {
-    let mut text = format!("{title}\n");
-    for row in rows {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "  {}", row.line());
-    }
-    for note in notes {
-        let _ = writeln!(text, "  {note}");
-    }
-    text
+pub(crate) fn section(title: &str, rows: &[Row], notes: &[String], columns: &[Peer]) -> String {
+    let lines = rows.iter().map(|row| row.line(columns)).chain(notes.iter().cloned());
+    lines.fold(format!("{title}\n"), |text, line| text + "  " + &line + "\n")
 }
 
 /// What the marks mean.
@@ -197,7 +182,7 @@ mod tests {
     #[test]
     fn rows_name_what_is_missing() {
         let row = Row::alone("share", "µs", 12.34).aim(Aim::AtMost(10.0));
-        let line = row.line();
+        let line = row.line(&[Peer::Keepgate, Peer::RestServer]);
         assert!(
             line.contains("12.3") && line.contains("≤ 10.0") && line.contains("MISSED"),
             "{line}"

@@ -38,17 +38,20 @@ impl Inner {
         let mut done = BTreeSet::new();
         // Synced even where nothing was made in them: others may have made what is there, a
         // moment ago.
-        let mut parents = BTreeSet::new();
+        let mut touched = BTreeSet::new();
         for name in folders.iter().flat_map(|folder| prefixes(folder.as_str())) {
             if done.insert(name) {
-                let parent = parent_of(name);
-                parents.insert(parent);
-                self.make_one(&self.reopen(parent)?, name)?;
+                let parent = self.reopen(parent_of(name))?;
+                touched.insert(parent_of(name));
+                self.make_one(&parent, name)?;
                 self.reopen(name)?;
+                if !self.abilities.syncs_together(&parent) {
+                    touched.insert(name);
+                }
             }
         }
-        for parent in parents {
-            self.sync_folder(&self.reopen(parent)?, parent)?;
+        for name in touched {
+            self.sync_folder(&self.reopen(name)?, name)?;
         }
         Ok(())
     }

@@ -33,11 +33,6 @@ pub(super) async fn list(
     let (store, folder) = (Arc::clone(store), folder.clone());
     let (walk, ready) = fault::blocking(move || {
         let dir = store.tree.folder(folder.as_str())?.ok_or(StoreError::NotFound)?;
-        // An empty answer would look as if every blob had been deleted.
-        if tree::facts(&dir).is_ok_and(|facts| facts.stx_nlink == 0) {
-            let path = store.tree.path_of(folder.as_str());
-            return Err(fault::io("listing the removed folder", path, Errno::NOENT));
-        }
         let mut walk = Walk { store, recursive, open: Vec::new() };
         walk.enter(dir, folder.as_str())?;
         let ready = walk.step()?;
@@ -162,9 +157,16 @@ impl Walk {
             }
             Ok(())
         })
-        // Removed while it was read.
-        .or_else(|errno| if errno == Errno::NOENT { Ok(()) } else { Err(errno) })
-        .map_err(|errno| fault::io("listing", path(), errno))?;
+        // Removed while it was read. Of the listing's top this is told: an empty answer would look
+        // as if every blob had been deleted.
+        .or_else(|errno| match errno {
+            Errno::NOENT if !self.open.is_empty() => Ok(()),
+            errno => Err(errno),
+        })
+        .map_err(|errno| match errno {
+            Errno::NOENT if !folder.is_empty() => StoreError::NotFound,
+            errno => fault::io("listing", path(), errno),
+        })?;
         names.sort_unstable_by(|one, other| one.order().cmp(other.order()));
         self.open.push(OpenFolder { dir, prefix, names: names.into() });
         Ok(())

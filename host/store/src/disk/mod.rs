@@ -8,12 +8,14 @@
 //! | --- | --- |
 //! | `tree` | names resolved below the root, so that nothing outside can be reached |
 //! | `workspace` | the hidden folder for unfinished files; sweeping what killed processes left |
+//! | `abilities` | what the kernel and the file systems turn out to be able to do |
 //! | `temp` | an unfinished file, and the one step that gives it its name |
 //! | `upload` | conditions, bytes and commit, on threads that may block |
 //! | `put`, `read`, `list` | the async side of uploads, downloads, listings |
 //! | `folders` | folders that survive a power cut |
 //! | `kept` | etag and metadata |
 
+mod abilities;
 mod fault;
 mod folders;
 mod kept;
@@ -39,7 +41,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
-use self::temp::Abilities;
+use self::abilities::Abilities;
 use self::tree::Tree;
 use self::workspace::{Swept, Workspace};
 use crate::body::Body;
@@ -89,7 +91,8 @@ impl DiskOptions {
 pub struct Features {
     /// Names resolved in one call (`openat2`, Linux 5.6). Otherwise folder by folder.
     pub openat2: bool,
-    /// Unfinished files without a name (`O_TMPFILE`). Otherwise they have one in `.keepgate`.
+    /// Unfinished files without a name (`O_TMPFILE`), on file systems where their later name is
+    /// durable: XFS, ext4 with a journal. Otherwise they have one in `.keepgate`.
     pub unnamed_files: bool,
     /// Renaming that does not replace (`RENAME_NOREPLACE`). Otherwise a hard link.
     pub rename_noreplace: bool,
@@ -174,7 +177,7 @@ impl Inner {
     /// folder or the deepest one above it that exists.
     fn workspace(&self, dir: &OwnedFd, folder: &str) -> Result<Arc<Workspace>> {
         let failed = |errno| fault::io("looking at", self.tree.path_of(folder), errno);
-        if !self.abilities.has_central() {
+        if !self.abilities.central.works() {
             return self.passing_workspace(dir, folder);
         }
         let here = tree::mount(&tree::facts(dir).map_err(failed)?);

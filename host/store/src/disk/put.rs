@@ -21,7 +21,7 @@ use crate::{Info, PutOptions};
 
 /// Bytes gathered before they are hashed and written. Measured by `examples/throughput.rs`; see
 /// [`disk`](super).
-pub(super) const BATCH: usize = 128 * 1024;
+const BATCH: usize = 256 * 1024;
 /// Chunks in a batch at most, however small they are.
 const CHUNKS: usize = 256;
 /// Bytes copied before [`concat`] looks whether anybody still waits for it.

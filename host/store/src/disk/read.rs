@@ -5,12 +5,14 @@
 //! with an error, never early.
 
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream;
+use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::tree::Opened;
@@ -22,6 +24,9 @@ use crate::{Download, Info, Part};
 
 /// Bytes of one chunk of a body. Measured by `examples/throughput.rs`; see [`disk`](super).
 pub(super) const CHUNK: usize = 128 * 1024;
+/// Bytes of which the kernel is told that they are read in order. Linux reads twice as far ahead
+/// in the whole file from then on; ZFS fetches just these.
+const SOON: u64 = 1024 * 1024;
 /// Smaller chunks get memory of their own size instead of a buffer of [`CHUNK`] bytes.
 const SMALL: usize = 16 * 1024;
 /// Buffers kept for the next reader.
@@ -44,8 +49,15 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
     } else {
         let path = store.tree.path_of(key.as_str());
         let buffers = Arc::clone(&store.buffers);
-        let reader =
-            Reader { file: Arc::new(file), path, offset, left: length, nowait: true, buffers };
+        let reader = Reader {
+            file: Arc::new(file),
+            path,
+            offset,
+            left: length,
+            nowait: true,
+            advised: false,
+            buffers,
+        };
         Body::from_stream(Some(length), stream::try_unfold(reader, Reader::next))
     };
     Ok(Download { info, offset, length, body })
@@ -86,6 +98,8 @@ struct Reader {
     left: u64,
     /// Whether this file can be read without waiting.
     nowait: bool,
+    /// Whether the kernel knows yet that this file is read in order.
+    advised: bool,
     buffers: Arc<Buffers>,
 }
 
@@ -99,7 +113,13 @@ impl Reader {
         let cached = if self.nowait { self.read_cached(&mut buffer) } else { None };
         if cached.is_none() {
             let (file, path, offset) = (Arc::clone(&self.file), self.path.clone(), self.offset);
+            let soon = NonZeroU64::new(self.left.min(SOON)).filter(|_| !self.advised);
+            self.advised = true;
             buffer = fault::blocking(move || {
+                if soon.is_some() {
+                    // A hint: where it fails, reading is slower at most.
+                    let _ = rustix::fs::fadvise(&file, offset, soon, Advice::Sequential);
+                }
                 file.read_exact_at(buffer.space(), offset)
                     .map_err(|error| fault::io("reading", path, shrank(error)))?;
                 Ok(buffer)

@@ -1,60 +1,33 @@
 //! A file that is being written and has no name that anybody could ask for, and the step that
 //! gives it one.
 //!
-//! The first choice is a file without any name (`O_TMPFILE`) in the very folder that it is for:
-//! no other file system, mount or quota is involved, and a killed process leaves nothing. The
-//! second is a file in a [`Workspace`]. Both get their name in one step that other processes see
+//! The first choice, where it is durable, is a file without any name (`O_TMPFILE`) in the very
+//! folder that it is for: no other file system, mount or quota is involved, and a killed process
+//! leaves nothing. The second is a file in a [`Workspace`]. Both get their name in one step that other processes see
 //! whole or not at all.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::abilities::cannot_link;
 use super::kept::Kept;
 use super::workspace::{Workspace, random_name};
-use super::{Features, Inner, fault, tree};
+use super::{Inner, fault, tree};
 use crate::error::Result;
 
+/// Bytes after which the disk may begin to write while more are coming.
+const AHEAD: u64 = 2 * 1024 * 1024;
 /// Bytes copied in one step where the kernel does not copy by itself.
 const COPY: usize = 256 * 1024;
-
-/// What the kernel and the file systems were found to be able to do; everything at first.
-#[derive(Debug)]
-pub(super) struct Abilities {
-    unnamed: AtomicBool,
-    rename_noreplace: AtomicBool,
-    hard_links: AtomicBool,
-    /// An unnamed file can be named by its descriptor alone, without `/proc`.
-    by_descriptor: AtomicBool,
-    /// Files can be moved from the store's workspace to where they belong.
-    central: AtomicBool,
-}
-
-impl Abilities {
-    /// At most these.
-    pub(super) fn new(features: Features) -> Self {
-        Self {
-            unnamed: features.unnamed_files.into(),
-            rename_noreplace: features.rename_noreplace.into(),
-            hard_links: features.hard_links.into(),
-            by_descriptor: true.into(),
-            central: true.into(),
-        }
-    }
-
-    /// Whether the workspace at the root serves for all folders of its mount.
-    pub(super) fn has_central(&self) -> bool {
-        self.central.load(Ordering::Relaxed)
-    }
-}
 
 /// A file without a blob's name. Dropped, it is gone.
 #[derive(Debug)]
@@ -63,6 +36,9 @@ pub(super) struct Temp {
     kept: Arc<Kept>,
     /// None for a file without any name.
     name: Option<Name>,
+    /// Bytes written by [`Temp::write`], and how many of them the disk was told to begin with.
+    written: u64,
+    begun: u64,
 }
 
 /// The name of an unfinished file.
@@ -106,15 +82,14 @@ impl Temp {
     /// A new one for a blob whose folder will be `folder`; `dir` is that folder or, where it is
     /// yet to be made, the deepest one above it.
     pub(super) fn new(store: &Inner, dir: &OwnedFd, folder: &str, kept: Arc<Kept>) -> Result<Self> {
-        // To name such a file, ZFS waits until all of the pool is written.
-        if store.abilities.unnamed.load(Ordering::Relaxed) && !tree::is_zfs(dir) {
+        if store.abilities.unnamed_in(dir) {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             let opened = rustix::io::retry_on_intr(|| {
                 rustix::fs::openat(dir, ".", flags, store.file_mode())
             });
             match opened {
                 Ok(file) => {
-                    return Self { file: file.into(), kept, name: None }.prepared(store, folder);
+                    return Self::start(store, folder, file, kept, None);
                 }
                 Err(errno) if fault::is_unsupported(errno) || errno == Errno::ISDIR => {}
                 Err(errno) => {
@@ -140,12 +115,19 @@ impl Temp {
         })
         .map_err(failed)?;
         let name = Some(Name { workspace, name, left: false });
-        Self { file: file.into(), kept, name }.prepared(store, folder)
+        Self::start(store, folder, file, kept, name)
     }
 
-    fn prepared(self, store: &Inner, folder: &str) -> Result<Self> {
-        self.kept.write(store, folder, &self.file)?;
-        Ok(self)
+    fn start(
+        store: &Inner,
+        folder: &str,
+        file: OwnedFd,
+        kept: Arc<Kept>,
+        name: Option<Name>,
+    ) -> Result<Self> {
+        let temp = Self { file: file.into(), kept, name, written: 0, begun: 0 };
+        temp.kept.write(store, folder, &temp.file)?;
+        Ok(temp)
     }
 
     /// The file.
@@ -162,12 +144,28 @@ impl Temp {
         while !rest.is_empty() {
             match self.file.write_vectored(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut rest, written);
+                    self.written += written as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        self.begin_writeback();
         Ok(())
+    }
+
+    /// Lets the disk begin with what came so far, so that less is left to wait for at the end.
+    /// Of what this advice says, only that part matters here: pages that will not be needed are
+    /// written now. It is a hint; a file system may ignore it.
+    fn begin_writeback(&mut self) {
+        let fresh = self.written - self.begun;
+        if fresh >= AHEAD {
+            let length = NonZeroU64::new(fresh);
+            let _ = rustix::fs::fadvise(&self.file, self.begun, length, Advice::DontNeed);
+            self.begun = self.written;
+        }
     }
 
     /// Appends `length` bytes of another file from `offset` on, in the kernel where it can. Fewer
@@ -247,30 +245,26 @@ impl Temp {
     }
 
     fn try_place(&mut self, store: &Inner, target: Target<'_>) -> Result<(), Errno> {
-        let abilities = &store.abilities;
+        let features = store.options.features;
         let Some(name) = &mut self.name else {
-            return link_unnamed(abilities, &self.file, target.dir, target.name);
+            return store.abilities.link_unnamed(&self.file, target.dir, target.name);
         };
         let from = name.workspace.folder();
-        if abilities.rename_noreplace.load(Ordering::Relaxed) {
+        if features.rename_noreplace {
             let flags = RenameFlags::NOREPLACE;
             match rustix::fs::renameat_with(from, &name.name, target.dir, target.name, flags) {
                 Ok(()) => {
                     name.left = true;
                     return Ok(());
                 }
-                Err(errno) if fault::is_unsupported(errno) => {
-                    abilities.rename_noreplace.store(false, Ordering::Relaxed);
-                }
+                Err(errno) if fault::is_unsupported(errno) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        if abilities.hard_links.load(Ordering::Relaxed) {
+        if features.hard_links {
             let flags = AtFlags::empty();
             match rustix::fs::linkat(from, &name.name, target.dir, target.name, flags) {
-                Err(errno) if cannot_link(errno) => {
-                    abilities.hard_links.store(false, Ordering::Relaxed);
-                }
+                Err(errno) if cannot_link(errno) => {}
                 // The first name goes when `self` is dropped.
                 other => return other,
             }
@@ -297,36 +291,34 @@ impl Temp {
     /// Gives a file without any name one in a workspace, so that it can be renamed.
     fn give_name(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
         let failed = |errno| fault::io("naming a file for", target.path(store), errno);
-        let workspace = store.workspace(target.dir, target.folder)?;
         let name = random_name().map_err(failed)?;
-        match link_unnamed(&store.abilities, &self.file, workspace.folder(), &name) {
+        let link = |workspace: &Workspace| {
+            store.abilities.link_unnamed(&self.file, workspace.folder(), &name)
+        };
+        let mut workspace = store.workspace(target.dir, target.folder)?;
+        let mut linked = link(&workspace);
+        if linked == Err(Errno::XDEV) {
+            store.abilities.central.lose(|| target.path(store));
+            workspace = store.passing_workspace(target.dir, target.folder)?;
+            linked = link(&workspace);
+        }
+        match linked {
             Ok(()) => {
                 self.name = Some(Name { workspace, name, left: false });
                 Ok(())
             }
-            Err(errno) if errno == Errno::XDEV || cannot_link(errno) => {
-                self.move_near(store, target)
-            }
+            Err(errno) if cannot_link(errno) => self.move_near(store, target),
             Err(errno) => Err(failed(errno)),
         }
     }
 
     /// Moves the bytes to a named file from which the target can surely be reached: in the
-    /// target's own folder. Happens where project quotas or union file systems part folders that
-    /// look like one file system; from then on, files are made there in the first place.
+    /// target's own folder.
     fn move_near(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
         let failed = |error| fault::io("copying a file for", target.path(store), error);
-        let ability = match &self.name {
-            None => &store.abilities.unnamed,
-            Some(_) => &store.abilities.central,
-        };
-        if ability.swap(false, Ordering::Relaxed) {
-            tracing::info!(
-                path = %target.path(store).display(),
-                "the file system does not let finished files be moved here as elsewhere; using \
-                 another way"
-            );
-        }
+        let abilities = &store.abilities;
+        let lost = if self.name.is_none() { &abilities.unnamed } else { &abilities.central };
+        lost.lose(|| target.path(store));
         let workspace = store.passing_workspace(target.dir, target.folder)?;
         let mut near = Self::named(store, workspace, Arc::clone(&self.kept), target.folder)?;
         let length = self.file.metadata().map_err(failed)?.len();
@@ -337,36 +329,6 @@ impl Temp {
         *self = near;
         Ok(())
     }
-}
-
-/// Gives a file without any name one; `EXIST` where that is taken.
-fn link_unnamed(
-    abilities: &Abilities,
-    file: &File,
-    dir: &OwnedFd,
-    name: &str,
-) -> Result<(), Errno> {
-    // A folder that was removed says the same "no entry" as a kernel that cannot.
-    let gone = || tree::facts(dir).is_ok_and(|facts| facts.stx_nlink == 0);
-    if abilities.by_descriptor.load(Ordering::Relaxed) {
-        match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
-            // Kernels before 6.10 want a capability for it.
-            Err(Errno::NOENT | Errno::PERM | Errno::INVAL) if !gone() => {
-                abilities.by_descriptor.store(false, Ordering::Relaxed);
-            }
-            other => return other,
-        }
-    }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match rustix::fs::linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW) {
-        // Without /proc.
-        Err(Errno::NOENT) if !gone() => Err(Errno::OPNOTSUPP),
-        other => other,
-    }
-}
-
-fn cannot_link(errno: Errno) -> bool {
-    fault::is_unsupported(errno) || matches!(errno, Errno::PERM | Errno::MLINK)
 }
 
 impl Inner {

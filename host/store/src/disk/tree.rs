@@ -14,16 +14,15 @@ use crate::error::{Result, StoreError};
 
 /// File systems whose names and pages, once cached, are had without waiting for anybody: on
 /// others (NFS, FUSE) even opening a cached name may wait for a server.
-const LOCAL: [u64; 7] = [
-    0xef53,      // ext4
-    0x5846_5342, // XFS
-    0x9123_683e, // Btrfs
-    ZFS,
-    0xf2f5_2010, // F2FS
-    0xca45_1a4e, // bcachefs
-    0x0102_1994, // tmpfs
-];
+const LOCAL: [u64; 7] = [EXT4, XFS, TMPFS, BTRFS, ZFS, F2FS, BCACHEFS];
+/// ext2 and ext3 too.
+pub(super) const EXT4: u64 = 0xef53;
+pub(super) const XFS: u64 = 0x5846_5342;
+pub(super) const TMPFS: u64 = 0x0102_1994;
+const BTRFS: u64 = 0x9123_683e;
 const ZFS: u64 = 0x2fc1_2fc1;
+const F2FS: u64 = 0xf2f5_2010;
+const BCACHEFS: u64 = 0xca45_1a4e;
 
 const FACTS: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
@@ -211,12 +210,8 @@ pub(super) fn mount(facts: &Statx) -> (u32, u32, u64) {
     (facts.stx_dev_major, facts.stx_dev_minor, facts.stx_mnt_id)
 }
 
-/// Whether a folder is on ZFS.
-pub(super) fn is_zfs(folder: &OwnedFd) -> bool {
-    file_system(folder) == ZFS
-}
-
-fn file_system(folder: &OwnedFd) -> u64 {
+/// Which file system a folder is on, by the number that the kernel has for it.
+pub(super) fn file_system(folder: &OwnedFd) -> u64 {
     let magic = rustix::fs::fstatfs(folder).map_or(0, |facts| facts.f_type);
     u64::try_from(magic & 0xffff_ffff).unwrap_or(0)
 }

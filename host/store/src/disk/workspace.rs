@@ -4,7 +4,7 @@
 //!
 //! Several processes may use one root, so each [`Workspace`] has a subfolder of its own and holds
 //! a lock in it while it lives. Sweeping removes what is in subfolders whose lock nobody holds,
-//! and nothing else.
+//! and nothing else. The root's is swept when a store is opened, others when they are used next.
 
 use std::mem::MaybeUninit;
 
@@ -130,8 +130,8 @@ fn lock(folder: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) if tree::facts(&file)?.stx_nlink == 0 => Err(Errno::NOENT),
-        Ok(()) => Ok(Some(file)),
+        // `NOENT` where a sweeper had it first and removed it.
+        Ok(()) => tree::facts_at(folder, LOCK).map(|_| Some(file)),
         Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK),
         Err(_) => Ok(None),
     }

@@ -11,8 +11,26 @@ use keepgate_store::{
     BlobStore, Body, BodyError, Condition, Entry, Folder, Key, Part, PutOptions, Result,
 };
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 pub type Store = Arc<dyn BlobStore>;
+
+/// Temporary folders on a disk and in memory: files without a name are used on one of them at
+/// least, and named ones on the other at most.
+pub fn places() -> Vec<TempDir> {
+    let mut places = vec![TempDir::new().unwrap()];
+    places.extend(in_memory());
+    places
+}
+
+/// A temporary folder on tmpfs, where there is one.
+pub fn in_memory() -> Option<TempDir> {
+    let place = TempDir::new_in("/dev/shm").ok();
+    if place.is_none() {
+        eprintln!("SKIPPED on tmpfs: there is no /dev/shm to write to");
+    }
+    place
+}
 
 pub fn key(name: &str) -> Key {
     Key::new(name).unwrap()

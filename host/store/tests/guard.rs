@@ -1,0 +1,183 @@
+//! What guards forbid, what they let pass, and that nobody comes between.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "tests say plainly what they expect"
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::*;
+use futures_util::future::join_all;
+use keepgate_store::guard::{AppendOnly, Policy, ReadOnly, Subfolder};
+use keepgate_store::memory::MemoryStore;
+use keepgate_store::{Condition, Part, PutOptions, StoreError};
+
+fn memory() -> Store {
+    Arc::new(MemoryStore::new())
+}
+
+fn append_only(except: &[&str]) -> (Store, Store) {
+    let inner = memory();
+    let except: Vec<_> = except.iter().map(|pattern| (*pattern).to_owned()).collect();
+    let guarded = Policy { append_only: true, except, ..Policy::default() };
+    (guarded.guard(Arc::clone(&inner)).unwrap(), inner)
+}
+
+#[tokio::test]
+async fn append_only_adds_and_never_replaces_or_deletes() {
+    let (store, inner) = append_only(&[]);
+    let blob = key("data/a");
+    // A blob may be added under any condition that replaces nothing.
+    put(&store, "data/a", &bytes(10, 1)).await;
+    let first = store.head(&blob).await.unwrap();
+    let conditions = [Condition::Always, Condition::Matches(first.etag.clone())];
+    for condition in conditions {
+        let outcome = store.put(&blob, "x".into_body(), when(condition.clone())).await;
+        assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
+        let outcome = store.concat(&blob, std::slice::from_ref(&blob), when(condition)).await;
+        assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
+    }
+    // The usual failures stay what they are.
+    for condition in [Condition::Absent, Condition::AbsentOrIdentical] {
+        let outcome = store.put(&blob, "x".into_body(), when(condition)).await;
+        assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
+    }
+    let same = store.put(&blob, bytes(10, 1).into_body(), when(Condition::AbsentOrIdentical));
+    assert_eq!(same.await.unwrap(), first);
+    let (body, read_of) = watched(&bytes(10, 2));
+    assert!(store.put(&blob, body, PutOptions::default()).await.is_err());
+    assert!(!read_of.load(Ordering::Relaxed), "the body was read");
+
+    for name in ["data/a", "data/missing"] {
+        let Err(StoreError::Denied(text)) = store.delete(&key(name)).await else { panic!() };
+        assert!(text.contains("append-only") && text.contains(name), "{text}");
+        assert!(text.contains("adding blobs is allowed"), "{text}");
+    }
+    assert_eq!(inner.head(&blob).await.unwrap(), first);
+    store.concat(&key("data/b"), &[blob], PutOptions::default()).await.unwrap();
+    store.prepare(&[folder("keys")]).await.unwrap();
+    assert_eq!(names(&store, "", true).await, ["data/a", "data/b"]);
+    assert_eq!(read(&store, "data/b").await, bytes(10, 1));
+}
+
+#[tokio::test]
+async fn exceptions_go_by_pattern() {
+    let (store, _) = append_only(&["**/locks/*", "config?"]);
+    for name in ["locks/x", "a/locks/x", "a/b/locks/x", "config1"] {
+        put(&store, name, &bytes(1, 1)).await;
+        put(&store, name, &bytes(1, 2)).await;
+        assert!(store.delete(&key(name)).await.unwrap(), "{name}");
+    }
+    for name in [
+        "locks/a/b",
+        "a/locks/b/c",
+        "xlocks/a",
+        "locks",
+        "a/config1",
+        "config",
+        "locksx/a",
+        "config12",
+    ] {
+        let Err(StoreError::Denied(text)) = store.delete(&key(name)).await else {
+            panic!("{name} is not protected")
+        };
+        assert!(text.contains("**/locks/* or config?"), "{text}");
+    }
+    put(&store, "locks/new/b", &bytes(1, 1)).await;
+    let outcome = store.put(&key("locks/new/b"), "x".into_body(), PutOptions::default()).await;
+    assert!(matches!(outcome, Err(StoreError::Denied(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_unconditional_uploads_one_is_let_pass() {
+    let (store, _) = append_only(&[]);
+    for round in 0..50 {
+        let name = format!("blob{round}");
+        let uploads = (0..8).map(|seed| {
+            let (store, key) = (store.clone(), key(&name));
+            let body = chunked(&bytes(10_000, seed), 1000);
+            tokio::spawn(async move { store.put(&key, body, PutOptions::default()).await })
+        });
+        let outcomes: Vec<_> = join_all(uploads).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        let denied = |outcome: &Result<_, _>| matches!(outcome, Err(StoreError::Denied(_)));
+        assert_eq!(outcomes.iter().filter(|outcome| denied(outcome)).count(), 7);
+    }
+}
+
+#[tokio::test]
+async fn read_only_changes_nothing_whatever_is_excepted() {
+    let inner = memory();
+    put(&inner, "locks/a", &bytes(10, 1)).await;
+    let policy = Policy { read_only: true, append_only: true, except: vec!["**".to_owned()] };
+    let direct: Store = Arc::new(ReadOnly::new(Arc::clone(&inner)));
+    for store in [policy.guard(Arc::clone(&inner)).unwrap(), direct] {
+        let lock = key("locks/a");
+        let outcomes = [
+            store.put(&lock, "x".into_body(), PutOptions::default()).await.map(drop),
+            store.put(&key("new"), "x".into_body(), when(Condition::Absent)).await.map(drop),
+            store
+                .concat(&key("new"), std::slice::from_ref(&lock), PutOptions::default())
+                .await
+                .map(drop),
+            store.delete(&lock).await.map(drop),
+            store.delete(&key("missing")).await.map(drop),
+            store.prepare(&[folder("new")]).await,
+        ];
+        for outcome in outcomes {
+            let Err(StoreError::Denied(text)) = outcome else { panic!("{outcome:?}") };
+            assert!(text.contains("read-only"), "{text}");
+        }
+        assert_eq!(read(&store, "locks/a").await, bytes(10, 1));
+        assert_eq!(store.head(&lock).await.unwrap().size, 10);
+        assert_eq!(names(&store, "", true).await, ["locks/a"]);
+    }
+    assert_eq!(names(&inner, "", false).await, ["locks/"]);
+}
+
+#[tokio::test]
+async fn wrong_patterns_are_refused_even_where_they_are_not_used() {
+    let except = vec!["a/{b".to_owned()];
+    for append_only in [true, false] {
+        let policy = Policy { append_only, except: except.clone(), ..Policy::default() };
+        let Err(StoreError::Invalid(text)) = policy.guard(memory()) else { panic!() };
+        assert!(text.contains("a/{b"), "{text}");
+    }
+    assert!(AppendOnly::new(memory(), &except).is_err());
+}
+
+#[tokio::test]
+async fn a_subfolder_is_a_world_of_its_own() {
+    let inner = memory();
+    put(&inner, "users/alice2/secret", &bytes(10, 1)).await;
+    let store: Store = Arc::new(Subfolder::new(Arc::clone(&inner), folder("users/alice")));
+    let outcome = entries(&store, "", true, 1).await;
+    assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
+    put(&store, "a/b", &bytes(10, 2)).await;
+    assert_eq!(names(&inner, "users/alice", true).await, ["users/alice/a/b"]);
+    assert_eq!(names(&store, "", true).await, ["a/b"]);
+    assert_eq!(names(&store, "", false).await, ["a/"]);
+    assert_eq!(names(&store, "a", true).await, ["a/b"]);
+    assert_eq!(store.head(&key("a/b")).await.unwrap().key, key("a/b"));
+    let download = store.get(&key("a/b"), Part::Whole).await.unwrap();
+    assert_eq!(download.info.key, key("a/b"));
+    let outcome = store.head(&key("secret")).await;
+    assert!(matches!(outcome, Err(StoreError::NotFound)));
+    store.prepare(&[folder(""), folder("c/d")]).await.unwrap();
+    store.concat(&key("c/d/e"), &[key("a/b")], PutOptions::default()).await.unwrap();
+    assert!(store.delete(&key("a/b")).await.unwrap());
+    let all = ["users/alice/c/d/e", "users/alice2/secret"];
+    assert_eq!(names(&inner, "", true).await, all);
+    // Names that fit here but not below the folder.
+    let long = ["x".repeat(250).as_str(); 4].join("/") + "/" + &"y".repeat(20);
+    let outcome = store.put(&key(&long), "x".into_body(), PutOptions::default()).await;
+    assert!(matches!(outcome, Err(StoreError::Invalid(_))), "{outcome:?}");
+}
