@@ -67,7 +67,7 @@ pub(crate) struct RestServer {
     /// Disable authentication
     #[arg(long)]
     pub(crate) no_auth: bool,
-    /// Location of the file of users [default: <data directory>/.htpasswd]
+    /// Location of the file of users [default: .htpasswd in the data directory]
     #[arg(long, value_name = "FILE")]
     pub(crate) htpasswd_file: Option<PathBuf>,
     /// Forbid to delete and to change; locks excepted

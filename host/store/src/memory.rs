@@ -227,7 +227,8 @@ struct MemoryListing {
 #[async_trait]
 impl Listing for MemoryListing {
     async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
-        let count = max.min(self.entries.len());
+        // An empty list would be the end.
+        let count = max.max(1).min(self.entries.len());
         Ok(self.entries.drain(..count).collect())
     }
 }

@@ -72,6 +72,7 @@ conformance! {
         listings_are_in_order_of_bytes
         a_missing_folder_is_not_found
         many_blobs_are_listed_whole
+        asking_for_no_entries_is_not_the_end
         a_listing_survives_changes
         parts_are_joined_in_order
         joining_keeps_the_conditions
@@ -587,6 +588,13 @@ async fn many_blobs_are_listed_whole(store: Store) {
         let entries = entries(&store, "data", true, max).await.unwrap();
         assert!(entries.iter().map(|entry| &entry.key).eq(&expected), "max {max}");
     }
+}
+
+async fn asking_for_no_entries_is_not_the_end(store: Store) {
+    put(&store, "blob", &bytes(1, 1)).await;
+    let mut listing = store.list(&folder(""), true).await.unwrap();
+    assert_eq!(listing.next(0).await.unwrap().len(), 1);
+    assert!(listing.next(0).await.unwrap().is_empty());
 }
 
 async fn a_listing_survives_changes(store: Store) {

@@ -17,6 +17,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -549,4 +550,57 @@ async fn two_stores_on_one_root_keep_each_others_promises() {
         }
         assert_eq!(files(dir.path()).len(), 50);
     }
+}
+
+/// Root may read everything, so the test runs itself once more without that right.
+#[tokio::test]
+async fn what_may_not_be_read_is_an_error_and_never_missing() {
+    let dir = TempDir::new().unwrap();
+    let locked = dir.path().join("b/locked");
+    fs::create_dir_all(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read_dir(&locked).is_ok() {
+        let name = "what_may_not_be_read_is_an_error_and_never_missing";
+        assert!(std::env::var_os("KEEPGATE_TEST_AGAIN").is_none(), "setpriv did not help");
+        let mut again = Command::new("setpriv");
+        again.args(["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]);
+        again.arg(std::env::current_exe().unwrap()).args(["--exact", name]);
+        match again.env("KEEPGATE_TEST_AGAIN", "1").output() {
+            Ok(output) => assert!(output.status.success(), "{output:?}"),
+            Err(error) => eprintln!("SKIPPED {name}: setpriv: {error}"),
+        }
+        return;
+    }
+    for features in resolvers() {
+        let store = open_with(dir.path(), features);
+        for index in 0..600 {
+            fs::write(dir.path().join(format!("a{index:03}")), b"").unwrap();
+        }
+        let refused = |outcome: Result<(), StoreError>| {
+            let Err(StoreError::Io { source, path, .. }) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+            assert!(path.starts_with(&locked), "{}", path.display());
+        };
+        let blob = key("b/locked/blob");
+        refused(store.head(&blob).await.map(drop));
+        refused(store.get(&blob, Part::Whole).await.map(drop));
+        refused(store.delete(&blob).await.map(drop));
+        refused(store.put(&blob, "x".into_body(), PutOptions::default()).await.map(drop));
+        refused(store.prepare(&[folder("b/locked/c")]).await);
+        refused(entries(&store, "b/locked", true, 1).await.map(drop));
+        // A listing that meets it on its way fails there, and from then on.
+        let mut listing = store.list(&folder(""), true).await.unwrap();
+        let mut found = 0;
+        let failure = loop {
+            match listing.next(100).await {
+                Ok(some) => found += some.len(),
+                Err(failure) => break failure,
+            }
+            assert!(found <= 600);
+        };
+        assert_eq!(found, 512);
+        refused(Err(failure));
+        assert!(listing.next(100).await.is_err(), "the listing ends as if it were whole");
+    }
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o700)).unwrap();
 }

@@ -386,6 +386,9 @@ async fn what_was_promised_survives_a_power_cut() {
                 let store = open(&root, unnamed);
                 assert_eq!(unfinished(&root), 0, "{mkfs:?}, unnamed {unnamed}: {name}");
                 assert!(store.head(&key("unfinished")).await.is_err());
+                // Sweeping took nothing that belongs to a blob.
+                let found = fs::read(root.join(blob)).ok();
+                assert!(found.as_deref() == expected, "{mkfs:?}, unnamed {unnamed}: {name}");
                 put(&store, "after", &content).await;
                 drop(store);
                 drop(mount);

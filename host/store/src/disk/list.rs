@@ -4,8 +4,9 @@
 //! the caller works on this one. What vanishes in between is left out.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,13 +40,16 @@ pub(super) async fn list(
         Ok((walk, ready))
     })
     .await?;
-    Ok(Box::new(DiskListing { ready: ready.into(), walk: Some(walk), coming: None }))
+    let (ready, path) = (ready.into(), walk.store.tree.path_of(""));
+    Ok(Box::new(DiskListing { path, ready, walk: Some(walk), coming: None }))
 }
 
 /// A walk at rest, and the entries it just found.
 type Step = (Walk, Vec<Entry>);
 
 struct DiskListing {
+    /// Of the store, for messages.
+    path: PathBuf,
     ready: VecDeque<Entry>,
     /// At rest; none while a step is under way or at the end.
     walk: Option<Walk>,
@@ -58,7 +62,7 @@ impl Listing for DiskListing {
         self.go_on();
         while self.ready.is_empty() {
             let Some(coming) = &mut self.coming else {
-                return Ok(Vec::new());
+                return self.end();
             };
             let result = coming.await;
             self.coming = None;
@@ -67,12 +71,23 @@ impl Listing for DiskListing {
             self.walk = Some(walk);
             self.go_on();
         }
-        let count = max.min(self.ready.len());
+        // An empty list would be the end.
+        let count = max.max(1).min(self.ready.len());
         Ok(self.ready.drain(..count).collect())
     }
 }
 
 impl DiskListing {
+    /// The end of a whole listing. One that failed has none: asked again, it fails again, for it
+    /// must never be taken for a short one.
+    fn end(&self) -> Result<Vec<Entry>> {
+        if self.walk.is_some() {
+            return Ok(Vec::new());
+        }
+        let source = io::Error::other("this listing failed before its end");
+        Err(fault::io("listing", &self.path, source))
+    }
+
     /// Begins the next step, unless one is under way or there is none.
     fn go_on(&mut self) {
         if let Some(mut walk) = self.walk.take_if(|walk| !walk.open.is_empty()) {

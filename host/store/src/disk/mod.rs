@@ -4,6 +4,14 @@
 //! Linux only: it builds on `openat2`, `O_TMPFILE`, `renameat2` and `preadv2`, with a way round
 //! each where a kernel or file system has it not ([`Features`]).
 //!
+//! Sizes and ways were measured (`cargo run --release -p keepgate-store --example throughput`, two
+//! cores): handing over 256 KiB at a time to be hashed and written costs a sixth of the speed of
+//! doing it in place, 128 KiB a third, 1 MiB a twelfth, and the next batch is received meanwhile.
+//! Letting the disk begin every 2 MiB makes one stream of 16 MiB uploads a quarter to a half faster
+//! (0.7 to 0.9 GB/s; SHA-256 alone does 1.8). Cached pages read in place are three to five times as
+//! fast as on another thread, and `POSIX_FADV_SEQUENTIAL` adds a third where they are not cached
+//! and the disk's readahead is the usual 128 KiB.
+//!
 //! | file | what it is for |
 //! | --- | --- |
 //! | `tree` | names resolved below the root, so that nothing outside can be reached |
@@ -139,8 +147,8 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`](crate::StoreError::Io) where the root is missing and shall not be made, is not a directory or
-    /// cannot be read.
+    /// [`StoreError::Io`](crate::StoreError::Io) where the root is missing and shall not be made,
+    /// is not a directory or cannot be read.
     pub fn open(root: impl AsRef<Path>, options: DiskOptions) -> Result<Self> {
         let root = root.as_ref();
         if options.create {

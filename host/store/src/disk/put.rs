@@ -24,7 +24,7 @@ use crate::{Info, PutOptions};
 const BATCH: usize = 256 * 1024;
 /// Chunks in a batch at most, however small they are.
 const CHUNKS: usize = 256;
-/// Bytes copied before [`concat`] looks whether anybody still waits for it.
+/// Bytes copied before [`concat()`] looks whether anybody still waits for it.
 const COPY: u64 = 8 * 1024 * 1024;
 
 /// Stores a body.

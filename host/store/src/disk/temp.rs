@@ -3,8 +3,8 @@
 //!
 //! The first choice, where it is durable, is a file without any name (`O_TMPFILE`) in the very
 //! folder that it is for: no other file system, mount or quota is involved, and a killed process
-//! leaves nothing. The second is a file in a [`Workspace`]. Both get their name in one step that other processes see
-//! whole or not at all.
+//! leaves nothing. The second is a file in a [`Workspace`]. Both get their name in one step that
+//! other processes see whole or not at all.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
