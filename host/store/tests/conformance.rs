@@ -580,7 +580,7 @@ async fn a_missing_folder_is_not_found(store: Store) {
 
 async fn many_blobs_are_listed_whole(store: Store) {
     let mut expected: Vec<_> =
-        (0..1500).map(|index| format!("data/{:02x}/{index:05}", (index * 7) % 11)).collect();
+        (0..1100).map(|index| format!("data/{:02x}/{index:05}", (index * 7) % 11)).collect();
     let uploads = expected.iter().map(async |name| put(&store, name, &bytes(1, 1)).await);
     join_all(uploads).await;
     expected.sort_unstable();

@@ -116,7 +116,7 @@ impl Program {
         match self.peer {
             Peer::Keepgate | Peer::Before if tls => {
                 let settings = "[store.main]\npath = STORE\n[[mount]]\npath = \"/\"\n\
-                    plugin = \"restic\"\nauth = [\"none\"]\nstores = { main = \"main\" }\n";
+                    plugin = \"restic\"\nauth = [\"none\"]\nstores = { main = \"main\" }\nwarm = true\n";
                 return self.keepgate_with(site, &site.plugins, settings, true);
             }
             Peer::Keepgate | Peer::Before => {
