@@ -8,7 +8,11 @@ fn main() {
     let compiler = first_line(&rustc, &["--version"]);
     println!("cargo:rustc-env=KEEPGATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
     println!("cargo:rustc-env=KEEPGATE_COMPILER={}", compiler.as_deref().unwrap_or("unknown"));
-    println!("cargo:rerun-if-changed=../../.git/HEAD");
+    // Written at each commit, checkout and pull; a missing file would mean to run every time.
+    let moves = "../../.git/logs/HEAD";
+    if std::path::Path::new(moves).exists() {
+        println!("cargo:rerun-if-changed={moves}");
+    }
     println!("cargo:rerun-if-changed=build.rs");
 }
 
