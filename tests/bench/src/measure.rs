@@ -1,11 +1,16 @@
 //! What was measured: rounds, in the order A B C A B C, so that whatever else the machine does
 //! meets all servers alike.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::machine::Share;
 use crate::servers::{Peer, Server};
+
+/// Between two servers' turns.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// One round with one server.
 #[derive(Clone, Debug, Serialize)]
@@ -84,6 +89,8 @@ pub(crate) async fn interleave<'a>(
     let mut all: Vec<_> = servers.clone().into_iter().map(empty).collect();
     for round in 0..=rounds {
         for (server, series) in servers.clone().into_iter().zip(&mut all) {
+            // What the one before left to do, such as collecting garbage, is not this one's.
+            tokio::time::sleep(PAUSE).await;
             let measured = each(server).await?;
             if round > 0 {
                 series.rounds.push(measured);
