@@ -13,12 +13,12 @@ impl Failure {
             Self::Truncated => "the body ended before its announced length",
             Self::TooLarge(_) => "too large",
             Self::OutOfRange(_) => "no byte of the asked range is inside",
-            Self::QuotaExceeded => "the quota would be exceeded",
             Self::NoSpace => "no space left in the store",
             Self::Denied(why)
             | Self::Invalid(why)
             | Self::Unsupported(why)
-            | Self::Unavailable(why) => why,
+            | Self::Unavailable(why)
+            | Self::QuotaExceeded(why) => why,
             Self::TimedOut => "timed out",
             Self::Internal(_) => "internal error",
         }
@@ -33,7 +33,7 @@ impl Failure {
             Self::ChecksumMismatch | Self::Truncated | Self::Invalid(_) => 400,
             Self::TooLarge(_) => 413,
             Self::OutOfRange(_) => 416,
-            Self::QuotaExceeded | Self::NoSpace => 507,
+            Self::QuotaExceeded(_) | Self::NoSpace => 507,
             Self::Denied(_) => 403,
             Self::Unsupported(_) => 501,
             Self::Unavailable(_) => 503,

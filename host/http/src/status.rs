@@ -77,7 +77,7 @@ impl Refusal {
                     Err(_) => refusal,
                 };
             }
-            Failure::QuotaExceeded | Failure::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Failure::QuotaExceeded(_) | Failure::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Failure::Denied(_) => StatusCode::FORBIDDEN,
             Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -135,7 +135,7 @@ mod tests {
             (Failure::Truncated, 400),
             (Failure::TooLarge(7), 413),
             (Failure::OutOfRange(7), 416),
-            (Failure::QuotaExceeded, 507),
+            (Failure::QuotaExceeded(text()), 507),
             (Failure::NoSpace, 507),
             (Failure::Denied(text()), 403),
             (Failure::Invalid(text()), 400),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use keepgate_http::{Access, Htpasswd, Method, Tls, TlsFiles, htpasswd, tls::TlsVersion};
-use keepgate_runtime::{Limits, MountSpec, Plugin};
+use keepgate_runtime::{Grant, Limits, MountSpec, Plugin};
 use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::guard::Subfolder;
 use keepgate_store::{BlobStore, Folder};
@@ -88,12 +88,12 @@ impl Assembly {
     fn plan(&self, config: &Config, mount: &config::Mount) -> Result<MountPlan> {
         let path = mount.path.get_ref();
         let policy = mount.policy.to_store();
-        let mut stores = BTreeMap::new();
+        let mut stores: BTreeMap<String, Arc<dyn Grant>> = BTreeMap::new();
         for (name, store) in &mount.stores {
             let guarded = policy
                 .guard(self.store(store.get_ref())?)
                 .with_context(|| format!("the policy of mount {path}"))?;
-            stores.insert(name.clone(), guarded);
+            stores.insert(name.clone(), Arc::new(guarded));
         }
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,
@@ -195,6 +195,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         }
     };
     let store: Arc<dyn BlobStore> = Arc::new(Subfolder::new(auto.store.clone(), folder));
+    let store: Arc<dyn Grant> = Arc::new(store);
     let stores = plugin.description.stores.iter().map(|name| (name.clone(), store.clone()));
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),

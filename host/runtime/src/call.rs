@@ -73,9 +73,9 @@ pub enum Failure {
     /// No byte of the asked part is inside the blob, whose size is named.
     #[error("no byte of the asked part is within the {0} bytes")]
     OutOfRange(u64),
-    /// A quota would be exceeded.
-    #[error("the quota would be exceeded")]
-    QuotaExceeded,
+    /// A quota would be exceeded; the text says which.
+    #[error("{0}")]
+    QuotaExceeded(String),
     /// The store is full.
     #[error("no space left in the store")]
     NoSpace,

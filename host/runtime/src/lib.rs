@@ -11,6 +11,7 @@
 //! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
 //! | `imports` | the contract's host side, one file for each interface |
 //! | `instance`, `state` | one instance with its limits |
+//! | [`grant`] | what a mount grants of a store, to whom |
 //! | `engine`, `cache` | wasmtime's tuning; compiled code on disk |
 //!
 //! Invariants: policy is no business of this crate (stores come guarded, requests come
@@ -22,6 +23,7 @@ mod contract;
 mod engine;
 pub mod folder;
 pub mod generation;
+pub mod grant;
 mod imports;
 mod instance;
 pub mod load;
@@ -33,6 +35,7 @@ mod state;
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
 pub use folder::Watch;
 pub use generation::{Generation, Loader, Refused, Scanned};
+pub use grant::Grant;
 pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;
 pub use mount::{Limits, Mount, MountSpec};

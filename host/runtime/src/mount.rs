@@ -11,10 +11,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use keepgate_store::{BlobStore, Body, BodyError};
+use keepgate_store::{Body, BodyError};
 
 use crate::call::{CallError, Reply, Request};
 use crate::contract::{exported, http};
+use crate::grant::Grant;
 use crate::imports::http::Started;
 use crate::imports::types::BodyHandle;
 use crate::instance::{Bounds, Instance};
@@ -38,7 +39,7 @@ pub struct MountSpec {
     /// Handed to the plugin as JSON.
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// By the names under which the plugin opens them; with the mount's policy around them.
-    pub stores: BTreeMap<String, Arc<dyn BlobStore>>,
+    pub stores: BTreeMap<String, Arc<dyn Grant>>,
     /// What a call may use.
     pub limits: Limits,
     /// Instances serve many requests, one at a time, instead of one.
@@ -250,8 +251,10 @@ impl std::fmt::Debug for Serving {
 }
 
 fn into_guest(instance: &mut Instance, request: Request) -> Result<exported::Request, CallError> {
-    let table = &mut instance.store.data_mut().table;
-    let body = table
+    let state = instance.store.data_mut();
+    state.principal.clone_from(&request.principal);
+    let body = state
+        .table
         .push(BodyHandle::new(request.body))
         .map_err(|error| CallError::Trapped(error.to_string()))?;
     Ok(exported::Request {

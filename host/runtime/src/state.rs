@@ -11,9 +11,8 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, ResourceLimiter, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use keepgate_store::BlobStore;
-
-use crate::call::Limit;
+use crate::call::{Limit, Principal};
+use crate::grant::Grant;
 use crate::imports::http::ReplyStart;
 use crate::metrics::Counters;
 
@@ -29,7 +28,7 @@ pub(crate) struct Grants {
     pub(crate) plugin: String,
     /// The mount's settings as a JSON object.
     pub(crate) settings: String,
-    pub(crate) stores: BTreeMap<String, Arc<dyn BlobStore>>,
+    pub(crate) stores: BTreeMap<String, Arc<dyn Grant>>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -37,6 +36,8 @@ pub(crate) struct Grants {
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) grants: Arc<Grants>,
+    /// For whom the call is: stores may differ by it.
+    pub(crate) principal: Option<Principal>,
     /// Taken when the guest starts a streamed reply.
     pub(crate) reply_start: Option<ReplyStart>,
     /// Listings that are open.
@@ -52,6 +53,7 @@ impl State {
         Self {
             table: ResourceTable::new(),
             grants,
+            principal: None,
             reply_start: None,
             listings: 0,
             limiter: Limiter { limit: memory, used: 0, refused: false },
@@ -71,6 +73,7 @@ impl State {
     /// True where the guest left nothing behind, so that its instance may serve again.
     pub(crate) fn end(&mut self) -> bool {
         self.reply_start = None;
+        self.principal = None;
         self.table.is_empty()
     }
 

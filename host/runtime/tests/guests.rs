@@ -93,7 +93,7 @@ fn spec(path: &str, plugin: &str, change: impl FnOnce(&mut MountSpec)) -> Arc<Mo
 
 fn with_store(spec: &mut MountSpec) -> Arc<dyn BlobStore> {
     let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
-    spec.stores.insert("main".to_owned(), store.clone());
+    spec.stores.insert("main".to_owned(), Arc::new(store.clone()));
     store
 }
 

@@ -12,7 +12,9 @@ use futures_util::future::BoxFuture;
 use keepgate_http::{
     Access, Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
 };
-use keepgate_runtime::{CallError, Failure, Limits, Loader, Mount, MountSpec, Reply, Request};
+use keepgate_runtime::{
+    CallError, Failure, Grant, Limits, Loader, Mount, MountSpec, Reply, Request,
+};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
 
@@ -99,7 +101,7 @@ pub(crate) fn spec(path: &str, warm: bool, store: &Arc<dyn BlobStore>) -> Arc<Mo
         path: path.to_owned(),
         plugin: "restic".to_owned(),
         settings: serde_json::Map::new(),
-        stores: BTreeMap::from([("main".to_owned(), store.clone())]),
+        stores: BTreeMap::from([("main".to_owned(), Arc::new(store.clone()) as Arc<dyn Grant>)]),
         limits: Limits::default(),
         warm,
     })

@@ -50,7 +50,8 @@ impl blobs::HostStore for State {
             ))
             .into());
         };
-        Ok(self.table.push(StoreHandle(store.clone()))?)
+        let store = store.store(self.principal.as_ref());
+        Ok(self.table.push(StoreHandle(store))?)
     }
 
     async fn head(
