@@ -27,6 +27,9 @@ pub enum BodyError {
         /// In bytes.
         limit: u64,
     },
+    /// A quota has no room for what came so far; the text says which.
+    #[error("{0}")]
+    QuotaExceeded(String),
     /// The source failed; it has been logged or will be.
     #[error("reading the body: {0}")]
     Io(#[from] io::Error),

@@ -39,6 +39,10 @@ pub enum StoreError {
     /// The file system is full, or its quota is.
     #[error("no space left in the store")]
     NoSpace,
+    /// A quota of the gateway's own would be exceeded; the text says which, its limit and what is
+    /// used.
+    #[error("{0}")]
+    QuotaExceeded(String),
     /// A policy forbids it; the text says which.
     #[error("{0}")]
     Denied(String),

@@ -109,6 +109,9 @@ fn check(name: &str) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

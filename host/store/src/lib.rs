@@ -11,6 +11,8 @@
 //! | [`disk`] | a directory as a store: durable, all or nothing |
 //! | [`memory`] | a store for tests |
 //! | [`guard`] | policy around any store: append-only, read-only; a subfolder as a store |
+//! | [`quota`] | limits on how many bytes a store, its folders and its users hold |
+//! | [`witness`] | told of a change at the very step that makes it |
 
 pub mod body;
 pub mod disk;
@@ -18,6 +20,8 @@ pub mod error;
 pub mod guard;
 pub mod key;
 pub mod memory;
+pub mod quota;
+pub mod witness;
 
 use std::fmt;
 use std::time::SystemTime;
@@ -27,6 +31,17 @@ use async_trait::async_trait;
 pub use body::{Body, BodyError};
 pub use error::{Result, StoreError};
 pub use key::{Folder, Key};
+pub use witness::{Changed, Gone, Observer, Witness};
+
+/// What the names of the gateway's own metadata begin with, in any letter case. Whoever hands a store
+/// to somebody who is not trusted keeps such names from them, both ways.
+pub const RESERVED_METADATA: &str = "keepgate-";
+
+/// Whether this is the name of the gateway's own metadata. Protocols fold names as they like.
+pub fn is_reserved_metadata(name: &str) -> bool {
+    let start = name.as_bytes().get(..RESERVED_METADATA.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_METADATA.as_bytes()))
+}
 
 /// Pairs of name and value kept with a blob, in order.
 pub type Fields = Vec<(String, String)>;
@@ -47,13 +62,20 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// Stores a body under a key: durable when it returns, all of it or nothing.
     ///
     /// With [`Condition::Absent`] a taken key fails before the body is read.
-    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info>;
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored>;
 
     /// Joins blobs into one, in order, with the guarantees of [`put`](Self::put). The parts stay.
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info>;
+    /// Before a byte is moved, the witness in the options must [admit](Witness::admit) their sum.
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored>;
 
-    /// Removes one blob, durably; true where it existed.
-    async fn delete(&self, key: &Key) -> Result<bool>;
+    /// Removes one blob, durably; the size in bytes of the blob that this very call removed, none
+    /// where none was there.
+    async fn delete(&self, key: &Key) -> Result<Option<u64>> {
+        self.delete_observed(key, None).await
+    }
+
+    /// As [`delete`](Self::delete), with a witness.
+    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>>;
 
     /// Blobs below a folder, ascending by the bytes of their keys; see [`Listing`].
     /// [`StoreError::NotFound`] where a disk has no such folder.
@@ -61,6 +83,9 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
 
     /// Makes folders, with their parents, ready to hold blobs; durable when it returns.
     async fn prepare(&self, folders: &[Folder]) -> Result<()>;
+
+    /// [`StoreError::Unsupported`] where blobs cannot have metadata here.
+    async fn check_metadata(&self) -> Result<()>;
 }
 
 /// A listing under way. Entries that vanish while it runs are left out; it never fails because
@@ -88,6 +113,29 @@ pub struct Info {
     pub metadata: Fields,
     /// What `put` was given.
     pub tags: Fields,
+}
+
+/// A blob that `put` or `concat` was asked for, as it is there now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// What is known of it.
+    pub info: Info,
+    /// What this very call changed, exactly, also where several write to one key at once.
+    pub change: Change,
+}
+
+/// What one call changed under its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// No blob was there.
+    Created,
+    /// Another blob was there.
+    Replaced {
+        /// Bytes of the blob that was there.
+        size: u64,
+    },
+    /// Nothing: the same bytes were there.
+    Unchanged,
 }
 
 /// One line of a listing.
@@ -160,6 +208,8 @@ pub struct PutOptions {
     pub metadata: Fields,
     /// Kept with the blob.
     pub tags: Fields,
+    /// Told of the change; see [`witness`]. Guards pass it on.
+    pub witness: Option<Observer>,
 }
 
 impl Part {
@@ -181,3 +231,6 @@ impl Part {
         }
     }
 }
+
+#[cfg(test)]
+mod properties;

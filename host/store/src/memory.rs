@@ -13,7 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Condition, Download, Entry, Info, Listing, Part, PutOptions};
+use crate::{
+    BlobStore, Change, Changed, Condition, Download, Entry, Gone, Info, Listing, Observer, Part,
+    PutOptions, Stored,
+};
 
 /// Bytes of one chunk of a body, so that readers meet more than one.
 const CHUNK: usize = 64 * 1024;
@@ -79,14 +82,14 @@ impl State {
         self.folders.extend(prefixes(folder).map(|prefix| format!("{prefix}/")));
     }
 
-    fn commit(&mut self, key: &Key, bytes: Bytes, options: PutOptions) -> Result<Info> {
+    fn commit(&mut self, key: &Key, bytes: Bytes, options: PutOptions) -> Result<Stored> {
         let actual: [u8; 32] = Sha256::digest(&bytes).into();
         let wrong = options.sha256.filter(|expected| *expected != actual);
         if options.condition == Condition::AbsentOrIdentical
             && let Some((info, there)) = self.blobs.get(key.as_str())
         {
             return if *there == bytes && wrong.is_none() {
-                Ok(info.clone())
+                Ok(Stored { info: info.clone(), change: Change::Unchanged })
             } else {
                 Err(StoreError::AlreadyExists)
             };
@@ -109,8 +112,34 @@ impl State {
             metadata: options.metadata,
             tags: options.tags,
         };
-        self.blobs.insert(key.as_str().to_owned(), (info.clone(), bytes));
-        Ok(info)
+        let name = key.as_str().to_owned();
+        let came = Some(info.size);
+        let gone = self.change(options.witness.as_ref(), came, |blobs| {
+            blobs.insert(name, (info.clone(), bytes))
+        })?;
+        let change = gone.map_or(Change::Created, |size| Change::Replaced { size });
+        Ok(Stored { info, change })
+    }
+
+    /// The step that changes a blob, before its witness's eyes; the size of the blob that went.
+    fn change(
+        &mut self,
+        witness: Option<&Observer>,
+        came: Option<u64>,
+        step: impl FnOnce(&mut BTreeMap<String, (Info, Bytes)>) -> Option<(Info, Bytes)>,
+    ) -> Result<Option<u64>> {
+        let wanted = witness.map_or(Ok(false), |witness| witness.before())?;
+        let gone = step(&mut self.blobs).map(|(info, _)| info);
+        let size = gone.as_ref().map(|info| info.size);
+        if let Some(witness) = witness {
+            let gone = gone.map(|info| Gone {
+                size: info.size,
+                metadata: if wanted { info.metadata } else { Vec::new() },
+            });
+            let changed = gone.is_some() || came.is_some();
+            witness.after(changed.then_some(Changed { gone, came }));
+        }
+        Ok(size)
     }
 
     fn list(&self, folder: &str, recursive: bool) -> Result<VecDeque<Entry>> {
@@ -183,24 +212,27 @@ impl BlobStore for MemoryStore {
         Ok(Download { info, offset, length, body: Body::from_stream(Some(length), chunks) })
     }
 
-    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info> {
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored> {
         self.state().check(key, &options.condition)?;
         let bytes = read(body).await?;
         self.state().commit(key, bytes, options)
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info> {
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
         let mut bytes = BytesMut::new();
         for part in parts {
             bytes.extend_from_slice(&self.find(part)?.1);
+        }
+        if let Some(witness) = &options.witness {
+            witness.admit(bytes.len() as u64)?;
         }
         let mut state = self.state();
         state.check(key, &options.condition)?;
         state.commit(key, bytes.freeze(), options)
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        Ok(self.state().blobs.remove(key.as_str()).is_some())
+    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
+        self.state().change(witness.as_ref(), None, |blobs| blobs.remove(key.as_str()))
     }
 
     async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
@@ -216,6 +248,10 @@ impl BlobStore for MemoryStore {
         for folder in folders {
             state.make_folder(folder.as_str());
         }
+        Ok(())
+    }
+
+    async fn check_metadata(&self) -> Result<()> {
         Ok(())
     }
 }

@@ -12,8 +12,8 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -23,7 +23,11 @@ use futures_util::{FutureExt, stream};
 use keepgate_store::disk::{DiskOptions, DiskStore, Features};
 use keepgate_store::guard::{AppendOnly, Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::{Body, BodyError, Condition, Key, Part, PutOptions, StoreError};
+use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
+use keepgate_store::{
+    Body, BodyError, Change, Changed, Condition, Key, Observer, Part, PutOptions, StoreError,
+    Stored, Witness,
+};
 use tempfile::TempDir;
 
 /// Runs every case against every store, each time on a new one.
@@ -49,6 +53,7 @@ conformance! {
         disk disk_in_memory disk_without_openat2 disk_with_named_files disk_with_hard_links disk_with_neither
         memory
         disk_behind_append_only disk_subfolder memory_behind_append_only memory_subfolder
+        disk_in_quota memory_in_quota
         unguarded;
     cases: {
         what_was_put_can_be_read
@@ -78,6 +83,10 @@ conformance! {
         joining_keeps_the_conditions
         folders_are_prepared
         the_longest_names_work
+        what_changes_adds_up
+        a_witness_is_told_what_changed
+        a_witness_is_let_go
+        a_witness_may_refuse_to_join
     }
 }
 
@@ -160,6 +169,29 @@ mod make {
         in_subfolder((dir, store))
     }
 
+    /// Limits that are never reached must not be felt.
+    fn in_quota((dir, store): Made) -> Made {
+        let state = TempDir::new().unwrap();
+        let folder = FolderRule { pattern: "**".to_owned(), limit: 1 << 40 };
+        let user = UserRule { user: "*".to_owned(), limit: 1 << 40 };
+        let rules = Rules { total: Some(1 << 40), folders: vec![folder], users: vec![user] };
+        let options = QuotaOptions { state_file: state.path().join("quota"), recount_every: None };
+        let quota = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(Quota::open(store, rules, options))
+        });
+        // Nothing else holds the folder of the disk, and so it must outlive the quota.
+        let dir = dir.unwrap_or(state);
+        (Some(dir), quota.unwrap().store(Some("alice")))
+    }
+
+    pub(super) fn disk_in_quota() -> Made {
+        in_quota(disk())
+    }
+
+    pub(super) fn memory_in_quota() -> Made {
+        in_quota(memory())
+    }
+
     pub(super) fn unguarded() -> Made {
         let (dir, store) = disk();
         (dir, Policy::default().guard(store).unwrap())
@@ -172,7 +204,7 @@ async fn what_was_put_can_be_read(store: Store) {
         let bytes = bytes(length, index);
         let name = format!("a/b{index}");
         let info =
-            store.put(&key(&name), bytes.clone().into_body(), verified(&bytes)).await.unwrap();
+            store.put(&key(&name), bytes.clone().into_body(), verified(&bytes)).await.unwrap().info;
         assert_eq!(info.size, length as u64);
         assert_eq!(read(&store, &name).await, bytes);
     }
@@ -232,11 +264,13 @@ async fn info_is_the_same_from_everywhere(store: Store) {
         ..PutOptions::default()
     };
     let before = SystemTime::now();
-    let info = store.put(&key("a/b"), "hello".into_body(), options.clone()).await.unwrap();
+    let stored = store.put(&key("a/b"), "hello".into_body(), options.clone()).await.unwrap();
+    let info = stored.info;
     assert_eq!(info.key, key("a/b"));
     assert_eq!(info.size, 5);
     assert_eq!(info.content_type, options.content_type);
-    assert_eq!(info.metadata, options.metadata);
+    let theirs = |(name, _): &&(String, String)| !keepgate_store::is_reserved_metadata(name);
+    assert!(info.metadata.iter().filter(theirs).eq(&options.metadata), "{info:?}");
     assert_eq!(info.tags, options.tags);
     assert!(info.modified >= before && info.modified <= SystemTime::now());
     assert!(!info.etag.is_empty() && !info.etag.contains(['"', ' ']));
@@ -246,16 +280,17 @@ async fn info_is_the_same_from_everywhere(store: Store) {
     assert_eq!((entry.key.as_str(), entry.size, entry.modified), ("a/b", 5, info.modified));
 
     // Replaced without them, it has none.
-    let info = store.put(&key("a/b"), "hello".into_body(), PutOptions::default()).await.unwrap();
+    let stored = store.put(&key("a/b"), "hello".into_body(), PutOptions::default()).await.unwrap();
+    let info = stored.info;
     assert_eq!((info.content_type, info.metadata, info.tags), (None, vec![], vec![]));
 }
 
 async fn an_etag_never_comes_back(store: Store) {
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..50 {
-        let info =
+        let stored =
             store.put(&key("blob"), "same".into_body(), PutOptions::default()).await.unwrap();
-        assert!(seen.insert(info.etag), "an etag was given twice");
+        assert!(seen.insert(stored.info.etag), "an etag was given twice");
         store.delete(&key("blob")).await.unwrap();
     }
 }
@@ -266,7 +301,7 @@ async fn what_is_missing_is_not_found(store: Store) {
         assert!(matches!(store.head(&key(name)).await, Err(StoreError::NotFound)), "{name}");
         let outcome = store.get(&key(name), Part::Whole).await;
         assert!(matches!(outcome, Err(StoreError::NotFound)), "{name}");
-        assert!(!store.delete(&key(name)).await.unwrap(), "{name}");
+        assert_eq!(store.delete(&key(name)).await.unwrap(), None, "{name}");
     }
 }
 
@@ -296,12 +331,15 @@ async fn absent_or_identical_compares(store: Store) {
     // A free key: the bytes must be the right ones.
     let outcome = store.put(&blob, chunked(&first, 9999), checked(&changed)).await;
     assert!(matches!(outcome, Err(StoreError::ChecksumMismatch { .. })), "{outcome:?}");
-    let info = store.put(&blob, chunked(&first, 9999), checked(&first)).await.unwrap();
+    let stored = store.put(&blob, chunked(&first, 9999), checked(&first)).await.unwrap();
+    assert_eq!(stored.change, Change::Created);
+    let info = stored.info;
 
     // A taken key: the same bytes are let pass, and nothing changes.
     for options in [condition(), checked(&first)] {
         let (body, read_of) = watched(&first);
-        assert_eq!(store.put(&blob, body, options).await.unwrap(), info);
+        let same = store.put(&blob, body, options).await.unwrap();
+        assert_eq!(same, Stored { info: info.clone(), change: Change::Unchanged });
         assert!(read_of.load(Ordering::Relaxed), "the body was not read");
     }
     let longer = [first.as_ref(), b"x"].concat().into();
@@ -336,8 +374,10 @@ async fn matches_replaces_only_what_it_knows(store: Store) {
     assert!(!read_of.load(Ordering::Relaxed), "the body was read");
 
     let first = store.put(&blob, "first".into_body(), PutOptions::default()).await.unwrap();
-    let matching = when(Condition::Matches(first.etag));
+    let matching = when(Condition::Matches(first.info.etag));
     let second = store.put(&blob, "second".into_body(), matching.clone()).await.unwrap();
+    assert_eq!(second.change, Change::Replaced { size: 5 });
+    let second = second.info;
     let outcome = store.put(&blob, "third".into_body(), matching).await;
     assert!(matches!(outcome, Err(StoreError::PreconditionFailed)));
     assert_eq!(read(&store, "a/b").await, "second");
@@ -420,7 +460,7 @@ async fn race(
     name: &str,
     bodies: &[Bytes],
     options: PutOptions,
-) -> Vec<Result<keepgate_store::Info, StoreError>> {
+) -> Vec<Result<Stored, StoreError>> {
     let uploads = bodies.iter().map(|bytes| {
         let (store, key, options) = (store.clone(), key(name), options.clone());
         let body = chunked(bytes, 100_000);
@@ -449,9 +489,14 @@ async fn identical_uploads_at_once_all_succeed(store: Store) {
         let bodies = vec![bytes(200_000, round); 50];
         let outcomes = race(&store, &name, &bodies, when(Condition::AbsentOrIdentical)).await;
         let info = store.head(&key(&name)).await.unwrap();
+        let mut changes = Vec::new();
         for outcome in outcomes {
-            assert_eq!(outcome.unwrap(), info);
+            let stored = outcome.unwrap();
+            assert_eq!(stored.info, info);
+            changes.push(stored.change);
         }
+        changes.retain(|change| *change != Change::Unchanged);
+        assert_eq!(changes, [Change::Created], "one has created it");
         assert_eq!(read(&store, &name).await, bodies[0]);
     }
 }
@@ -511,7 +556,7 @@ async fn a_folder_is_no_blob_and_a_blob_no_folder(store: Store) {
     assert!(matches!(store.head(&key("folder")).await, Err(StoreError::NotFound)));
     let outcome = store.get(&key("folder"), Part::Whole).await;
     assert!(matches!(outcome, Err(StoreError::NotFound)));
-    assert!(!store.delete(&key("folder")).await.unwrap());
+    assert_eq!(store.delete(&key("folder")).await.unwrap(), None);
     for name in ["folder", "folder/blob/below", "folder/blob/far/below"] {
         for condition in [Condition::Always, Condition::Absent, Condition::AbsentOrIdentical] {
             let outcome = store.put(&key(name), "x".into_body(), when(condition)).await;
@@ -531,15 +576,16 @@ async fn a_folder_is_no_blob_and_a_blob_no_folder(store: Store) {
 
 async fn deleting_is_idempotent_and_keeps_folders(store: Store) {
     put(&store, "a/b/c", &bytes(10, 1)).await;
-    assert!(store.delete(&key("a/b/c")).await.unwrap());
-    assert!(!store.delete(&key("a/b/c")).await.unwrap());
+    assert_eq!(store.delete(&key("a/b/c")).await.unwrap(), Some(10));
+    assert_eq!(store.delete(&key("a/b/c")).await.unwrap(), None);
     assert!(names(&store, "a/b", true).await.is_empty());
     assert_eq!(names(&store, "a", false).await, ["a/b/"]);
     // Of many at once, one has deleted it.
     put(&store, "a/b/c", &bytes(10, 1)).await;
     let blob = key("a/b/c");
     let deleted = join_all((0..8).map(|_| store.delete(&blob))).await;
-    assert_eq!(deleted.into_iter().filter(|deleted| *deleted.as_ref().unwrap()).count(), 1);
+    let sizes: Vec<_> = deleted.into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(sizes, [10]);
 }
 
 async fn listings_are_in_order_of_bytes(store: Store) {
@@ -634,7 +680,7 @@ async fn parts_are_joined_in_order(store: Store) {
     }
     let whole = Bytes::from(pieces.concat());
     let options = PutOptions { content_type: Some("a/b".to_owned()), ..PutOptions::default() };
-    let info = store.concat(&key("new/whole"), &names, options).await.unwrap();
+    let info = store.concat(&key("new/whole"), &names, options).await.unwrap().info;
     assert_eq!((info.size, info.content_type.as_deref()), (whole.len() as u64, Some("a/b")));
     assert_eq!(read(&store, "new/whole").await, whole);
     for (name, piece) in names.iter().zip(&pieces) {
@@ -644,10 +690,12 @@ async fn parts_are_joined_in_order(store: Store) {
     assert_eq!(read(&store, "checked").await, whole);
     // A blob may be appended to itself, and be a part twice.
     let twice = [key("parts/0"), key("parts/2"), key("parts/0")];
-    store.concat(&key("parts/0"), &twice, PutOptions::default()).await.unwrap();
+    let stored = store.concat(&key("parts/0"), &twice, PutOptions::default()).await.unwrap();
+    assert_eq!(stored.change, Change::Replaced { size: 100_000 });
     let expected = [&pieces[0][..], &pieces[2], &pieces[0]].concat();
     assert_eq!(read(&store, "parts/0").await, expected);
-    assert_eq!(store.concat(&key("nothing"), &[], PutOptions::default()).await.unwrap().size, 0);
+    let nothing = store.concat(&key("nothing"), &[], PutOptions::default()).await.unwrap();
+    assert_eq!((nothing.info.size, nothing.change), (0, Change::Created));
 }
 
 async fn joining_keeps_the_conditions(store: Store) {
@@ -661,11 +709,11 @@ async fn joining_keeps_the_conditions(store: Store) {
     assert!(matches!(outcome, Err(StoreError::ChecksumMismatch { .. })), "{outcome:?}");
     assert_eq!(names(&store, "", true).await, ["one", "two"]);
 
-    let info = store.concat(&key("new"), &parts, when(Condition::Absent)).await.unwrap();
+    let info = store.concat(&key("new"), &parts, when(Condition::Absent)).await.unwrap().info;
     let outcome = store.concat(&key("new"), &parts, when(Condition::Absent)).await;
     assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
     let same = store.concat(&key("new"), &parts, when(Condition::AbsentOrIdentical)).await;
-    assert_eq!(same.unwrap(), info);
+    assert_eq!(same.unwrap(), Stored { info: info.clone(), change: Change::Unchanged });
     let reversed = [key("two"), key("one")];
     let outcome = store.concat(&key("new"), &reversed, when(Condition::AbsentOrIdentical)).await;
     assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
@@ -699,7 +747,7 @@ async fn the_longest_names_work(store: Store) {
     put(&store, &name, &bytes).await;
     assert_eq!(read(&store, &name).await, bytes);
     assert_eq!(names(&store, "", true).await, std::slice::from_ref(&name));
-    assert!(store.delete(&Key::new(name).unwrap()).await.unwrap());
+    assert_eq!(store.delete(&Key::new(name).unwrap()).await.unwrap(), Some(100));
     for odd in ["a\nb", " ", "~", "*", "-rf", "ключ", "a:b", "\\", "..."] {
         put(&store, &format!("odd/{odd}"), &bytes).await;
         assert_eq!(read(&store, &format!("odd/{odd}")).await, bytes);
@@ -709,4 +757,189 @@ async fn the_longest_names_work(store: Store) {
     assert!(
         entries(&store, "odd", true, 100).await.unwrap().iter().all(|entry| entry.modified < soon)
     );
+}
+
+async fn what_changes_adds_up(store: Store) {
+    for round in 0..10_usize {
+        let name = format!("folder/blob{}", round % 3);
+        let calls = (0..12_usize).map(|index| {
+            let (store, key) = (store.clone(), key(&name));
+            tokio::spawn(async move {
+                if index % 4 == 3 {
+                    return -(store.delete(&key).await.unwrap().unwrap_or(0) as i64);
+                }
+                let length = 1 + index * 1000;
+                let body = chunked(&bytes(length, round), 700);
+                let stored = store.put(&key, body, PutOptions::default()).await.unwrap();
+                match stored.change {
+                    Change::Created => length as i64,
+                    Change::Replaced { size } => length as i64 - size as i64,
+                    Change::Unchanged => 0,
+                }
+            })
+        });
+        let sum: i64 = join_all(calls).await.into_iter().map(Result::unwrap).sum();
+        let there = store.delete(&key(&name)).await.unwrap();
+        assert_eq!(sum, there.unwrap_or(0) as i64);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    /// None between `before` and `after`.
+    changes: Mutex<Vec<Option<Option<Changed>>>>,
+    refuse: bool,
+}
+
+impl Witness for Notes {
+    fn admit(&self, _: u64) -> keepgate_store::Result<()> {
+        if self.refuse {
+            return Err(StoreError::QuotaExceeded("refused".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn before(&self) -> Result<bool, StoreError> {
+        self.changes.lock().unwrap().push(None);
+        Ok(true)
+    }
+
+    fn after(&self, changed: Option<Changed>) {
+        let before = self.changes.lock().unwrap().last_mut().unwrap().replace(changed);
+        assert!(before.is_none(), "told twice");
+    }
+}
+
+impl Notes {
+    /// What it was told, where the store has let it go.
+    fn told(self: Arc<Self>) -> Vec<Changed> {
+        // The store holds it no more.
+        let notes = Arc::into_inner(self).unwrap();
+        let changes = notes.changes.into_inner().unwrap();
+        // After every `before` it was told the end.
+        changes.into_iter().filter_map(Option::unwrap).collect()
+    }
+}
+
+fn noted(options: PutOptions) -> (Arc<Notes>, PutOptions) {
+    let notes = Arc::new(Notes::default());
+    let witness: Arc<dyn Witness> = notes.clone();
+    (notes, PutOptions { witness: Some(Observer::new(witness)), ..options })
+}
+
+async fn a_witness_is_told_what_changed(store: Store) {
+    let blob = key("a/b");
+    let metadata = vec![("name".to_owned(), "value".to_owned())];
+    let with = |condition| PutOptions { metadata: metadata.clone(), ..when(condition) };
+    // Where users are counted, more is kept than the caller knows.
+    let went = |told: &Changed, size| {
+        let gone = told.gone.as_ref().unwrap();
+        assert_eq!(gone.size, size);
+        assert!(gone.metadata.contains(&metadata[0]), "{gone:?}");
+    };
+
+    let (notes, options) = noted(with(Condition::Always));
+    store.put(&blob, bytes(9, 1).into_body(), options).await.unwrap();
+    assert_eq!(notes.told(), [Changed { gone: None, came: Some(9) }]);
+    for body in [bytes(9, 1).into_body(), chunked(&bytes(9, 1), 2)] {
+        let (notes, options) = noted(with(Condition::AbsentOrIdentical));
+        store.put(&blob, body, options).await.unwrap();
+        assert_eq!(notes.told(), []);
+    }
+    let (notes, options) = noted(with(Condition::Always));
+    let etag = store.put(&blob, chunked(&bytes(7, 2), 2), options).await.unwrap().info.etag;
+    let told = notes.told();
+    assert_eq!((told.len(), told[0].came), (1, Some(7)));
+    went(&told[0], 9);
+    let (notes, options) = noted(with(Condition::Matches(etag)));
+    store.concat(&blob, &[blob.clone(), blob.clone()], options).await.unwrap();
+    let told = notes.told();
+    assert_eq!((told.len(), told[0].came), (1, Some(14)));
+    went(&told[0], 7);
+
+    let notes = Arc::new(Notes::default());
+    for expected in [Some(14), None] {
+        let witness: Arc<dyn Witness> = notes.clone();
+        let deleted = store.delete_observed(&blob, Some(Observer::new(witness))).await;
+        assert_eq!(deleted.unwrap(), expected);
+    }
+    let told = notes.told();
+    assert_eq!((told.len(), told[0].came), (1, None));
+    went(&told[0], 14);
+}
+
+async fn a_witness_is_let_go(store: Store) {
+    let blob = key("a/b");
+    put(&store, "a/b", &bytes(9, 1)).await;
+    // Whatever a call ends with, nobody holds its witness afterwards, and nothing was changed.
+    for condition in
+        [Condition::Absent, Condition::AbsentOrIdentical, Condition::Matches("another".to_owned())]
+    {
+        for body in [bytes(8, 2).into_body(), chunked(&bytes(8, 2), 2)] {
+            let (notes, options) = noted(when(condition.clone()));
+            store.put(&blob, body, options).await.unwrap_err();
+            assert_eq!(notes.told(), []);
+        }
+    }
+    for body in [broken(&bytes(400_000, 1)), short(&bytes(400_000, 1), 400_001)] {
+        let (notes, options) = noted(PutOptions::default());
+        store.put(&blob, body, options).await.unwrap_err();
+        assert_eq!(notes.told(), []);
+    }
+    let (notes, options) = noted(verified(b"other"));
+    store.put(&blob, bytes(9, 1).into_body(), options).await.unwrap_err();
+    assert_eq!(notes.told(), []);
+
+    // A future that is dropped: as soon as nothing can come of it any more.
+    for count in [1, 9] {
+        let (notes, options) = noted(PutOptions::default());
+        let (body, taken) = stalling((0..count).map(|seed| bytes(50_000, seed)).collect());
+        let upload = tokio::spawn({
+            let (store, blob) = (store.clone(), blob.clone());
+            async move { store.put(&blob, body, options).await }
+        });
+        while taken.load(Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+        upload.abort();
+        assert!(upload.await.unwrap_err().is_cancelled());
+        while Arc::strong_count(&notes) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(notes.told(), []);
+    }
+    // One that is dropped in the midst of its commit, or before: told of what became of it.
+    for round in 0..200 {
+        let (notes, options) = noted(PutOptions::default());
+        let body = bytes(10, round).into_body();
+        let upload = tokio::spawn({
+            let store = store.clone();
+            async move { store.put(&key("a/new"), body, options).await }
+        });
+        for _ in 0..round % 20 {
+            tokio::task::yield_now().await;
+        }
+        upload.abort();
+        let _ = upload.await;
+        while Arc::strong_count(&notes) > 1 {
+            tokio::task::yield_now().await;
+        }
+        let told = notes.told();
+        let there = store.delete(&key("a/new")).await.unwrap();
+        assert_eq!(told.first().and_then(|changed| changed.came), there);
+    }
+}
+
+async fn a_witness_may_refuse_to_join(store: Store) {
+    put(&store, "one", &bytes(5, 1)).await;
+    let notes = Arc::new(Notes { refuse: true, ..Notes::default() });
+    let witness: Arc<dyn Witness> = notes.clone();
+    let options = PutOptions { witness: Some(Observer::new(witness)), ..PutOptions::default() };
+    let outcome = store.concat(&key("new"), &[key("one")], options).await;
+    assert!(matches!(outcome, Err(StoreError::QuotaExceeded(_))), "{outcome:?}");
+    assert_eq!(notes.told(), []);
+    assert_eq!(names(&store, "", true).await, ["one"]);
+    let (notes, options) = noted(PutOptions::default());
+    store.concat(&key("new"), &[key("one")], options).await.unwrap();
+    assert_eq!(notes.told(), [Changed { gone: None, came: Some(5) }]);
 }

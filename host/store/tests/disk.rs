@@ -199,7 +199,7 @@ async fn special_files_are_no_blobs_and_do_not_block() {
                 assert!(matches!(store.head(&key(name)).await, Err(StoreError::NotFound)));
                 let outcome = store.get(&key(name), Part::Whole).await;
                 assert!(matches!(outcome, Err(StoreError::NotFound)));
-                assert!(!store.delete(&key(name)).await.unwrap());
+                assert!(store.delete(&key(name)).await.unwrap().is_none());
                 for condition in
                     [Condition::Always, Condition::Absent, Condition::AbsentOrIdentical]
                 {
@@ -494,7 +494,7 @@ async fn metadata_has_a_limit_and_survives_being_large() {
         metadata: vec![("key".to_owned(), "v".repeat(length))],
         ..PutOptions::default()
     };
-    let info = store.put(&key("blob"), "x".into_body(), with(3000)).await.unwrap();
+    let info = store.put(&key("blob"), "x".into_body(), with(3000)).await.unwrap().info;
     assert_eq!(info.metadata[0].1.len(), 3000);
     assert_eq!(store.head(&key("blob")).await.unwrap(), info);
     let (body, read_of) = watched(&bytes(10, 1));

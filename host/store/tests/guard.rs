@@ -51,7 +51,7 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
         assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
     }
     let same = store.put(&blob, bytes(10, 1).into_body(), when(Condition::AbsentOrIdentical));
-    assert_eq!(same.await.unwrap(), first);
+    assert_eq!(same.await.unwrap().info, first);
     let (body, read_of) = watched(&bytes(10, 2));
     assert!(store.put(&blob, body, PutOptions::default()).await.is_err());
     assert!(!read_of.load(Ordering::Relaxed), "the body was read");
@@ -74,7 +74,7 @@ async fn exceptions_go_by_pattern() {
     for name in ["locks/x", "a/locks/x", "a/b/locks/x", "config1"] {
         put(&store, name, &bytes(1, 1)).await;
         put(&store, name, &bytes(1, 2)).await;
-        assert!(store.delete(&key(name)).await.unwrap(), "{name}");
+        assert!(store.delete(&key(name)).await.unwrap().is_some(), "{name}");
     }
     for name in [
         "locks/a/b",
@@ -117,7 +117,8 @@ async fn of_many_unconditional_uploads_one_is_let_pass() {
 async fn read_only_changes_nothing_whatever_is_excepted() {
     let inner = memory();
     put(&inner, "locks/a", &bytes(10, 1)).await;
-    let policy = Policy { read_only: true, append_only: true, except: vec!["**".to_owned()] };
+    let except = vec!["**".to_owned()];
+    let policy = Policy { read_only: true, append_only: true, unverified: true, except };
     let direct: Store = Arc::new(ReadOnly::new(Arc::clone(&inner)));
     for store in [policy.guard(Arc::clone(&inner)).unwrap(), direct] {
         let lock = key("locks/a");
@@ -173,11 +174,33 @@ async fn a_subfolder_is_a_world_of_its_own() {
     assert!(matches!(outcome, Err(StoreError::NotFound)));
     store.prepare(&[folder(""), folder("c/d")]).await.unwrap();
     store.concat(&key("c/d/e"), &[key("a/b")], PutOptions::default()).await.unwrap();
-    assert!(store.delete(&key("a/b")).await.unwrap());
+    assert!(store.delete(&key("a/b")).await.unwrap().is_some());
     let all = ["users/alice/c/d/e", "users/alice2/secret"];
     assert_eq!(names(&inner, "", true).await, all);
     // Names that fit here but not below the folder.
     let long = ["x".repeat(250).as_str(); 4].join("/") + "/" + &"y".repeat(20);
     let outcome = store.put(&key(&long), "x".into_body(), PutOptions::default()).await;
     assert!(matches!(outcome, Err(StoreError::Invalid(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn unverified_stores_whatever_comes_and_keeps_the_rest() {
+    for append_only in [false, true] {
+        let policy = Policy { append_only, unverified: true, ..Policy::default() };
+        let store = policy.guard(memory()).unwrap();
+        put(&store, "part", &bytes(10, 1)).await;
+        let wrong = || PutOptions { sha256: Some([0; 32]), ..when(Condition::Absent) };
+        store.put(&key("a"), chunked(&bytes(10, 1), 3), wrong()).await.unwrap();
+        assert_eq!(read(&store, "a").await, bytes(10, 1));
+        store.concat(&key("b"), &[key("part")], wrong()).await.unwrap();
+        let outcome = store.put(&key("a"), "x".into_body(), wrong()).await;
+        assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
+        let outcome = store.put(&key("c"), short(&bytes(5, 1), 6), wrong()).await;
+        assert!(matches!(outcome, Err(StoreError::Body(_))), "{outcome:?}");
+        assert_eq!(store.delete(&key("a")).await.is_err(), append_only);
+    }
+    let verified = Policy::default().guard(memory()).unwrap();
+    let wrong = PutOptions { sha256: Some([0; 32]), ..PutOptions::default() };
+    let outcome = verified.put(&key("a"), "x".into_body(), wrong).await;
+    assert!(matches!(outcome, Err(StoreError::ChecksumMismatch { .. })), "{outcome:?}");
 }

@@ -123,7 +123,7 @@ async fn a_full_disk_stores_nothing_and_says_so() {
         let store = open(&root, unnamed);
         assert_eq!(read(&store, "a/blob").await, bytes(300_000, 1));
         for index in 0..3 {
-            assert!(store.delete(&key(&format!("a/tiny{index}"))).await.unwrap());
+            assert!(store.delete(&key(&format!("a/tiny{index}"))).await.unwrap().is_some());
         }
         put(&store, "a/again", &bytes(1, 1)).await;
         drop(store);
@@ -171,14 +171,14 @@ async fn works(store: &Store, root: &Path, mounted: &str) {
     for name in ["blob", "deep/er/blob"] {
         let blob = key(&at(name));
         let absent = PutOptions { condition: Condition::Absent, ..options.clone() };
-        let info = store.put(&blob, chunked(&first, 65_536), absent.clone()).await.unwrap();
+        let info = store.put(&blob, chunked(&first, 65_536), absent.clone()).await.unwrap().info;
         assert_eq!(info.metadata, options.metadata);
         let outcome = store.put(&blob, chunked(&first, 65_536), absent).await;
         assert!(matches!(outcome, Err(StoreError::AlreadyExists)));
         for seed in 2..4 {
             let next = bytes(200_000, seed);
             let options = PutOptions { sha256: None, ..options.clone() };
-            let info = store.put(&blob, chunked(&next, 65_536), options).await.unwrap();
+            let info = store.put(&blob, chunked(&next, 65_536), options).await.unwrap().info;
             assert_eq!(info, store.head(&blob).await.unwrap());
             assert_eq!(info.metadata.len(), 1);
             assert_eq!(read(store, blob.as_str()).await, next);
@@ -331,7 +331,7 @@ async fn what_was_promised_survives_a_power_cut() {
             snapshot("put");
             put(&store, "new/folder/blob", &bytes(50_000, 2)).await;
             snapshot("replaced");
-            assert!(store.delete(&key("new/folder/blob")).await.unwrap());
+            assert!(store.delete(&key("new/folder/blob")).await.unwrap().is_some());
             snapshot("deleted");
             let folders: Vec<_> = (0..20).map(|at| folder(&format!("ready/data/{at}"))).collect();
             store.prepare(&folders).await.unwrap();
@@ -419,5 +419,8 @@ async fn a_file_system_without_attributes_keeps_blobs_but_no_metadata() {
     let Err(StoreError::Unsupported(text)) = outcome else { panic!("{outcome:?}") };
     assert!(text.contains("extended attributes"), "{text}");
     assert!(!read_of.load(Ordering::Relaxed), "the body was read");
+    let outcome = store.check_metadata().await;
+    assert!(matches!(outcome, Err(StoreError::Unsupported(_))), "{outcome:?}");
+    open(&dir.path().join("with"), true).check_metadata().await.unwrap();
     assert_eq!(names(&store, "a", true).await, ["a/blob"]);
 }

@@ -4,16 +4,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fd::AsFd;
-use rustix::fs::{Statx, StatxTimestamp, XattrFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, Statx, StatxTimestamp, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
-use super::fault;
+use super::{fault, upload};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
-use crate::{Fields, Info, PutOptions};
+use crate::{Fields, Gone, Info, PutOptions};
 
 const ATTRIBUTE: &str = "user.keepgate";
 /// Linux's own limit of an attribute, in bytes.
@@ -38,6 +38,11 @@ impl Kept {
             metadata: options.metadata.clone(),
             tags: options.tags.clone(),
         }
+    }
+
+    /// Something to find out with whether anything can be kept.
+    pub(super) fn sample() -> Self {
+        Self { content_type: Some("text/plain".to_owned()), ..Self::default() }
     }
 
     /// Writes it to a file that has no name yet, so that both appear together. Nothing is
@@ -108,6 +113,23 @@ pub(super) fn info(store: &Inner, key: &Key, file: impl AsFd, facts: &Statx) -> 
         metadata: kept.metadata,
         tags: kept.tags,
     })
+}
+
+/// What is to be remembered of a blob that is about to go. Of one whose metadata cannot be read
+/// the size is: nobody shall be kept from deleting it.
+pub(super) fn gone(store: &Inner, dir: &OwnedFd, key: &Key, facts: &Statx, all: bool) -> Gone {
+    let read = || {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, upload::last(key), flags, Mode::empty())
+            .map_err(|errno| unreadable(store, key.as_str(), errno))?;
+        Kept::read(store, key.as_str(), file)
+    };
+    let kept = if all { read() } else { Ok(Kept::default()) };
+    let metadata = kept.map(|kept| kept.metadata).unwrap_or_else(|error| {
+        tracing::warn!(%key, %error, "the metadata of a blob that goes cannot be read");
+        Vec::new()
+    });
+    Gone { size: facts.stx_size, metadata }
 }
 
 /// Another one for every blob ever stored under a key: inode numbers come again, but not together

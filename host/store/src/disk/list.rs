@@ -1,20 +1,21 @@
 //! Listings, in the order of their keys' bytes, of which a folder's ends with `/` (as in S3).
 //!
-//! One folder's names are read at a time; sizes are looked at batch by batch, the next one while
-//! the caller works on this one. What vanishes in between is left out.
+//! Names are read folder by folder. Sizes are looked at in pieces, several at once and ahead of
+//! the caller: each look is a wait where the disk is slow, and most of a listing's time where it
+//! is not. What vanishes in between is left out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, StatxFlags};
 use rustix::io::Errno;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::workspace::read_folder;
 use super::{Inner, fault, kept, tree};
@@ -22,8 +23,8 @@ use crate::error::{Result, StoreError};
 use crate::key::{Folder, MAX_KEY, RESERVED};
 use crate::{Entry, Listing};
 
-/// Entries looked at in one step.
-const BATCH: usize = 512;
+/// Entries looked at in one piece.
+const PIECE: usize = 512;
 
 /// Begins a listing. Its first entries are there when it returns.
 pub(super) async fn list(
@@ -32,71 +33,106 @@ pub(super) async fn list(
     recursive: bool,
 ) -> Result<Box<dyn Listing>> {
     let (store, folder) = (Arc::clone(store), folder.clone());
-    let (walk, ready) = fault::blocking(move || {
+    let path = store.tree.path_of("");
+    let (walk, first) = fault::blocking(move || {
         let dir = store.tree.folder(folder.as_str())?.ok_or(StoreError::NotFound)?;
-        let mut walk = Walk { store, recursive, open: Vec::new() };
+        let mut walk = Walk { store, recursive, open: Vec::new(), pieces: 0 };
         walk.enter(dir, folder.as_str())?;
-        let ready = walk.step()?;
-        Ok((walk, ready))
+        let first = walk.piece()?.map(Piece::look).transpose()?;
+        Ok((walk, first))
     })
     .await?;
-    let (ready, path) = (ready.into(), walk.store.tree.path_of(""));
-    Ok(Box::new(DiskListing { path, ready, walk: Some(walk), coming: None }))
+    let ended = first.is_none();
+    let ready = first.map_or_else(VecDeque::new, |(_, entries)| entries.into());
+    Ok(Box::new(DiskListing {
+        path,
+        walk: Arc::new(Mutex::new(walk)),
+        looks: JoinSet::new(),
+        found: BTreeMap::new(),
+        next: 1,
+        ready,
+        ended,
+        failed: false,
+    }))
 }
 
-/// A walk at rest, and the entries it just found.
-type Step = (Walk, Vec<Entry>);
+/// What a look found: the number of the piece, and its entries.
+type Found = (u64, Vec<Entry>);
 
 struct DiskListing {
     /// Of the store, for messages.
     path: PathBuf,
+    walk: Arc<Mutex<Walk>>,
+    /// None of a look: there was no piece left.
+    looks: JoinSet<Result<Option<Found>>>,
+    /// Pieces whose turn has not come.
+    found: BTreeMap<u64, Vec<Entry>>,
+    /// The number of the piece whose turn it is.
+    next: u64,
     ready: VecDeque<Entry>,
-    /// At rest; none while a step is under way or at the end.
-    walk: Option<Walk>,
-    coming: Option<JoinHandle<Result<Step>>>,
+    /// The walk has no further piece.
+    ended: bool,
+    failed: bool,
 }
 
 #[async_trait]
 impl Listing for DiskListing {
     async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
-        self.go_on();
+        if self.failed {
+            // It must never be taken for a short one.
+            let source = io::Error::other("this listing failed before its end");
+            return Err(fault::io("listing", &self.path, source));
+        }
+        let entries = self.try_next(max).await;
+        self.failed = entries.is_err();
+        entries
+    }
+}
+
+impl DiskListing {
+    async fn try_next(&mut self, max: usize) -> Result<Vec<Entry>> {
+        self.look_ahead();
         while self.ready.is_empty() {
-            let Some(coming) = &mut self.coming else {
-                return self.end();
+            if let Some(entries) = self.found.remove(&self.next) {
+                self.next += 1;
+                self.ready = entries.into();
+                self.look_ahead();
+                continue;
+            }
+            let Some(look) = self.looks.join_next().await else {
+                return Ok(Vec::new());
             };
-            let result = coming.await;
-            self.coming = None;
-            let (walk, entries) = fault::joined(result)?;
-            self.ready = entries.into();
-            self.walk = Some(walk);
-            self.go_on();
+            match fault::joined(look)? {
+                Some((number, entries)) => {
+                    self.found.insert(number, entries);
+                }
+                None => self.ended = true,
+            }
         }
         // An empty list would be the end.
         let count = max.max(1).min(self.ready.len());
         Ok(self.ready.drain(..count).collect())
     }
+
+    /// Begins as many looks as are allowed ahead of the caller.
+    fn look_ahead(&mut self) {
+        while !self.ended && self.looks.len() + self.found.len() < looks_ahead() {
+            let walk = Arc::clone(&self.walk);
+            self.looks.spawn_blocking(move || {
+                // Whoever comes first takes the next piece: its number says which one it is.
+                let piece = walk.lock().unwrap_or_else(PoisonError::into_inner).piece()?;
+                piece.map(Piece::look).transpose()
+            });
+        }
+    }
 }
 
-impl DiskListing {
-    /// The end of a whole listing. One that failed has none: asked again, it fails again, for it
-    /// must never be taken for a short one.
-    fn end(&self) -> Result<Vec<Entry>> {
-        if self.walk.is_some() {
-            return Ok(Vec::new());
-        }
-        let source = io::Error::other("this listing failed before its end");
-        Err(fault::io("listing", &self.path, source))
-    }
-
-    /// Begins the next step, unless one is under way or there is none.
-    fn go_on(&mut self) {
-        if let Some(mut walk) = self.walk.take_if(|walk| !walk.open.is_empty()) {
-            self.coming = Some(tokio::task::spawn_blocking(move || {
-                let entries = walk.step()?;
-                Ok((walk, entries))
-            }));
-        }
-    }
+/// How many pieces may be under way or wait for their turn: as many as there are processors, and
+/// more than one where there is one, because disks take their time too.
+fn looks_ahead() -> usize {
+    static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *PROCESSORS
+        .get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).clamp(4, 16))
 }
 
 /// The folders between the listing's top and where it is now.
@@ -104,12 +140,14 @@ struct Walk {
     store: Arc<Inner>,
     recursive: bool,
     open: Vec<OpenFolder>,
+    /// Handed out so far.
+    pieces: u64,
 }
 
 struct OpenFolder {
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
     /// With a slash at its end; empty for the store's top.
-    prefix: String,
+    prefix: Arc<str>,
     /// In the order of the listing, without those done.
     names: VecDeque<Name>,
 }
@@ -120,11 +158,26 @@ struct Name {
     inode: u64,
 }
 
+/// Entries to be looked at in one go.
+struct Piece {
+    number: u64,
+    store: Arc<Inner>,
+    runs: Vec<Run>,
+}
+
+/// Those that lie in one folder.
+struct Run {
+    dir: Arc<OwnedFd>,
+    prefix: Arc<str>,
+    names: Vec<Name>,
+}
+
 impl Walk {
-    /// The next [`BATCH`] entries; fewer only at the end.
-    fn step(&mut self) -> Result<Vec<Entry>> {
-        let mut entries = Vec::with_capacity(BATCH);
-        while entries.len() < BATCH {
+    /// The next [`PIECE`] entries, fewer only at the end; none after it.
+    fn piece(&mut self) -> Result<Option<Piece>> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut left = PIECE;
+        while left > 0 {
             let Some(here) = self.open.last_mut() else {
                 break;
             };
@@ -143,12 +196,21 @@ impl Walk {
                 }
                 continue;
             }
-            let run = here.names.iter().take(BATCH - entries.len());
+            let run = here.names.iter().take(left);
             let run = run.take_while(|name| !(self.recursive && name.folder)).count();
-            let names = here.names.drain(..run).collect();
-            here.look_at(&self.store, names, &mut entries)?;
+            left -= run;
+            runs.push(Run {
+                dir: Arc::clone(&here.dir),
+                prefix: Arc::clone(&here.prefix),
+                names: here.names.drain(..run).collect(),
+            });
         }
-        Ok(entries)
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        let piece = Piece { number: self.pieces, store: Arc::clone(&self.store), runs };
+        self.pieces += 1;
+        Ok(Some(piece))
     }
 
     /// Reads the names of a folder.
@@ -183,6 +245,7 @@ impl Walk {
             errno => fault::io("listing", path(), errno),
         })?;
         names.sort_unstable_by(|one, other| one.order().cmp(other.order()));
+        let (dir, prefix) = (Arc::new(dir), prefix.into());
         self.open.push(OpenFolder { dir, prefix, names: names.into() });
         Ok(())
     }
@@ -204,17 +267,27 @@ impl Name {
     }
 }
 
-impl OpenFolder {
-    /// Looks at entries of this folder and appends what is there still.
-    fn look_at(&self, store: &Inner, names: Vec<Name>, entries: &mut Vec<Entry>) -> Result<()> {
-        let mut found: Vec<_> = names.into_iter().map(|name| (name, None)).collect();
+impl Piece {
+    /// Looks at the entries, and keeps what is there still.
+    fn look(self) -> Result<Found> {
+        let mut entries = Vec::with_capacity(PIECE);
+        for run in self.runs {
+            run.look(&self.store, &mut entries)?;
+        }
+        Ok((self.number, entries))
+    }
+}
+
+impl Run {
+    fn look(self, store: &Inner, entries: &mut Vec<Entry>) -> Result<()> {
+        let mut found: Vec<_> = self.names.into_iter().map(|name| (name, None)).collect();
         // By inode, because that is how they lie on the disk.
         let mut by_inode: Vec<_> = found.iter_mut().collect();
         by_inode.sort_unstable_by_key(|(name, _)| name.inode);
         for (name, facts) in by_inode {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             let mask = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::MTIME;
-            match rustix::fs::statx(&self.dir, &name.name, flags, mask) {
+            match rustix::fs::statx(&*self.dir, &name.name, flags, mask) {
                 Ok(seen) => *facts = Some(seen),
                 Err(Errno::NOENT | Errno::STALE) => {}
                 Err(errno) => {

@@ -50,12 +50,13 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use self::abilities::Abilities;
+use self::temp::Temp;
 use self::tree::Tree;
 use self::workspace::{Swept, Workspace};
 use crate::body::Body;
 use crate::error::Result;
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Download, Info, Listing, Part, PutOptions};
+use crate::{BlobStore, Changed, Download, Info, Listing, Observer, Part, PutOptions, Stored};
 
 /// Locks for keys: more than threads that could want one at a time.
 const LOCKS: usize = 64;
@@ -248,30 +249,50 @@ impl Inner {
         self.locks.get(index).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn delete(&self, key: &Key) -> Result<bool> {
+    fn delete(&self, key: &Key, witness: Option<&Observer>) -> Result<Option<u64>> {
         let path = || self.tree.path_of(key.as_str());
         let folder = key.folder();
         let Some(dir) = self.tree.folder(folder.as_str())? else {
-            return Ok(false);
+            return Ok(None);
         };
-        {
+        let size = {
             let _lock = self.lock_key(key);
             let name = upload::last(key);
-            match tree::facts_at(&dir, name) {
-                Ok(facts) if tree::is_regular(&facts) => {}
+            let facts = match tree::facts_at(&dir, name) {
+                Ok(facts) if tree::is_regular(&facts) => facts,
                 Ok(facts) if tree::is_symlink(&facts) => return Err(fault::symlink(key.as_str())),
-                Ok(_) => return Ok(false),
-                Err(errno) if fault::is_missing(errno) => return Ok(false),
+                Ok(_) => return Ok(None),
+                Err(errno) if fault::is_missing(errno) => return Ok(None),
                 Err(errno) => return Err(fault::io("looking at", path(), errno)),
+            };
+            let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+                Ok(()) => Ok(true),
+                Err(Errno::NOENT) => Ok(false),
+                Err(errno) => Err(fault::io("deleting", path(), errno)),
+            };
+            let deleted = match witness {
+                None => unlink()?,
+                Some(witness) => {
+                    let wanted = witness.before()?;
+                    let gone = kept::gone(self, &dir, key, &facts, wanted);
+                    let outcome = unlink();
+                    let changed = matches!(outcome, Ok(true));
+                    witness.after(changed.then_some(Changed { gone: Some(gone), came: None }));
+                    outcome?
+                }
+            };
+            if !deleted {
+                return Ok(None);
             }
-            match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-                Ok(()) => {}
-                Err(Errno::NOENT) => return Ok(false),
-                Err(errno) => return Err(fault::io("deleting", path(), errno)),
-            }
-        }
+            facts.stx_size
+        };
         self.sync_folder(&dir, folder.as_str())?;
-        Ok(true)
+        Ok(Some(size))
+    }
+
+    /// Tries to keep metadata with a file at the store's top that nobody ever sees.
+    fn check_metadata(&self) -> Result<()> {
+        Temp::new(self, self.tree.root(), "", kept::Kept::sample().into()).map(drop)
     }
 }
 
@@ -297,17 +318,17 @@ impl BlobStore for DiskStore {
         read::get(&self.inner, key, part).await
     }
 
-    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info> {
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored> {
         put::put(&self.inner, key, body, options).await
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info> {
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
         put::concat(&self.inner, key, parts, options).await
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
+    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
-        fault::blocking(move || inner.delete(&key)).await
+        fault::blocking(move || inner.delete(&key, witness.as_ref())).await
     }
 
     async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
@@ -317,6 +338,11 @@ impl BlobStore for DiskStore {
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
         let (inner, folders) = (Arc::clone(&self.inner), folders.to_vec());
         fault::blocking(move || inner.make_folders(&folders)).await
+    }
+
+    async fn check_metadata(&self) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        fault::blocking(move || inner.check_metadata()).await
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Inner, fault, kept};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
-use crate::{Info, PutOptions};
+use crate::{PutOptions, Stored};
 
 /// Bytes gathered before they are hashed and written. Measured by `examples/throughput.rs`; see
 /// [`disk`](super).
@@ -33,7 +33,7 @@ pub(super) async fn put(
     key: &Key,
     mut body: Body,
     options: PutOptions,
-) -> Result<Info> {
+) -> Result<Stored> {
     let (store, key) = (Arc::clone(store), key.clone());
     if let Some(bytes) = body.take_at_hand(BATCH) {
         return fault::blocking(move || {
@@ -115,13 +115,18 @@ pub(super) async fn concat(
     key: &Key,
     parts: &[Key],
     options: PutOptions,
-) -> Result<Info> {
+) -> Result<Stored> {
     let (store, key, parts) = (Arc::clone(store), key.clone(), parts.to_vec());
     let mut join = fault::blocking(move || {
         let mut rest = VecDeque::with_capacity(parts.len());
+        let mut size = 0_u64;
         for key in parts {
             let (_, facts) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
+            size = size.saturating_add(facts.stx_size);
             rest.push_back((key, kept::etag(&facts)));
+        }
+        if let Some(witness) = &options.witness {
+            witness.admit(size)?;
         }
         let upload = Upload::begin(Arc::clone(&store), key, options)?;
         Ok(Join { store, upload, rest, open: None })

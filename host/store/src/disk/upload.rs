@@ -16,7 +16,7 @@ use super::temp::{Target, Temp};
 use super::{Inner, fault, tree};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
-use crate::{Condition, Info, PutOptions};
+use crate::{Change, Changed, Condition, Gone, Observer, PutOptions, Stored};
 
 /// Bytes read in one step to compare or to hash what is on disk.
 const PIECE: usize = 256 * 1024;
@@ -30,6 +30,7 @@ pub(super) struct Upload {
     condition: Condition,
     expected: Option<[u8; 32]>,
     hasher: Option<Sha256>,
+    witness: Option<Observer>,
     /// The blob's folder, or the deepest one above it that exists.
     dir: OwnedFd,
     /// Whether `dir` is the blob's own folder.
@@ -77,8 +78,19 @@ impl Upload {
             }
         };
         let hasher = options.sha256.map(|_| Sha256::new());
-        let PutOptions { condition, sha256: expected, .. } = options;
-        Ok(Self { store, key, folder, condition, expected, hasher, dir, folder_exists, sink })
+        let PutOptions { condition, sha256: expected, witness, .. } = options;
+        Ok(Self {
+            store,
+            key,
+            folder,
+            condition,
+            expected,
+            hasher,
+            witness,
+            dir,
+            folder_exists,
+            sink,
+        })
     }
 
     /// Takes more bytes.
@@ -129,7 +141,7 @@ impl Upload {
     }
 
     /// Checks the bytes and commits them.
-    pub(super) fn finish(mut self) -> Result<Info> {
+    pub(super) fn finish(mut self) -> Result<Stored> {
         let checked = check(self.hasher.take(), self.expected);
         if let Sink::Compare { stored, facts, identical } = &self.sink {
             if !identical || !at_end(stored, facts) || checked.is_err() {
@@ -143,7 +155,7 @@ impl Upload {
 
     /// The blob that is there has the same bytes. It may be another upload's that is not durable
     /// yet, so it is made so before anybody hears that it is stored.
-    fn settle(&self, stored: &File, facts: &Statx) -> Result<Info> {
+    fn settle(&self, stored: &File, facts: &Statx) -> Result<Stored> {
         let path = || self.store.tree.path_of(self.key.as_str());
         stored.sync_all().map_err(|error| fault::io("syncing", path(), error))?;
         let there = self.store.occupant(&self.dir, &self.key)?;
@@ -152,10 +164,11 @@ impl Upload {
         }
         self.store.wait_for_folders();
         self.store.sync_folder(&self.dir, &self.folder)?;
-        kept::info(&self.store, &self.key, stored, facts)
+        let info = kept::info(&self.store, &self.key, stored, facts)?;
+        Ok(Stored { info, change: Change::Unchanged })
     }
 
-    fn commit(mut self) -> Result<Info> {
+    fn commit(mut self) -> Result<Stored> {
         let path = self.store.tree.path_of(self.key.as_str());
         if let Sink::Write(temp) = &self.sink {
             temp.finish().map_err(|error| fault::io("syncing", &path, error))?;
@@ -165,7 +178,10 @@ impl Upload {
         } else {
             self.dir = self.store.make_folder(&self.folder)?;
         }
-        while !self.give_name()? {
+        let change = loop {
+            if let Some(change) = self.give_name()? {
+                break change;
+            }
             // Somebody else was quicker since we looked.
             if self.condition == Condition::Absent {
                 return Err(StoreError::AlreadyExists);
@@ -173,47 +189,72 @@ impl Upload {
             if let Some(outcome) = self.compare_with_winner()? {
                 return outcome;
             }
-        }
+        };
         self.store.sync_folder(&self.dir, &self.folder)?;
         let Sink::Write(temp) = &self.sink else {
             return Err(StoreError::AlreadyExists);
         };
         let facts = tree::facts(temp.file()).map_err(|errno| fault::io("reading", path, errno))?;
-        kept::info(&self.store, &self.key, temp.file(), &facts)
+        let info = kept::info(&self.store, &self.key, temp.file(), &facts)?;
+        Ok(Stored { info, change })
     }
 
-    /// The one step that makes the blob appear; false where the key is taken and must not be.
-    fn give_name(&mut self) -> Result<bool> {
-        let store = &self.store;
-        let Sink::Write(temp) = &mut self.sink else {
-            return Ok(false);
-        };
-        let target = Target { dir: &self.dir, folder: &self.folder, name: last(&self.key) };
+    /// The one step that makes the blob appear; none where the key is taken and must not be.
+    fn give_name(&mut self) -> Result<Option<Change>> {
+        let store = Arc::clone(&self.store);
+        let witness = self.witness.clone();
         // Held for as long as it takes to look and to rename, never while syncing.
         let _lock = store.lock_key(&self.key);
-        match &self.condition {
-            Condition::Absent | Condition::AbsentOrIdentical => temp.place(store, target),
-            Condition::Always => {
-                while store.occupant(target.dir, &self.key)?.is_none() {
-                    if temp.place(store, target)? {
-                        return Ok(true);
-                    }
-                }
-                temp.replace(store, target).map(|()| true)
+        let Some(witness) = witness else {
+            let outcome = self.give_name_locked(false)?;
+            return Ok(outcome.map(|gone| change(gone.as_ref())));
+        };
+        let size = match &self.sink {
+            Sink::Write(temp) => temp.file().metadata().map(|facts| facts.len()),
+            Sink::Compare { facts, .. } => Ok(facts.stx_size),
+        };
+        let size = size
+            .map_err(|error| fault::io("reading", store.tree.path_of(self.key.as_str()), error))?;
+        let wanted = witness.before()?;
+        let outcome = self.give_name_locked(wanted);
+        let done = outcome.as_ref().ok().and_then(Option::as_ref);
+        let made = done.map(|gone| change(gone.as_ref()));
+        witness.after(done.map(|gone| Changed { gone: gone.clone(), came: Some(size) }));
+        outcome.map(|_| made)
+    }
+
+    /// The outer none where the key is taken; the inner one where no blob was there.
+    fn give_name_locked(&mut self, wanted: bool) -> Result<Option<Option<Gone>>> {
+        let store = &self.store;
+        let Sink::Write(temp) = &mut self.sink else {
+            return Ok(None);
+        };
+        let target = Target { dir: &self.dir, folder: &self.folder, name: last(&self.key) };
+        let there = match &self.condition {
+            Condition::Absent | Condition::AbsentOrIdentical => {
+                return Ok(temp.place(store, target)?.then_some(None));
             }
-            Condition::Matches(etag) => {
-                let there = store.occupant(target.dir, &self.key)?;
-                if there.as_ref().map(kept::etag).as_ref() != Some(etag) {
-                    return Err(StoreError::PreconditionFailed);
+            Condition::Always => loop {
+                if let Some(there) = store.occupant(target.dir, &self.key)? {
+                    break there;
                 }
-                temp.replace(store, target).map(|()| true)
-            }
-        }
+                if temp.place(store, target)? {
+                    return Ok(Some(None));
+                }
+            },
+            Condition::Matches(etag) => store
+                .occupant(target.dir, &self.key)?
+                .filter(|there| kept::etag(there) == *etag)
+                .ok_or(StoreError::PreconditionFailed)?,
+        };
+        let gone = kept::gone(store, target.dir, &self.key, &there, wanted);
+        temp.replace(store, target)?;
+        Ok(Some(Some(gone)))
     }
 
     /// Ends an upload whose key was taken meanwhile as if it had been taken before; none where
     /// it is free again.
-    fn compare_with_winner(&self) -> Result<Option<Result<Info>>> {
+    fn compare_with_winner(&self) -> Result<Option<Result<Stored>>> {
         // Says what is there instead of a blob.
         self.store.occupant(&self.dir, &self.key)?;
         let Some((stored, facts)) = self.store.tree.blob(self.key.as_str())? else {
@@ -267,6 +308,10 @@ impl Inner {
             _ => Err(StoreError::Invalid(format!("{key}: something else than a blob is there"))),
         }
     }
+}
+
+fn change(gone: Option<&Gone>) -> Change {
+    gone.map_or(Change::Created, |gone| Change::Replaced { size: gone.size })
 }
 
 /// The part of a key behind its folder.

@@ -8,7 +8,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::body::Body;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Condition, Download, Info, Listing, Part, PutOptions};
+use crate::{BlobStore, Condition, Download, Info, Listing, Observer, Part, PutOptions, Stored};
 
 /// A store in which blobs may be added, but none deleted or replaced, except under keys that
 /// match a pattern.
@@ -84,21 +84,21 @@ impl BlobStore for AppendOnly {
         self.store.get(key, part).await
     }
 
-    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info> {
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored> {
         let (options, replacing) = self.restrict(key, options)?;
         let stored = self.store.put(key, body, options).await;
         stored.map_err(|error| self.explain(key, replacing, error))
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info> {
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
         let (options, replacing) = self.restrict(key, options)?;
         let stored = self.store.concat(key, parts, options).await;
         stored.map_err(|error| self.explain(key, replacing, error))
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
+    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
         if self.except.is_match(key.as_str()) {
-            self.store.delete(key).await
+            self.store.delete_observed(key, witness).await
         } else {
             Err(self.denied("deleted", key))
         }
@@ -110,5 +110,9 @@ impl BlobStore for AppendOnly {
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
         self.store.prepare(folders).await
+    }
+
+    async fn check_metadata(&self) -> Result<()> {
+        self.store.check_metadata().await
     }
 }

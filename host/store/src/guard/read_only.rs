@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::body::Body;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Download, Info, Listing, Part, PutOptions};
+use crate::{BlobStore, Download, Info, Listing, Observer, Part, PutOptions, Stored};
 
 /// A store of which blobs can only be read.
 #[derive(Debug)]
@@ -36,15 +36,15 @@ impl BlobStore for ReadOnly {
         self.store.get(key, part).await
     }
 
-    async fn put(&self, key: &Key, _: Body, _: PutOptions) -> Result<Info> {
+    async fn put(&self, key: &Key, _: Body, _: PutOptions) -> Result<Stored> {
         Err(denied(format_args!("{key} may not be stored")))
     }
 
-    async fn concat(&self, key: &Key, _: &[Key], _: PutOptions) -> Result<Info> {
+    async fn concat(&self, key: &Key, _: &[Key], _: PutOptions) -> Result<Stored> {
         Err(denied(format_args!("{key} may not be stored")))
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
+    async fn delete_observed(&self, key: &Key, _: Option<Observer>) -> Result<Option<u64>> {
         Err(denied(format_args!("{key} may not be deleted")))
     }
 
@@ -54,5 +54,9 @@ impl BlobStore for ReadOnly {
 
     async fn prepare(&self, _: &[Folder]) -> Result<()> {
         Err(denied("no folders may be made"))
+    }
+
+    async fn check_metadata(&self) -> Result<()> {
+        self.store.check_metadata().await
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::body::Body;
 use crate::error::Result;
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Download, Entry, Info, Listing, Part, PutOptions};
+use crate::{BlobStore, Download, Entry, Info, Listing, Observer, Part, PutOptions, Stored};
 
 /// A folder of a store as a store of its own.
 ///
@@ -55,17 +55,19 @@ impl BlobStore for Subfolder {
         Ok(download)
     }
 
-    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Info> {
-        Ok(outer(key, self.store.put(&self.inner(key)?, body, options).await?))
+    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored> {
+        let Stored { info, change } = self.store.put(&self.inner(key)?, body, options).await?;
+        Ok(Stored { info: outer(key, info), change })
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Info> {
+    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
         let parts = parts.iter().map(|part| self.inner(part)).collect::<Result<Vec<_>>>()?;
-        Ok(outer(key, self.store.concat(&self.inner(key)?, &parts, options).await?))
+        let Stored { info, change } = self.store.concat(&self.inner(key)?, &parts, options).await?;
+        Ok(Stored { info: outer(key, info), change })
     }
 
-    async fn delete(&self, key: &Key) -> Result<bool> {
-        self.store.delete(&self.inner(key)?).await
+    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
+        self.store.delete_observed(&self.inner(key)?, witness).await
     }
 
     async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
@@ -76,6 +78,10 @@ impl BlobStore for Subfolder {
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
         let inner = folders.iter().map(|folder| self.inner_folder(folder));
         self.store.prepare(&inner.collect::<Result<Vec<_>>>()?).await
+    }
+
+    async fn check_metadata(&self) -> Result<()> {
+        self.store.check_metadata().await
     }
 }
 

@@ -98,9 +98,9 @@ pub fn stalling(chunks: Vec<Bytes>) -> (Body, Arc<AtomicUsize>) {
 }
 
 pub async fn put(store: &Store, name: &str, bytes: &Bytes) {
-    let info =
+    let stored =
         store.put(&key(name), bytes.clone().into_body(), PutOptions::default()).await.unwrap();
-    assert_eq!(info.size, bytes.len() as u64);
+    assert_eq!(stored.info.size, bytes.len() as u64);
 }
 
 pub async fn read(store: &Store, name: &str) -> Bytes {

@@ -1,0 +1,268 @@
+//! What is limited: the rules as an operator writes them, and the scopes that a key and an owner
+//! count for under them. A new kind of scope begins here and in [`Charge`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::error::{Result, StoreError};
+
+/// Stands for every user in [`UserRule::user`].
+const EVERYBODY: &str = "*";
+
+/// Limits, in bytes of blobs. Without any, everything is let pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// For the whole store.
+    pub total: Option<u64>,
+    /// For folders. A key counts for one folder at most: that of the first rule that fits it.
+    pub folders: Vec<FolderRule>,
+    /// For users. The first rule that fits a user counts.
+    pub users: Vec<UserRule>,
+}
+
+/// A limit for each folder that matches a pattern, separately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderRule {
+    /// Of the folder's path: `alice`, `teams/*`, `*` for each folder at the top. `*` and `?` stand
+    /// for no `/`. Where a pattern matches several folders that a key is in, the outermost counts.
+    pub pattern: String,
+    /// In bytes.
+    pub limit: u64,
+}
+
+/// A limit for what a user stored, wherever it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRule {
+    /// A name, or `*` for each user, separately.
+    pub user: String,
+    /// In bytes.
+    pub limit: u64,
+}
+
+/// What is counted separately.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Everything.
+    Store,
+    /// Blobs below a folder.
+    Folder(String),
+    /// Blobs that a user stored.
+    User(String),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store => f.write_str("the store"),
+            Self::Folder(name) => write!(f, "folder {name}"),
+            Self::User(name) => write!(f, "user {name}"),
+        }
+    }
+}
+
+/// Rules that were checked.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    rules: Rules,
+    /// One for each folder rule, in order.
+    globs: Vec<GlobMatcher>,
+}
+
+/// For whom a blob counts, besides the store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Charge {
+    pub(super) folder: Option<Counted>,
+    pub(super) user: Option<Counted>,
+}
+
+/// A folder or a user.
+#[derive(Clone, Debug)]
+pub(super) struct Counted {
+    pub(super) name: Arc<str>,
+    /// In bytes. Users are counted even without one, so that a new limit finds them counted.
+    pub(super) limit: Option<u64>,
+}
+
+impl FolderRule {
+    /// A limit for this folder, whatever characters its name has.
+    pub fn exactly(folder: &str, limit: u64) -> Self {
+        Self { pattern: globset::escape(folder), limit }
+    }
+
+    /// A limit for folders that match a pattern below another folder, empty for the store's top.
+    pub fn below(folder: &str, pattern: &str, limit: u64) -> Self {
+        let pattern = match folder {
+            "" => pattern.to_owned(),
+            folder => format!("{}/{pattern}", globset::escape(folder)),
+        };
+        Self { pattern, limit }
+    }
+}
+
+impl Rules {
+    /// Whether they make sense.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] where a pattern or a name does not.
+    pub fn check(&self) -> Result<()> {
+        Compiled::new(self.clone()).map(|_| ())
+    }
+}
+
+impl Compiled {
+    pub(super) fn new(rules: Rules) -> Result<Self> {
+        let globs =
+            rules.folders.iter().map(|rule| compile(&rule.pattern)).collect::<Result<_>>()?;
+        if rules.users.iter().any(|rule| rule.user.is_empty()) {
+            return Err(StoreError::Invalid(
+                "a quota for a user without a name: name the user, or write * for each".to_owned(),
+            ));
+        }
+        Ok(Self { rules, globs })
+    }
+
+    pub(super) fn total(&self) -> Option<u64> {
+        self.rules.total
+    }
+
+    /// Whether owners are kept with blobs, and counted.
+    pub(super) fn counts_users(&self) -> bool {
+        !self.rules.users.is_empty()
+    }
+
+    /// The patterns of folders, in order: what decides which folders are counted.
+    pub(super) fn patterns(&self) -> Vec<String> {
+        self.rules.folders.iter().map(|rule| rule.pattern.clone()).collect()
+    }
+
+    /// Whether what was counted for these patterns, and for users or not, will do.
+    pub(super) fn is_counted_by(&self, patterns: &[String], users: bool) -> bool {
+        let ours = self.patterns();
+        (users || !self.counts_users()) && (ours.is_empty() || ours == patterns)
+    }
+
+    pub(super) fn charge(&self, key: &str, owner: Option<&str>) -> Charge {
+        let user = owner.filter(|_| self.counts_users());
+        Charge {
+            folder: self.folder_of(key),
+            user: user.map(|user| Counted { name: user.into(), limit: self.user_limit(user) }),
+        }
+    }
+
+    fn folder_of(&self, key: &str) -> Option<Counted> {
+        self.rules.folders.iter().zip(&self.globs).find_map(|(rule, glob)| {
+            let mut folders = key.match_indices('/').filter_map(|(end, _)| key.get(..end));
+            let name = folders.find(|folder| glob.is_match(folder))?;
+            Some(Counted { name: name.into(), limit: Some(rule.limit) })
+        })
+    }
+
+    /// The limit of a folder that is counted.
+    pub(super) fn folder_limit(&self, folder: &str) -> Option<u64> {
+        let mut rules = self.rules.folders.iter().zip(&self.globs);
+        rules.find(|(_, glob)| glob.is_match(folder)).map(|(rule, _)| rule.limit)
+    }
+
+    pub(super) fn user_limit(&self, user: &str) -> Option<u64> {
+        let fits = |rule: &&UserRule| rule.user == user || rule.user == EVERYBODY;
+        self.rules.users.iter().find(fits).map(|rule| rule.limit)
+    }
+
+    /// Scopes that the rules name themselves, whether or not anything is in them.
+    pub(super) fn named(&self) -> impl Iterator<Item = Scope> {
+        let plain = |pattern: &&FolderRule| !pattern.pattern.contains(['*', '?', '[', '{', '\\']);
+        let folders = self.rules.folders.iter().filter(plain);
+        let users = self.rules.users.iter().filter(|rule| rule.user != EVERYBODY);
+        folders
+            .map(|rule| Scope::Folder(rule.pattern.clone()))
+            .chain(users.map(|rule| Scope::User(rule.user.clone())))
+    }
+
+    /// The smallest limit.
+    pub(super) fn smallest(&self) -> Option<u64> {
+        let folders = self.rules.folders.iter().map(|rule| rule.limit);
+        let users = self.rules.users.iter().map(|rule| rule.limit);
+        folders.chain(users).chain(self.rules.total).min()
+    }
+}
+
+fn compile(pattern: &str) -> Result<GlobMatcher> {
+    let wrong =
+        |why: &str| Err(StoreError::Invalid(format!("quota for the folder {pattern:?}: {why}")));
+    if pattern.is_empty() || pattern.starts_with('/') || pattern.ends_with('/') {
+        return wrong("write a path without a slash at its beginning or end, as in teams/*");
+    }
+    match GlobBuilder::new(pattern).literal_separator(true).build() {
+        Ok(glob) => Ok(glob.compile_matcher()),
+        Err(error) => wrong(&error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiled(folders: &[(&str, u64)], users: &[(&str, u64)]) -> Compiled {
+        let folder = |(pattern, limit): &(&str, u64)| FolderRule {
+            pattern: (*pattern).to_owned(),
+            limit: *limit,
+        };
+        let user =
+            |(user, limit): &(&str, u64)| UserRule { user: (*user).to_owned(), limit: *limit };
+        let folders = folders.iter().map(folder).collect();
+        let users = users.iter().map(user).collect();
+        Compiled::new(Rules { total: None, folders, users }).unwrap()
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_a_key_counts() {
+        let rules = compiled(&[("alice/photos", 1), ("teams/*", 2), ("*", 3), ("**/x", 4)], &[]);
+        let folder = |key: &str| {
+            rules.charge(key, None).folder.map(|f| (f.name.to_string(), f.limit.unwrap()))
+        };
+        for (key, expected) in [
+            ("alice/photos/a/b", Some(("alice/photos", 1))),
+            ("alice/photos", Some(("alice", 3))),
+            ("alice/other/a", Some(("alice", 3))),
+            ("teams/red/a/b/c", Some(("teams/red", 2))),
+            ("teams/red", Some(("teams", 3))),
+            ("file", None),
+        ] {
+            let expected = expected.map(|(name, limit)| (name.to_owned(), limit));
+            assert_eq!(folder(key), expected, "{key}");
+            if let Some((name, limit)) = expected {
+                assert_eq!(rules.folder_limit(&name), Some(limit), "{key}");
+            }
+        }
+        // The outermost of several.
+        let rules = compiled(&[("**", 1)], &[]);
+        assert_eq!(&*rules.charge("a/b/c", None).folder.unwrap().name, "a");
+    }
+
+    #[test]
+    fn users_are_counted_where_there_are_rules_for_users() {
+        let rules = compiled(&[], &[("bob", 1), ("*", 2), ("carol", 3)]);
+        assert_eq!(rules.user_limit("bob"), Some(1));
+        assert_eq!(rules.user_limit("carol"), Some(2));
+        assert!(rules.charge("a", None).user.is_none());
+        let rules = compiled(&[], &[("bob", 1)]);
+        let carol = rules.charge("a", Some("carol")).user.unwrap();
+        assert_eq!((&*carol.name, carol.limit), ("carol", None));
+        assert!(compiled(&[("*", 1)], &[]).charge("a", Some("bob")).user.is_none());
+    }
+
+    #[test]
+    fn wrong_rules_are_refused() {
+        for pattern in ["", "/a", "a/", "a/{b"] {
+            let folders = vec![FolderRule { pattern: pattern.to_owned(), limit: 1 }];
+            let rules = Rules { folders, ..Rules::default() };
+            let Err(StoreError::Invalid(text)) = Compiled::new(rules) else { panic!("{pattern}") };
+            assert!(text.contains(&format!("{pattern:?}")), "{text}");
+        }
+        let users = vec![UserRule { user: String::new(), limit: 1 }];
+        assert!(Compiled::new(Rules { users, ..Rules::default() }).is_err());
+    }
+}
