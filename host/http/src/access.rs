@@ -1,16 +1,25 @@
 //! Who may come in to a mount. Nobody does without a configured way in; that everybody may is
 //! said with [`Access::Open`].
 
+mod proxy_header;
+
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use keepgate_runtime::Principal;
 
 use crate::htpasswd::{Htpasswd, Verdict};
+
+use proxy_header::Said;
+pub use proxy_header::{ProxyHeader, ProxyHeaderError};
+
+/// Why a login by name and password fails, for the log.
+const WRONG_PASSWORD: &str = "unknown user or wrong password";
 
 /// What a client that has not said who it is, or not rightly, is asked for.
 pub(crate) const BASIC_CHALLENGE: HeaderValue =
@@ -38,6 +47,8 @@ pub enum Access {
 pub enum Method {
     /// Name and password by HTTP Basic, checked against a file.
     Htpasswd(Arc<Htpasswd>),
+    /// The user's name, in a header that a proxy in front sets. `Authorization` is not looked at.
+    ProxyHeader(ProxyHeader),
 }
 
 /// What came of asking.
@@ -47,8 +58,13 @@ pub(crate) enum Decision {
     Admitted(Option<Principal>),
     /// No credentials that a method of the mount looks at.
     Anonymous,
-    /// Credentials, but wrong ones; the user's name is for the log.
-    Rejected(String),
+    /// Credentials, but wrong ones.
+    Rejected {
+        /// As who; for the log.
+        user: String,
+        /// For the log.
+        why: &'static str,
+    },
     /// Too many passwords are being checked just now.
     Busy,
 }
@@ -72,28 +88,83 @@ impl Access {
         };
         let mut decision = Decision::Anonymous;
         for method in methods {
-            let Method::Htpasswd(file) = method;
-            let Some((user, password)) = basic(headers) else {
-                continue;
-            };
-            let Ok(user) = String::from_utf8(user) else {
-                decision = Decision::Rejected("(not UTF-8)".to_owned());
-                continue;
-            };
-            match file.verify(&user, &password, from).await {
-                Verdict::Accepted => {
-                    let principal =
-                        Principal { name: user, method: "htpasswd", claims: Vec::new() };
-                    return Decision::Admitted(Some(principal));
-                }
-                Verdict::Rejected => decision = Decision::Rejected(user),
-                // Whether this method knows them is open. Asking the next one instead would let
-                // a user's identity depend on the load.
-                Verdict::Busy => return Decision::Busy,
+            match method.admit(headers, from).await {
+                ControlFlow::Break(decision) => return decision,
+                ControlFlow::Continue(Decision::Anonymous) => {}
+                ControlFlow::Continue(other) => decision = other,
             }
         }
         decision
     }
+
+    /// Headers that are between a proxy and this server, and nobody else's business.
+    pub(crate) fn withheld(&self) -> impl Iterator<Item = &HeaderName> {
+        let methods = match self {
+            Self::Open => [].as_slice(),
+            Self::Methods(methods) => methods,
+        };
+        methods.iter().filter_map(|method| match method {
+            Method::ProxyHeader(header) => Some(header.header()),
+            Method::Htpasswd(_) => None,
+        })
+    }
+}
+
+impl Method {
+    /// What this method makes of a request. After `Break` no other one is asked.
+    async fn admit(
+        &self,
+        headers: &HeaderMap,
+        from: Option<IpAddr>,
+    ) -> ControlFlow<Decision, Decision> {
+        match self {
+            Self::Htpasswd(file) => by_password(file, headers, from).await,
+            Self::ProxyHeader(header) => by_header(header, headers, from),
+        }
+    }
+}
+
+async fn by_password(
+    file: &Arc<Htpasswd>,
+    headers: &HeaderMap,
+    from: Option<IpAddr>,
+) -> ControlFlow<Decision, Decision> {
+    let Some((user, password)) = basic(headers) else {
+        return ControlFlow::Continue(Decision::Anonymous);
+    };
+    let Ok(user) = String::from_utf8(user) else {
+        let user = "(not UTF-8)".to_owned();
+        return ControlFlow::Continue(Decision::Rejected { user, why: WRONG_PASSWORD });
+    };
+    match file.verify(&user, &password, from).await {
+        Verdict::Accepted => ControlFlow::Break(admitted(user, "htpasswd")),
+        Verdict::Rejected => {
+            ControlFlow::Continue(Decision::Rejected { user, why: WRONG_PASSWORD })
+        }
+        // Whether this method knows them is open. Asking the next one instead would let a user's
+        // identity depend on the load.
+        Verdict::Busy => ControlFlow::Break(Decision::Busy),
+    }
+}
+
+fn by_header(
+    header: &ProxyHeader,
+    headers: &HeaderMap,
+    from: Option<IpAddr>,
+) -> ControlFlow<Decision, Decision> {
+    match header.read(headers, from) {
+        Said::User(user) => ControlFlow::Break(admitted(user, "proxy")),
+        Said::Nothing => ControlFlow::Continue(Decision::Anonymous),
+        Said::Unbelieved { user } => {
+            let why = "a header with the user's name, but not from a proxy that is believed";
+            ControlFlow::Continue(Decision::Rejected { user, why })
+        }
+        Said::Wrong { user, why } => ControlFlow::Break(Decision::Rejected { user, why }),
+    }
+}
+
+fn admitted(name: String, method: &'static str) -> Decision {
+    Decision::Admitted(Some(Principal { name, method, claims: Vec::new() }))
 }
 
 /// User and password from `Authorization: Basic …`.
@@ -109,6 +180,9 @@ fn basic(headers: &HeaderMap) -> Option<(Vec<u8>, Vec<u8>)> {
     user.truncate(colon);
     Some((user, password))
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

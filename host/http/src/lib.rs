@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`access`] | who may come in to a mount |
 //! | [`admin`] | liveness, readiness, metrics and status for operators |
+//! | [`combined_log`] | a log of requests in a file, as Apache writes it |
 //! | [`htpasswd`] | users and password hashes in a file |
 //! | [`listen`] | addresses and sockets |
 //! | [`metrics`] | what is counted and timed |
@@ -26,6 +27,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod combined_log;
 mod connection;
 pub mod htpasswd;
 pub mod listen;
@@ -41,12 +43,14 @@ mod target;
 pub mod tls;
 mod upload;
 
-pub use access::{Access, Method};
+pub use access::{Access, Method, ProxyHeader, ProxyHeaderError};
 pub use admin::Admin;
+pub use combined_log::{CombinedLog, LogError, LogTarget};
 pub use connection::{Connection, Exchange, Peer};
 pub use htpasswd::Htpasswd;
-pub use listen::{Address, BindError, LocalAddress};
-pub use metrics::Metrics;
+pub use ipnet::IpNet;
+pub use listen::{Address, BindError, HandedOverError, LocalAddress};
+pub use metrics::{Metrics, MetricsPage};
 pub use reply::ReplyBody;
 pub use server::{Application, ListenerConfig, Server, Timeouts};
 pub use service::{AccessLog, Gateway, Visit};

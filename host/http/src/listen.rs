@@ -1,36 +1,25 @@
-//! Addresses and sockets: TCP and Unix, bound before anything is served, so that an error is
-//! seen at start.
+//! Addresses and sockets: TCP and Unix, bound here or handed over by systemd, before anything is
+//! served, so that an error is seen at start.
+
+mod address;
+mod handed_over;
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use crate::connection::Peer;
 use crate::stream::Socket;
 
+pub use address::{Address, AddressError};
+pub use handed_over::{HandedOver, HandedOverError, take_handed_over};
+
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
-
-/// Where to listen, as an operator writes it: `:8000`, `127.0.0.1:8000`, `[::1]:0`,
-/// `backup.example:8000` or `unix:/run/keepgate.sock`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// Host and port. An empty host, and `::`, mean every address of the machine, IPv6 and IPv4;
-    /// port 0 means one that is free.
-    Tcp {
-        /// A name or an address; IPv6 ones without brackets.
-        host: String,
-        /// 0 to 65535.
-        port: u16,
-    },
-    /// Path of a socket.
-    Unix(PathBuf),
-}
 
 /// What is being listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,14 +28,6 @@ pub enum LocalAddress {
     Tcp(SocketAddr),
     /// Path of a socket; none for one that was handed over without a name.
     Unix(Option<PathBuf>),
-}
-
-/// Text that is no address to listen on.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no address to listen on: {why}")]
-pub struct AddressError {
-    text: String,
-    why: &'static str,
 }
 
 /// Why nothing can be listened on.
@@ -72,42 +53,14 @@ pub enum BindError {
         /// Path of the socket.
         path: PathBuf,
     },
-}
-
-impl FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let error = |why| AddressError { text: text.to_owned(), why };
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err(error("a path must follow unix:"));
-            }
-            return Ok(Self::Unix(path.into()));
-        }
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| {
-            error("write host:port, :port for every address, or unix:/path/of/socket")
-        })?;
-        let port = port.parse().map_err(|_| error("the port must be a number from 0 to 65535"))?;
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = match bracketed {
-            Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
-            Some(_) => return Err(error("only IPv6 addresses have brackets")),
-            None if host.contains(':') => return Err(error("an IPv6 address needs brackets")),
-            None => host,
-        };
-        Ok(Self::Tcp { host: host.to_owned(), port })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
+    /// systemd has not handed over what is asked for.
+    #[error("cannot listen on {address}: {source}")]
+    HandedOver {
+        /// On which address.
+        address: Address,
+        /// What is wrong.
+        source: HandedOverError,
+    },
 }
 
 /// A path stands for itself, as rest-server prints it.
@@ -143,8 +96,8 @@ pub(crate) struct SocketFile {
 type Identity = (u64, i64, i64);
 
 impl Listener {
-    /// Listens. `mode` is for a Unix socket's file, as in `0o660`; without it the process's umask
-    /// decides.
+    /// Listens. `mode` is for the file of a Unix socket that is made here, as in `0o660`; without
+    /// it the process's umask decides.
     pub(crate) async fn bind(address: &Address, mode: Option<u32>) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { address: address.clone(), source };
         match address {
@@ -153,7 +106,24 @@ impl Listener {
                 clear_way(path).await.map_err(failed)??;
                 bind_unix(path, mode).map_err(failed)
             }
+            Address::Systemd { name } => {
+                let socket = take_handed_over().take(name.as_deref());
+                socket.map_err(|source| BindError::HandedOver { address: address.clone(), source })
+            }
         }
+    }
+
+    /// A TCP socket that is listening already.
+    pub(crate) fn of_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    /// A Unix socket that is listening already. Its file is not ours to remove.
+    pub(crate) fn of_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self::Unix { listener, _file: None })
     }
 
     pub(crate) fn local_address(&self) -> io::Result<LocalAddress> {
@@ -280,23 +250,6 @@ mod tests {
         match listener.local_address().unwrap() {
             LocalAddress::Tcp(address) => address.port(),
             LocalAddress::Unix(_) => panic!("not TCP"),
-        }
-    }
-
-    #[test]
-    fn addresses_as_operators_write_them() {
-        let tcp = |host: &str, port| Address::Tcp { host: host.to_owned(), port };
-        assert_eq!(address(":8000"), tcp("", 8000));
-        assert_eq!(address("127.0.0.1:0"), tcp("127.0.0.1", 0));
-        assert_eq!(address("[::]:8000"), tcp("::", 8000));
-        assert_eq!(address("backup.example:80"), tcp("backup.example", 80));
-        assert_eq!(address("unix:/run/k.sock"), Address::Unix("/run/k.sock".into()));
-        for text in ["[::1]:8000", "127.0.0.1:1", ":0", "unix:/a b"] {
-            assert_eq!(address(text).to_string(), text);
-        }
-        for text in ["", "8000", "host", "host:", "host:65536", "::1:80", "[x]:1", "unix:"] {
-            let error = text.parse::<Address>().unwrap_err().to_string();
-            assert!(error.contains(&format!("{text:?}")), "{error}");
         }
     }
 

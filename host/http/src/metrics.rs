@@ -1,6 +1,8 @@
 //! What is counted and timed, under names that begin with `keepgate_http_`. A mount's handles are
 //! looked up once, when a site is made, so that a request only adds to them.
 
+mod page;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,6 +13,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+
+pub use page::MetricsPage;
 
 /// From below a millisecond, where warm plugins answer, to the half hour of a large upload.
 const BUCKETS: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 1800.0];

@@ -5,7 +5,6 @@ mod accept;
 mod drive;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +43,8 @@ pub trait Application: Send + Sync + 'static {
 pub struct ListenerConfig {
     /// Where.
     pub address: Address,
-    /// Mode of a Unix socket's file, as in `0o660`; without it the umask decides.
+    /// Mode of a Unix socket's file, as in `0o660`; without it the umask decides. Not for sockets
+    /// that are handed over.
     pub unix_mode: Option<u32>,
     /// Plain HTTP without it.
     pub tls: Option<Arc<Tls>>,
@@ -114,7 +114,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens. From here on clients can connect, and wait to be served.
+    /// Listens, or takes the socket that systemd hands over, which may be TCP or Unix. From here
+    /// on clients can connect, and wait to be served.
     pub async fn bind(config: ListenerConfig) -> Result<Self, BindError> {
         let listener = Listener::bind(&config.address, config.unix_mode).await?;
         Self::of(listener, config)
@@ -125,12 +126,9 @@ impl Server {
         listener: std::net::TcpListener,
         config: ListenerConfig,
     ) -> Result<Self, BindError> {
-        let adopt = |listener: std::net::TcpListener| {
-            listener.set_nonblocking(true)?;
-            tokio::net::TcpListener::from_std(listener).map(Listener::Tcp)
-        };
         let address = config.address.clone();
-        let listener = adopt(listener).map_err(|source| BindError::Io { address, source })?;
+        let listener = Listener::of_tcp(listener);
+        let listener = listener.map_err(|source| BindError::Io { address, source })?;
         Self::of(listener, config)
     }
 
@@ -139,13 +137,9 @@ impl Server {
         listener: std::os::unix::net::UnixListener,
         config: ListenerConfig,
     ) -> Result<Self, BindError> {
-        let adopt = |listener: std::os::unix::net::UnixListener| {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::UnixListener::from_std(listener)?;
-            io::Result::Ok(Listener::Unix { listener, _file: None })
-        };
         let address = config.address.clone();
-        let listener = adopt(listener).map_err(|source| BindError::Io { address, source })?;
+        let listener = Listener::of_unix(listener);
+        let listener = listener.map_err(|source| BindError::Io { address, source })?;
         Self::of(listener, config)
     }
 

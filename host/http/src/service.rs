@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use keepgate_runtime::{CallError, Failure, Limit, Principal, Request};
 use keepgate_store::Body;
 
-use crate::access::{BASIC_CHALLENGE, Decision};
+use crate::access::{Access, BASIC_CHALLENGE, Decision};
 use crate::connection::Exchange;
 use crate::metrics::{Metrics, MountMetrics};
 use crate::reply::ReplyBody;
@@ -60,7 +60,7 @@ impl Gateway {
         let site = self.site.load_full();
         let target = Target::parse(&arrival.head.uri);
         let routed = target.map(|target| {
-            let route = site.route(&target.segments);
+            let route = site.route(&target.segments, target.trailing_slash);
             route.map(|(route, taken)| (route, taken, target))
         });
         let metrics = match &routed {
@@ -111,11 +111,11 @@ impl Gateway {
         let principal = match route.access.admit(&head.headers, peer.address()).await {
             Decision::Admitted(principal) => principal,
             Decision::Anonymous => return self.challenge(route),
-            Decision::Rejected(user) => {
+            Decision::Rejected { user, why } => {
                 route.metrics.login_failures.inc();
                 // Names come from outside: quoted, and not longer than names are.
                 let user: String = user.chars().take(128).collect();
-                tracing::warn!(%peer, ?user, %mount, "login failed");
+                tracing::warn!(%peer, ?user, %mount, why, "login failed");
                 return self.challenge(route);
             }
             Decision::Busy => {
@@ -127,7 +127,7 @@ impl Gateway {
             }
         };
         record.user(principal.as_ref());
-        let request = request(below, head, principal, body);
+        let request = request(below, head, &route.access, principal, body);
         let called = route.handler.call(request).await;
         match called.and_then(|reply| head::response(reply, head, exchange)) {
             Ok(mut response) => {
@@ -167,6 +167,7 @@ struct Below {
 fn request(
     below: Below,
     head: &http::request::Parts,
+    access: &Access,
     principal: Option<Principal>,
     body: Body,
 ) -> Request {
@@ -176,7 +177,7 @@ fn request(
         path: target.segments.into_iter().skip(segments).collect(),
         trailing_slash: target.trailing_slash,
         query: query(&head.uri),
-        headers: head::fields(head),
+        headers: head::fields(head, access),
         principal,
         body,
     }

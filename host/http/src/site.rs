@@ -22,6 +22,14 @@ pub trait Handler: Send + Sync + 'static {
     /// The name of the plugin, for logs.
     fn plugin(&self) -> &str;
 
+    /// Whether a request is for this handler, where its path begins with the mount's: `below` is
+    /// what follows, and `trailing_slash` says that the path ended with `/`. Others go on to the
+    /// next shorter mount. By default all of them are.
+    fn takes(&self, below: &[String], trailing_slash: bool) -> bool {
+        let _ = (below, trailing_slash);
+        true
+    }
+
     /// Answers one request. Dropped where the client goes away.
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>>;
 }
@@ -91,9 +99,17 @@ impl Site {
         Ok(Self { routes })
     }
 
-    /// The mount with the longest prefix of these segments, and how many of them it takes.
-    pub(crate) fn route(&self, segments: &[String]) -> Option<(&Route, usize)> {
-        let route = self.routes.iter().find(|route| segments.starts_with(&route.segments))?;
+    /// The mount with the longest prefix of these segments that takes what follows, and how many
+    /// segments its prefix has.
+    pub(crate) fn route(
+        &self,
+        segments: &[String],
+        trailing_slash: bool,
+    ) -> Option<(&Route, usize)> {
+        let route = self.routes.iter().find(|route| {
+            let below = segments.strip_prefix(route.segments.as_slice());
+            below.is_some_and(|below| route.handler.takes(below, trailing_slash))
+        })?;
         Some((route, route.segments.len()))
     }
 }
@@ -154,7 +170,7 @@ mod tests {
     fn the_longest_prefix_of_whole_segments_wins() {
         let site = site(&["/restic", "/", "/a/b", "/a"]).unwrap();
         let found = |path: &str| {
-            let (route, taken) = site.route(&segments(path)).unwrap();
+            let (route, taken) = site.route(&segments(path), false).unwrap();
             (route.handler.path().to_owned(), taken)
         };
         assert_eq!(found("restic"), ("/restic".to_owned(), 1));
@@ -169,10 +185,10 @@ mod tests {
     #[test]
     fn without_a_root_some_paths_lead_nowhere() {
         let site = site(&["/a/b"]).unwrap();
-        assert!(site.route(&segments("a")).is_none());
-        assert!(site.route(&[]).is_none());
-        assert!(site.route(&["a/b".to_owned()]).is_none());
-        assert!(site.route(&segments("a/b")).is_some());
+        assert!(site.route(&segments("a"), false).is_none());
+        assert!(site.route(&[], false).is_none());
+        assert!(site.route(&["a/b".to_owned()], false).is_none());
+        assert!(site.route(&segments("a/b"), false).is_some());
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub(crate) fn query(uri: &Uri) -> Fields {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

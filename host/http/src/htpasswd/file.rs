@@ -162,6 +162,9 @@ pub(crate) fn read(path: &Path) -> Result<(Users, Stamp), HtpasswdError> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -8,6 +8,7 @@ use http::{Method, Response, StatusCode, Version};
 use keepgate_runtime::{CallError, Reply};
 use keepgate_store::Fields;
 
+use crate::access::Access;
 use crate::connection::Exchange;
 use crate::reply::ReplyBody;
 
@@ -28,8 +29,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// The headers that a plugin sees.
-pub(super) fn fields(head: &http::request::Parts) -> Fields {
+/// The headers that a plugin sees: none that says who a client is, because a plugin is told that
+/// by the host, and cannot know who is believed.
+pub(super) fn fields(head: &http::request::Parts, access: &Access) -> Fields {
     let named = named_by_connection(head);
     let mut fields = Fields::with_capacity(head.headers.len() + 1);
     // HTTP/2 and absolute targets name the host elsewhere; that name counts.
@@ -42,7 +44,8 @@ pub(super) fn fields(head: &http::request::Parts) -> Fields {
             || named.contains(name)
             || (name == header::HOST && authority.is_some())
             || name == header::AUTHORIZATION
-            || name == header::PROXY_AUTHORIZATION;
+            || name == header::PROXY_AUTHORIZATION
+            || access.withheld().any(|withheld| withheld == name);
         if withheld {
             continue;
         }

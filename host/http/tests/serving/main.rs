@@ -8,11 +8,16 @@
     reason = "clippy allows them in test functions only, not in what these functions share"
 )]
 
+mod abuse;
 mod access;
+mod handed_over;
 mod heads;
 mod http2;
 mod limits;
+mod metrics_page;
 mod operations;
+mod operators_log;
+mod proxy_header;
 mod replies;
 mod support;
 mod uploads;

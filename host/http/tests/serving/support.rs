@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use keepgate_http::{
-    Access, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown, Site,
-    Timeouts, Tls, TlsFiles,
+    Access, AccessLog, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown,
+    Site, Timeouts, Tls, TlsFiles,
 };
 use keepgate_runtime::{CallError, Failure, Reply, Request};
 use keepgate_store::{Body, BodyError};
@@ -93,6 +93,8 @@ pub(crate) async fn stock(mut request: Request) -> Result<Reply, CallError> {
         }
         // Gives the upload back.
         "echo" => reply(200, &[], request.body),
+        // Neither answers nor reads.
+        "hang" => std::future::pending().await,
         "refuse" => Err(Failure::Denied("append-only".to_owned()).into()),
         // So many bytes of known length.
         "source" => reply(200, &[], source(number(), Some(number()))),
@@ -160,10 +162,21 @@ pub(crate) async fn start_mounts(
     mounts: Vec<(Arc<dyn Handler>, Arc<Access>)>,
     config: ListenerConfig,
 ) -> Running {
+    start_logged(mounts, config, None).await
+}
+
+pub(crate) async fn start_logged(
+    mounts: Vec<(Arc<dyn Handler>, Arc<Access>)>,
+    config: ListenerConfig,
+    log: Option<Arc<dyn AccessLog>>,
+) -> Running {
     let registry = Registry::new();
     let metrics = Arc::new(Metrics::new(&registry).unwrap());
     let site = Arc::new(ArcSwap::from_pointee(Site::new(mounts, &metrics).unwrap()));
-    let gateway = Gateway::new(site.clone(), metrics.clone(), config.timeouts.clone());
+    let mut gateway = Gateway::new(site.clone(), metrics.clone(), config.timeouts.clone());
+    if let Some(log) = log {
+        gateway = gateway.with_access_log(log);
+    }
     let server = Server::bind(config).await.unwrap();
     let address = server.local_address().clone();
     let shutdown = Shutdown::new();
