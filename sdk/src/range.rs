@@ -59,6 +59,9 @@ fn number(text: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -162,6 +162,7 @@ impl From<StoreError> for Failure {
             StoreError::ChecksumMismatch { .. } => Self::ChecksumMismatch,
             StoreError::OutOfRange { size } => Self::OutOfRange(size),
             StoreError::NoSpace => Self::NoSpace,
+            StoreError::QuotaExceeded(which) => Self::QuotaExceeded(which),
             StoreError::Denied(why) => Self::Denied(why),
             StoreError::Invalid(why) => Self::Invalid(why),
             StoreError::Unsupported(what) => Self::Unsupported(what),
@@ -177,6 +178,7 @@ impl From<BodyError> for Failure {
             BodyError::Truncated => Self::Truncated,
             BodyError::TimedOut => Self::TimedOut,
             BodyError::TooLarge { limit } => Self::TooLarge(limit),
+            BodyError::QuotaExceeded(which) => Self::QuotaExceeded(which),
             error => Self::Internal(error.to_string()),
         }
     }

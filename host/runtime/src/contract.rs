@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmtime::component::ResourceTableError;
 
-use keepgate_store::{Condition, Entry, Info, Part, PutOptions, StoreError};
+use keepgate_store::{
+    Condition, Entry, Fields, Info, Part, PutOptions, StoreError, is_reserved_metadata,
+};
 
 use crate::call;
 
@@ -147,6 +149,11 @@ impl TryFrom<blobs::PutOptions> for PutOptions {
 
     fn try_from(options: blobs::PutOptions) -> Result<Self, Self::Error> {
         let sha256 = options.sha256.as_deref().map(parse_sha256).transpose()?;
+        let mut names = options.metadata.iter().map(|(name, _)| name);
+        if let Some(name) = names.find(|name| is_reserved_metadata(name)) {
+            let what = format!("the metadata name {name:?} is the gateway's own; choose another");
+            return Err(call::Failure::Invalid(what));
+        }
         let condition = match options.condition {
             blobs::Condition::Always => Condition::Always,
             blobs::Condition::Absent => Condition::Absent,
@@ -159,6 +166,7 @@ impl TryFrom<blobs::PutOptions> for PutOptions {
             content_type: options.content_type,
             metadata: options.metadata,
             tags: options.tags,
+            witness: None,
         })
     }
 }
@@ -171,10 +179,16 @@ impl From<Info> for blobs::Info {
             modified: timestamp(info.modified),
             etag: info.etag,
             content_type: info.content_type,
-            metadata: info.metadata,
+            metadata: visible(info.metadata),
             tags: info.tags,
         }
     }
+}
+
+/// Without what the gateway keeps for itself.
+fn visible(mut metadata: Fields) -> Fields {
+    metadata.retain(|(name, _)| !is_reserved_metadata(name));
+    metadata
 }
 
 impl From<Entry> for blobs::Entry {

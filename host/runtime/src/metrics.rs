@@ -52,6 +52,12 @@ impl Metrics {
         registry.register(Box::new(Collected(counters.clone())))?;
         Ok(Self { calls, loads, generation, refused, counters })
     }
+
+    /// The plugins' counters alone, without the label `mount`, as a registry can take them: those
+    /// of several mounts are added up. For pages that must look like another server's.
+    pub fn without_mounts(&self) -> Box<dyn Collector> {
+        Box::new(AddedUp(self.counters.clone()))
+    }
 }
 
 /// A counter that a plugin named in `describe`.
@@ -86,11 +92,37 @@ impl Collector for Collected {
     }
 }
 
+/// The same without the label `mount`.
+struct AddedUp(Arc<Counters>);
+
+impl Collector for AddedUp {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let vectors = self.0.vectors.lock().unwrap_or_else(PoisonError::into_inner);
+        vectors.values().filter_map(|counter| counter.added_up().ok()).flatten().collect()
+    }
+}
+
 #[derive(Debug)]
 struct Counter {
     spec: CounterSpec,
     vector: IntCounterVec,
     series: HashMap<Vec<String>, IntCounter>,
+}
+
+impl Counter {
+    fn added_up(&self) -> Result<Vec<MetricFamily>, prometheus::Error> {
+        let labels: Vec<&str> = self.spec.labels.iter().map(String::as_str).collect();
+        let vector = IntCounterVec::new(Opts::new(&self.spec.name, &self.spec.help), &labels)?;
+        for (values, series) in &self.series {
+            let values: Vec<&str> = values.iter().skip(1).map(String::as_str).collect();
+            vector.get_metric_with_label_values(&values)?.inc_by(series.get());
+        }
+        Ok(vector.collect())
+    }
 }
 
 impl Counters {
@@ -181,6 +213,20 @@ mod tests {
         assert!(counters.count("/", "other", &[], 1).is_err());
         counters.declare(&spec(&["user", "repo"])).unwrap();
         counters.count("/", "blobs_total", &["a".to_owned(), "b".to_owned()], 1).unwrap();
+    }
+
+    #[test]
+    fn without_mounts_their_counts_are_added_up() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        metrics.counters.declare(&spec(&["user"])).unwrap();
+        for (mount, user, by) in [("/a", "x", 1), ("/b", "x", 2), ("/b", "y", 4)] {
+            metrics.counters.count(mount, "blobs_total", &[user.to_owned()], by).unwrap();
+        }
+        let page = Registry::new();
+        page.register(metrics.without_mounts()).unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&page.gather()).unwrap();
+        assert!(text.contains("blobs_total{user=\"x\"} 3\n"), "{text}");
+        assert!(text.contains("blobs_total{user=\"y\"} 4\n"), "{text}");
     }
 
     #[test]

@@ -304,11 +304,17 @@ impl Stream for Pieces {
         if let Some(guest) = &mut self.guest {
             match guest.as_mut().poll(context) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(_)) => self.guest = None,
-                Poll::Ready(Err(error)) => {
+                Poll::Ready(Ok(None)) => self.guest = None,
+                Poll::Ready(done) => {
                     self.guest = None;
                     self.pieces.close();
-                    return Poll::Ready(Some(Err(BodyError::Failed(error.to_string()))));
+                    let why = match done {
+                        Err(error) => error.to_string(),
+                        // A plugin that makes replies of its failures does so in the middle of
+                        // a list, too. An end here would make a short list look whole.
+                        Ok(_) => "the plugin answered otherwise after it had begun".to_owned(),
+                    };
+                    return Poll::Ready(Some(Err(BodyError::Failed(why))));
                 }
             }
         }

@@ -220,7 +220,7 @@ async fn calls_at_once_are_limited() {
 async fn a_streamed_reply_that_breaks_off_fails_at_its_end() {
     let mut bench = Bench::new();
     let mount = bench.hostile(|_| {}).await;
-    for path in ["/break-off", "/fail-midway"] {
+    for path in ["/break-off", "/fail-midway", "/answer-midway"] {
         // Whether the failure comes before or after the head is sent depends on how far the
         // guest got; either way nobody takes it for a whole reply.
         match get(&mount, path).await {

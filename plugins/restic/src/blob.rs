@@ -66,9 +66,8 @@ pub(crate) fn post(store: &Store, route: &Route, request: Request) -> Result<Rep
 
 /// Removing what is not there is fine: a client whose first answer got lost asks again.
 pub(crate) fn delete(store: &Store, route: &Route, user: &str) -> Result<Reply, Failure> {
-    let size = store.head(&route.key()).map(|info| info.size);
-    if store.delete(&route.key())? {
-        count("delete", route, user, size.unwrap_or(0));
+    if let Some(size) = store.delete(&route.key())? {
+        count("delete", route, user, size);
     }
     Ok(Reply::ok())
 }

@@ -115,6 +115,9 @@ fn is_folder_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

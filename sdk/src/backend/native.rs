@@ -111,8 +111,8 @@ impl Store {
         })
     }
 
-    /// Removes a blob; true where it existed.
-    pub fn delete(&self, key: &str) -> Result<bool, Failure> {
+    /// Removes a blob; its size in bytes, none where there was none.
+    pub fn delete(&self, key: &str) -> Result<Option<u64>, Failure> {
         with_host(|host| host.store(&self.0).delete(key))
     }
 

@@ -109,12 +109,12 @@ impl MemoryStore {
         self.head(key)
     }
 
-    pub(crate) fn delete(&mut self, key: &str) -> Result<bool, Failure> {
+    pub(crate) fn delete(&mut self, key: &str) -> Result<Option<u64>, Failure> {
         check(key)?;
         if self.protects(key) {
             return Err(Failure::Denied("this mount is append-only".to_owned()));
         }
-        Ok(self.blobs.remove(key).is_some())
+        Ok(self.blobs.remove(key).map(|(bytes, _)| bytes.len() as u64))
     }
 
     pub(crate) fn list(&self, folder: &str, recursive: bool) -> Result<Vec<Entry>, Failure> {

@@ -70,6 +70,16 @@ impl Plugin for Hostile {
                 out.write(&[b'x'; 100_000])?;
                 Err(Failure::Internal("in the middle of a reply".to_owned()))
             }),
+            // What becomes of a failure where a plugin makes a reply of each.
+            "answer-midway" => Ok(Reply::ok()
+                .stream(|out| {
+                    // More than the host takes before it sends the head.
+                    for _ in 0..8 {
+                        out.write(&[b'x'; 100_000])?;
+                    }
+                    Err(Failure::Internal("in the middle of a reply".to_owned()))
+                })
+                .unwrap_or_else(|failure| Reply::new(failure.status()))),
             "stream-forever" => Reply::ok().stream(|out| {
                 loop {
                     out.write(&[b'x'; 100_000])?;

@@ -92,7 +92,7 @@ impl blobs::HostStore for State {
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         let options = options.try_into()?;
-        Ok(store.put(&key, body, options).await?.into())
+        Ok(store.put(&key, body, options).await?.info.into())
     }
 
     async fn concat(
@@ -106,10 +106,14 @@ impl blobs::HostStore for State {
         let key = Key::new(key)?;
         let parts = parts.into_iter().map(Key::new).collect::<Result<Vec<_>, _>>()?;
         let options = options.try_into()?;
-        Ok(store.concat(&key, &parts, options).await?.into())
+        Ok(store.concat(&key, &parts, options).await?.info.into())
     }
 
-    async fn delete(&mut self, store: Resource<StoreHandle>, key: String) -> Result<bool, Refusal> {
+    async fn delete(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+    ) -> Result<Option<u64>, Refusal> {
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         Ok(store.delete(&key).await?)
