@@ -8,14 +8,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow};
-use keepgate_http::{Access, Htpasswd, Method, Tls, TlsFiles, htpasswd, tls::TlsVersion};
+use anyhow::{Result, anyhow};
+use keepgate_http::{
+    Access, Htpasswd, IpNet, Method, ProxyHeader, Tls, TlsFiles, htpasswd, tls::TlsVersion,
+};
 use keepgate_runtime::{Grant, Limits, MountSpec, Plugin};
-use keepgate_store::disk::{DiskOptions, DiskStore};
-use keepgate_store::guard::Subfolder;
-use keepgate_store::{BlobStore, Folder};
+use keepgate_store::Folder;
 
 use crate::config::{self, Config, NO_AUTH};
+use crate::grants::Granted;
+use crate::quotas::NamedQuota;
+use crate::stores::OpenStore;
 
 /// Everything that a configuration names, opened.
 #[derive(Debug)]
@@ -24,14 +27,20 @@ pub(crate) struct Assembly {
     users: BTreeMap<PathBuf, Arc<Htpasswd>>,
     /// The mounts that the configuration names.
     pub(crate) mounts: Vec<MountPlan>,
+    /// The page of metrics beside them.
+    pub(crate) metrics_page: Option<PagePlan>,
     auto: Option<AutoPlan>,
 }
 
+/// A page of metrics on the listeners of clients.
 #[derive(Clone, Debug)]
-struct OpenStore {
-    path: PathBuf,
-    group_accessible: bool,
-    store: Arc<dyn BlobStore>,
+pub(crate) struct PagePlan {
+    pub(crate) path: String,
+    pub(crate) access: Arc<Access>,
+    /// The only one who may read it.
+    pub(crate) user: Option<String>,
+    /// Whether plugins' counters say to which mount they belong.
+    pub(crate) mount_label: bool,
 }
 
 /// A mount with the way in to it.
@@ -45,26 +54,27 @@ pub(crate) struct MountPlan {
 #[derive(Debug)]
 struct AutoPlan {
     access: Arc<Access>,
-    store: Arc<dyn BlobStore>,
+    store: (OpenStore, Folder),
     /// Kept while the plugin asks for the same, so that its mount is carried over.
     mounts: BTreeMap<String, MountPlan>,
 }
 
 impl Assembly {
     /// Opens everything; `before` gives what has not changed.
-    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self> {
+    pub(crate) async fn new(config: &Config, before: Option<&Self>) -> Result<Self> {
         let mut assembly = Self {
             stores: BTreeMap::new(),
             users: BTreeMap::new(),
             mounts: Vec::new(),
+            metrics_page: None,
             auto: None,
         };
-        for (name, store) in &config.store {
-            let open = open_store(name, store, before)?;
+        for name in config.store.keys() {
+            let known = before.and_then(|before| before.stores.get(name));
+            let open = OpenStore::open(config, name, known).await?;
             assembly.stores.insert(name.clone(), open);
         }
-        for auth in config.auth.values() {
-            let file = &auth.htpasswd;
+        for file in config.auth.values().filter_map(|auth| auth.htpasswd.as_ref()) {
             let users = match before.and_then(|before| before.users.get(file)) {
                 Some(users) => users.clone(),
                 None => Htpasswd::load(file, htpasswd::Options::default())?,
@@ -74,6 +84,14 @@ impl Assembly {
         for mount in &config.mount {
             let plan = assembly.plan(config, mount)?;
             assembly.mounts.push(plan);
+        }
+        if let Some(page) = &config.metrics {
+            assembly.metrics_page = Some(PagePlan {
+                path: page.path.get_ref().clone(),
+                access: Arc::new(assembly.access(config, &page.auth)?),
+                user: page.user.clone(),
+                mount_label: page.mount_label,
+            });
         }
         if let Some(auto) = &config.auto_mount {
             assembly.auto = Some(AutoPlan {
@@ -87,13 +105,11 @@ impl Assembly {
 
     fn plan(&self, config: &Config, mount: &config::Mount) -> Result<MountPlan> {
         let path = mount.path.get_ref();
-        let policy = mount.policy.to_store();
         let mut stores: BTreeMap<String, Arc<dyn Grant>> = BTreeMap::new();
         for (name, store) in &mount.stores {
-            let guarded = policy
-                .guard(self.store(store.get_ref())?)
-                .with_context(|| format!("the policy of mount {path}"))?;
-            stores.insert(name.clone(), Arc::new(guarded));
+            let (store, folder) = self.store(store.get_ref())?;
+            let granted = Granted::new(mount, store, folder)?;
+            stores.insert(name.clone(), Arc::new(granted));
         }
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,
@@ -120,16 +136,34 @@ impl Assembly {
                 return Ok(Access::Open);
             }
             let auth = config.auth.get(name.get_ref());
-            let users = auth.and_then(|auth| self.users.get(&auth.htpasswd));
-            let users = users.ok_or_else(|| anyhow!("there is no [auth.{}]", name.get_ref()))?;
-            methods.push(Method::Htpasswd(users.clone()));
+            let auth = auth.ok_or_else(|| anyhow!("there is no [auth.{}]", name.get_ref()))?;
+            let users = auth.htpasswd.as_ref().and_then(|file| self.users.get(file));
+            methods.push(match users {
+                Some(users) => Method::Htpasswd(users.clone()),
+                None => Method::ProxyHeader(proxy_header(auth)?),
+            });
         }
         Ok(Access::Methods(methods))
     }
 
-    fn store(&self, name: &str) -> Result<Arc<dyn BlobStore>> {
+    /// A store by its name, or a folder of one, as in `main/team`.
+    fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
+        let (name, folder) = config::store_and_folder(named);
         let open = self.stores.get(name).ok_or_else(|| anyhow!("there is no [store.{name}]"))?;
-        Ok(open.store.clone())
+        Ok((open.clone(), Folder::new(folder)?))
+    }
+
+    /// The quotas in force.
+    pub(crate) fn quotas(&self) -> impl Iterator<Item = &NamedQuota> {
+        self.stores.values().flat_map(|store| &store.quotas)
+    }
+
+    /// Puts the limits of this configuration in force.
+    pub(crate) async fn change_quotas(&self) -> Result<()> {
+        for quota in self.quotas() {
+            quota.change().await?;
+        }
+        Ok(())
     }
 
     /// The files of users, to be read again on SIGHUP.
@@ -187,15 +221,15 @@ fn fits(spec: &MountSpec, plugin: &Plugin) -> bool {
 }
 
 fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
-    let folder = match Folder::new(plugin.name.clone()) {
+    let folder = match Folder::new(auto.store.1.join(&plugin.name)) {
         Ok(folder) => folder,
         Err(error) => {
             tracing::warn!(plugin = plugin.name, %error, "not mounted: its name is no folder");
             return None;
         }
     };
-    let store: Arc<dyn BlobStore> = Arc::new(Subfolder::new(auto.store.clone(), folder));
-    let store: Arc<dyn Grant> = Arc::new(store);
+    let (store, _) = &auto.store;
+    let store: Arc<dyn Grant> = Arc::new(Granted::plain(store.clone(), folder));
     let stores = plugin.description.stores.iter().map(|name| (name.clone(), store.clone()));
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),
@@ -208,25 +242,21 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
     Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone() })
 }
 
-fn open_store(name: &str, config: &config::Store, before: Option<&Assembly>) -> Result<OpenStore> {
-    let known = before.and_then(|before| before.stores.get(name));
-    let same = known.filter(|known| {
-        known.path == config.path && known.group_accessible == config.group_accessible
-    });
-    if let Some(same) = same {
-        return Ok(same.clone());
+/// The header in which a proxy names the user.
+pub(crate) fn proxy_header(auth: &config::Auth) -> Result<ProxyHeader> {
+    let header = auth.header.as_ref().ok_or_else(|| anyhow!("there is no `header`"))?;
+    let header: ProxyHeader = header.get_ref().parse()?;
+    let mut networks = Vec::new();
+    for from in &auth.from {
+        networks.push(network(from.get_ref())?);
     }
-    let mut options = DiskOptions::default();
-    if config.group_accessible {
-        options = options.group_accessible();
-    }
-    let store = DiskStore::open(&config.path, options)
-        .with_context(|| format!("[store.{name}] {}", config.path.display()))?;
-    Ok(OpenStore {
-        path: config.path.clone(),
-        group_accessible: config.group_accessible,
-        store: Arc::new(store),
-    })
+    Ok(header.believed_from(networks))
+}
+
+/// `10.0.0.0/8`, or one address.
+fn network(text: &str) -> Result<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+    network.map_err(|_| anyhow!("{text:?} is no address, and no network like 10.0.0.0/8"))
 }
 
 /// A listener's certificate, loaded.

@@ -1,8 +1,12 @@
-//! The command line: what may be typed, and nothing else.
+//! The command line: what may be typed, and nothing else. Called by the name `rest-server`, through
+//! a link say, the program is `keepgate rest-server`.
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::rest_server::flags::{self, Flags};
 
 /// A backup gateway: each backup protocol is a WebAssembly component in a folder.
 #[derive(Debug, Parser)]
@@ -21,7 +25,7 @@ pub(crate) enum Command {
     /// Say what is wrong with a configuration, its files and its plugins
     Check(Check),
     /// Serve restic like restic's rest-server, by the same flags
-    RestServer(RestServer),
+    RestServer(Flags),
     /// Manage users in a file of passwords
     User(User),
 }
@@ -54,28 +58,6 @@ pub(crate) struct Check {
     /// The configuration
     #[arg(long, short, value_name = "FILE", default_value = "keepgate-data/keepgate.toml")]
     pub(crate) config: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestServer {
-    /// Data directory
-    #[arg(long, value_name = "FOLDER", default_value_os_t = std::env::temp_dir().join("restic"))]
-    pub(crate) path: PathBuf,
-    /// Listen address: HOST:PORT, :PORT, or unix:PATH
-    #[arg(long, value_name = "ADDRESS", default_value = ":8000")]
-    pub(crate) listen: String,
-    /// Disable authentication
-    #[arg(long)]
-    pub(crate) no_auth: bool,
-    /// Location of the file of users [default: .htpasswd in the data directory]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) htpasswd_file: Option<PathBuf>,
-    /// Forbid to delete and to change; locks excepted
-    #[arg(long)]
-    pub(crate) append_only: bool,
-    /// Users reach only repositories below a folder of their name
-    #[arg(long)]
-    pub(crate) private_repos: bool,
 }
 
 #[derive(Debug, Args)]
@@ -115,4 +97,58 @@ pub(crate) enum UserCommand {
         /// As in `list`
         name: String,
     },
+}
+
+/// Reads the command line; the exit code where there is nothing to be done, or nothing that makes
+/// sense. What there is to say has been said by then.
+pub(crate) fn read() -> Result<Command, u8> {
+    let (arguments, rest_server) = expand(std::env::args_os());
+    Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| {
+        // A closed pipe is no reason to break down.
+        let _ = error.print();
+        match error.exit_code() {
+            // As rest-server's own.
+            2 if rest_server => 1,
+            code => u8::try_from(code).unwrap_or(1),
+        }
+    })
+}
+
+/// The arguments with `rest-server` in its place, and whether it is there.
+fn expand(arguments: impl Iterator<Item = OsString>) -> (Vec<OsString>, bool) {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().and_then(|path| Path::new(path).file_name());
+    if name == Some(OsStr::new("rest-server")) {
+        arguments.insert(1, "rest-server".into());
+    }
+    let rest_server = arguments.get(1).is_some_and(|command| command == "rest-server");
+    if rest_server {
+        arguments = flags::plain(arguments);
+    }
+    (arguments, rest_server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(arguments: &[&str]) -> (Vec<OsString>, bool) {
+        expand(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn a_link_of_rest_servers_name_is_rest_server() {
+        let (arguments, rest_server) = expanded(&["/usr/local/bin/rest-server", "--tls=false"]);
+        assert!(rest_server);
+        assert_eq!(arguments.get(1..).unwrap(), ["rest-server"]);
+        let (arguments, rest_server) = expanded(&["keepgate", "rest-server", "--tls=true"]);
+        assert!(rest_server);
+        assert_eq!(arguments.get(1..).unwrap(), ["rest-server", "--tls"]);
+        assert!(!expanded(&["keepgate", "serve"]).1);
+    }
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Format, Level, Log};
 
 /// Starts logging. `KEEPGATE_LOG` (as in `debug`, or `keepgate_http=debug,info`) wins over the
-/// configuration; `least` is for a command that has its own words on standard error.
-pub(crate) fn start(log: &Log, least: &str) {
+/// configuration.
+pub(crate) fn start(log: &Log) {
     let level = match log.level {
         Level::Error => "error",
         Level::Warn => "warn",
@@ -16,7 +16,6 @@ pub(crate) fn start(log: &Log, least: &str) {
         Level::Debug => "debug",
         Level::Trace => "trace",
     };
-    let level = if least.is_empty() { level } else { least };
     let filter = std::env::var("KEEPGATE_LOG")
         .ok()
         .and_then(|text| EnvFilter::try_new(text).ok())

@@ -5,6 +5,8 @@
 //! | `cli` | what may be typed |
 //! | `config` | the configuration's shape, and what is wrong with one |
 //! | `assemble` | from a configuration to opened stores, users and mounts |
+//! | `stores`, `quotas` | opened stores with their limits |
+//! | `grants` | what a mount may do with a store, and for whom |
 //! | `serve` | the gateway at work, and its reloads |
 //! | `rest_server` | restic's rest-server by its own flags |
 //! | `first_run`, `welcome`, `stock` | the set-up that is made and shown at the first start |
@@ -16,19 +18,21 @@ mod check;
 mod cli;
 mod config;
 mod first_run;
+mod grants;
 mod log;
+mod quotas;
 mod rest_server;
 mod serve;
 mod stock;
+mod stores;
 mod users;
 mod welcome;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
 
-use cli::{Cli, Command, Init, Serve};
+use cli::{Command, Init, Serve};
 use config::Config;
 use serve::{Running, Source};
 
@@ -44,16 +48,24 @@ pub(crate) const VERSION: &str = concat!(
 
 #[expect(clippy::print_stderr, reason = "the last word before the exit code")]
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command = match cli::read() {
+        Ok(command) => command,
+        Err(code) => return ExitCode::from(code),
+    };
+    // Before there are threads: what systemd says in the environment is taken out of it.
+    keepgate_http::listen::take_handed_over();
+    let as_rest_server = matches!(command, Command::RestServer(_));
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")
-        .and_then(|runtime| runtime.block_on(run(cli.command)));
+        .and_then(|runtime| runtime.block_on(run(command)));
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("keepgate: {}", explain(&error));
+            // rest-server begins its last word so.
+            let who = if as_rest_server { "error" } else { "keepgate" };
+            eprintln!("{who}: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
@@ -72,7 +84,7 @@ async fn run(command: Command) -> Result<u8> {
 async fn serve(arguments: Serve) -> Result<()> {
     if let Some(file) = arguments.config {
         let config = Config::load(&file)?;
-        log::start(&config.log, "");
+        log::start(&config.log);
         let source = Source { file: Some(file), ..Source::default() };
         return Running::start(config, source).await?.run().await;
     }
@@ -88,7 +100,7 @@ async fn serve(arguments: Serve) -> Result<()> {
         plugins: std::env::var_os("KEEPGATE_PLUGIN_DIR").map(Into::into),
     };
     let config = source.load()?.context("no configuration")?;
-    log::start(&config.log, "");
+    log::start(&config.log);
     let running = Running::start(config, source).await?;
     let password = made.as_ref().map(|made| made.password.as_str());
     welcome::print(folder, &running.addresses(), &running.generation(), password);

@@ -26,7 +26,7 @@ impl RestServer {
         Self { program, port }
     }
 
-    fn keepgate(path: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn keepgate(path: &Path, flags: &[&str]) -> Self {
         let mut command = keepgate(&["rest-server", "--listen", "127.0.0.1:0", "--path"]);
         command.arg(path).args(flags);
         let server = Self::start(command);
@@ -51,9 +51,40 @@ impl RestServer {
         format!("rest:http://{login}127.0.0.1:{}{path}", self.port)
     }
 
-    fn stop(mut self) {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
+    /// Waits for a line with this in it.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) {
+        self.program.stderr.wait_for(0, &[text]);
+    }
+
+    /// What it has said on standard error.
+    pub(crate) fn said(&self) -> String {
+        self.program.stderr.text()
+    }
+
+    /// Looks whether a condition comes true, for what no line tells.
+    #[track_caller]
+    pub(crate) fn eventually(&self, what: &str, condition: impl Fn() -> bool) {
+        let end = std::time::Instant::now() + LONG;
+        while !condition() {
+            assert!(std::time::Instant::now() < end, "it never came: {what}\n{}", self.said());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to end, and returns what it said on standard error.
+    pub(crate) fn stop(mut self) -> String {
         self.program.signal(Signal::TERM);
         assert!(self.program.wait(LONG).success());
+        self.said()
     }
 }
 
@@ -155,6 +186,6 @@ fn without_users_it_does_not_start() {
     let said = tools::run(keepgate(&arguments)).fails_with(1);
     assert!(said.contains(text(&missing)) && said.contains("--no-auth"), "{said}");
 
-    let said = tools::run(keepgate(&["rest-server", "--no-such-flag"])).fails_with(2);
+    let said = tools::run(keepgate(&["rest-server", "--no-such-flag"])).fails_with(1);
     assert!(said.contains("--no-such-flag"), "{said}");
 }

@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use keepgate_http::Address;
+use keepgate_store::Folder;
 use keepgate_store::memory::MemoryStore;
+use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
-use super::{Config, NO_AUTH};
+use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule};
 
 type Complaint = (usize, String);
 
@@ -33,7 +35,13 @@ pub(super) fn check(config: &Config) -> Result<(), Complaint> {
         check_address(&admin.address)?;
         check_private(&admin.address)?;
     }
+    for (name, auth) in &config.auth {
+        check_method(name, auth)?;
+    }
     check_mounts(config)?;
+    if let Some(page) = &config.metrics {
+        check_page(config, page)?;
+    }
     if let Some(auto) = &config.auto_mount {
         check_auth(config, &auto.auth, auto.store.span().start)?;
         check_store(config, &auto.store)?;
@@ -44,17 +52,8 @@ pub(super) fn check(config: &Config) -> Result<(), Complaint> {
 fn check_mounts(config: &Config) -> Result<(), Complaint> {
     let mut paths = HashSet::new();
     for mount in &config.mount {
-        let path = mount.path.get_ref();
-        let whole = path == "/"
-            || (path.starts_with('/')
-                && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")));
-        if !whole {
-            return Err(complain(
-                &mount.path,
-                "a mount's path is / or, say, /restic: it begins with / and does not end with it",
-            ));
-        }
-        if !paths.insert(path) {
+        check_path(&mount.path)?;
+        if !paths.insert(mount.path.get_ref()) {
             return Err(complain(&mount.path, "another mount has this path already"));
         }
         if mount.plugin.get_ref().contains(['/', '.']) || mount.plugin.get_ref().is_empty() {
@@ -72,14 +71,69 @@ fn check_mounts(config: &Config) -> Result<(), Complaint> {
         {
             return Err(complain(calls, "a mount that allows no call serves nothing"));
         }
-        // Guarding anything at all tells whether the patterns are right.
-        mount
-            .policy
-            .to_store()
-            .guard(Arc::new(MemoryStore::new()))
-            .map_err(|error| (mount.path.span().start, format!("policy: {error}")))?;
+        check_policy(&mount.policy, mount.path.span().start)?;
+        for rule in &mount.rule {
+            check_rule(rule)?;
+        }
     }
     Ok(())
+}
+
+fn check_path(path: &Spanned<String>) -> Result<(), Complaint> {
+    let text = path.get_ref();
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    if text == "/" || (text.starts_with('/') && text.split('/').skip(1).all(plain)) {
+        return Ok(());
+    }
+    let form = "a mount's path is / or, say, /restic: it begins with / and does not end with it";
+    Err(complain(path, form))
+}
+
+/// Guarding anything at all tells whether the patterns are right.
+fn check_policy(policy: &Policy, place: usize) -> Result<(), Complaint> {
+    let guarded = policy.to_store().guard(Arc::new(MemoryStore::new()));
+    guarded.map_err(|error| (place, format!("policy: {error}")))?;
+    Ok(())
+}
+
+fn check_rule(rule: &Rule) -> Result<(), Complaint> {
+    let (policy, place) = (rule.policy.get_ref(), rule.policy.span().start);
+    check_policy(policy, place)?;
+    match (&rule.user, &rule.folder) {
+        (Some(_), None) => Ok(()),
+        (None, Some(folder)) => {
+            let only_quota = Policy { quota: policy.quota, ..Policy::default() };
+            if policy.quota.is_none() || *policy != only_quota {
+                return Err((place, "the policy of a folder is a quota, and nothing else".into()));
+            }
+            let (pattern, limit) = (folder.get_ref().clone(), 0);
+            let rules = Rules { folders: vec![FolderRule { pattern, limit }], ..Rules::default() };
+            rules.check().map_err(|error| complain(folder, &error.to_string()))
+        }
+        _ => Err((place, "a rule is about a `user` or about a `folder`: write one of them".into())),
+    }
+}
+
+fn check_method(name: &str, auth: &Auth) -> Result<(), Complaint> {
+    match (&auth.htpasswd, &auth.header) {
+        (Some(_), None) => match auth.from.first() {
+            Some(from) => Err(complain(from, "`from` is for a `header` that a proxy sets")),
+            None => Ok(()),
+        },
+        (None, Some(header)) => {
+            let read = crate::assemble::proxy_header(auth);
+            read.map(|_| ()).map_err(|error| complain(header, &error.to_string()))
+        }
+        _ => Err((0, format!("[auth.{name}] needs `htpasswd` or `header`, and not both"))),
+    }
+}
+
+fn check_page(config: &Config, page: &Metrics) -> Result<(), Complaint> {
+    check_path(&page.path)?;
+    if config.mount.iter().any(|mount| mount.path.get_ref() == page.path.get_ref()) {
+        return Err(complain(&page.path, "a mount has this path already"));
+    }
+    check_auth(config, &page.auth, page.path.span().start)
 }
 
 fn check_auth(config: &Config, names: &[Spanned<String>], place: usize) -> Result<(), Complaint> {
@@ -104,13 +158,15 @@ fn check_auth(config: &Config, names: &[Spanned<String>], place: usize) -> Resul
 }
 
 fn check_store(config: &Config, name: &Spanned<String>) -> Result<(), Complaint> {
-    if config.store.contains_key(name.get_ref()) {
+    let (store, folder) = store_and_folder(name.get_ref());
+    if config.store.contains_key(store) {
+        Folder::new(folder).map_err(|error| complain(name, &error.to_string()))?;
         return Ok(());
     }
     let known =
         config.store.keys().map(|name| format!("[store.{name}]")).collect::<Vec<_>>().join(", ");
     let known = if known.is_empty() { "none".to_owned() } else { known };
-    Err(complain(name, &format!("there is no [store.{}]; there is {known}", name.get_ref())))
+    Err(complain(name, &format!("there is no [store.{store}]; there is {known}")))
 }
 
 fn check_address(address: &Spanned<String>) -> Result<(), Complaint> {
@@ -126,7 +182,7 @@ fn check_private(address: &Spanned<String>) -> Result<(), Complaint> {
             host == "localhost"
                 || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         }
-        Err(_) => false,
+        Ok(Address::Systemd { .. }) | Err(_) => false,
     };
     if private {
         return Ok(());
@@ -136,6 +192,11 @@ fn check_private(address: &Spanned<String>) -> Result<(), Complaint> {
         "the admin listener asks for no password: give it an address of this machine only, as in \
          \"127.0.0.1:9090\", or \"unix:/run/keepgate-admin.sock\"",
     ))
+}
+
+/// `main`, or `main/a/folder/of/it`.
+pub(crate) fn store_and_folder(text: &str) -> (&str, &str) {
+    text.split_once('/').unwrap_or((text, ""))
 }
 
 /// Octal digits as a mode.

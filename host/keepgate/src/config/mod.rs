@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub(crate) use check::octal;
+pub(crate) use check::{octal, store_and_folder};
 pub(crate) use units::{Interval, Size};
 
 /// The method of `auth` that lets everybody in.
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) listener: Vec<Listener>,
     #[serde(default)]
     pub(crate) admin: Option<Admin>,
+    #[serde(default)]
+    pub(crate) metrics: Option<Metrics>,
     #[serde(default)]
     pub(crate) log: Log,
     #[serde(default)]
@@ -71,14 +73,34 @@ pub(crate) struct Admin {
     pub(crate) address: Spanned<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// A page of metrics on the listeners that clients use.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Metrics {
+    pub(crate) path: Spanned<String>,
+    pub(crate) auth: Vec<Spanned<String>>,
+    /// The only user who may read it.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
+    /// Whether plugins' counters say to which mount they belong.
+    #[serde(default = "yes")]
+    pub(crate) mount_label: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
     pub(crate) level: Level,
     pub(crate) format: Format,
+    /// File of requests in the combined format; `-` is standard output.
+    pub(crate) access: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
     Error,
@@ -89,7 +111,7 @@ pub(crate) enum Level {
     Trace,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     #[default]
@@ -111,7 +133,14 @@ pub(crate) struct Timeouts {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Auth {
     /// File of users.
-    pub(crate) htpasswd: PathBuf,
+    #[serde(default)]
+    pub(crate) htpasswd: Option<PathBuf>,
+    /// Header in which a proxy in front names the user.
+    #[serde(default)]
+    pub(crate) header: Option<Spanned<String>>,
+    /// Addresses of proxies that are believed; without any, everybody is.
+    #[serde(default)]
+    pub(crate) from: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +149,12 @@ pub(crate) struct Store {
     pub(crate) path: PathBuf,
     #[serde(default)]
     pub(crate) group_accessible: bool,
+    /// Most bytes of blobs that it holds.
+    #[serde(default)]
+    pub(crate) quota: Option<Size>,
+    /// How often quotas count anew what is there.
+    #[serde(default)]
+    pub(crate) recount: Option<Interval>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,18 +170,35 @@ pub(crate) struct Mount {
     #[serde(default)]
     pub(crate) policy: Policy,
     #[serde(default)]
+    pub(crate) rule: Vec<Rule>,
+    #[serde(default)]
     pub(crate) limits: Limits,
     /// Instances serve many requests.
     #[serde(default)]
     pub(crate) warm: bool,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Policy {
     pub(crate) append_only: bool,
     pub(crate) read_only: bool,
     pub(crate) except: Vec<String>,
+    pub(crate) unverified: bool,
+    pub(crate) quota: Option<Size>,
+}
+
+/// What holds for one user, or for one folder, instead of what holds for everybody.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// A name, or `*` for each user.
+    #[serde(default)]
+    pub(crate) user: Option<Spanned<String>>,
+    /// A pattern, as in `*` for each folder at the top.
+    #[serde(default)]
+    pub(crate) folder: Option<Spanned<String>>,
+    pub(crate) policy: Spanned<Policy>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -213,8 +265,9 @@ impl Config {
         let paths = [&mut self.data_dir, &mut self.plugin_dir]
             .into_iter()
             .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
-            .chain(self.auth.values_mut().map(|auth| &mut auth.htpasswd))
-            .chain(self.store.values_mut().map(|store| &mut store.path));
+            .chain(self.auth.values_mut().filter_map(|auth| auth.htpasswd.as_mut()))
+            .chain(self.store.values_mut().map(|store| &mut store.path))
+            .chain(self.log.access.as_mut().filter(|file| file.as_os_str() != "-"));
         for path in paths {
             *path = base.join(&*path);
         }
@@ -262,6 +315,7 @@ impl Policy {
             append_only: self.append_only,
             read_only: self.read_only,
             except: self.except.clone(),
+            unverified: self.unverified,
         }
     }
 }
@@ -274,5 +328,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

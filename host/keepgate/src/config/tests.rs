@@ -36,7 +36,7 @@ fn relative_paths_begin_at_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/keepgate/state"));
     assert_eq!(config.plugin_dir, Path::new("/usr/lib/keepgate/plugins"));
-    assert_eq!(config.auth["users"].htpasswd, Path::new("/etc/keepgate/htpasswd"));
+    assert_eq!(config.auth["users"].htpasswd.as_deref(), Some(Path::new("/etc/keepgate/htpasswd")));
     assert_eq!(config.store["main"].path, Path::new("/etc/keepgate/blobs"));
     let socket = MINIMAL.replace("127.0.0.1:8000", "unix:keepgate.sock");
     let config = parse(&socket).unwrap();
@@ -75,6 +75,7 @@ fn what_makes_no_sense_is_refused() {
         ("auth = [\"users\"]\n", "", "missing field `auth`"),
         ("127.0.0.1:8000", "8000", "host:port"),
         ("stores = ", "limits = { cpu = \"0s\" }\nstores = ", "longer than nothing"),
+        ("[auth.users]", "[timeouts]\nidle = \"500000000000y\"\n[auth.users]", "hundred years"),
         ("stores = ", "limits = { memory = \"64 parsecs\" }\nstores = ", ""),
         ("stores = ", "limits = { calls = 0 }\nstores = ", "serves nothing"),
         ("stores = ", "policy = { append_only = true, except = [\"[\"] }\nstores = ", "policy"),

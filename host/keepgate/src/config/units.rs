@@ -5,6 +5,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
+/// The longest time that is taken: one that can be added to any time of day.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// Bytes: a number, or a text with a unit (`kB` is 1000, `KiB` is 1024).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
@@ -24,6 +27,9 @@ impl<'de> Deserialize<'de> for Interval {
         let interval: Duration = humantime_serde::deserialize(deserializer)?;
         if interval.is_zero() {
             return Err(de::Error::custom("must be longer than nothing"));
+        }
+        if interval > LONGEST {
+            return Err(de::Error::custom("must be shorter than a hundred years"));
         }
         Ok(Self(interval))
     }

@@ -1,0 +1,149 @@
+//! The quotas that are in force: opened once for what they count, kept over reloads of the
+//! configuration, and shown to operators.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use keepgate_store::BlobStore;
+use keepgate_store::quota::{Quota, QuotaOptions, Rules, Scope};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGaugeVec, Opts};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// How often a quota counts anew what is there, where the configuration does not say: other
+/// programs may change the folder.
+const RECOUNT: Duration = Duration::from_secs(24 * 3600);
+
+/// A quota, by what it is about.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedQuota {
+    /// `store main`, or `mount /team, store main/team`.
+    pub(crate) name: String,
+    pub(crate) quota: Arc<Quota>,
+    /// Of the configuration that this belongs to; in force from [`change`](Self::change) on.
+    rules: Rules,
+}
+
+/// Where a quota keeps its count, and how often it counts anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping<'a> {
+    pub(crate) data_dir: &'a Path,
+    pub(crate) recount: Option<Duration>,
+}
+
+impl NamedQuota {
+    /// Opens a quota around a store. `identity` says what is counted: another text, another count.
+    pub(crate) async fn open(
+        (name, rules): (String, Rules),
+        store: Arc<dyn BlobStore>,
+        identity: &str,
+        keeping: Keeping<'_>,
+    ) -> Result<Self> {
+        let digest = hex::encode(Sha256::digest(identity));
+        let short = digest.get(..16).unwrap_or(&digest);
+        let options = QuotaOptions {
+            state_file: keeping.data_dir.join("usage").join(format!("{short}.json")),
+            recount_every: Some(keeping.recount.unwrap_or(RECOUNT)),
+        };
+        let quota = Quota::open(store, rules.clone(), options)
+            .await
+            .with_context(|| format!("the quota of {name}"))?;
+        Ok(Self { name, quota, rules })
+    }
+
+    /// The same quota, as a new configuration has it.
+    pub(crate) fn with_rules(&self, rules: Rules) -> Self {
+        Self { rules, ..self.clone() }
+    }
+
+    /// Puts the rules in force.
+    pub(crate) async fn change(&self) -> Result<()> {
+        let changed = self.quota.change(self.rules.clone()).await;
+        changed.with_context(|| format!("the quota of {}", self.name))
+    }
+
+    /// For the status.
+    pub(crate) fn status(&self) -> Value {
+        let usage = self.quota.usage().into_iter().map(|usage| {
+            json!({
+                "scope": usage.scope.to_string(),
+                "used_bytes": usage.used,
+                "reserved_bytes": usage.reserved,
+                "limit_bytes": usage.limit,
+            })
+        });
+        json!({
+            "name": self.name,
+            "exact": self.quota.is_exact(),
+            "usage": usage.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Writes down the counts, so that the next start need not count.
+    pub(crate) async fn close(&self) {
+        if let Err(error) = self.quota.close().await {
+            tracing::warn!(quota = self.name, "the next start will count anew: {error}");
+        }
+    }
+}
+
+/// How full quotas are, for Prometheus.
+pub(crate) struct QuotaMetrics<F> {
+    quotas: F,
+    used: IntGaugeVec,
+    limit: IntGaugeVec,
+}
+
+impl<F: Fn() -> Vec<NamedQuota>> QuotaMetrics<F> {
+    /// Of whatever quotas there are when it is asked.
+    pub(crate) fn new(quotas: F) -> Result<Self, prometheus::Error> {
+        let labels = ["quota", "folder", "user"];
+        let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &labels);
+        Ok(Self {
+            quotas,
+            used: gauge("keepgate_quota_used_bytes", "Bytes of blobs that count for a quota.")?,
+            limit: gauge("keepgate_quota_limit_bytes", "Bytes of blobs that a quota allows.")?,
+        })
+    }
+
+    fn fill(&self) -> Result<(), prometheus::Error> {
+        // Folders and users that have nothing any more shall not stay.
+        self.used.reset();
+        self.limit.reset();
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        for named in (self.quotas)() {
+            for usage in named.quota.usage() {
+                let (folder, user) = match &usage.scope {
+                    Scope::Store => ("", ""),
+                    Scope::Folder(folder) => (folder.as_str(), ""),
+                    Scope::User(user) => ("", user.as_str()),
+                };
+                let values = [named.name.as_str(), folder, user];
+                self.used.get_metric_with_label_values(&values)?.set(number(usage.used));
+                if let Some(most) = usage.limit {
+                    self.limit.get_metric_with_label_values(&values)?.set(number(most));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<F: Fn() -> Vec<NamedQuota> + Send + Sync> Collector for QuotaMetrics<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.used.desc().into_iter().chain(self.limit.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        if let Err(error) = self.fill() {
+            tracing::error!(%error, "the metrics of quotas");
+        }
+        let families = self.used.collect().into_iter().chain(self.limit.collect());
+        // A family without a metric cannot be shown.
+        families.filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! `keepgate rest-server`: restic's rest-server by its own flags, with the lines that it says at
+//! its start. The flags become an ordinary configuration with one mount; nothing else in the
+//! gateway knows that there are two ways.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `flags` | what may be typed |
+//! | `configuration` | what it means |
+//! | `profile` | `--cpu-profile` |
+
+mod configuration;
+pub(crate) mod flags;
+mod profile;
+
+use anyhow::{Context as _, Result, anyhow};
+use keepgate_http::LocalAddress;
+use keepgate_http::htpasswd::HtpasswdError;
+
+use crate::config::Config;
+use crate::serve::{Running, Source};
+use crate::stock;
+use configuration::Surroundings;
+use flags::Flags;
+use profile::Profile;
+
+/// The version of rest-server whose flags and behaviour these are.
+const COMPATIBLE: &str = "0.14.0";
+
+/// Serves until it is told to stop.
+#[expect(clippy::print_stderr, reason = "rest-server's own lines, which clients look for")]
+pub(crate) async fn run(flags: &Flags) -> Result<()> {
+    if flags.version {
+        return print_version();
+    }
+    let surroundings = Surroundings {
+        plugins: plugins()?,
+        handed_over: keepgate_http::listen::take_handed_over().count() > 0,
+    };
+    let config = configuration::of(flags, &surroundings)?;
+    crate::log::start(&config.log);
+    eprintln!("Data directory: {}", flags.path.display());
+    let profile = flags.cpu_profile.as_deref().map(Profile::start).transpose()?;
+    eprintln!("{}", about_access(flags));
+    if flags.max_size > 0 {
+        eprintln!("Initializing quota (can take a while)...");
+    }
+    let running = start(config).await?;
+    if !flags.no_auth && flags.proxy_auth_username.is_none() {
+        eprintln!("Loaded htpasswd file {}", flags.htpasswd().display());
+    }
+    for usage in running.usage() {
+        eprintln!("Quota initialized, currently using {}", gib(usage.used));
+    }
+    let on = |on: bool| if on { "enabled" } else { "disabled" };
+    eprintln!("Append only mode {}", on(flags.append_only));
+    eprintln!("Private repositories {}", on(flags.private_repos));
+    eprintln!("Group accessible repos {}", on(flags.group_accessible_repos));
+    if surroundings.handed_over {
+        eprintln!("systemd socket activation mode");
+    }
+    for address in running.addresses() {
+        match address {
+            LocalAddress::Unix(Some(path)) => eprintln!("start server on {}", path.display()),
+            other => eprintln!("start server on {other}"),
+        }
+    }
+    if flags.tls {
+        let (key, certificate) = (flags.key(), flags.certificate());
+        let (key, certificate) = (key.display(), certificate.display());
+        eprintln!("TLS enabled, private key {key}, pubkey {certificate}");
+    }
+    running.run().await?;
+    eprintln!("shutdown cleanly");
+    profile.map_or(Ok(()), Profile::finish)
+}
+
+async fn start(config: Config) -> Result<Running> {
+    let running = Running::start(config, Source::default()).await.map_err(|error| {
+        let about_users =
+            error.chain().any(|cause| cause.downcast_ref::<HtpasswdError>().is_some());
+        if about_users { error.context("use --no-auth to disable authentication") } else { error }
+    })?;
+    match running.generation().refused.first() {
+        Some(refused) => Err(anyhow!("{}: {}", refused.what, refused.why)),
+        None => Ok(running),
+    }
+}
+
+fn plugins() -> Result<std::path::PathBuf> {
+    stock::folder().with_context(|| {
+        format!(
+            "there is no restic.wasm in any of {:?}; set KEEPGATE_PLUGIN_DIR to the folder that \
+             it is in",
+            stock::candidates()
+        )
+    })
+}
+
+fn about_access(flags: &Flags) -> &'static str {
+    match &flags.proxy_auth_username {
+        _ if flags.no_auth => "Authentication disabled",
+        Some(_) => "Proxy Authentication enabled.",
+        None => "Authentication enabled",
+    }
+}
+
+fn gib(bytes: u64) -> String {
+    // Hundredths, without a detour through floating point.
+    let hundredths = bytes.saturating_mul(100) >> 30;
+    format!("{}.{:02} GiB", hundredths / 100, hundredths % 100)
+}
+
+/// rest-server's words, so that what looks for its version finds one.
+#[expect(clippy::print_stdout, reason = "this is the command's output")]
+fn print_version() -> Result<()> {
+    let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
+    let ours = crate::VERSION;
+    println!(
+        "rest-server version rest-server {COMPATIBLE} compatible, keepgate {ours} on \
+         {system}/{machine}"
+    );
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! The gateway at work: from a configuration to bound listeners and a first table of mounts, then
+//! signals, then the end.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | `listeners` | sockets and certificates |
+//! | `reload` | the one task that changes what serves |
+//! | `pages` | what operators see |
+//! | `notify` | what systemd is told |
+
+mod listeners;
+mod notify;
+mod pages;
+mod reload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use arc_swap::ArcSwap;
+use keepgate_http::{
+    Admin, CombinedLog, Gateway, LocalAddress, LogTarget, Metrics, Server, Shutdown, Site,
+};
+use keepgate_runtime::{Generation, Loader, Watch};
+use keepgate_store::quota::Usage;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::assemble::Assembly;
+use crate::config::Config;
+use listeners::{bind, bind_admin};
+use pages::{Current, Pages};
+use reload::Reloader;
+
+/// How often the plugin folder is looked at without an event.
+const RESCAN: Duration = Duration::from_secs(10);
+
+/// A gateway with its listeners bound and its first generation loaded.
+pub(crate) struct Running {
+    servers: Vec<Server>,
+    admin: Option<Server>,
+    gateway: Arc<Gateway>,
+    admin_pages: Arc<Admin>,
+    reloader: Reloader,
+    signals: Signals,
+}
+
+/// The signals that mean something. Caught before anybody can know that the gateway serves: one
+/// that comes as soon as it does must not kill it.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Where the configuration comes from, to read it again on SIGHUP.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    /// None where the flags of `rest-server` are the configuration.
+    pub(crate) file: Option<PathBuf>,
+    /// Instead of the address of the first listener.
+    pub(crate) listen: Option<String>,
+    /// Instead of the plugin folder.
+    pub(crate) plugins: Option<PathBuf>,
+}
+
+impl Source {
+    /// What the file says now; none without a file.
+    pub(crate) fn load(&self) -> Result<Option<Config>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let mut config = Config::load(file)?;
+        if let Some(listen) = &self.listen {
+            config.listen_at(listen)?;
+        }
+        if let Some(plugins) = &self.plugins {
+            config.plugin_dir.clone_from(plugins);
+        }
+        Ok(Some(config))
+    }
+}
+
+impl Running {
+    /// Opens stores, loads plugins, binds listeners: whatever can fail fails here.
+    pub(crate) async fn start(config: Config, source: Source) -> Result<Self> {
+        let registry = prometheus::Registry::new();
+        let metrics = Arc::new(Metrics::new(&registry)?);
+        let runtime_metrics = Arc::new(keepgate_runtime::Metrics::new(&registry)?);
+        let log = config.log.access.clone().map(LogTarget::from);
+        let access_log = log.map(CombinedLog::open).transpose()?;
+        let (mut servers, mut all_tls) = (Vec::new(), Vec::new());
+        for listener in &config.listener {
+            let (server, tls) = bind(&config, listener).await?;
+            servers.push(server);
+            all_tls.extend(tls);
+        }
+        let admin = match &config.admin {
+            Some(admin) => Some(bind_admin(&config, admin).await?),
+            None => None,
+        };
+        let assembly = Assembly::new(&config, None).await?;
+        let code = config.data_dir.join("code");
+        let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?;
+        let watch = Watch::new(&config.plugin_dir, RESCAN);
+        let site = Arc::new(ArcSwap::from_pointee(Site::default()));
+        let current = Arc::new(ArcSwap::from_pointee(Current::default()));
+        let mut gateway = Gateway::new(site.clone(), metrics.clone(), config.timeouts.to_http());
+        if let Some(log) = &access_log {
+            gateway = gateway.with_access_log(log.clone());
+        }
+        let pages = Pages::new(&registry, &runtime_metrics, &current)?;
+        let listeners = servers.iter().map(|server| server.local_address().to_string());
+        let admin_pages = pages.admin(&current, listeners.collect());
+        let mut reloader = Reloader {
+            source,
+            config,
+            assembly,
+            loader,
+            watch,
+            site,
+            current,
+            metrics,
+            pages,
+            tls: all_tls,
+            access_log,
+        };
+        let signals = Signals::catch()?;
+        reloader.first().await?;
+        Ok(Self { servers, admin, gateway: Arc::new(gateway), admin_pages, reloader, signals })
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Vec<LocalAddress> {
+        self.servers.iter().map(|server| server.local_address().clone()).collect()
+    }
+
+    /// What serves now.
+    pub(crate) fn generation(&self) -> Arc<Generation> {
+        self.reloader.current.load().generation.clone()
+    }
+
+    /// How full the quotas are.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        let quotas = self.reloader.assembly.quotas();
+        quotas.flat_map(|named| named.quota.usage()).collect()
+    }
+
+    /// Serves until SIGINT or SIGTERM, then lets requests under way finish; a second signal cuts
+    /// them off.
+    pub(crate) async fn run(self) -> Result<()> {
+        let shutdown = Shutdown::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        for server in self.servers {
+            let (gateway, shutdown) = (self.gateway.clone(), shutdown.clone());
+            tasks.spawn(async move { server.serve(gateway, &shutdown).await });
+        }
+        if let Some(admin) = self.admin {
+            let (pages, shutdown) = (self.admin_pages, shutdown.clone());
+            tasks.spawn(async move { admin.serve(pages, &shutdown).await });
+        }
+        let Signals { mut interrupt, mut terminate, hangup } = self.signals;
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
+        notify::ready();
+        loop {
+            tokio::select! {
+                ended = tasks.join_next() => match ended {
+                    None => break,
+                    Some(ended) => {
+                        ended?;
+                        continue;
+                    }
+                },
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if shutdown.has_begun() {
+                tracing::warn!("asked a second time: cutting what is under way");
+                shutdown.cut();
+            } else {
+                tracing::info!("shutting down; requests under way may finish");
+                notify::stopping();
+                shutdown.begin();
+            }
+        }
+        drop(stop);
+        reloading.await?.close().await;
+        tracing::info!("shut down cleanly");
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! What operators see: the pages of the admin listener, and the page of metrics beside the mounts
+//! for those who have one port only.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use arc_swap::ArcSwap;
+use keepgate_http::{Access, Admin, Handler, MetricsPage};
+use keepgate_runtime::Generation;
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+use crate::assemble::Assembly;
+use crate::quotas::{NamedQuota, QuotaMetrics};
+
+/// What is served at the moment.
+pub(super) struct Current {
+    pub(super) generation: Arc<Generation>,
+    pub(super) stores: Value,
+    pub(super) quotas: Vec<NamedQuota>,
+}
+
+impl Default for Current {
+    /// Nothing, before the first table.
+    fn default() -> Self {
+        let nothing =
+            Generation { number: 0, mounts: Vec::new(), plugins: Vec::new(), refused: Vec::new() };
+        Self { generation: Arc::new(nothing), stores: Value::Null, quotas: Vec::new() }
+    }
+}
+
+/// The registries that the pages show.
+pub(super) struct Pages {
+    /// Everything.
+    whole: Registry,
+    /// What looks like another server's: the process, and plugins' counters without their mounts.
+    plain: Registry,
+}
+
+impl Pages {
+    /// The metrics of the process and of quotas, beside those that others register.
+    pub(super) fn new(
+        whole: &Registry,
+        plugins: &keepgate_runtime::Metrics,
+        current: &Arc<ArcSwap<Current>>,
+    ) -> Result<Self> {
+        let quotas = {
+            let current = current.clone();
+            move || current.load().quotas.clone()
+        };
+        whole.register(Box::new(QuotaMetrics::new(quotas)?))?;
+        let plain = Registry::new();
+        for registry in [whole, &plain] {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            registry.register(Box::new(process))?;
+        }
+        plain.register(plugins.without_mounts())?;
+        Ok(Self { whole: whole.clone(), plain })
+    }
+
+    /// The page of metrics as a part of the site, where the configuration asks for it.
+    pub(super) fn metrics(&self, assembly: &Assembly) -> Option<(Arc<dyn Handler>, Arc<Access>)> {
+        let plan = assembly.metrics_page.as_ref()?;
+        let registry = if plan.mount_label { &self.whole } else { &self.plain };
+        let mut page = MetricsPage::new(&plan.path, registry.clone());
+        if let Some(user) = &plan.user {
+            page = page.only_for(user);
+        }
+        Some((Arc::new(page), plan.access.clone()))
+    }
+
+    /// The pages of the admin listener.
+    pub(super) fn admin(
+        &self,
+        current: &Arc<ArcSwap<Current>>,
+        listeners: Vec<String>,
+    ) -> Arc<Admin> {
+        let readiness = {
+            let current = current.clone();
+            move || {
+                let mounts = &current.load().generation.mounts;
+                let problem = |mount: &Arc<keepgate_runtime::Mount>| {
+                    mount.serving().err().map(|why| format!("mount {}: {why}", mount.path()))
+                };
+                mounts.iter().filter_map(problem).collect()
+            }
+        };
+        let current = current.clone();
+        let status = move || {
+            let current = current.load();
+            let mut status = current.generation.status();
+            if let Value::Object(status) = &mut status {
+                let quotas: Vec<_> = current.quotas.iter().map(NamedQuota::status).collect();
+                status.insert("version".to_owned(), json!(crate::VERSION));
+                status.insert("stores".to_owned(), current.stores.clone());
+                status.insert("quotas".to_owned(), json!(quotas));
+                status.insert("listeners".to_owned(), json!(listeners));
+            }
+            status
+        };
+        Arc::new(Admin::new(self.whole.clone(), readiness, status))
+    }
+}

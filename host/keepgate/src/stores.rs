@@ -1,0 +1,131 @@
+//! The stores of a configuration, open, with every limit that holds for what is in them.
+//!
+//! A quota is about a place: a store, a folder of it, a user's blobs in it. Whoever writes there,
+//! through whatever mount, goes through the same quotas, or they could not be exact. Most stores
+//! have one at most; the total of a mount that sees a folder of a store is one more around it, since
+//! a quota counts a blob for one folder only.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use keepgate_store::BlobStore;
+use keepgate_store::disk::{DiskOptions, DiskStore};
+use keepgate_store::quota::{FolderRule, Rules, UserRule};
+
+use crate::config::{self, Config, Mount, Size};
+use crate::quotas::{Keeping, NamedQuota};
+
+/// A store of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenStore {
+    pub(crate) path: PathBuf,
+    group_accessible: bool,
+    bare: Arc<dyn BlobStore>,
+    /// From the store outwards.
+    pub(crate) quotas: Vec<NamedQuota>,
+}
+
+impl OpenStore {
+    /// Opens a store, or takes over what is open already of `before`.
+    pub(crate) async fn open(config: &Config, name: &str, before: Option<&Self>) -> Result<Self> {
+        let store =
+            config.store.get(name).with_context(|| format!("there is no [store.{name}]"))?;
+        let before = before.filter(|before| {
+            before.path == store.path && before.group_accessible == store.group_accessible
+        });
+        let bare = match before {
+            Some(before) => before.bare.clone(),
+            None => {
+                disk(store).with_context(|| format!("[store.{name}] {}", store.path.display()))?
+            }
+        };
+        let (path, group_accessible) = (store.path.clone(), store.group_accessible);
+        let mut open = Self { path, group_accessible, bare, quotas: Vec::new() };
+        let keeping = Keeping {
+            data_dir: &config.data_dir,
+            recount: store.recount.map(|interval| interval.0),
+        };
+        for (quota, rules) in limits(config, name, store) {
+            let named = match open.known(&quota, before) {
+                Some(known) => known.with_rules(rules),
+                None => {
+                    let identity = open.identity(&quota);
+                    NamedQuota::open((quota, rules), open.view(None), &identity, keeping).await?
+                }
+            };
+            open.quotas.push(named);
+        }
+        Ok(open)
+    }
+
+    /// The store, as it is for a user.
+    pub(crate) fn view(&self, user: Option<&str>) -> Arc<dyn BlobStore> {
+        self.quotas.last().map_or_else(|| self.bare.clone(), |outer| outer.quota.store(user))
+    }
+
+    /// The quota that `before` has in the place of the next one here, around the same others.
+    fn known<'a>(&self, name: &str, before: Option<&'a Self>) -> Option<&'a NamedQuota> {
+        let quotas = &before?.quotas;
+        let same = |(ours, theirs): (&NamedQuota, &NamedQuota)| ours.name == theirs.name;
+        let known = quotas.get(self.quotas.len()).filter(|known| known.name == name)?;
+        self.quotas.iter().zip(quotas).all(same).then_some(known)
+    }
+
+    /// What the next quota counts. Around other quotas it is another one, since both may be in use
+    /// for a while when the configuration changes.
+    fn identity(&self, name: &str) -> String {
+        let inner: String = self.quotas.iter().map(|quota| format!("{}\n", quota.name)).collect();
+        format!("{}\n{inner}{name}", self.path.display())
+    }
+}
+
+fn disk(store: &config::Store) -> Result<Arc<dyn BlobStore>> {
+    let mut options = DiskOptions::default();
+    if store.group_accessible {
+        options = options.group_accessible();
+    }
+    Ok(Arc::new(DiskStore::open(&store.path, options)?))
+}
+
+/// The limits that hold in a store, from the store outwards, each with what it is about.
+fn limits(config: &Config, name: &str, store: &config::Store) -> Vec<(String, Rules)> {
+    let mut limits = Vec::new();
+    let mut whole = Rules { total: store.quota.map(|Size(limit)| limit), ..Rules::default() };
+    for mount in &config.mount {
+        for named in mount.stores.values() {
+            let (mounted, folder) = config::store_and_folder(named.get_ref());
+            if mounted != name {
+                continue;
+            }
+            match (mount.policy.quota, folder) {
+                (Some(Size(limit)), "") => {
+                    whole.total = Some(whole.total.map_or(limit, |other| other.min(limit)));
+                }
+                (Some(Size(limit)), folder) => {
+                    let about = format!("mount {}, store {name}/{folder}", mount.path.get_ref());
+                    let folders = vec![FolderRule::exactly(folder, limit)];
+                    limits.push((about, Rules { folders, ..Rules::default() }));
+                }
+                (None, _) => {}
+            }
+            add_rules(&mut whole, mount, folder);
+        }
+    }
+    if whole != Rules::default() {
+        limits.push((format!("store {name}"), whole));
+    }
+    limits
+}
+
+/// What a mount's rules say of folders and users.
+fn add_rules(rules: &mut Rules, mount: &Mount, below: &str) {
+    for rule in &mount.rule {
+        let Some(Size(limit)) = rule.policy.get_ref().quota else { continue };
+        if let Some(user) = &rule.user {
+            rules.users.push(UserRule { user: user.get_ref().clone(), limit });
+        } else if let Some(folder) = &rule.folder {
+            rules.folders.push(FolderRule::below(below, folder.get_ref(), limit));
+        }
+    }
+}
