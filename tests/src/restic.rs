@@ -3,29 +3,42 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::tools;
+use crate::{tools, tree};
 
 /// The password of every repository in the tests.
 pub const PASSWORD: &str = "open sesame";
 
+/// The restic that Debian has, which is years old.
+pub const DEBIANS: &str = "restic";
+
+/// The newest, which xtask builds.
+pub const NEWEST: &str = "restic-new";
+
 /// restic, with a repository.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Restic {
     program: PathBuf,
-    home: TempDir,
+    home: Arc<TempDir>,
     repository: String,
     certificate: Option<PathBuf>,
 }
 
 impl Restic {
-    /// For a repository: `rest:https://user:password@localhost:8000/name/`, or a path. None, which
-    /// is said, where there is no restic; `check` is what is skipped then.
+    /// Debian's, for a repository: `rest:https://user:password@localhost:8000/name/`, or a path.
+    /// None, which is said, where there is no restic; `check` is what is skipped then.
     pub fn find(check: &str, repository: impl Into<String>) -> Option<Self> {
-        let program = tools::find_for("restic", check)?;
-        let (home, repository) = (tempfile::tempdir().unwrap(), repository.into());
+        Self::find_as(DEBIANS, check, repository)
+    }
+
+    /// The same with another restic: [`DEBIANS`] or [`NEWEST`].
+    pub fn find_as(name: &str, check: &str, repository: impl Into<String>) -> Option<Self> {
+        let program = tools::find_for(name, check)?;
+        let (home, repository) = (Arc::new(tempfile::tempdir().unwrap()), repository.into());
         Some(Self { program, home, repository, certificate: None })
     }
 
@@ -38,9 +51,13 @@ impl Restic {
 
     /// The same client with another repository, which it may also know by another way.
     #[must_use]
-    pub fn at(mut self, repository: impl Into<String>) -> Self {
-        self.repository = repository.into();
-        self
+    pub fn at(&self, repository: impl Into<String>) -> Self {
+        Self { repository: repository.into(), ..self.clone() }
+    }
+
+    /// The repository, as it was given.
+    pub fn repository(&self) -> &str {
+        &self.repository
     }
 
     /// A command of restic, to be run in a folder.
@@ -53,7 +70,8 @@ impl Restic {
             .current_dir(folder)
             .env("HOME", self.home.path())
             .env("RESTIC_CACHE_DIR", self.home.path().join("cache"))
-            .env("RESTIC_PASSWORD", PASSWORD);
+            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("RESTIC_FROM_PASSWORD", PASSWORD);
         if let Some(certificate) = &self.certificate {
             command.arg("--cacert").arg(certificate);
         }
@@ -72,11 +90,32 @@ impl Restic {
         tools::run(self.command(folder, arguments)).success()
     }
 
+    /// Runs a command that answers in JSON.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let said = self.run(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
+    }
+
+    /// Runs it; it must fail, and end by itself. Returns its exit code and what it said of that.
+    #[track_caller]
+    pub fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let finished = tools::run(self.command(self.home.path(), arguments));
+        let code = finished.status.code().unwrap();
+        (code, finished.fails_with(code.max(1)))
+    }
+
     /// How many snapshots the repository has.
     #[track_caller]
     pub fn snapshots(&self) -> usize {
-        let said = self.run(&["snapshots", "--json"]);
-        let snapshots: serde_json::Value = serde_json::from_str(&said).unwrap();
-        snapshots.as_array().unwrap().len()
+        self.json(&["snapshots"]).as_array().unwrap().len()
+    }
+
+    /// Takes the newest snapshot out again, and compares it with the folder it was made of.
+    #[track_caller]
+    pub fn assert_restores(&self, source: &Path) {
+        let target = tempfile::tempdir().unwrap();
+        self.run(&["restore", "latest", "--target", target.path().to_str().unwrap()]);
+        tree::assert_same(source, &target.path().join(source.file_name().unwrap()));
     }
 }

@@ -12,16 +12,24 @@ use crate::{debian, process};
 const FROM_DEBIAN: [(&str, &str); 4] =
     [("restic", "restic"), ("rclone", "rclone"), ("htpasswd", "apache2-utils"), ("curl", "curl")];
 
-/// Programs that only Go's own package tool brings, pinned.
-const FROM_GO: [GoProgram; 1] = [GoProgram {
-    name: "rest-server",
-    module: "github.com/restic/rest-server",
-    package: "cmd/rest-server",
-    version: "v0.14.0",
-}];
+/// restic's module and its newest version. Its tests come from the same place: see `suite.rs`.
+pub(crate) const RESTIC: (&str, &str) = ("github.com/restic/restic", "v0.19.1");
+
+/// Programs that only Go's own tools bring, pinned.
+const FROM_GO: [GoProgram; 2] = [
+    GoProgram {
+        name: "rest-server",
+        module: "github.com/restic/rest-server",
+        package: "cmd/rest-server",
+        version: "v0.14.0",
+    },
+    // Debian's restic keeps its name: tests run with both.
+    GoProgram { name: "restic-new", module: RESTIC.0, package: "cmd/restic", version: RESTIC.1 },
+];
 
 /// A program of a Go module.
 struct GoProgram {
+    /// The name under which tests and benches find it.
     name: &'static str,
     module: &'static str,
     /// Below the module.
@@ -30,7 +38,7 @@ struct GoProgram {
 }
 
 impl GoProgram {
-    /// As `go install` takes it.
+    /// The package with its version, as Go writes it.
     fn pinned(&self) -> String {
         format!("{}/{}@{}", self.module, self.package, self.version)
     }
@@ -44,9 +52,10 @@ pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
     let tools = workspace.tools();
     for program in FROM_GO {
         if let Err(reason) = from_go(&program, &tools) {
-            let (name, tools, pinned) = (program.name, tools.display(), program.pinned());
+            let (name, pinned, tools) = (program.name, program.pinned(), tools.display());
             skipped.push(format!(
-                "skipped: checks against {name}: {reason}; get it by `GOBIN={tools} go install {pinned}`"
+                "skipped: checks with {name}: {reason}; get it by Go, built from {pinned}, as \
+                 {tools}/{name}"
             ));
         }
     }
@@ -82,25 +91,23 @@ fn from_go(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
     if !has_go {
         return Err("there is no go to build it with".to_owned());
     }
-    process::note(&format!("installing {pinned}"));
-    let mut command = Command::new("go");
-    command.args(["install", &pinned]).env("GOBIN", folder);
-    process::within(GO_LIMIT, command).or_else(|_| build_required(wanted, folder))
-}
-
-/// Builds a program as a requirement of an empty module. `go install` asks for the list of a
-/// module's versions, which not every mirror has; this needs the one version only.
-fn build_required(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
+    process::note(&format!("building {pinned}, which can take some minutes"));
     let scratch = folder.join(".build").join(wanted.name);
-    let module =
-        format!("module build\n\ngo 1.24\n\nrequire {} {}\n", wanted.module, wanted.version);
-    std::fs::create_dir_all(&scratch)
-        .and_then(|()| std::fs::write(scratch.join("go.mod"), module))
-        .map_err(|error| format!("{}: {error}", scratch.display()))?;
+    require(&scratch, wanted.module, wanted.version)?;
     let mut command = Command::new("go");
     command.args(["build", "-mod=mod", "-o"]).arg(folder.join(wanted.name));
     command.arg(format!("{}/{}", wanted.module, wanted.package)).current_dir(&scratch);
     process::within(GO_LIMIT, command)
+}
+
+/// Makes a folder into a Go module that only requires this version of another module, whose packages
+/// can then be built and tested from there. `go install` would ask for the list of all versions,
+/// which not every mirror has, and could not give the program another name.
+pub(crate) fn require(folder: &Path, module: &str, version: &str) -> Result<(), String> {
+    let text = format!("module build\n\ngo 1.24\n\nrequire {module} {version}\n");
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(folder.join("go.mod"), text))
+        .map_err(|error| format!("{}: {error}", folder.display()))
 }
 
 fn is_built_from(program: &Path, package: &str) -> bool {
@@ -137,7 +144,9 @@ mod tests {
     #[test]
     fn every_go_program_is_pinned() {
         for program in FROM_GO {
-            assert!(program.package.ends_with(program.name) && program.version.starts_with('v'));
+            assert!(program.version.starts_with('v'), "{}", program.name);
         }
+        let hides = |program: &GoProgram| FROM_DEBIAN.iter().any(|(name, _)| *name == program.name);
+        assert!(!FROM_GO.iter().any(hides), "it would be taken for Debian's");
     }
 }

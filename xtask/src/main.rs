@@ -18,6 +18,7 @@ mod guests;
 mod process;
 mod run;
 mod rustup;
+mod suite;
 mod system;
 mod tally;
 mod toolchain;
@@ -43,6 +44,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
                            ARGUMENTS    given to the test programs, for example --nocapture
   plugins [--guests]     build the plugins (and the test guests) into the target folder
   bench [ARGUMENTS]      build everything in release and run `keepgate-bench ARGUMENTS`
+  restic-suite [VERSION] run restic's own tests of its REST backend against the gateway; needs go
   help                   this text
 
 Environment:
@@ -85,6 +87,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         "bench" => run::bench(&Workspace::load()?, rest),
+        "restic-suite" if wants_help(rest) => help(),
+        "restic-suite" => suite::run(&Workspace::load()?, rest),
         "help" | "-h" | "--help" => help(),
         other => bail!("there is no command `{other}`; `cargo xtask help` lists them"),
     }

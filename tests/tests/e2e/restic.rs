@@ -1,7 +1,6 @@
-//! restic works: every command, over REST and on the same folder by itself. The repository is
-//! compared with what went in byte for byte.
+//! What the first start prints works, and others than the gateway take its folder as it is. What
+//! restic itself can do is tried in `clients`.
 
-use std::path::Path;
 use std::process::Command;
 
 use keepgate_tests::gateway::{Setup, text};
@@ -10,48 +9,35 @@ use keepgate_tests::restic::Restic;
 use keepgate_tests::{tools, tree};
 use rustix::process::Signal;
 
-/// Backs up a tree, changes it and does so again, looks at everything and takes it back out.
-fn full_round(restic: &Restic) {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("source");
+/// What lies on the disk is a restic repository like any other: restic's own local backend and
+/// rclone's server for restic take it as it is, and what they write is served here.
+#[test]
+fn the_folder_is_restics_own() {
+    let setup = Setup::restic();
+    let gateway = setup.start();
+    let here = gateway.repository("", "/laptop/");
+    let Some(restic) = Restic::find("the folder by other ways", here) else { return };
+    let folder = setup.store().join("laptop");
+    let mut ways = vec![("local", text(&folder).to_owned())];
+    // restic starts `rclone serve restic --stdio` for these.
+    if tools::find_for("rclone", "the folder by rclone serve restic").is_some() {
+        ways.push(("rclone", format!("rclone:{}", text(&folder))));
+    }
+    let work = tempfile::tempdir().unwrap();
+    let source = work.path().join("source");
     tree::make(&source);
     restic.run(&["init"]);
-    restic.run_in(folder.path(), &["backup", "source"]);
+    restic.run_in(work.path(), &["backup", "source"]);
     tree::change(&source);
-    restic.run_in(folder.path(), &["backup", "source"]);
-    assert_eq!(restic.snapshots(), 2);
-    restic.run(&["check", "--read-data"]);
-    assert_restored(restic, &source);
-    restic.run(&["forget", "--keep-last", "1", "--prune"]);
-    assert_eq!(restic.snapshots(), 1);
-    restic.run(&["check", "--read-data"]);
-    assert_restored(restic, &source);
-}
-
-fn assert_restored(restic: &Restic, source: &Path) {
-    let target = tempfile::tempdir().unwrap();
-    restic.run(&["restore", "latest", "--target", text(target.path())]);
-    tree::assert_same(source, &target.path().join("source"));
-}
-
-#[test]
-fn everything_over_tls_with_a_password() {
-    let setup = Setup::new().tls().user("alice", "secret").mount("/", "restic", "");
-    let gateway = setup.start();
-    let url = gateway.repository("alice:secret@", "/laptop/");
-    let Some(restic) = Restic::find("restic over HTTPS", url.clone()) else { return };
-    let restic = restic.trusting(&setup.certificate());
-    full_round(&restic);
-
-    // The same folder by restic's own local backend, and back.
-    let more = tempfile::tempdir().unwrap();
-    tree::make(&more.path().join("more"));
-    let restic = restic.at(text(&setup.store().join("laptop")));
-    restic.run(&["check", "--read-data"]);
-    restic.run_in(more.path(), &["backup", "more"]);
-    let restic = restic.at(url);
-    assert_eq!(restic.snapshots(), 2);
-    restic.run(&["check", "--read-data"]);
+    for (number, (way, elsewhere)) in (2..).zip(ways) {
+        let other = restic.at(elsewhere);
+        other.run(&["check", "--read-data"]);
+        std::fs::write(source.join(way), way).unwrap();
+        other.run_in(work.path(), &["backup", "source"]);
+        assert_eq!(restic.snapshots(), number, "{way}");
+        restic.run(&["check", "--read-data"]);
+        restic.assert_restores(&source);
+    }
     gateway.stop();
 }
 

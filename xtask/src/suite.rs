@@ -1,0 +1,154 @@
+//! `restic-suite`: restic's own tests of its REST backend, run against `keepgate rest-server`, over
+//! TCP and a Unix socket, and against `keepgate serve`, over TLS with HTTP/2 and a password. None of
+//! them is ours: this file only fetches them, and says to them where the gateway is.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::{env, thread};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::components::{self, RESTIC};
+use crate::workspace::Workspace;
+use crate::{guests, process, run};
+
+/// The folder of the suite, in restic's module.
+const PACKAGE: &str = "internal/backend/rest";
+/// What the suite calls the tests that it leaves out where it finds no `rest-server`.
+const NEVER_SKIPPED: &str = "restic/backend/rest.TestBackendREST";
+
+/// Builds the gateway and runs the suite of the named version of restic, or of the pinned one.
+/// Everything must pass, and nothing be skipped.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    let version = match arguments {
+        [] => RESTIC.1,
+        [version] if version.starts_with('v') => version,
+        _ => bail!("`restic-suite` takes only a version, `{}` say", RESTIC.1),
+    };
+    ensure!(
+        process::find("go").is_some(),
+        "restic's tests need go (https://go.dev/doc/install), and there is none on the PATH"
+    );
+    guests::build(workspace, false)?;
+    run::build_program(workspace, "keepgate")?;
+
+    process::step(&format!("restic's own test-suite, {version}"));
+    let folder = workspace.cache.join("restic-suite");
+    components::require(&folder, RESTIC.0, version).map_err(|error| anyhow!(error))?;
+    wrap(&workspace.program("keepgate"), &folder.join("rest-server"))?;
+    let gateway = Gateway::start(workspace, &folder)?;
+
+    let others = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(std::iter::once(folder.clone()).chain(env::split_paths(&others)))?;
+    let mut command = Command::new("go");
+    // Go's own limit is ten minutes.
+    command.args(["test", "-mod=mod", "-v", "-count=1", "-timeout=3m"]);
+    command.arg(format!("{}/{PACKAGE}", RESTIC.0));
+    command
+        .current_dir(&folder)
+        .env("PATH", path)
+        .env("KEEPGATE_PLUGIN_DIR", workspace.plugins())
+        .env("RESTIC_TEST_DISALLOW_SKIP", NEVER_SKIPPED)
+        .env("RESTIC_TEST_REST_REPOSITORY", &gateway.repository)
+        .env("SSL_CERT_FILE", folder.join("data/tls/certificate.pem"));
+    let (mut passed, mut skipped) = (0, Vec::new());
+    let status = process::stream(&mut command, &mut io::stdout(), |line| {
+        let line = line.trim_start();
+        passed += u32::from(line.starts_with("--- PASS"));
+        skipped.extend(line.strip_prefix("--- SKIP: ").map(str::to_owned));
+    })?;
+    ensure!(status.success(), "restic's suite failed, see above");
+    ensure!(skipped.is_empty(), "restic's suite skipped {}", skipped.join(", "));
+    process::step(&format!("restic's suite: {passed} passed, none failed, none skipped"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a program named `rest-server`, which is what the suite starts.
+fn wrap(keepgate: &Path, wrapper: &Path) -> Result<()> {
+    // In single quotes a shell takes everything as it is, except a single quote.
+    let keepgate = keepgate.display().to_string().replace('\'', r"'\''");
+    // `exec`, so that the suite's signals reach the gateway.
+    fs::write(wrapper, format!("#!/bin/sh\nexec '{keepgate}' rest-server \"$@\"\n"))
+        .and_then(|()| fs::set_permissions(wrapper, fs::Permissions::from_mode(0o755)))
+        .with_context(|| wrapper.display().to_string())
+}
+
+/// The trial set-up, for the tests that take any server. It is ended when this is dropped.
+struct Gateway {
+    process: Child,
+    /// With user and password, as restic takes it.
+    repository: String,
+}
+
+impl Gateway {
+    fn start(workspace: &Workspace, folder: &Path) -> Result<Self> {
+        let data = folder.join("data");
+        // The password of a set-up is shown at its first start only.
+        if data.exists() {
+            fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
+        }
+        let mut command = Command::new(workspace.program("keepgate"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
+        command.env("KEEPGATE_PLUGIN_DIR", workspace.plugins());
+        command.env("KEEPGATE_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::piped());
+        let process = command.spawn().with_context(|| process::words(&command))?;
+        let mut gateway = Self { process, repository: String::new() };
+        let said = gateway.process.stdout.take().context("no pipe from the gateway")?;
+        let mut lines = BufReader::new(said).lines();
+        let found = lines.by_ref().map_while(Result::ok).find_map(|line| repository_in(&line));
+        gateway.repository = found.context("the gateway ended without saying where it serves")?;
+        // Whatever else it says must not fill the pipe.
+        thread::spawn(move || lines.for_each(drop));
+        Ok(gateway)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing more to do for it then.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The repository in the line that the trial set-up prints for a shell.
+fn repository_in(line: &str) -> Option<String> {
+    let value = line.trim().strip_prefix("export RESTIC_REPOSITORY=")?;
+    Some(value.trim_matches('\'').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repository_is_found_in_what_the_first_start_prints() {
+        let line = "  export RESTIC_REPOSITORY='rest:https://keepgate:s3@localhost:8000/demo/'";
+        let found = repository_in(line).unwrap();
+        assert_eq!(found, "rest:https://keepgate:s3@localhost:8000/demo/");
+        assert_eq!(repository_in("  export RESTIC_PASSWORD='choose one'"), None);
+    }
+
+    #[test]
+    fn the_wrapper_becomes_the_gateway() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, wrapper) = (folder.path().join("it's"), folder.path().join("rest-server"));
+        fs::write(&program, "#!/bin/sh\necho $$ \"$@\"\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        wrap(&program, &wrapper).unwrap();
+        let child = Command::new(&wrapper).arg("a b").stdout(Stdio::piped()).spawn().unwrap();
+        let id = child.id();
+        let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(said, format!("{id} rest-server a b\n"));
+    }
+
+    #[test]
+    fn only_a_version_is_taken() {
+        let workspace = crate::workspace::tests::sample(Path::new("/nonexistent"), vec![]);
+        let error = run(&workspace, &["0.19".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains(RESTIC.1), "{error}");
+    }
+}
