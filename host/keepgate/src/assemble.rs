@@ -62,18 +62,35 @@ struct AutoPlan {
 impl Assembly {
     /// Opens everything; `before` gives what has not changed.
     pub(crate) async fn new(config: &Config, before: Option<&Self>) -> Result<Self> {
+        let mut stores = BTreeMap::new();
+        for name in config.store.keys() {
+            let known = before.and_then(|before| before.stores.get(name));
+            stores.insert(name.clone(), OpenStore::open(config, name, known).await?);
+        }
+        Self::around(stores, config, before)
+    }
+
+    /// Opens everything but quotas, whose counts belong to the gateway that serves.
+    pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
+        let mut stores = BTreeMap::new();
+        for name in config.store.keys() {
+            stores.insert(name.clone(), OpenStore::open_unlimited(config, name, None)?);
+        }
+        Self::around(stores, config, None)
+    }
+
+    fn around(
+        stores: BTreeMap<String, OpenStore>,
+        config: &Config,
+        before: Option<&Self>,
+    ) -> Result<Self> {
         let mut assembly = Self {
-            stores: BTreeMap::new(),
+            stores,
             users: BTreeMap::new(),
             mounts: Vec::new(),
             metrics_page: None,
             auto: None,
         };
-        for name in config.store.keys() {
-            let known = before.and_then(|before| before.stores.get(name));
-            let open = OpenStore::open(config, name, known).await?;
-            assembly.stores.insert(name.clone(), open);
-        }
         for file in config.auth.values().filter_map(|auth| auth.htpasswd.as_ref()) {
             let users = match before.and_then(|before| before.users.get(file)) {
                 Some(users) => users.clone(),

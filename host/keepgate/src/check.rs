@@ -19,7 +19,7 @@ pub(crate) async fn run(file: &Path) -> Result<u8> {
             problems.push(crate::explain(&error));
         }
     }
-    match Assembly::new(&config, None).await {
+    match Assembly::to_look_at(&config) {
         Err(error) => problems.push(crate::explain(&error)),
         Ok(mut assembly) => {
             for users in assembly.users() {

@@ -1,11 +1,12 @@
 //! The quotas that are in force: opened once for what they count, kept over reloads of the
 //! configuration, and shown to operators.
 
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use keepgate_store::BlobStore;
 use keepgate_store::quota::{Quota, QuotaOptions, Rules, Scope};
 use prometheus::core::{Collector, Desc};
@@ -18,6 +19,9 @@ use sha2::{Digest as _, Sha256};
 /// programs may change the folder.
 const RECOUNT: Duration = Duration::from_secs(24 * 3600);
 
+/// Most processes that count the same.
+const MAX_PROCESSES: u32 = 64;
+
 /// A quota, by what it is about.
 #[derive(Clone, Debug)]
 pub(crate) struct NamedQuota {
@@ -26,6 +30,8 @@ pub(crate) struct NamedQuota {
     pub(crate) quota: Arc<Quota>,
     /// Of the configuration that this belongs to; in force from [`change`](Self::change) on.
     rules: Rules,
+    /// Held, so that no other process writes the same count.
+    _lock: Arc<File>,
 }
 
 /// Where a quota keeps its count, and how often it counts anew.
@@ -43,16 +49,14 @@ impl NamedQuota {
         identity: &str,
         keeping: Keeping<'_>,
     ) -> Result<Self> {
-        let digest = hex::encode(Sha256::digest(identity));
-        let short = digest.get(..16).unwrap_or(&digest);
-        let options = QuotaOptions {
-            state_file: keeping.data_dir.join("usage").join(format!("{short}.json")),
-            recount_every: Some(keeping.recount.unwrap_or(RECOUNT)),
-        };
+        let (state_file, lock) = state_file(keeping.data_dir, identity)
+            .with_context(|| format!("the count of the quota of {name}"))?;
+        let options =
+            QuotaOptions { state_file, recount_every: Some(keeping.recount.unwrap_or(RECOUNT)) };
         let quota = Quota::open(store, rules.clone(), options)
             .await
             .with_context(|| format!("the quota of {name}"))?;
-        Ok(Self { name, quota, rules })
+        Ok(Self { name, quota, rules, _lock: Arc::new(lock) })
     }
 
     /// The same quota, as a new configuration has it.
@@ -89,6 +93,37 @@ impl NamedQuota {
             tracing::warn!(quota = self.name, "the next start will count anew: {error}");
         }
     }
+}
+
+/// Where to keep a count, locked. Where another process has it, as when two servers with different
+/// rights share a folder, this one counts for itself.
+fn state_file(data_dir: &Path, identity: &str) -> Result<(PathBuf, File)> {
+    let digest = hex::encode(Sha256::digest(identity));
+    let short = digest.get(..16).unwrap_or(&digest);
+    let folder = data_dir.join("usage");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    for number in 1..=MAX_PROCESSES {
+        let name = if number == 1 { short.to_owned() } else { format!("{short}-{number}") };
+        let path = folder.join(format!("{name}.lock"));
+        let open = File::options().create(true).append(true).open(&path);
+        let lock = open.with_context(|| path.display().to_string())?;
+        match lock.try_lock() {
+            Ok(()) => {
+                if number > 1 {
+                    tracing::warn!(
+                        "another process serves what this quota counts: each sees what the other \
+                         changes only when it counts anew; set `recount` to a short time"
+                    );
+                }
+                return Ok((folder.join(format!("{name}.json")), lock));
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| path.display().to_string());
+            }
+        }
+    }
+    bail!("{MAX_PROCESSES} processes have a count in {} already", folder.display())
 }
 
 /// How full quotas are, for Prometheus.

@@ -29,19 +29,10 @@ pub(crate) struct OpenStore {
 impl OpenStore {
     /// Opens a store, or takes over what is open already of `before`.
     pub(crate) async fn open(config: &Config, name: &str, before: Option<&Self>) -> Result<Self> {
+        let mut open = Self::open_unlimited(config, name, before)?;
+        let before = before.filter(|before| Arc::ptr_eq(&before.bare, &open.bare));
         let store =
             config.store.get(name).with_context(|| format!("there is no [store.{name}]"))?;
-        let before = before.filter(|before| {
-            before.path == store.path && before.group_accessible == store.group_accessible
-        });
-        let bare = match before {
-            Some(before) => before.bare.clone(),
-            None => {
-                disk(store).with_context(|| format!("[store.{name}] {}", store.path.display()))?
-            }
-        };
-        let (path, group_accessible) = (store.path.clone(), store.group_accessible);
-        let mut open = Self { path, group_accessible, bare, quotas: Vec::new() };
         let keeping = Keeping {
             data_dir: &config.data_dir,
             recount: store.recount.map(|interval| interval.0),
@@ -57,6 +48,27 @@ impl OpenStore {
             open.quotas.push(named);
         }
         Ok(open)
+    }
+
+    /// The same without its quotas: for looking, not for serving.
+    pub(crate) fn open_unlimited(
+        config: &Config,
+        name: &str,
+        before: Option<&Self>,
+    ) -> Result<Self> {
+        let store =
+            config.store.get(name).with_context(|| format!("there is no [store.{name}]"))?;
+        let before = before.filter(|before| {
+            before.path == store.path && before.group_accessible == store.group_accessible
+        });
+        let bare = match before {
+            Some(before) => before.bare.clone(),
+            None => {
+                disk(store).with_context(|| format!("[store.{name}] {}", store.path.display()))?
+            }
+        };
+        let (path, group_accessible) = (store.path.clone(), store.group_accessible);
+        Ok(Self { path, group_accessible, bare, quotas: Vec::new() })
     }
 
     /// The store, as it is for a user.

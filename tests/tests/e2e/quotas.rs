@@ -5,8 +5,9 @@ use std::thread;
 
 use keepgate_tests::client::{Endpoint, Reply};
 use keepgate_tests::data::Blob;
-use keepgate_tests::gateway::{Gateway, Setup};
-use keepgate_tests::tree;
+use keepgate_tests::gateway::{Gateway, Setup, text};
+use keepgate_tests::program::{LONG, Program, keepgate};
+use keepgate_tests::{tools, tree};
 use rustix::process::Signal;
 
 use crate::{path, store};
@@ -251,6 +252,36 @@ fn a_mount_sees_only_its_folder_of_a_store() {
     // From outside it is a repository like any other, and not limited.
     assert_eq!(client.get(&path("/teams/blue/", &id)).status, 404);
     assert_eq!(upload(&client, Blob::new(3, 5_000)).status, 200);
-    gateway.program.signal(Signal::TERM);
+    gateway.stop();
+}
+
+#[test]
+fn looking_at_a_configuration_leaves_the_count_alone_and_a_second_server_has_its_own() {
+    let setup = limited(10_000);
+    let gateway = setup.start();
+    store(&gateway.endpoint(), "/r/", Blob::new(1, 6_000));
+    let usage = setup.path("state/usage");
+    let counts = || {
+        let files = tree::files(&usage);
+        let files = files.into_iter().filter(|file| file.extension().is_some_and(|e| e == "json"));
+        files
+            .map(|file| (file.clone(), std::fs::read(usage.join(file)).unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let before = counts();
+    assert_eq!(before.len(), 1);
+    let check = keepgate(&["check", "--config", text(&setup.config())]);
+    tools::run(check).success();
+    assert_eq!(counts(), before);
+    let second = setup.path("second.toml");
+    let config = std::fs::read_to_string(setup.config()).unwrap().replace("admin.sock", "2.sock");
+    std::fs::write(&second, config).unwrap();
+    let mut other = Program::keepgate(&["serve", "--config", text(&second)]);
+    other.stderr.wait_for(0, &["another process serves what this quota counts"]);
+    other.stderr.wait_for(0, &["serving", "generation="]);
+    assert_eq!(counts().len(), 2);
+    assert!(counts().contains(&before[0]));
+    other.signal(Signal::TERM);
+    assert!(other.wait(LONG).success());
     gateway.stop();
 }

@@ -77,6 +77,17 @@ fn what_makes_no_sense_is_refused() {
         ("stores = ", "limits = { cpu = \"0s\" }\nstores = ", "longer than nothing"),
         ("[auth.users]", "[timeouts]\nidle = \"500000000000y\"\n[auth.users]", "hundred years"),
         ("stores = ", "limits = { memory = \"64 parsecs\" }\nstores = ", ""),
+        ("main = \"main\"", "main = \"main/../x\"", "\"..\" is not allowed"),
+        ("htpasswd = \"htpasswd\"", "header = \"X-User\"\nhtpasswd = \"x\"", "not both"),
+        ("htpasswd = \"htpasswd\"", "header = \"a b\"", "header's name"),
+        ("htpasswd = \"htpasswd\"", "header = \"X-U\"\nfrom = [\"here\"]", "10.0.0.0/8"),
+        ("htpasswd = \"htpasswd\"", "htpasswd = \"x\"\nfrom = [\"::1\"]", "`from` is for"),
+        ("stores = ", "rule = [{ policy = { quota = 1 } }]\nstores = ", "write one of them"),
+        ("stores = ", "rule = [{ folder = \"*\", policy = {} }]\nstores = ", "is a quota"),
+        ("stores = ", "rule = [{ folder = \"/a\", policy = { quota = 1 } }]\nstores = ", "/a"),
+        ("stores = ", "policy = { quota = \"1 XB\" }\nstores = ", ""),
+        ("[auth.users]", "[metrics]\npath = \"/\"\nauth = [\"none\"]\n[auth.users]", "already"),
+        ("[auth.users]", "[metrics]\npath = \"/m\"\nauth = [\"x\"]\n[auth.users]", "[auth.x]"),
         ("stores = ", "limits = { calls = 0 }\nstores = ", "serves nothing"),
         ("stores = ", "policy = { append_only = true, except = [\"[\"] }\nstores = ", "policy"),
         ("[auth.users]", "[admin]\naddress = \"0.0.0.0:9090\"\n[auth.users]", "no password"),
@@ -119,12 +130,14 @@ fn the_example_names_every_key() {
         ("listener", "[[listener]]", ""),
         ("listener.tls", "[[listener]]\naddress = \":1\"\n[listener.tls]", ""),
         ("admin", "[admin]", ""),
+        ("metrics", "[metrics]", ""),
         ("log", "[log]", ""),
         ("timeouts", "[timeouts]", ""),
-        ("auth.users", "[auth.users]", ""),
+        ("auth.*", "[auth.users]", ""),
         ("store.main", "[store.main]", ""),
         ("mount", "[[mount]]", ""),
         ("mount.policy", "[[mount]]\n[mount.policy]", ""),
+        ("mount.rule", "[[mount]]\n[[mount.rule]]", ""),
         ("mount.limits", "[[mount]]\n[mount.limits]", ""),
         ("auto_mount", "[auto_mount]", ""),
     ];
@@ -158,6 +171,9 @@ fn keys(value: &toml::Value, path: &str) -> BTreeSet<String> {
     match value {
         toml::Value::Array(values) => values.iter().flat_map(|value| keys(value, path)).collect(),
         toml::Value::Table(table) if first.is_empty() => table.keys().cloned().collect(),
+        toml::Value::Table(table) if first == "*" => {
+            table.values().flat_map(|value| keys(value, rest)).collect()
+        }
         toml::Value::Table(table) => {
             table.get(first).map(|value| keys(value, rest)).unwrap_or_default()
         }
