@@ -112,7 +112,7 @@ impl Endpoint {
                 Box::new(StreamOwned::new(client, plain))
             }
         };
-        Ok(Connection::new(stream, socket, self.authorization.clone()))
+        Ok(Connection::new(stream, socket, self.trust.is_none(), self.authorization.clone()))
     }
 
     /// Connects.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 pub(crate) trait Duplex: Read + Write + Send {}
 
@@ -15,10 +16,52 @@ pub(crate) enum Socket {
     Unix(UnixStream),
 }
 
+impl Socket {
+    fn shutdown(&self, how: Shutdown) {
+        let shut = match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        };
+        // The server may be gone already.
+        let _ = shut;
+    }
+}
+
+/// Writes to a connection beside whoever reads from it.
+pub struct Writer(Socket);
+
+impl Writer {
+    /// Says that nothing more will be sent.
+    pub fn finish_writing(&self) {
+        self.0.shutdown(Shutdown::Write);
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A connection to a server.
 pub struct Connection {
     stream: BufReader<Box<dyn Duplex>>,
     socket: Socket,
+    /// No TLS between us and the socket.
+    plain: bool,
     authorization: Option<String>,
 }
 
@@ -26,10 +69,25 @@ impl Connection {
     pub(crate) fn new(
         stream: Box<dyn Duplex>,
         socket: Socket,
+        plain: bool,
         authorization: Option<String>,
     ) -> Self {
         let stream = BufReader::with_capacity(256 * 1024, stream);
-        Self { stream, socket, authorization }
+        Self { stream, socket, plain, authorization }
+    }
+
+    /// A second way to write, for a body whose reply is read meanwhile. None over TLS.
+    pub fn writer(&self) -> Option<Writer> {
+        let socket = match &self.socket {
+            Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().ok()?),
+            Socket::Unix(stream) => Socket::Unix(stream.try_clone().ok()?),
+        };
+        self.plain.then_some(Writer(socket))
+    }
+
+    /// Ends the connection both ways; whoever writes to it is told so.
+    pub fn abandon(&self) {
+        self.socket.shutdown(Shutdown::Both);
     }
 
     /// Sends bytes as they are.
@@ -57,12 +115,14 @@ impl Connection {
 
     /// Says that nothing more will be sent.
     pub fn finish_writing(&self) {
-        let shut = match &self.socket {
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
-        // The server may be gone already.
-        let _ = shut;
+        self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Closes it so that the server is told of an error (RST), as if the client had died.
+    pub fn reset(self) {
+        if let Socket::Tcp(stream) = &self.socket {
+            rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
+        }
     }
 
     /// One request and its whole reply. A body has its length said, where there is one.
@@ -98,6 +158,24 @@ impl Connection {
                 read => self.write(&buffer[..read])?,
             }
         }
+        self.reply(method)
+    }
+
+    /// The same, in chunks of so many bytes. A server may answer before it has heard everything.
+    pub fn send_in_chunks(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        size: usize,
+    ) -> io::Result<Reply> {
+        self.write_head(method, path, &[("transfer-encoding", "chunked")])?;
+        for chunk in body.chunks(size) {
+            self.write(format!("{:x}\r\n", chunk.len()).as_bytes())?;
+            self.write(chunk)?;
+            self.write(b"\r\n")?;
+        }
+        self.write(b"0\r\n\r\n")?;
         self.reply(method)
     }
 

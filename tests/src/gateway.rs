@@ -163,7 +163,13 @@ impl Setup {
     /// Serves it, and returns when it does.
     #[track_caller]
     pub fn start(&self) -> Gateway {
-        let program = Program::start(self.command());
+        self.start_by(self.command())
+    }
+
+    /// The same, by a command that was made of [`command`](Self::command).
+    #[track_caller]
+    pub fn start_by(&self, command: Command) -> Gateway {
+        let program = Program::start(command);
         program.stderr.wait_for(0, &["serving", "generation="]);
         let admin = Endpoint::unix(&self.path("admin.sock"));
         let status = admin.get("/status").json();

@@ -10,9 +10,11 @@
 //! | [`program`] | a process with its output, ended by its own id |
 //! | [`client`] | where a server is: TCP, TLS, a Unix socket |
 //! | [`connection`] | HTTP/1.1 by hand |
+//! | [`conformance`] | the cases of restic's REST backend, and what runs them |
 //! | [`data`] | bytes that follow from a seed |
 //! | [`tree`] | folders to back up, and to compare |
 //! | [`restic`] | the restic client |
+//! | [`fault`] | full disks, failing system calls, and other things that go wrong |
 //! | [`component`] | variants of a component: same behaviour, another digest; broken ones |
 //! | [`tools`] | where things are, what is skipped, figures |
 
@@ -26,8 +28,10 @@
 
 pub mod client;
 pub mod component;
+pub mod conformance;
 pub mod connection;
 pub mod data;
+pub mod fault;
 pub mod gateway;
 pub mod program;
 pub mod restic;

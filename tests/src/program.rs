@@ -1,7 +1,7 @@
 //! A process with its output, ended by its own id. Whoever waits for something that it says is
 //! woken by the line itself; nobody sleeps and hopes.
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -72,6 +72,12 @@ impl Lines {
     /// The same for a line that has all texts of one of these lists in it.
     #[track_caller]
     pub fn wait_for_either(&self, first: usize, lists: &[&[&str]]) -> (usize, String) {
+        self.find(first, lists)
+            .unwrap_or_else(|all| panic!("no line with {lists:?} came after line {first}:\n{all}"))
+    }
+
+    /// The same, and where none comes, everything that was said instead.
+    pub fn find(&self, first: usize, lists: &[&[&str]]) -> Result<(usize, String), String> {
         let has_all = |line: &str, texts: &[&str]| texts.iter().all(|text| line.contains(text));
         let fits = |line: &String| lists.iter().any(|texts| has_all(line, texts));
         let end = Instant::now() + LONG;
@@ -81,14 +87,12 @@ impl Lines {
         loop {
             let mut new = said.lines.iter().enumerate().skip(seen);
             if let Some((number, line)) = new.find(|(_, line)| fits(line)) {
-                return (number, line.clone());
+                return Ok((number, line.clone()));
             }
             seen = said.lines.len().max(seen);
             let left = end.saturating_duration_since(Instant::now());
             if said.closed || left.is_zero() {
-                let all = said.lines.join("\n");
-                drop(said);
-                panic!("no line with {lists:?} came after line {first}:\n{all}");
+                return Err(said.lines.join("\n"));
             }
             said = changed.wait_timeout(said, left).unwrap().0;
         }
@@ -121,14 +125,19 @@ impl Program {
 
     /// Starts a command, with these bytes as its standard input.
     pub fn start_with(mut command: Command, input: &[u8]) -> Self {
+        let started = Self::try_start_with(&mut command, input);
+        started.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// The same; fails where there is no such program.
+    pub fn try_start_with(command: &mut Command, input: &[u8]) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let started = command.spawn();
-        let mut child = started.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = command.spawn()?;
         // Small: it fits into the pipe. A process that does not read it is none of our business.
         let _ = child.stdin.take().unwrap().write_all(input);
         let stdout = Lines::of(child.stdout.take().unwrap());
         let stderr = Lines::of(child.stderr.take().unwrap());
-        Self { child, stdout, stderr }
+        Ok(Self { child, stdout, stderr })
     }
 
     /// Starts `keepgate` with these arguments. The only plugins that it finds by itself are those
@@ -157,11 +166,16 @@ impl Program {
     /// Waits until it has ended. Panics, and ends it, where that takes longer than `limit`.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        if !(self.stdout.wait_for_end(limit) && self.stderr.wait_for_end(limit)) {
+        self.try_wait(limit).unwrap_or_else(|| {
             let said = format!("{}{}", self.stdout.text(), self.stderr.text());
-            panic!("still running after {limit:?}; it said:\n{said}");
-        }
-        self.child.wait().unwrap()
+            panic!("still running after {limit:?}; it said:\n{said}")
+        })
+    }
+
+    /// The same; none where it is still running.
+    pub fn try_wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let ended = self.stdout.wait_for_end(limit) && self.stderr.wait_for_end(limit);
+        ended.then(|| self.child.wait().unwrap())
     }
 
     /// A line of `/proc/PID/status` in bytes: `VmRSS`, what it has in memory now, or `VmHWM`, the

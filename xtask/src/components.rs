@@ -9,8 +9,15 @@ use crate::workspace::Workspace;
 use crate::{debian, process};
 
 /// Programs and the Debian packages that bring them.
-const FROM_DEBIAN: [(&str, &str); 4] =
-    [("restic", "restic"), ("rclone", "rclone"), ("htpasswd", "apache2-utils"), ("curl", "curl")];
+const FROM_DEBIAN: [(&str, &str); 6] = [
+    ("restic", "restic"),
+    ("rclone", "rclone"),
+    ("htpasswd", "apache2-utils"),
+    ("curl", "curl"),
+    // Makes single system calls fail, or stop the process there.
+    ("strace", "strace"),
+    ("setpriv", "util-linux"),
+];
 
 /// restic's module and its newest version. Its tests come from the same place: see `suite.rs`.
 pub(crate) const RESTIC: (&str, &str) = ("github.com/restic/restic", "v0.19.1");

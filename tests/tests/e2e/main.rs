@@ -3,14 +3,20 @@
 //!
 //! | module | what must hold |
 //! | --- | --- |
-//! | `restic` | restic works, over REST and on the same folder by itself |
+//! | `clients` | every command of restic works, an old one's and the newest's, by every way in |
+//! | `restic` | what the first start prints works; others take the folder as it is |
 //! | `rest_server` | `keepgate rest-server` is taken for restic's own |
+//! | `flags` | and takes every one of its flags |
 //! | `append_only` | what is stored stays |
+//! | `quotas` | limits for stores, mounts, folders, users; rules for users |
 //! | `access` | only who may comes in, and only where they may |
-//! | `requests`, `wire` | every bad request has its status, and does no harm |
+//! | `requests` | what is the gateway's own is no repository |
+//! | `wire` | what is no request does no harm |
 //! | `blobs` | ranges, lengths, lists |
 //! | `reload` | plugins are replaced under load and no request fails |
 //! | `configuration` | SIGHUP |
+//! | `conformance` | every case of restic's protocol, here and at restic's own server |
+//! | `faults` | disks, calls and clients that give way |
 //! | `durability` | what was acknowledged survives `kill -9` |
 //! | `hostile` | a plugin that misbehaves harms nobody else |
 //! | `memory` | a gigabyte passes through a few megabytes |
@@ -30,13 +36,18 @@
 mod access;
 mod append_only;
 mod blobs;
+mod clients;
 mod commands;
 mod configuration;
+mod conformance;
 mod crowd;
 mod durability;
+mod faults;
+mod flags;
 mod hostile;
 mod http2;
 mod memory;
+mod quotas;
 mod reload;
 mod requests;
 mod rest_server;

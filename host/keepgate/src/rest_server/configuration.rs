@@ -53,8 +53,9 @@ pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
     if flags.prometheus {
         let open = flags.prometheus_no_auth;
         let page = if open { quoted("none") } else { auth.clone() };
-        // The one user who is not the owner of a folder.
-        let user = if flags.separates_users() && !open { ", user = \"metrics\"" } else { "" };
+        // The one user who is not the owner of a folder. Without authentication nobody is: as in
+        // rest-server, the page is closed then.
+        let user = if flags.private_repos && !open { ", user = \"metrics\"" } else { "" };
         let page = format!("{{ path = \"/metrics\", auth = [{page}], mount_label = false{user} }}");
         line("metrics", page)?;
     }
@@ -167,7 +168,8 @@ mod tests {
         assert_eq!(config.mount[0].auth[0].get_ref(), NO_AUTH);
         assert!(config.auth.is_empty());
         let page = config.metrics.unwrap();
-        assert_eq!((page.auth[0].get_ref().as_str(), page.user), (NO_AUTH, None));
+        let user = Some("metrics".to_owned());
+        assert_eq!((page.auth[0].get_ref().as_str(), page.user), (NO_AUTH, user));
         assert_eq!(config.mount[0].settings["private_repos"].as_bool(), Some(false));
     }
 

@@ -1,0 +1,165 @@
+//! Things that go wrong, made to order: full and read-only disks, system calls that fail, files
+//! that the gateway may not open. What a machine does not allow is skipped, and said.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::StatVfsMountFlags;
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use tempfile::NamedTempFile;
+
+use crate::program::{LONG, Program};
+use crate::tools;
+
+/// A disk in memory. It is taken away when this is dropped, whoever still uses it.
+#[derive(Debug)]
+pub struct Tmpfs {
+    at: PathBuf,
+}
+
+impl Tmpfs {
+    /// Mounts one on a folder, with options such as `size=8m`; none, which is said, where that is
+    /// not allowed. `check` is what is skipped then.
+    pub fn mount(check: &str, at: &Path, options: &str) -> Option<Self> {
+        let data = CString::new(options).unwrap();
+        match mount("tmpfs", at, "tmpfs", MountFlags::empty(), data.as_c_str()) {
+            Ok(()) => Some(Self { at: at.to_owned() }),
+            Err(error) => {
+                tools::skip(check, &format!("mounting a tmpfs: {error}; run as root"));
+                None
+            }
+        }
+    }
+
+    /// Changes its options, `size=16m` say.
+    #[track_caller]
+    pub fn change(&self, options: &str) {
+        mount_remount(&self.at, MountFlags::empty(), options).unwrap();
+    }
+
+    /// Makes it read-only, or writable again. The kernel refuses the first while a file on it is
+    /// open for writing.
+    pub fn set_read_only(&self, read_only: bool) -> io::Result<()> {
+        let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        Ok(mount_remount(&self.at, flags, "")?)
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let facts = rustix::fs::statvfs(&self.at).unwrap();
+        assert!(!facts.f_flag.contains(StatVfsMountFlags::RDONLY));
+        facts.f_bavail * facts.f_frsize
+    }
+
+    /// Files that can still be made.
+    pub fn free_files(&self) -> u64 {
+        rustix::fs::statvfs(&self.at).unwrap().f_favail
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        if let Err(error) = unmount(&self.at, UnmountFlags::DETACH) {
+            tools::report(&format!("unmounting {}: {error}", self.at.display()));
+        }
+    }
+}
+
+/// A program whose system calls go wrong. They go right again when this is dropped.
+#[derive(Debug)]
+pub struct Strace {
+    program: Program,
+    log: NamedTempFile,
+}
+
+impl Strace {
+    /// Has calls of a running program fail, wait or kill, in the words of strace's `inject`:
+    /// `fsync:error=EIO:when=2` is each thread's second call. None, which is said, where there is
+    /// no strace or it may not trace.
+    pub fn attach(check: &str, target: &Program, inject: &str) -> Option<Self> {
+        let Some(strace) = tools::find("strace") else {
+            tools::skip(check, "there is no strace; install the package of this name");
+            return None;
+        };
+        let log = NamedTempFile::new().unwrap();
+        let (calls, _) = inject.split_once(':').unwrap();
+        let mut command = Command::new(strace);
+        command
+            .args(["--follow-forks", "--output"])
+            .arg(log.path())
+            .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")])
+            .args(["--attach", &target.id().to_string()]);
+        let program = Program::start(command);
+        let (_, said) = program.stderr.wait_for_either(0, &[&["attached"], &["strace: "]]);
+        if said.contains("attached") {
+            return Some(Self { program, log });
+        }
+        tools::skip(check, &format!("{said}; allow tracing, or run as root"));
+        None
+    }
+
+    /// Lets the program go, and returns the calls that were traced, one a line.
+    #[track_caller]
+    pub fn detach(mut self) -> String {
+        self.program.signal(Signal::INT);
+        self.program.wait(LONG);
+        fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// The same, for a program that was to have calls fail; panics where none did.
+    #[track_caller]
+    pub fn detach_after_failures(self) {
+        let calls = self.detach();
+        assert!(calls.contains("(INJECTED)"), "nothing failed:\n{calls}");
+    }
+}
+
+/// The same command without the right of root to open what file modes forbid; none, which is
+/// said, where it cannot be taken away. Other users do not have it anyway.
+pub fn bound_by_modes(check: &str, command: Command) -> Option<Command> {
+    if !rustix::process::geteuid().is_root() {
+        return Some(command);
+    }
+    let Some(setpriv) = tools::find("setpriv") else {
+        tools::skip(check, "root opens everything; install util-linux for its setpriv");
+        return None;
+    };
+    let without = "--bounding-set=-dac_override,-dac_read_search";
+    let mut bound = Command::new(setpriv);
+    bound.args([without, "--inh-caps=-all"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    Some(bound)
+}
+
+/// What a process has open: one line for each descriptor.
+pub fn descriptors(program: &Program) -> Vec<String> {
+    let folder = format!("/proc/{}/fd", program.id());
+    // What is closed between two looks is not open.
+    let links = fs::read_dir(folder).unwrap().map(|entry| fs::read_link(entry.unwrap().path()));
+    links.flatten().map(|link| link.display().to_string()).collect()
+}
+
+/// Lets this process, and those that it starts from now on, have so many files open. False, which
+/// is said, where that is not allowed.
+pub fn allow_open_files(check: &str, count: u64) -> bool {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= count) {
+        return true;
+    }
+    let allowed = maximum.is_none_or(|maximum| maximum >= count)
+        && setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum }).is_ok();
+    if !allowed {
+        let how = format!("a process may have {maximum:?} files open; allow {count}");
+        tools::skip(check, &how);
+    }
+    allowed
+}
