@@ -1,7 +1,9 @@
 //! One instance of a plugin: a store of its own, with limits. What goes wrong inside is told
 //! apart here, once.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use wasmtime::Store;
@@ -9,6 +11,7 @@ use wasmtime::Store;
 use crate::call::{CallError, Failure, Limit};
 use crate::contract::bindings::{Plugin as Bindings, PluginPre};
 use crate::contract::exported;
+use crate::cpu::Cpu;
 use crate::imports::http::ReplyStart;
 use crate::state::{Grants, State};
 
@@ -28,6 +31,7 @@ pub(crate) struct Instance {
     pub(crate) store: Store<State>,
     bindings: Bindings,
     bounds: Bounds,
+    cpu: Arc<Cpu>,
     /// Calls that it has served.
     pub(crate) served: u32,
 }
@@ -38,29 +42,25 @@ impl Instance {
         grants: Arc<Grants>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let state = State::new(grants, bounds.memory, bounds.cpu);
-        let mut store = Store::new(pre.engine(), state);
+        let cpu = Arc::new(Cpu::new(bounds.cpu));
+        let mut store = Store::new(pre.engine(), State::new(grants, bounds.memory));
         store.limiter(|state| &mut state.limiter);
-        store.epoch_deadline_callback(|mut context| Ok(context.data_mut().tick()));
-        store.call_hook(|mut context, hook| {
-            context.data_mut().clock(hook);
-            Ok(())
-        });
+        let clock = cpu.clone();
+        store.epoch_deadline_callback(move |_| Ok(clock.tick()));
         store.set_epoch_deadline(1);
-        match pre.instantiate_async(&mut store).await {
-            Ok(bindings) => Ok(Self { store, bindings, bounds, served: 0 }),
+        match cpu.charge(pre.instantiate_async(&mut store)).await {
+            Ok(bindings) => Ok(Self { store, bindings, bounds, cpu, served: 0 }),
             Err(error) if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() => {
                 Err(CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0)))
             }
-            Err(error) => Err(broken(&store, &error)),
+            Err(error) => Err(broken(&store, &cpu, &error)),
         }
     }
 
     pub(crate) async fn describe(&mut self) -> Result<exported::Description, CallError> {
         self.begin(None);
-        let time = self.bounds.time;
         let call = self.bindings.keepgate_plugin_guest().call_describe(&mut self.store);
-        let said = tokio::time::timeout(time, call).await;
+        let said = in_time(self.bounds.time, self.cpu.charge(call)).await;
         self.outcome(said)
     }
 
@@ -69,10 +69,9 @@ impl Instance {
         settings: &str,
     ) -> Result<Result<(), String>, CallError> {
         self.begin(None);
-        let time = self.bounds.time;
         let guest = self.bindings.keepgate_plugin_guest();
         let call = guest.call_check_settings(&mut self.store, settings);
-        let said = tokio::time::timeout(time, call).await;
+        let said = in_time(self.bounds.time, self.cpu.charge(call)).await;
         self.outcome(said)
     }
 
@@ -83,16 +82,16 @@ impl Instance {
     ) -> Result<exported::Reply, CallError> {
         self.begin(Some(reply_start));
         self.served += 1;
-        let time = self.bounds.time;
         let guest = self.bindings.keepgate_plugin_guest();
         let call = guest.call_handle(&mut self.store, request);
-        let said = tokio::time::timeout(time, call).await;
+        let said = in_time(self.bounds.time, self.cpu.charge(call)).await;
         self.outcome(said)?.map_err(|failure| CallError::Failure(Failure::from(failure)))
     }
 
     fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.store.set_epoch_deadline(1);
         self.store.data_mut().begin(reply_start);
+        self.cpu.begin();
     }
 
     fn outcome<T>(
@@ -101,15 +100,28 @@ impl Instance {
     ) -> Result<T, CallError> {
         match said {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(broken(&self.store, &error)),
+            Ok(Err(error)) => Err(broken(&self.store, &self.cpu, &error)),
             Err(_) => Err(CallError::OverLimit(Limit::Time(self.bounds.time))),
         }
     }
 }
 
+/// Waits for a call for this long at most. Most calls end before they wait for anything: for
+/// these no timer is made.
+async fn in_time<F: Future>(
+    time: Duration,
+    call: F,
+) -> Result<F::Output, tokio::time::error::Elapsed> {
+    let mut call = pin!(call);
+    match std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+        Poll::Ready(said) => Ok(said),
+        Poll::Pending => tokio::time::timeout(time, call).await,
+    }
+}
+
 /// Why a guest broke down: over a limit, or a trap with its reason in the first line.
-fn broken(store: &Store<State>, error: &wasmtime::Error) -> CallError {
-    match store.data().over_limit() {
+fn broken(store: &Store<State>, cpu: &Cpu, error: &wasmtime::Error) -> CallError {
+    match cpu.over().map(Limit::Cpu).or_else(|| store.data().over_memory()) {
         Some(limit) => CallError::OverLimit(limit),
         None => CallError::Trapped(format!("{error:#}")),
     }

@@ -10,7 +10,7 @@
 //! | [`metrics`] | what is counted |
 //! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
 //! | `imports` | the contract's host side, one file for each interface |
-//! | `instance`, `state` | one instance with its limits |
+//! | `instance`, `state`, `cpu` | one instance with its limits |
 //! | [`grant`] | what a mount grants of a store, to whom |
 //! | `engine`, `cache` | wasmtime's tuning; compiled code on disk |
 //!
@@ -20,6 +20,7 @@
 mod cache;
 pub mod call;
 mod contract;
+mod cpu;
 mod engine;
 pub mod folder;
 pub mod generation;

@@ -186,10 +186,15 @@ impl Serving {
         request: Request,
         reply_start: oneshot::Sender<Started>,
     ) -> Result<Option<Reply>, CallError> {
-        let turn = tokio::time::timeout(TURN, self.calls.acquire()).await;
+        let turn = match self.calls.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                tokio::time::timeout(TURN, self.calls.acquire()).await.ok().and_then(Result::ok)
+            }
+        };
         let done = match turn {
-            Ok(Ok(_permit)) => self.serve(request, reply_start).await,
-            _ => Err(CallError::Busy(self.limit)),
+            Some(_permit) => self.serve(request, reply_start).await,
+            None => Err(CallError::Busy(self.limit)),
         };
         let outcome = match &done {
             Ok(_) => "ok",

@@ -1,14 +1,13 @@
-//! What a call carries: the guest's handles, what its mount grants, and how much it has used.
+//! What a call carries: the guest's handles, what its mount grants, and how much memory it has.
 //!
 //! One [`State`] belongs to one instance. Warm instances keep theirs between calls; everything
 //! that belongs to a single call is set by [`State::begin`] and checked by [`State::end`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{CallHook, ResourceLimiter, UpdateDeadline};
+use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::call::{Limit, Principal};
@@ -45,11 +44,10 @@ pub(crate) struct State {
     pub(crate) limiter: Limiter,
     /// Made when a guest that wants WASI first asks: most guests do not.
     wasi: Option<WasiCtx>,
-    cpu: Cpu,
 }
 
 impl State {
-    pub(crate) fn new(grants: Arc<Grants>, memory: u64, cpu: Duration) -> Self {
+    pub(crate) fn new(grants: Arc<Grants>, memory: u64) -> Self {
         Self {
             table: ResourceTable::new(),
             grants,
@@ -58,7 +56,6 @@ impl State {
             listings: 0,
             limiter: Limiter { limit: memory, used: 0, refused: false },
             wasi: None,
-            cpu: Cpu { limit: cpu, used: Duration::ZERO, since: Instant::now(), over: false },
         }
     }
 
@@ -66,8 +63,6 @@ impl State {
     pub(crate) fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.reply_start = reply_start;
         self.limiter.refused = false;
-        self.cpu.used = Duration::ZERO;
-        self.cpu.over = false;
     }
 
     /// True where the guest left nothing behind, so that its instance may serve again.
@@ -77,35 +72,9 @@ impl State {
         self.table.is_empty()
     }
 
-    /// The limit that the guest went over, if it did.
-    pub(crate) fn over_limit(&self) -> Option<Limit> {
-        if self.cpu.over {
-            Some(Limit::Cpu(self.cpu.limit))
-        } else if self.limiter.refused {
-            Some(Limit::Memory(self.limiter.limit))
-        } else {
-            None
-        }
-    }
-
-    /// Runs the guest's CPU clock while the guest runs, and stops it while the host does
-    /// something for it, waiting included.
-    pub(crate) fn clock(&mut self, hook: CallHook) {
-        if hook.entering_host() {
-            self.cpu.used += self.cpu.since.elapsed();
-        } else {
-            self.cpu.since = Instant::now();
-        }
-    }
-
-    /// Called whenever the epoch moves while the guest computes.
-    pub(crate) fn tick(&mut self) -> UpdateDeadline {
-        if self.cpu.used > self.cpu.limit {
-            self.cpu.over = true;
-            return UpdateDeadline::Interrupt;
-        }
-        // A guest that computes for long must not hold the thread.
-        UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+    /// The memory limit, where the guest wanted more.
+    pub(crate) fn over_memory(&self) -> Option<Limit> {
+        self.limiter.refused.then_some(Limit::Memory(self.limiter.limit))
     }
 }
 
@@ -117,14 +86,6 @@ impl WasiView for State {
             .get_or_insert_with(|| WasiCtxBuilder::new().allow_tcp(false).allow_udp(false).build());
         WasiCtxView { ctx, table: &mut self.table }
     }
-}
-
-/// CPU time of a call, as wall time between waits.
-struct Cpu {
-    limit: Duration,
-    used: Duration,
-    since: Instant,
-    over: bool,
 }
 
 /// Memory of an instance, all its linear memories together.
