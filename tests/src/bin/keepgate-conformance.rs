@@ -19,7 +19,7 @@ struct Arguments {
     /// once for each set of flags
     #[arg(long, value_name = "COMMAND", required_unless_present_any = ["url", "list"])]
     start: Option<String>,
-    /// A server that runs: http://[NAME:PASSWORD@]HOST:PORT/PREFIX/. Only new repositories are
+    /// A server that runs: `http://NAME:PASSWORD@HOST:PORT/PREFIX/`. Only new repositories are
     /// written to; those that are there are left alone
     #[arg(long, value_name = "URL", conflicts_with = "start")]
     url: Option<String>,

@@ -177,6 +177,15 @@ fn a_link_of_that_name_is_enough_and_says_its_version() {
 }
 
 #[test]
+fn debug_shows_each_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = RestServer::keepgate(folder.path(), &["--no-auth", "--debug"]);
+    assert_eq!(server.endpoint().status("GET", "/some/config?secret=1"), 404);
+    server.wait_for("method=GET path=\"/some/config\"");
+    assert!(!server.stop().contains("secret"));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = text(folder.path());

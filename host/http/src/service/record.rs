@@ -68,6 +68,13 @@ impl Record {
         log: &Option<Arc<dyn AccessLog>>,
     ) -> Self {
         metrics.in_flight.inc();
+        // The path alone: a query may hold what is nobody's business.
+        tracing::debug!(
+            peer = %exchange.connection().peer(),
+            method = %head.method,
+            path = head.uri.path(),
+            "request"
+        );
         let log = log.as_ref().map(|log| {
             let visit = Visit {
                 begun: SystemTime::now(),
