@@ -1,11 +1,12 @@
 //! One instance of a plugin: a store of its own, with limits. What goes wrong inside is told
 //! apart here, once.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use wasmtime::Store;
 
 use crate::call::{CallError, Failure, Limit};
@@ -48,7 +49,11 @@ impl Instance {
         let clock = cpu.clone();
         store.epoch_deadline_callback(move |_| Ok(clock.tick()));
         store.set_epoch_deadline(1);
-        match cpu.charge(pre.instantiate_async(&mut store)).await {
+        let made = {
+            let made = pin!(pre.instantiate_async(&mut store));
+            cpu.charge(made).await
+        };
+        match made {
             Ok(bindings) => Ok(Self { store, bindings, bounds, cpu, served: 0 }),
             Err(error) if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() => {
                 Err(CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0)))
@@ -60,7 +65,7 @@ impl Instance {
     pub(crate) async fn describe(&mut self) -> Result<exported::Description, CallError> {
         self.begin(None);
         let call = self.bindings.keepgate_plugin_guest().call_describe(&mut self.store);
-        let said = in_time(self.bounds.time, self.cpu.charge(call)).await;
+        let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
         self.outcome(said)
     }
 
@@ -71,7 +76,7 @@ impl Instance {
         self.begin(None);
         let guest = self.bindings.keepgate_plugin_guest();
         let call = guest.call_check_settings(&mut self.store, settings);
-        let said = in_time(self.bounds.time, self.cpu.charge(call)).await;
+        let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
         self.outcome(said)
     }
 
@@ -84,7 +89,7 @@ impl Instance {
         self.served += 1;
         let guest = self.bindings.keepgate_plugin_guest();
         let call = guest.call_handle(&mut self.store, request);
-        let said = in_time(self.bounds.time, self.cpu.charge(call)).await;
+        let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
         self.outcome(said)?.map_err(|failure| CallError::Failure(Failure::from(failure)))
     }
 
@@ -94,10 +99,7 @@ impl Instance {
         self.cpu.begin();
     }
 
-    fn outcome<T>(
-        &self,
-        said: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>,
-    ) -> Result<T, CallError> {
+    fn outcome<T>(&self, said: Result<wasmtime::Result<T>, Elapsed>) -> Result<T, CallError> {
         match said {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(broken(&self.store, &self.cpu, &error)),
@@ -106,16 +108,19 @@ impl Instance {
     }
 }
 
-/// Waits for a call for this long at most. Most calls end before they wait for anything: for
-/// these no timer is made.
-async fn in_time<F: Future>(
-    time: Duration,
-    call: F,
-) -> Result<F::Output, tokio::time::error::Elapsed> {
-    let mut call = pin!(call);
+/// Waits for a call, charges it for computing, and ends it when its time is over. Most calls end
+/// before they wait for anything: for these no timer is made.
+///
+/// The call comes pinned, because it is large and would be copied at each step on its way here.
+async fn bounded<F: Future>(
+    bounds: &Bounds,
+    cpu: &Cpu,
+    call: Pin<&mut F>,
+) -> Result<F::Output, Elapsed> {
+    let mut call = pin!(cpu.charge(call));
     match std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
         Poll::Ready(said) => Ok(said),
-        Poll::Pending => tokio::time::timeout(time, call).await,
+        Poll::Pending => tokio::time::timeout(bounds.time, call).await,
     }
 }
 
