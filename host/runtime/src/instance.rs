@@ -44,7 +44,7 @@ impl Instance {
         bounds: Bounds,
     ) -> Result<Self, CallError> {
         let cpu = Arc::new(Cpu::new(bounds.cpu));
-        let mut store = Store::new(pre.engine(), State::new(grants, bounds.memory));
+        let mut store = Store::new(pre.engine(), State::new(grants, bounds.memory, cpu.clone()));
         store.limiter(|state| &mut state.limiter);
         let clock = cpu.clone();
         store.epoch_deadline_callback(move |_| Ok(clock.tick()));

@@ -11,6 +11,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::call::{Limit, Principal};
+use crate::cpu::Cpu;
 use crate::grant::Grant;
 use crate::imports::http::ReplyStart;
 use crate::metrics::Counters;
@@ -35,6 +36,7 @@ pub(crate) struct Grants {
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) grants: Arc<Grants>,
+    pub(crate) cpu: Arc<Cpu>,
     /// For whom the call is: stores may differ by it.
     pub(crate) principal: Option<Principal>,
     /// Taken when the guest starts a streamed reply.
@@ -47,10 +49,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(grants: Arc<Grants>, memory: u64) -> Self {
+    pub(crate) fn new(grants: Arc<Grants>, memory: u64, cpu: Arc<Cpu>) -> Self {
         Self {
             table: ResourceTable::new(),
             grants,
+            cpu,
             principal: None,
             reply_start: None,
             listings: 0,

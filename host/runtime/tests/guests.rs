@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use keepgate_runtime::{
     CallError, Failure, Generation, Limit, Limits, Loader, Metrics, Mount, MountSpec, Principal,
     Reply, Request,
@@ -269,6 +270,27 @@ async fn stores_are_granted_by_name() {
     assert_eq!(get(&mount, "/store").await.unwrap().status, 200);
     let error = mount.call(request("PUT", "/escape", b"x")).await.unwrap_err();
     assert!(matches!(error, CallError::Failure(Failure::Invalid(_))), "{error}");
+}
+
+/// Moving a body is the host's work, also where that never waits: of a terabyte the little that each
+/// chunk takes adds up.
+#[tokio::test]
+async fn a_long_upload_is_not_charged_to_the_guest() {
+    let mut bench = Bench::new();
+    bench.put("restic.wasm", &restic());
+    let spec = spec("/", "restic", |spec| drop(with_store(spec)));
+    let limit = spec.limits.cpu;
+    let generation = bench.generation(&[spec]).await;
+    let chunks = futures_util::stream::iter(0..8).map(move |_| {
+        let begun = Instant::now();
+        while begun.elapsed() < limit / 2 {
+            std::hint::spin_loop();
+        }
+        Ok(bytes::Bytes::from_static(b"chunk"))
+    });
+    let mut upload = request("POST", "/r/config", b"");
+    upload.body = Body::from_stream(None, chunks);
+    assert_eq!(generation.mounts[0].call(upload).await.unwrap().status, 200);
 }
 
 #[tokio::test]

@@ -92,7 +92,8 @@ impl blobs::HostStore for State {
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         let options = options.try_into()?;
-        Ok(store.put(&key, body, options).await?.info.into())
+        let stored = self.cpu.free(store.put(&key, body, options)).await?;
+        Ok(stored.info.into())
     }
 
     async fn concat(
@@ -106,7 +107,8 @@ impl blobs::HostStore for State {
         let key = Key::new(key)?;
         let parts = parts.into_iter().map(Key::new).collect::<Result<Vec<_>, _>>()?;
         let options = options.try_into()?;
-        Ok(store.concat(&key, &parts, options).await?.info.into())
+        let stored = self.cpu.free(store.concat(&key, &parts, options)).await?;
+        Ok(stored.info.into())
     }
 
     async fn delete(

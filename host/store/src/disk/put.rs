@@ -1,16 +1,19 @@
 //! A body on its way in, seen from the async side: while one batch of it is hashed and written on
 //! a thread that may block, the next is read from the body.
 //!
-//! A transfer holds two batches of [`BATCH`] bytes at most, and no thread while it waits for its
-//! sender. Bytes that are at hand and fit one batch cost one trip to another thread.
+//! A transfer holds two batches of [`BATCH`] bytes at most, what a slow sender sends in
+//! [`PATIENCE`] where that is less, and no thread while it waits for its sender. Bytes that are at
+//! hand and fit one batch cost one trip to another thread.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{self, Either};
+use tokio::time::{Instant, timeout_at};
 
 use super::upload::Upload;
 use super::{Inner, fault, kept};
@@ -22,6 +25,9 @@ use crate::{PutOptions, Stored};
 /// Bytes gathered before they are hashed and written. Measured by `examples/throughput.rs`; see
 /// [`disk`](super).
 const BATCH: usize = 256 * 1024;
+/// A batch that is not full is written after this time. A sender that fills one in it, at 25 MiB/s,
+/// is not slowed down by smaller ones; one that is slower needs no memory for larger ones.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// Chunks in a batch at most, however small they are.
 const CHUNKS: usize = 256;
 /// Bytes copied before [`concat()`] looks whether anybody still waits for it.
@@ -88,9 +94,18 @@ impl Source {
     async fn gather(&mut self) -> Result<Batch, BodyError> {
         let mut batch = Batch::default();
         let mut size = 0;
+        let mut until = None;
         // At the announced end one more look tells whether it is the end.
         while Some(self.taken) == self.length || (size < BATCH && batch.chunks.len() < CHUNKS) {
-            let Some(chunk) = self.body.chunk().await else {
+            let chunk = self.body.chunk();
+            let chunk = match until {
+                None => chunk.await,
+                Some(until) => match timeout_at(until, chunk).await {
+                    Ok(chunk) => chunk,
+                    Err(_) => break,
+                },
+            };
+            let Some(chunk) = chunk else {
                 if self.length.is_some_and(|length| self.taken < length) {
                     return Err(BodyError::Truncated);
                 }
@@ -104,6 +119,7 @@ impl Source {
                 return Err(BodyError::TooLarge { limit });
             }
             batch.chunks.push(chunk);
+            until.get_or_insert_with(|| Instant::now() + PATIENCE);
         }
         Ok(batch)
     }
