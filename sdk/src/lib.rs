@@ -55,6 +55,8 @@ mod backend;
 #[path = "backend/native.rs"]
 mod backend;
 
+#[cfg(any(target_family = "wasm", test))]
+mod allocator;
 mod describe;
 mod failure;
 #[doc(hidden)]
