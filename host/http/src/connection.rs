@@ -5,6 +5,8 @@
 //! that owns the connection asks [`Connection::verdict`] from time to time. So no timer is set
 //! on the way of a byte.
 
+mod pace;
+
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -16,17 +18,13 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use self::pace::Pace;
 use crate::server::Timeouts;
 use crate::stream::Transport;
 
 /// After its last word to a client that is still sending, the server listens for so long, because
 /// closing at once would take the word back.
 const LINGER: Duration = Duration::from_secs(3);
-
-/// At most so much is read at once, and so is in a chunk of an upload. Of these there are up to
-/// three in memory: one being read, one on its way, one being stored. One byte less than a power
-/// of two, because hyper doubles its buffer after each read that fills it.
-const READ_AT_ONCE: u64 = 64 * 1024 - 1;
 
 /// A closed connection that still lingers takes at most so many bytes.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
@@ -279,11 +277,12 @@ pub(crate) struct Watched {
     connection: Arc<Connection>,
     /// Our side is closed; so many bytes may still come.
     lingering: Option<usize>,
+    pace: Pace,
 }
 
 impl Watched {
     pub(crate) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
-        Self { transport, connection, lingering: None }
+        Self { transport, connection, lingering: None, pace: Pace::default() }
     }
 
     /// Notes whether the client takes what it is sent.
@@ -312,9 +311,15 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let mut transport = (&mut self.transport).take(READ_AT_ONCE);
+        let at_once = self.pace.at_once();
+        let mut transport = (&mut self.transport).take(at_once);
         let poll = Pin::new(&mut transport).poll_read(context, buffer);
-        if buffer.filled().len() > before && !self.connection.is_busy() && !self.connection.http2 {
+        let read = buffer.filled().len() - before;
+        match poll {
+            Poll::Pending => self.pace.wait(Instant::now),
+            Poll::Ready(_) => self.pace.read(read as u64, Instant::now),
+        }
+        if read > 0 && !self.connection.is_busy() && !self.connection.http2 {
             self.connection.head.set_if_none();
             self.connection.head_begun.store(true, Ordering::Relaxed);
         }

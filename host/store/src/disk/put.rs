@@ -209,3 +209,24 @@ impl Part {
         Ok(Self { file: file.into(), offset: 0, size: facts.stx_size })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_slow_sender_sent_is_not_held_until_there_is_more() {
+        let chunk = Bytes::from_static(b"a little");
+        let sent = chunk.clone();
+        let chunks = stream::once(async { Ok(sent) }).chain(stream::pending());
+        let length = Some(1024);
+        let mut source = Source { body: Body::from_stream(length, chunks), length, taken: 0 };
+        let gathering = tokio::time::timeout(Duration::from_secs(20), source.gather());
+        let batch = gathering.await.unwrap().unwrap();
+        assert_eq!(batch.chunks, [chunk]);
+        assert!(!batch.last);
+        assert_eq!(source.taken, 8);
+    }
+}
