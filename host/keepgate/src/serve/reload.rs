@@ -116,17 +116,18 @@ impl Reloader {
             (self.assembly, self.config) = (assembly, config);
         }
         let generation = self.loader.adopt(generation);
-        self.site.store(Arc::new(site));
-        tracing::info!(
-            generation = generation.number,
-            mounts = generation.mounts.len(),
-            refused = generation.refused.len(),
-            "serving"
-        );
-        self.assembly.change_quotas().await?;
+        if let Err(error) = self.assembly.change_quotas().await {
+            tracing::error!("the limits stay as they were: {}", crate::explain(&error));
+        }
         let stores = self.assembly.store_status();
         let quotas = self.assembly.quotas().cloned().collect();
-        self.current.store(Arc::new(Current { generation, stores, quotas }));
+        let current = Current { generation, stores, quotas };
+        let (number, mounts) = (current.generation.number, current.generation.mounts.len());
+        let refused = current.generation.refused.len();
+        self.current.store(Arc::new(current));
+        self.site.store(Arc::new(site));
+        // Last: whoever reads this finds what it says.
+        tracing::info!(generation = number, mounts, refused, "serving");
         Ok(())
     }
 
