@@ -56,6 +56,7 @@ fn what_is_over_the_limit_is_refused_before_it_is_read() {
     assert_eq!(refused.status, 507);
     let said = refused.text();
     assert!(said.contains("quota") && said.contains("10"), "{said}");
+    drop(connection);
 
     // Without a length, as soon as it is too much; nothing is left of it.
     let reply =
