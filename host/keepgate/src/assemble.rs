@@ -63,9 +63,9 @@ impl Assembly {
     /// Opens everything; `before` gives what has not changed.
     pub(crate) async fn new(config: &Config, before: Option<&Self>) -> Result<Self> {
         let mut stores = BTreeMap::new();
-        for name in config.store.keys() {
+        for (name, store) in &config.store {
             let known = before.and_then(|before| before.stores.get(name));
-            stores.insert(name.clone(), OpenStore::open(config, name, known).await?);
+            stores.insert(name.clone(), OpenStore::open(config, (name, store), known).await?);
         }
         Self::around(stores, config, before)
     }
@@ -73,8 +73,8 @@ impl Assembly {
     /// Opens everything but quotas, whose counts belong to the gateway that serves.
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
-        for name in config.store.keys() {
-            stores.insert(name.clone(), OpenStore::open_unlimited(config, name, None)?);
+        for (name, store) in &config.store {
+            stores.insert(name.clone(), OpenStore::open_unlimited((name, store), None)?);
         }
         Self::around(stores, config, None)
     }
@@ -125,8 +125,7 @@ impl Assembly {
         let mut stores: BTreeMap<String, Arc<dyn Grant>> = BTreeMap::new();
         for (name, store) in &mount.stores {
             let (store, folder) = self.store(store.get_ref())?;
-            let granted = Granted::new(mount, store, folder)?;
-            stores.insert(name.clone(), Arc::new(granted));
+            stores.insert(name.clone(), Arc::new(Granted::new(mount, store, folder)));
         }
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,

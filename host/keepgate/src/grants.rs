@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
 use keepgate_runtime::{Grant, Principal};
 use keepgate_store::guard::{Policy, ReadOnly, Subfolder};
 use keepgate_store::{BlobStore, Folder};
@@ -34,20 +33,13 @@ pub(crate) struct Granted {
 
 impl Granted {
     /// A store, or a folder of it, under the policy and rules of a mount.
-    pub(crate) fn new(mount: &Mount, store: OpenStore, folder: Folder) -> Result<Self> {
+    pub(crate) fn new(mount: &Mount, store: OpenStore, folder: Folder) -> Self {
         let users = mount.rule.iter().filter_map(|rule| {
             let user = rule.user.as_ref()?.get_ref().clone();
             Some((user, rule.policy.get_ref().to_store()))
         });
-        let users: Vec<_> = users.collect();
-        let policy = mount.policy.to_store();
-        // What is wrong with a policy is told now and not when somebody comes.
-        for policy in std::iter::once(&policy).chain(users.iter().map(|(_, policy)| policy)) {
-            policy
-                .guard(store.view(None))
-                .with_context(|| format!("the policy of mount {}", mount.path.get_ref()))?;
-        }
-        Ok(Self { store, folder, policy, users, views: Mutex::default() })
+        let (policy, users) = (mount.policy.to_store(), users.collect());
+        Self { store, folder, policy, users, views: Mutex::default() }
     }
 
     /// A folder of a store, without a policy.
@@ -65,7 +57,7 @@ impl Granted {
         let rule = self.users.iter().find(|(rule, _)| fits(rule));
         let policy = rule.map_or(&self.policy, |(_, policy)| policy);
         policy.guard(store.clone()).unwrap_or_else(|error| {
-            // It was tried before.
+            // No configuration with such a policy is read.
             tracing::error!(%error, "a policy cannot be kept, so that nothing may be changed");
             Arc::new(ReadOnly::new(store))
         })

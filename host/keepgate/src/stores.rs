@@ -28,11 +28,13 @@ pub(crate) struct OpenStore {
 
 impl OpenStore {
     /// Opens a store, or takes over what is open already of `before`.
-    pub(crate) async fn open(config: &Config, name: &str, before: Option<&Self>) -> Result<Self> {
-        let mut open = Self::open_unlimited(config, name, before)?;
+    pub(crate) async fn open(
+        config: &Config,
+        (name, store): (&str, &config::Store),
+        before: Option<&Self>,
+    ) -> Result<Self> {
+        let mut open = Self::open_unlimited((name, store), before)?;
         let before = before.filter(|before| Arc::ptr_eq(&before.bare, &open.bare));
-        let store =
-            config.store.get(name).with_context(|| format!("there is no [store.{name}]"))?;
         let keeping = Keeping {
             data_dir: &config.data_dir,
             recount: store.recount.map(|interval| interval.0),
@@ -52,12 +54,9 @@ impl OpenStore {
 
     /// The same without its quotas: for looking, not for serving.
     pub(crate) fn open_unlimited(
-        config: &Config,
-        name: &str,
+        (name, store): (&str, &config::Store),
         before: Option<&Self>,
     ) -> Result<Self> {
-        let store =
-            config.store.get(name).with_context(|| format!("there is no [store.{name}]"))?;
         let before = before.filter(|before| {
             before.path == store.path && before.group_accessible == store.group_accessible
         });

@@ -30,7 +30,8 @@ const COMPATIBLE: &str = "0.14.0";
 #[expect(clippy::print_stderr, reason = "rest-server's own lines, which clients look for")]
 pub(crate) async fn run(flags: &Flags) -> Result<()> {
     if flags.version {
-        return print_version();
+        print_version();
+        return Ok(());
     }
     let surroundings = Surroundings {
         plugins: plugins()?,
@@ -112,12 +113,11 @@ fn gib(bytes: u64) -> String {
 
 /// rest-server's words, so that what looks for its version finds one.
 #[expect(clippy::print_stdout, reason = "this is the command's output")]
-fn print_version() -> Result<()> {
+fn print_version() {
     let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
     let ours = crate::VERSION;
     println!(
         "rest-server version rest-server {COMPATIBLE} compatible, keepgate {ours} on \
          {system}/{machine}"
     );
-    Ok(())
 }

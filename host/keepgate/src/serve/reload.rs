@@ -99,6 +99,7 @@ impl Reloader {
             None => &mut self.assembly,
         };
         let plans = assembly.plans(&self.loader.plugins());
+        let page = self.pages.metrics(assembly);
         let specs: Vec<_> = plans.iter().map(|plan| plan.spec.clone()).collect();
         let generation = self.loader.build(&specs).await;
         let losses = generation.losses(&self.current.load().generation);
@@ -109,16 +110,12 @@ impl Reloader {
             let handler: Arc<dyn Handler> = mount.clone();
             (handler, plan.access.clone())
         });
-        let assembly = new.as_ref().map_or(&self.assembly, |(assembly, _)| assembly);
-        let page = self.pages.metrics(assembly);
         let site = Site::new(mounts.chain(page), &self.metrics)?;
         if let Some((assembly, config)) = new {
             (self.assembly, self.config) = (assembly, config);
+            complain(self.assembly.change_quotas().await.context("the limits stay as they were"));
         }
         let generation = self.loader.adopt(generation);
-        if let Err(error) = self.assembly.change_quotas().await {
-            tracing::error!("the limits stay as they were: {}", crate::explain(&error));
-        }
         let stores = self.assembly.store_status();
         let quotas = self.assembly.quotas().cloned().collect();
         let current = Current { generation, stores, quotas };
@@ -129,6 +126,12 @@ impl Reloader {
         // Last: whoever reads this finds what it says.
         tracing::info!(generation = number, mounts, refused, "serving");
         Ok(())
+    }
+
+    /// The configuration as it is now, with what it names opened; none without a file.
+    async fn load(&self) -> Result<Option<(Assembly, Config)>> {
+        let Some(config) = self.source.load()? else { return Ok(None) };
+        Ok(Some((Assembly::new(&config, Some(&self.assembly)).await?, config)))
     }
 
     /// Reads certificates and users again, opens the log of requests anew, and reads the
@@ -150,20 +153,11 @@ impl Reloader {
             // It says itself what went wrong.
             let _ = log.reopen();
         }
-        let config = match self.source.load() {
-            Ok(config) => config?,
-            Err(error) => {
-                tracing::error!("the configuration stays as it was: {}", crate::explain(&error));
-                return None;
-            }
-        };
-        let assembly = match Assembly::new(&config, Some(&self.assembly)).await {
-            Ok(assembly) => assembly,
-            Err(error) => {
-                tracing::error!("the configuration stays as it was: {}", crate::explain(&error));
-                return None;
-            }
-        };
+        let loaded = self.load().await.context("the configuration stays as it was");
+        let (assembly, config) = loaded.unwrap_or_else(|error| {
+            complain(Err(error));
+            None
+        })?;
         if config.listener != self.config.listener
             || config.admin != self.config.admin
             || config.plugin_dir != self.config.plugin_dir
