@@ -30,8 +30,6 @@ pub(crate) struct NamedQuota {
     pub(crate) quota: Arc<Quota>,
     /// Of the configuration that this belongs to; in force from [`change`](Self::change) on.
     rules: Rules,
-    /// Held, so that no other process writes the same count.
-    _lock: Arc<File>,
 }
 
 /// Where a quota keeps its count, and how often it counts anew.
@@ -51,12 +49,12 @@ impl NamedQuota {
     ) -> Result<Self> {
         let (state_file, lock) = state_file(keeping.data_dir, identity)
             .with_context(|| format!("the count of the quota of {name}"))?;
-        let options =
-            QuotaOptions { state_file, recount_every: Some(keeping.recount.unwrap_or(RECOUNT)) };
+        let recount_every = Some(keeping.recount.unwrap_or(RECOUNT));
+        let options = QuotaOptions { state_file, lock: Some(lock), recount_every };
         let quota = Quota::open(store, rules.clone(), options)
             .await
             .with_context(|| format!("the quota of {name}"))?;
-        Ok(Self { name, quota, rules, _lock: Arc::new(lock) })
+        Ok(Self { name, quota, rules })
     }
 
     /// The same quota, as a new configuration has it.

@@ -95,15 +95,17 @@ impl Saved {
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
+    /// Whatever keeps others from writing it. Calls hold on to this longer than the quota lives.
+    _lock: Option<File>,
 }
 
 impl StateFile {
     /// Makes the folder that the file is in. Blocks.
-    pub(super) fn new(path: PathBuf) -> Result<Self> {
+    pub(super) fn new(path: PathBuf, lock: Option<File>) -> Result<Self> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| failed("making", folder, error))?;
         }
-        Ok(Self { path })
+        Ok(Self { path, _lock: lock })
     }
 
     /// Puts a state in the place of the one before; durable when it returns. Blocks.

@@ -66,6 +66,7 @@ mod ticket;
 mod view;
 
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,10 +91,13 @@ pub use self::rules::{FolderRule, Rules, Scope, UserRule};
 pub const OWNER: &str = "keepgate-owner";
 
 /// How to open a [`Quota`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct QuotaOptions {
     /// Where the counts are kept; `<name>.new` beside it is used too. One for each store.
     pub state_file: PathBuf,
+    /// A locked file that keeps others from the state file, where there may be others. It is closed
+    /// when nothing can write the state any more.
+    pub lock: Option<File>,
     /// How often to count anew, since other programs may change the store.
     pub recount_every: Option<Duration>,
 }
@@ -152,10 +156,10 @@ impl Quota {
     ) -> Result<Arc<Self>> {
         let rules = Arc::new(Compiled::new(rules)?);
         check_owners(&*store, &rules).await?;
-        let path = options.state_file;
+        let (path, lock) = (options.state_file, options.lock);
         let (file, saved) = blocking(move || {
             let saved = Saved::read(&path)?;
-            Ok((StateFile::new(path)?, saved))
+            Ok((StateFile::new(path, lock)?, saved))
         })
         .await?;
         let saved = saved.and_then(|saved| Some((saved.tally(&rules)?, saved)));

@@ -47,7 +47,7 @@ fn rules() -> Rules {
 }
 
 fn options(dir: &Path) -> QuotaOptions {
-    QuotaOptions { state_file: dir.join("state"), recount_every: None }
+    QuotaOptions { state_file: dir.join("state"), lock: None, recount_every: None }
 }
 
 async fn open(store: &Store, dir: &Path) -> Arc<Quota> {

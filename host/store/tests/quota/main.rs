@@ -43,7 +43,7 @@ fn users(rules: &[(&str, u64)]) -> Rules {
 }
 
 fn options(dir: &TempDir) -> QuotaOptions {
-    QuotaOptions { state_file: dir.path().join("made/here/state"), recount_every: None }
+    QuotaOptions { state_file: dir.path().join("made/here/state"), lock: None, recount_every: None }
 }
 
 /// A quota around a new store in memory.

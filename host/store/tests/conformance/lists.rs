@@ -1,0 +1,139 @@
+//! Listings, and blobs that are joined.
+
+use super::*;
+
+pub(super) async fn listings_are_in_order_of_bytes(store: Store) {
+    let all = ["B", "a-b", "a/-", "a/b/c", "a/b-", "a/é", "a0", "b", "c/d/e", "c/d-"];
+    for (index, name) in all.iter().enumerate() {
+        put(&store, name, &bytes(index, index)).await;
+    }
+    let mut sorted = all.map(str::to_owned);
+    sorted.sort_unstable();
+    assert_eq!(names(&store, "", true).await, sorted);
+    assert_eq!(names(&store, "", false).await, ["B", "a-b", "a/", "a0", "b", "c/"]);
+    assert_eq!(names(&store, "a", false).await, ["a/-", "a/b-", "a/b/", "a/é"]);
+    assert_eq!(names(&store, "a", true).await, ["a/-", "a/b-", "a/b/c", "a/é"]);
+    assert_eq!(names(&store, "c/d", true).await, ["c/d/e"]);
+    for max in [1, 2, 3, 1000] {
+        let entries = entries(&store, "", true, max).await.unwrap();
+        for entry in &entries {
+            let index = all.iter().position(|name| *name == entry.key).unwrap();
+            assert_eq!(entry.size, index as u64);
+            assert!(!entry.folder);
+        }
+        assert_eq!(entries.len(), all.len());
+    }
+}
+
+pub(super) async fn a_missing_folder_is_not_found(store: Store) {
+    assert!(names(&store, "", true).await.is_empty());
+    assert!(names(&store, "", false).await.is_empty());
+    for recursive in [true, false] {
+        let outcome = entries(&store, "a", recursive, 1).await;
+        assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
+    }
+    // An upload that came to nothing made no folder.
+    let outcome = store.put(&key("a/b"), broken(&bytes(10, 1)), PutOptions::default()).await;
+    assert!(outcome.is_err());
+    assert!(matches!(entries(&store, "a", true, 1).await, Err(StoreError::NotFound)));
+}
+
+pub(super) async fn many_blobs_are_listed_whole(store: Store) {
+    let mut expected: Vec<_> =
+        (0..1100).map(|index| format!("data/{:02x}/{index:05}", (index * 7) % 11)).collect();
+    let uploads = expected.iter().map(async |name| put(&store, name, &bytes(1, 1)).await);
+    join_all(uploads).await;
+    expected.sort_unstable();
+    for max in [1, 511, 512, 513, usize::MAX] {
+        let entries = entries(&store, "data", true, max).await.unwrap();
+        assert!(entries.iter().map(|entry| &entry.key).eq(&expected), "max {max}");
+    }
+}
+
+pub(super) async fn asking_for_no_entries_is_not_the_end(store: Store) {
+    put(&store, "blob", &bytes(1, 1)).await;
+    let mut listing = store.list(&folder(""), true).await.unwrap();
+    assert_eq!(listing.next(0).await.unwrap().len(), 1);
+    assert!(listing.next(0).await.unwrap().is_empty());
+}
+
+pub(super) async fn a_listing_survives_changes(store: Store) {
+    for index in 0..200 {
+        put(&store, &format!("stays/{index:04}"), &bytes(1, 1)).await;
+        put(&store, &format!("stays/goes{index:04}/blob"), &bytes(1, 1)).await;
+    }
+    let churn = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for round in 0.. {
+                let index = round % 200;
+                store.delete(&key(&format!("stays/goes{index:04}/blob"))).await.unwrap();
+                let name = format!("stays/new{index:04}");
+                store.put(&key(&name), "x".into_body(), PutOptions::default()).await.unwrap();
+                store.delete(&key(&name)).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for round in 0..30 {
+        let entries = entries(&store, "stays", true, 1 + round * 7).await.unwrap();
+        assert!(entries.is_sorted_by(|one, other| one.key < other.key));
+        let lasting = entries.iter().filter(|entry| entry.key.len() == "stays/0000".len());
+        assert_eq!(lasting.count(), 200);
+    }
+    churn.abort();
+}
+
+pub(super) async fn parts_are_joined_in_order(store: Store) {
+    let pieces = [bytes(100_000, 1), Bytes::new(), bytes(1, 2), bytes(9_000_000, 3)];
+    let mut names = Vec::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        let name = format!("parts/{index}");
+        put(&store, &name, piece).await;
+        names.push(key(&name));
+    }
+    let whole = Bytes::from(pieces.concat());
+    let options = PutOptions { content_type: Some("a/b".to_owned()), ..PutOptions::default() };
+    let info = store.concat(&key("new/whole"), &names, options).await.unwrap().info;
+    assert_eq!((info.size, info.content_type.as_deref()), (whole.len() as u64, Some("a/b")));
+    assert_eq!(read(&store, "new/whole").await, whole);
+    for (name, piece) in names.iter().zip(&pieces) {
+        assert_eq!(read(&store, name.as_str()).await, piece);
+    }
+    store.concat(&key("checked"), &names, verified(&whole)).await.unwrap();
+    assert_eq!(read(&store, "checked").await, whole);
+    // A blob may be appended to itself, and be a part twice.
+    let twice = [key("parts/0"), key("parts/2"), key("parts/0")];
+    let stored = store.concat(&key("parts/0"), &twice, PutOptions::default()).await.unwrap();
+    assert_eq!(stored.change, Change::Replaced { size: 100_000 });
+    let expected = [&pieces[0][..], &pieces[2], &pieces[0]].concat();
+    assert_eq!(read(&store, "parts/0").await, expected);
+    let nothing = store.concat(&key("nothing"), &[], PutOptions::default()).await.unwrap();
+    assert_eq!((nothing.info.size, nothing.change), (0, Change::Created));
+}
+
+pub(super) async fn joining_keeps_the_conditions(store: Store) {
+    put(&store, "one", &Bytes::from("one")).await;
+    put(&store, "two", &Bytes::from("two")).await;
+    let parts = [key("one"), key("two")];
+    let missing = [key("one"), key("missing")];
+    let outcome = store.concat(&key("new"), &missing, PutOptions::default()).await;
+    assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
+    let outcome = store.concat(&key("new"), &parts, verified(b"onetwo!")).await;
+    assert!(matches!(outcome, Err(StoreError::ChecksumMismatch { .. })), "{outcome:?}");
+    assert_eq!(names(&store, "", true).await, ["one", "two"]);
+
+    let info = store.concat(&key("new"), &parts, when(Condition::Absent)).await.unwrap().info;
+    let outcome = store.concat(&key("new"), &parts, when(Condition::Absent)).await;
+    assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
+    let same = store.concat(&key("new"), &parts, when(Condition::AbsentOrIdentical)).await;
+    assert_eq!(same.unwrap(), Stored { info: info.clone(), change: Change::Unchanged });
+    let reversed = [key("two"), key("one")];
+    let outcome = store.concat(&key("new"), &reversed, when(Condition::AbsentOrIdentical)).await;
+    assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
+    let matching = when(Condition::Matches(info.etag));
+    store.concat(&key("new"), &reversed, matching.clone()).await.unwrap();
+    let outcome = store.concat(&key("new"), &reversed, matching).await;
+    assert!(matches!(outcome, Err(StoreError::PreconditionFailed)), "{outcome:?}");
+    assert_eq!(read(&store, "new").await, "twoone");
+}
