@@ -32,6 +32,7 @@ pub(crate) struct Instance {
     pub(crate) store: Store<State>,
     bindings: Bindings,
     bounds: Bounds,
+    /// The state's, at hand while a call has the store.
     cpu: Arc<Cpu>,
     /// Calls that it has served.
     pub(crate) served: u32,
@@ -46,8 +47,7 @@ impl Instance {
         let cpu = Arc::new(Cpu::new(bounds.cpu));
         let mut store = Store::new(pre.engine(), State::new(grants, bounds.memory, cpu.clone()));
         store.limiter(|state| &mut state.limiter);
-        let clock = cpu.clone();
-        store.epoch_deadline_callback(move |_| Ok(clock.tick()));
+        store.epoch_deadline_callback(|context| Ok(context.data().cpu.tick()));
         store.set_epoch_deadline(1);
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
@@ -58,7 +58,7 @@ impl Instance {
             Err(error) if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() => {
                 Err(CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0)))
             }
-            Err(error) => Err(broken(&store, &cpu, &error)),
+            Err(error) => Err(broken(&store, &error)),
         }
     }
 
@@ -96,13 +96,12 @@ impl Instance {
     fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.store.set_epoch_deadline(1);
         self.store.data_mut().begin(reply_start);
-        self.cpu.begin();
     }
 
     fn outcome<T>(&self, said: Result<wasmtime::Result<T>, Elapsed>) -> Result<T, CallError> {
         match said {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(broken(&self.store, &self.cpu, &error)),
+            Ok(Err(error)) => Err(broken(&self.store, &error)),
             Err(_) => Err(CallError::OverLimit(Limit::Time(self.bounds.time))),
         }
     }
@@ -125,8 +124,8 @@ async fn bounded<F: Future>(
 }
 
 /// Why a guest broke down: over a limit, or a trap with its reason in the first line.
-fn broken(store: &Store<State>, cpu: &Cpu, error: &wasmtime::Error) -> CallError {
-    match cpu.over().map(Limit::Cpu).or_else(|| store.data().over_memory()) {
+fn broken(store: &Store<State>, error: &wasmtime::Error) -> CallError {
+    match store.data().over_limit() {
         Some(limit) => CallError::OverLimit(limit),
         None => CallError::Trapped(format!("{error:#}")),
     }

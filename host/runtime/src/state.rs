@@ -66,6 +66,7 @@ impl State {
     pub(crate) fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.reply_start = reply_start;
         self.limiter.refused = false;
+        self.cpu.begin();
     }
 
     /// True where the guest left nothing behind, so that its instance may serve again.
@@ -75,9 +76,10 @@ impl State {
         self.table.is_empty()
     }
 
-    /// The memory limit, where the guest wanted more.
-    pub(crate) fn over_memory(&self) -> Option<Limit> {
-        self.limiter.refused.then_some(Limit::Memory(self.limiter.limit))
+    /// The limit that the guest went over, if it did.
+    pub(crate) fn over_limit(&self) -> Option<Limit> {
+        let memory = || self.limiter.refused.then_some(Limit::Memory(self.limiter.limit));
+        self.cpu.over().map(Limit::Cpu).or_else(memory)
     }
 }
 
