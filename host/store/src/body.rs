@@ -33,6 +33,12 @@ pub enum BodyError {
     /// The source failed; it has been logged or will be.
     #[error("reading the body: {0}")]
     Io(#[from] io::Error),
+    /// The bytes are not what they must be; the text says what is wrong with them.
+    #[error("{0}")]
+    Invalid(String),
+    /// The source is a system behind the gateway, which broke off; the text is for whoever asked.
+    #[error("{0}")]
+    Unavailable(String),
     /// Who made the body failed; the text says how.
     #[error("{0}")]
     Failed(String),

@@ -1,0 +1,1 @@
+//! etcd: snapshots of clusters that the operator named.
