@@ -15,6 +15,7 @@ impl Description {
             summary: String::new(),
             default_mount: format!("/{name}"),
             stores: Vec::new(),
+            jobs: Vec::new(),
             metrics: Vec::new(),
         })
     }
@@ -34,6 +35,12 @@ impl Description {
     /// A name under which it opens a store; each mount must grant it.
     pub fn store(mut self, name: &str) -> Self {
         self.0.stores.push(name.to_owned());
+        self
+    }
+
+    /// A kind of job that it runs; see [`Jobs`](crate::Jobs).
+    pub fn job(mut self, kind: &str) -> Self {
+        self.0.jobs.push(kind.to_owned());
         self
     }
 

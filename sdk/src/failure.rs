@@ -18,6 +18,7 @@ impl Failure {
             | Self::Invalid(why)
             | Self::Unsupported(why)
             | Self::Unavailable(why)
+            | Self::Busy(why)
             | Self::QuotaExceeded(why) => why,
             Self::TimedOut => "timed out",
             Self::Internal(_) => "internal error",
@@ -36,7 +37,7 @@ impl Failure {
             Self::QuotaExceeded(_) | Self::NoSpace => 507,
             Self::Denied(_) => 403,
             Self::Unsupported(_) => 501,
-            Self::Unavailable(_) => 503,
+            Self::Unavailable(_) | Self::Busy(_) => 503,
             Self::TimedOut => 504,
             Self::Internal(_) => 500,
         }

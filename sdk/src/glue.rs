@@ -3,9 +3,10 @@
 
 #[cfg(target_family = "wasm")]
 use crate::bindings::{exports::keepgate::plugin::guest, keepgate::plugin::http};
+use crate::jobs::Job;
 #[cfg(target_family = "wasm")]
 use crate::{Content, Method};
-use crate::{Failure, Plugin, Reply, Request, environment};
+use crate::{Failure, Jobs, Plugin, Reply, Request, environment};
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
@@ -43,12 +44,21 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
     Ok(guest::Reply::Full((head, content)))
 }
 
-/// A request with the mount's settings. They were checked at load, so that trouble with them
-/// here is a bug.
+/// A job with the mount's settings.
+#[doc(hidden)]
+pub fn run_job<P: Jobs>(job: Job) -> Result<Vec<u8>, Failure> {
+    P::run_job(job, settings::<P>()?)
+}
+
+/// A request with the mount's settings.
 pub(crate) fn run<P: Plugin>(request: Request) -> Result<Reply, Failure> {
-    let settings: P::Settings = parse(&environment::settings())
-        .map_err(|error| Failure::Internal(format!("settings: {error}")))?;
-    P::handle(request, settings)
+    P::handle(request, settings::<P>()?)
+}
+
+/// The mount's settings. They were checked at load, so that trouble with them
+/// here is a bug.
+fn settings<P: Plugin>() -> Result<P::Settings, Failure> {
+    parse(&environment::settings()).map_err(|error| Failure::Internal(format!("settings: {error}")))
 }
 
 /// Settings by name and type; the error names the setting that is wrong.

@@ -4,6 +4,7 @@ use crate::Failure;
 pub use crate::bindings::keepgate::plugin::blobs::{Download, Listing, Store};
 use crate::bindings::keepgate::plugin::http;
 pub use crate::bindings::keepgate::plugin::types::Body;
+pub use crate::bindings::keepgate::plugin::{etcd, jobs, pipes};
 
 /// Settings, clock, randomness, the operator's log and metrics.
 pub mod environment {

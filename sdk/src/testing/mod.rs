@@ -20,12 +20,15 @@
 //! The host belongs to the thread: each test has its own, and there is one at a time.
 
 mod store;
+mod world;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{Body, Content, Failure, Level, Method, Plugin, Principal, Request, glue};
-pub(crate) use store::MemoryStore;
+use crate::{Body, Content, Failure, Level, Method, Plugin, Principal, Request, glue, jobs};
+pub(crate) use store::{MemoryStore, hex};
+pub use world::TestSnapshot;
+pub(crate) use world::run_job;
 
 thread_local! {
     static HOST: RefCell<State> = RefCell::new(State::default());
@@ -39,6 +42,9 @@ pub(crate) struct State {
     pub(crate) log: Vec<(Level, String)>,
     pub(crate) counts: BTreeMap<String, u64>,
     pub(crate) streamed: Option<Streamed>,
+    pub(crate) jobs: Vec<jobs::Job>,
+    runner: Option<world::Runner>,
+    clusters: world::Clusters,
     stores: BTreeMap<String, MemoryStore>,
 }
 

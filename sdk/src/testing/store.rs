@@ -178,6 +178,6 @@ fn check(key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn hex(digest: &[u8]) -> String {
+pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,10 @@
 //! Outside a component: the same types as in `wasm.rs`, over the in-memory host of
 //! [`testing`](crate::testing), so that plugins are tested with `cargo test`.
 
+pub mod etcd;
+pub mod jobs;
+pub mod pipes;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
@@ -13,8 +17,10 @@ use crate::{Entry, Failure, Info, Part, PutOptions};
 pub struct Body {
     rest: RefCell<Vec<u8>>,
     length: Option<u64>,
-    /// The sender breaks off after what is there.
-    truncated: bool,
+    /// How it ends after what is there, where not well.
+    ends: Option<Failure>,
+    /// Told when it has been read to a good end.
+    meter: Option<pipes::Watch>,
 }
 
 impl Body {
@@ -23,13 +29,27 @@ impl Body {
         Self {
             rest: RefCell::new(bytes.to_vec()),
             length: Some(bytes.len() as u64),
-            truncated: false,
+            ends: None,
+            meter: None,
         }
     }
 
     /// A body whose sender stops after these bytes although it announced more.
     pub(crate) fn cut_short(bytes: &[u8], announced: u64) -> Self {
-        Self { length: Some(announced), truncated: true, ..Self::from_bytes(bytes) }
+        Self::failing(bytes, Some(announced), Failure::Truncated)
+    }
+
+    /// A body that fails after these bytes.
+    pub(crate) fn failing(bytes: &[u8], length: Option<u64>, ends: Failure) -> Self {
+        Self { length, ends: Some(ends), ..Self::from_bytes(bytes) }
+    }
+
+    /// What another body becomes when all its bytes are turned into others.
+    pub(crate) fn turned(self, length: Option<u64>, turn: impl FnOnce(Vec<u8>) -> Self) -> Self {
+        match self.into_bytes() {
+            Ok(bytes) => turn(bytes),
+            Err(failure) => Self::failing(&[], length, failure),
+        }
     }
 
     /// Length in bytes, where it is known before reading.
@@ -41,7 +61,7 @@ impl Body {
     pub fn read(&self, max: u32) -> Result<Option<Vec<u8>>, Failure> {
         let mut rest = self.rest.borrow_mut();
         if rest.is_empty() {
-            return if self.truncated { Err(Failure::Truncated) } else { Ok(None) };
+            return self.end().map(|()| None);
         }
         let length = rest.len().min(usize::try_from(max.max(1)).unwrap_or(1));
         Ok(Some(rest.drain(..length).collect()))
@@ -49,7 +69,18 @@ impl Body {
 
     /// All that is left of it.
     pub(crate) fn into_bytes(self) -> Result<Vec<u8>, Failure> {
-        if self.truncated { Err(Failure::Truncated) } else { Ok(self.rest.into_inner()) }
+        self.end()?;
+        Ok(self.rest.into_inner())
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        if let Some(failure) = &self.ends {
+            return Err(failure.clone());
+        }
+        if let Some(meter) = &self.meter {
+            meter.ended();
+        }
+        Ok(())
     }
 }
 
