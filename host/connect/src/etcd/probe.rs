@@ -1,0 +1,144 @@
+//! How a member is, and the beginning of its snapshot. What makes a member the second choice is
+//! decided here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Error, GetOptions, KvClient, MaintenanceClient, SnapshotResponse, SnapshotStreaming,
+    StatusResponse,
+};
+use tokio::time::timeout;
+
+use super::access::Access;
+use super::connect::{Limits, connect};
+use super::explain::{self, Peer, Stage};
+use super::stream::{self, Origin};
+use super::url::Url;
+use super::verify;
+use crate::{Facts, MemberStatus, Snapshot};
+
+/// How long counting keys may take. Nobody wants a backup to fail, or to wait, for a number.
+const COUNTING: Duration = Duration::from_secs(3);
+
+/// A member that answered.
+pub(super) struct Member {
+    kv: KvClient,
+    maintenance: MaintenanceClient,
+    url: Url,
+    access: Arc<Access>,
+    limits: Limits,
+    status: MemberStatus,
+}
+
+/// A snapshot of which the first bytes came.
+struct Opened {
+    messages: SnapshotStreaming,
+    first: SnapshotResponse,
+    size: u64,
+}
+
+impl Member {
+    /// Connects, signs in and asks how it is.
+    pub(super) async fn reach(
+        url: Url,
+        access: Arc<Access>,
+        limits: Limits,
+    ) -> Result<Self, String> {
+        let client = connect(&url, &access, limits).await?;
+        // Of the dozen clients in a client, those that are used.
+        let (kv, mut maintenance) = (client.kv_client(), client.maintenance_client());
+        let peer = Peer { url: &url, access: &access, stage: Stage::Unheard };
+        let status = match timeout(limits.answer(), maintenance.status()).await {
+            Ok(answer) => answer.map_err(|error| explain::error(&error, &peer))?,
+            Err(_) => return Err(format!("no answer within {:?}", limits.answer())),
+        };
+        let status = read(&status)?;
+        Ok(Self { kv, maintenance, url, access, limits, status })
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Whether it has what the cluster has: without a leader or a vote it may be far behind.
+    pub(super) fn is_current(&self) -> bool {
+        self.status.leader.is_some() && !self.status.learner
+    }
+
+    /// Begins a snapshot to be read to its end.
+    pub(super) async fn begin(mut self) -> Result<Snapshot, String> {
+        let keys = self.count_keys().await;
+        let Opened { messages, first, size } = self.open().await?;
+        let MemberStatus { version, cluster_id, member_id, revision, .. } = self.status;
+        let endpoint = self.url.to_string();
+        let facts = Facts { endpoint, version, cluster_id, member_id, revision, keys, size };
+        let Self { maintenance, url, access, limits, .. } = self;
+        let origin = Origin { _client: maintenance, url, access, stall: limits.stall };
+        let (body, sha256) = stream::body(messages, first, size, origin)?;
+        Ok(Snapshot { facts, body, sha256 })
+    }
+
+    /// Begins a snapshot and leaves it: whether this user may take one.
+    pub(super) async fn try_out(mut self) -> Result<MemberStatus, String> {
+        self.open().await?;
+        Ok(self.status)
+    }
+
+    async fn count_keys(&mut self) -> Option<u64> {
+        let options = GetOptions::new()
+            .with_all_keys()
+            .with_count_only()
+            .with_revision(self.status.revision)
+            // Of this member, which may have no leader to ask.
+            .with_serializable();
+        let counted = timeout(COUNTING, self.kv.get("", Some(options))).await;
+        let counted = counted.ok()?.ok()?;
+        u64::try_from(counted.count()).ok()
+    }
+
+    async fn open(&mut self) -> Result<Opened, String> {
+        let peer = Peer { url: &self.url, access: &self.access, stage: Stage::Heard };
+        let (messages, first) =
+            match timeout(self.limits.first_bytes(), first_bytes(&mut self.maintenance)).await {
+                Ok(Ok(Some(begun))) => begun,
+                Ok(Ok(None)) => return Err("it sent an empty snapshot".to_owned()),
+                Ok(Err(error)) => return Err(explain::error(&error, &peer)),
+                Err(_) => {
+                    let limit = self.limits.first_bytes();
+                    return Err(format!("it sent nothing of a snapshot within {limit:?}"));
+                }
+            };
+        let size = verify::size(first.blob().len() as u64, first.remaining_bytes())
+            .map_err(|wrong| wrong.to_string())?;
+        Ok(Opened { messages, first, size })
+    }
+}
+
+async fn first_bytes(
+    maintenance: &mut MaintenanceClient,
+) -> Result<Option<(SnapshotStreaming, SnapshotResponse)>, Error> {
+    let mut messages = maintenance.snapshot().await?;
+    while let Some(message) = messages.message().await? {
+        if !message.blob().is_empty() {
+            return Ok(Some((messages, message)));
+        }
+    }
+    Ok(None)
+}
+
+fn read(status: &StatusResponse) -> Result<MemberStatus, String> {
+    let Some(header) = status.header() else {
+        return Err("its answer does not say which member it is".to_owned());
+    };
+    Ok(MemberStatus {
+        version: explain::one_line(status.version()),
+        cluster_id: header.cluster_id(),
+        member_id: header.member_id(),
+        leader: Some(status.leader()).filter(|leader| *leader != 0),
+        learner: status.is_learner(),
+        revision: header.revision(),
+        db_size: u64::try_from(status.db_size()).unwrap_or_default(),
+        errors: status.errors().iter().map(|error| explain::one_line(error)).collect(),
+    })
+}

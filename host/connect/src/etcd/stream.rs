@@ -1,0 +1,136 @@
+//! The bytes of a snapshot, as they are asked for. One message is held back until the next one or
+//! the end is there, so that nobody reads the end of a snapshot which is not right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd_client::{MaintenanceClient, SnapshotResponse, SnapshotStreaming};
+use futures_util::stream::try_unfold;
+use keepgate_store::{Body, BodyError};
+use tokio::time::{Instant, timeout_at};
+
+use super::access::Access;
+use super::explain::{self, Peer, Stage};
+use super::url::Url;
+use super::verify::Verifier;
+use crate::Checked;
+
+/// Where a snapshot comes from.
+pub(super) struct Origin {
+    /// The connection, which goes when this goes.
+    pub(super) _client: MaintenanceClient,
+    pub(super) url: Url,
+    pub(super) access: Arc<Access>,
+    /// How long the next bytes may take.
+    pub(super) stall: Duration,
+}
+
+struct Source {
+    messages: SnapshotStreaming,
+    origin: Origin,
+    verifier: Verifier,
+    /// Looked at, and not yet handed on.
+    held: Bytes,
+    checked: Checked,
+}
+
+/// The body of a snapshot of `size` bytes of which `first` has come; and its checksum, to be.
+pub(super) fn body(
+    messages: SnapshotStreaming,
+    first: SnapshotResponse,
+    size: u64,
+    origin: Origin,
+) -> Result<(Body, Checked), String> {
+    let mut verifier = Verifier::new(size);
+    let held = bytes(first);
+    verifier.push(&held).map_err(|wrong| wrong.to_string())?;
+    let checked = Checked::default();
+    let source = Source { messages, origin, verifier, held, checked: checked.clone() };
+    let chunks = try_unfold(Some(source), |source| async {
+        match source {
+            Some(source) => source.next().await.map(Some),
+            None => Ok(None),
+        }
+    });
+    Ok((Body::from_stream(Some(size), chunks), checked))
+}
+
+impl Source {
+    /// The bytes that were held back, and what is left to read.
+    async fn next(mut self) -> Result<(Bytes, Option<Self>), BodyError> {
+        match self.receive().await {
+            Ok(Some(bytes)) => {
+                let ready = std::mem::replace(&mut self.held, bytes);
+                Ok((ready, Some(self)))
+            }
+            Ok(None) => self.finish(),
+            Err(cause) => Err(self.origin.broken(&cause)),
+        }
+    }
+
+    /// The next bytes, looked at; none at the end.
+    async fn receive(&mut self) -> Result<Option<Bytes>, String> {
+        let stall = self.origin.stall;
+        // A message without bytes is no sign of life: a member that cannot read its database sends
+        // them without end.
+        let deadline = Instant::now() + stall;
+        loop {
+            let message = match timeout_at(deadline, self.messages.message()).await {
+                Ok(Ok(message)) => message,
+                Ok(Err(error)) => {
+                    let Origin { url, access, .. } = &self.origin;
+                    let peer = Peer { url, access, stage: Stage::Heard };
+                    return Err(format!("{} {}", self.so_far(), explain::error(&error, &peer)));
+                }
+                Err(_) => {
+                    return Err(format!("{} it sent nothing for {stall:?}", self.so_far()));
+                }
+            };
+            let Some(message) = message else {
+                return Ok(None);
+            };
+            let bytes = bytes(message);
+            if !bytes.is_empty() {
+                self.verifier.push(&bytes).map_err(|wrong| wrong.to_string())?;
+                return Ok(Some(bytes));
+            }
+        }
+    }
+
+    fn so_far(&self) -> String {
+        let (seen, size) = (self.verifier.seen(), self.verifier.size());
+        format!("the snapshot broke off after {seen} of {size} bytes:")
+    }
+
+    fn finish(self) -> Result<(Bytes, Option<Self>), BodyError> {
+        match self.verifier.finish() {
+            Ok(sha256) => {
+                self.checked.set(sha256);
+                Ok((self.held, None))
+            }
+            Err(wrong) => Err(self.origin.broken(&wrong.to_string())),
+        }
+    }
+}
+
+impl Origin {
+    fn broken(&self, cause: &str) -> BodyError {
+        let url = &self.url;
+        tracing::warn!(endpoint = %url, cause, "no snapshot from this member");
+        BodyError::Unavailable(format!("{url}: {cause}"))
+    }
+}
+
+/// The bytes of a message, where they are.
+fn bytes(message: SnapshotResponse) -> Bytes {
+    struct Blob(SnapshotResponse);
+
+    impl AsRef<[u8]> for Blob {
+        fn as_ref(&self) -> &[u8] {
+            self.0.blob()
+        }
+    }
+
+    Bytes::from_owner(Blob(message))
+}

@@ -1,0 +1,19 @@
+//! Snapshots of real members, where etcd is installed, and of one that misbehaves on demand.
+//! `member` and `fake` have what is spoken to; the other files the cases.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy allows them in test functions only, not in what these functions share"
+)]
+
+mod broken;
+mod fake;
+mod faults;
+mod login;
+mod member;
+mod reading;
+mod tls;
+mod unreachable;
