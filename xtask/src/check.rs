@@ -123,7 +123,7 @@ fn formatting(check: &mut Check<'_>) -> Result<()> {
 
 fn lints(check: &mut Check<'_>) -> Result<()> {
     process::step("clippy");
-    let mut command = check.workspace.cargo("clippy");
+    let mut command = check.workspace.cargo_with_protoc("clippy")?;
     command.args(["--release", "--workspace", "--all-targets"]).args(check.workspace.locked());
     process::run(command.args(["--", "-D", "warnings"]))
 }
@@ -145,14 +145,14 @@ fn gateway(check: &mut Check<'_>) -> Result<()> {
 
 fn documentation(check: &mut Check<'_>) -> Result<()> {
     process::step("doc");
-    let mut command = check.workspace.cargo("doc");
+    let mut command = check.workspace.cargo_with_protoc("doc")?;
     command.args(["--release", "--workspace", "--no-deps"]).args(check.workspace.locked());
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn tests(check: &mut Check<'_>) -> Result<()> {
     process::step("test");
-    let mut command = check.workspace.cargo("test");
+    let mut command = check.workspace.cargo_with_protoc("test")?;
     // One failing program must not hide what the others would say.
     command.args(["--release", "--workspace", "--no-fail-fast"]).args(check.workspace.locked());
     command.args(&check.options.filter);

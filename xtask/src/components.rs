@@ -9,11 +9,13 @@ use crate::workspace::Workspace;
 use crate::{debian, process};
 
 /// Programs and the Debian packages that bring them.
-const FROM_DEBIAN: [(&str, &str); 6] = [
+const FROM_DEBIAN: [(&str, &str); 8] = [
     ("restic", "restic"),
     ("rclone", "rclone"),
     ("htpasswd", "apache2-utils"),
     ("curl", "curl"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
     // Makes single system calls fail, or stop the process there.
     ("strace", "strace"),
     ("setpriv", "util-linux"),
@@ -22,16 +24,32 @@ const FROM_DEBIAN: [(&str, &str); 6] = [
 /// restic's module and its newest version. Its tests come from the same place: see `suite.rs`.
 pub(crate) const RESTIC: (&str, &str) = ("github.com/restic/restic", "v0.19.1");
 
-/// Programs that only Go's own tools bring, pinned.
-const FROM_GO: [GoProgram; 2] = [
+/// An etcd of today; Debian's is 3.4.
+const ETCD: &str = "v3.6.16";
+
+/// Programs that only Go's own tools bring, pinned. Those that Debian has too are named otherwise
+/// than Debian's: tests run with both.
+const FROM_GO: [GoProgram; 5] = [
     GoProgram {
         name: "rest-server",
         module: "github.com/restic/rest-server",
-        package: "cmd/rest-server",
+        package: "/cmd/rest-server",
         version: "v0.14.0",
     },
-    // Debian's restic keeps its name: tests run with both.
-    GoProgram { name: "restic-new", module: RESTIC.0, package: "cmd/restic", version: RESTIC.1 },
+    GoProgram { name: "restic-new", module: RESTIC.0, package: "/cmd/restic", version: RESTIC.1 },
+    GoProgram { name: "etcd-new", module: "go.etcd.io/etcd/server/v3", package: "", version: ETCD },
+    GoProgram {
+        name: "etcdctl-new",
+        module: "go.etcd.io/etcd/etcdctl/v3",
+        package: "",
+        version: ETCD,
+    },
+    GoProgram {
+        name: "etcdutl-new",
+        module: "go.etcd.io/etcd/etcdutl/v3",
+        package: "",
+        version: ETCD,
+    },
 ];
 
 /// A program of a Go module.
@@ -39,7 +57,7 @@ struct GoProgram {
     /// The name under which tests and benches find it.
     name: &'static str,
     module: &'static str,
-    /// Below the module.
+    /// Below the module, with a slash before it; empty where it is the module's own.
     package: &'static str,
     version: &'static str,
 }
@@ -47,7 +65,7 @@ struct GoProgram {
 impl GoProgram {
     /// The package with its version, as Go writes it.
     fn pinned(&self) -> String {
-        format!("{}/{}@{}", self.module, self.package, self.version)
+        format!("{}{}@{}", self.module, self.package, self.version)
     }
 }
 
@@ -103,7 +121,7 @@ fn from_go(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
     require(&scratch, wanted.module, wanted.version)?;
     let mut command = Command::new("go");
     command.args(["build", "-mod=mod", "-o"]).arg(folder.join(wanted.name));
-    command.arg(format!("{}/{}", wanted.module, wanted.package)).current_dir(&scratch);
+    command.arg(format!("{}{}", wanted.module, wanted.package)).current_dir(&scratch);
     process::within(GO_LIMIT, command)
 }
 

@@ -16,6 +16,7 @@ mod debian;
 mod files;
 mod guests;
 mod process;
+mod protoc;
 mod run;
 mod rustup;
 mod suite;
@@ -50,6 +51,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
 Environment:
   KEEPGATE_CACHE         what outlives a clone: the guests' standard library, peers to test
                          against (default: $XDG_CACHE_HOME/keepgate, else ~/.cache/keepgate)
+  PROTOC                 the protoc to build with, where it is not on the PATH
   CARGO_TARGET_DIR       as for cargo; the plugins are built into its folder plugins/
 ";
 

@@ -39,7 +39,7 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
 /// Builds a program of the workspace with `--release`.
 pub(crate) fn build_program(workspace: &Workspace, package: &str) -> Result<()> {
     process::step(&format!("build {package}"));
-    let mut command = workspace.cargo("build");
+    let mut command = workspace.cargo_with_protoc("build")?;
     command.args(["--release", "--package", package]).args(workspace.locked());
     process::run(&mut command)
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::process;
+use crate::{process, protoc};
 
 /// The workspace as cargo sees it.
 #[derive(Debug)]
@@ -90,6 +90,13 @@ impl Workspace {
         self.root.join("Cargo.lock").exists().then_some("--locked")
     }
 
+    /// As [`Workspace::cargo`], for what may compile the gateway: that takes `protoc`.
+    pub(crate) fn cargo_with_protoc(&self, subcommand: &str) -> Result<Command> {
+        let mut command = self.cargo(subcommand);
+        command.envs(protoc::find(self)?.map(|path| ("PROTOC", path)));
+        Ok(command)
+    }
+
     /// A cargo command of the active toolchain that runs in the workspace's root.
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
         let mut command = cargo(subcommand);
@@ -99,7 +106,7 @@ impl Workspace {
 }
 
 /// The cargo that started xtask, so that a `+toolchain` on its command line holds for all steps.
-fn cargo(subcommand: &str) -> Command {
+pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand);
     command

@@ -1,0 +1,160 @@
+//! What holds of all bytes, however they come. CONTRIBUTING.md says how to run many cases.
+
+use std::io::Read as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use keepgate_store::{Body, BodyError};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+fn config() -> ProptestConfig {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/properties.regressions");
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
+        ..ProptestConfig::default()
+    }
+}
+
+/// Runs of equal bytes and bytes that look like nothing, around the sizes of pieces and chunks.
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    let length = prop_oneof![
+        2 => 0..600_usize,
+        1 => 16_300..16_500_usize,
+        1 => 65_400..65_700_usize,
+        1 => 0..200_000_usize,
+    ];
+    let run = (any::<u32>(), any::<bool>(), length).prop_map(|(seed, same, length)| {
+        let mut state = seed | 1;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[1]
+        };
+        let first = next();
+        (0..length).map(|_| if same { first } else { next() }).collect::<Vec<u8>>()
+    });
+    proptest::collection::vec(run, 0..4).prop_map(|runs| runs.concat())
+}
+
+/// Sizes of chunks; 0 is an empty chunk after which nothing comes for a moment.
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    let cut = prop_oneof![2 => 0..3_usize, 3 => 1..1000_usize, 2 => 1..100_000_usize];
+    proptest::collection::vec(cut, 0..20)
+}
+
+/// The bytes in chunks of these sizes, and the rest.
+fn cut(bytes: &[u8], cuts: &[usize]) -> Body {
+    let (length, mut rest) = (bytes.len() as u64, Bytes::copy_from_slice(bytes));
+    let mut chunks: Vec<_> = cuts.iter().map(|size| rest.split_to(rest.len().min(*size))).collect();
+    chunks.push(rest);
+    let chunks = stream::iter(chunks).then(|chunk| async move {
+        if chunk.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        Ok(chunk)
+    });
+    Body::from_stream(Some(length), chunks)
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+async fn all(body: Body) -> Result<Vec<u8>, BodyError> {
+    body.collect(u64::MAX).await.map(Vec::from)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn gzip_is_undone_and_does_not_depend_on_how_the_bytes_come(
+        content in content(), level in 0..10_u8, first in cuts(), second in cuts(),
+    ) {
+        run(async {
+            let packed = all(gzip(Body::from_bytes(content.clone()), level).unwrap()).await.unwrap();
+            let again = all(gzip(cut(&content, &first), level).unwrap()).await.unwrap();
+            prop_assert!(packed == again);
+            prop_assert!(all(gunzip(cut(&packed, &second))).await.unwrap() == content);
+            let twice = [packed.clone(), packed].concat();
+            prop_assert!(all(gunzip(cut(&twice, &first))).await.unwrap() == content.repeat(2));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn damaged_gzip_never_becomes_other_bytes(
+        content in content(), at in any::<prop::sample::Index>(), flip in 1..=255_u8, cuts in cuts(),
+    ) {
+        run(async {
+            let packed = all(gzip(Body::from_bytes(content.clone()), 6).unwrap()).await.unwrap();
+            let at = at.index(packed.len());
+            let outcome = all(gunzip(cut(&packed[..at], &cuts))).await;
+            prop_assert!(matches!(outcome, Err(BodyError::Truncated)), "{:?}", outcome);
+            let mut damaged = packed;
+            damaged[at] ^= flip;
+            match all(gunzip(cut(&damaged, &cuts))).await {
+                // A flag or the time in the head.
+                Ok(bytes) => prop_assert!(bytes == content),
+                Err(BodyError::Invalid(_) | BodyError::Truncated) => {}
+                Err(other) => prop_assert!(false, "{:?}", other),
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn archives_hold_what_was_put_in(
+        files in proptest::collection::vec(
+            ("[a-zé]{1,150}(/[a-z.é]{3,60}){0,3}", content(), 0..0o10000_u32, 0..1_u64 << 34), 0..4,
+        ),
+        cuts in cuts(),
+    ) {
+        // A second reading of the rules, by the crate's own.
+        prop_assume!(files.iter().all(|(path, ..)| !path.split('/').any(|part| part == "..")));
+        let entry = |(path, content, mode, seconds): &(String, Vec<u8>, u32, u64)| Entry {
+            path: path.clone(),
+            size: content.len() as u64,
+            mode: *mode,
+            modified: UNIX_EPOCH + Duration::from_secs(*seconds),
+            body: cut(content, &cuts),
+        };
+        let archive = tar(files.iter().map(entry).collect()).unwrap();
+        let length = archive.length();
+        let archive = run(all(archive)).unwrap();
+        prop_assert_eq!(length, Some(archive.len() as u64));
+        let mut reader = ::tar::Archive::new(archive.as_slice());
+        let mut entries = reader.entries().unwrap();
+        for (path, content, mode, seconds) in &files {
+            let mut found = entries.next().unwrap().unwrap();
+            prop_assert_eq!(found.path_bytes(), path.as_bytes());
+            prop_assert_eq!(found.header().mode().unwrap(), *mode);
+            prop_assert_eq!(found.header().mtime().unwrap(), *seconds);
+            prop_assert_eq!(found.header().uid().unwrap() + found.header().gid().unwrap(), 0);
+            let mut bytes = Vec::new();
+            found.read_to_end(&mut bytes).unwrap();
+            prop_assert!(bytes == *content);
+        }
+        prop_assert!(entries.next().is_none());
+    }
+
+    #[test]
+    fn meters_and_spools_tell_size_and_hash_and_change_nothing(content in content(), cuts in cuts()) {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let (meter, body) = Meter::attach(cut(&content, &cuts));
+            let spooled = Spool::new(folder.path().to_owned(), u64::MAX).read(body).await.unwrap();
+            let sum = Sum { size: content.len() as u64, sha256: Sha256::digest(&content).into() };
+            prop_assert_eq!(meter.sum(), Some(sum));
+            prop_assert_eq!(Sum { size: spooled.size, sha256: spooled.sha256 }, sum);
+            prop_assert!(all(spooled.body).await.unwrap() == content);
+            Ok(())
+        })?;
+    }
+}
