@@ -1,0 +1,298 @@
+//! The book against a plainer reading of the same rules: a list of jobs that is gone through from
+//! its beginning. Every step, in any order, must leave both alike.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+
+use super::*;
+use crate::runner::Failed;
+
+const AT_ONCE: usize = 2;
+const BACKOFF: u64 = 10;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Start {
+        mount: usize,
+        key: usize,
+        attempts: u32,
+        when_busy: WhenBusy,
+    },
+    Begin,
+    /// Of the jobs that run, one ends so; which one is reckoned modulo their number.
+    Finish {
+        which: usize,
+        how: How,
+    },
+    Cancel {
+        which: usize,
+        unless_begun: bool,
+    },
+    Pass {
+        seconds: u64,
+    },
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Well,
+    Again,
+    Badly,
+    Stopped,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let when_busy = prop_oneof![
+        4 => Just(WhenBusy::Queue),
+        1 => Just(WhenBusy::Join),
+        1 => Just(WhenBusy::Refuse)
+    ];
+    let how = prop_oneof![
+        3 => Just(How::Well),
+        3 => Just(How::Again),
+        1 => Just(How::Badly),
+        1 => Just(How::Stopped)
+    ];
+    let step = prop_oneof![
+        6 => (0..2_usize, 0..2_usize, 1..4_u32, when_busy).prop_map(
+            |(mount, key, attempts, when_busy)| Step::Start { mount, key, attempts, when_busy }
+        ),
+        8 => Just(Step::Begin),
+        6 => (any::<usize>(), how).prop_map(|(which, how)| Step::Finish { which, how }),
+        2 => (any::<usize>(), any::<bool>())
+            .prop_map(|(which, unless_begun)| Step::Cancel { which, unless_begun }),
+        3 => (0..30_u64).prop_map(|seconds| Step::Pass { seconds }),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Plain {
+    id: String,
+    mount: String,
+    key: String,
+    state: State,
+    attempt: u32,
+    attempts: u32,
+    next: Option<SystemTime>,
+    is_cancelled: bool,
+}
+
+impl Plain {
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.mount, &self.key) == (&other.mount, &other.key)
+    }
+
+    fn end(&mut self, how: How, now: SystemTime) {
+        let pause = BACKOFF * 2_u64.pow(self.attempt - 1);
+        self.state = match how {
+            How::Well => State::Succeeded,
+            _ if self.is_cancelled => State::Cancelled,
+            How::Badly => State::Failed,
+            How::Again | How::Stopped if self.attempt == self.attempts => State::Failed,
+            How::Again => {
+                self.next = Some(now + Duration::from_secs(pause));
+                State::Queued
+            }
+            How::Stopped => State::Queued,
+        };
+    }
+}
+
+fn running(jobs: &[Plain]) -> Vec<usize> {
+    (0..jobs.len()).filter(|index| jobs[*index].state == State::Running).collect()
+}
+
+/// The job that begins next.
+fn next(jobs: &[Plain], now: SystemTime) -> Option<usize> {
+    let running = running(jobs);
+    if running.len() >= AT_ONCE {
+        return None;
+    }
+    let is_free = |job: &Plain| !running.iter().any(|other| jobs[*other].is_like(job));
+    let load =
+        |job: &Plain| running.iter().filter(|other| jobs[**other].mount == job.mount).count();
+    let due = (0..jobs.len()).filter(|index| {
+        let job = &jobs[*index];
+        job.state == State::Queued && job.next.is_none_or(|next| next <= now) && is_free(job)
+    });
+    // The first of several that are alike.
+    due.min_by_key(|index| load(&jobs[*index]))
+}
+
+struct Both {
+    book: Book,
+    plain: Vec<Plain>,
+    now: SystemTime,
+    /// The tokens of attempts, by job.
+    told: BTreeMap<String, CancellationToken>,
+}
+
+fn options() -> Options {
+    Options { keep: 1000, keep_for: Duration::from_secs(1 << 30), at_once: AT_ONCE }
+}
+
+impl Both {
+    fn new() -> Self {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let file = JobFile::in_memory().unwrap();
+        let book = Book::open(file, options(), now, Arc::default()).unwrap();
+        Self { book, plain: Vec::new(), now, told: BTreeMap::new() }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Start { mount, key, attempts, when_busy } => {
+                self.start(["/", "/x/"][mount], ["a", "b"][key], attempts, when_busy);
+            }
+            Step::Begin => self.begin(),
+            Step::Finish { which, how } => self.finish(which, how),
+            Step::Cancel { which, unless_begun } => self.cancel(which, unless_begun),
+            Step::Pass { seconds } => self.now += Duration::from_secs(seconds),
+            Step::Restart => self.restart(),
+        }
+        self.compare();
+    }
+
+    fn start(&mut self, mount: &str, key: &str, attempts: u32, when_busy: WhenBusy) {
+        let new = NewJob {
+            mount: mount.to_owned(),
+            kind: "backup".to_owned(),
+            key: key.to_owned(),
+            origin: "test".to_owned(),
+            schedule: None,
+            input: Vec::new(),
+            attempts,
+            backoff: Duration::from_secs(BACKOFF),
+            when_busy,
+        };
+        let started = self.book.start(new, self.now);
+        let job = Plain {
+            id: String::new(),
+            mount: mount.to_owned(),
+            key: key.to_owned(),
+            state: State::Queued,
+            attempt: 0,
+            attempts,
+            next: None,
+            is_cancelled: false,
+        };
+        let alike = |other: &&Plain| !other.state.is_over() && other.is_like(&job);
+        match (self.plain.iter().rfind(alike), when_busy) {
+            (Some(there), WhenBusy::Join) => assert_eq!(started.unwrap(), there.id),
+            (Some(there), WhenBusy::Refuse) => {
+                assert!(matches!(started, Err(StartError::Busy { id }) if id == there.id));
+            }
+            _ => {
+                let id = started.unwrap();
+                assert!(self.plain.iter().all(|other| other.id < id));
+                self.plain.push(Plain { id, ..job });
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let begun = self.book.begin(&CancellationToken::new(), self.now).unwrap();
+        let expected = next(&self.plain, self.now);
+        let id = expected.map(|index| self.plain[index].id.clone());
+        assert_eq!(begun.as_ref().map(|begun| begun.job.id.clone()), id);
+        if let (Some(begun), Some(index)) = (begun, expected) {
+            let job = &mut self.plain[index];
+            (job.state, job.attempt, job.next) = (State::Running, job.attempt + 1, None);
+            self.told.insert(job.id.clone(), begun.stop);
+        }
+    }
+
+    fn finish(&mut self, which: usize, how: How) {
+        let running = running(&self.plain);
+        let Some(index) = running.get(which % running.len().max(1)) else { return };
+        let job = &mut self.plain[*index];
+        let failed = |again| Err(Failed { message: "down".to_owned(), again });
+        let outcome = match how {
+            How::Well => Outcome::Over(Ok(b"x".to_vec())),
+            How::Again => Outcome::Over(failed(true)),
+            How::Badly => Outcome::Over(failed(false)),
+            How::Stopped => Outcome::Stopped,
+        };
+        self.book.finish(&job.id, outcome.clone(), self.now).unwrap();
+        job.end(how, self.now);
+        // Once more says nothing new.
+        self.book.finish(&job.id, outcome, self.now).unwrap();
+    }
+
+    fn cancel(&mut self, which: usize, unless_begun: bool) {
+        if self.plain.is_empty() {
+            return;
+        }
+        let index = which % self.plain.len();
+        let job = &mut self.plain[index];
+        let came = self.book.cancel(&job.id, unless_begun, self.now).unwrap();
+        let is_too_late = job.state.is_over() || unless_begun && job.attempt > 0;
+        match came {
+            Cancelling::TooLate => assert!(is_too_late),
+            Cancelling::Done => {
+                assert!(!is_too_late && job.state == State::Queued);
+                job.state = State::Cancelled;
+                job.next = None;
+            }
+            Cancelling::Told(_) => {
+                assert!(!is_too_late && job.state == State::Running);
+                assert!(self.told[&job.id].is_cancelled());
+                job.is_cancelled = true;
+            }
+            Cancelling::Unknown => panic!("{job:?} is unknown"),
+        }
+    }
+
+    fn restart(&mut self) {
+        let empty = JobFile::in_memory().unwrap();
+        let file = std::mem::replace(&mut self.book.file, empty);
+        self.book = Book::open(file, options(), self.now, Arc::default()).unwrap();
+        for index in running(&self.plain) {
+            // A wish that was not fulfilled is forgotten with the process.
+            self.plain[index].is_cancelled = false;
+            self.plain[index].end(How::Stopped, self.now);
+        }
+    }
+
+    fn compare(&mut self) {
+        let jobs = self.book.list(&Filter::default(), 1000).unwrap();
+        let ids: Vec<&String> = jobs.iter().rev().map(|job| &job.id).collect();
+        assert_eq!(ids, self.plain.iter().map(|job| &job.id).collect::<Vec<_>>());
+        for (job, plain) in jobs.iter().rev().zip(&self.plain) {
+            assert_eq!((job.state, job.attempt), (plain.state, plain.attempt), "{plain:?}");
+            let next = plain.next.filter(|_| plain.state == State::Queued);
+            assert_eq!(job.next_attempt, next, "{plain:?}");
+            assert_eq!(job.ended.is_some(), plain.state.is_over());
+        }
+        let running = running(&self.plain);
+        assert!(running.len() <= AT_ONCE);
+        for (place, index) in running.iter().enumerate() {
+            let alike = |other: &usize| self.plain[*other].is_like(&self.plain[*index]);
+            assert!(!running[place + 1..].iter().any(alike));
+        }
+    }
+}
+
+/// Cases that failed once are kept beside this file and tried first.
+fn config() -> ProptestConfig {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/book/properties.regressions");
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn it_is_what_a_list_of_jobs_would_be(steps in steps()) {
+        let mut both = Both::new();
+        steps.iter().for_each(|step| both.take(step));
+    }
+}
