@@ -45,7 +45,8 @@ impl Description {
     }
 
     /// A counter for [`environment::count`](crate::environment::count): a Prometheus name that
-    /// ends in `_total`, one line of help, label names.
+    /// ends in `_total`, one line of help, label names. Names that begin with `keepgate_` are the
+    /// host's: it refuses a plugin that has one.
     pub fn counter(mut self, name: &str, help: &str, labels: &[&str]) -> Self {
         self.0.metrics.push(guest::Metric {
             name: name.to_owned(),

@@ -44,6 +44,13 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
     Ok(guest::Reply::Full((head, content)))
 }
 
+/// A kind and an input of a job, with the mount's settings.
+#[doc(hidden)]
+pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
+    let settings = settings::<P>().map_err(|failure| failure.message().to_owned())?;
+    P::check_job(kind, input, &settings)
+}
+
 /// A job with the mount's settings.
 #[doc(hidden)]
 pub fn run_job<P: Jobs>(job: Job) -> Result<Vec<u8>, Failure> {

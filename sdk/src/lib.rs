@@ -166,6 +166,14 @@ pub trait Plugin {
 
 /// A backend with work that outlives requests; see [`jobs`].
 pub trait Jobs: Plugin {
+    /// The key of a job that a schedule or an operator starts: jobs of one kind and key run one after
+    /// another. An error says what is wrong with the input. Without this, all jobs of a kind have
+    /// one key, and any input will do.
+    fn check_job(kind: &str, input: &[u8], settings: &Self::Settings) -> Result<String, String> {
+        let _ = (kind, input, settings);
+        Ok(String::new())
+    }
+
     /// Runs one attempt of a job of a kind that [`Description::job`] names; the output is kept with
     /// the job. Nothing more of it happens once the job is cancelled.
     fn run_job(job: jobs::Job, settings: Self::Settings) -> Result<Vec<u8>, Failure>;
@@ -186,6 +194,10 @@ macro_rules! export {
             struct Component;
 
             impl $crate::job_bindings::exports::keepgate::plugin::job_runner::Guest for Component {
+                fn check(kind: String, input: Vec<u8>) -> Result<String, String> {
+                    $crate::glue::check_job::<$plugin>(&kind, &input)
+                }
+
                 fn run(job: $crate::jobs::Job) -> Result<Vec<u8>, $crate::Failure> {
                     $crate::glue::run_job::<$plugin>(job)
                 }

@@ -1,5 +1,8 @@
 //! Pages for operators, on a listener of their own that the world does not reach: `/live`,
-//! `/ready`, `/metrics`, `/status`.
+//! `/ready`, `/metrics`, `/status`, and `/jobs` with `/schedules`, which are in [`jobs`].
+
+mod client;
+mod jobs;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +21,9 @@ use serde_json::Value;
 use crate::connection::Exchange;
 use crate::server::Application;
 
+pub use client::{OperatorClient, OperatorError};
+pub use jobs::{JobsPage, JobsQuery, Refusal};
+
 /// Why the gateway is not ready; empty where it is.
 type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 type Status = Arc<dyn Fn() -> Value + Send + Sync>;
@@ -26,6 +32,7 @@ type Status = Arc<dyn Fn() -> Value + Send + Sync>;
 #[derive(Clone)]
 pub struct Admin {
     pages: TowerToHyperService<Router>,
+    sources: Sources,
 }
 
 #[derive(Clone)]
@@ -33,6 +40,7 @@ struct Sources {
     registry: Registry,
     readiness: Readiness,
     status: Status,
+    jobs: Option<Arc<dyn JobsPage>>,
 }
 
 impl Admin {
@@ -43,15 +51,30 @@ impl Admin {
         readiness: impl Fn() -> Vec<String> + Send + Sync + 'static,
         status: impl Fn() -> Value + Send + Sync + 'static,
     ) -> Self {
-        let sources =
-            Sources { registry, readiness: Arc::new(readiness), status: Arc::new(status) };
-        let pages = Router::new()
+        Self::of(Sources {
+            registry,
+            readiness: Arc::new(readiness),
+            status: Arc::new(status),
+            jobs: None,
+        })
+    }
+
+    /// With pages of jobs, which are in the status too.
+    pub fn with_jobs(self, jobs: Arc<dyn JobsPage>) -> Self {
+        Self::of(Sources { jobs: Some(jobs), ..self.sources })
+    }
+
+    fn of(sources: Sources) -> Self {
+        let mut pages = Router::new()
             .route("/live", get(|| async { "ok\n" }))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
             .route("/status", get(status_page))
-            .with_state(sources);
-        Self { pages: TowerToHyperService::new(pages) }
+            .with_state(sources.clone());
+        if let Some(jobs) = &sources.jobs {
+            pages = pages.merge(jobs::pages(jobs.clone()));
+        }
+        Self { pages: TowerToHyperService::new(pages), sources }
     }
 }
 
@@ -75,7 +98,11 @@ async fn metrics(State(sources): State<Sources>) -> Response {
 }
 
 async fn status_page(State(sources): State<Sources>) -> Response {
-    Json((sources.status)()).into_response()
+    let mut status = (sources.status)();
+    if let (Value::Object(status), Some(jobs)) = (&mut status, &sources.jobs) {
+        status.insert("jobs".to_owned(), jobs.summary().await);
+    }
+    Json(status).into_response()
 }
 
 impl Application for Admin {

@@ -8,7 +8,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`access`] | who may come in to a mount |
-//! | [`admin`] | liveness, readiness, metrics and status for operators |
+//! | [`admin`] | liveness, readiness, metrics, status and jobs for operators |
 //! | [`combined_log`] | a log of requests in a file, as Apache writes it |
 //! | [`htpasswd`] | users and password hashes in a file |
 //! | [`listen`] | addresses and sockets |
@@ -44,7 +44,7 @@ pub mod tls;
 mod upload;
 
 pub use access::{Access, Method, ProxyHeader, ProxyHeaderError};
-pub use admin::Admin;
+pub use admin::{Admin, JobsPage, JobsQuery, OperatorClient, OperatorError, Refusal};
 pub use combined_log::{CombinedLog, LogError, LogTarget};
 pub use connection::{Connection, Exchange, Peer};
 pub use htpasswd::Htpasswd;

@@ -202,7 +202,7 @@ fn log(error: &CallError, route: &Route, head: &http::request::Parts) {
         CallError::Failure(Failure::Internal(_))
         | CallError::Trapped(_)
         | CallError::BadReply(_) => log!(error),
-        CallError::Failure(Failure::Unavailable(_) | Failure::NoSpace)
+        CallError::Failure(Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace)
         | CallError::OverLimit(Limit::Memory(_) | Limit::Cpu(_) | Limit::Time(_))
         | CallError::NotServing(_)
         | CallError::Busy(_) => log!(warn),

@@ -80,7 +80,7 @@ impl Refusal {
             Failure::QuotaExceeded(_) | Failure::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Failure::Denied(_) => StatusCode::FORBIDDEN,
             Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Unavailable(_) | Failure::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Failure::TimedOut => {
                 return match waited {
                     Waited::ForClient => Self::of(StatusCode::REQUEST_TIMEOUT),
@@ -141,6 +141,7 @@ mod tests {
             (Failure::Invalid(text()), 400),
             (Failure::Unsupported(text()), 501),
             (Failure::Unavailable(text()), 503),
+            (Failure::Busy(text()), 503),
             (Failure::TimedOut, 504),
             (Failure::Internal(text()), 500),
         ];

@@ -12,12 +12,14 @@ use anyhow::{Result, anyhow};
 use keepgate_http::{
     Access, Htpasswd, IpNet, Method, ProxyHeader, Tls, TlsFiles, htpasswd, tls::TlsVersion,
 };
-use keepgate_runtime::{Grant, Limits, MountSpec, Plugin};
+use keepgate_jobs::Jobs;
+use keepgate_runtime::{Grant, Limits, MountSpec, Plugin, Services};
 use keepgate_store::Folder;
 
 use crate::config::{self, Config, NO_AUTH};
 use crate::grants::Granted;
 use crate::quotas::NamedQuota;
+use crate::services::OpenServices;
 use crate::stores::OpenStore;
 
 /// Everything that a configuration names, opened.
@@ -30,6 +32,8 @@ pub(crate) struct Assembly {
     /// The page of metrics beside them.
     pub(crate) metrics_page: Option<PagePlan>,
     auto: Option<AutoPlan>,
+    /// What mounts reach besides stores.
+    pub(crate) services: OpenServices,
 }
 
 /// A page of metrics on the listeners of clients.
@@ -55,34 +59,41 @@ pub(crate) struct MountPlan {
 struct AutoPlan {
     access: Arc<Access>,
     store: (OpenStore, Folder),
+    services: Services,
     /// Kept while the plugin asks for the same, so that its mount is carried over.
     mounts: BTreeMap<String, MountPlan>,
 }
 
 impl Assembly {
-    /// Opens everything; `before` gives what has not changed.
-    pub(crate) async fn new(config: &Config, before: Option<&Self>) -> Result<Self> {
+    /// Opens everything; `before` gives what has not changed. The jobs of a gateway stay the same for
+    /// as long as it runs.
+    pub(crate) async fn new(
+        config: &Config,
+        before: Option<&Self>,
+        jobs: Option<Arc<Jobs>>,
+    ) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
             let known = before.and_then(|before| before.stores.get(name));
             stores.insert(name.clone(), OpenStore::open(config, (name, store), known).await?);
         }
-        Self::around(stores, config, before)
+        Self::around(stores, config, before, OpenServices::new(config, jobs)?)
     }
 
-    /// Opens everything but quotas, whose counts belong to the gateway that serves.
+    /// Opens everything but quotas and jobs, which belong to the gateway that serves.
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
             stores.insert(name.clone(), OpenStore::open_unlimited((name, store), None)?);
         }
-        Self::around(stores, config, None)
+        Self::around(stores, config, None, OpenServices::new(config, None)?)
     }
 
     fn around(
         stores: BTreeMap<String, OpenStore>,
         config: &Config,
         before: Option<&Self>,
+        services: OpenServices,
     ) -> Result<Self> {
         let mut assembly = Self {
             stores,
@@ -90,6 +101,7 @@ impl Assembly {
             mounts: Vec::new(),
             metrics_page: None,
             auto: None,
+            services,
         };
         for file in config.auth.values().filter_map(|auth| auth.htpasswd.as_ref()) {
             let users = match before.and_then(|before| before.users.get(file)) {
@@ -114,6 +126,7 @@ impl Assembly {
             assembly.auto = Some(AutoPlan {
                 access: Arc::new(assembly.access(config, &auto.auth)?),
                 store: assembly.store(auto.store.get_ref())?,
+                services: assembly.services.plain(),
                 mounts: BTreeMap::new(),
             });
         }
@@ -138,6 +151,7 @@ impl Assembly {
             plugin: mount.plugin.get_ref().clone(),
             settings,
             stores,
+            services: self.services.of(mount)?,
             limits: mount.limits.to_runtime(),
             warm: mount.warm,
         };
@@ -252,6 +266,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         plugin: plugin.name.clone(),
         settings: serde_json::Map::new(),
         stores: stores.collect(),
+        services: auto.services.clone(),
         limits: Limits::default(),
         warm: false,
     };

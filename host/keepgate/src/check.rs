@@ -8,10 +8,11 @@ use keepgate_runtime::Loader;
 
 use crate::assemble::{Assembly, load_tls};
 use crate::config::Config;
+use crate::schedules;
 
 /// Prints what is wrong, and what would serve; the exit code.
 #[expect(clippy::print_stdout, reason = "this is a command's output")]
-pub(crate) async fn run(file: &Path) -> Result<u8> {
+pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let config = Config::load(file)?;
     let mut problems = Vec::new();
     for tls in config.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
@@ -44,6 +45,10 @@ pub(crate) async fn run(file: &Path) -> Result<u8> {
             }
             let refused = generation.refused.iter();
             problems.extend(refused.map(|refused| format!("{}: {}", refused.what, refused.why)));
+            problems.extend(schedules::plan(&config, &generation).await.1);
+            if connect {
+                problems.extend(reach_out(&assembly).await);
+            }
         }
     }
     for problem in &problems {
@@ -53,4 +58,36 @@ pub(crate) async fn run(file: &Path) -> Result<u8> {
         println!("{} is fine", file.display());
     }
     Ok(u8::from(!problems.is_empty()))
+}
+
+/// Asks each endpoint of each cluster how it is; what is wrong. A cluster of which no snapshot can be
+/// had is wrong; an endpoint that is down is only told, where another answers.
+#[expect(clippy::print_stdout, reason = "this is a command's output")]
+async fn reach_out(assembly: &Assembly) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, cluster) in assembly.services.clusters() {
+        let mut answers = false;
+        for endpoint in cluster.status().await {
+            let url = &endpoint.endpoint;
+            match endpoint.outcome {
+                Ok(member) => {
+                    answers = true;
+                    let (version, revision) = (&member.version, member.revision);
+                    let size = bytesize::ByteSize(member.db_size);
+                    let leader = if member.leader.is_some() { "" } else { ", sees no leader" };
+                    println!(
+                        "etcd {name}  {url}: etcd {version}, revision {revision}, {size}{leader}"
+                    );
+                    for error in &member.errors {
+                        println!("etcd {name}  {url}: {error}");
+                    }
+                }
+                Err(why) => println!("etcd {name}  {url}: {why}"),
+            }
+        }
+        if !answers {
+            problems.push(format!("[etcd.{name}] no endpoint answers"));
+        }
+    }
+    problems
 }

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     RestServer(Flags),
     /// Manage users in a file of passwords
     User(User),
+    /// Look at jobs and schedules of the running gateway, cancel and start them
+    Jobs(Jobs),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +60,69 @@ pub(crate) struct Check {
     /// The configuration
     #[arg(long, short, value_name = "FILE", default_value = "keepgate-data/keepgate.toml")]
     pub(crate) config: PathBuf,
+    /// Also reach out to what it names: each endpoint of each etcd cluster
+    #[arg(long)]
+    pub(crate) connect: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Jobs {
+    /// The configuration of the gateway, which says where its admin listener is
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "keepgate-data/keepgate.toml",
+        global = true
+    )]
+    pub(crate) config: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: JobsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Print jobs, the newest first
+    List(JobsList),
+    /// Print schedules, with their next and last runs
+    Schedules,
+    /// Print all that is known of a job
+    Show {
+        /// As in `list`
+        id: String,
+    },
+    /// End a job that waits or runs
+    Cancel {
+        /// As in `list`
+        id: String,
+    },
+    /// Start the job of a schedule now
+    Run {
+        /// Its name in the configuration
+        schedule: String,
+        /// Wait until the job has ended; exit with 1 where it did not succeed
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsList {
+    /// Only of this mount
+    #[arg(long, value_name = "PATH")]
+    pub(crate) mount: Option<String>,
+    /// Only of this kind
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Only in this state: queued, running, succeeded, failed, cancelled
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 100)]
+    pub(crate) max: usize,
 }
 
 #[derive(Debug, Args)]

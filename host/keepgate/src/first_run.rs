@@ -118,6 +118,20 @@ path = "store"
 [auto_mount]
 auth = ["users"]
 store = "main"
+
+# Backups of an etcd cluster: take the `#` away, and `keepgate check --connect` says whether it answers.
+#[etcd.main]
+#endpoints = ["http://127.0.0.1:2379"]
+#[[mount]]
+#path = "/etcd"
+#plugin = "etcd"
+#auth = ["users"]
+#stores = { main = "main/etcd" }
+#etcd = { main = "main" }
+#[schedule.nightly]
+#mount = "/etcd"
+#job = "backup"
+#cron = "30 2 * * *"
 "#;
 
 #[cfg(test)]
@@ -135,6 +149,10 @@ mod tests {
         let tls = config.listener[0].tls.as_ref().unwrap();
         assert!(crate::assemble::load_tls(tls).is_ok());
         assert!(make(&folder, &[]).is_err(), "a second time");
+        let (before, commented) = CONFIGURATION.split_once("# Backups of an etcd").unwrap();
+        let all = format!("{before}# Backups of an etcd{}", commented.replace("\n#", "\n"));
+        let config = Config::parse(&all, &made.config).unwrap();
+        assert!(config.etcd.contains_key("main") && config.schedule.contains_key("nightly"));
         assert!(made.password.len() >= 20);
     }
 }

@@ -7,10 +7,12 @@
 //! | `assemble` | from a configuration to opened stores, users and mounts |
 //! | `stores`, `quotas` | opened stores with their limits |
 //! | `grants` | what a mount may do with a store, and for whom |
+//! | `services` | what mounts reach besides stores: clusters, jobs, a spool |
+//! | `schedules` | from the configuration's schedules to those that run |
 //! | `serve` | the gateway at work, and its reloads |
 //! | `rest_server` | restic's rest-server by its own flags |
 //! | `first_run`, `welcome`, `stock` | the set-up that is made and shown at the first start |
-//! | `check`, `users` | the commands of those names |
+//! | `check`, `users`, `jobs` | the commands of those names |
 //! | `log` | the log |
 
 mod assemble;
@@ -19,10 +21,13 @@ mod cli;
 mod config;
 mod first_run;
 mod grants;
+mod jobs;
 mod log;
 mod quotas;
 mod rest_server;
+mod schedules;
 mod serve;
+mod services;
 mod stock;
 mod stores;
 mod users;
@@ -75,9 +80,14 @@ async fn run(command: Command) -> Result<u8> {
     match command {
         Command::Serve(arguments) => Box::pin(serve(arguments)).await.map(|()| 0),
         Command::Init(arguments) => init(&arguments).map(|()| 0),
-        Command::Check(arguments) => Box::pin(check::run(&arguments.config)).await,
+        Command::Check(arguments) => {
+            Box::pin(check::run(&arguments.config, arguments.connect)).await
+        }
         Command::RestServer(flags) => Box::pin(rest_server::run(&flags)).await.map(|()| 0),
         Command::User(arguments) => users::run(&arguments).await,
+        Command::Jobs(arguments) => {
+            jobs::command::run(&arguments.config, arguments.json, arguments.command).await
+        }
     }
 }
 

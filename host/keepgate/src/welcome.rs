@@ -68,6 +68,17 @@ fn command(mount: &Mount, host: &str, certificate: &str, password: &str) -> Vec<
             format!("restic --cacert '{certificate}' init"),
             format!("restic --cacert '{certificate}' backup /etc/hostname"),
         ],
+        "etcd" => {
+            let curl = format!("curl --cacert '{certificate}' -u '{USER}:{password}'");
+            let url = format!("https://{host}{path}/api/v1/backup");
+            let mut lines = vec![format!("{curl} {url}")];
+            if mount.spec().services.clusters.is_empty() {
+                lines.push(format!("# name a cluster in {}: it shows how", crate::first_run::FILE));
+            } else {
+                lines.push(format!("{curl} -X POST {url}"));
+            }
+            lines
+        }
         _ => vec![format!(
             "curl --cacert '{certificate}' -u '{USER}:{password}' https://{host}{path}/"
         )],

@@ -91,6 +91,9 @@ pub enum Failure {
     /// A system behind the gateway does not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// As much as may be under way at once is under way.
+    #[error("{0}")]
+    Busy(String),
     /// It took too long.
     #[error("timed out")]
     TimedOut,
@@ -179,6 +182,8 @@ impl From<BodyError> for Failure {
             BodyError::TimedOut => Self::TimedOut,
             BodyError::TooLarge { limit } => Self::TooLarge(limit),
             BodyError::QuotaExceeded(which) => Self::QuotaExceeded(which),
+            BodyError::Invalid(what) => Self::Invalid(what),
+            BodyError::Unavailable(what) => Self::Unavailable(what),
             error => Self::Internal(error.to_string()),
         }
     }

@@ -336,10 +336,12 @@ fn mount_status(mount: &Mount) -> Value {
         "digest": digest,
         "problem": problem,
         "stores": spec.stores.keys().collect::<Vec<_>>(),
+        "etcd": spec.services.clusters.keys().collect::<Vec<_>>(),
         "limits": {
             "memory_bytes": spec.limits.memory,
             "cpu_seconds": spec.limits.cpu.as_secs_f64(),
             "time_seconds": spec.limits.time.as_secs_f64(),
+            "job_time_seconds": spec.limits.job_time.as_secs_f64(),
             "calls": spec.limits.calls,
         },
         "warm": spec.warm,

@@ -7,14 +7,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::error::Elapsed;
-use wasmtime::Store;
+use wasmtime::{Engine, Store};
+
+use keepgate_jobs::{Job, Reporter};
 
 use crate::call::{CallError, Failure, Limit};
 use crate::contract::bindings::{Plugin as Bindings, PluginPre};
-use crate::contract::exported;
+use crate::contract::job_bindings::{Worker, WorkerPre};
+use crate::contract::{exported, jobs};
 use crate::cpu::Cpu;
 use crate::imports::http::ReplyStart;
-use crate::state::{Grants, State};
+use crate::state::{Grants, RunningJob, State};
 
 /// What a call may use.
 #[derive(Clone, Copy, Debug)]
@@ -44,21 +47,14 @@ impl Instance {
         grants: Arc<Grants>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let cpu = Arc::new(Cpu::new(bounds.cpu));
-        let mut store = Store::new(pre.engine(), State::new(grants, bounds.memory, cpu.clone()));
-        store.limiter(|state| &mut state.limiter);
-        store.epoch_deadline_callback(|context| Ok(context.data().cpu.tick()));
-        store.set_epoch_deadline(1);
+        let (mut store, cpu) = prepare(pre.engine(), grants, &bounds);
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
             cpu.charge(made).await
         };
         match made {
             Ok(bindings) => Ok(Self { store, bindings, bounds, cpu, served: 0 }),
-            Err(error) if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() => {
-                Err(CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0)))
-            }
-            Err(error) => Err(broken(&store, &error)),
+            Err(error) => Err(not_made(&store, &error)),
         }
     }
 
@@ -66,7 +62,7 @@ impl Instance {
         self.begin(None);
         let call = self.bindings.keepgate_plugin_guest().call_describe(&mut self.store);
         let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
-        self.outcome(said)
+        outcome(&self.store, &self.bounds, said)
     }
 
     pub(crate) async fn check_settings(
@@ -77,7 +73,7 @@ impl Instance {
         let guest = self.bindings.keepgate_plugin_guest();
         let call = guest.call_check_settings(&mut self.store, settings);
         let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
-        self.outcome(said)
+        outcome(&self.store, &self.bounds, said)
     }
 
     pub(crate) async fn handle(
@@ -90,20 +86,95 @@ impl Instance {
         let guest = self.bindings.keepgate_plugin_guest();
         let call = guest.call_handle(&mut self.store, request);
         let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
-        self.outcome(said)?.map_err(|failure| CallError::Failure(Failure::from(failure)))
+        let said = outcome(&self.store, &self.bounds, said)?;
+        said.map_err(|failure| CallError::Failure(Failure::from(failure)))
     }
 
     fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.store.set_epoch_deadline(1);
         self.store.data_mut().begin(reply_start);
     }
+}
 
-    fn outcome<T>(&self, said: Result<wasmtime::Result<T>, Elapsed>) -> Result<T, CallError> {
-        match said {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(broken(&self.store, &error)),
-            Err(_) => Err(CallError::OverLimit(Limit::Time(self.bounds.time))),
+/// An instance for one attempt of a job.
+pub(crate) struct JobInstance {
+    store: Store<State>,
+    bindings: Worker,
+    bounds: Bounds,
+    cpu: Arc<Cpu>,
+}
+
+impl JobInstance {
+    pub(crate) async fn new(
+        pre: &WorkerPre<State>,
+        grants: Arc<Grants>,
+        bounds: Bounds,
+    ) -> Result<Self, CallError> {
+        let (mut store, cpu) = prepare(pre.engine(), grants, &bounds);
+        let made = {
+            let made = pin!(pre.instantiate_async(&mut store));
+            cpu.charge(made).await
+        };
+        match made {
+            Ok(bindings) => Ok(Self { store, bindings, bounds, cpu }),
+            Err(error) => Err(not_made(&store, &error)),
         }
+    }
+
+    /// What the plugin says of an input: the job's key, or what is wrong.
+    pub(crate) async fn check(
+        mut self,
+        kind: &str,
+        input: &[u8],
+    ) -> Result<Result<String, String>, CallError> {
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().begin(None);
+        let runner = self.bindings.keepgate_plugin_job_runner();
+        let call = runner.call_check(&mut self.store, kind, input);
+        let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
+        outcome(&self.store, &self.bounds, said)
+    }
+
+    pub(crate) async fn run(mut self, job: Job, reporter: Reporter) -> Result<Vec<u8>, CallError> {
+        self.store.set_epoch_deadline(1);
+        let state = self.store.data_mut();
+        state.begin(None);
+        state.job = Some(RunningJob { id: job.id.clone(), reporter });
+        let job = jobs::Job::from(job);
+        let runner = self.bindings.keepgate_plugin_job_runner();
+        let call = runner.call_run(&mut self.store, &job);
+        let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
+        let said = outcome(&self.store, &self.bounds, said)?;
+        said.map_err(|failure| CallError::Failure(Failure::from(failure)))
+    }
+}
+
+/// A store with its limits, and the clock that is charged.
+fn prepare(engine: &Engine, grants: Arc<Grants>, bounds: &Bounds) -> (Store<State>, Arc<Cpu>) {
+    let cpu = Arc::new(Cpu::new(bounds.cpu));
+    let mut store = Store::new(engine, State::new(grants, bounds.memory, cpu.clone()));
+    store.limiter(|state| &mut state.limiter);
+    store.epoch_deadline_callback(|context| Ok(context.data().cpu.tick()));
+    store.set_epoch_deadline(1);
+    (store, cpu)
+}
+
+fn not_made(store: &Store<State>, error: &wasmtime::Error) -> CallError {
+    if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+        return CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0));
+    }
+    broken(store, error)
+}
+
+fn outcome<T>(
+    store: &Store<State>,
+    bounds: &Bounds,
+    said: Result<wasmtime::Result<T>, Elapsed>,
+) -> Result<T, CallError> {
+    match said {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(broken(store, &error)),
+        Err(_) => Err(CallError::OverLimit(Limit::Time(bounds.time))),
     }
 }
 

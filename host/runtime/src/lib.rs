@@ -7,6 +7,7 @@
 //! | [`generation`] | the immutable table of all that, and how a new one is made |
 //! | [`folder`] | the plugin folder: what is in it, when to look again |
 //! | [`load`] | from a file's bytes to a plugin, and refusals in words |
+//! | [`jobs`] | how jobs get from the queue to the plugins that run them |
 //! | [`metrics`] | what is counted |
 //! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
 //! | `imports` | the contract's host side, one file for each interface |
@@ -27,6 +28,7 @@ pub mod generation;
 pub mod grant;
 mod imports;
 mod instance;
+pub mod jobs;
 pub mod load;
 pub mod metrics;
 pub mod mount;
@@ -36,7 +38,8 @@ mod state;
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
 pub use folder::Watch;
 pub use generation::{Generation, Loader, Refused, Scanned};
-pub use grant::Grant;
+pub use grant::{Grant, Services};
+pub use jobs::JobRunner;
 pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;
 pub use mount::{Limits, Mount, MountSpec};

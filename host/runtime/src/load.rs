@@ -13,6 +13,7 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::cache::CodeCache;
 use crate::contract::bindings::PluginPre;
+use crate::contract::job_bindings::WorkerPre;
 use crate::contract::{PACKAGE, VERSION};
 use crate::engine::Host;
 use crate::instance::{Bounds, Instance};
@@ -36,6 +37,8 @@ pub struct Plugin {
     /// What it says of itself.
     pub description: Description,
     pub(crate) pre: PluginPre<State>,
+    /// Where it runs jobs.
+    pub(crate) runner: Option<WorkerPre<State>>,
     metrics: Arc<Metrics>,
 }
 
@@ -52,6 +55,8 @@ pub struct Description {
     pub default_mount: String,
     /// Names that it opens stores by.
     pub stores: Vec<String>,
+    /// Kinds of job that it runs.
+    pub jobs: Vec<String>,
 }
 
 /// Why a file is not served.
@@ -165,8 +170,17 @@ impl Plugin {
         let mismatch =
             |error: wasmtime::Error| LoadError::Mismatch { detail: format!("{error:#}") };
         let pre = host.linker.instantiate_pre(&component).map_err(mismatch)?;
+        let runner = match exports_job_runner(host, &component) {
+            true => Some(WorkerPre::new(pre.clone()).map_err(mismatch)?),
+            false => None,
+        };
         let pre = PluginPre::new(pre).map_err(mismatch)?;
         let (description, counters) = describe(metrics, &pre, &name).await?;
+        if let (None, Some(kind)) = (&runner, description.jobs.first()) {
+            return Err(LoadError::Description(format!(
+                "it names the kind of job {kind:?}, and does not export {PACKAGE}/job-runner@{VERSION}"
+            )));
+        }
         for counter in &counters {
             metrics.counters.declare(counter).map_err(|why| {
                 LoadError::Description(format!("its metric {:?}: {why}", counter.name))
@@ -179,6 +193,7 @@ impl Plugin {
             size,
             description,
             pre,
+            runner,
             metrics: metrics.clone(),
         }))
     }
@@ -233,6 +248,7 @@ async fn describe(
         summary: said.summary,
         default_mount: said.default_mount,
         stores: said.stores,
+        jobs: said.jobs,
     };
     Ok((description, counters))
 }
@@ -243,6 +259,7 @@ fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
         plugin: plugin.to_owned(),
         settings: "{}".to_owned(),
         stores: Default::default(),
+        services: Default::default(),
         counters: metrics.counters.clone(),
     })
 }
@@ -296,12 +313,17 @@ fn check_contract(host: &Host, component: &Component) -> Result<(), LoadError> {
         let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
         return Err(LoadError::NoGuest { exports });
     }
-    let offered = ["types", "blobs", "environment", "http"];
+    let offered = ["types", "blobs", "environment", "http", "pipes", "etcd", "jobs"];
     let unknown = imports.into_iter().find(|name| match name.split_once('/') {
         Some((PACKAGE, rest)) => !offered.iter().any(|o| rest == format!("{o}@{VERSION}")),
         _ => !name.starts_with("wasi:") || name.starts_with("wasi:http/"),
     });
     unknown.map_or(Ok(()), |import| Err(LoadError::NoSuchImport { import }))
+}
+
+fn exports_job_runner(host: &Host, component: &Component) -> bool {
+    let name = format!("{PACKAGE}/job-runner@{VERSION}");
+    component.component_type().exports(&host.engine).any(|(export, _)| export == name)
 }
 
 /// The version of our package in an import's or export's name.

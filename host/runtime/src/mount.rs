@@ -11,14 +11,15 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use keepgate_jobs::{Job, Reporter};
 use keepgate_store::{Body, BodyError};
 
-use crate::call::{CallError, Reply, Request};
+use crate::call::{CallError, Failure, Reply, Request};
 use crate::contract::{exported, http};
-use crate::grant::Grant;
+use crate::grant::{Grant, Services};
 use crate::imports::http::Started;
 use crate::imports::types::BodyHandle;
-use crate::instance::{Bounds, Instance};
+use crate::instance::{Bounds, Instance, JobInstance};
 use crate::load::Plugin;
 use crate::metrics::Metrics;
 use crate::reply;
@@ -28,6 +29,9 @@ use crate::state::Grants;
 const TURN: Duration = Duration::from_secs(10);
 /// Calls that a warm instance serves before it is replaced: what a guest leaks goes with it.
 const MAX_SERVED: u32 = 10_000;
+
+/// Time for a plugin to say what it thinks of a job's input.
+const QUESTION: Duration = Duration::from_secs(5);
 
 /// What the operator says of a mount.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct MountSpec {
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// By the names under which the plugin opens them; with the mount's policy around them.
     pub stores: BTreeMap<String, Arc<dyn Grant>>,
+    /// What it grants besides.
+    pub services: Services,
     /// What a call may use.
     pub limits: Limits,
     /// Instances serve many requests, one at a time, instead of one.
@@ -56,6 +62,8 @@ pub struct Limits {
     /// Time from the request to the end of the plugin's work. A body that the host sends after
     /// that is not part of it.
     pub time: Duration,
+    /// Time of one attempt of a job.
+    pub job_time: Duration,
     /// Calls at once.
     pub calls: usize,
 }
@@ -66,6 +74,7 @@ impl Default for Limits {
             memory: 64 << 20,
             cpu: Duration::from_secs(1),
             time: Duration::from_secs(3600),
+            job_time: Duration::from_secs(24 * 3600),
             calls: 256,
         }
     }
@@ -86,6 +95,7 @@ pub(crate) struct Serving {
     bounds: Bounds,
     calls: Arc<Semaphore>,
     limit: usize,
+    job_time: Duration,
     warm: Option<Mutex<Vec<Instance>>>,
     metrics: Arc<Metrics>,
 }
@@ -148,6 +158,23 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// The key that the plugin gives to a job of this kind with this input; or what is wrong with
+    /// it, in words. None where nothing serves the mount.
+    pub async fn check_job(&self, kind: &str, input: &[u8]) -> Option<Result<String, String>> {
+        let serving = self.serving.as_ref().ok()?;
+        Some(serving.check_job(kind, input).await)
+    }
+
+    /// Runs one attempt of a job. Dropping the future stops the plugin.
+    pub(crate) async fn run_job(&self, job: Job, reporter: Reporter) -> Result<Vec<u8>, CallError> {
+        let serving = self.serving.clone().map_err(CallError::NotServing)?;
+        let done = serving.run_job(job, reporter).await;
+        serving.count(&done);
+        done
+    }
+}
+
 /// The guest's work for one request; none where the reply was streamed.
 type Guest = Pin<Box<dyn Future<Output = Result<Option<Reply>, CallError>> + Send>>;
 
@@ -165,6 +192,7 @@ impl Serving {
                 plugin: spec.plugin.clone(),
                 settings,
                 stores: spec.stores.clone(),
+                services: spec.services.clone(),
                 counters: metrics.counters.clone(),
             }),
             bounds: Bounds {
@@ -174,6 +202,7 @@ impl Serving {
             },
             calls: Arc::new(Semaphore::new(spec.limits.calls)),
             limit: spec.limits.calls,
+            job_time: spec.limits.job_time,
             warm: spec.warm.then(Mutex::default),
             plugin,
             metrics,
@@ -196,14 +225,47 @@ impl Serving {
             Some(_permit) => self.serve(request, reply_start).await,
             None => Err(CallError::Busy(self.limit)),
         };
-        let outcome = match &done {
+        self.count(&done);
+        done
+    }
+
+    fn count<T>(&self, done: &Result<T, CallError>) {
+        let outcome = match done {
             Ok(_) => "ok",
-            // Whoever called says it in the log, with the request that it belongs to.
+            // Whoever called says it in the log, with the request or job that it belongs to.
             Err(error) => error.reason(),
         };
         let labels = [self.grants.mount.as_str(), self.grants.plugin.as_str(), outcome];
         self.metrics.calls.with_label_values(&labels).inc();
-        done
+    }
+
+    async fn check_job(&self, kind: &str, input: &[u8]) -> Result<String, String> {
+        let plugin = &self.plugin;
+        if !plugin.description.jobs.iter().any(|known| known == kind) {
+            return Err(format!(
+                "the plugin {} runs no job {kind:?}; it runs {:?}",
+                plugin.name, plugin.description.jobs
+            ));
+        }
+        let asked = async {
+            let runner = plugin.runner.as_ref();
+            let runner = runner.ok_or_else(|| CallError::NotServing("no runner".to_owned()))?;
+            let bounds = Bounds { time: QUESTION, ..self.bounds };
+            let instance = JobInstance::new(runner, self.grants.clone(), bounds).await?;
+            instance.check(kind, input).await
+        };
+        asked.await.map_err(|error| format!("the plugin broke down in `check`: {error}"))?
+    }
+
+    /// A job has an instance of its own, and more time than a request.
+    async fn run_job(&self, job: Job, reporter: Reporter) -> Result<Vec<u8>, CallError> {
+        let Some(runner) = &self.plugin.runner else {
+            let plugin = &self.plugin.name;
+            return Err(Failure::Unsupported(format!("the plugin {plugin} runs no jobs")).into());
+        };
+        let bounds = Bounds { time: self.job_time, ..self.bounds };
+        let instance = JobInstance::new(runner, self.grants.clone(), bounds).await?;
+        instance.run(job, reporter).await
     }
 
     async fn serve(

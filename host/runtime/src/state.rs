@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use keepgate_jobs::Reporter;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::call::{Limit, Principal};
 use crate::cpu::Cpu;
-use crate::grant::Grant;
+use crate::grant::{Grant, Services};
 use crate::imports::http::ReplyStart;
 use crate::metrics::Counters;
 
@@ -29,7 +30,15 @@ pub(crate) struct Grants {
     /// The mount's settings as a JSON object.
     pub(crate) settings: String,
     pub(crate) stores: BTreeMap<String, Arc<dyn Grant>>,
+    pub(crate) services: Services,
     pub(crate) counters: Arc<Counters>,
+}
+
+/// A job that a call runs.
+#[derive(Debug)]
+pub(crate) struct RunningJob {
+    pub(crate) id: String,
+    pub(crate) reporter: Reporter,
 }
 
 /// The store data of one instance.
@@ -39,6 +48,8 @@ pub(crate) struct State {
     pub(crate) cpu: Arc<Cpu>,
     /// For whom the call is: stores may differ by it.
     pub(crate) principal: Option<Principal>,
+    /// The job that the call runs, if it runs one.
+    pub(crate) job: Option<RunningJob>,
     /// Taken when the guest starts a streamed reply.
     pub(crate) reply_start: Option<ReplyStart>,
     /// Listings that are open.
@@ -55,6 +66,7 @@ impl State {
             grants,
             cpu,
             principal: None,
+            job: None,
             reply_start: None,
             listings: 0,
             limiter: Limiter { limit: memory, used: 0, refused: false },

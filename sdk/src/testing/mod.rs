@@ -120,6 +120,11 @@ impl Host {
         with_host(|host| host.store("main").append_only(except));
     }
 
+    /// From now on changes of these keys in `main` fail: `put` and `delete`, not what reads.
+    pub fn refuse_changes(&self, of: fn(&str) -> bool, with: Failure) {
+        with_host(|host| host.store("main").refuses(of, with));
+    }
+
     /// From now on `main` is full.
     pub fn full(&self) {
         with_host(|host| host.store("main").full());

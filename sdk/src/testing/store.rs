@@ -9,11 +9,15 @@ use crate::{Condition, Entry, Failure, Info, Part, PutOptions};
 /// The folder that belongs to the host.
 const RESERVED: &str = ".keepgate";
 
+/// Whether a key is meant.
+type Keys = fn(&str) -> bool;
+
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
     blobs: BTreeMap<String, (Vec<u8>, PutOptions)>,
     folders: BTreeSet<String>,
-    append_only: Option<fn(&str) -> bool>,
+    append_only: Option<Keys>,
+    refuses: Option<(Keys, Failure)>,
     full: bool,
 }
 
@@ -31,8 +35,12 @@ impl MemoryStore {
         self.blobs.keys().cloned().collect()
     }
 
-    pub(crate) fn append_only(&mut self, except: fn(&str) -> bool) {
+    pub(crate) fn append_only(&mut self, except: Keys) {
         self.append_only = Some(except);
+    }
+
+    pub(crate) fn refuses(&mut self, changes_of: Keys, with: Failure) {
+        self.refuses = Some((changes_of, with));
     }
 
     pub(crate) fn full(&mut self) {
@@ -81,7 +89,7 @@ impl MemoryStore {
         read: impl FnOnce() -> Result<Vec<u8>, Failure>,
         options: &PutOptions,
     ) -> Result<Info, Failure> {
-        check(key)?;
+        self.check_change(key)?;
         let there = self.blobs.get(key).map(|(bytes, _)| bytes);
         if there.is_some() && self.protects(key) && matches!(options.condition, Condition::Always) {
             return Err(Failure::AlreadyExists);
@@ -110,7 +118,7 @@ impl MemoryStore {
     }
 
     pub(crate) fn delete(&mut self, key: &str) -> Result<Option<u64>, Failure> {
-        check(key)?;
+        self.check_change(key)?;
         if self.protects(key) {
             return Err(Failure::Denied("this mount is append-only".to_owned()));
         }
@@ -155,6 +163,14 @@ impl MemoryStore {
             }
         }
         Ok(())
+    }
+
+    fn check_change(&self, key: &str) -> Result<(), Failure> {
+        check(key)?;
+        match &self.refuses {
+            Some((of, failure)) if of(key) => Err(failure.clone()),
+            _ => Ok(()),
+        }
     }
 
     fn protects(&self, key: &str) -> bool {

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use keepgate_http::{
     Access, Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
 };
-use keepgate_runtime::{
+use keepgate_runtime::{Services, 
     CallError, Failure, Grant, Limits, Loader, Mount, MountSpec, Reply, Request,
 };
 use keepgate_store::memory::MemoryStore;
@@ -102,6 +102,7 @@ pub(crate) fn spec(path: &str, warm: bool, store: &Arc<dyn BlobStore>) -> Arc<Mo
         plugin: "restic".to_owned(),
         settings: serde_json::Map::new(),
         stores: BTreeMap::from([("main".to_owned(), Arc::new(store.clone()) as Arc<dyn Grant>)]),
+        services: Services::default(),
         limits: Limits::default(),
         warm,
     })

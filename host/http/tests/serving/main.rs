@@ -16,6 +16,7 @@ mod http2;
 mod limits;
 mod metrics_page;
 mod operations;
+mod operators_jobs;
 mod operators_log;
 mod proxy_header;
 mod replies;

@@ -10,9 +10,10 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
-use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule};
+use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule, services};
 
-type Complaint = (usize, String);
+/// What is wrong, and at which byte of the file.
+pub(crate) type Complaint = (usize, String);
 
 pub(super) fn check(config: &Config) -> Result<(), Complaint> {
     if config.listener.is_empty() {
@@ -39,6 +40,7 @@ pub(super) fn check(config: &Config) -> Result<(), Complaint> {
         check_method(name, auth)?;
     }
     check_mounts(config)?;
+    services::check(config)?;
     if let Some(page) = &config.metrics {
         check_page(config, page)?;
     }
@@ -204,6 +206,6 @@ pub(crate) fn octal(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
 }
 
-fn complain<T>(place: &Spanned<T>, what: &str) -> Complaint {
+pub(super) fn complain<T>(place: &Spanned<T>, what: &str) -> Complaint {
     (place.span().start, what.to_owned())
 }

@@ -4,6 +4,7 @@
 //! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
 
 mod check;
+mod services;
 mod units;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use check::{octal, store_and_folder};
+pub(crate) use services::{EtcdCluster, Jobs, Missed, Schedule};
 pub(crate) use units::{Interval, Size};
 
 /// The method of `auth` that lets everybody in.
@@ -39,8 +41,15 @@ pub(crate) struct Config {
     pub(crate) auth: BTreeMap<String, Auth>,
     #[serde(default)]
     pub(crate) store: BTreeMap<String, Store>,
+    /// Clusters that mounts may be granted.
+    #[serde(default)]
+    pub(crate) etcd: BTreeMap<String, EtcdCluster>,
+    #[serde(default)]
+    pub(crate) jobs: Jobs,
     #[serde(default)]
     pub(crate) mount: Vec<Mount>,
+    #[serde(default)]
+    pub(crate) schedule: BTreeMap<String, Schedule>,
     #[serde(default)]
     pub(crate) auto_mount: Option<AutoMount>,
 }
@@ -165,6 +174,9 @@ pub(crate) struct Mount {
     pub(crate) auth: Vec<Spanned<String>>,
     #[serde(default)]
     pub(crate) stores: BTreeMap<String, Spanned<String>>,
+    /// Clusters of etcd, by the names under which the plugin asks for them.
+    #[serde(default)]
+    pub(crate) etcd: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     pub(crate) settings: toml::Table,
     #[serde(default)]
@@ -208,6 +220,10 @@ pub(crate) struct Limits {
     pub(crate) cpu: Option<Interval>,
     pub(crate) time: Option<Interval>,
     pub(crate) calls: Option<Spanned<usize>>,
+    /// Of one attempt of a job.
+    pub(crate) job_time: Option<Interval>,
+    /// Of one body that waits on disk until its length is known.
+    pub(crate) spool: Option<Size>,
 }
 
 /// How plugins are mounted that no `[[mount]]` names.
@@ -271,6 +287,7 @@ impl Config {
         for path in paths {
             *path = base.join(&*path);
         }
+        services::resolve(&mut self.etcd, base);
         let admin = self.admin.iter_mut().map(|admin| &mut admin.address);
         for address in self.listener.iter_mut().map(|listener| &mut listener.address).chain(admin) {
             if let Some(path) = address.get_ref().strip_prefix("unix:") {
@@ -304,6 +321,7 @@ impl Limits {
             memory: self.memory.map_or(default.memory, |size| size.0),
             cpu: self.cpu.map_or(default.cpu, |given| given.0),
             time: self.time.map_or(default.time, |given| given.0),
+            job_time: self.job_time.map_or(default.job_time, |given| given.0),
             calls: self.calls.as_ref().map_or(default.calls, |calls| *calls.get_ref()),
         }
     }

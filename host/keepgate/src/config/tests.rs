@@ -91,12 +91,50 @@ fn what_makes_no_sense_is_refused() {
         ("stores = ", "limits = { calls = 0 }\nstores = ", "serves nothing"),
         ("stores = ", "policy = { append_only = true, except = [\"[\"] }\nstores = ", "policy"),
         ("[auth.users]", "[admin]\naddress = \"0.0.0.0:9090\"\n[auth.users]", "no password"),
+        ("stores = ", "etcd = { main = \"x\" }\nstores = ", "there is no [etcd.x]; there is none"),
     ] {
         let said = complaint(from, to);
         assert!(said.contains(expected), "{to}: {said}");
     }
     let twice = format!("{MINIMAL}[[mount]]\npath = \"/\"\nplugin = \"x\"\nauth = [\"none\"]\n");
     assert!(parse(&twice).unwrap_err().to_string().contains("has this path already"));
+}
+
+#[test]
+fn clusters_and_schedules_that_make_no_sense_are_refused() {
+    let schedule = "[schedule.x]\nmount = \"/\"\njob = \"backup\"\n";
+    for (added, expected) in [
+        ("[etcd.a]\nendpoints = []", "has no endpoints"),
+        ("[etcd.a]\nendpoints = [\"x\"]\nuser = \"u\"", "without `password`"),
+        ("[etcd.a]\nendpoints = [\"x\"]\npassword = \"u\"", "without `user`"),
+        ("[etcd.a]\nendpoints = [\"x\"]\nuser = \"u\"\nuser_file = \"f\"", "keep one of them"),
+        ("[etcd.a]\nendpoints = [\"x\"]\ntls = { cert = \"f\" }", "unknown field `cert`"),
+        ("[jobs]\nat_once = 0", "let no job run"),
+        ("@", "`cron` or `every`"),
+        ("@cron = \"0 * * * *\"\nevery = \"1h\"", "write one of them"),
+        ("@cron = \"0 25 * * *\"", "25"),
+        ("@cron = \"0 2 * * *\"\ntime_zone = \"Europe/Nowhere\"", "Europe/Nowhere"),
+        ("@cron = \"0 2 * * *\"\njitter = \"1m\"", "`jitter` is for `every`"),
+        ("@every = \"1h\"\ntime_zone = \"UTC\"", "`time_zone` is for `cron`"),
+        ("@every = \"1h\"\nattempts = 0", "one attempt at least"),
+        ("@every = \"1h\"\nmissed = \"later\"", "unknown variant `later`"),
+        ("@every = \"1h\"\n[jobs]\nenabled = false", "needs jobs"),
+    ] {
+        let added = added.replacen('@', schedule, 1);
+        let said = parse(&format!("{MINIMAL}{added}\n")).unwrap_err().to_string();
+        assert!(said.contains(expected), "{added}: {said}");
+    }
+    let elsewhere = schedule.replace("\"/\"", "\"/other\"");
+    let said = parse(&format!("{MINIMAL}{elsewhere}every = \"1h\"\n")).unwrap_err().to_string();
+    assert!(said.contains("there is no mount /other"), "{said}");
+    assert!(parse(&format!("{MINIMAL}{schedule}every = \"1h\"\n")).is_ok());
+}
+
+#[test]
+fn secrets_are_in_no_text_of_the_configuration() {
+    let added = "[etcd.a]\nendpoints = [\"http://x:1\"]\nuser = \"u\"\npassword = \"geheim\"\n";
+    let config = parse(&format!("{MINIMAL}{added}")).unwrap();
+    assert!(!format!("{config:?}").contains("geheim"));
 }
 
 #[test]
@@ -135,6 +173,10 @@ fn the_example_names_every_key() {
         ("timeouts", "[timeouts]", ""),
         ("auth.*", "[auth.users]", ""),
         ("store.main", "[store.main]", ""),
+        ("etcd.*", "[etcd.main]", ""),
+        ("etcd.main.tls", "[etcd.main]\nendpoints = []\n[etcd.main.tls]", ""),
+        ("jobs", "[jobs]", ""),
+        ("schedule.*", "[schedule.x]", ""),
         ("mount", "[[mount]]", ""),
         ("mount.policy", "[[mount]]\n[mount.policy]", ""),
         ("mount.rule", "[[mount]]\n[[mount.rule]]", ""),

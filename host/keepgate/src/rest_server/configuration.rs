@@ -28,6 +28,8 @@ pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
     let mut line = |key: &str, value: String| writeln!(config, "{key} = {value}");
     line("data_dir", quoted(&path.join(".keepgate")))?;
     line("plugin_dir", quoted(&absolute(&surroundings.plugins)?))?;
+    // Its plugin starts none, and two gateways may serve one folder.
+    line("jobs.enabled", "false".to_owned())?;
     line("log.level", quoted(if flags.debug { "debug" } else { "warn" }))?;
     if let Some(file) = &flags.log {
         let file = if file.as_os_str() == "-" { file.clone() } else { absolute(file)? };

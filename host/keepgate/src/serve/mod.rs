@@ -22,12 +22,15 @@ use arc_swap::ArcSwap;
 use keepgate_http::{
     Admin, CombinedLog, Gateway, LocalAddress, LogTarget, Metrics, Server, Shutdown, Site,
 };
-use keepgate_runtime::{Generation, Loader, Watch};
+use keepgate_jobs::Jobs;
+use keepgate_runtime::{Generation, JobRunner, Loader, Watch};
 use keepgate_store::quota::Usage;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::assemble::Assembly;
 use crate::config::Config;
+use crate::services;
 use listeners::{bind, bind_admin};
 use pages::{Current, Pages};
 use reload::Reloader;
@@ -41,6 +44,7 @@ pub(crate) struct Running {
     admin: Option<Server>,
     gateway: Arc<Gateway>,
     admin_pages: Arc<Admin>,
+    jobs: Option<(Arc<Jobs>, Arc<JobRunner>)>,
     reloader: Reloader,
     signals: Signals,
 }
@@ -107,7 +111,11 @@ impl Running {
             Some(admin) => Some(bind_admin(&config, admin).await?),
             None => None,
         };
-        let assembly = Assembly::new(&config, None).await?;
+        let jobs = services::open_jobs(&config).await?;
+        if let Some(jobs) = &jobs {
+            registry.register(Box::new(keepgate_jobs::metrics(jobs.clone())))?;
+        }
+        let assembly = Assembly::new(&config, None, jobs.clone()).await?;
         let code = config.data_dir.join("code");
         let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?;
         let watch = Watch::new(&config.plugin_dir, RESCAN);
@@ -119,8 +127,13 @@ impl Running {
         }
         let pages = Pages::new(&registry, &runtime_metrics, &current)?;
         let listeners = servers.iter().map(|server| server.local_address().to_string());
-        let admin_pages = pages.admin(&current, listeners.collect());
+        let admin_pages = pages.admin(&current, listeners.collect(), jobs.as_ref());
+        let runner = {
+            let current = current.clone();
+            JobRunner::new(move || current.load().generation.clone())
+        };
         let mut reloader = Reloader {
+            jobs: jobs.clone(),
             source,
             config,
             assembly,
@@ -135,7 +148,9 @@ impl Running {
         };
         let signals = Signals::catch()?;
         reloader.first().await?;
-        Ok(Self { servers, admin, gateway: Arc::new(gateway), admin_pages, reloader, signals })
+        let gateway = Arc::new(gateway);
+        let jobs = jobs.map(|jobs| (jobs, Arc::new(runner)));
+        Ok(Self { servers, admin, gateway, admin_pages, jobs, reloader, signals })
     }
 
     /// Where it listens.
@@ -167,8 +182,13 @@ impl Running {
             let (pages, shutdown) = (self.admin_pages, shutdown.clone());
             tasks.spawn(async move { admin.serve(pages, &shutdown).await });
         }
+        // Jobs outlive requests: one that waits for its job gets its answer.
+        let (stop_jobs, jobs_stopped) = oneshot::channel::<()>();
+        let jobs = self.jobs.map(|(jobs, runner)| {
+            tokio::spawn(async move { jobs.run(runner, async { drop(jobs_stopped.await) }).await })
+        });
         let Signals { mut interrupt, mut terminate, hangup } = self.signals;
-        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
         notify::ready();
         loop {
@@ -191,6 +211,10 @@ impl Running {
                 notify::stopping();
                 shutdown.begin();
             }
+        }
+        drop(stop_jobs);
+        if let Some(jobs) = jobs {
+            jobs.await?;
         }
         drop(stop);
         reloading.await?.close().await;

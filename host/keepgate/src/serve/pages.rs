@@ -6,11 +6,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use keepgate_http::{Access, Admin, Handler, MetricsPage};
+use keepgate_jobs::Jobs;
 use keepgate_runtime::Generation;
 use prometheus::Registry;
 use serde_json::{Value, json};
 
 use crate::assemble::Assembly;
+use crate::jobs::page::Page;
 use crate::quotas::{NamedQuota, QuotaMetrics};
 
 /// What is served at the moment.
@@ -18,6 +20,8 @@ pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
     pub(super) stores: Value,
     pub(super) quotas: Vec<NamedQuota>,
+    /// Schedules whose jobs will fail, each with why.
+    pub(super) problems: Vec<String>,
 }
 
 impl Default for Current {
@@ -25,7 +29,12 @@ impl Default for Current {
     fn default() -> Self {
         let nothing =
             Generation { number: 0, mounts: Vec::new(), plugins: Vec::new(), refused: Vec::new() };
-        Self { generation: Arc::new(nothing), stores: Value::Null, quotas: Vec::new() }
+        Self {
+            generation: Arc::new(nothing),
+            stores: Value::Null,
+            quotas: Vec::new(),
+            problems: Vec::new(),
+        }
     }
 }
 
@@ -74,6 +83,7 @@ impl Pages {
         &self,
         current: &Arc<ArcSwap<Current>>,
         listeners: Vec<String>,
+        jobs: Option<&Arc<Jobs>>,
     ) -> Arc<Admin> {
         let readiness = {
             let current = current.clone();
@@ -95,9 +105,14 @@ impl Pages {
                 status.insert("stores".to_owned(), current.stores.clone());
                 status.insert("quotas".to_owned(), json!(quotas));
                 status.insert("listeners".to_owned(), json!(listeners));
+                status.insert("problems".to_owned(), json!(current.problems));
             }
             status
         };
-        Arc::new(Admin::new(self.whole.clone(), readiness, status))
+        let mut admin = Admin::new(self.whole.clone(), readiness, status);
+        if let Some(jobs) = jobs {
+            admin = admin.with_jobs(Arc::new(Page(jobs.clone())));
+        }
+        Arc::new(admin)
     }
 }

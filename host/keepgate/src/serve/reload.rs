@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use arc_swap::ArcSwap;
 use keepgate_http::{CombinedLog, Handler, Metrics, Site, Tls};
+use keepgate_jobs::Jobs;
 use keepgate_runtime::{Loader, Watch};
 use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
@@ -16,6 +17,7 @@ use super::pages::{Current, Pages};
 use super::{Source, notify};
 use crate::assemble::Assembly;
 use crate::config::Config;
+use crate::schedules;
 
 /// How soon the plugin folder is looked at again while a file is on its way.
 const SOON: Duration = Duration::from_millis(100);
@@ -33,6 +35,7 @@ pub(super) struct Reloader {
     pub(super) pages: Pages,
     pub(super) tls: Vec<Arc<Tls>>,
     pub(super) access_log: Option<Arc<CombinedLog>>,
+    pub(super) jobs: Option<Arc<Jobs>>,
 }
 
 impl Reloader {
@@ -106,6 +109,11 @@ impl Reloader {
         if new.is_some() && !losses.is_empty() {
             return Err(anyhow!("{}", losses.join("; ")));
         }
+        let config = new.as_ref().map_or(&self.config, |(_, config)| config);
+        let (schedules, problems) = schedules::plan(config, &generation).await;
+        if new.is_some() && !problems.is_empty() {
+            return Err(anyhow!("{}", problems.join("; ")));
+        }
         let mounts = generation.mounts.iter().zip(&plans).map(|(mount, plan)| {
             let handler: Arc<dyn Handler> = mount.clone();
             (handler, plan.access.clone())
@@ -118,7 +126,11 @@ impl Reloader {
         let generation = self.loader.adopt(generation);
         let stores = self.assembly.store_status();
         let quotas = self.assembly.quotas().cloned().collect();
-        let current = Current { generation, stores, quotas };
+        problems.iter().for_each(|problem| tracing::error!("{problem}"));
+        if let Some(jobs) = &self.jobs {
+            complain(jobs.set_schedules(schedules).await.context("schedules"));
+        }
+        let current = Current { generation, stores, quotas, problems };
         let (number, mounts) = (current.generation.number, current.generation.mounts.len());
         let refused = current.generation.refused.len();
         self.current.store(Arc::new(current));
@@ -131,7 +143,8 @@ impl Reloader {
     /// The configuration as it is now, with what it names opened; none without a file.
     async fn load(&self) -> Result<Option<(Assembly, Config)>> {
         let Some(config) = self.source.load()? else { return Ok(None) };
-        Ok(Some((Assembly::new(&config, Some(&self.assembly)).await?, config)))
+        let jobs = self.jobs.clone();
+        Ok(Some((Assembly::new(&config, Some(&self.assembly), jobs).await?, config)))
     }
 
     /// Reads certificates and users again, opens the log of requests anew, and reads the
@@ -164,10 +177,11 @@ impl Reloader {
             || config.data_dir != self.config.data_dir
             || config.timeouts != self.config.timeouts
             || config.log != self.config.log
+            || config.jobs != self.config.jobs
         {
             tracing::warn!(
-                "listeners, logs, time limits of connections, and the folders of plugins and data \
-                 change at the next start"
+                "listeners, logs, [jobs], time limits of connections, and the folders of plugins and \
+                 data change at the next start"
             );
         }
         Some((assembly, config))

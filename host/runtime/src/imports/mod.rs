@@ -5,5 +5,8 @@
 
 pub(crate) mod blobs;
 pub(crate) mod environment;
+pub(crate) mod etcd;
 pub(crate) mod http;
+pub(crate) mod jobs;
+pub(crate) mod pipes;
 pub(crate) mod types;

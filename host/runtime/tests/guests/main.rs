@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use keepgate_runtime::{
     CallError, Failure, Generation, Limit, Limits, Loader, Metrics, Mount, MountSpec, Principal,
-    Reply, Request,
+    Reply, Request, Services,
 };
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body};
@@ -85,6 +87,7 @@ fn spec(path: &str, plugin: &str, change: impl FnOnce(&mut MountSpec)) -> Arc<Mo
         plugin: plugin.to_owned(),
         settings: serde_json::Map::new(),
         stores: BTreeMap::new(),
+        services: Services::default(),
         limits: Limits { cpu: Duration::from_millis(300), ..Limits::default() },
         warm: false,
     };

@@ -1,0 +1,154 @@
+//! Jobs and schedules as lines for people. Whoever reads them with a program asks for JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// A line for each job, the newest first.
+pub(super) fn jobs(jobs: &Value) -> String {
+    let mut rows = vec![
+        ["ID", "MOUNT", "KIND", "KEY", "STATE", "STARTED BY", "CREATED", "MESSAGE"]
+            .map(str::to_owned),
+    ];
+    for job in jobs.as_array().into_iter().flatten() {
+        rows.push([
+            text(job, "id"),
+            text(job, "mount"),
+            text(job, "kind"),
+            text(job, "key"),
+            text(job, "state"),
+            text(job, "origin"),
+            moment(job, "created"),
+            message(job),
+        ]);
+    }
+    lines(&rows)
+}
+
+/// A line for each schedule.
+pub(super) fn schedules(schedules: &Value) -> String {
+    let head = ["NAME", "MOUNT", "KIND", "WHEN", "NEXT RUN", "LAST RUN", "LAST SUCCESS", "LAST"];
+    let mut rows = vec![head.map(str::to_owned)];
+    for schedule in schedules.as_array().into_iter().flatten() {
+        rows.push([
+            text(schedule, "name"),
+            text(schedule, "mount"),
+            text(schedule, "kind"),
+            text(schedule, "when"),
+            moment(schedule, "next"),
+            moment(schedule, "last_run"),
+            moment(schedule, "last_success"),
+            text(schedule, "last_outcome"),
+        ]);
+    }
+    lines(&rows)
+}
+
+/// All that is known of one job, a line each.
+pub(super) fn job(job: &Value) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(out, "{name:<13}{value}");
+        }
+    };
+    line("id", text(job, "id"));
+    line("mount", text(job, "mount"));
+    line("kind", text(job, "kind"));
+    line("key", text(job, "key"));
+    line("state", text(job, "state"));
+    line("started by", text(job, "origin"));
+    line("attempt", format!("{} of {}", text(job, "attempt"), text(job, "attempts")));
+    line("progress", progress(job));
+    line("created", moment(job, "created"));
+    line("began", moment(job, "started"));
+    line("ended", moment(job, "ended"));
+    line("next attempt", moment(job, "next_attempt"));
+    line("message", text(job, "message"));
+    line("input", text(job, "input"));
+    line("output", text(job, "output"));
+    out
+}
+
+fn progress(job: &Value) -> String {
+    let progress = job.get("progress").unwrap_or(&Value::Null);
+    let number = |name: &str| progress.get(name).and_then(Value::as_u64);
+    let (done, phase) = (number("done").unwrap_or(0), text(progress, "phase"));
+    let numbers = match number("total") {
+        Some(total) => format!("{done} of {total}"),
+        None if done == 0 => String::new(),
+        None => done.to_string(),
+    };
+    [phase, numbers].iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(", ")
+}
+
+/// How far it is while it runs, and what it says otherwise.
+fn message(job: &Value) -> String {
+    if text(job, "state") == "running" { progress(job) } else { text(job, "message") }
+}
+
+fn text(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// To the second: a column of milliseconds is hard to read.
+fn moment(value: &Value, name: &str) -> String {
+    let text = text(value, name);
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text,
+    }
+}
+
+/// Columns as wide as their widest cell; the last one is not filled up.
+fn lines<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let two = json!([
+            {"id": "1", "mount": "/", "kind": "backup", "key": "main", "state": "failed",
+             "origin": "schedule hourly", "created": "2026-11-21T08:00:00.123Z", "message": "no"},
+            {"id": "22", "mount": "/etcd", "kind": "backup", "key": "", "state": "running",
+             "origin": "operator", "created": "2026-11-21T09:00:00Z",
+             "progress": {"done": 5, "total": 10, "phase": "storing"}},
+        ]);
+        assert_eq!(
+            jobs(&two),
+            "ID  MOUNT  KIND    KEY   STATE    STARTED BY       CREATED               MESSAGE\n\
+             1   /      backup  main  failed   schedule hourly  2026-11-21T08:00:00Z  no\n\
+             22  /etcd  backup        running  operator         2026-11-21T09:00:00Z  storing, 5 of 10\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_line() {
+        let said = job(&json!({"id": "1", "attempt": 1, "attempts": 3, "ended": null}));
+        assert_eq!(said, "id           1\nattempt      1 of 3\n");
+    }
+}

@@ -1,0 +1,63 @@
+//! From the schedules of a configuration to those that the jobs' room keeps. The plugin of the mount
+//! says whether it can work with the input, and which jobs run one after another.
+
+use keepgate_jobs::{Missed, Schedule};
+use keepgate_runtime::Generation;
+
+use crate::config::{self, Config, Interval};
+
+/// The pause before the second attempt, where nothing is said.
+const BACKOFF: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The schedules of a configuration, and what is wrong with them. One whose plugin is not there, or
+/// does not take the input, is planned all the same: its jobs fail and say why, and an alert on its
+/// last success fires.
+pub(crate) async fn plan(config: &Config, generation: &Generation) -> (Vec<Schedule>, Vec<String>) {
+    let (mut plan, mut problems) = (Vec::new(), Vec::new());
+    for (name, schedule) in &config.schedule {
+        let planned = match planned(name, schedule) {
+            Ok(planned) => planned,
+            Err(why) => {
+                problems.push(format!("schedule {name}: {why}"));
+                continue;
+            }
+        };
+        let key = match key(&planned, generation).await {
+            Ok(key) => key,
+            Err(why) => {
+                problems.push(format!("schedule {name}: {why}"));
+                None
+            }
+        };
+        plan.push(Schedule { key: key.unwrap_or_else(|| format!("schedule {name}")), ..planned });
+    }
+    (plan, problems)
+}
+
+/// A schedule without its key.
+fn planned(name: &str, schedule: &config::Schedule) -> Result<Schedule, String> {
+    let planned = Schedule {
+        name: name.to_owned(),
+        mount: schedule.mount.get_ref().clone(),
+        kind: schedule.job.get_ref().clone(),
+        key: String::new(),
+        input: schedule.input().map_err(|error| error.to_string())?,
+        when: schedule.when().map_err(|(_, why)| why)?,
+        missed: match schedule.missed {
+            config::Missed::Skip => Missed::Skip,
+            config::Missed::Run => Missed::Run,
+        },
+        attempts: schedule.attempts.as_ref().map_or(1, |attempts| *attempts.get_ref()),
+        backoff: schedule.backoff.map_or(BACKOFF, |Interval(backoff)| backoff),
+    };
+    planned.check().map_err(|error| error.to_string())?;
+    Ok(planned)
+}
+
+/// What the plugin calls the job; none where the mount does not serve now, which it may when the time
+/// comes.
+async fn key(schedule: &Schedule, generation: &Generation) -> Result<Option<String>, String> {
+    let mount = generation.mounts.iter().find(|mount| mount.path() == schedule.mount);
+    let mount = mount.ok_or_else(|| format!("there is no mount {}", schedule.mount))?;
+    mount.check_job(&schedule.kind, &schedule.input).await.transpose()
+}

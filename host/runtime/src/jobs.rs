@@ -1,0 +1,72 @@
+//! From the queue of jobs to the plugins that run them: what `keepgate_jobs` asks of its runner.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keepgate_jobs::{Failed, Job, Reporter, Runner};
+
+use crate::call::{CallError, Failure};
+use crate::generation::Generation;
+
+/// Runs jobs by the plugins of the generation that serves when an attempt begins. An attempt that
+/// has begun ends on the generation that it began with.
+pub struct JobRunner {
+    current: Box<dyn Fn() -> Arc<Generation> + Send + Sync>,
+}
+
+impl JobRunner {
+    /// `current` tells what serves now.
+    pub fn new(current: impl Fn() -> Arc<Generation> + Send + Sync + 'static) -> Self {
+        Self { current: Box::new(current) }
+    }
+}
+
+#[async_trait]
+impl Runner for JobRunner {
+    async fn run(&self, job: Job, progress: Reporter) -> Result<Vec<u8>, Failed> {
+        let generation = (self.current)();
+        let mount = generation.mounts.iter().find(|mount| mount.path() == job.mount).cloned();
+        // A generation that is not served any more must not be kept for as long as its mount.
+        drop(generation);
+        let Some(mount) = mount else {
+            let message = format!("there is no mount {} any more", job.mount);
+            return Err(Failed { message, again: false });
+        };
+        let (path, kind, id) = (job.mount.clone(), job.kind.clone(), job.id.clone());
+        mount.run_job(job, progress).await.map_err(|error| {
+            if !matches!(error, CallError::Failure(_)) || is_internal(&error) {
+                tracing::error!(mount = path, kind, job = id, "a job failed: {error}");
+            }
+            Failed { message: message(&error), again: may_help(&error) }
+        })
+    }
+}
+
+fn is_internal(error: &CallError) -> bool {
+    matches!(error, CallError::Failure(Failure::Internal(_)))
+}
+
+/// For operators, and for the plugin, which may hand it to a client: what is inside stays inside.
+fn message(error: &CallError) -> String {
+    match error {
+        CallError::Failure(Failure::Internal(_)) => "internal error; the log says more".to_owned(),
+        CallError::Trapped(_) => "the plugin broke down; the log says how".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// Whether the same attempt may succeed later.
+fn may_help(error: &CallError) -> bool {
+    use Failure as F;
+    !matches!(
+        error,
+        CallError::Failure(F::NotFound | F::Denied(_) | F::Invalid(_) | F::Unsupported(_))
+    )
+}
+
+impl fmt::Debug for JobRunner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JobRunner")
+    }
+}
