@@ -14,6 +14,7 @@
 //! | [`data`] | bytes that follow from a seed |
 //! | [`tree`] | folders to back up, and to compare |
 //! | [`restic`] | the restic client |
+//! | [`etcd`] | etcd members, and a gate before them |
 //! | [`fault`] | full disks, failing system calls, and other things that go wrong |
 //! | [`component`] | variants of a component: same behaviour, another digest; broken ones |
 //! | [`tools`] | where things are, what is skipped, figures |
@@ -31,6 +32,7 @@ pub mod component;
 pub mod conformance;
 pub mod connection;
 pub mod data;
+pub mod etcd;
 pub mod fault;
 pub mod gateway;
 pub mod program;

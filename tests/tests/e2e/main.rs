@@ -16,6 +16,7 @@
 //! | `reload` | plugins are replaced under load and no request fails |
 //! | `configuration` | SIGHUP |
 //! | `conformance` | every case of restic's protocol, here and at restic's own server |
+//! | `etcd` | backups of etcd are whole, come back, and survive what goes wrong |
 //! | `faults` | disks, calls and clients that give way |
 //! | `durability` | what was acknowledged survives `kill -9` |
 //! | `hostile` | a plugin that misbehaves harms nobody else |
@@ -42,6 +43,7 @@ mod configuration;
 mod conformance;
 mod crowd;
 mod durability;
+mod etcd;
 mod faults;
 mod flags;
 mod hostile;

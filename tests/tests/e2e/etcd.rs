@@ -1,0 +1,267 @@
+//! Backups of etcd: each is whole and can be restored, or it is not there; and nothing that is
+//! there is lost before something newer is safe.
+//!
+//! | module | what must hold |
+//! | --- | --- |
+//! | `restore` | what was backed up comes back, key by key |
+//! | `routes` | every route, every refusal, to the letter |
+//! | `rotation` | old backups go, and the right ones |
+//! | `turns` | backups at once, asked for without waiting, asked for by clients that leave |
+//! | `clusters` | certificates, passwords, members that are down, several clusters, `check --connect` |
+//! | `faults` | members and disks that give way in the middle |
+//! | `kill` | `kill -9` of the gateway in the middle |
+//! | `schedules` | backups by the clock, and what an alert sees of them |
+//! | `jobs` | `keepgate jobs`, and jobs that outlive the gateway |
+//! | `memory` | half a gigabyte passes through a few megabytes |
+//! | `changes` | a new plugin in the middle of a backup; the configuration that is an example |
+
+mod changes;
+mod clusters;
+mod faults;
+mod jobs;
+mod kill;
+mod memory;
+mod restore;
+mod rotation;
+mod routes;
+mod schedules;
+mod turns;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use keepgate_tests::client::Reply;
+use keepgate_tests::data::{hex, sha256};
+use keepgate_tests::gateway::{Gateway, Setup, text};
+use keepgate_tests::program::keepgate;
+use keepgate_tests::{tools, tree};
+use serde_json::Value;
+
+/// The list of the cluster `main`.
+const LIST: &str = "/api/v1/backup";
+
+/// A table of the configuration for a cluster.
+fn cluster(name: &str, endpoints: &[String], further: &str) -> String {
+    format!("[etcd.{name}]\nendpoints = {endpoints:?}\n{further}\n")
+}
+
+/// A gateway's configuration with backups of one cluster, `main`, at the top. `further` are lines of
+/// the mount's table.
+fn setup(endpoints: &[String], further: &str) -> Setup {
+    setup_with(&cluster("main", endpoints, ""), further)
+}
+
+/// The same with these tables, one of which is `[etcd.main]`.
+fn setup_with(tables: &str, further: &str) -> Setup {
+    let setup = Setup::new().table(tables);
+    setup.install("etcd", &tools::plugin("etcd"));
+    setup.mount("/", "etcd", &format!("etcd = {{ main = \"main\" }}\n{further}"))
+}
+
+/// Takes a backup, and returns the answer, whose three fields are those of etcd-backup.
+#[track_caller]
+fn back_up(gateway: &Gateway) -> Value {
+    taken(&gateway.endpoint().post(LIST, b""))
+}
+
+/// What the answer to a backup that was taken says.
+#[track_caller]
+fn taken(reply: &Reply) -> Value {
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_json(reply);
+    let answer = reply.json();
+    assert_eq!(answer["message"], "backup successfully", "{answer}");
+    assert!(answer["filename"].is_string() && answer["filesize"].is_u64(), "{answer}");
+    answer
+}
+
+/// The name in such an answer.
+#[track_caller]
+fn name(answer: &Value) -> String {
+    answer["filename"].as_str().unwrap().to_owned()
+}
+
+/// The names of the cluster `main`'s backups, oldest first.
+#[track_caller]
+fn list(gateway: &Gateway) -> Vec<String> {
+    list_of(gateway, LIST)
+}
+
+#[track_caller]
+fn list_of(gateway: &Gateway, path: &str) -> Vec<String> {
+    let reply = gateway.endpoint().get(path);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[track_caller]
+fn assert_json(reply: &Reply) {
+    assert_eq!(reply.header("content-type"), Some("application/json"), "{reply:?}");
+}
+
+/// That a backup failed, and what is said of why.
+#[track_caller]
+fn assert_failed(reply: &Reply) -> String {
+    assert_eq!(reply.status, 500, "{}", reply.text());
+    assert_json(reply);
+    let answer = reply.json();
+    assert_eq!(answer["message"], "failed to save an etcd backup");
+    answer["error"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// That an error says all of these, in whatever case.
+#[track_caller]
+fn assert_says(error: &str, words: &[&str]) {
+    let lower = error.to_lowercase();
+    for word in words {
+        assert!(lower.contains(&word.to_lowercase()), "no word of {word}: {error}");
+    }
+}
+
+/// The file names at the top of the store, and whatever else lies there but the index.
+fn stored(setup: &Setup) -> BTreeSet<String> {
+    let files = tree::files(&setup.store()).into_iter();
+    let files = files.filter(|file| !file.starts_with(".keepgate") && !file.starts_with("index"));
+    files.map(|file| text(&file).to_owned()).collect()
+}
+
+/// The store has these backups, what the index knows of them, and nothing else: no half of a
+/// backup, under any name.
+#[track_caller]
+fn assert_store_has(setup: &Setup, names: &[String]) {
+    assert_eq!(stored(setup), names.iter().cloned().collect());
+    let folder = setup.store().join("index");
+    // It is made when it is needed.
+    let index = if folder.exists() { tree::files(&folder) } else { Vec::new() };
+    let index: BTreeSet<_> = index.iter().map(|file| text(file).to_owned()).collect();
+    assert_eq!(index, names.iter().map(|name| format!("{name}.json")).collect());
+    assert_no_leftovers(setup);
+}
+
+/// What a running gateway has in `.keepgate`, and nothing more: one folder of its own with a lock.
+#[track_caller]
+fn assert_no_leftovers(setup: &Setup) {
+    let left = tree::files(&setup.store().join(".keepgate"));
+    assert!(left.len() == 1 && left[0].ends_with("lock"), "{left:?}");
+}
+
+/// Unpacks a backup with the programs that people use, into a folder that is empty, and checks all
+/// that can be checked without etcd. Returns where the snapshot is.
+#[track_caller]
+fn unpack(backup: &Path, folder: &Path) -> PathBuf {
+    run("gzip", &["--test", text(backup)]);
+    let file = text(backup);
+    let member = backup.file_name().unwrap().to_str().unwrap();
+    let stem = member.strip_suffix(".gz").unwrap();
+    let stem = stem.strip_suffix(".tar").unwrap_or_else(|| stem.strip_suffix(".db").unwrap());
+    let snapshot = folder.join(format!("{stem}.db"));
+    if member.ends_with(".tar.gz") {
+        let said = run("tar", &["--list", "--verbose", "--gzip", "--file", file]);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("-rw------- ") && said.trim().ends_with(&format!(" {stem}.db")));
+        run("tar", &["--extract", "--gzip", "--file", file, "--directory", text(folder)]);
+    } else {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec gzip --decompress --stdout -- \"$1\" > \"$2\"", "sh", file]);
+        tools::run({
+            command.arg(&snapshot);
+            command
+        })
+        .success();
+    }
+    assert_whole_snapshot(&snapshot);
+    snapshot
+}
+
+/// A snapshot ends with the SHA-256 of all that comes before.
+#[track_caller]
+fn assert_whole_snapshot(snapshot: &Path) {
+    let bytes = fs::read(snapshot).unwrap();
+    let (database, trailer) = bytes.split_at(bytes.len() - 32);
+    assert_eq!(sha256(database), hex(trailer), "{}", snapshot.display());
+    assert_eq!(database.len() % 512, 0);
+}
+
+/// That a backup in the list is whole: the file is what the index says, and holds a whole snapshot.
+#[track_caller]
+fn assert_whole(gateway: &Gateway, name: &str) {
+    let digest = assert_whole_file(gateway, name);
+    let known = details(gateway);
+    let known = known.iter().find(|known| known["filename"] == name);
+    let known = known.unwrap_or_else(|| panic!("{name} has no details"));
+    assert_eq!(known["sha256"], digest, "{name}");
+}
+
+/// The same, of which the index may not know yet. Returns the file's hash.
+#[track_caller]
+fn assert_whole_file(gateway: &Gateway, name: &str) -> String {
+    let reply = gateway.endpoint().get(&format!("{LIST}/{name}"));
+    assert_eq!(reply.status, 200, "{name}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(name);
+    fs::write(&file, &reply.body).unwrap();
+    unpack(&file, folder.path());
+    sha256(&*reply.body)
+}
+
+/// What is known of each backup, oldest first.
+#[track_caller]
+fn details(gateway: &Gateway) -> Vec<Value> {
+    let reply = gateway.endpoint().get(&format!("{LIST}?details=true"));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_json(&reply);
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+/// A value with this name, however deep it lies.
+fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(map) => {
+            map.get(name).or_else(|| map.values().find_map(|value| find(value, name)))
+        }
+        Value::Array(list) => list.iter().find_map(|value| find(value, name)),
+        _ => None,
+    }
+}
+
+/// The jobs that the operators' page shows, newest first.
+#[track_caller]
+fn jobs(gateway: &Gateway) -> Vec<Value> {
+    serde_json::from_slice(&gateway.admin.get("/jobs").body).unwrap()
+}
+
+/// The path that a `Location` means in the answer to a request for another path.
+fn resolve(path: &str, location: &str) -> String {
+    if location.starts_with('/') {
+        return location.to_owned();
+    }
+    let mut segments: Vec<_> = path.split('/').collect();
+    segments.pop();
+    for segment in location.split('/') {
+        match segment {
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    segments.join("/")
+}
+
+/// Runs a program that must do well.
+#[track_caller]
+fn run(program: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).env("LC_ALL", "C");
+    tools::run(command).success()
+}
+
+/// `keepgate check` with these flags.
+fn check(setup: &Setup, flags: &[&str]) -> tools::Finished {
+    if !setup.config().exists() {
+        setup.write();
+    }
+    let mut command = keepgate(&["check", "--config", text(&setup.config())]);
+    command.args(flags);
+    tools::run(command)
+}

@@ -1,0 +1,203 @@
+//! Backups by the clock, and what an alert sees of them: the last success, also where there never
+//! was one; the last failure; what was missed while the gateway was down.
+
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keepgate_tests::etcd::{Etcd, free_port};
+use keepgate_tests::gateway::Gateway;
+
+use super::{LIST, assert_whole, cluster, jobs, list, list_of, setup, setup_with};
+
+fn schedule(name: &str, further: &str) -> String {
+    format!("[schedule.{name}]\nmount = \"/\"\njob = \"backup\"\n{further}\n")
+}
+
+/// `last_success`, say, of a schedule, as its metric has it.
+fn metric(gateway: &Gateway, what: &str, schedule: &str) -> f64 {
+    gateway.metric(&format!("keepgate_schedule_{what}{{schedule=\"{schedule}\"}}"))
+}
+
+fn last_success(gateway: &Gateway, schedule: &str) -> f64 {
+    metric(gateway, "last_success_timestamp_seconds", schedule)
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+#[test]
+fn a_schedule_fires_and_its_metric_moves() {
+    let Some(etcd) = Etcd::debian("etcd backups by the clock") else { return };
+    let member = etcd.start();
+    member.put("key", "value");
+    let begun = now();
+    let tables = cluster("main", &[member.url()], "")
+        + &schedule("often", "every = \"1s\"\ninput = { cluster = \"main\" }");
+    let gateway = setup_with(&tables, "settings = { rotate = 3 }").start();
+    gateway.eventually("the first backup", |gateway| last_success(gateway, "often") > 0.0);
+    let first = last_success(&gateway, "often");
+    assert!((begun - 2.0..now() + 2.0).contains(&first), "{first}");
+    gateway.eventually("another one", |gateway| last_success(gateway, "often") > first);
+    gateway.eventually("rotation", |gateway| jobs(gateway).len() > 4);
+    assert_eq!(metric(&gateway, "last_failed", "often"), 0.0);
+    assert!(metric(&gateway, "last_run_timestamp_seconds", "often") >= first - 1.0);
+    assert!(metric(&gateway, "next_run_timestamp_seconds", "often") > first);
+    let newest = &jobs(&gateway)[0];
+    assert_eq!(newest["origin"], "schedule often", "{newest}");
+    assert_eq!(newest["key"], "main", "{newest}");
+    let names = list(&gateway);
+    assert!(names.len() <= 4, "{names:?}");
+    gateway.stop();
+}
+
+/// The same after a restart: an alert on the age of the last success does not go quiet, nor fire.
+#[test]
+fn what_an_alert_needs_survives_a_restart() {
+    let Some(etcd) = Etcd::debian("schedules of etcd backups after a restart") else { return };
+    let member = etcd.start();
+    let tables = cluster("main", &[member.url()], "") + &schedule("often", "every = \"1s\"");
+    let setup = setup_with(&tables, "");
+    let mut gateway = setup.start();
+    gateway.eventually("the first backup", |gateway| last_success(gateway, "often") > 0.0);
+    let before = last_success(&gateway, "often");
+    gateway.program.kill();
+    drop(gateway);
+    setup.edit(|text| text.replace("every = \"1s\"", "cron = \"0 0 1 1 *\""));
+    let gateway = setup.start();
+    assert!(last_success(&gateway, "often") >= before);
+    let next = metric(&gateway, "next_run_timestamp_seconds", "often");
+    assert!(next > now() && next < now() + 367.0 * 86_400.0, "{next}");
+    assert_whole(&gateway, &list(&gateway)[0]);
+    gateway.stop();
+}
+
+#[test]
+fn a_schedule_that_fails_is_seen() {
+    let Some(etcd) = Etcd::debian("etcd backups by the clock that fail") else { return };
+    let mut member = etcd.start();
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let tables = cluster("main", &[member.url()], "")
+        + &cluster("dead", &[dead], "")
+        + &schedule("good", "every = \"1s\"")
+        + &schedule("never", "every = \"1s\"\ninput = { cluster = \"dead\" }\nattempts = 1");
+    let setup = setup_with(&tables, "");
+    setup.write();
+    setup.edit(|text| {
+        text.replace("etcd = { main = \"main\" }", "etcd = { main = \"main\", dead = \"dead\" }")
+    });
+    let gateway = setup.start();
+    gateway.eventually("a failure", |gateway| metric(gateway, "last_failed", "never") == 1.0);
+    // There it is, at 0: `time() - x > 7200` is true of it.
+    let text = gateway.admin.get("/metrics").text();
+    let line = "keepgate_schedule_last_success_timestamp_seconds{schedule=\"never\"} 0";
+    assert!(text.lines().any(|found| found == line), "{text}");
+    gateway.eventually("a success", |gateway| last_success(gateway, "good") > 0.0);
+    assert_eq!(metric(&gateway, "last_failed", "good"), 0.0);
+
+    member.program.kill();
+    gateway.eventually("a failure", |gateway| metric(gateway, "last_failed", "good") == 1.0);
+    let stays = last_success(&gateway, "good");
+    assert!(stays > 0.0 && stays < now());
+    let failed = jobs(&gateway).into_iter().find(|job| job["state"] == "failed").unwrap();
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("127.0.0.1"), "{failed}");
+
+    member.start_again();
+    gateway.eventually("a success", |gateway| {
+        metric(gateway, "last_failed", "good") == 0.0 && last_success(gateway, "good") > stays
+    });
+    assert!(!list(&gateway).is_empty());
+    assert!(list_of(&gateway, &format!("/dead{LIST}")).is_empty());
+    gateway.stop();
+}
+
+/// A failed run is tried again, and is one success in the end.
+#[test]
+fn a_run_that_fails_is_tried_again() {
+    let Some(etcd) = Etcd::debian("etcd backups that are tried again") else { return };
+    let mut member = etcd.start();
+    member.program.kill();
+    let tables = cluster("main", &[member.url()], "")
+        + &schedule("stubborn", "every = \"1s\"\nattempts = 100\nbackoff = \"1s\"");
+    let gateway = setup_with(&tables, "").start();
+    gateway.eventually("a second attempt", |gateway| {
+        jobs(gateway).iter().any(|job| job["attempt"].as_u64() >= Some(2))
+    });
+    // Its next runs do not pile up behind it.
+    assert_eq!(jobs(&gateway).len(), 1);
+    assert_eq!(last_success(&gateway, "stubborn"), 0.0);
+    member.start_again();
+    gateway.eventually("a success", |gateway| last_success(gateway, "stubborn") > 0.0);
+    gateway.stop();
+}
+
+/// What happens to a run whose time passes while the gateway is down is the operator's choice.
+#[test]
+fn missed_runs() {
+    let Some(etcd) = Etcd::debian("missed etcd backups") else { return };
+    let member = etcd.start();
+    let tables = cluster("main", &[member.url()], "")
+        + &schedule("caught_up", "every = \"12s\"\nmissed = \"run\"")
+        + &schedule("left_out", "every = \"12s\"\nmissed = \"skip\"");
+    let setup = setup_with(&tables, "");
+    let gateway = setup.start();
+    let names = ["caught_up", "left_out"];
+    // From here on each knows when it is due.
+    let next =
+        |gateway: &Gateway| names.map(|name| metric(gateway, "next_run_timestamp_seconds", name));
+    gateway.eventually("their times", |gateway| next(gateway).iter().all(|time| *time > now()));
+    // Whatever ran at the start is over by then.
+    gateway.eventually("no job", |gateway| jobs(gateway).iter().all(|job| !job["ended"].is_null()));
+    let due = next(&gateway).into_iter().fold(0.0, f64::max);
+    gateway.stop();
+    let left = Duration::try_from_secs_f64(due + 1.5 - now()).unwrap_or_default();
+    assert!(left < Duration::from_secs(30), "{left:?}");
+    thread::sleep(left);
+
+    let begun = now().floor();
+    let gateway = setup.start();
+    gateway.eventually("the missed backup", |gateway| last_success(gateway, "caught_up") >= begun);
+    let ran = metric(&gateway, "last_run_timestamp_seconds", "caught_up");
+    assert!(ran < begun + 6.0, "it ran {} s after the start", ran - begun);
+    let [_, next] = next(&gateway);
+    assert!(
+        metric(&gateway, "last_run_timestamp_seconds", "left_out") < begun || ran > next - 12.0
+    );
+    assert!(next > now() - 1.0, "the next run of a schedule that skips lies in the past");
+    gateway.stop();
+}
+
+#[test]
+fn schedules_that_cannot_be_kept_are_refused() {
+    let endpoints = ["http://127.0.0.1:1".to_owned()];
+    for (further, word) in [
+        ("", "every"),
+        ("every = \"1h\"\ncron = \"0 * * * *\"", "cron"),
+        ("cron = \"61 * * * *\"", "cron"),
+        ("cron = \"every day\"", "cron"),
+        ("cron = \"0 * * * *\"\ntime_zone = \"Europe/Atlantis\"", "Atlantis"),
+        ("every = \"0s\"", "longer than nothing"),
+        ("every = \"10ms\"", "one second"),
+        ("every = \"1h\"\nmissed = \"perhaps\"", "perhaps"),
+        ("every = \"1h\"\nattempts = 0", "attempt"),
+    ] {
+        let tables = cluster("main", &endpoints, "") + &schedule("s", further);
+        let finished = super::check(&setup_with(&tables, ""), &[]);
+        assert_eq!(finished.status.code(), Some(1), "{further}: {}", finished.stdout);
+        let said = finished.stdout + &finished.stderr;
+        assert!(said.contains(word), "{further}: {said}");
+    }
+    for (from, to, word) in [
+        ("mount = \"/\"", "mount = \"/nowhere\"", "/nowhere"),
+        ("job = \"backup\"", "job = \"restore\"", "restore"),
+    ] {
+        let setup = setup(&endpoints, "").table(&schedule("s", "every = \"1h\""));
+        setup.write();
+        setup.edit(|text| text.replacen(from, to, 1));
+        let finished = super::check(&setup, &[]);
+        assert_eq!(finished.status.code(), Some(1), "{to}: {}", finished.stdout);
+        let said = finished.stdout + &finished.stderr;
+        assert!(said.contains(word), "{to}: {said}");
+    }
+}
