@@ -9,9 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use keepgate_http::{
-    Access, Htpasswd, IpNet, Method, ProxyHeader, Tls, TlsFiles, htpasswd, tls::TlsVersion,
-};
+use keepgate_http::{Access, Htpasswd, Method, Tls, TlsFiles, htpasswd, tls::TlsVersion};
 use keepgate_jobs::Jobs;
 use keepgate_runtime::{Grant, Limits, MountSpec, Plugin, Services};
 use keepgate_store::Folder;
@@ -170,7 +168,7 @@ impl Assembly {
             let users = auth.htpasswd.as_ref().and_then(|file| self.users.get(file));
             methods.push(match users {
                 Some(users) => Method::Htpasswd(users.clone()),
-                None => Method::ProxyHeader(proxy_header(auth)?),
+                None => Method::ProxyHeader(config::proxy_header(auth)?),
             });
         }
         Ok(Access::Methods(methods))
@@ -271,23 +269,6 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         warm: false,
     };
     Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone() })
-}
-
-/// The header in which a proxy names the user.
-pub(crate) fn proxy_header(auth: &config::Auth) -> Result<ProxyHeader> {
-    let header = auth.header.as_ref().ok_or_else(|| anyhow!("there is no `header`"))?;
-    let header: ProxyHeader = header.get_ref().parse()?;
-    let mut networks = Vec::new();
-    for from in &auth.from {
-        networks.push(network(from.get_ref())?);
-    }
-    Ok(header.believed_from(networks))
-}
-
-/// `10.0.0.0/8`, or one address.
-fn network(text: &str) -> Result<IpNet> {
-    let network = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-    network.map_err(|_| anyhow!("{text:?} is no address, and no network like 10.0.0.0/8"))
 }
 
 /// A listener's certificate, loaded.

@@ -65,8 +65,8 @@ impl OpenServices {
     }
 }
 
-/// Opens the file of jobs. Where another gateway has it, a gateway without schedules goes on without
-/// jobs, as it would have before there were any.
+/// Opens the file of jobs. Where another gateway has it, one that needs none, having neither schedules
+/// nor clusters, goes on without.
 pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<Jobs>>> {
     if !config.jobs.enabled {
         return Ok(None);
@@ -80,7 +80,7 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<Jobs>>> {
     });
     match opening.await?? {
         Ok(jobs) => Ok(Some(jobs)),
-        Err(error @ JobsError::InUse(_)) if config.schedule.is_empty() => {
+        Err(error @ JobsError::InUse(_)) if config.schedule.is_empty() && config.etcd.is_empty() => {
             tracing::warn!("plugins can start no jobs here: {error}");
             Ok(None)
         }

@@ -123,7 +123,7 @@ fn check_method(name: &str, auth: &Auth) -> Result<(), Complaint> {
             None => Ok(()),
         },
         (None, Some(header)) => {
-            let read = crate::assemble::proxy_header(auth);
+            let read = super::proxy_header(auth);
             read.map(|_| ()).map_err(|error| complain(header, &error.to_string()))
         }
         _ => Err((0, format!("[auth.{name}] needs `htpasswd` or `header`, and not both"))),

@@ -3,6 +3,7 @@
 //!
 //! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
 
+mod auth;
 mod check;
 mod services;
 mod units;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use auth::proxy_header;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use services::{EtcdCluster, Jobs, Missed, Schedule};
 pub(crate) use units::{Interval, Size};

@@ -58,6 +58,7 @@ pub(super) fn job(job: &Value) -> String {
     line("key", text(job, "key"));
     line("state", text(job, "state"));
     line("started by", text(job, "origin"));
+    line("schedule", text(job, "schedule"));
     line("attempt", format!("{} of {}", text(job, "attempt"), text(job, "attempts")));
     line("progress", progress(job));
     line("created", moment(job, "created"));
