@@ -59,7 +59,7 @@ pub fn run_job<P: Jobs>(job: Job) -> Result<Vec<u8>, Failure> {
 
 /// A request with the mount's settings.
 pub(crate) fn run<P: Plugin>(request: Request) -> Result<Reply, Failure> {
-    P::handle(request, settings::<P>()?)
+    P::handle(request, settings::<P>()?).or_else(|failure| P::refuse(&failure).ok_or(failure))
 }
 
 /// The mount's settings. They were checked at load, so that trouble with them

@@ -57,14 +57,17 @@ mod backend;
 
 #[cfg(any(target_family = "wasm", test))]
 mod allocator;
+mod blob;
 mod describe;
 mod failure;
 #[doc(hidden)]
 pub mod glue;
+mod negotiate;
 mod options;
 pub mod range;
 mod reply;
 mod request;
+mod router;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
@@ -138,9 +141,11 @@ pub use bindings::keepgate::plugin::blobs::{Condition, Entry, Info, Part, PutOpt
 pub use bindings::keepgate::plugin::environment::Level;
 pub use bindings::keepgate::plugin::http::Principal;
 pub use bindings::keepgate::plugin::types::Failure;
+pub use blob::BlobAnswer;
 pub use describe::Description;
 pub use reply::{Content, Reply, StreamWriter};
 pub use request::{Method, Request};
+pub use router::{Call, Handler, Methods, Router, at};
 
 /// A backend: what it is, whether it can work with a mount's settings, and what it does with a
 /// request.
@@ -159,9 +164,16 @@ pub trait Plugin {
         Ok(())
     }
 
-    /// Answers a request. A failure that is handed back as it is gets the status that
-    /// [`Failure`] documents.
+    /// Answers a request. A failure is told as [`refuse`](Self::refuse) says.
     fn handle(request: Request, settings: Self::Settings) -> Result<Reply, Failure>;
+
+    /// A failure in this surface's own form. None, as without this: the host tells it, with the status
+    /// that [`Failure`] documents and its message in plain text. Leave [`Failure::TimedOut`] to the host:
+    /// only it knows who let whom wait, which is a 408 or a 504.
+    fn refuse(failure: &Failure) -> Option<Reply> {
+        let _ = failure;
+        None
+    }
 }
 
 /// A backend with work that outlives requests; see [`jobs`].

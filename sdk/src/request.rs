@@ -1,6 +1,6 @@
 //! A request, as a plugin sees it.
 
-use crate::{Body, Principal};
+use crate::{Body, Failure, Principal};
 
 /// An HTTP method.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,22 @@ impl Method {
     }
 }
 
+impl Method {
+    /// Its name in upper case.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 /// A request below the plugin's mount.
 #[derive(Debug)]
 pub struct Request {
@@ -73,6 +89,47 @@ impl Request {
     /// The first query parameter of that name.
     pub fn query(&self, name: &str) -> Option<&str> {
         find(&self.query, name)
+    }
+
+    /// The query as a type of one's own, by the names of its fields. Unknown parameters are ignored
+    /// unless the type denies them; [`Failure::Invalid`] says which parameter is wrong.
+    pub fn query_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
+        let pairs = self.query.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut encoded = form_urlencoded::Serializer::new(String::new());
+        encoded.extend_pairs(pairs);
+        serde_urlencoded::from_str(&encoded.finish())
+            .map_err(|error| Failure::Invalid(format!("the query: {error}")))
+    }
+
+    /// The whole body as JSON, of `most` bytes at most: [`Failure::TooLarge`]; and [`Failure::Invalid`]
+    /// that says where it is no JSON, or which member is wrong. It is read into the plugin, so keep
+    /// `most` small.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, most: u64) -> Result<T, Failure> {
+        let bytes = self.bytes(most)?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| Failure::Invalid(format!("the body: {error}")))
+    }
+
+    /// The whole body, of `most` bytes at most; else [`Failure::TooLarge`].
+    pub fn bytes(&self, most: u64) -> Result<Vec<u8>, Failure> {
+        if self.body.length().is_some_and(|length| length > most) {
+            return Err(Failure::TooLarge(most));
+        }
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.body.read(64 * 1024)? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() as u64 > most {
+                return Err(Failure::TooLarge(most));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The one of these media types that the client likes best, the first where it does not care; none
+    /// where it wants none of them (406).
+    pub fn accepts<'a>(&self, offered: &[&'a str]) -> Option<&'a str> {
+        crate::negotiate::best(self.header("accept"), offered)
     }
 
     /// The name of who is asking; empty where the mount lets anybody in.

@@ -16,7 +16,6 @@
 
 mod ask;
 mod backup;
-mod conditional;
 mod list;
 mod metrics;
 mod name;
@@ -57,7 +56,11 @@ impl Plugin for Etcd {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        answer(&request, &settings).or_else(reply::of_failure)
+        answer(&request, &settings)
+    }
+
+    fn refuse(failure: &Failure) -> Option<Reply> {
+        reply::of_failure(failure)
     }
 }
 

@@ -46,25 +46,24 @@ pub(crate) fn busy(error: &str) -> Result<Reply, Failure> {
     Ok(refusal(503, BUSY, error)?.header("retry-after", 5))
 }
 
-/// A failure on the way to an answer.
-pub(crate) fn of_failure(failure: Failure) -> Result<Reply, Failure> {
-    match failure {
+/// A failure in this surface's form.
+pub(crate) fn of_failure(failure: &Failure) -> Option<Reply> {
+    let reply = match failure {
         // Only the host knows who let whom wait, which is a 408 or a 504.
-        Failure::TimedOut => Err(failure),
+        Failure::TimedOut => return None,
         // A key that no store takes is a name that no backup has.
         Failure::NotFound | Failure::Invalid(_) => not_found(""),
-        Failure::Denied(why) => refusal(403, "forbidden", &why),
-        Failure::OutOfRange(size) => out_of_range(size),
+        Failure::Denied(why) => refusal(403, "forbidden", why),
+        Failure::PreconditionFailed => refusal(412, "the backup is another one", ""),
+        Failure::OutOfRange(size) => {
+            let reply = refusal(416, "requested range not satisfiable", "");
+            reply.map(|reply| reply.header("content-range", format!("bytes */{size}")))
+        }
         Failure::Internal(why) => {
-            environment::log(Level::Error, &why);
+            environment::log(Level::Error, why);
             refusal(500, "internal error", "")
         }
         other => refusal(500, "internal error", other.message()),
-    }
-}
-
-/// No byte of the range is among so many.
-pub(crate) fn out_of_range(size: u64) -> Result<Reply, Failure> {
-    let reply = refusal(416, "requested range not satisfiable", "")?;
-    Ok(reply.header("content-range", format!("bytes */{size}")))
+    };
+    reply.ok()
 }

@@ -66,11 +66,12 @@ impl Plugin for Restic {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        match answer(request, &settings) {
-            // Only the host knows who let whom wait, which is a 408 or a 504.
-            Err(Failure::TimedOut) => Err(Failure::TimedOut),
-            reply => Ok(reply.unwrap_or_else(|failure| refusal(&failure))),
-        }
+        answer(request, &settings)
+    }
+
+    fn refuse(failure: &Failure) -> Option<Reply> {
+        // Only the host knows who let whom wait, which is a 408 or a 504.
+        (!matches!(failure, Failure::TimedOut)).then(|| refusal(failure))
     }
 }
 

@@ -65,7 +65,9 @@ impl State {
     }
 
     pub(crate) fn store(&mut self, name: &str) -> &mut MemoryStore {
-        self.stores.entry(name.to_owned()).or_default()
+        let store = self.stores.entry(name.to_owned()).or_default();
+        store.now = self.now;
+        store
     }
 }
 

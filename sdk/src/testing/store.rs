@@ -12,9 +12,20 @@ const RESERVED: &str = ".keepgate";
 /// Whether a key is meant.
 type Keys = fn(&str) -> bool;
 
+/// A blob with what was said of it.
+#[derive(Debug)]
+struct Stored {
+    bytes: Vec<u8>,
+    options: PutOptions,
+    /// Nanoseconds since the Unix epoch.
+    modified: u64,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
-    blobs: BTreeMap<String, (Vec<u8>, PutOptions)>,
+    blobs: BTreeMap<String, Stored>,
+    /// What time it is, in nanoseconds since the Unix epoch.
+    pub(crate) now: u64,
     folders: BTreeSet<String>,
     append_only: Option<Keys>,
     refuses: Option<(Keys, Failure)>,
@@ -23,12 +34,16 @@ pub(crate) struct MemoryStore {
 
 impl MemoryStore {
     pub(crate) fn set(&mut self, key: &str, bytes: &[u8]) {
-        self.blobs.insert(key.to_owned(), (bytes.to_vec(), PutOptions::replace()));
+        self.keep(key, bytes.to_vec(), PutOptions::replace());
         self.add_parents(key);
     }
 
+    fn keep(&mut self, key: &str, bytes: Vec<u8>, options: PutOptions) {
+        self.blobs.insert(key.to_owned(), Stored { bytes, options, modified: self.now });
+    }
+
     pub(crate) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
-        self.blobs.get(key).map(|(bytes, _)| bytes.clone())
+        self.blobs.get(key).map(|stored| stored.bytes.clone())
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
@@ -49,11 +64,11 @@ impl MemoryStore {
 
     pub(crate) fn head(&self, key: &str) -> Result<Info, Failure> {
         check(key)?;
-        let (bytes, options) = self.blobs.get(key).ok_or(Failure::NotFound)?;
+        let Stored { bytes, options, modified } = self.blobs.get(key).ok_or(Failure::NotFound)?;
         Ok(Info {
             key: key.to_owned(),
             size: bytes.len() as u64,
-            modified: 0,
+            modified: *modified,
             etag: hex(&Sha256::digest(bytes)),
             content_type: options.content_type.clone(),
             metadata: options.metadata.clone(),
@@ -90,7 +105,7 @@ impl MemoryStore {
         options: &PutOptions,
     ) -> Result<Info, Failure> {
         self.check_change(key)?;
-        let there = self.blobs.get(key).map(|(bytes, _)| bytes);
+        let there = self.blobs.get(key).map(|stored| &stored.bytes);
         if there.is_some() && self.protects(key) && matches!(options.condition, Condition::Always) {
             return Err(Failure::AlreadyExists);
         }
@@ -113,7 +128,7 @@ impl MemoryStore {
             return Err(Failure::NoSpace);
         }
         self.add_parents(key);
-        self.blobs.insert(key.to_owned(), (bytes, options.clone()));
+        self.keep(key, bytes, options.clone());
         self.head(key)
     }
 
@@ -122,7 +137,7 @@ impl MemoryStore {
         if self.protects(key) {
             return Err(Failure::Denied("this mount is append-only".to_owned()));
         }
-        Ok(self.blobs.remove(key).map(|(bytes, _)| bytes.len() as u64))
+        Ok(self.blobs.remove(key).map(|stored| stored.bytes.len() as u64))
     }
 
     pub(crate) fn list(&self, folder: &str, recursive: bool) -> Result<Vec<Entry>, Failure> {
@@ -136,18 +151,19 @@ impl MemoryStore {
         let below = |key: &str| {
             key.strip_prefix(&prefix).is_some_and(|rest| recursive || !rest.contains('/'))
         };
-        let entry = |key: &String, size: usize, folder| Entry {
+        let entry = |key: &String, size, modified, folder| Entry {
             key: key.clone(),
-            size: size as u64,
-            modified: 0,
+            size,
+            modified,
             folder,
         };
         let blobs = self.blobs.iter().filter(|(key, _)| below(key));
-        let mut entries: Vec<_> =
-            blobs.map(|(key, (bytes, _))| entry(key, bytes.len(), false)).collect();
+        let mut entries: Vec<_> = blobs
+            .map(|(key, stored)| entry(key, stored.bytes.len() as u64, stored.modified, false))
+            .collect();
         if !recursive {
             let folders = self.folders.iter().filter(|key| !key.is_empty() && below(key));
-            entries.extend(folders.map(|key| entry(key, 0, true)));
+            entries.extend(folders.map(|key| entry(key, 0, 0, true)));
         }
         entries.sort_by_key(|entry| {
             if entry.folder { format!("{}/", entry.key) } else { entry.key.clone() }

@@ -1,0 +1,248 @@
+//! A blob as the answer to a GET or HEAD: ranges, conditions and the headers that belong to them, in the
+//! order of RFC 9110, 13.2.2. What differs by surface, entity tags and media types, is said by whoever
+//! answers.
+
+use std::time::{Duration, SystemTime};
+
+use crate::range::Range;
+use crate::{Failure, Info, Method, Part, Reply, Request, Store};
+
+/// A blob that a request asks for.
+///
+/// ```
+/// use keepgate_sdk::{BlobAnswer, Failure, Reply, Request, Store};
+///
+/// fn get(store: &Store, request: &Request, name: &str) -> Result<Reply, Failure> {
+///     BlobAnswer::of(store, name)?.content_type("application/gzip").to(request)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct BlobAnswer<'a> {
+    store: &'a Store,
+    info: Info,
+    /// Without its quotes; never weak.
+    etag: String,
+    content_type: Option<String>,
+}
+
+/// What a request wants to have.
+enum Wanted {
+    Bytes(Part),
+    /// The client has it.
+    NotModified,
+    NoSuchRange,
+}
+
+impl<'a> BlobAnswer<'a> {
+    /// The blob under a key; fails with [`Failure::NotFound`] where there is none.
+    pub fn of(store: &'a Store, key: &str) -> Result<Self, Failure> {
+        let info = store.head(key)?;
+        let (etag, content_type) = (info.etag.clone(), info.content_type.clone());
+        Ok(Self { store, info, etag, content_type })
+    }
+
+    /// What is known of it.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// With another entity tag than the store's: a hash of its content, say, which is the same on every
+    /// gateway. Without quotes.
+    #[must_use]
+    pub fn etag(mut self, etag: &str) -> Self {
+        etag.clone_into(&mut self.etag);
+        self
+    }
+
+    /// With another media type than it was stored with.
+    #[must_use]
+    pub fn content_type(mut self, media_type: &str) -> Self {
+        self.content_type = Some(media_type.to_owned());
+        self
+    }
+
+    /// The answer to a GET or HEAD: 200, 206, or 304 where the client has it already. Fails with
+    /// [`Failure::PreconditionFailed`] where the client meant another state of it, with
+    /// [`Failure::OutOfRange`] where it has no byte of the range, and with what the store says.
+    ///
+    /// Of several ranges none is sent, but all of it: a server may do that, and hardly a client asks.
+    pub fn to(self, request: &Request) -> Result<Reply, Failure> {
+        let is_head = request.method == Method::Head;
+        let part = match self.wanted(request, is_head)? {
+            Wanted::Bytes(part) => part,
+            Wanted::NotModified => return Ok(self.head(304)),
+            Wanted::NoSuchRange => return Err(Failure::OutOfRange(self.info.size)),
+        };
+        if is_head {
+            return Ok(self.described(200).header("content-length", self.info.size));
+        }
+        let found = self.store.get(&self.info.key, part)?;
+        if matches!(part, Part::Whole) {
+            return Ok(self.described(200).body(found.data));
+        }
+        // A part is never empty: `get` fails where no byte of it is inside.
+        let last = found.offset.saturating_add(found.length).saturating_sub(1);
+        let range = format!("bytes {}-{last}/{}", found.offset, found.info.size);
+        Ok(self.described(206).header("content-range", range).body(found.data))
+    }
+
+    fn head(&self, status: u16) -> Reply {
+        Reply::new(status)
+            .header("accept-ranges", "bytes")
+            .header("etag", format!("\"{}\"", self.etag))
+            .header("last-modified", httpdate::fmt_http_date(self.modified()))
+    }
+
+    fn described(&self, status: u16) -> Reply {
+        let reply = self.head(status);
+        match &self.content_type {
+            Some(media_type) => reply.header("content-type", media_type),
+            None => reply.header("content-type", "application/octet-stream"),
+        }
+    }
+
+    /// To the second, as HTTP's dates are.
+    fn modified(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.info.modified / 1_000_000_000)
+    }
+
+    fn wanted(&self, request: &Request, is_head: bool) -> Result<Wanted, Failure> {
+        let modified = self.modified();
+        let date =
+            |name| request.header(name).and_then(|text| httpdate::parse_http_date(text).ok());
+        match (request.header("if-match"), date("if-unmodified-since")) {
+            (Some(tags), _) if !self.is_among(tags, Compared::Strongly) => {
+                return Err(Failure::PreconditionFailed);
+            }
+            (None, Some(date)) if modified > date => return Err(Failure::PreconditionFailed),
+            _ => {}
+        }
+        match (request.header("if-none-match"), date("if-modified-since")) {
+            (Some(tags), _) if self.is_among(tags, Compared::Weakly) => {
+                return Ok(Wanted::NotModified);
+            }
+            (None, Some(date)) if modified <= date => return Ok(Wanted::NotModified),
+            _ => {}
+        }
+        let is_this = |validator: &str| {
+            let validator = validator.trim();
+            validator == format!("\"{}\"", self.etag)
+                || httpdate::parse_http_date(validator).is_ok_and(|date| date == modified)
+        };
+        if is_head || !request.header("if-range").is_none_or(is_this) {
+            return Ok(Wanted::Bytes(Part::Whole));
+        }
+        // A server that does not know a unit takes the header for absent.
+        let range = request.header("range").filter(|range| range.trim().starts_with("bytes"));
+        Ok(match Range::parse(range) {
+            Range::Whole => Wanted::Bytes(Part::Whole),
+            Range::Part(part) => Wanted::Bytes(part),
+            Range::Malformed => Wanted::NoSuchRange,
+        })
+    }
+
+    fn is_among(&self, tags: &str, compared: Compared) -> bool {
+        tags.split(',').map(str::trim).any(|tag| {
+            let tag = match compared {
+                Compared::Strongly => tag,
+                Compared::Weakly => tag.strip_prefix("W/").unwrap_or(tag),
+            };
+            tag == "*"
+                || tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(&self.etag)
+        })
+    }
+}
+
+/// Whether a weak tag counts as the same.
+#[derive(Clone, Copy)]
+enum Compared {
+    Strongly,
+    Weakly,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, TestReply};
+    use crate::{Description, Plugin};
+
+    struct Shelf;
+
+    impl Plugin for Shelf {
+        type Settings = serde_json::Value;
+
+        fn describe() -> Description {
+            Description::new("shelf", "1").store("main")
+        }
+
+        fn handle(request: Request, _: Self::Settings) -> Result<Reply, Failure> {
+            let store = Store::open("main")?;
+            BlobAnswer::of(&store, &request.segments.join("/"))?.etag("tag").to(&request)
+        }
+    }
+
+    fn ask(method: &str, headers: &[(&str, &str)]) -> TestReply {
+        let host = Host::new();
+        host.set_now(784_111_777_500_000_000);
+        host.put("a", b"0123456789");
+        let request = host.request(method, "/a");
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(name, value))
+            .send::<Shelf>()
+    }
+
+    #[test]
+    fn conditions_come_before_ranges() {
+        let then = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let before = "Sun, 06 Nov 1994 08:49:36 GMT";
+        for (headers, status, body) in [
+            (&[][..], 200, "0123456789"),
+            (&[("range", "bytes=2-4")], 206, "234"),
+            (&[("range", "bytes=-3")], 206, "789"),
+            (&[("range", "bytes=8-100")], 206, "89"),
+            (&[("range", "bytes=0-1,4-5")], 200, "0123456789"),
+            (&[("range", "lines=1-2")], 200, "0123456789"),
+            (&[("range", "bytes=x")], 416, ""),
+            (&[("range", "bytes=10-")], 416, ""),
+            (&[("if-none-match", "\"tag\"")], 304, ""),
+            (&[("if-none-match", "W/\"tag\", \"x\"")], 304, ""),
+            (&[("if-none-match", "*")], 304, ""),
+            (&[("if-none-match", "\"other\"")], 200, "0123456789"),
+            (&[("if-none-match", "\"other\""), ("if-modified-since", then)], 200, "0123456789"),
+            (&[("if-modified-since", then)], 304, ""),
+            (&[("if-modified-since", before)], 200, "0123456789"),
+            (&[("if-range", before), ("range", "bytes=2-4")], 200, "0123456789"),
+            (&[("if-modified-since", "yesterday")], 200, "0123456789"),
+            (&[("if-match", "\"tag\"")], 200, "0123456789"),
+            (&[("if-match", "W/\"tag\"")], 412, ""),
+            (&[("if-match", "\"other\"")], 412, ""),
+            (&[("if-unmodified-since", then)], 200, "0123456789"),
+            (&[("if-unmodified-since", before)], 412, ""),
+            (&[("range", "bytes=2-4"), ("if-range", "\"tag\"")], 206, "234"),
+            (&[("range", "bytes=2-4"), ("if-range", then)], 206, "234"),
+            (&[("range", "bytes=2-4"), ("if-range", "\"other\"")], 200, "0123456789"),
+            (&[("range", "bytes=2-4"), ("if-none-match", "\"tag\"")], 304, ""),
+        ] {
+            let reply = ask("GET", headers);
+            assert_eq!(reply.status, status, "{headers:?}");
+            if matches!(status, 200 | 206) {
+                assert_eq!(reply.text(), body, "{headers:?}");
+            }
+            if status < 400 {
+                assert_eq!(reply.header("etag"), Some("\"tag\""));
+                assert_eq!(reply.header("last-modified"), Some(then));
+            }
+        }
+        let reply = ask("GET", &[("range", "bytes=2-4")]);
+        assert_eq!(reply.header("content-range"), Some("bytes 2-4/10"));
+    }
+
+    #[test]
+    fn head_has_the_length_and_no_range() {
+        let reply = ask("HEAD", &[("range", "bytes=2-4")]);
+        assert_eq!((reply.status, reply.header("content-length")), (200, Some("10")));
+        assert_eq!(ask("HEAD", &[("if-none-match", "*")]).status, 304);
+        assert_eq!(Host::new().request("HEAD", "/none").send::<Shelf>().status, 404);
+    }
+}

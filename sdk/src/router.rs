@@ -1,0 +1,347 @@
+//! From a path and a method to a function. A plugin whose paths are regular says them once, and gets 404,
+//! 405 with `Allow`, OPTIONS, and HEAD where there is a GET. A plugin whose paths are not matches
+//! [`Request::path`](crate::Request::path) by itself.
+//!
+//! Nothing here is generated: a debugger steps from [`Router::handle`] into the handler.
+
+use std::str::FromStr;
+
+use crate::{Content, Failure, Method, Reply, Request};
+
+/// Answers one kind of request.
+pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
+
+/// Paths with what answers them, the first that fits. `S` is the settings, or whatever else all
+/// handlers need.
+///
+/// ```
+/// use keepgate_sdk::{BlobAnswer, Call, Failure, PutOptions, Reply, Router, Store, at};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settings {}
+///
+/// fn routes() -> Router<Settings> {
+///     Router::new().route("/{name}", at().get(fetch).put(save))
+/// }
+///
+/// fn fetch(call: Call<Settings>) -> Result<Reply, Failure> {
+///     let name: String = call.param("name")?;
+///     BlobAnswer::of(&Store::open("main")?, &name)?.to(&call.request)
+/// }
+///
+/// fn save(call: Call<Settings>) -> Result<Reply, Failure> {
+///     let name: String = call.param("name")?;
+///     Store::open("main")?.put(&name, call.request.body, &PutOptions::absent())?;
+///     Ok(Reply::new(201))
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Router<S> {
+    routes: Vec<(Pattern, Methods<S>)>,
+}
+
+/// What is asked, with what the path says and the settings.
+#[derive(Debug)]
+pub struct Call<S> {
+    /// The request, its body among it.
+    pub request: Request,
+    /// The mount's settings.
+    pub settings: S,
+    params: Vec<(&'static str, String)>,
+}
+
+impl<S> Call<S> {
+    /// A segment of the path by the name that the route gives it. One that does not parse is a path that
+    /// there is not: [`Failure::NotFound`].
+    pub fn param<T: FromStr>(&self, name: &str) -> Result<T, Failure> {
+        let found = self.params.iter().find(|(known, _)| *known == name);
+        let (_, text) = found.ok_or_else(|| {
+            Failure::Internal(format!("the route has no segment {{{name}}} in its path"))
+        })?;
+        text.parse().map_err(|_| Failure::NotFound)
+    }
+}
+
+/// The methods of a path. Begins with [`at`].
+#[derive(Debug)]
+pub struct Methods<S>(Vec<(Method, Handler<S>)>);
+
+/// A path that answers nothing yet.
+pub fn at<S>() -> Methods<S> {
+    Methods(Vec::new())
+}
+
+impl<S> Methods<S> {
+    /// GET, and HEAD unless that has a handler of its own: then the reply to GET is sent without what
+    /// follows its head.
+    #[must_use]
+    pub fn get(self, handler: Handler<S>) -> Self {
+        self.on(Method::Get, handler)
+    }
+
+    /// HEAD.
+    #[must_use]
+    pub fn head(self, handler: Handler<S>) -> Self {
+        self.on(Method::Head, handler)
+    }
+
+    /// POST.
+    #[must_use]
+    pub fn post(self, handler: Handler<S>) -> Self {
+        self.on(Method::Post, handler)
+    }
+
+    /// PUT.
+    #[must_use]
+    pub fn put(self, handler: Handler<S>) -> Self {
+        self.on(Method::Put, handler)
+    }
+
+    /// DELETE.
+    #[must_use]
+    pub fn delete(self, handler: Handler<S>) -> Self {
+        self.on(Method::Delete, handler)
+    }
+
+    /// Any method.
+    #[must_use]
+    pub fn on(mut self, method: Method, handler: Handler<S>) -> Self {
+        self.0.push((method, handler));
+        self
+    }
+
+    fn handler(&self, method: &Method) -> Option<Handler<S>> {
+        self.0.iter().find(|(known, _)| known == method).map(|(_, handler)| *handler)
+    }
+
+    /// As in `GET, HEAD, PUT`.
+    fn allow(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for (method, _) in &self.0 {
+            names.push(method.as_str());
+            if *method == Method::Get && self.handler(&Method::Head).is_none() {
+                names.push("HEAD");
+            }
+        }
+        names.join(", ")
+    }
+}
+
+impl<S> Router<S> {
+    /// Without paths.
+    pub fn new() -> Self {
+        Self { routes: Vec::new() }
+    }
+
+    /// With a path: `/`, or segments that are texts or `{names}`; `{*name}` at its end takes all that
+    /// follows, one segment at least, joined by `/`. A slash at its end is part of it.
+    ///
+    /// A segment is never empty, `.` or `..`, and never holds a `/`.
+    #[must_use]
+    pub fn route(mut self, path: &'static str, methods: Methods<S>) -> Self {
+        self.routes.push((Pattern::new(path), methods));
+        self
+    }
+
+    /// Answers a request: [`Failure::NotFound`] where no path fits, an empty 405 where one does and the
+    /// method does not.
+    pub fn handle(&self, request: Request, settings: S) -> Result<Reply, Failure> {
+        let found = self.routes.iter().find_map(|(pattern, methods)| {
+            Some((pattern.matches(&request.segments, request.trailing_slash)?, methods))
+        });
+        let (params, methods) = found.ok_or(Failure::NotFound)?;
+        if let Some(handler) = methods.handler(&request.method) {
+            return handler(Call { request, settings, params });
+        }
+        match request.method {
+            Method::Head => match methods.handler(&Method::Get) {
+                Some(handler) => handler(Call { request, settings, params }).map(without_content),
+                None => Ok(Reply::method_not_allowed(&methods.allow())),
+            },
+            Method::Options => Ok(Reply::new(204).header("allow", methods.allow())),
+            _ => Ok(Reply::method_not_allowed(&methods.allow())),
+        }
+    }
+}
+
+impl<S> Default for Router<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A reply's head, with the length of what would have followed.
+fn without_content(reply: Reply) -> Reply {
+    let length = match &reply.content {
+        Content::Bytes(bytes) => Some(bytes.len() as u64),
+        Content::Body(body) => body.length(),
+        // Streamed is out already: the host sends a client that asked for the head only that.
+        Content::Empty | Content::Streamed => return reply,
+    };
+    let reply = Reply { content: Content::Empty, ..reply };
+    match length {
+        Some(length) => reply.header("content-length", length),
+        None => reply,
+    }
+}
+
+/// A path with names in it.
+#[derive(Debug)]
+struct Pattern {
+    pieces: Vec<Piece>,
+    trailing_slash: bool,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Text(&'static str),
+    Name(&'static str),
+    Rest(&'static str),
+}
+
+impl Pattern {
+    fn new(path: &'static str) -> Self {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let (path, trailing_slash) = match path.strip_suffix('/') {
+            Some(path) => (path, true),
+            // `/` alone has a slash at its end, as a request of the mount's top does.
+            None => (path, path.is_empty()),
+        };
+        let name = |segment: &'static str| {
+            let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+            Some(name.strip_prefix('*').map_or(Piece::Name(name), Piece::Rest))
+        };
+        let piece = |segment: &'static str| name(segment).unwrap_or(Piece::Text(segment));
+        let pieces = path.split('/').filter(|segment| !segment.is_empty()).map(piece).collect();
+        Self { pieces, trailing_slash }
+    }
+
+    fn matches(
+        &self,
+        segments: &[String],
+        trailing_slash: bool,
+    ) -> Option<Vec<(&'static str, String)>> {
+        let is_top = segments.is_empty();
+        if trailing_slash != self.trailing_slash && !is_top {
+            return None;
+        }
+        let mut params = Vec::new();
+        let mut rest = segments;
+        for piece in &self.pieces {
+            let (first, after) = rest.split_first()?;
+            match piece {
+                Piece::Text(text) if first == text => {}
+                Piece::Text(_) => return None,
+                Piece::Name(name) => params.push((*name, plain(first)?.to_owned())),
+                Piece::Rest(name) => {
+                    let all: Option<Vec<&str>> = rest.iter().map(|one| plain(one)).collect();
+                    params.push((*name, all?.join("/")));
+                    return Some(params);
+                }
+            }
+            rest = after;
+        }
+        rest.is_empty().then_some(params)
+    }
+}
+
+/// What can be part of a key.
+fn plain(segment: &str) -> Option<&str> {
+    let odd = matches!(segment, "" | "." | "..") || segment.contains(['/', '\0']);
+    (!odd).then_some(segment)
+}
+
+#[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "a handler owns its call, for the body in it")]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, TestReply};
+    use crate::{Description, Plugin};
+
+    struct Paths;
+
+    fn told(call: Call<()>) -> Result<Reply, Failure> {
+        let params: Vec<_> =
+            call.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok(Reply::ok().text(params.join(" ")))
+    }
+
+    fn number(call: Call<()>) -> Result<Reply, Failure> {
+        let number: u8 = call.param("number")?;
+        Ok(Reply::ok().text(number.to_string()))
+    }
+
+    fn missing(call: Call<()>) -> Result<Reply, Failure> {
+        call.param::<String>("none").map(|text| Reply::ok().text(text))
+    }
+
+    impl Plugin for Paths {
+        type Settings = serde_json::Value;
+
+        fn describe() -> Description {
+            Description::new("paths", "1")
+        }
+
+        fn handle(request: Request, _: Self::Settings) -> Result<Reply, Failure> {
+            Router::new()
+                .route("/", at().get(told))
+                .route("/files/{*path}", at().get(told).put(told))
+                .route("/numbers/{number}", at().get(number))
+                .route("/list/", at().get(told).post(told))
+                .route("/missing", at().get(missing))
+                .route("/{first}/{second}", at().get(told).delete(told))
+                .handle(request, ())
+        }
+    }
+
+    fn ask(method: &str, path: &str) -> TestReply {
+        Host::new().request(method, path).send::<Paths>()
+    }
+
+    #[test]
+    fn the_first_path_that_fits_answers() {
+        for (path, expected) in [
+            ("/", Some("")),
+            ("/files/a", Some("path=a")),
+            ("/files/a/b%20c", Some("path=a/b c")),
+            ("/files", None),
+            ("/files/", None),
+            ("/files/a/", None),
+            ("/files/a/../b", None),
+            ("/files/a%2Fb", None),
+            ("/numbers/7", Some("7")),
+            ("/numbers/300", None),
+            ("/list/", Some("")),
+            ("/list", None),
+            ("/a/b", Some("first=a second=b")),
+            ("/a/b/c", None),
+            ("/a/.", None),
+        ] {
+            let reply = ask("GET", path);
+            match expected {
+                Some(text) => {
+                    assert_eq!((reply.status, reply.text().as_str()), (200, text), "{path}");
+                }
+                None => assert_eq!(reply.status, 404, "{path}"),
+            }
+        }
+        assert_eq!(ask("GET", "/missing").status, 500);
+    }
+
+    #[test]
+    fn methods_are_told_and_head_comes_of_get() {
+        let reply = ask("HEAD", "/files/a");
+        assert_eq!((reply.status, reply.header("content-length")), (200, Some("6")));
+        assert!(reply.body.is_empty());
+        for (method, path, status, allow) in [
+            ("DELETE", "/files/a", 405, "GET, HEAD, PUT"),
+            ("OPTIONS", "/files/a", 204, "GET, HEAD, PUT"),
+            ("BREW", "/a/b", 405, "GET, HEAD, DELETE"),
+            ("POST", "/list/", 200, ""),
+        ] {
+            let reply = ask(method, path);
+            assert_eq!(reply.status, status, "{method} {path}");
+            assert_eq!(reply.header("allow").unwrap_or(""), allow, "{method} {path}");
+        }
+    }
+}
