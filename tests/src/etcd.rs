@@ -211,6 +211,12 @@ impl Member {
     /// Not for members with TLS or a password.
     #[track_caller]
     pub fn fill(&self, first: u64, keys: u64, size: u64) {
+        self.fill_with(first, keys, size, |number| Blob::new(number, size).bytes().to_vec());
+    }
+
+    /// The same with values of one's own, of about `size` bytes.
+    #[track_caller]
+    pub fn fill_with(&self, first: u64, keys: u64, size: u64, value: impl Fn(u64) -> Vec<u8>) {
         let mut connection = Endpoint::tcp(([127, 0, 0, 1], self.port).into()).connect();
         // A request may have 1.5 MB, and 128 operations.
         let together = (1_000_000 / size.max(1)).clamp(1, 100);
@@ -221,7 +227,7 @@ impl Member {
             let puts: Vec<_> = (next..last)
                 .map(|number| {
                     let key = encode(format!("{PREFIX}{number:08}").as_bytes());
-                    let value = encode(&Blob::new(number, size).bytes());
+                    let value = encode(&value(number));
                     json!({ "requestPut": { "key": key, "value": value } })
                 })
                 .collect();
@@ -247,9 +253,26 @@ impl Member {
         keys.map(|key| (key["key"].as_str().unwrap().to_owned(), key.clone())).collect()
     }
 
-    /// Stops it where it is, or lets it go on.
+    /// Stops it where it is, or lets it go on. Returns once it has stopped: until then it answers.
+    #[track_caller]
     pub fn signal(&self, signal: Signal) {
         self.program.signal(signal);
+        let end = Instant::now() + LONG;
+        while signal == Signal::STOP && !self.has_stopped() {
+            assert!(Instant::now() < end, "it does not stop");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// All of its threads, since each is stopped by itself.
+    fn has_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.program.id())).unwrap();
+        let mut states = threads.map(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            // After the name, which may hold anything, in parentheses.
+            stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next()
+        });
+        states.all(|state| state == Some('T'))
     }
 }
 

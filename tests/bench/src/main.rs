@@ -10,7 +10,7 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `transfers`, `listing`, `plugin`, `loading`, `memory` | what is measured |
+//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd` | what is measured |
 //! | `load`, `client` | the load generator |
 //! | `servers`, `blobs` | what is measured against: servers, repositories |
 //! | `measure`, `machine`, `table` | figures, the machine they are of, and showing them |
@@ -19,6 +19,7 @@
 
 mod blobs;
 mod client;
+mod etcd;
 mod listing;
 mod load;
 mod loading;
@@ -46,7 +47,7 @@ use measure::Series;
 use servers::{Peer, Program, Server, Site};
 use table::Row;
 
-/// Measure Keepgate beside restic's rest-server and rclone.
+/// Measure Keepgate beside restic's rest-server, rclone and etcdctl.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
@@ -78,6 +79,7 @@ enum Name {
     Plugin,
     Load,
     Memory,
+    Etcd,
 }
 
 /// How much of everything.
@@ -99,6 +101,8 @@ pub(crate) struct Scale {
     calls: usize,
     /// How long slow transfers last.
     slow: Duration,
+    /// MiB of values in an etcd that is backed up.
+    etcd: u64,
 }
 
 const FULL: Scale = Scale {
@@ -110,6 +114,7 @@ const FULL: Scale = Scale {
     listings: &[100_000, 20_000],
     calls: 20_000,
     slow: Duration::from_secs(3),
+    etcd: 256,
 };
 
 const QUICK: Scale = Scale {
@@ -121,6 +126,7 @@ const QUICK: Scale = Scale {
     listings: &[100_000],
     calls: 5_000,
     slow: Duration::from_secs(1),
+    etcd: 64,
 };
 
 /// What every measurement needs.
@@ -220,6 +226,7 @@ async fn measure(name: Name, bench: &Bench) -> Result<Section> {
         Name::Plugin => plugin::share(bench).await,
         Name::Load => loading::loading(bench).await,
         Name::Memory => memory::memory(bench).await,
+        Name::Etcd => etcd::backups(bench).await,
     }
 }
 

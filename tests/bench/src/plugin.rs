@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use keepgate_http::{
     Access, Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
 };
-use keepgate_runtime::{Services, 
-    CallError, Failure, Grant, Limits, Loader, Mount, MountSpec, Reply, Request,
+use keepgate_runtime::{
+    CallError, Failure, Grant, Limits, Loader, Mount, MountSpec, Reply, Request, Services,
 };
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};

@@ -114,6 +114,8 @@ fn who_prefers_not_to_wait_looks_later() {
     gate.close_after(SOME);
     let (id, location) = begin(&gateway);
     gate.wait_until_closed();
+    // What has passed the gate need not have been read yet.
+    gateway.eventually("the job to read", |gateway| job(gateway, &location)["done"] != 0);
     let running = job(&gateway, &location);
     assert_eq!((&running["job"], &running["state"]), (&id.into(), &"running".into()), "{running}");
     assert!(find(&running, "filename").is_none(), "{running}");
