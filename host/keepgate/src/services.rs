@@ -80,7 +80,9 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<Jobs>>> {
     });
     match opening.await?? {
         Ok(jobs) => Ok(Some(jobs)),
-        Err(error @ JobsError::InUse(_)) if config.schedule.is_empty() && config.etcd.is_empty() => {
+        Err(error @ JobsError::InUse(_))
+            if config.schedule.is_empty() && config.etcd.is_empty() =>
+        {
             tracing::warn!("plugins can start no jobs here: {error}");
             Ok(None)
         }
