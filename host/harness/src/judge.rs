@@ -25,11 +25,7 @@ pub(crate) struct Known<'a> {
 
 /// How bytes differ from what they must be; none where they do not. `Err` where the rule itself
 /// makes no sense.
-pub(crate) fn bytes(
-    found: &[u8],
-    rule: &Rule,
-    known: Known<'_>,
-) -> Result<Option<String>, String> {
+pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>, String> {
     if let Some(exact) = rule.exact(known.folder, known.values)?
         && exact != found
     {
@@ -205,7 +201,11 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok("") => "(nothing)".to_owned(),
         Ok(text) if text.len() <= MOST => text.to_owned(),
-        Ok(text) => format!("{}… ({} bytes)", &text.get(..text.floor_char_boundary(MOST)).unwrap_or(""), text.len()),
+        Ok(text) => format!(
+            "{}… ({} bytes)",
+            &text.get(..text.floor_char_boundary(MOST)).unwrap_or(""),
+            text.len()
+        ),
         Err(_) => {
             let start = bytes.get(..32).unwrap_or(bytes);
             format!("{}… ({} bytes)", hex::encode(start), bytes.len())

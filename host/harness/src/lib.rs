@@ -25,7 +25,7 @@ pub mod report;
 pub mod run;
 mod world;
 
-pub use kit::Harness;
+pub use kit::{Harness, Running, StartError};
 pub use mismatch::Mismatch;
 pub use play::Outcome;
 pub use plugin::{PluginError, PluginUnderTest, component};

@@ -91,11 +91,7 @@ impl<'a> Player<'a> {
         let mut did: Vec<String> = heard.calls.iter().map(ToString::to_string).collect();
         did.extend(heard.log.iter().map(|line| format!("log {line}")));
         drop(heard);
-        Ok(if player.wrong.is_empty() {
-            Outcome::Right
-        } else {
-            Outcome::Wrong(player.wrong, did)
-        })
+        Ok(if player.wrong.is_empty() { Outcome::Right } else { Outcome::Wrong(player.wrong, did) })
     }
 
     pub(crate) fn known(&self) -> Known<'_> {
@@ -205,7 +201,9 @@ impl<'a> Player<'a> {
                     other => other.to_string(),
                 })
             } else {
-                return Err(format!("save {name}: {from:?}: write \"/pointer\" or \"header NAME\""));
+                return Err(format!(
+                    "save {name}: {from:?}: write \"/pointer\" or \"header NAME\""
+                ));
             };
             match found {
                 Some(text) => self.values.save(name, text),
@@ -302,7 +300,10 @@ impl<'a> Player<'a> {
             text.push_str(&format!("\nno reply ({word}): {why}"));
         }
         if !response.body.is_empty() {
-            text.push_str(&format!("\nthe reply says: {}", judge::shown(&response.body).trim_end()));
+            text.push_str(&format!(
+                "\nthe reply says: {}",
+                judge::shown(&response.body).trim_end()
+            ));
         }
         let change = Change::set(at.expect("status"), i64::from(found).into());
         self.wrong.push(at.mismatch("status", text).with(change));
@@ -368,12 +369,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    fn job_ran(
-        &mut self,
-        at: &At<'_>,
-        job: &Job,
-        expect: Option<&Expect>,
-    ) -> Result<(), String> {
+    fn job_ran(&mut self, at: &At<'_>, job: &Job, expect: Option<&Expect>) -> Result<(), String> {
         let rule = expect.and_then(|expect| expect.job.clone());
         let Some(rule) = rule else {
             let state = job.state.as_str();

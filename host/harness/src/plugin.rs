@@ -25,7 +25,8 @@ impl PluginUnderTest {
     ///
     /// Why the server would refuse it, in its words.
     pub fn load(file: &Path, code: Option<&Path>) -> Result<Self, PluginError> {
-        let refused = |why: &dyn std::fmt::Display| PluginError(format!("{}: {why}", file.display()));
+        let refused =
+            |why: &dyn std::fmt::Display| PluginError(format!("{}: {why}", file.display()));
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         // A folder of its own: its neighbours are none of our business.
         let folder = tempfile::tempdir().map_err(|error| refused(&error))?;
@@ -93,7 +94,8 @@ impl std::fmt::Debug for PluginUnderTest {
 /// Where it is in neither, with what to do.
 pub fn component(name: &str) -> Result<PathBuf, PluginError> {
     let file = format!("{name}.wasm");
-    let built = std::env::var_os("KEEPGATE_PLUGIN_DIR").map(|folder| Path::new(&folder).join(&file));
+    let built =
+        std::env::var_os("KEEPGATE_PLUGIN_DIR").map(|folder| Path::new(&folder).join(&file));
     let own = std::env::var_os("CARGO_MANIFEST_DIR").map(|folder| Path::new(&folder).join(&file));
     let found = built.iter().chain(&own).find(|path| path.is_file()).cloned();
     found.ok_or_else(|| {

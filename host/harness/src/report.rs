@@ -8,14 +8,20 @@ use crate::play::Outcome;
 use crate::run::{Ran, Report};
 
 /// Lines of what the plugin did that are shown of a case that failed.
-const MAX_CALLS: usize = 30;
+const MAX_CALLS: usize = 60;
 
 /// Each case that is not right, with what differs and what the plugin did; then the sum.
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
     for ran in &report.ran {
         if let Some(failure) = failure(ran) {
-            let _ = write!(text, "FAILED {} ({}:{})\n{failure}\n", ran.name, ran.file.display(), ran.line);
+            let _ = write!(
+                text,
+                "FAILED {} ({}:{})\n{failure}\n",
+                ran.name,
+                ran.file.display(),
+                ran.line
+            );
         }
     }
     let _ = writeln!(text, "{}", sum(report));
@@ -99,7 +105,8 @@ pub fn junit(report: &Report, plugin: &str) -> String {
         match (kind, failure(ran)) {
             (Some((kind, message)), Some(failure)) => {
                 let (message, failure) = (escaped(message), escaped(&failure));
-                let _ = write!(xml, "><{kind} message=\"{message}\">{failure}</{kind}></testcase>\n");
+                let _ =
+                    write!(xml, "><{kind} message=\"{message}\">{failure}</{kind}></testcase>\n");
             }
             _ => xml.push_str("/>\n"),
         }

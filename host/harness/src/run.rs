@@ -61,8 +61,10 @@ impl Report {
     pub fn broken(&self) -> Vec<&Broken> {
         let broken = |ran: &Ran| matches!(ran.outcome, Outcome::Broken(_));
         let all = self.ran.iter().filter(|ran| broken(ran));
-        all.filter_map(|ran| if let Outcome::Broken(broken) = &ran.outcome { Some(broken) } else { None })
-            .collect()
+        all.filter_map(
+            |ran| if let Outcome::Broken(broken) = &ran.outcome { Some(broken) } else { None },
+        )
+        .collect()
     }
 }
 

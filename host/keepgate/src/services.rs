@@ -46,7 +46,12 @@ impl OpenServices {
             clusters.insert(name.clone(), granted.clone());
         }
         let limit = mount.limits.spool.map_or(SPOOL, |Size(limit)| limit);
-        Ok(Services { clusters, jobs: self.jobs.clone(), spool: Some(self.spool(limit)), surroundings: None })
+        Ok(Services {
+            clusters,
+            jobs: self.jobs.clone(),
+            spool: Some(self.spool(limit)),
+            surroundings: None,
+        })
     }
 
     /// What a mount reaches of which the configuration says nothing.

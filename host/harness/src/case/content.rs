@@ -17,7 +17,7 @@ pub struct Content {
     pub hex: Option<String>,
     /// Of a file beside the case's.
     pub file: Option<String>,
-    /// As JSON, without blanks.
+    /// As JSON, without blanks; its texts may hold placeholders.
     pub json: Option<Json>,
     /// Of `bodies`.
     pub named: Option<String>,
@@ -81,7 +81,7 @@ impl Content {
             return read_file(folder, file);
         }
         if let Some(Json(json)) = &self.json {
-            return Ok(json.to_string().into_bytes());
+            return Ok(values.fill_json(json)?.to_string().into_bytes());
         }
         if let Some(name) = &self.named {
             return values.body(name);

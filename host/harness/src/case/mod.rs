@@ -14,11 +14,9 @@ use serde::Deserialize;
 
 pub use content::Content;
 pub use read::{Broken, CaseFile, read};
-pub use rules::{After, Expect, HeaderRule, JobRule, Kept, Rule};
+pub use rules::{After, CounterRule, Expect, HeaderRule, JobRule, Kept, Rule};
 pub use values::Values;
-pub use words::{Clock, Json, Many, Pattern, Send, Short, Span};
-
-pub(crate) use words::FromShort;
+pub use words::{Clock, FromShort, Json, Many, Pattern, Send, Short, Span};
 
 /// One promise of a plugin: a world, what is asked of the plugin in it, and what must come of that.
 #[derive(Clone, Debug, Deserialize)]
@@ -321,5 +319,29 @@ impl World {
         world.spool = over.spool.or(world.spool);
         world.jobs = over.jobs.or(world.jobs);
         world
+    }
+}
+
+impl Fault {
+    /// The next call of this kind fails so, in the store `main`, under whatever key.
+    pub fn new(on: Operation, fails: Failing) -> Self {
+        Self { store: main_store(), on, key: None, fails, after: None, skip: 0, times: once() }
+    }
+}
+
+impl Member {
+    /// A member that sends these bytes.
+    pub fn new(endpoint: &str, snapshot: &[u8]) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            sends: Short(Content::of(snapshot)),
+            refuses: None,
+            breaks: None,
+            stalls: None,
+            times: None,
+            version: version(),
+            revision: one(),
+            keys: None,
+        }
     }
 }

@@ -226,5 +226,22 @@ pub struct After {
     /// Found in the log, as in `warn: …`. Each warning and error must be named by one.
     pub log: Vec<Pattern>,
     /// All counters, as in `name{a,b}` with the values of the labels, and what they count.
-    pub counters: Option<BTreeMap<String, u64>>,
+    pub counters: Option<BTreeMap<String, CounterRule>>,
+}
+
+/// What a counter must be: a number, or `true` for any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+pub struct CounterRule(pub Option<u64>);
+
+impl TryFrom<serde_json::Value> for CounterRule {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        match (value.as_u64(), value.as_bool()) {
+            (Some(number), _) => Ok(Self(Some(number))),
+            (None, Some(true)) => Ok(Self(None)),
+            _ => Err(format!("{value} is no count; write a number, or true for any")),
+        }
+    }
 }

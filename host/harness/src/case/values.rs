@@ -72,9 +72,9 @@ impl Values {
                 Value::Array(list.iter().map(|one| self.fill_json(one)).collect::<Result<_, _>>()?)
             }
             Value::Object(fields) => {
-                let filled = fields.iter().map(|(name, value)| {
-                    Ok::<_, String>((name.clone(), self.fill_json(value)?))
-                });
+                let filled = fields
+                    .iter()
+                    .map(|(name, value)| Ok::<_, String>((name.clone(), self.fill_json(value)?)));
                 Value::Object(filled.collect::<Result<_, _>>()?)
             }
             other => other.clone(),
@@ -98,7 +98,8 @@ impl Values {
 }
 
 fn is_name(text: &str) -> bool {
-    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
+    let word =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
     text.starts_with(|first: char| first.is_ascii_lowercase()) && text.chars().all(word)
 }
 

@@ -168,9 +168,7 @@ impl World {
     pub(crate) async fn settle(&self) -> Result<(), String> {
         let Some(jobs) = &self.jobs else { return Ok(()) };
         let wait = async {
-            while let Some(job) =
-                self.jobs().await?.into_iter().find(|job| !job.state.is_over())
-            {
+            while let Some(job) = self.jobs().await?.into_iter().find(|job| !job.state.is_over()) {
                 let waited = jobs.wait(&job.id, job.state, SETTLING).await;
                 waited.map_err(|error| error.to_string())?;
             }

@@ -55,7 +55,8 @@ pub(crate) fn run(arguments: &Test) -> Result<u8> {
         }
     };
     if arguments.list {
-        for (file, case) in files.iter().flat_map(|file| file.cases.iter().map(move |c| (file, c))) {
+        for (file, case) in files.iter().flat_map(|file| file.cases.iter().map(move |c| (file, c)))
+        {
             println!("{}/{}", file.topic, case.name.get_ref());
         }
         return Ok(RIGHT);
