@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::case::{Allow, Kept, Short};
 use crate::judge;
 use crate::mismatch::{Change, Mismatch, Place, told};
-use crate::play::{Player, job_differs};
+use crate::play::Player;
+use crate::reply::job_differs;
 use crate::world::{Blobs, Heard, MAIN};
 
 pub(crate) async fn judge(player: &mut Player<'_>, place: &Place) -> Result<(), String> {

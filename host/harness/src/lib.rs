@@ -9,7 +9,7 @@
 //! | [`report`] | for people, as JSON, as JUnit's XML |
 //! | [`kit`] | the same powers for `cargo test` |
 //! | `world` | what is around the plugin |
-//! | `play`, `after` | one case: its steps, and the world at its end |
+//! | `play`, `reply`, `after` | one case: its steps, what came of each, and the world at its end |
 //! | `judge`, `mismatch` | what differs, how it is shown, how a file is updated |
 //!
 //! The README beside this crate has the format of cases, whole.
@@ -21,6 +21,7 @@ pub mod kit;
 mod mismatch;
 mod play;
 pub mod plugin;
+mod reply;
 pub mod report;
 pub mod run;
 mod world;

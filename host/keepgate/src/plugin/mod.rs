@@ -20,6 +20,6 @@ enum PluginCommand {
 /// Runs a subcommand; the exit code.
 pub(crate) fn run(plugin: &Plugin) -> Result<u8> {
     match &plugin.command {
-        PluginCommand::Test(arguments) => test::run(arguments),
+        PluginCommand::Test(arguments) => Ok(test::run(arguments)),
     }
 }

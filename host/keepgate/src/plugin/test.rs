@@ -42,8 +42,17 @@ const RIGHT: u8 = 0;
 const WRONG: u8 = 1;
 const UNUSABLE: u8 = 2;
 
+/// Runs the cases; the exit code.
+#[expect(clippy::print_stderr, reason = "the last word before the exit code")]
+pub(crate) fn run(arguments: &Test) -> u8 {
+    test(arguments).unwrap_or_else(|error| {
+        eprintln!("keepgate: {}", crate::explain(&error));
+        UNUSABLE
+    })
+}
+
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command's output")]
-pub(crate) fn run(arguments: &Test) -> Result<u8> {
+fn test(arguments: &Test) -> Result<u8> {
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
     let files = match case::read(&cases) {
         Ok(files) => files,
@@ -65,13 +74,7 @@ pub(crate) fn run(arguments: &Test) -> Result<u8> {
         Some(file) => file.clone(),
         None => component(&arguments.what)?,
     };
-    let plugin = match PluginUnderTest::load(&file, code_folder().as_deref()) {
-        Ok(plugin) => plugin,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(UNUSABLE);
-        }
-    };
+    let plugin = PluginUnderTest::load(&file, code_folder().as_deref())?;
     let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
     let report = keepgate_harness::run(&plugin, &files, &options);
     if report.ran.is_empty() {

@@ -1,8 +1,6 @@
 //! Tests of the tool itself: cases that must fail do, and with the words that help; `--update` makes
 //! them right and leaves the rest as it was.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-
 use std::path::Path;
 use std::sync::OnceLock;
 
