@@ -8,12 +8,13 @@ use crate::judge;
 use crate::mismatch::{Change, Mismatch, Place, told};
 use crate::play::Player;
 use crate::reply::job_differs;
-use crate::world::{Blobs, Heard, MAIN};
+use crate::world::{Blobs, Call, Heard, MAIN};
 
 pub(crate) async fn judge(player: &mut Player<'_>, place: &Place) -> Result<(), String> {
     let allowed = |what| player.case.allow.contains(&what);
     let (any_blobs, any_jobs) = (allowed(Allow::Blobs), allowed(Allow::Jobs));
     let (any_log, any_faults) = (allowed(Allow::Log), allowed(Allow::Faults));
+    let any_calls = allowed(Allow::Calls);
     // Looked at first: a job that runs changes blobs.
     jobs(player, any_jobs).await?;
     for (store, now) in player.world.blobs().await? {
@@ -27,6 +28,7 @@ pub(crate) async fn judge(player: &mut Player<'_>, place: &Place) -> Result<(), 
     }
     let heard = std::mem::take(&mut *player.world.ear.heard());
     log(player, &heard, any_log);
+    calls(player, &heard, any_calls)?;
     counters(player, &heard, place);
     // What was heard is shown to whoever asks why it failed.
     *player.world.ear.heard() = heard;
@@ -186,6 +188,32 @@ fn log(player: &mut Player<'_>, heard: &Heard, allowed: bool) {
     let told = |line: &&String| patterns.iter().any(|pattern| pattern.0.is_match(line));
     for line in heard.log.iter().filter(loud).filter(|line| !told(line) && !allowed) {
         player.wrong.push(Mismatch::new("log", format!("nobody expects: {line}")));
+    }
+}
+
+/// What the plugin asked for although nobody granted it, or although the case forbids it.
+fn calls(player: &mut Player<'_>, heard: &Heard, allowed: bool) -> Result<(), String> {
+    let forbidden = player.case.after.no_calls.iter().map(|start| player.values.fill(start));
+    let forbidden = forbidden.collect::<Result<Vec<_>, _>>()?;
+    for call in &heard.calls {
+        let line = call.to_string();
+        if let Some(start) = forbidden.iter().find(|start| line.starts_with(start.as_str())) {
+            player.wrong.push(Mismatch::new("calls", format!("`{start}` must not be: {line}")));
+        }
+        if !allowed && is_ungranted(call) {
+            let text = format!("the world does not grant what the plugin asks for: {line}");
+            player.wrong.push(Mismatch::new("calls", text));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a call failed because the mount does not have what it is for.
+fn is_ungranted(call: &Call) -> bool {
+    match call.failed {
+        Some("denied") => matches!(call.import, "blobs.open" | "etcd.take"),
+        Some("unsupported") => call.import.starts_with("jobs.") || call.import == "pipes.spool",
+        _ => false,
     }
 }
 

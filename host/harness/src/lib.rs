@@ -30,5 +30,5 @@ pub use kit::{Harness, Running, StartError};
 pub use mismatch::Mismatch;
 pub use play::Outcome;
 pub use plugin::{PluginError, PluginUnderTest, component};
-pub use run::{Ran, Report, RunOptions, run, update};
+pub use run::{Ran, Report, RunOptions, run, run_and_update};
 pub use world::{Call, Count, Response, Sending};

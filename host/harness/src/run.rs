@@ -1,12 +1,12 @@
 //! Running the cases of files, several at a time, and what came of all of them.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::case::{Broken, CaseFile};
+use crate::case::{Broken, CaseFile, read};
 use crate::mismatch::{Mismatch, updated};
 use crate::play::{Outcome, play};
 use crate::plugin::PluginUnderTest;
@@ -111,19 +111,46 @@ fn run_one(plugin: &PluginUnderTest, name: &str, file: &CaseFile, index: usize) 
     Ran { name: name.to_owned(), file: file.path.clone(), line, outcome, took: begun.elapsed() }
 }
 
-/// Writes into the files what came, in the place of what was expected, wherever that can be said in
-/// a case; the number of cases that were changed.
+/// Rounds of an update: a step that fails hides those behind it.
+const ROUNDS: usize = 100;
+
+/// Runs the cases of a file or folder, writes into them what came in the place of what was expected,
+/// and runs them again, until nothing is left that can be written. The last report, and the names of
+/// the cases that were rewritten.
 ///
 /// # Errors
 ///
-/// Where a file cannot be written, or has changed meanwhile.
-pub fn update(report: &Report) -> Result<usize, Broken> {
+/// Files that are broken, or cannot be written.
+pub fn run_and_update(
+    plugin: &PluginUnderTest,
+    cases: &Path,
+    options: &RunOptions,
+) -> Result<(Report, BTreeSet<String>), Vec<Broken>> {
+    let mut rewritten = BTreeSet::new();
+    let mut report = run(plugin, &read(cases)?, options);
+    for _ in 0..ROUNDS {
+        let changed = update(&report).map_err(|broken| vec![broken])?;
+        if changed.is_empty() {
+            break;
+        }
+        rewritten.extend(changed);
+        report = run(plugin, &read(cases)?, options);
+    }
+    Ok((report, rewritten))
+}
+
+/// Writes into the files what came, in the place of what was expected, wherever that can be said in
+/// a case; the names of the cases that were changed.
+fn update(report: &Report) -> Result<BTreeSet<String>, Broken> {
     let mut by_file = BTreeMap::<&PathBuf, Vec<&Mismatch>>::new();
-    let mut cases = 0;
+    let mut cases = BTreeSet::new();
     for ran in &report.ran {
         if let Outcome::Wrong(wrong, _) = &ran.outcome {
             let can: Vec<_> = wrong.iter().filter(|mismatch| mismatch.is_updatable()).collect();
-            cases += usize::from(!can.is_empty());
+            if can.is_empty() {
+                continue;
+            }
+            cases.insert(ran.name.clone());
             by_file.entry(&ran.file).or_default().extend(can);
         }
     }

@@ -16,7 +16,7 @@ pub use content::Content;
 pub use read::{Broken, CaseFile, read};
 pub use rules::{After, CounterRule, Expect, HeaderRule, JobRule, Kept, Rule};
 pub use values::Values;
-pub use words::{Clock, FromShort, Json, Many, Pattern, Send, Short, Span};
+pub use words::{Clock, FromShort, Json, Many, Pattern, RequestLine, Short, Span};
 
 /// One promise of a plugin: a world, what is asked of the plugin in it, and what must come of that.
 #[derive(Clone, Debug, Deserialize)]
@@ -54,6 +54,8 @@ pub enum Allow {
     Log,
     /// Faults that did not happen.
     Faults,
+    /// Calls to the host for what the world does not grant.
+    Calls,
 }
 
 /// What is there before anything is asked.
@@ -258,7 +260,7 @@ pub struct Step {
     /// Blobs put into `main` behind the plugin's back, or removed (`false`).
     pub place: BTreeMap<String, Short<Kept>>,
     /// `METHOD /path?query`.
-    pub send: Option<Send>,
+    pub send: Option<RequestLine>,
     /// Of the request.
     pub headers: BTreeMap<String, Many<String>>,
     /// Who asks.

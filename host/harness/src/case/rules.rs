@@ -223,6 +223,8 @@ pub struct After {
     pub folders: Vec<String>,
     /// All jobs, in the order of their starts.
     pub jobs: Option<Vec<JobRule>>,
+    /// Beginnings of calls that the plugin may never make in this case.
+    pub no_calls: Vec<String>,
     /// Found in the log, as in `warn: …`. Each warning and error must be named by one.
     pub log: Vec<Pattern>,
     /// All counters, as in `name{a,b}` with the values of the labels, and what they count.

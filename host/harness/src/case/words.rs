@@ -57,14 +57,14 @@ impl TryFrom<String> for Pattern {
 /// `METHOD /path?query`; the path may hold placeholders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Send {
+pub struct RequestLine {
     /// In upper case.
     pub method: String,
     /// As it goes over the wire.
     pub target: String,
 }
 
-impl TryFrom<String> for Send {
+impl TryFrom<String> for RequestLine {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -72,7 +72,7 @@ impl TryFrom<String> for Send {
     }
 }
 
-impl FromStr for Send {
+impl FromStr for RequestLine {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use keepgate_harness::case::CaseFile;
 use keepgate_harness::{
-    Outcome, PluginUnderTest, Report, RunOptions, component, report, run, update,
+    Outcome, PluginUnderTest, Report, RunOptions, component, report, run, run_and_update,
 };
 
 const HEAD: &str = "[bodies]\nabc = \"abc\"\n[[case]]\nname = \"x\"\n";
@@ -106,6 +106,10 @@ fn what_a_case_does_not_expect_fails_it() {
             vec!["1 jobs expected, 0 found"],
         ),
         (
+            format!("{get}expect.status = 404\n[case.after]\nno_calls = [\"blobs.get\"]\n"),
+            vec!["`blobs.get` must not be"],
+        ),
+        (
             format!("{get}expect.status = 404\n[case.after]\nfolders = [\"data\"]\n"),
             vec!["there is no folder \"data\""],
         ),
@@ -127,6 +131,23 @@ fn what_a_case_does_not_expect_fails_it() {
         for word in words {
             assert!(said.contains(word), "{rest}\n{said}\nlacks {word:?}");
         }
+    }
+}
+
+#[test]
+fn a_call_for_what_is_not_granted_fails_a_case_unless_it_may() {
+    let etcd = PluginUnderTest::load(&component("etcd").unwrap(), None).unwrap();
+    let post = "world.jobs = false\nworld.cluster.main = [{ endpoint = \"http://a\" }]\n\
+                [[case.step]]\nsend = \"POST /api/v1/backup\"\nexpect.status = 500\n";
+    for (allow, right) in [("", 0), ("allow = [\"calls\"]\n", 1)] {
+        let text = format!("{HEAD}{allow}{post}");
+        let file = CaseFile::parse(&text, Path::new("x.toml")).unwrap();
+        let report = run(&etcd, &[file], &RunOptions::default());
+        let said = report::text(&report);
+        assert_eq!(report.right(), right, "{said}");
+        let words =
+            "does not grant what the plugin asks for: jobs.start backup main -> unsupported";
+        assert_eq!(said.contains(words), right == 0, "{said}");
     }
 }
 
@@ -181,18 +202,8 @@ fn an_update_makes_it_right_and_keeps_what_people_wrote() {
          [[case.step]]\nsend = \"GET /locks/\"\nexpect = {{ status = 200, headers = {{ content-type = \"x\" }}, body = \"[]\" }}\n"
     );
     std::fs::write(&path, &text).unwrap();
-    let mut rounds = 0;
-    loop {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let report = play(&text, &path);
-        if report.wrong() == 0 {
-            assert_eq!(report.right(), 3);
-            break;
-        }
-        assert!(update(&report).unwrap() > 0, "{}", report::text(&report));
-        rounds += 1;
-        assert!(rounds < 5, "{text}");
-    }
+    let (report, rewritten) = run_and_update(plugin(), &path, &RunOptions::default()).unwrap();
+    assert_eq!((report.right(), rewritten.len()), (3, 3), "{}", report::text(&report));
     let new = std::fs::read_to_string(&path).unwrap();
     assert!(new.starts_with("# Written by hand.\n[bodies]\n"), "{new}");
     assert!(new.contains("expect.status = 200 # why?") && new.contains("\"y\" # another"), "{new}");

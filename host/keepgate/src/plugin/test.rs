@@ -56,12 +56,7 @@ fn test(arguments: &Test) -> Result<u8> {
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
     let files = match case::read(&cases) {
         Ok(files) => files,
-        Err(broken) => {
-            for broken in broken {
-                eprintln!("{broken}");
-            }
-            return Ok(UNUSABLE);
-        }
+        Err(broken) => return Ok(unusable(&broken)),
     };
     if arguments.list {
         for (file, case) in files.iter().flat_map(|file| file.cases.iter().map(move |c| (file, c)))
@@ -76,7 +71,14 @@ fn test(arguments: &Test) -> Result<u8> {
     };
     let plugin = PluginUnderTest::load(&file, code_folder().as_deref())?;
     let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
-    let report = keepgate_harness::run(&plugin, &files, &options);
+    let (report, rewritten) = if arguments.update {
+        match keepgate_harness::run_and_update(&plugin, &cases, &options) {
+            Ok((report, rewritten)) => (report, Some(rewritten)),
+            Err(broken) => return Ok(unusable(&broken)),
+        }
+    } else {
+        (keepgate_harness::run(&plugin, &files, &options), None)
+    };
     if report.ran.is_empty() {
         bail!("no case has {:?} in its name", arguments.filter.as_deref().unwrap_or_default());
     }
@@ -89,15 +91,23 @@ fn test(arguments: &Test) -> Result<u8> {
     } else {
         print!("{}", report::text(&report));
     }
-    if arguments.update {
-        let changed = keepgate_harness::update(&report)?;
-        println!("{changed} cases have been rewritten; look at the changes before you keep them");
+    for name in rewritten.iter().flatten() {
+        eprintln!("{name} has been rewritten; look at the change before you keep it");
     }
     Ok(match (report.broken().is_empty(), report.wrong()) {
         (false, _) => UNUSABLE,
         (true, 0) => RIGHT,
         (true, _) => WRONG,
     })
+}
+
+/// Says what is wrong with case files.
+#[expect(clippy::print_stderr, reason = "this is a command's output")]
+fn unusable(broken: &[case::Broken]) -> u8 {
+    for broken in broken {
+        eprintln!("{broken}");
+    }
+    UNUSABLE
 }
 
 /// The plugin's folder.
