@@ -13,6 +13,7 @@
 //! | [`htpasswd`] | users and password hashes in a file |
 //! | [`listen`] | addresses and sockets |
 //! | [`metrics`] | what is counted and timed |
+//! | [`offline`] | paths and refusals without a connection, for tools that call plugins |
 //! | [`server`] | a listener with its connections, from bind to graceful shutdown |
 //! | [`service`] | the one path of a request, from its head to the last byte of the reply |
 //! | [`shutdown`] | asking servers to end |
@@ -32,6 +33,7 @@ mod connection;
 pub mod htpasswd;
 pub mod listen;
 pub mod metrics;
+pub mod offline;
 mod reply;
 pub mod server;
 pub mod service;

@@ -3,6 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use keepgate_runtime::{CallError, Failure, Limit};
+use keepgate_store::Fields;
 
 use crate::reply::ReplyBody;
 
@@ -93,12 +94,26 @@ impl Refusal {
     }
 
     /// `Not Found\n`, or `Forbidden: text\n`.
-    pub(crate) fn into_response(self) -> Response<ReplyBody> {
+    fn body(&self) -> String {
         let reason = self.status.canonical_reason().unwrap_or("Error");
-        let text = match self.text.as_deref().map(str::trim) {
+        match self.text.as_deref().map(str::trim) {
             None | Some("") => format!("{reason}\n"),
             Some(text) => format!("{reason}: {text}\n"),
-        };
+        }
+    }
+
+    /// Status, headers and text, for whoever has no connection.
+    pub(crate) fn into_parts(self) -> (u16, Fields, String) {
+        let (status, text) = (self.status.as_u16(), self.body());
+        let response = self.into_response();
+        let headers = response.headers().iter().map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        });
+        (status, headers.collect(), text)
+    }
+
+    pub(crate) fn into_response(self) -> Response<ReplyBody> {
+        let text = self.body();
         let length = text.len();
         let mut response = Response::new(ReplyBody::bytes(text));
         *response.status_mut() = self.status;

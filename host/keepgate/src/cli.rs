@@ -30,6 +30,8 @@ pub(crate) enum Command {
     User(User),
     /// Look at jobs and schedules of the running gateway, cancel and start them
     Jobs(Jobs),
+    /// Test plugins
+    Plugin(crate::plugin::Plugin),
 }
 
 #[derive(Debug, Args)]

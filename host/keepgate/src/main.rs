@@ -13,6 +13,7 @@
 //! | `rest_server` | restic's rest-server by its own flags |
 //! | `first_run`, `welcome`, `stock` | the set-up that is made and shown at the first start |
 //! | `check`, `users`, `jobs` | the commands of those names |
+//! | `plugin` | `keepgate plugin`, for writers of plugins |
 //! | `log` | the log |
 
 mod assemble;
@@ -23,6 +24,7 @@ mod first_run;
 mod grants;
 mod jobs;
 mod log;
+mod plugin;
 mod quotas;
 mod rest_server;
 mod schedules;
@@ -87,6 +89,10 @@ async fn run(command: Command) -> Result<u8> {
         Command::User(arguments) => users::run(&arguments).await,
         Command::Jobs(arguments) => {
             jobs::command::run(&arguments.config, arguments.json, arguments.command).await
+        }
+        // It has runtimes of its own, one for each case.
+        Command::Plugin(arguments) => {
+            tokio::task::spawn_blocking(move || plugin::run(&arguments)).await?
         }
     }
 }

@@ -46,13 +46,18 @@ impl OpenServices {
             clusters.insert(name.clone(), granted.clone());
         }
         let limit = mount.limits.spool.map_or(SPOOL, |Size(limit)| limit);
-        Ok(Services { clusters, jobs: self.jobs.clone(), spool: Some(self.spool(limit)) })
+        Ok(Services {
+            clusters,
+            jobs: self.jobs.clone(),
+            spool: Some(self.spool(limit)),
+            surroundings: None,
+        })
     }
 
     /// What a mount reaches of which the configuration says nothing.
     pub(crate) fn plain(&self) -> Services {
         let spool = Some(self.spool(SPOOL));
-        Services { clusters: BTreeMap::new(), jobs: self.jobs.clone(), spool }
+        Services { jobs: self.jobs.clone(), spool, ..Services::default() }
     }
 
     fn spool(&self, limit: u64) -> Arc<Spool> {

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use keepgate_connect::Snapshots;
 use keepgate_jobs::Jobs;
 use keepgate_pipes::Spool;
 use keepgate_store::BlobStore;
 
-use crate::call::Principal;
+use crate::call::{Failure, Principal};
 
 /// A store as principals may use it.
 pub trait Grant: Send + Sync + Debug + 'static {
@@ -35,4 +36,24 @@ pub struct Services {
     pub jobs: Option<Arc<Jobs>>,
     /// Where bodies wait whose length must be known.
     pub spool: Option<Arc<Spool>>,
+    /// What stands in for the machine's clock and randomness, and hears of calls. A server has none.
+    pub surroundings: Option<Arc<dyn Surroundings>>,
+}
+
+/// A clock, randomness and an ear: what tests put in the place of the machine, so that a plugin does
+/// the same each time, and what it asked its host for can be told.
+pub trait Surroundings: Send + Sync + Debug + 'static {
+    /// What `environment.now` says.
+    fn now(&self) -> SystemTime;
+    /// Fills what `environment.random` hands out.
+    fn random(&self, bytes: &mut [u8]);
+    /// A plugin calls an import, as in `blobs.put`; `about` has what matters of its arguments. The
+    /// number names this call to [`failed`](Self::failed).
+    fn called(&self, import: &'static str, about: String) -> u64;
+    /// The call of this number failed.
+    fn failed(&self, call: u64, failure: &Failure);
+    /// The plugin writes a line into the log; `level` in lower case.
+    fn logged(&self, level: &'static str, line: &str);
+    /// The plugin adds to one of its counters; `refused` says why this was dropped.
+    fn counted(&self, metric: &str, labels: &[String], by: u64, refused: Option<&str>);
 }

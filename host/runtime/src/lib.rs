@@ -38,7 +38,7 @@ mod state;
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
 pub use folder::Watch;
 pub use generation::{Generation, Loader, Refused, Scanned};
-pub use grant::{Grant, Services};
+pub use grant::{Grant, Services, Surroundings};
 pub use jobs::JobRunner;
 pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;

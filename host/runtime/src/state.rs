@@ -11,7 +11,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use crate::call::{Limit, Principal};
+use crate::call::{Failure, Limit, Principal};
 use crate::cpu::Cpu;
 use crate::grant::{Grant, Services};
 use crate::imports::http::ReplyStart;
@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) reply_start: Option<ReplyStart>,
     /// Listings that are open.
     pub(crate) listings: usize,
+    /// The number of the import's call that was noted last.
+    noted: Option<u64>,
     pub(crate) limiter: Limiter,
     /// Made when a guest that wants WASI first asks: most guests do not.
     wasi: Option<WasiCtx>,
@@ -69,6 +71,7 @@ impl State {
             job: None,
             reply_start: None,
             listings: 0,
+            noted: None,
             limiter: Limiter { limit: memory, used: 0, refused: false },
             wasi: None,
         }
@@ -86,6 +89,22 @@ impl State {
         self.reply_start = None;
         self.principal = None;
         self.table.is_empty()
+    }
+
+    /// Tells whoever listens that the guest calls an import. A server has no listener, and `about` is
+    /// not asked then.
+    pub(crate) fn note(&mut self, import: &'static str, about: impl FnOnce(&Self) -> String) {
+        let Some(surroundings) = self.grants.services.surroundings.clone() else { return };
+        self.noted = Some(surroundings.called(import, about(self)));
+    }
+
+    /// Tells whoever listens how the call failed that was noted last: a guest makes one at a time.
+    pub(crate) fn note_failure(&mut self, failure: &Failure) {
+        if let (Some(surroundings), Some(call)) =
+            (&self.grants.services.surroundings, self.noted.take())
+        {
+            surroundings.failed(call, failure);
+        }
     }
 
     /// The limit that the guest went over, if it did.

@@ -23,6 +23,7 @@
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
 //! | `commands` | `check`, `user`, `init`, `--version` |
+//! | `plugin_cases` | `keepgate plugin test` |
 //! | `http2` | curl over HTTP/2 |
 //! | `crowd` | idle and slow clients do not stop others |
 
@@ -49,6 +50,7 @@ mod flags;
 mod hostile;
 mod http2;
 mod memory;
+mod plugin_cases;
 mod quotas;
 mod reload;
 mod requests;

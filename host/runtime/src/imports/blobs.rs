@@ -20,7 +20,11 @@ const MAX_LISTINGS: usize = 16;
 /// A granted store in a guest's hands.
 #[derive(Debug)]
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct StoreHandle(Arc<dyn BlobStore>);
+pub struct StoreHandle {
+    /// By which the guest opened it.
+    name: String,
+    store: Arc<dyn BlobStore>,
+}
 
 /// A listing under way in a guest's hands.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -34,7 +38,20 @@ impl fmt::Debug for ListingHandle {
 
 impl State {
     fn store(&self, handle: &Resource<StoreHandle>) -> Result<Arc<dyn BlobStore>, Refusal> {
-        Ok(self.table.get(handle)?.0.clone())
+        Ok(self.table.get(handle)?.store.clone())
+    }
+
+    /// Notes a call to a store.
+    fn note_store(
+        &mut self,
+        import: &'static str,
+        handle: &Resource<StoreHandle>,
+        about: impl FnOnce() -> String,
+    ) {
+        self.note(import, |state| {
+            let name = state.table.get(handle).map(|handle| handle.name.as_str());
+            format!("{} {}", name.unwrap_or_default(), about()).trim_end().to_owned()
+        });
     }
 }
 
@@ -42,6 +59,7 @@ impl blobs::Host for State {}
 
 impl blobs::HostStore for State {
     fn open(&mut self, name: String) -> Result<Resource<StoreHandle>, Refusal> {
+        self.note("blobs.open", |_| name.clone());
         let Some(store) = self.grants.stores.get(&name) else {
             return Err(Failure::Denied(format!(
                 "the mount {} grants no store named {name:?}; it grants {:?}",
@@ -51,7 +69,7 @@ impl blobs::HostStore for State {
             .into());
         };
         let store = store.store(self.principal.as_ref());
-        Ok(self.table.push(StoreHandle(store))?)
+        Ok(self.table.push(StoreHandle { name, store })?)
     }
 
     async fn head(
@@ -59,6 +77,7 @@ impl blobs::HostStore for State {
         store: Resource<StoreHandle>,
         key: String,
     ) -> Result<blobs::Info, Refusal> {
+        self.note_store("blobs.head", &store, || key.clone());
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         Ok(store.head(&key).await?.into())
@@ -70,6 +89,7 @@ impl blobs::HostStore for State {
         key: String,
         part: blobs::Part,
     ) -> Result<blobs::Download, Refusal> {
+        self.note_store("blobs.get", &store, || format!("{key}{}", part_text(&part)));
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         let download = store.get(&key, part.into()).await?;
@@ -88,6 +108,7 @@ impl blobs::HostStore for State {
         data: Resource<BodyHandle>,
         options: blobs::PutOptions,
     ) -> Result<blobs::Info, Refusal> {
+        self.note_store("blobs.put", &store, || format!("{key} {}", condition_text(&options)));
         let body = self.table.delete(data)?.into_body();
         let store = self.store(&store)?;
         let key = Key::new(key)?;
@@ -103,6 +124,7 @@ impl blobs::HostStore for State {
         parts: Vec<String>,
         options: blobs::PutOptions,
     ) -> Result<blobs::Info, Refusal> {
+        self.note_store("blobs.concat", &store, || format!("{key} from {}", parts.join(" ")));
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         let parts = parts.into_iter().map(Key::new).collect::<Result<Vec<_>, _>>()?;
@@ -116,6 +138,7 @@ impl blobs::HostStore for State {
         store: Resource<StoreHandle>,
         key: String,
     ) -> Result<Option<u64>, Refusal> {
+        self.note_store("blobs.delete", &store, || key.clone());
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         Ok(store.delete(&key).await?)
@@ -127,6 +150,9 @@ impl blobs::HostStore for State {
         folder: String,
         recursive: bool,
     ) -> Result<Resource<ListingHandle>, Refusal> {
+        self.note_store("blobs.list", &store, || {
+            format!("{folder:?}{}", if recursive { " recursive" } else { "" })
+        });
         if self.listings >= MAX_LISTINGS {
             return Err(Failure::Denied(format!(
                 "{MAX_LISTINGS} listings are open in this call; drop one first"
@@ -145,6 +171,10 @@ impl blobs::HostStore for State {
         store: Resource<StoreHandle>,
         folders: Vec<String>,
     ) -> Result<(), Refusal> {
+        self.note_store("blobs.prepare", &store, || match folders.as_slice() {
+            [first, .., last] => format!("{first} .. {last}, {} folders", folders.len()),
+            folders => folders.join(" "),
+        });
         let store = self.store(&store)?;
         let folders = folders.into_iter().map(Folder::new).collect::<Result<Vec<_>, _>>()?;
         Ok(store.prepare(&folders).await?)
@@ -172,4 +202,25 @@ impl blobs::HostListing for State {
         self.listings -= 1;
         Ok(())
     }
+}
+
+/// For [`State::note`]: the part of a blob that is asked for, after a blank; nothing for all of it.
+fn part_text(part: &blobs::Part) -> String {
+    match part {
+        blobs::Part::Whole => String::new(),
+        blobs::Part::Slice((offset, None)) => format!(" {offset}.."),
+        blobs::Part::Slice((offset, Some(length))) => format!(" {offset}..+{length}"),
+        blobs::Part::Suffix(length) => format!(" -{length}"),
+    }
+}
+
+/// For [`State::note`]: what must hold for a blob to be written.
+fn condition_text(options: &blobs::PutOptions) -> String {
+    let condition = match &options.condition {
+        blobs::Condition::Always => "always".to_owned(),
+        blobs::Condition::Absent => "absent".to_owned(),
+        blobs::Condition::AbsentOrIdentical => "absent-or-identical".to_owned(),
+        blobs::Condition::Matches(etag) => format!("matches {etag}"),
+    };
+    if options.sha256.is_some() { format!("{condition} sha256") } else { condition }
 }

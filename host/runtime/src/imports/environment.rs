@@ -16,7 +16,9 @@ impl environment::Host for State {
     }
 
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(timestamp(SystemTime::now()))
+        self.note("environment.now", |_| String::new());
+        let told = self.grants.services.surroundings.as_ref().map(|told| told.now());
+        Ok(timestamp(told.unwrap_or_else(SystemTime::now)))
     }
 
     fn random(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
@@ -25,8 +27,13 @@ impl environment::Host for State {
                 "environment.random: {length} bytes asked, {MAX_RANDOM} allowed"
             )));
         }
+        self.note("environment.random", |_| length.to_string());
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        getrandom::fill(&mut bytes).map_err(|error| wasmtime::Error::msg(error.to_string()))?;
+        match &self.grants.services.surroundings {
+            Some(told) => told.random(&mut bytes),
+            None => getrandom::fill(&mut bytes)
+                .map_err(|error| wasmtime::Error::msg(error.to_string()))?,
+        }
         Ok(bytes)
     }
 
@@ -42,6 +49,9 @@ impl environment::Host for State {
         for (name, value) in &fields {
             message.push_str(&format!(" {}={:?}", shorten(name), shorten(value)));
         }
+        if let Some(surroundings) = &self.grants.services.surroundings {
+            surroundings.logged(name(level), &message);
+        }
         match level {
             Level::Trace => tracing::trace!(target: "plugin", mount, plugin, "{message}"),
             Level::Debug => tracing::debug!(target: "plugin", mount, plugin, "{message}"),
@@ -53,11 +63,28 @@ impl environment::Host for State {
     }
 
     fn count(&mut self, metric: String, labels: Vec<String>, by: u64) -> wasmtime::Result<()> {
-        if let Err(why) = self.grants.counters.count(&self.grants.mount, &metric, &labels, by) {
+        let counted = self.grants.counters.count(&self.grants.mount, &metric, &labels, by);
+        if let Some(surroundings) = &self.grants.services.surroundings {
+            let refused = counted.as_ref().err().map(ToString::to_string);
+            surroundings.counted(&metric, &labels, by, refused.as_deref());
+        }
+        if let Err(why) = counted {
             let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
             tracing::warn!(mount, plugin, metric, "a plugin's count was dropped: {why}");
         }
         Ok(())
+    }
+}
+
+/// As it is written in logs.
+fn name(level: environment::Level) -> &'static str {
+    use environment::Level;
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
     }
 }
 

@@ -30,6 +30,7 @@ impl fmt::Debug for SnapshotHandle {
 
 impl etcd::Host for State {
     fn clusters(&mut self) -> wasmtime::Result<Vec<String>> {
+        self.note("etcd.clusters", |_| String::new());
         Ok(self.grants.services.clusters.keys().cloned().collect())
     }
 }
@@ -40,6 +41,10 @@ impl etcd::HostSnapshot for State {
         cluster: String,
         except: Vec<String>,
     ) -> Result<Resource<SnapshotHandle>, Refusal> {
+        self.note("etcd.take", |_| match except.as_slice() {
+            [] => cluster.clone(),
+            except => format!("{cluster} except {}", except.join(" ")),
+        });
         let Some(granted) = self.grants.services.clusters.get(&cluster).cloned() else {
             return Err(Failure::Denied(format!(
                 "the mount {} grants no cluster named {cluster:?}; it grants {:?}",
@@ -74,6 +79,7 @@ impl etcd::HostSnapshot for State {
         &mut self,
         snapshot: Resource<SnapshotHandle>,
     ) -> Result<Resource<BodyHandle>, Refusal> {
+        self.note("etcd.data", |_| String::new());
         let Some(body) = self.table.get_mut(&snapshot)?.body.take() else {
             let why = "the bytes of this snapshot were taken before";
             return Err(Failure::Invalid(why.to_owned()).into());

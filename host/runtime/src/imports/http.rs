@@ -30,6 +30,7 @@ impl http::Host for State {}
 
 impl http::HostWriter for State {
     fn start(&mut self, head: http::Head) -> Result<Resource<WriterHandle>, Refusal> {
+        self.note("http.start", |_| head.status.to_string());
         let Some(start) = self.reply_start.take() else {
             return Err(Failure::Invalid("this reply has been started before".to_owned()).into());
         };

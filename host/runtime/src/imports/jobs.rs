@@ -45,6 +45,7 @@ impl jobs::Host for State {
         input: Vec<u8>,
         options: jobs::Options,
     ) -> Result<String, Refusal> {
+        self.note("jobs.start", |_| format!("{kind} {}", options.key));
         let new = NewJob {
             mount: self.grants.mount.clone(),
             kind,
@@ -64,6 +65,7 @@ impl jobs::Host for State {
     }
 
     async fn get(&mut self, id: String) -> Result<jobs::Job, Refusal> {
+        self.note("jobs.get", |_| id.clone());
         Ok(self.own_job(&id).await?.into())
     }
 
@@ -73,6 +75,7 @@ impl jobs::Host for State {
         leaves: jobs::State,
         milliseconds: u64,
     ) -> Result<jobs::Job, Refusal> {
+        self.note("jobs.wait", |_| format!("{id} {milliseconds}"));
         self.own_job(&id).await?;
         let limit = Duration::from_millis(milliseconds);
         let job = self.queue()?.wait(&id, leaves.into(), limit).await?;
@@ -80,6 +83,7 @@ impl jobs::Host for State {
     }
 
     async fn list(&mut self, kind: String, max: u32) -> Result<Vec<jobs::Job>, Refusal> {
+        self.note("jobs.list", |_| format!("{kind} {max}"));
         let filter = Filter {
             mount: Some(self.grants.mount.clone()),
             kind: Some(kind),
@@ -91,16 +95,19 @@ impl jobs::Host for State {
     }
 
     async fn cancel(&mut self, id: String) -> Result<bool, Refusal> {
+        self.note("jobs.cancel", |_| id.clone());
         self.own_job(&id).await?;
         Ok(self.queue()?.cancel(&id).await?.unwrap_or(false))
     }
 
     async fn withdraw(&mut self, id: String) -> Result<bool, Refusal> {
+        self.note("jobs.withdraw", |_| id.clone());
         self.own_job(&id).await?;
         Ok(self.queue()?.withdraw(&id).await?.unwrap_or(false))
     }
 
     fn report(&mut self, progress: jobs::Progress) -> Result<(), Refusal> {
+        self.note("jobs.report", |_| progress.phase.clone());
         let Some(job) = &self.job else {
             return Err(Failure::Invalid("this call runs no job".to_owned()).into());
         };

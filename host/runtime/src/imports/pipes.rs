@@ -28,17 +28,22 @@ impl pipes::Host for State {
         data: Resource<BodyHandle>,
         level: u8,
     ) -> Result<Resource<BodyHandle>, Refusal> {
+        self.note("pipes.gzip", |_| level.to_string());
         let body = self.take(data).map_err(Refusal::Trap)?;
         let body = keepgate_pipes::gzip(body, level)?;
         self.give(body).map_err(Refusal::Trap)
     }
 
     fn gunzip(&mut self, data: Resource<BodyHandle>) -> wasmtime::Result<Resource<BodyHandle>> {
+        self.note("pipes.gunzip", |_| String::new());
         let body = self.take(data)?;
         self.give(keepgate_pipes::gunzip(body))
     }
 
     fn tar(&mut self, entries: Vec<pipes::Entry>) -> Result<Resource<BodyHandle>, Refusal> {
+        self.note("pipes.tar", |_| {
+            entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>().join(" ")
+        });
         if entries.len() > MAX_ENTRIES {
             let what = format!("an archive of more than {MAX_ENTRIES} files");
             return Err(Failure::Invalid(what).into());
@@ -58,6 +63,7 @@ impl pipes::Host for State {
     }
 
     async fn spool(&mut self, data: Resource<BodyHandle>) -> Result<pipes::Spooled, Refusal> {
+        self.note("pipes.spool", |_| String::new());
         let body = self.take(data).map_err(Refusal::Trap)?;
         let Some(spool) = self.grants.services.spool.clone() else {
             let why = format!("the mount {} has no spool", self.grants.mount);
@@ -77,6 +83,7 @@ impl pipes::HostMeter for State {
         &mut self,
         data: Resource<BodyHandle>,
     ) -> wasmtime::Result<(Resource<Meter>, Resource<BodyHandle>)> {
+        self.note("pipes.meter", |_| String::new());
         let (meter, body) = Meter::attach(self.take(data)?);
         Ok((self.table.push(meter)?, self.give(body)?))
     }

@@ -55,7 +55,10 @@ impl BodyHandle {
 impl types::Host for State {
     fn convert_failure(&mut self, refusal: Refusal) -> wasmtime::Result<types::Failure> {
         match refusal {
-            Refusal::Failure(failure) => Ok(failure.into()),
+            Refusal::Failure(failure) => {
+                self.note_failure(&failure);
+                Ok(failure.into())
+            }
             Refusal::Trap(trap) => Err(trap),
         }
     }
@@ -75,6 +78,7 @@ impl types::HostBody for State {
         body: Resource<BodyHandle>,
         max: u32,
     ) -> Result<Option<Vec<u8>>, Refusal> {
+        self.note("body.read", |_| max.to_string());
         let max = usize::try_from(max.clamp(1, MAX_READ)).unwrap_or(1);
         Ok(self.table.get_mut(&body)?.next(max).await?.map(Into::into))
     }

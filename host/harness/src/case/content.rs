@@ -1,0 +1,114 @@
+//! Bytes that a case puts somewhere: into a store, a request, a snapshot.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Clock, FromShort, Json, Values};
+
+/// Where bytes come from: one of the first seven; without any, there are none.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Content {
+    /// These.
+    pub text: Option<String>,
+    /// As hexadecimal digits.
+    pub hex: Option<String>,
+    /// Of a file beside the case's.
+    pub file: Option<String>,
+    /// As JSON, without blanks; its texts may hold placeholders.
+    pub json: Option<Json>,
+    /// Of `bodies`.
+    pub named: Option<String>,
+    /// This text, `times` times.
+    pub repeat: Option<String>,
+    /// So many bytes that look random, and are always the same ones.
+    pub random: Option<usize>,
+    /// For `repeat`.
+    pub times: Option<usize>,
+    /// For `random`: others for another seed.
+    pub seed: u64,
+    /// Of a blob.
+    pub content_type: Option<String>,
+    /// Of a blob.
+    pub metadata: BTreeMap<String, String>,
+    /// When a blob was stored; at the start, where nothing is said.
+    pub modified: Option<Clock>,
+}
+
+impl FromShort for Content {
+    fn from_text(text: &str) -> Self {
+        Self { text: Some(text.to_owned()), ..Self::default() }
+    }
+}
+
+impl Content {
+    /// Exactly these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { hex: Some(hex::encode(bytes)), ..Self::default() }
+    }
+
+    /// The bytes; files are looked for in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// In words: a file that cannot be read, a name that nothing has, several sources at once.
+    pub fn bytes(&self, folder: &Path, values: &Values) -> Result<Vec<u8>, String> {
+        let sources = [
+            self.text.is_some(),
+            self.hex.is_some(),
+            self.file.is_some(),
+            self.json.is_some(),
+            self.named.is_some(),
+            self.repeat.is_some(),
+            self.random.is_some(),
+        ];
+        if sources.into_iter().filter(|there| *there).count() > 1 {
+            let what = "text, hex, file, json, named, repeat, random";
+            return Err(format!("bytes come from one source; write one of {what}"));
+        }
+        if self.times.is_some() && self.repeat.is_none() {
+            return Err("`times` says how often `repeat` is repeated; there is none".to_owned());
+        }
+        if let Some(text) = &self.text {
+            return Ok(text.clone().into_bytes());
+        }
+        if let Some(digits) = &self.hex {
+            return hex::decode(digits).map_err(|error| format!("hex {digits:?}: {error}"));
+        }
+        if let Some(file) = &self.file {
+            return read_file(folder, file);
+        }
+        if let Some(Json(json)) = &self.json {
+            return Ok(values.fill_json(json)?.to_string().into_bytes());
+        }
+        if let Some(name) = &self.named {
+            return values.body(name);
+        }
+        if let Some(text) = &self.repeat {
+            return Ok(text.repeat(self.times.unwrap_or(1)).into_bytes());
+        }
+        Ok(random(self.seed, self.random.unwrap_or(0)))
+    }
+}
+
+pub(super) fn read_file(folder: &Path, file: &str) -> Result<Vec<u8>, String> {
+    let path = folder.join(file);
+    std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Bytes that follow from a seed (SplitMix64).
+pub(crate) fn random(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

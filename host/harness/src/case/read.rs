@@ -1,0 +1,204 @@
+//! Finding and reading case files, and saying where a mistake is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Case, Content, Short, World};
+
+/// A file of cases.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseFile {
+    /// What the cases are about.
+    pub about: Option<String>,
+    /// Bytes with names.
+    #[serde(default)]
+    pub bodies: BTreeMap<String, Short<Content>>,
+    /// What all its cases have before.
+    #[serde(default)]
+    pub world: World,
+    /// None depends on another.
+    #[serde(rename = "case")]
+    pub cases: Vec<Case>,
+    /// Where it was read from.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// What its cases' names begin with.
+    #[serde(skip)]
+    pub topic: String,
+    #[serde(skip)]
+    pub(crate) text: String,
+}
+
+/// A case file that says nothing, with the place of the mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Broken {
+    /// The file.
+    pub file: PathBuf,
+    /// From 1; none where it is not about a place.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl Broken {
+    pub(crate) fn new(file: &Path, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), place: None, message: message.into() }
+    }
+}
+
+impl CaseFile {
+    /// Reads a text as if it were in this file.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] with line and column.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Broken> {
+        let mut file: Self = toml::from_str(text).map_err(|error| Broken {
+            file: path.to_owned(),
+            place: error.span().map(|span| place(text, span.start)),
+            message: error.message().trim().to_owned(),
+        })?;
+        file.path = path.to_owned();
+        file.topic = topic(path);
+        file.text = text.to_owned();
+        let mut names = BTreeSet::new();
+        for case in &file.cases {
+            let name = case.name.get_ref();
+            if !names.insert(name) {
+                return Err(file.broken(case, format!("another case is called {name:?}, too")));
+            }
+            let nothing = case.steps.is_empty() && case.refuses.is_none();
+            if nothing || (!case.steps.is_empty() && case.refuses.is_some()) {
+                let message = "a case has steps (`[[case.step]]`), or the settings are refused \
+                               (`refuses = …`)";
+                return Err(file.broken(case, message.to_owned()));
+            }
+        }
+        Ok(file)
+    }
+
+    /// Something wrong with a case.
+    pub(crate) fn broken(&self, case: &Case, message: String) -> Broken {
+        let place = place(&self.text, case.name.span().start);
+        Broken { file: self.path.clone(), place: Some(place), message }
+    }
+
+    /// The line, from 1, of a case.
+    pub(crate) fn line(&self, index: usize) -> usize {
+        self.cases.get(index).map_or(1, |case| place(&self.text, case.name.span().start).0)
+    }
+
+    /// The folder that `file = …` is looked for in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+}
+
+/// Reads one file, or all `*.toml` below a folder, in the order of their names.
+///
+/// # Errors
+///
+/// All that are broken, each with its place.
+pub fn read(path: &Path) -> Result<Vec<CaseFile>, Vec<Broken>> {
+    let mut found = Vec::new();
+    find(path, &mut found).map_err(|error| vec![Broken::new(path, error.to_string())])?;
+    found.sort();
+    let (mut files, mut broken) = (Vec::new(), Vec::new());
+    for path in found {
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|error| Broken::new(&path, error.to_string()));
+        match text.and_then(|text| CaseFile::parse(&text, &path)) {
+            Ok(file) => files.push(file),
+            Err(error) => broken.push(error),
+        }
+    }
+    if broken.is_empty() && files.is_empty() {
+        broken.push(Broken::new(path, "there are no cases: no file ends with `.toml`"));
+    }
+    if broken.is_empty() { Ok(files) } else { Err(broken) }
+}
+
+fn find(path: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if !path.is_dir() {
+        std::fs::metadata(path)?;
+        found.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path)? {
+        let path = entry?.path();
+        if path.is_dir() || path.extension().is_some_and(|extension| extension == "toml") {
+            find(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The file's name; of a `case.toml` its folder's.
+fn topic(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().and_then(Path::file_name);
+    match folder {
+        Some(folder) if stem == "case" => folder.to_string_lossy().into_owned(),
+        _ => stem.into_owned(),
+    }
+}
+
+/// Line and column, from 1, of an offset in bytes.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(text: &str) -> String {
+        CaseFile::parse(text, Path::new("a/b.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn mistakes_have_their_place() {
+        let case = "[[case]]\nname = \"x\"\n";
+        let step = "[[case]]\nname = \"x\"\n[[case.step]]\nsend = \"GET /\"\n";
+        for (text, expected) in [
+            (format!("{case}stepp = 1\n"), "a/b.toml:3:1: unknown field `stepp`"),
+            (case.to_owned(), "a/b.toml:2:8: a case has steps"),
+            (step.replace("GET /", "GET"), "a/b.toml:4:8: \"GET\" is no request"),
+            (format!("{step}advance = \"soon\"\n"), "a/b.toml:5:11: \"soon\" is no length of time"),
+            (format!("{step}expect.stat = 3\n"), "a/b.toml:5:8: unknown field `stat`"),
+            (format!("{step}expect.status = \"x\"\n"), "a/b.toml:5:17: invalid type"),
+            (format!("{step}expect.broken = \"(\"\n"), "a/b.toml:5:17: regex parse error"),
+            (format!("{step}body = {{ textt = \"x\" }}\n"), "a/b.toml:5:10: unknown field `textt`"),
+            (format!("{step}expect.body.json = \"{{\"\n"), "a/b.toml:5:20: this text is no JSON"),
+            (format!("world.clock = \"now\"\n{step}"), "a/b.toml:1:15: \"now\" is no time"),
+            (format!("{step}{step}"), "a/b.toml:6:8: another case"),
+            ("case = [\n".to_owned(), "a/b.toml:2:1: "),
+        ] {
+            let said = broken(&text);
+            assert!(said.starts_with(expected), "{text}\n{said}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn a_folder_with_a_case_is_called_like_the_folder() {
+        assert_eq!(topic(Path::new("cases/upload.toml")), "upload");
+        assert_eq!(topic(Path::new("cases/big-upload/case.toml")), "big-upload");
+    }
+}

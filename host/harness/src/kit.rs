@@ -1,0 +1,331 @@
+//! The test kit: a plugin and a world around it, for `cargo test`. What can be told here is what
+//! cases can tell; see [`Harness`]. Calls wait for their end; no async is needed around them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepgate_jobs::Job;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::case::{self, Clock, Content, Fault, Limits, Member, Policy, Short, StoreWorld, User};
+use crate::case::{FromShort as _, Values};
+use crate::plugin::{PluginError, PluginUnderTest};
+use crate::world::{Call, Count, MAIN, NoWorld, Response, Sending, World, principal};
+
+/// A plugin, and what its world is to be. A clone shares the compiled plugin.
+///
+/// ```no_run
+/// use keepgate_harness::{Harness, component};
+///
+/// let harness = Harness::load(&component("hello")?)?;
+/// let world = harness.clone().user("ann").blob("notes/old", b"old").start()?;
+///
+/// let reply = world.post("/notes/new", b"new");
+/// assert_eq!(reply.status, 201);
+/// assert_eq!(world.get("/notes/new").text(), "new");
+/// assert_eq!(world.blob("notes/new").as_deref(), Some(&b"new"[..]));
+/// assert_eq!(world.changed(), ["notes/new"]);
+/// assert!(world.calls().iter().any(|call| call.import == "blobs.put"));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Harness {
+    plugin: Arc<PluginUnderTest>,
+    told: case::World,
+}
+
+/// Why no world could be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The plugin or the host refuses the mount: settings, say.
+    #[error("{0}")]
+    Refused(String),
+    /// What was told makes no sense.
+    #[error("{0}")]
+    Told(String),
+}
+
+impl Harness {
+    /// Loads a component. It is compiled each time; load once and clone.
+    ///
+    /// # Errors
+    ///
+    /// Why the server would refuse the file.
+    pub fn load(file: &Path) -> Result<Self, PluginError> {
+        Ok(Self { plugin: Arc::new(PluginUnderTest::load(file, None)?), told: Default::default() })
+    }
+
+    /// The mount's settings. Anything but an object stands for none.
+    #[must_use]
+    pub fn settings(mut self, settings: serde_json::Value) -> Self {
+        self.told.settings = match settings {
+            serde_json::Value::Object(settings) => Some(settings),
+            _ => None,
+        };
+        self
+    }
+
+    /// A blob in the store `main`.
+    #[must_use]
+    pub fn blob(mut self, key: &str, bytes: &[u8]) -> Self {
+        self.told.blobs.insert(key.to_owned(), Short(Content::of(bytes)));
+        self
+    }
+
+    /// An empty folder in the store `main`.
+    #[must_use]
+    pub fn folder(mut self, folder: &str) -> Self {
+        self.told.folders.push(folder.to_owned());
+        self
+    }
+
+    /// Another store.
+    #[must_use]
+    pub fn store(mut self, name: &str, store: StoreWorld) -> Self {
+        self.told.store.insert(name.to_owned(), store);
+        self
+    }
+
+    /// Nothing in the store `main` may be replaced or deleted, but under keys like these.
+    #[must_use]
+    pub fn append_only(mut self, except: &[&str]) -> Self {
+        let except = except.iter().map(|&pattern| pattern.to_owned()).collect();
+        self.told.policy = Some(Policy { append_only: true, except, ..Policy::default() });
+        self
+    }
+
+    /// Who asks, where a request says nothing else.
+    #[must_use]
+    pub fn user(mut self, name: &str) -> Self {
+        self.told.user = Some(Short(User::from_text(name)));
+        self
+    }
+
+    /// The time of day at the start.
+    #[must_use]
+    pub fn clock(mut self, start: std::time::SystemTime) -> Self {
+        self.told.clock = Some(Clock(start));
+        self
+    }
+
+    /// Of what is random.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.told.seed = Some(seed);
+        self
+    }
+
+    /// Something that goes wrong in a store.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.told.fault.push(fault);
+        self
+    }
+
+    /// A cluster of etcd with its members.
+    #[must_use]
+    pub fn cluster(mut self, name: &str, members: Vec<Member>) -> Self {
+        self.told.cluster.insert(name.to_owned(), members);
+        self
+    }
+
+    /// What a call may use.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.told.limits = Some(limits);
+        self
+    }
+
+    /// Instances serve several requests.
+    #[must_use]
+    pub fn warm(mut self) -> Self {
+        self.told.warm = Some(true);
+        self
+    }
+
+    /// Makes the world.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says what does not fit.
+    pub fn start(self) -> Result<Running, StartError> {
+        let told = |error: &dyn std::fmt::Display| StartError::Told(error.to_string());
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build();
+        let runtime = runtime.map_err(|error| told(&error))?;
+        let values = Values::default();
+        let world = runtime.block_on(async {
+            let world = World::start(&self.plugin, &self.told, Path::new("."), &values).await;
+            let world = world.map_err(|error| match error {
+                NoWorld::Refused(why) => StartError::Refused(why),
+                NoWorld::Told(why) => StartError::Told(why),
+            })?;
+            let before = world.blobs().await.map_err(|error| told(&error))?;
+            Ok::<_, StartError>((world, before))
+        });
+        let (world, before) = world?;
+        let before = before.into_iter().map(|(name, blobs)| {
+            (name, blobs.into_iter().map(|(key, (_, bytes))| (key, bytes.to_vec())).collect())
+        });
+        Ok(Running { world, before: before.collect(), user: self.told.user, runtime })
+    }
+}
+
+/// Blobs of all stores, by the stores' names and their keys.
+type Stores = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+
+/// A plugin in its world. Its clock stands while anything works and jumps where everybody waits, so
+/// that no test sleeps.
+pub struct Running {
+    // Dropped before the runtime, whose timers it has.
+    world: World,
+    before: Stores,
+    user: Option<Short<User>>,
+    runtime: Runtime,
+}
+
+impl Running {
+    /// Sends a `GET`.
+    pub fn get(&self, target: &str) -> Response {
+        self.send(self.request("GET", target, b""))
+    }
+
+    /// Sends a `HEAD`.
+    pub fn head(&self, target: &str) -> Response {
+        self.send(self.request("HEAD", target, b""))
+    }
+
+    /// Sends a `DELETE`.
+    pub fn delete(&self, target: &str) -> Response {
+        self.send(self.request("DELETE", target, b""))
+    }
+
+    /// Sends a `POST`.
+    pub fn post(&self, target: &str, body: &[u8]) -> Response {
+        self.send(self.request("POST", target, body))
+    }
+
+    /// Sends a `PUT`.
+    pub fn put(&self, target: &str, body: &[u8]) -> Response {
+        self.send(self.request("PUT", target, body))
+    }
+
+    /// A request of this world's user, to be changed before it is sent.
+    ///
+    /// ```no_run
+    /// # let world = keepgate_harness::Harness::load("x.wasm".as_ref())?.start()?;
+    /// let mut upload = world.request("PUT", "/archive", b"all of it");
+    /// upload.headers.push(("x-tag".to_owned(), "daily".to_owned()));
+    /// upload.cut = Some(3);
+    /// assert_eq!(world.send(upload).status, 400);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Sending {
+        Sending {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            principal: self.user.as_ref().and_then(|user| principal(&user.0)),
+            body: body.to_vec(),
+            ..Sending::default()
+        }
+    }
+
+    /// Sends a request. A target that is no path is answered with 400, as the server does.
+    pub fn send(&self, sending: Sending) -> Response {
+        let sent = self.runtime.block_on(self.world.send(sending));
+        sent.unwrap_or_else(|why| Response {
+            status: 400,
+            body: why.into_bytes(),
+            ..Response::default()
+        })
+    }
+
+    /// Runs a job as a schedule does, to its end.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be started: what the plugin says of its input, say.
+    pub fn run_job(&self, kind: &str, input: &[u8]) -> Result<Job, String> {
+        self.runtime.block_on(self.world.run(kind, input))
+    }
+
+    /// Waits until no job waits or runs, and returns all of them, in the order of their starts.
+    ///
+    /// # Errors
+    ///
+    /// Where they do not end within a week of the world's clock.
+    pub fn jobs(&self) -> Result<Vec<Job>, String> {
+        self.runtime.block_on(async {
+            self.world.settle().await?;
+            self.world.jobs().await
+        })
+    }
+
+    /// So much time passes.
+    pub fn advance(&self, span: Duration) {
+        self.runtime.block_on(tokio::time::advance(span));
+    }
+
+    /// A blob of the store `main`, as it is now.
+    pub fn blob(&self, key: &str) -> Option<Vec<u8>> {
+        self.blobs().get(key).cloned()
+    }
+
+    /// All blobs of the store `main`.
+    pub fn blobs(&self) -> BTreeMap<String, Vec<u8>> {
+        self.stores().remove(MAIN).unwrap_or_default()
+    }
+
+    /// All blobs of all stores.
+    pub fn stores(&self) -> Stores {
+        let stores = self.runtime.block_on(self.world.blobs()).unwrap_or_default();
+        let plain = stores.into_iter().map(|(name, blobs)| {
+            (name, blobs.into_iter().map(|(key, (_, bytes))| (key, bytes.to_vec())).collect())
+        });
+        plain.collect()
+    }
+
+    /// All blobs of all stores, as they were at the start.
+    pub fn before(&self) -> &Stores {
+        &self.before
+    }
+
+    /// Keys in the store `main` whose blobs came, went or changed since the start, in order.
+    pub fn changed(&self) -> Vec<String> {
+        let (now, nothing) = (self.blobs(), BTreeMap::new());
+        let before = self.before.get(MAIN).unwrap_or(&nothing);
+        let mut keys: Vec<String> = before.keys().chain(now.keys()).cloned().collect();
+        keys.sort();
+        keys.dedup();
+        keys.retain(|key| before.get(key) != now.get(key));
+        keys
+    }
+
+    /// What the plugin asked of its host, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.world.ear.heard().calls.clone()
+    }
+
+    /// What it wrote into the log, as in `warn: text`.
+    pub fn log(&self) -> Vec<String> {
+        self.world.ear.heard().log.clone()
+    }
+
+    /// What it counted.
+    pub fn counts(&self) -> Vec<Count> {
+        self.world.ear.heard().counts.clone()
+    }
+
+    /// Faults that never happened, in words: mostly a mistake in a test.
+    pub fn unmet_faults(&self) -> Vec<String> {
+        self.world.unmet_faults()
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("calls", &self.calls().len()).finish_non_exhaustive()
+    }
+}

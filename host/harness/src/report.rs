@@ -1,0 +1,169 @@
+//! Reports: for people, as JSON, as JUnit's XML.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::play::Outcome;
+use crate::run::{Ran, Report};
+
+/// Lines of what the plugin did that are shown of a case that failed.
+const MAX_CALLS: usize = 60;
+
+/// Each case that is not right, with what differs and what the plugin did; then the sum.
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for ran in &report.ran {
+        if let Some(failure) = failure(ran) {
+            let _ = write!(
+                text,
+                "FAILED {} ({}:{})\n{failure}\n",
+                ran.name,
+                ran.file.display(),
+                ran.line
+            );
+        }
+    }
+    let _ = writeln!(text, "{}", sum(report));
+    text
+}
+
+/// One line: how many came out how, and how fast.
+pub fn sum(report: &Report) -> String {
+    let mut text = format!("{} passed, {} failed", report.right(), report.wrong());
+    let broken = report.broken().len();
+    if broken > 0 {
+        let _ = write!(text, ", {broken} broken");
+    }
+    if report.left_out > 0 {
+        let _ = write!(text, ", {} left out", report.left_out);
+    }
+    let _ = write!(text, " in {:.2} s", report.took.as_secs_f64());
+    text
+}
+
+/// All of it, for programs.
+pub fn json(report: &Report) -> Value {
+    let cases = report.ran.iter().map(|ran| {
+        let (outcome, differences, did) = match &ran.outcome {
+            Outcome::Right => ("passed", Vec::new(), None),
+            Outcome::Wrong(wrong, did) => {
+                let wrong = wrong.iter().map(|one| json!({"what": one.what, "text": one.text}));
+                ("failed", wrong.collect(), Some(did))
+            }
+            Outcome::Broken(broken) => {
+                ("broken", vec![json!({"what": "case", "text": broken.to_string()})], None)
+            }
+        };
+        json!({
+            "name": ran.name,
+            "file": ran.file.display().to_string(),
+            "line": ran.line,
+            "outcome": outcome,
+            "differences": differences,
+            "calls": did,
+            "seconds": ran.took.as_secs_f64(),
+        })
+    });
+    json!({
+        "passed": report.right(),
+        "failed": report.wrong(),
+        "broken": report.broken().len(),
+        "left_out": report.left_out,
+        "seconds": report.took.as_secs_f64(),
+        "cases": cases.collect::<Vec<_>>(),
+    })
+}
+
+/// As JUnit writes it, which most CI systems read.
+pub fn junit(report: &Report, plugin: &str) -> String {
+    let (count, wrong, broken) = (report.ran.len(), report.wrong(), report.broken().len());
+    let mut xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"{}\" \
+         tests=\"{count}\" failures=\"{wrong}\" errors=\"{broken}\" time=\"{:.3}\">\n",
+        escaped(plugin),
+        report.took.as_secs_f64()
+    );
+    for ran in &report.ran {
+        let (topic, name) = ran.name.rsplit_once('/').unwrap_or(("", &ran.name));
+        let _ = write!(
+            xml,
+            "<testcase classname=\"{}\" name=\"{}\" file=\"{}\" line=\"{}\" time=\"{:.3}\"",
+            escaped(topic),
+            escaped(name),
+            escaped(&ran.file.display().to_string()),
+            ran.line,
+            ran.took.as_secs_f64()
+        );
+        let kind = match &ran.outcome {
+            Outcome::Right => None,
+            Outcome::Wrong(wrong, _) => {
+                Some(("failure", wrong.first().map_or("", |first| first.what.as_str())))
+            }
+            Outcome::Broken(broken) => Some(("error", broken.message.as_str())),
+        };
+        match (kind, failure(ran)) {
+            (Some((kind, message)), Some(failure)) => {
+                let (message, failure) = (escaped(message), escaped(&failure));
+                let _ =
+                    write!(xml, "><{kind} message=\"{message}\">{failure}</{kind}></testcase>\n");
+            }
+            _ => xml.push_str("/>\n"),
+        }
+    }
+    xml.push_str("</testsuite>\n</testsuites>\n");
+    xml
+}
+
+/// What is wrong with a case, for people.
+fn failure(ran: &Ran) -> Option<String> {
+    let (wrong, did) = match &ran.outcome {
+        Outcome::Right => return None,
+        Outcome::Broken(broken) => return Some(format!("  {broken}\n")),
+        Outcome::Wrong(wrong, did) => (wrong, did),
+    };
+    let mut text = String::new();
+    for mismatch in wrong {
+        let _ = writeln!(text, "  {}", mismatch.what);
+        for line in mismatch.text.lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    if !did.is_empty() {
+        let _ = writeln!(text, "  the plugin did:");
+        for call in did.iter().take(MAX_CALLS) {
+            let _ = writeln!(text, "    {call}");
+        }
+        if let Some(more) = did.len().checked_sub(MAX_CALLS).filter(|more| *more > 0) {
+            let _ = writeln!(text, "    … and {more} more");
+        }
+    }
+    Some(text)
+}
+
+/// For XML 1.0, which has no control characters at all.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\n' | '\t' => escaped.push(c),
+            c if c.is_control() => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xml_takes_no_control_characters() {
+        assert_eq!(escaped("a<b>&\"\u{1}\n"), "a&lt;b&gt;&amp;&quot;\u{fffd}\n");
+    }
+}

@@ -1,0 +1,12 @@
+//! Real components in told worlds. Needs what `cargo xtask test` builds; it sets the folder in the
+//! environment.
+//!
+//! | module | what must hold |
+//! | --- | --- |
+//! | `plugins` | every case of the plugins of this repository; the kit |
+//! | `tool` | cases that must fail do, with words that help; updates; reports |
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod plugins;
+mod tool;

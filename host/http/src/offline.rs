@@ -1,0 +1,40 @@
+//! What a client would be told, without a connection: paths are read and failures answered by the
+//! same code as for sockets. For tools that call plugins by themselves; a new such tool changes
+//! nothing here.
+
+use http::Uri;
+use keepgate_runtime::CallError;
+use keepgate_store::Fields;
+
+use crate::status::{Refusal, Waited};
+use crate::target::{Target, query};
+
+/// Where a request goes, below a mount at `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Segments, percent-decoded.
+    pub segments: Vec<String>,
+    /// The path ended with `/`.
+    pub trailing_slash: bool,
+    /// Decoded pairs.
+    pub query: Fields,
+}
+
+/// Reads the target of a request, as in `/a/b?c=d`.
+///
+/// # Errors
+///
+/// What is wrong with it, in words; a client would be answered 400.
+pub fn destination(target: &str) -> Result<Destination, String> {
+    let uri: Uri = target.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    let read = Target::parse(&uri).map_err(|error| error.to_string())?;
+    let Target { segments, trailing_slash } = read;
+    Ok(Destination { segments, trailing_slash, query: query(&uri) })
+}
+
+/// What a client is answered where a call has no reply: status, headers and text. `for_client` where
+/// it was the client that did not go on.
+pub fn refusal(error: &CallError, for_client: bool) -> (u16, Fields, String) {
+    let waited = if for_client { Waited::ForClient } else { Waited::ForUs };
+    Refusal::from_call(error, waited).into_parts()
+}
