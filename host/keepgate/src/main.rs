@@ -13,6 +13,7 @@
 //! | `rest_server` | restic's rest-server by its own flags |
 //! | `first_run`, `welcome`, `stock` | the set-up that is made and shown at the first start |
 //! | `check`, `users`, `jobs` | the commands of those names |
+//! | `plugin` | `keepgate plugin`: what authors of plugins use |
 //! | `log` | the log |
 
 mod assemble;
@@ -23,6 +24,7 @@ mod first_run;
 mod grants;
 mod jobs;
 mod log;
+mod plugin;
 mod quotas;
 mod rest_server;
 mod schedules;
@@ -88,6 +90,7 @@ async fn run(command: Command) -> Result<u8> {
         Command::Jobs(arguments) => {
             jobs::command::run(&arguments.config, arguments.json, arguments.command).await
         }
+        Command::Plugin { command } => plugin::run(command).await,
     }
 }
 
