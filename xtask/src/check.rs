@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::tally::Tally;
-use crate::workspace::Workspace;
-use crate::{components, guests, process, run};
+use keepgate_builder::process;
+use keepgate_builder::workspace::Workspace;
+
+use crate::{components, guests, protoc, run};
 
 /// A step: its name, whether `--fast` leaves it out, and what it does.
 type Step = (&'static str, bool, fn(&mut Check<'_>) -> Result<()>);
@@ -123,7 +125,7 @@ fn formatting(check: &mut Check<'_>) -> Result<()> {
 
 fn lints(check: &mut Check<'_>) -> Result<()> {
     process::step("clippy");
-    let mut command = check.workspace.cargo_with_protoc("clippy")?;
+    let mut command = protoc::cargo(check.workspace, "clippy")?;
     command.args(["--release", "--workspace", "--all-targets"]).args(check.workspace.locked());
     process::run(command.args(["--", "-D", "warnings"]))
 }
@@ -145,14 +147,14 @@ fn gateway(check: &mut Check<'_>) -> Result<()> {
 
 fn documentation(check: &mut Check<'_>) -> Result<()> {
     process::step("doc");
-    let mut command = check.workspace.cargo_with_protoc("doc")?;
+    let mut command = protoc::cargo(check.workspace, "doc")?;
     command.args(["--release", "--workspace", "--no-deps"]).args(check.workspace.locked());
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn tests(check: &mut Check<'_>) -> Result<()> {
     process::step("test");
-    let mut command = check.workspace.cargo_with_protoc("test")?;
+    let mut command = protoc::cargo(check.workspace, "test")?;
     // One failing program must not hide what the others would say.
     command.args(["--release", "--workspace", "--no-fail-fast"]).args(check.workspace.locked());
     command.args(&check.options.filter);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::workspace::Workspace;
-use crate::{debian, process};
+use keepgate_builder::workspace::Workspace;
+use keepgate_builder::{debian, process};
 
 /// Programs and the Debian packages that bring them.
 const FROM_DEBIAN: [(&str, &str); 8] = [

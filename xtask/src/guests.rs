@@ -1,22 +1,19 @@
-//! Building guests: each `cdylib` is compiled to a core module and wrapped into a component in
-//! process. Files are replaced atomically and only when their bytes change, so that a running
+//! Building this workspace's guests: which they are, and where their components go. Files are replaced atomically and only when their bytes change, so that a running
 //! gateway reloads exactly what changed.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use wit_component::ComponentEncoder;
+use keepgate_builder::component::{Builder, Settings, core_file};
+use keepgate_builder::files;
+use keepgate_builder::process::{note, step};
+use keepgate_builder::workspace::{Package, Target, Workspace};
 
-use crate::process::{note, step};
-use crate::toolchain::{TARGET, Toolchain};
-use crate::workspace::{Package, Target, Workspace};
-use crate::{files, process};
-
-/// The profile of the workspace's Cargo.toml that guests are built with.
-const PROFILE: &str = "guest";
+/// All clones on a machine share one folder.
+const SETTINGS: Settings =
+    Settings { folder: "guest-target", profile: "guest", locked: true, may_install: true };
 /// The member that holds the hostile guests of the tests.
 const TEST_GUESTS: &str = "keepgate-guests";
 
@@ -40,14 +37,11 @@ pub(crate) fn build(workspace: &Workspace, with_test_guests: bool) -> Result<()>
         "no plugin crate under {}",
         workspace.root.join("plugins").display()
     );
-    let builder = Builder::new(workspace)?;
+    let builder = Builder::new(workspace, SETTINGS)?;
     for package in packages {
-        // With its `rlib` beside it, which native tests need, the `cdylib` would not be optimised
-        // across crates and come out half as large again.
-        let library = ["--lib", "--crate-type", "cdylib"];
-        builder.compile("rustc", package, &library)?;
+        builder.compile_library(package)?;
     }
-    builder.collect(&plugins, &workspace.plugins())?;
+    collect(&builder, &plugins, &workspace.plugins())?;
     if !with_test_guests {
         return Ok(());
     }
@@ -59,7 +53,7 @@ pub(crate) fn build(workspace: &Workspace, with_test_guests: bool) -> Result<()>
     };
     let guests = test_guests(package)?;
     builder.compile("build", package, &["--examples"])?;
-    builder.collect(&guests, &workspace.test_guests())
+    collect(&builder, &guests, &workspace.test_guests())
 }
 
 /// The members that lie directly under plugins/ and have a `cdylib`.
@@ -97,93 +91,28 @@ fn test_guests(package: &Package) -> Result<Vec<Guest>> {
     examples.map(guest).collect()
 }
 
-fn core_file(target: &str) -> PathBuf {
-    format!("{}.wasm", target.replace('-', "_")).into()
-}
-
-/// Wraps a core module, whose custom sections tell its world, into a component.
-fn encode(core: &Path) -> Result<Vec<u8>> {
-    let core = fs::read(core).with_context(|| core.display().to_string())?;
-    ComponentEncoder::default().validate(true).module(&core)?.encode()
-}
-
-/// Compiles guests in the target folder that all clones on this machine share.
-struct Builder<'a> {
-    workspace: &'a Workspace,
-    toolchain: Toolchain,
-    target: PathBuf,
-    /// Held as long as core modules are built and read: another clone's build would replace them.
-    _lock: File,
-}
-
-impl<'a> Builder<'a> {
-    fn new(workspace: &'a Workspace) -> Result<Self> {
-        let toolchain = Toolchain::find(workspace)?;
-        let target = workspace.cache.join("guest-target");
-        fs::create_dir_all(&target).with_context(|| target.display().to_string())?;
-        let lock = files::lock(&target.join("xtask.lock"))?;
-        let builder = Self { workspace, toolchain, target, _lock: lock };
-        builder.forget_other_clones()?;
-        Ok(builder)
+/// Makes components of what was compiled, in `folder`.
+fn collect(builder: &Builder<'_>, guests: &[Guest], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let mut files = BTreeSet::new();
+    for guest in guests {
+        let component = builder
+            .component(&guest.core)
+            .with_context(|| format!("{} does not make a component", guest.name))?;
+        let file = folder.join(format!("{}.wasm", guest.name));
+        let changed = files::replace(&file, &component)
+            .with_context(|| format!("{} cannot be written", file.display()))?;
+        let change = if changed { "written" } else { "unchanged" };
+        let size = component.len().div_ceil(1024);
+        note(&format!("{}: {size} KiB, {change}", file.display()));
+        files.insert(file);
     }
-
-    /// Compiles what `targets` names of a package; `subcommand` is a cargo command that builds.
-    fn compile(&self, subcommand: &str, package: &Package, targets: &[&str]) -> Result<()> {
-        let mut command = self.cargo(subcommand);
-        command.args(["--package", &package.name]).args(targets);
-        process::run(command.args(self.toolchain.build_arguments()))
-    }
-
-    /// Makes components of what was compiled, in `folder`.
-    fn collect(&self, guests: &[Guest], folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let cores = self.target.join(TARGET).join(PROFILE);
-        let mut files = BTreeSet::new();
-        for guest in guests {
-            let component = encode(&cores.join(&guest.core))
-                .with_context(|| format!("{} does not make a component", guest.name))?;
-            let file = folder.join(format!("{}.wasm", guest.name));
-            let changed = files::replace(&file, &component)
-                .with_context(|| format!("{} cannot be written", file.display()))?;
-            let change = if changed { "written" } else { "unchanged" };
-            let size = component.len().div_ceil(1024);
-            note(&format!("{}: {size} KiB, {change}", file.display()));
-            files.insert(file);
-        }
-        files::remove_others(folder, &files)
-    }
-
-    /// So that the standard library is built once, all clones on a machine share one target
-    /// folder. But cargo gives a `cdylib` the same file name whichever clone and compiler it comes
-    /// from, and would take another clone's for fresh. So whoever finds the folder used by another
-    /// one has the workspace's own crates built again; the standard library and other crates stay.
-    fn forget_other_clones(&self) -> Result<()> {
-        let marker = self.target.join("xtask.owner");
-        let us = format!("{}\n{}", self.workspace.root.display(), self.toolchain.identity()?);
-        if fs::read_to_string(&marker).is_ok_and(|owner| owner == us) {
-            return Ok(());
-        }
-        if self.target.join(TARGET).exists() {
-            let mut command = self.cargo("clean");
-            let packages = self.workspace.packages.iter();
-            command.arg("--quiet").args(packages.flat_map(|package| ["--package", &package.name]));
-            process::run(&mut command)?;
-        }
-        fs::write(&marker, us).with_context(|| marker.display().to_string())
-    }
-
-    fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = self.toolchain.cargo(self.workspace, subcommand);
-        command.args(["--profile", PROFILE, "--target", TARGET, "--target-dir"]);
-        command.arg(&self.target).args(self.workspace.locked());
-        command
-    }
+    files::remove_others(folder, &files)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::tests::sample;
 
     fn package(name: &str, folder: &str, targets: Vec<Target>) -> Package {
         Package { name: name.into(), folder: folder.into(), rust_version: None, targets }
@@ -195,7 +124,7 @@ mod tests {
 
     #[test]
     fn plugins_are_the_crates_directly_under_plugins() {
-        let workspace = sample(
+        let workspace = Workspace::sample(
             Path::new("/w"),
             vec![
                 package("keepgate-restic", "/w/plugins/restic", vec![]),
@@ -228,13 +157,5 @@ mod tests {
         let targets = vec![target("loop", true, false)];
         let error = test_guests(&package(TEST_GUESTS, "/w/tests/guests", targets)).unwrap_err();
         assert!(error.to_string().contains("loop"), "{error}");
-    }
-
-    #[test]
-    fn a_module_without_a_world_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("empty.wasm");
-        fs::write(&path, b"not wasm").unwrap();
-        assert!(encode(&path).is_err());
     }
 }

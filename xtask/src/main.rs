@@ -12,25 +12,19 @@
 
 mod check;
 mod components;
-mod debian;
-mod files;
 mod guests;
-mod process;
 mod protoc;
 mod run;
-mod rustup;
 mod suite;
-mod system;
 mod tally;
-mod toolchain;
-mod workspace;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use keepgate_builder::workspace::Workspace;
+
 use check::Options;
-use workspace::Workspace;
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND [ARGUMENTS]

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use anyhow::{Result, anyhow};
 
-use crate::workspace::{self, Workspace};
-use crate::{debian, process};
+use keepgate_builder::workspace::{self, Workspace};
+use keepgate_builder::{debian, process};
 
 /// The second has the files of protobuf's own that others import, which the first only recommends.
 const PACKAGES: [&str; 2] = ["protobuf-compiler", "libprotobuf-dev"];
@@ -38,6 +38,13 @@ pub(crate) fn find(workspace: &Workspace) -> Result<Option<PathBuf>> {
     process::run(&mut install_command(&workspace.cache))
         .map_err(|error| anyhow!("{}\n({error:#})", no_way()))?;
     Ok(Some(own))
+}
+
+/// A cargo command of the workspace for what may compile the gateway: that takes `protoc`.
+pub(crate) fn cargo(workspace: &Workspace, subcommand: &str) -> Result<Command> {
+    let mut command = workspace.cargo(subcommand);
+    command.envs(find(workspace)?.map(|path| ("PROTOC", path)));
+    Ok(command)
 }
 
 /// Whether there is a `protoc` that finds protobuf's own files, which etcd's protocol imports.
@@ -96,7 +103,7 @@ mod tests {
     #[test]
     fn one_that_was_built_is_told_to_cargo_only_where_there_is_no_other() {
         let cache = tempfile::tempdir().unwrap();
-        let workspace = workspace::tests::sample(cache.path(), vec![]);
+        let workspace = Workspace::sample(cache.path(), vec![]);
         let own = own_folder(&workspace.cache).join("bin");
         std::fs::create_dir_all(&own).unwrap();
         std::fs::write(own.join(PROTOX.0), "").unwrap();

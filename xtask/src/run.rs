@@ -5,8 +5,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace::Workspace;
-use crate::{components, guests, process};
+use keepgate_builder::process;
+use keepgate_builder::workspace::Workspace;
+
+use crate::{components, guests, protoc};
 
 const BENCH: &str = "keepgate-bench";
 
@@ -39,7 +41,7 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
 /// Builds a program of the workspace with `--release`.
 pub(crate) fn build_program(workspace: &Workspace, package: &str) -> Result<()> {
     process::step(&format!("build {package}"));
-    let mut command = workspace.cargo_with_protoc("build")?;
+    let mut command = protoc::cargo(workspace, "build")?;
     command.args(["--release", "--package", package]).args(workspace.locked());
     process::run(&mut command)
 }
@@ -75,18 +77,17 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::workspace::tests::sample;
 
     #[test]
     fn a_missing_bench_is_said_before_anything_is_built() {
-        let workspace = sample(Path::new("/nonexistent"), vec![]);
+        let workspace = Workspace::sample(Path::new("/nonexistent"), vec![]);
         let error = bench(&workspace, &[]).unwrap_err();
         assert!(error.to_string().contains("keepgate-bench"), "{error}");
     }
 
     #[test]
     fn tests_are_told_where_everything_is() {
-        let workspace = sample(Path::new("/w"), vec![]);
+        let workspace = Workspace::sample(Path::new("/w"), vec![]);
         let mut command = Command::new("true");
         environment(&workspace, &mut command);
         let names: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();

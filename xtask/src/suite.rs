@@ -12,8 +12,10 @@ use std::{env, thread};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::components::{self, RESTIC};
-use crate::workspace::Workspace;
-use crate::{guests, process, run};
+use keepgate_builder::process;
+use keepgate_builder::workspace::Workspace;
+
+use crate::{guests, run};
 
 /// The folder of the suite, in restic's module.
 const PACKAGE: &str = "internal/backend/rest";
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn only_a_version_is_taken() {
-        let workspace = crate::workspace::tests::sample(Path::new("/nonexistent"), vec![]);
+        let workspace = Workspace::sample(Path::new("/nonexistent"), vec![]);
         let error = run(&workspace, &["0.19".to_owned()]).unwrap_err();
         assert!(error.to_string().contains(RESTIC.1), "{error}");
     }

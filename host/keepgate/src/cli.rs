@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::plugin;
 use crate::rest_server::flags::{self, Flags};
 
 /// A backup gateway: each backup protocol is a WebAssembly component in a folder.
@@ -30,8 +31,11 @@ pub(crate) enum Command {
     User(User),
     /// Look at jobs and schedules of the running gateway, cancel and start them
     Jobs(Jobs),
-    /// Test plugins
-    Plugin(crate::plugin::Plugin),
+    /// Make, build, check, test and measure plugins; list those of the running gateway
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::arguments::Command,
+    },
 }
 
 #[derive(Debug, Args)]

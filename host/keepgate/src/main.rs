@@ -13,7 +13,7 @@
 //! | `rest_server` | restic's rest-server by its own flags |
 //! | `first_run`, `welcome`, `stock` | the set-up that is made and shown at the first start |
 //! | `check`, `users`, `jobs` | the commands of those names |
-//! | `plugin` | `keepgate plugin`, for writers of plugins |
+//! | `plugin` | `keepgate plugin`: what authors of plugins use |
 //! | `log` | the log |
 
 mod assemble;
@@ -90,10 +90,7 @@ async fn run(command: Command) -> Result<u8> {
         Command::Jobs(arguments) => {
             jobs::command::run(&arguments.config, arguments.json, arguments.command).await
         }
-        // It has runtimes of its own, one for each case.
-        Command::Plugin(arguments) => {
-            tokio::task::spawn_blocking(move || plugin::run(&arguments)).await?
-        }
+        Command::Plugin { command } => plugin::run(command).await,
     }
 }
 

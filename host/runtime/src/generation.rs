@@ -265,7 +265,7 @@ impl Loader {
 }
 
 /// Whether a plugin can serve a mount.
-async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
+pub(crate) async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
     for store in &plugin.description.stores {
         if !spec.stores.contains_key(store) {
             return Err(format!(
@@ -345,6 +345,7 @@ fn mount_status(mount: &Mount) -> Value {
             "calls": spec.limits.calls,
         },
         "warm": spec.warm,
+        "calls": mount.counts(),
     })
 }
 

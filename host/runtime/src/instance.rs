@@ -90,6 +90,11 @@ impl Instance {
         said.map_err(|failure| CallError::Failure(Failure::from(failure)))
     }
 
+    /// Its linear memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.store.data().limiter.used()
+    }
+
     fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.store.set_epoch_deadline(1);
         self.store.data_mut().begin(reply_start);

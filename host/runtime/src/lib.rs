@@ -7,7 +7,9 @@
 //! | [`generation`] | the immutable table of all that, and how a new one is made |
 //! | [`folder`] | the plugin folder: what is in it, when to look again |
 //! | [`load`] | from a file's bytes to a plugin, and refusals in words |
+//! | [`inspect`] | what a file is, by its bytes alone |
 //! | [`jobs`] | how jobs get from the queue to the plugins that run them |
+//! | `workbench` | a plugin on its own, for tools |
 //! | [`metrics`] | what is counted |
 //! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
 //! | `imports` | the contract's host side, one file for each interface |
@@ -27,6 +29,7 @@ pub mod folder;
 pub mod generation;
 pub mod grant;
 mod imports;
+pub mod inspect;
 mod instance;
 pub mod jobs;
 pub mod load;
@@ -34,12 +37,15 @@ pub mod metrics;
 pub mod mount;
 mod reply;
 mod state;
+mod workbench;
 
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
 pub use folder::Watch;
 pub use generation::{Generation, Loader, Refused, Scanned};
 pub use grant::{Grant, Services, Surroundings};
+pub use inspect::Inspection;
 pub use jobs::JobRunner;
 pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;
 pub use mount::{Limits, Mount, MountSpec};
+pub use workbench::{Instantiated, Workbench};

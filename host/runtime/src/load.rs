@@ -16,6 +16,7 @@ use crate::contract::bindings::PluginPre;
 use crate::contract::job_bindings::WorkerPre;
 use crate::contract::{PACKAGE, VERSION};
 use crate::engine::Host;
+use crate::inspect;
 use crate::instance::{Bounds, Instance};
 use crate::metrics::{CounterSpec, Metrics};
 use crate::state::{Grants, State};
@@ -75,7 +76,7 @@ pub enum LoadError {
     /// It is a core module.
     #[error(
         "this is a WebAssembly core module, not a component; build it with \
-         `cargo xtask plugins`, or wrap it with `wasm-tools component new`"
+         `keepgate plugin build`, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
     /// It speaks another version of the contract.
@@ -112,7 +113,7 @@ pub enum LoadError {
          build it again with this gateway's `wit/`: {detail}"
     )]
     Mismatch {
-        /// What the linker says.
+        /// Each interface and function that differs; what the linker says where none can be named.
         detail: String,
     },
     /// It does not compile.
@@ -162,13 +163,16 @@ impl Plugin {
         let compiling = tokio::task::spawn_blocking(move || {
             check_framing(&bytes)?;
             let digest = hex::encode(Sha256::digest(&bytes));
-            cache.compile(&engine, &bytes, &digest).map(|component| (digest, component))
+            let component = cache.compile(&engine, &bytes, &digest)?;
+            Ok::<_, LoadError>((digest, component, bytes))
         });
-        let (digest, component) =
+        let (digest, component, bytes) =
             compiling.await.map_err(|error| LoadError::Compile(error.to_string()))??;
         check_contract(host, &component)?;
-        let mismatch =
-            |error: wasmtime::Error| LoadError::Mismatch { detail: format!("{error:#}") };
+        let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
+            // The linker's own words are the last resort.
+            detail: inspect::explain(&bytes).unwrap_or_else(|| format!("{error:#}")),
+        };
         let pre = host.linker.instantiate_pre(&component).map_err(mismatch)?;
         let runner = match exports_job_runner(host, &component) {
             true => Some(WorkerPre::new(pre.clone()).map_err(mismatch)?),
@@ -253,20 +257,21 @@ async fn describe(
     Ok((description, counters))
 }
 
-fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
+pub(crate) fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
     Arc::new(Grants {
         mount: "(none)".to_owned(),
         plugin: plugin.to_owned(),
         settings: "{}".to_owned(),
         stores: Default::default(),
         services: Default::default(),
+        moved: metrics.moved.with_label_values(&["(none)", plugin]),
         counters: metrics.counters.clone(),
     })
 }
 
 /// Whether the bytes are a whole component, by the lengths of its sections. The compiler would
 /// say so too, in words that help nobody.
-fn check_framing(bytes: &[u8]) -> Result<(), LoadError> {
+pub(crate) fn check_framing(bytes: &[u8]) -> Result<(), LoadError> {
     let magic = b"\0asm";
     if !bytes.starts_with(magic.get(..bytes.len().min(4)).unwrap_or_default()) {
         return Err(LoadError::NotWasm);
@@ -332,7 +337,7 @@ fn version_of(name: &str) -> Option<&str> {
     Some(rest.split_once('@')?.1)
 }
 
-fn other_version(found: &str) -> LoadError {
+pub(crate) fn other_version(found: &str) -> LoadError {
     let number = |version: &str| -> Vec<u64> {
         version.split(['.', '-']).map_while(|part| part.parse().ok()).collect()
     };

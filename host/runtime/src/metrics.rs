@@ -1,12 +1,13 @@
 //! What the runtime counts: calls and loads of plugins, and the counters that plugins name
 //! themselves. Everything lands in one Prometheus registry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use serde::Serialize;
 
 /// Most series of one plugin's counter: a plugin that labels by file name must not eat the host's
 /// memory.
@@ -16,6 +17,7 @@ const MAX_SERIES: usize = 10_000;
 #[derive(Debug)]
 pub struct Metrics {
     pub(crate) calls: IntCounterVec,
+    pub(crate) moved: IntCounterVec,
     pub(crate) loads: IntCounterVec,
     pub(crate) generation: IntGauge,
     pub(crate) refused: IntGauge,
@@ -32,6 +34,13 @@ impl Metrics {
             ),
             &["mount", "plugin", "outcome"],
         )?;
+        let moved = IntCounterVec::new(
+            Opts::new(
+                "keepgate_plugin_guest_bytes_total",
+                "Bytes of bodies that plugins read or made themselves; others the gateway moves alone.",
+            ),
+            &["mount", "plugin"],
+        )?;
         let loads = IntCounterVec::new(
             Opts::new("keepgate_plugin_loads_total", "Plugin files loaded or refused."),
             &["plugin", "result"],
@@ -45,12 +54,33 @@ impl Metrics {
             "Plugin files in the folder that are refused at the moment.",
         )?;
         registry.register(Box::new(calls.clone()))?;
+        registry.register(Box::new(moved.clone()))?;
         registry.register(Box::new(loads.clone()))?;
         registry.register(Box::new(generation.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         let counters = Arc::new(Counters::default());
         registry.register(Box::new(Collected(counters.clone())))?;
-        Ok(Self { calls, loads, generation, refused, counters })
+        Ok(Self { calls, moved, loads, generation, refused, counters })
+    }
+
+    /// What a plugin has done at a mount.
+    pub(crate) fn counts(&self, mount: &str, plugin: &str) -> Counts {
+        let mut counts = Counts::default();
+        for family in self.calls.collect() {
+            for metric in family.get_metric() {
+                let label = |name: &str| {
+                    let mut labels = metric.get_label().iter();
+                    labels.find(|label| label.name() == name).map_or("", |label| label.value())
+                };
+                if label("mount") == mount && label("plugin") == plugin {
+                    let calls =
+                        self.calls.with_label_values(&[mount, plugin, label("outcome")]).get();
+                    counts.outcomes.insert(label("outcome").to_owned(), calls);
+                }
+            }
+        }
+        counts.guest_bytes = self.moved.with_label_values(&[mount, plugin]).get();
+        counts
     }
 
     /// The plugins' counters alone, without the label `mount`, as a registry can take them: those
@@ -58,6 +88,15 @@ impl Metrics {
     pub fn without_mounts(&self) -> Box<dyn Collector> {
         Box::new(AddedUp(self.counters.clone()))
     }
+}
+
+/// What a plugin has done at a mount since the gateway began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Calls by outcome: `ok`, `failure`, or why the plugin broke down.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Bytes of bodies that it read or made itself.
+    pub guest_bytes: u64,
 }
 
 /// A counter that a plugin named in `describe`.

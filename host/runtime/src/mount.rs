@@ -21,7 +21,7 @@ use crate::imports::http::Started;
 use crate::imports::types::BodyHandle;
 use crate::instance::{Bounds, Instance, JobInstance};
 use crate::load::Plugin;
-use crate::metrics::Metrics;
+use crate::metrics::{Counts, Metrics};
 use crate::reply;
 use crate::state::Grants;
 
@@ -128,6 +128,22 @@ impl Mount {
         }
     }
 
+    /// What its plugin has done here since the gateway began, in numbers.
+    pub fn counts(&self) -> Counts {
+        match &self.serving {
+            Ok(serving) => serving.metrics.counts(self.path(), self.plugin()),
+            Err(_) => Counts::default(),
+        }
+    }
+
+    /// Linear memory of the largest warm instance that waits for its next call, in bytes; 0 where
+    /// there is none.
+    pub fn warm_memory(&self) -> u64 {
+        let warm = self.serving.as_ref().ok().and_then(|serving| serving.warm.as_ref());
+        let instances = warm.map(|warm| warm.lock().unwrap_or_else(PoisonError::into_inner));
+        instances.and_then(|all| all.iter().map(Instance::memory).max()).unwrap_or(0)
+    }
+
     /// Calls the plugin. Dropping the future, or the body of the reply, stops the plugin; a
     /// commit that a store has begun finishes all the same.
     pub async fn call(&self, request: Request) -> Result<Reply, CallError> {
@@ -193,6 +209,7 @@ impl Serving {
                 settings,
                 stores: spec.stores.clone(),
                 services: spec.services.clone(),
+                moved: metrics.moved.with_label_values(&[&*spec.path, &*spec.plugin]),
                 counters: metrics.counters.clone(),
             }),
             bounds: Bounds {
@@ -342,7 +359,10 @@ fn into_guest(instance: &mut Instance, request: Request) -> Result<exported::Req
 fn take_body(instance: &mut Instance, content: http::Content) -> Result<Body, CallError> {
     Ok(match content {
         http::Content::Empty => Body::empty(),
-        http::Content::Bytes(bytes) => Body::from_bytes(bytes),
+        http::Content::Bytes(bytes) => {
+            instance.store.data().grants.moved.inc_by(bytes.len() as u64);
+            Body::from_bytes(bytes)
+        }
         http::Content::Body(handle) => instance
             .store
             .data_mut()

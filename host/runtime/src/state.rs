@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keepgate_jobs::Reporter;
+use prometheus::IntCounter;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -31,6 +32,8 @@ pub(crate) struct Grants {
     pub(crate) settings: String,
     pub(crate) stores: BTreeMap<String, Arc<dyn Grant>>,
     pub(crate) services: Services,
+    /// Bytes of bodies that the plugin itself reads and makes.
+    pub(crate) moved: IntCounter,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -130,6 +133,13 @@ pub(crate) struct Limiter {
     limit: u64,
     used: u64,
     refused: bool,
+}
+
+impl Limiter {
+    /// Bytes.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
 }
 
 impl ResourceLimiter for Limiter {

@@ -47,6 +47,7 @@ impl http::HostWriter for State {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.grants.moved.inc_by(bytes.len() as u64);
         let sender = self.table.get(&writer)?.0.clone();
         sender.send(bytes.into()).await.map_err(|_| client_gone())?;
         Ok(())

@@ -66,6 +66,7 @@ impl types::Host for State {
 
 impl types::HostBody for State {
     fn from_bytes(&mut self, bytes: Vec<u8>) -> wasmtime::Result<Resource<BodyHandle>> {
+        self.grants.moved.inc_by(bytes.len() as u64);
         Ok(self.table.push(BodyHandle::new(Body::from_bytes(bytes)))?)
     }
 
@@ -80,7 +81,9 @@ impl types::HostBody for State {
     ) -> Result<Option<Vec<u8>>, Refusal> {
         self.note("body.read", |_| max.to_string());
         let max = usize::try_from(max.clamp(1, MAX_READ)).unwrap_or(1);
-        Ok(self.table.get_mut(&body)?.next(max).await?.map(Into::into))
+        let piece = self.table.get_mut(&body)?.next(max).await?;
+        self.grants.moved.inc_by(piece.as_ref().map_or(0, |piece| piece.len() as u64));
+        Ok(piece.map(Into::into))
     }
 
     async fn drop(&mut self, body: Resource<BodyHandle>) -> wasmtime::Result<()> {

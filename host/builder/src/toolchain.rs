@@ -13,11 +13,11 @@ use crate::workspace::Workspace;
 use crate::{debian, process, rustup, system};
 
 /// What guests are compiled for: no WASI, so that a plugin can import only the contract.
-pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+pub const TARGET: &str = "wasm32-unknown-unknown";
 
 /// How guests are compiled on this machine.
 #[derive(Debug)]
-pub(crate) enum Toolchain {
+pub enum Toolchain {
     /// By the toolchain that compiles everything else.
     Active,
     /// By the system's rustc and cargo, with the standard library built from source.
@@ -28,8 +28,10 @@ pub(crate) enum Toolchain {
 }
 
 impl Toolchain {
-    /// Takes the first way that works; the last resort installs Debian packages.
-    pub(crate) fn find(workspace: &Workspace) -> Result<Self> {
+    /// Takes the first way that works. The last resort are Debian packages, which are installed
+    /// where `may_install` says so and it is possible. Fails in one line that says how to get a
+    /// compiler.
+    pub fn find(workspace: &Workspace, may_install: bool) -> Result<Self> {
         if rustup::has_target()? {
             process::note(&format!("compiler: the active rustc, which has {TARGET}"));
             return Ok(Self::Active);
@@ -42,12 +44,12 @@ impl Toolchain {
             Ok(()) => process::note("rustup installed a target that the active rustc lacks"),
             Err(reason) => process::note(&format!("no {TARGET} from rustup: {reason}")),
         }
-        Self::system(&oldest_rustc(workspace))
+        Self::system(&oldest_rustc(workspace), may_install)
     }
 
-    fn system(oldest: &str) -> Result<Self> {
+    fn system(oldest: &str, may_install: bool) -> Result<Self> {
         let found = system::linker(oldest).or_else(|missing| {
-            if debian::can_install() {
+            if may_install && debian::can_install() {
                 debian::install(&missing).with_context(|| no_way(&missing))?;
             }
             system::linker(oldest).map_err(|missing| anyhow!(no_way(&missing)))
@@ -64,7 +66,7 @@ impl Toolchain {
 
     /// A cargo command that compiles guests, run in the workspace's root. What the outer cargo,
     /// or flags meant for this machine, left in the environment does not reach it.
-    pub(crate) fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Command {
+    pub fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Command {
         let mut command = match self {
             Self::Active => workspace.cargo(subcommand),
             Self::System { .. } => {
@@ -91,7 +93,7 @@ impl Toolchain {
     }
 
     /// What `cargo build` needs to hear beyond the target.
-    pub(crate) fn build_arguments(&self) -> &'static [&'static str] {
+    pub fn build_arguments(&self) -> &'static [&'static str] {
         match self {
             Self::Active => &[],
             Self::System { .. } => &["-Zbuild-std=std,panic_abort"],
@@ -99,7 +101,7 @@ impl Toolchain {
     }
 
     /// Changes when the compiler changes.
-    pub(crate) fn identity(&self) -> Result<String> {
+    pub fn identity(&self) -> Result<String> {
         let rustc = match self {
             Self::Active => "rustc",
             Self::System { .. } => system::RUSTC,
@@ -116,8 +118,8 @@ fn oldest_rustc(workspace: &Workspace) -> String {
 
 fn no_way(missing: &[&str]) -> String {
     format!(
-        "nothing here compiles Rust to {TARGET}; either way will do:\n  \
-         rustup target add {TARGET}\n  {}   (as root, on Debian)",
+        "nothing here compiles Rust to {TARGET}; get it by `rustup target add {TARGET}`, or on \
+         Debian as root by `{}`",
         debian::advice(missing)
     )
 }

@@ -13,17 +13,17 @@ use crate::process;
 static LISTS_ARE_FRESH: AtomicBool = AtomicBool::new(false);
 
 /// Whether packages can be installed without asking anybody.
-pub(crate) fn can_install() -> bool {
+pub fn can_install() -> bool {
     has_apt() && is_root()
 }
 
 /// The command that a person without our rights would give.
-pub(crate) fn advice(packages: &[&str]) -> String {
+pub fn advice(packages: &[&str]) -> String {
     format!("apt-get install --no-install-recommends {}", packages.join(" "))
 }
 
 /// Installs the packages; the lists are fetched first if it does not work without.
-pub(crate) fn install(packages: &[&str]) -> Result<()> {
+pub fn install(packages: &[&str]) -> Result<()> {
     process::note(&format!("installing {}", packages.join(" ")));
     let known = process::output(&mut install_command(packages));
     if known.is_ok() || LISTS_ARE_FRESH.swap(true, Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! Running other programs and telling what is done. All of xtask's lines go to standard output:
-//! `==> ` begins a step, four spaces tell about it.
+//! Running other programs and telling what is done. All lines go to standard output: `==> ` begins
+//! a step, four spaces tell about it.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,17 +12,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 /// Begins a step.
-pub(crate) fn step(what: &str) {
+pub fn step(what: &str) {
     println!("==> {what}");
 }
 
 /// Tells something about the step that runs.
-pub(crate) fn note(what: &str) {
+pub fn note(what: &str) {
     println!("    {what}");
 }
 
 /// Runs a command on our own terminal; an error names the command and how it ended.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;
     if !status.success() {
         bail!("`{}` failed ({status})", words(command));
@@ -32,7 +32,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command quietly and returns its standard output; what it wrote to standard error
 /// becomes part of the error.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
+pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -43,7 +43,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a command, copies its standard output to `out` as it comes and shows each line to `observe`
 /// too. Standard error goes straight to ours.
-pub(crate) fn stream(
+pub fn stream(
     command: &mut Command,
     out: &mut impl Write,
     mut observe: impl FnMut(&str),
@@ -63,7 +63,7 @@ pub(crate) fn stream(
 }
 
 /// Runs a command quietly for at most `limit`, then ends it. The error is one short line.
-pub(crate) fn within(limit: Duration, mut command: Command) -> Result<(), String> {
+pub fn within(limit: Duration, mut command: Command) -> Result<(), String> {
     let name = words(&command);
     let mut piped = || -> io::Result<_> {
         let (reader, writer) = io::pipe()?;
@@ -100,14 +100,14 @@ fn cause(said: &str, command: &str) -> String {
 }
 
 /// The program's path, if a folder of `PATH` holds it.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let file = format!("{program}{}", env::consts::EXE_SUFFIX);
     env::split_paths(&path).map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 
 /// The command as a person would type it, as far as spaces in arguments allow.
-pub(crate) fn words(command: &Command) -> String {
+pub fn words(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut words = vec![program.file_name().unwrap_or_default().to_string_lossy()];
     words.extend(command.get_args().map(|argument| argument.to_string_lossy()));

@@ -1,5 +1,5 @@
-//! What `cargo metadata` says about this workspace, and the folders that xtask writes to.
-//! Nothing else in xtask guesses a path.
+//! What `cargo metadata` says about a workspace, and the folders that are written to when something
+//! of it is built. Nothing else guesses a path.
 
 use std::env;
 use std::ffi::OsStr;
@@ -9,50 +9,56 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{process, protoc};
+use crate::process;
 
 /// The workspace as cargo sees it.
 #[derive(Debug)]
-pub(crate) struct Workspace {
+pub struct Workspace {
     /// The folder that holds the workspace's Cargo.toml.
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
     /// Cargo's target folder; honours `CARGO_TARGET_DIR`.
-    pub(crate) target: PathBuf,
+    pub target: PathBuf,
     /// What outlives a clone and is shared by all clones on this machine.
-    pub(crate) cache: PathBuf,
+    pub cache: PathBuf,
     /// The members of the workspace.
-    pub(crate) packages: Vec<Package>,
+    pub packages: Vec<Package>,
 }
 
 /// One member of the workspace.
 #[derive(Debug)]
-pub(crate) struct Package {
+pub struct Package {
     /// Its name in Cargo.toml.
-    pub(crate) name: String,
+    pub name: String,
     /// The folder that holds its Cargo.toml.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// The oldest rustc it accepts, for example `1.95`.
-    pub(crate) rust_version: Option<String>,
+    pub rust_version: Option<String>,
     /// What cargo builds from it.
-    pub(crate) targets: Vec<Target>,
+    pub targets: Vec<Target>,
 }
 
 /// A library, program or example of a [`Package`].
 #[derive(Debug)]
-pub(crate) struct Target {
+pub struct Target {
     /// Its name; cargo writes `-` as `_` in the file names of libraries.
-    pub(crate) name: String,
+    pub name: String,
     /// Whether it lies in the package's `[[example]]` table or folder.
-    pub(crate) is_example: bool,
+    pub is_example: bool,
     /// Whether it is linked as a `cdylib`: what becomes a component.
-    pub(crate) is_cdylib: bool,
+    pub is_cdylib: bool,
 }
 
 impl Workspace {
     /// Asks cargo, starting in the current folder. The packages' dependencies are not resolved.
-    pub(crate) fn load() -> Result<Self> {
+    pub fn load() -> Result<Self> {
+        Self::load_from(Path::new("."))
+    }
+
+    /// As [`Workspace::load`], of the workspace that a folder belongs to. Fails with cargo's own
+    /// words where it belongs to none, and where there is no cargo.
+    pub fn load_from(folder: &Path) -> Result<Self> {
         let mut command = cargo("metadata");
-        command.args(["--no-deps", "--format-version", "1"]);
+        command.args(["--no-deps", "--format-version", "1"]).current_dir(folder);
         let json = process::output(&mut command)?;
         let cache = cache_folder(|name| env::var_os(name))
             .context("no place for a cache: set KEEPGATE_CACHE or HOME to an absolute path")?;
@@ -60,53 +66,46 @@ impl Workspace {
     }
 
     /// Where the plugins are put, one `NAME.wasm` each.
-    pub(crate) fn plugins(&self) -> PathBuf {
+    pub fn plugins(&self) -> PathBuf {
         self.target.join("plugins")
     }
 
-    /// Where the hostile guests of the tests are put.
-    pub(crate) fn test_guests(&self) -> PathBuf {
+    /// Where the hostile guests of Keepgate's own tests are put.
+    pub fn test_guests(&self) -> PathBuf {
         self.target.join("guests")
     }
 
     /// Where the peers that are installed with Go are put.
-    pub(crate) fn tools(&self) -> PathBuf {
+    pub fn tools(&self) -> PathBuf {
         self.cache.join("go").join("bin")
     }
 
     /// The path of one of this workspace's programs, built with `--release`.
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
+    pub fn program(&self, name: &str) -> PathBuf {
         let file = format!("{name}{}", env::consts::EXE_SUFFIX);
         self.target.join("release").join(file)
     }
 
     /// The member of that name.
-    pub(crate) fn package(&self, name: &str) -> Option<&Package> {
+    pub fn package(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.name == name)
     }
 
     /// `--locked` wherever a lock file is there: no build of ours may change it in passing.
-    pub(crate) fn locked(&self) -> Option<&'static str> {
+    pub fn locked(&self) -> Option<&'static str> {
         self.root.join("Cargo.lock").exists().then_some("--locked")
     }
 
-    /// As [`Workspace::cargo`], for what may compile the gateway: that takes `protoc`.
-    pub(crate) fn cargo_with_protoc(&self, subcommand: &str) -> Result<Command> {
-        let mut command = self.cargo(subcommand);
-        command.envs(protoc::find(self)?.map(|path| ("PROTOC", path)));
-        Ok(command)
-    }
-
     /// A cargo command of the active toolchain that runs in the workspace's root.
-    pub(crate) fn cargo(&self, subcommand: &str) -> Command {
+    pub fn cargo(&self, subcommand: &str) -> Command {
         let mut command = cargo(subcommand);
         command.current_dir(&self.root);
         command
     }
 }
 
-/// The cargo that started xtask, so that a `+toolchain` on its command line holds for all steps.
-pub(crate) fn cargo(subcommand: &str) -> Command {
+/// The cargo that started us, where one did, so that a `+toolchain` on its command line holds for all steps.
+pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand);
     command
@@ -123,6 +122,18 @@ fn cache_folder<V: AsRef<OsStr>>(variable: impl Fn(&str) -> Option<V>) -> Option
     absolute("KEEPGATE_CACHE")
         .or_else(|| absolute("XDG_CACHE_HOME").map(|path| path.join("keepgate")))
         .or_else(|| absolute("HOME").map(|path| path.join(".cache").join("keepgate")))
+}
+
+impl Workspace {
+    /// One below `root` with the given packages, made up without asking cargo: for tests.
+    pub fn sample(root: &Path, packages: Vec<Package>) -> Self {
+        Self {
+            root: root.to_owned(),
+            target: root.join("target"),
+            cache: root.join("cache"),
+            packages,
+        }
+    }
 }
 
 fn parse(json: &str, cache: PathBuf) -> Result<Workspace> {
@@ -169,18 +180,8 @@ fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// A workspace below `root` with the given packages, for the tests of other modules.
-    pub(crate) fn sample(root: &Path, packages: Vec<Package>) -> Workspace {
-        Workspace {
-            root: root.to_owned(),
-            target: root.join("target"),
-            cache: root.join("cache"),
-            packages,
-        }
-    }
 
     #[test]
     fn metadata_is_read() {

@@ -12,7 +12,7 @@ use crate::process::note;
 
 /// Puts `bytes` at `path` in one step, unless they are there already. The temporary file lies
 /// beside it, because only a rename within a file system is atomic.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(false);
     }
@@ -26,7 +26,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 }
 
 /// Removes components that `ours` does not name: a gateway would go on serving them.
-pub(crate) fn remove_others(folder: &Path, ours: &BTreeSet<PathBuf>) -> Result<()> {
+pub fn remove_others(folder: &Path, ours: &BTreeSet<PathBuf>) -> Result<()> {
     for entry in folder.read_dir()? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") && !ours.contains(&path) {
@@ -38,7 +38,7 @@ pub(crate) fn remove_others(folder: &Path, ours: &BTreeSet<PathBuf>) -> Result<(
 }
 
 /// Takes a lock that ends with the returned file, or with this process.
-pub(crate) fn lock(path: &Path) -> Result<File> {
+pub fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| path.display().to_string())?;
     match file.try_lock() {
         Ok(()) => {}

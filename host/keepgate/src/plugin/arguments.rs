@@ -1,0 +1,104 @@
+//! What may be typed after `keepgate plugin`, and nothing else.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+
+use super::language::Language;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a small plugin to begin with: source, tests, README
+    New(New),
+    /// Compile a plugin's folder to a component in it
+    Build {
+        /// The folder of its sources
+        #[arg(value_name = "FOLDER", default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Say what a file is, what it asks for, and whether it would be served. Exits with 1 where it
+    /// would not, and with 2 where that cannot be told
+    Check(Check),
+    /// Print a component's interfaces as WIT, then its parts with their sizes
+    Inspect {
+        /// The component
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Run a plugin's cases in a sandbox: no server, no network, no disk
+    Test(super::test::Test),
+    /// Print the plugins of the running gateway
+    List(List),
+    /// Measure what a plugin costs: compiling, instances, calls, bytes
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The folder to make; its last part names the plugin
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// What it is written in
+    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    pub(crate) lang: Language,
+    /// Where the SDK comes from: a clone of Keepgate's repository, or a git URL, with `#REVISION`
+    /// for a certain one
+    #[arg(long, value_name = "FOLDER|URL", env = "KEEPGATE_SDK")]
+    pub(crate) sdk: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A gateway's configuration: hold what the plugin asks for against what its mounts grant
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Only this mount, whatever plugin it has
+    #[arg(long, value_name = "PATH", requires = "config")]
+    pub(crate) mount: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The configuration of the gateway, which says where its admin listener is
+    #[arg(long, short, value_name = "FILE", default_value = "keepgate-data/keepgate.toml")]
+    pub(crate) config: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The call that is measured; its path is below the mount
+    #[arg(long, value_name = "METHOD TARGET", default_value = "GET /")]
+    pub(crate) request: String,
+    /// Also move bytes: upload them here, then download them. `{n}` is replaced by a number, for
+    /// plugins that never replace anything
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) upload: Option<String>,
+    /// The method of the upload
+    #[arg(long, default_value = "PUT")]
+    pub(crate) method: String,
+    /// Bytes of each upload
+    #[arg(long, default_value = "16MiB")]
+    pub(crate) size: ByteSize,
+    /// The mount's settings
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) settings: String,
+    /// Calls that are measured, of each kind
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rounds: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,163 @@
+//! `keepgate plugin list`: the plugins of the running gateway, as its admin listener tells of them.
+
+use anyhow::{Context as _, Result};
+use keepgate_http::OperatorClient;
+use serde_json::Value;
+
+use super::arguments::List;
+use super::size;
+use crate::config::Config;
+
+/// Asks, and prints a table or the gateway's own JSON.
+#[expect(clippy::print_stdout, reason = "this is a command's output")]
+pub(crate) async fn run(arguments: &List) -> Result<()> {
+    let config = Config::load(&arguments.config)?;
+    let admin = config.admin.as_ref().context(
+        "the configuration has no [admin] listener, and plugins are listed through it; add [admin] \
+         with an address, as in \"127.0.0.1:9090\"",
+    )?;
+    let client = OperatorClient::new(admin.address.get_ref().parse()?);
+    let status = client.get("/status").await.context("this needs a running gateway")?;
+    if arguments.json {
+        let wanted = ["generation", "contract", "plugins", "mounts", "refused"];
+        let members = wanted.map(|name| (name.to_owned(), member(&status, name).clone()));
+        let part = Value::Object(members.into_iter().collect());
+        println!("{}", serde_json::to_string_pretty(&part)?);
+    } else {
+        print!("{}", table(&status));
+    }
+    Ok(())
+}
+
+/// A line for each mount of each plugin, one for each plugin without a mount, then what is refused.
+fn table(status: &Value) -> String {
+    let head =
+        ["PLUGIN", "VERSION", "DIGEST", "SIZE", "MOUNT", "STATE", "CALLS", "FAILURES", "TRAPS"];
+    let mut rows = vec![head.map(str::to_owned)];
+    let mounts = items(status, "mounts");
+    for plugin in items(status, "plugins") {
+        let name = text(plugin, "name");
+        let digest: String = text(plugin, "digest").chars().take(12).collect();
+        let about = [
+            name.to_owned(),
+            text(member(plugin, "description"), "version").to_owned(),
+            digest,
+            size(member(plugin, "size").as_u64().unwrap_or(0)),
+        ];
+        let mut own = mounts.iter().filter(|mount| text(mount, "plugin") == name).peekable();
+        if own.peek().is_none() {
+            rows.push(row(about.clone(), ["-", "not mounted", "0", "0", "0"].map(str::to_owned)));
+        }
+        rows.extend(own.map(|mount| row(about.clone(), served(plugin, mount))));
+    }
+    // Mounts that name a plugin of which there is no good file.
+    let known = |name: &str| items(status, "plugins").iter().any(|p| text(p, "name") == name);
+    for mount in mounts.iter().filter(|mount| !known(text(mount, "plugin"))) {
+        let about = [text(mount, "plugin"), "-", "-", "-"].map(str::to_owned);
+        rows.push(row(about, served(&Value::Null, mount)));
+    }
+    let mut out = format!(
+        "generation {}, contract {}\n{}",
+        member(status, "generation"),
+        text(status, "contract"),
+        lines(&rows)
+    );
+    for refused in items(status, "refused") {
+        let older = member(refused, "older_serves").as_bool().unwrap_or(false);
+        let older = if older { " (what it would replace serves on)" } else { "" };
+        out.push_str(&format!(
+            "refused: {}{older}: {}\n",
+            text(refused, "what"),
+            text(refused, "why")
+        ));
+    }
+    out
+}
+
+/// What a mount says of its plugin.
+fn served(plugin: &Value, mount: &Value) -> [String; 5] {
+    let outcomes = member(member(mount, "calls"), "outcomes");
+    let count = |wanted: &dyn Fn(&str) -> bool| -> u64 {
+        let all = outcomes.as_object().into_iter().flatten();
+        all.filter(|(name, _)| wanted(name)).filter_map(|(_, count)| count.as_u64()).sum()
+    };
+    let state = match (member(mount, "problem").is_null(), member(mount, "digest")) {
+        (false, _) => "does not serve",
+        (true, digest) if digest == member(plugin, "digest") => "serves",
+        (true, _) => "an older one serves",
+    };
+    [
+        text(mount, "path").to_owned(),
+        state.to_owned(),
+        count(&|_| true).to_string(),
+        count(&|name| name == "failure").to_string(),
+        // Whatever ended an instance: a trap, a limit, a reply that is none.
+        count(&|name| matches!(name, "trap" | "memory" | "cpu" | "time" | "bad-reply")).to_string(),
+    ]
+}
+
+fn row([a, b, c, d]: [String; 4], [e, f, g, h, i]: [String; 5]) -> [String; 9] {
+    [a, b, c, d, e, f, g, h, i]
+}
+
+fn lines<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    member(value, name).as_str().unwrap_or_default()
+}
+
+fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    member(value, name).as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_mount_has_its_state_and_counts() {
+        let status = json!({
+            "generation": 7, "contract": "0.1.0",
+            "plugins": [
+                {"name": "a", "digest": "new", "size": 2048, "description": {"version": "1.0"}},
+                {"name": "b", "digest": "b", "size": 1, "description": {"version": "2.0"}},
+            ],
+            "mounts": [
+                {"path": "/a", "plugin": "a", "digest": "new", "problem": null,
+                 "calls": {"outcomes": {"ok": 5, "failure": 2, "trap": 1, "cpu": 1, "busy": 1}}},
+                {"path": "/old", "plugin": "a", "digest": "old", "problem": null,
+                 "calls": {"outcomes": {}}},
+                {"path": "/gone", "plugin": "c", "digest": null, "problem": "no file"},
+            ],
+            "refused": [{"what": "/p/x.wasm", "why": "half", "older_serves": true}],
+        });
+        let table = table(&status);
+        let line = |word: &str| table.lines().find(|line| line.contains(word)).unwrap().to_owned();
+        let words =
+            |word: &str| line(word).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert!(table.starts_with("generation 7, contract 0.1.0\nPLUGIN "), "{table}");
+        assert_eq!(words("/a ")[5..], ["/a", "serves", "10", "2", "2"]);
+        assert!(line("/old").contains("an older one serves"));
+        assert!(line("b  ").contains("not mounted"), "{table}");
+        assert!(line("/gone").contains("does not serve"));
+        assert!(line("refused:").contains("serves on"));
+    }
+}
