@@ -7,6 +7,7 @@
 //! | [`generation`] | the immutable table of all that, and how a new one is made |
 //! | [`folder`] | the plugin folder: what is in it, when to look again |
 //! | [`load`] | from a file's bytes to a plugin, and refusals in words |
+//! | [`trust`] | which files may be loaded at all: digests and signatures |
 //! | [`jobs`] | how jobs get from the queue to the plugins that run them |
 //! | [`metrics`] | what is counted |
 //! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
@@ -34,6 +35,7 @@ pub mod metrics;
 pub mod mount;
 mod reply;
 mod state;
+pub mod trust;
 
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
 pub use folder::Watch;
@@ -43,3 +45,4 @@ pub use jobs::JobRunner;
 pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;
 pub use mount::{Limits, Mount, MountSpec};
+pub use trust::{Trust, TrustError, Warrant};
