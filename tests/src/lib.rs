@@ -14,6 +14,7 @@
 //! | [`data`] | bytes that follow from a seed |
 //! | [`tree`] | folders to back up, and to compare |
 //! | [`restic`] | the restic client |
+//! | [`signing`] | keys and signatures of minisign's |
 //! | [`etcd`] | etcd members, and a gate before them |
 //! | [`fault`] | full disks, failing system calls, and other things that go wrong |
 //! | [`component`] | variants of a component: same behaviour, another digest; broken ones |
@@ -37,5 +38,6 @@ pub mod fault;
 pub mod gateway;
 pub mod program;
 pub mod restic;
+pub mod signing;
 pub mod tools;
 pub mod tree;

@@ -9,11 +9,12 @@ use keepgate_builder::workspace::Workspace;
 use keepgate_builder::{debian, process};
 
 /// Programs and the Debian packages that bring them.
-const FROM_DEBIAN: [(&str, &str); 8] = [
+const FROM_DEBIAN: [(&str, &str); 9] = [
     ("restic", "restic"),
     ("rclone", "rclone"),
     ("htpasswd", "apache2-utils"),
     ("curl", "curl"),
+    ("minisign", "minisign"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
     // Makes single system calls fail, or stop the process there.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use keepgate_http::{Access, Htpasswd, Method, Tls, TlsFiles, htpasswd, tls::TlsVersion};
 use keepgate_jobs::Jobs;
-use keepgate_runtime::{Grant, Limits, MountSpec, Plugin, Services};
+use keepgate_runtime::{Grant, Limits, MountSpec, Plugin, Services, Trust};
 use keepgate_store::Folder;
 
 use crate::config::{self, Config, NO_AUTH};
@@ -30,6 +30,8 @@ pub(crate) struct Assembly {
     /// The page of metrics beside them.
     pub(crate) metrics_page: Option<PagePlan>,
     auto: Option<AutoPlan>,
+    /// Which plugins may be loaded.
+    pub(crate) trust: Trust,
     /// What mounts reach besides stores.
     pub(crate) services: OpenServices,
 }
@@ -99,6 +101,10 @@ impl Assembly {
             mounts: Vec::new(),
             metrics_page: None,
             auto: None,
+            trust: config
+                .plugins
+                .as_ref()
+                .map_or_else(|| Ok(Trust::default()), |plugins| plugins.get_ref().trust())?,
             services,
         };
         for file in config.auth.values().filter_map(|auth| auth.htpasswd.as_ref()) {

@@ -30,7 +30,8 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             }
             let metrics = keepgate_runtime::Metrics::new(&prometheus::Registry::new())?;
             let code = config.data_dir.join("code");
-            let mut loader = Loader::new(&config.plugin_dir, Some(&code), Arc::new(metrics))?;
+            let loader = Loader::new(&config.plugin_dir, Some(&code), Arc::new(metrics))?;
+            let mut loader = loader.with_trust(assembly.trust.clone());
             while !loader.scan().await.settled {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }

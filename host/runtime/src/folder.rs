@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,14 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use crate::trust::signature_of;
+
 /// A burst of events is over after so long a silence, ...
 const SILENCE: Duration = Duration::from_millis(40);
 /// ... or after this, silence or not.
 const BURST: Duration = Duration::from_millis(400);
+/// More than any signature has, in bytes; what is longer is none.
+const MAX_SIGNATURE: u64 = 64 << 10;
 
 /// What tells one state of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +34,22 @@ pub(crate) struct Stamp {
     changed: (i64, i64),
 }
 
+/// A component's file, and its signature's where that is there and matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamps {
+    pub(crate) component: Stamp,
+    signature: Option<Stamp>,
+}
+
+/// What is in a component's file, and in its signature's.
+pub(crate) struct Contents {
+    pub(crate) component: Vec<u8>,
+    pub(crate) signature: Option<Vec<u8>>,
+}
+
 /// The `.wasm` files of a folder. Hidden ones are left out: that is where careful tools write
-/// before they rename. Links are followed.
-pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
+/// before they rename. Links are followed. `signed` says that signatures matter.
+pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, Stamps>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -45,18 +62,45 @@ pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
             continue;
         };
         if metadata.is_file() {
-            files.insert(path, Stamp::of(&metadata));
+            let component = Stamp::of(&metadata);
+            let signature = if signed { stamp(&signature_of(&path)) } else { None };
+            files.insert(path, Stamps { component, signature });
         }
     }
     Ok(files)
 }
 
-/// A file's bytes with the stamp that they belong to; none where it changed while it was read.
-pub(crate) fn read(path: &Path) -> io::Result<Option<(Stamp, Vec<u8>)>> {
+/// A component's bytes and its signature's with the stamps that they belong to; none where one of
+/// the two changed while it was read.
+pub(crate) fn read(path: &Path, signed: bool) -> io::Result<Option<(Stamps, Contents)>> {
+    let Some((component, bytes)) = read_one(path, None)? else { return Ok(None) };
+    let signature = signature_of(path);
+    if !signed || stamp(&signature).is_none() {
+        let stamps = Stamps { component, signature: None };
+        return Ok(Some((stamps, Contents { component: bytes, signature: None })));
+    }
+    Ok(read_one(&signature, Some(MAX_SIGNATURE))?.map(|(stamp, signature)| {
+        let stamps = Stamps { component, signature: Some(stamp) };
+        (stamps, Contents { component: bytes, signature: Some(signature) })
+    }))
+}
+
+/// At most `limit` bytes of a file; none where it changed while it was read.
+fn read_one(path: &Path, limit: Option<u64>) -> io::Result<Option<(Stamp, Vec<u8>)>> {
     let before = Stamp::of(&fs::metadata(path)?);
-    let bytes = fs::read(path)?;
+    let size = limit.map_or(before.size, |limit| before.size.min(limit));
+    let mut bytes = Vec::new();
+    // One byte more, to see that there is none.
+    fs::File::open(path)?.take(size.saturating_add(1)).read_to_end(&mut bytes)?;
     let after = Stamp::of(&fs::metadata(path)?);
-    Ok((before == after && before.size == bytes.len() as u64).then_some((before, bytes)))
+    let whole = bytes.len() as u64 == before.size || size < before.size;
+    Ok((before == after && whole).then_some((before, bytes)))
+}
+
+/// None where there is no such file.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    metadata.is_file().then(|| Stamp::of(&metadata))
 }
 
 impl Stamp {
@@ -176,7 +220,33 @@ mod tests {
         }
         fs::create_dir(folder.path().join("d.wasm")).unwrap();
         std::os::unix::fs::symlink("a.wasm", folder.path().join("e.wasm")).unwrap();
-        let found: Vec<_> = scan(folder.path()).unwrap().into_keys().collect();
+        let found: Vec<_> = scan(folder.path(), true).unwrap().into_keys().collect();
         assert_eq!(found, [folder.path().join("a.wasm"), folder.path().join("e.wasm")]);
+    }
+
+    #[test]
+    fn a_signature_changes_the_stamp_of_its_component_where_signatures_matter() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, signature) =
+            (folder.path().join("a.wasm"), folder.path().join("a.wasm.minisig"));
+        fs::write(&file, b"component").unwrap();
+        let stamps = |signed| scan(folder.path(), signed).unwrap()[&file];
+        let (unsigned, before) = (stamps(false), stamps(true));
+        fs::write(&signature, b"signature").unwrap();
+        assert_eq!(stamps(false), unsigned);
+        assert_ne!(stamps(true), before);
+        let (read_stamps, contents) = read(&file, true).unwrap().unwrap();
+        assert_eq!(read_stamps, stamps(true));
+        assert_eq!(contents.component, b"component");
+        assert_eq!(contents.signature.as_deref(), Some(b"signature".as_slice()));
+        assert_eq!(read(&file, false).unwrap().unwrap().1.signature, None);
+        // A folder of its name is no signature.
+        fs::remove_file(&signature).unwrap();
+        fs::create_dir(&signature).unwrap();
+        assert_eq!(read(&file, true).unwrap().unwrap().1.signature, None);
+        fs::remove_dir(&signature).unwrap();
+        fs::write(&signature, vec![b'x'; 1 << 20]).unwrap();
+        let cut = read(&file, true).unwrap().unwrap().1.signature.unwrap();
+        assert_eq!(cut.len() as u64, MAX_SIGNATURE + 1);
     }
 }

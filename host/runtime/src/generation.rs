@@ -6,6 +6,8 @@
 //! says why. Whoever holds an old generation finishes on it; it goes when the last one lets go,
 //! which the time limit of calls bounds.
 
+mod rules;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,12 +18,16 @@ use serde_json::{Value, json};
 use crate::cache::CodeCache;
 use crate::contract::VERSION;
 use crate::engine::Host;
-use crate::folder::{self, Stamp};
+use crate::folder::{self, Contents, Stamp, Stamps};
 use crate::load::{LoadError, Plugin};
 use crate::metrics::Metrics;
 use crate::mount::{Mount, MountSpec, Serving};
+use crate::trust::{Trust, Warrant};
 
-/// A file that looks half-copied is looked at again for so long before it is refused.
+pub use rules::{Trusted, Undo};
+
+/// A file that looks half-copied, or whose signature may be still on its way, is waited for so long
+/// before it is refused.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An immutable table of mounts and plugins.
@@ -35,6 +41,8 @@ pub struct Generation {
     pub plugins: Vec<Arc<Plugin>>,
     /// Files and mounts that could not be used as they are now.
     pub refused: Vec<Refused>,
+    /// Why those plugins were let in, and which were put out.
+    pub trust: Trusted,
 }
 
 /// Something that could not be used.
@@ -54,6 +62,7 @@ pub struct Loader {
     host: Host,
     cache: CodeCache,
     folder: PathBuf,
+    trust: Trust,
     metrics: Arc<Metrics>,
     files: BTreeMap<PathBuf, File>,
     previous: Option<Arc<Generation>>,
@@ -69,15 +78,26 @@ pub struct Scanned {
 }
 
 /// What is known of one file.
+#[derive(Clone, Default)]
 struct File {
-    /// Of the bytes looked at last; none while they change.
-    stamp: Option<Stamp>,
+    /// Of the bytes looked at last; none where they changed meanwhile.
+    stamp: Option<Stamps>,
     /// The last good one.
-    plugin: Option<Arc<Plugin>>,
+    plugin: Option<Loaded>,
     /// Why the bytes looked at last are not served.
     refused: Option<String>,
     /// When it first looked half-copied.
     unsettled: Option<Instant>,
+    /// There was a good one until the rules of trust changed.
+    withdrawn: bool,
+}
+
+/// A plugin with where it came from.
+#[derive(Clone)]
+struct Loaded {
+    plugin: Arc<Plugin>,
+    from: Stamp,
+    warrant: Warrant,
 }
 
 impl Loader {
@@ -92,6 +112,7 @@ impl Loader {
             host: Host::new()?,
             cache: CodeCache::open(code),
             folder: folder.to_owned(),
+            trust: Trust::default(),
             metrics,
             files: BTreeMap::new(),
             previous: None,
@@ -100,7 +121,7 @@ impl Loader {
 
     /// Looks at the folder and loads what is new or changed.
     pub async fn scan(&mut self) -> Scanned {
-        let found = match folder::scan(&self.folder) {
+        let found = match folder::scan(&self.folder, self.trust.is_asked()) {
             Ok(found) => found,
             Err(error) => {
                 let folder = self.folder.display();
@@ -117,59 +138,56 @@ impl Loader {
             tracing::info!(file = %path.display(), "plugin file removed");
         }
         for (path, stamp) in found {
-            let known = self.files.get(&path);
-            if known.is_some_and(|file| file.stamp == Some(stamp) && file.unsettled.is_none()) {
-                continue;
+            let known = self.files.get(&path).filter(|file| file.stamp == Some(stamp));
+            match known.map(|file| file.unsettled) {
+                Some(None) => continue,
+                Some(Some(since)) if since.elapsed() < PATIENCE => {
+                    scanned.settled = false;
+                    continue;
+                }
+                _ => {}
             }
-            let settled = self.look_at(&path).await;
+            let settled = self.look_at(&path, PATIENCE).await;
             scanned.settled &= settled;
             scanned.changed |= settled;
         }
         scanned
     }
 
-    /// Loads one file. Returns false where it is still on its way.
-    async fn look_at(&mut self, path: &Path) -> bool {
-        let loaded = match folder::read(path) {
-            Ok(Some((stamp, bytes))) => {
-                let (host, cache) = (&self.host, &self.cache);
-                let loaded = Plugin::load(host, cache, &self.metrics, path, bytes).await;
-                Some((Some(stamp), loaded))
+    /// Loads one file. Returns false where it is still on its way, and patience not over.
+    async fn look_at(&mut self, path: &Path, patience: Duration) -> bool {
+        let (stamps, loaded) = match folder::read(path, self.trust.is_asked()) {
+            Ok(Some((stamps, contents))) => {
+                (Some(stamps), self.load(path, stamps.component, contents).await)
             }
-            Ok(None) => None,
+            Ok(None) => (None, Err(LoadError::EndsEarly)),
             // Gone again; the next scan says so.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
-            Err(error) => Some((None, Err(error.into()))),
+            Err(error) => (None, Err(error.into())),
         };
-        let file = self.files.entry(path.to_owned()).or_insert(File {
-            stamp: None,
-            plugin: None,
-            refused: None,
-            unsettled: None,
-        });
-        let patient = file.unsettled.is_none_or(|since| since.elapsed() < PATIENCE);
-        let (stamp, loaded) = match loaded {
-            Some((_, Err(LoadError::EndsEarly))) | None if patient => {
-                file.unsettled.get_or_insert_with(Instant::now);
-                file.stamp = None;
-                return false;
-            }
-            Some(loaded) => loaded,
-            None => (None, Err(LoadError::EndsEarly)),
-        };
-        file.stamp = stamp;
+        let file = self.files.entry(path.to_owned()).or_default();
+        file.stamp = stamps;
+        let on_its_way = matches!(loaded, Err(LoadError::EndsEarly | LoadError::Untrusted(_)));
+        let waited = file.unsettled.map_or(Duration::ZERO, |since| since.elapsed());
+        if on_its_way && waited < patience {
+            file.unsettled.get_or_insert_with(Instant::now);
+            return false;
+        }
         file.unsettled = None;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let result = match loaded {
-            Ok(plugin) => {
+            Ok(loaded) => {
+                let plugin = &loaded.plugin;
                 tracing::info!(
                     file = %path.display(),
                     digest = plugin.digest.get(..12),
                     version = plugin.description.version,
+                    trusted = loaded.warrant.asked().map(tracing::field::display),
                     "plugin loaded"
                 );
-                file.plugin = Some(plugin);
+                file.plugin = Some(loaded);
                 file.refused = None;
+                file.withdrawn = false;
                 "loaded"
             }
             Err(error) => {
@@ -183,9 +201,35 @@ impl Loader {
         true
     }
 
+    /// The plugin of a file, if it may be loaded and can be: where the file is the same as before, and
+    /// only its signature or the rules are not, the plugin is the same too.
+    async fn load(
+        &self,
+        path: &Path,
+        from: Stamp,
+        contents: Contents,
+    ) -> Result<Loaded, LoadError> {
+        let Contents { component, signature } = contents;
+        let (trust, file) = (self.trust.clone(), path.to_owned());
+        let vetting =
+            tokio::task::spawn_blocking(move || trust.vet(&file, component, signature.as_deref()));
+        let vetted = vetting.await.map_err(|error| LoadError::Engine(error.to_string()))?;
+        let vetted = vetted.map_err(LoadError::Untrusted)?;
+        let warrant = vetted.warrant.clone();
+        let known = self.files.get(path).and_then(|file| file.plugin.as_ref());
+        let plugin = match known {
+            Some(known) if known.from == from && known.plugin.digest == vetted.digest => {
+                known.plugin.clone()
+            }
+            _ => Plugin::load(&self.host, &self.cache, &self.metrics, path, vetted).await?,
+        };
+        Ok(Loaded { plugin, from, warrant })
+    }
+
     /// The plugins that are loaded, by name.
     pub fn plugins(&self) -> Vec<Arc<Plugin>> {
-        self.files.values().filter_map(|file| file.plugin.clone()).collect()
+        let loaded = self.files.values().filter_map(|file| file.plugin.as_ref());
+        loaded.map(|loaded| loaded.plugin.clone()).collect()
     }
 
     /// Builds a generation of the loaded plugins for these mounts, beside the one that serves. A
@@ -206,7 +250,7 @@ impl Loader {
             mounts.push(self.mount(spec, &mut refused).await);
         }
         let number = self.previous.as_ref().map_or(0, |previous| previous.number) + 1;
-        Generation { number, mounts, plugins: self.plugins(), refused }
+        Generation { number, mounts, plugins: self.plugins(), refused, trust: self.trusted() }
     }
 
     /// Makes a generation the one that serves; later ones are compared with it.
@@ -230,7 +274,8 @@ impl Loader {
             generation.mounts.iter().find(|mount| Arc::ptr_eq(mount.spec(), spec)).cloned()
         });
         let file = self.folder.join(format!("{}.wasm", spec.plugin));
-        let plugin = self.files.get(&file).and_then(|file| file.plugin.clone());
+        let loaded = self.files.get(&file).and_then(|file| file.plugin.as_ref());
+        let plugin = loaded.map(|loaded| loaded.plugin.clone());
         if let (Some(before), Some(plugin)) = (&before, &plugin)
             && before.serving().is_ok_and(|serving| Arc::ptr_eq(serving, plugin))
         {
@@ -247,8 +292,8 @@ impl Loader {
             None => self.missing(&file, &spec.plugin),
         };
         // A plugin that does not like this mount leaves the older one in place; a plugin whose
-        // file was taken away is meant to be gone.
-        let older = before.filter(|_| self.files.contains_key(&file));
+        // file was taken away, or which is not trusted any more, is meant to be gone.
+        let older = before.filter(|_| loaded.is_some());
         let older = older.filter(|mount| mount.serving().is_ok());
         let what = format!("mount {}", spec.path);
         tracing::error!(mount = spec.path, plugin = spec.plugin, "{why}");
@@ -282,21 +327,11 @@ pub(crate) async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), Strin
 }
 
 impl Generation {
-    /// Mounts of `before` that serve, and that this generation has and cannot serve, with why.
-    pub fn losses(&self, before: &Self) -> Vec<String> {
-        let served = |path: &str| {
-            before.mounts.iter().any(|mount| mount.path() == path && mount.serving().is_ok())
-        };
-        let lost = self.mounts.iter().filter(|mount| served(mount.path()));
-        lost.filter_map(|mount| {
-            mount.serving().err().map(|why| format!("mount {}: {why}", mount.path()))
-        })
-        .collect()
-    }
-
     /// Everything an operator may want to see, as JSON.
     pub fn status(&self) -> Value {
-        let plugins: Vec<_> = self.plugins.iter().map(|plugin| plugin_status(plugin)).collect();
+        let trusted = |plugin: &Plugin| self.trust.warrants.get(&plugin.name)?.asked();
+        let plugins: Vec<_> =
+            self.plugins.iter().map(|plugin| plugin_status(plugin, trusted(plugin))).collect();
         let mounts: Vec<_> = self.mounts.iter().map(|mount| mount_status(mount)).collect();
         let refused: Vec<_> = self
             .refused
@@ -306,6 +341,7 @@ impl Generation {
         json!({
             "generation": self.number,
             "contract": VERSION,
+            "trust": self.trust.rules.is_asked().then(|| self.trust.rules.status()),
             "plugins": plugins,
             "mounts": mounts,
             "refused": refused,
@@ -313,12 +349,13 @@ impl Generation {
     }
 }
 
-fn plugin_status(plugin: &Plugin) -> Value {
+fn plugin_status(plugin: &Plugin, trusted: Option<&Warrant>) -> Value {
     json!({
         "name": plugin.name,
         "file": plugin.file.display().to_string(),
         "digest": plugin.digest,
         "size": plugin.size,
+        "trusted": trusted,
         "contract": VERSION,
         "description": plugin.description,
     })

@@ -8,6 +8,7 @@
 //! | [`folder`] | the plugin folder: what is in it, when to look again |
 //! | [`load`] | from a file's bytes to a plugin, and refusals in words |
 //! | [`inspect`] | what a file is, by its bytes alone |
+//! | [`trust`] | which files may be loaded at all: digests and signatures |
 //! | [`jobs`] | how jobs get from the queue to the plugins that run them |
 //! | `workbench` | a plugin on its own, for tools |
 //! | [`metrics`] | what is counted |
@@ -38,6 +39,7 @@ pub mod mount;
 mod reply;
 mod state;
 mod workbench;
+pub mod trust;
 
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
 pub use folder::Watch;
@@ -49,3 +51,4 @@ pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;
 pub use mount::{Limits, Mount, MountSpec};
 pub use workbench::{Instantiated, Workbench};
+pub use trust::{Trust, TrustError, Warrant};

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
@@ -20,6 +19,7 @@ use crate::inspect;
 use crate::instance::{Bounds, Instance};
 use crate::metrics::{CounterSpec, Metrics};
 use crate::state::{Grants, State};
+use crate::trust::Vetted;
 
 /// What `describe` and `check-settings` may use. They run without grants.
 const QUESTION: Bounds =
@@ -130,6 +130,9 @@ pub enum LoadError {
     /// What it says of itself cannot be used.
     #[error("the plugin's description cannot be used: {0}")]
     Description(String),
+    /// The operator's rules do not let it in.
+    #[error("the plugin is not trusted: {0}")]
+    Untrusted(String),
     /// The host's own engine failed.
     #[error("the WebAssembly engine: {0}")]
     Engine(String),
@@ -148,21 +151,21 @@ impl LoadError {
 }
 
 impl Plugin {
-    /// Loads a plugin from the bytes of its file. Compiling takes tens of milliseconds for a
+    /// Loads a plugin from the bytes of its file, which may be loaded. Compiling takes tens of milliseconds for a
     /// small plugin and seconds for a large one, on a blocking thread.
     pub(crate) async fn load(
         host: &Host,
         cache: &CodeCache,
         metrics: &Arc<Metrics>,
         file: &Path,
-        bytes: Vec<u8>,
+        vetted: Vetted,
     ) -> Result<Arc<Self>, LoadError> {
+        let Vetted { bytes, digest, warrant: _ } = vetted;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let size = bytes.len() as u64;
         let (engine, cache) = (host.engine.clone(), cache.clone());
         let compiling = tokio::task::spawn_blocking(move || {
             check_framing(&bytes)?;
-            let digest = hex::encode(Sha256::digest(&bytes));
             let component = cache.compile(&engine, &bytes, &digest)?;
             Ok::<_, LoadError>((digest, component, bytes))
         });

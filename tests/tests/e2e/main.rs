@@ -15,6 +15,7 @@
 //! | `blobs` | ranges, lengths, lists |
 //! | `reload` | plugins are replaced under load and no request fails |
 //! | `configuration` | SIGHUP |
+//! | `trust` | only components that the operator named, or whose maker, are loaded |
 //! | `conformance` | every case of restic's protocol, here and at restic's own server |
 //! | `etcd` | backups of etcd are whole, come back, and survive what goes wrong |
 //! | `faults` | disks, calls and clients that give way |
@@ -57,6 +58,7 @@ mod requests;
 mod rest_server;
 mod restic;
 mod shutdown;
+mod trust;
 mod wire;
 
 use keepgate_tests::client::{Endpoint, Reply};

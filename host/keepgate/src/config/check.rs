@@ -10,7 +10,7 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
-use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule, services};
+use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule, plugins, services};
 
 /// What is wrong, and at which byte of the file.
 pub(crate) type Complaint = (usize, String);
@@ -38,6 +38,9 @@ pub(super) fn check(config: &Config) -> Result<(), Complaint> {
     }
     for (name, auth) in &config.auth {
         check_method(name, auth)?;
+    }
+    if let Some(table) = &config.plugins {
+        plugins::check(table)?;
     }
     check_mounts(config)?;
     services::check(config)?;

@@ -5,6 +5,7 @@
 
 mod auth;
 mod check;
+mod plugins;
 mod services;
 mod units;
 
@@ -17,6 +18,7 @@ use toml::Spanned;
 
 pub(crate) use auth::proxy_header;
 pub(crate) use check::{octal, store_and_folder};
+pub(crate) use plugins::Plugins;
 pub(crate) use services::{EtcdCluster, Jobs, Missed, Schedule};
 pub(crate) use units::{Interval, Size};
 
@@ -29,6 +31,9 @@ pub(crate) struct Config {
     /// The gateway's own state: compiled plugins.
     pub(crate) data_dir: PathBuf,
     pub(crate) plugin_dir: PathBuf,
+    /// Which of them may be loaded.
+    #[serde(default)]
+    pub(crate) plugins: Option<Spanned<Plugins>>,
     #[serde(default)]
     pub(crate) listener: Vec<Listener>,
     #[serde(default)]
@@ -280,11 +285,13 @@ impl Config {
 
     fn resolve(&mut self, base: &Path) {
         let tls = self.listener.iter_mut().filter_map(|listener| listener.tls.as_mut());
+        let plugins = self.plugins.as_mut().map(Spanned::get_mut);
         let paths = [&mut self.data_dir, &mut self.plugin_dir]
             .into_iter()
             .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
             .chain(self.auth.values_mut().filter_map(|auth| auth.htpasswd.as_mut()))
             .chain(self.store.values_mut().map(|store| &mut store.path))
+            .chain(plugins.and_then(|plugins| plugins.keys_file.as_mut()))
             .chain(self.log.access.as_mut().filter(|file| file.as_os_str() != "-"));
         for path in paths {
             *path = base.join(&*path);

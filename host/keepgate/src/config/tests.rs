@@ -131,6 +131,23 @@ fn clusters_and_schedules_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn rules_of_trust_that_make_no_sense_are_refused() {
+    for (added, expected) in [
+        ("", ":16:1: no plugin could be loaded"),
+        ("allow = []\nkeys = []", ":16:1: no plugin could be loaded"),
+        ("allow = [\"abc\"]", ":17:10: \"abc\" is no digest"),
+        ("keys = [\"RW\"]", ":17:9: \"RW\" is no public key"),
+        ("key = [\"RW\"]", ":17:1: unknown field `key`"),
+    ] {
+        let said = parse(&format!("{MINIMAL}\n[plugins]\n{added}\n")).unwrap_err().to_string();
+        assert!(said.contains(expected), "{added}: {said}");
+    }
+    let config = parse(&format!("{MINIMAL}\n[plugins]\nkeys_file = \"trusted.pub\"\n")).unwrap();
+    let file = config.plugins.unwrap().into_inner().keys_file;
+    assert_eq!(file.as_deref(), Some(Path::new("/etc/keepgate/trusted.pub")));
+}
+
+#[test]
 fn secrets_are_in_no_text_of_the_configuration() {
     let added = "[etcd.a]\nendpoints = [\"http://x:1\"]\nuser = \"u\"\npassword = \"geheim\"\n";
     let config = parse(&format!("{MINIMAL}{added}")).unwrap();
@@ -165,6 +182,7 @@ fn the_example_names_every_key() {
     let value: toml::Table = full.parse().unwrap();
     let tables = [
         ("", "", "Config"),
+        ("plugins", "[plugins]", ""),
         ("listener", "[[listener]]", ""),
         ("listener.tls", "[[listener]]\naddress = \":1\"\n[listener.tls]", ""),
         ("admin", "[admin]", ""),

@@ -117,7 +117,8 @@ impl Running {
         }
         let assembly = Assembly::new(&config, None, jobs.clone()).await?;
         let code = config.data_dir.join("code");
-        let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?;
+        let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?
+            .with_trust(assembly.trust.clone());
         let watch = Watch::new(&config.plugin_dir, RESCAN);
         let site = Arc::new(ArcSwap::from_pointee(Site::default()));
         let current = Arc::new(ArcSwap::from_pointee(Current::default()));

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use keepgate_http::{Access, Admin, Handler, MetricsPage};
 use keepgate_jobs::Jobs;
 use keepgate_runtime::Generation;
+use keepgate_runtime::generation::Trusted;
 use prometheus::Registry;
 use serde_json::{Value, json};
 
@@ -27,8 +28,13 @@ pub(super) struct Current {
 impl Default for Current {
     /// Nothing, before the first table.
     fn default() -> Self {
-        let nothing =
-            Generation { number: 0, mounts: Vec::new(), plugins: Vec::new(), refused: Vec::new() };
+        let nothing = Generation {
+            number: 0,
+            mounts: Vec::new(),
+            plugins: Vec::new(),
+            refused: Vec::new(),
+            trust: Trusted::default(),
+        };
         Self {
             generation: Arc::new(nothing),
             stores: Value::Null,

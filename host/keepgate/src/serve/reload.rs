@@ -64,6 +64,10 @@ impl Reloader {
                 signal = hangup.recv() => signal.is_some(),
             };
             let new = if hung_up { self.read_again().await } else { None };
+            let undo = match &new {
+                Some((assembly, _)) => self.loader.change_trust(assembly.trust.clone()).await,
+                None => None,
+            };
             let scanned = self.loader.scan().await;
             settled = scanned.settled;
             let renewed = new.is_some();
@@ -76,6 +80,10 @@ impl Reloader {
             let done = match swapped {
                 Ok(()) if renewed || !scanned.changed => Ok(()),
                 other => {
+                    if let (Err(_), Some(undo)) = (&other, undo) {
+                        self.loader.take_back(undo);
+                        settled = self.loader.scan().await.settled;
+                    }
                     complain(other);
                     self.swap(None).await.context("what served before serves on")
                 }
