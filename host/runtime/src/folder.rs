@@ -15,6 +15,8 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use crate::load::{LoadError, MAX_FILE};
+
 /// A burst of events is over after so long a silence, ...
 const SILENCE: Duration = Duration::from_millis(40);
 /// ... or after this, silence or not.
@@ -52,8 +54,11 @@ pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
 }
 
 /// A file's bytes with the stamp that they belong to; none where it changed while it was read.
-pub(crate) fn read(path: &Path) -> io::Result<Option<(Stamp, Vec<u8>)>> {
+pub(crate) fn read(path: &Path) -> Result<Option<(Stamp, Vec<u8>)>, LoadError> {
     let before = Stamp::of(&fs::metadata(path)?);
+    if before.size > MAX_FILE {
+        return Err(LoadError::TooLarge { size: before.size });
+    }
     let bytes = fs::read(path)?;
     let after = Stamp::of(&fs::metadata(path)?);
     Ok((before == after && before.size == bytes.len() as u64).then_some((before, bytes)))

@@ -19,7 +19,8 @@ use crate::engine::Host;
 use crate::folder::{self, Stamp};
 use crate::load::{LoadError, Plugin};
 use crate::metrics::Metrics;
-use crate::mount::{Mount, MountSpec, Serving};
+use crate::mount::{Mount, MountSpec};
+use crate::serving::Serving;
 
 /// A file that looks half-copied is looked at again for so long before it is refused.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -138,8 +139,10 @@ impl Loader {
             }
             Ok(None) => None,
             // Gone again; the next scan says so.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
-            Err(error) => Some((None, Err(error.into()))),
+            Err(LoadError::Read(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return true;
+            }
+            Err(error) => Some((None, Err(error))),
         };
         let file = self.files.entry(path.to_owned()).or_insert(File {
             stamp: None,
@@ -215,6 +218,7 @@ impl Loader {
         self.metrics.generation.set(number(generation.number));
         self.metrics.refused.set(number(generation.refused.len() as u64));
         let generation = Arc::new(generation);
+        self.metrics.serve(&generation.mounts);
         self.previous = Some(generation.clone());
         generation
     }
@@ -275,8 +279,7 @@ async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
             ));
         }
     }
-    let settings = Value::Object(spec.settings.clone()).to_string();
-    plugin.check_settings(&settings).await.map_err(|why| {
+    plugin.check_settings(&spec.settings).await.map_err(|why| {
         format!("the plugin {} does not accept the mount's settings: {why}", plugin.name)
     })
 }
@@ -319,7 +322,7 @@ fn plugin_status(plugin: &Plugin) -> Value {
         "file": plugin.file.display().to_string(),
         "digest": plugin.digest,
         "size": plugin.size,
-        "contract": VERSION,
+        "contract": plugin.contract,
         "description": plugin.description,
     })
 }
@@ -335,6 +338,7 @@ fn mount_status(mount: &Mount) -> Value {
         "plugin": spec.plugin,
         "digest": digest,
         "problem": problem,
+        "aside": mount.aside(),
         "stores": spec.stores.keys().collect::<Vec<_>>(),
         "etcd": spec.services.clusters.keys().collect::<Vec<_>>(),
         "limits": {
@@ -343,6 +347,9 @@ fn mount_status(mount: &Mount) -> Value {
             "time_seconds": spec.limits.time.as_secs_f64(),
             "job_time_seconds": spec.limits.job_time.as_secs_f64(),
             "calls": spec.limits.calls,
+            "faults": spec.limits.faults.count,
+            "pause_seconds": spec.limits.faults.pause.as_secs_f64(),
+            "max_pause_seconds": spec.limits.faults.longest.as_secs_f64(),
         },
         "warm": spec.warm,
     })

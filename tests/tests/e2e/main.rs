@@ -19,6 +19,8 @@
 //! | `faults` | disks, calls and clients that give way |
 //! | `durability` | what was acknowledged survives `kill -9` |
 //! | `hostile` | a plugin that misbehaves harms nobody else |
+//! | `hostile_limits` | however often: memory stays flat, and who only breaks down is put aside |
+//! | `wasi_http` | a component that knows nothing of Keepgate is served too |
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
 //! | `commands` | `check`, `user`, `init`, `--version` |
@@ -45,6 +47,7 @@ mod durability;
 mod faults;
 mod flags;
 mod hostile;
+mod hostile_limits;
 mod http2;
 mod memory;
 mod quotas;
@@ -53,6 +56,7 @@ mod requests;
 mod rest_server;
 mod restic;
 mod shutdown;
+mod wasi_http;
 mod wire;
 
 use keepgate_tests::client::{Endpoint, Reply};
