@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use keepgate_runtime::{CallError, Failure, Limit, Principal, Request};
+use keepgate_runtime::{CallError, Failure, Principal, Request};
 use keepgate_store::Body;
 
 use crate::access::{Access, BASIC_CHALLENGE, Decision};
@@ -203,10 +203,11 @@ fn log(error: &CallError, route: &Route, head: &http::request::Parts) {
         | CallError::Trapped(_)
         | CallError::BadReply(_) => log!(error),
         CallError::Failure(Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace)
-        | CallError::OverLimit(Limit::Memory(_) | Limit::Cpu(_) | Limit::Time(_))
+        | CallError::OverLimit(_)
         | CallError::NotServing(_)
         | CallError::Busy(_) => log!(warn),
-        CallError::Failure(_) => log!(debug),
+        // That it is put aside has been told once.
+        CallError::Failure(_) | CallError::Aside(_) => log!(debug),
         _ => log!(error),
     }
 }

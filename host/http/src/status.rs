@@ -51,10 +51,16 @@ impl Refusal {
                 let text = "too many requests are under way here";
                 Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text).with(header::RETRY_AFTER, 1)
             }
+            CallError::Aside(pause) => {
+                let text = "nothing serves this path just now";
+                let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
+                    .with(header::RETRY_AFTER, seconds.max(1))
+            }
             CallError::OverLimit(Limit::Time(_)) => {
                 Self::saying(StatusCode::GATEWAY_TIMEOUT, &"the request took too long")
             }
-            CallError::OverLimit(Limit::Cpu(_) | Limit::Memory(_)) => {
+            CallError::OverLimit(_) => {
                 let text = "the request needs more than one is given here";
                 Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
             }
@@ -177,6 +183,9 @@ mod tests {
             (CallError::BadReply(secret()), 500),
             (CallError::Busy(3), 503),
             (CallError::OverLimit(Limit::Memory(3)), 503),
+            (CallError::OverLimit(Limit::Held(3)), 503),
+            (CallError::OverLimit(Limit::Handles(3)), 503),
+            (CallError::Aside(3 * second), 503),
             (CallError::OverLimit(Limit::Cpu(second)), 503),
             (CallError::OverLimit(Limit::Time(second)), 504),
         ];
@@ -194,6 +203,8 @@ mod tests {
         let range = response(Failure::OutOfRange(7).into());
         assert_eq!(range.headers()[header::CONTENT_RANGE], "bytes */7");
         assert_eq!(response(CallError::Busy(1)).headers()[header::RETRY_AFTER], "1");
+        let aside = response(CallError::Aside(Duration::from_millis(2001)));
+        assert_eq!(aside.headers()[header::RETRY_AFTER], "3");
         let denied = response(Failure::Denied("no".to_owned()).into());
         assert_eq!(denied.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(denied.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");

@@ -115,6 +115,9 @@ pub enum CallError {
     /// As many calls as the mount allows are under way.
     #[error("all {0} calls that this mount allows at once are under way")]
     Busy(usize),
+    /// The plugin breaks down again and again, and no call reaches it for so long.
+    #[error("the plugin is put aside for {0:.0?}, since it breaks down again and again")]
+    Aside(Duration),
     /// The plugin used more of something than the mount allows.
     #[error("the plugin went over its limit: {0}")]
     OverLimit(Limit),
@@ -128,6 +131,7 @@ pub enum CallError {
 
 /// A limit that a call went over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Limit {
     /// Of its memory, in bytes.
     #[error("{0} bytes of memory")]
@@ -138,6 +142,22 @@ pub enum Limit {
     /// Of time from request to reply.
     #[error("{0:?} from request to reply")]
     Time(Duration),
+    /// Of what the host holds in memory for one call: bodies made of the plugin's bytes, the states
+    /// of compressors. In bytes, and as much as it has memory.
+    #[error("{0} bytes that the host holds for it")]
+    Held(u64),
+    /// Of handles that it has at once.
+    #[error("{0} handles at once: bodies, stores, meters")]
+    Handles(usize),
+    /// Of blobs and snapshots that are open at once.
+    #[error("{0} blobs and snapshots open at once")]
+    Open(usize),
+    /// Of pipes that a body passes, one in the other.
+    #[error("{0} pipes around one body")]
+    Layers(u32),
+    /// Of bytes that it hands to the host at once, in one call's texts and lists.
+    #[error("{0} bytes in one call to the host")]
+    Arguments(u64),
 }
 
 impl CallError {
@@ -147,9 +167,15 @@ impl CallError {
             Self::Failure(_) => "failure",
             Self::NotServing(_) => "not-serving",
             Self::Busy(_) => "busy",
+            Self::Aside(_) => "aside",
             Self::OverLimit(Limit::Memory(_)) => "memory",
             Self::OverLimit(Limit::Cpu(_)) => "cpu",
             Self::OverLimit(Limit::Time(_)) => "time",
+            Self::OverLimit(Limit::Held(_)) => "held",
+            Self::OverLimit(Limit::Handles(_)) => "handles",
+            Self::OverLimit(Limit::Open(_)) => "open",
+            Self::OverLimit(Limit::Layers(_)) => "layers",
+            Self::OverLimit(Limit::Arguments(_)) => "arguments",
             Self::Trapped(_) => "trap",
             Self::BadReply(_) => "bad-reply",
         }

@@ -10,9 +10,13 @@ use keepgate_store::{
 };
 
 use crate::call;
+use crate::held::OverHeld;
+use crate::voice::{push_escaped, shortened};
 
 /// The version of the contract that this host speaks.
 pub(crate) const VERSION: &str = "0.1.0";
+/// The longest text of a plugin's failure, in bytes.
+const MAX_TEXT: usize = 4096;
 /// The package that it is in, without the version.
 pub(crate) const PACKAGE: &str = "keepgate:plugin";
 
@@ -121,6 +125,12 @@ impl From<StoreError> for Refusal {
     }
 }
 
+impl From<OverHeld> for Refusal {
+    fn from(error: OverHeld) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
 impl From<ResourceTableError> for Refusal {
     fn from(error: ResourceTableError) -> Self {
         Self::Trap(error.into())
@@ -162,17 +172,28 @@ impl From<types::Failure> for call::Failure {
             F::Truncated => Self::Truncated,
             F::TooLarge(limit) => Self::TooLarge(limit),
             F::OutOfRange(size) => Self::OutOfRange(size),
-            F::QuotaExceeded(which) => Self::QuotaExceeded(which),
+            F::QuotaExceeded(which) => Self::QuotaExceeded(bounded(which)),
             F::NoSpace => Self::NoSpace,
-            F::Denied(why) => Self::Denied(why),
-            F::Invalid(why) => Self::Invalid(why),
-            F::Unsupported(what) => Self::Unsupported(what),
-            F::Unavailable(what) => Self::Unavailable(what),
-            F::Busy(what) => Self::Busy(what),
+            F::Denied(why) => Self::Denied(bounded(why)),
+            F::Invalid(why) => Self::Invalid(bounded(why)),
+            F::Unsupported(what) => Self::Unsupported(bounded(what)),
+            F::Unavailable(what) => Self::Unavailable(bounded(what)),
+            F::Busy(what) => Self::Busy(bounded(what)),
             F::TimedOut => Self::TimedOut,
-            F::Internal(what) => Self::Internal(what),
+            F::Internal(what) => Self::Internal(bounded(what)),
         }
     }
+}
+
+/// A plugin's text for a client or the log. Line breaks are kept out of both.
+fn bounded(text: String) -> String {
+    let text = shortened(text, MAX_TEXT);
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::new();
+    push_escaped(&mut line, &text);
+    line
 }
 
 impl From<blobs::Part> for Part {

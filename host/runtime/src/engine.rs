@@ -13,6 +13,10 @@ use crate::state::State;
 const TICK: Duration = Duration::from_millis(10);
 /// Instances that may live at once, all plugins together, where memory is pooled.
 pub(crate) const INSTANCES: u32 = 1000;
+/// The most core instances, and tables, of one component. Those of Python have some twenty.
+const MAX_CORE_INSTANCES: u32 = 100;
+/// The most linear memories of one component.
+const MAX_MEMORIES: u32 = 8;
 /// The most linear memory of an instance, whatever a mount's limit says, where memory is pooled.
 /// It is address space, not memory.
 const MAX_MEMORY: usize = 1 << 32;
@@ -40,6 +44,8 @@ impl Host {
         Plugin::add_to_linker::<_, wasmtime::component::HasSelf<State>>(&mut linker, |state| state)
             .map_err(LoadError::engine)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(LoadError::engine)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)
+            .map_err(LoadError::engine)?;
         start_clock(&engine)?;
         Ok(Self { engine, linker })
     }
@@ -57,6 +63,10 @@ fn config(pooled: bool) -> Config {
             .total_memories(INSTANCES)
             .total_tables(INSTANCES * 4)
             .total_stacks(INSTANCES)
+            // One component must not take what others need.
+            .max_core_instances_per_component(MAX_CORE_INSTANCES)
+            .max_tables_per_component(MAX_CORE_INSTANCES)
+            .max_memories_per_component(MAX_MEMORIES)
             .max_memory_size(MAX_MEMORY)
             // What a small plugin touches stays mapped between instances: resetting it by
             // writing is cheaper than giving the pages back to the kernel.

@@ -15,6 +15,7 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use crate::load::{LoadError, MAX_FILE};
 use crate::trust::signature_of;
 
 /// A burst of events is over after so long a silence, ...
@@ -72,7 +73,11 @@ pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, 
 
 /// A component's bytes and its signature's with the stamps that they belong to; none where one of
 /// the two changed while it was read.
-pub(crate) fn read(path: &Path, signed: bool) -> io::Result<Option<(Stamps, Contents)>> {
+pub(crate) fn read(path: &Path, signed: bool) -> Result<Option<(Stamps, Contents)>, LoadError> {
+    let size = fs::metadata(path)?.len();
+    if size > MAX_FILE {
+        return Err(LoadError::TooLarge { size });
+    }
     let Some((component, bytes)) = read_one(path, None)? else { return Ok(None) };
     let signature = signature_of(path);
     if !signed || stamp(&signature).is_none() {

@@ -21,7 +21,8 @@ use crate::engine::Host;
 use crate::folder::{self, Contents, Stamp, Stamps};
 use crate::load::{LoadError, Plugin};
 use crate::metrics::Metrics;
-use crate::mount::{Mount, MountSpec, Serving};
+use crate::mount::{Mount, MountSpec};
+use crate::serving::Serving;
 use crate::trust::{Trust, Warrant};
 
 pub use rules::{Trusted, Undo};
@@ -162,8 +163,10 @@ impl Loader {
             }
             Ok(None) => (None, Err(LoadError::EndsEarly)),
             // Gone again; the next scan says so.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
-            Err(error) => (None, Err(error.into())),
+            Err(LoadError::Read(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return true;
+            }
+            Err(error) => (None, Err(error)),
         };
         let file = self.files.entry(path.to_owned()).or_default();
         file.stamp = stamps;
@@ -259,6 +262,7 @@ impl Loader {
         self.metrics.generation.set(number(generation.number));
         self.metrics.refused.set(number(generation.refused.len() as u64));
         let generation = Arc::new(generation);
+        self.metrics.serve(&generation.mounts);
         self.previous = Some(generation.clone());
         generation
     }
@@ -320,8 +324,7 @@ pub(crate) async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), Strin
             ));
         }
     }
-    let settings = Value::Object(spec.settings.clone()).to_string();
-    plugin.check_settings(&settings).await.map_err(|why| {
+    plugin.check_settings(&spec.settings).await.map_err(|why| {
         format!("the plugin {} does not accept the mount's settings: {why}", plugin.name)
     })
 }
@@ -356,7 +359,7 @@ fn plugin_status(plugin: &Plugin, trusted: Option<&Warrant>) -> Value {
         "digest": plugin.digest,
         "size": plugin.size,
         "trusted": trusted,
-        "contract": VERSION,
+        "contract": plugin.contract,
         "description": plugin.description,
     })
 }
@@ -372,6 +375,7 @@ fn mount_status(mount: &Mount) -> Value {
         "plugin": spec.plugin,
         "digest": digest,
         "problem": problem,
+        "aside": mount.aside(),
         "stores": spec.stores.keys().collect::<Vec<_>>(),
         "etcd": spec.services.clusters.keys().collect::<Vec<_>>(),
         "limits": {
@@ -380,6 +384,9 @@ fn mount_status(mount: &Mount) -> Value {
             "time_seconds": spec.limits.time.as_secs_f64(),
             "job_time_seconds": spec.limits.job_time.as_secs_f64(),
             "calls": spec.limits.calls,
+            "faults": spec.limits.faults.count,
+            "pause_seconds": spec.limits.faults.pause.as_secs_f64(),
+            "max_pause_seconds": spec.limits.faults.longest.as_secs_f64(),
         },
         "warm": spec.warm,
         "calls": mount.counts(),

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::error::Elapsed;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Engine, Store};
 
 use keepgate_jobs::{Job, Reporter};
@@ -18,6 +19,12 @@ use crate::contract::{exported, jobs};
 use crate::cpu::Cpu;
 use crate::imports::http::ReplyStart;
 use crate::state::{Grants, RunningJob, State};
+use crate::voice::shortened;
+
+/// The longest report of a trap that is kept, in bytes.
+const MAX_TRAP: usize = 8192;
+/// Bytes that a guest may hand to the host in one call, whatever memory it has.
+const LEAST_ARGUMENTS: u64 = 1 << 20;
 
 /// What a call may use.
 #[derive(Clone, Copy, Debug)]
@@ -155,30 +162,37 @@ impl JobInstance {
 }
 
 /// A store with its limits, and the clock that is charged.
-fn prepare(engine: &Engine, grants: Arc<Grants>, bounds: &Bounds) -> (Store<State>, Arc<Cpu>) {
+pub(crate) fn prepare(
+    engine: &Engine,
+    grants: Arc<Grants>,
+    bounds: &Bounds,
+) -> (Store<State>, Arc<Cpu>) {
     let cpu = Arc::new(Cpu::new(bounds.cpu));
     let mut store = Store::new(engine, State::new(grants, bounds.memory, cpu.clone()));
     store.limiter(|state| &mut state.limiter);
+    // Texts and lists that a guest hands over are copied, and one text may be in a list a million
+    // times: what they come to is bounded, and not only the guest's memory.
+    store.set_hostcall_fuel(arguments(bounds.memory));
     store.epoch_deadline_callback(|context| Ok(context.data().cpu.tick()));
     store.set_epoch_deadline(1);
     (store, cpu)
 }
 
-fn not_made(store: &Store<State>, error: &wasmtime::Error) -> CallError {
+pub(crate) fn not_made(store: &Store<State>, error: &wasmtime::Error) -> CallError {
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         return CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0));
     }
-    broken(store, error)
+    broken(store.data(), error)
 }
 
-fn outcome<T>(
+pub(crate) fn outcome<T>(
     store: &Store<State>,
     bounds: &Bounds,
     said: Result<wasmtime::Result<T>, Elapsed>,
 ) -> Result<T, CallError> {
     match said {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(broken(store, &error)),
+        Ok(Err(error)) => Err(broken(store.data(), &error)),
         Err(_) => Err(CallError::OverLimit(Limit::Time(bounds.time))),
     }
 }
@@ -187,7 +201,7 @@ fn outcome<T>(
 /// before they wait for anything: for these no timer is made.
 ///
 /// The call comes pinned, because it is large and would be copied at each step on its way here.
-async fn bounded<F: Future>(
+pub(crate) async fn bounded<F: Future>(
     bounds: &Bounds,
     cpu: &Cpu,
     call: Pin<&mut F>,
@@ -199,10 +213,24 @@ async fn bounded<F: Future>(
     }
 }
 
+/// Bytes that a guest may hand to the host in one call, as it has memory.
+fn arguments(memory: u64) -> usize {
+    usize::try_from(memory.max(LEAST_ARGUMENTS)).unwrap_or(usize::MAX)
+}
+
 /// Why a guest broke down: over a limit, or a trap with its reason in the first line.
-fn broken(store: &Store<State>, error: &wasmtime::Error) -> CallError {
-    match store.data().over_limit() {
-        Some(limit) => CallError::OverLimit(limit),
-        None => CallError::Trapped(format!("{error:#}")),
+pub(crate) fn broken(state: &State, error: &wasmtime::Error) -> CallError {
+    if let Some(limit) = state.over_limit() {
+        return CallError::OverLimit(limit);
     }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        return CallError::OverLimit(Limit::Handles(state.table.max_capacity()));
+    }
+    let why = format!("{error:#}");
+    // wasmtime has no type for it.
+    if why.contains("fuel allocated for hostcalls") {
+        let most = arguments(state.memory_limit()) as u64;
+        return CallError::OverLimit(Limit::Arguments(most));
+    }
+    CallError::Trapped(shortened(why, MAX_TRAP))
 }

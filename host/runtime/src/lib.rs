@@ -4,6 +4,9 @@
 //! | --- | --- |
 //! | [`call`] | a request and a reply, in plain types: what the rest of the host sees |
 //! | [`mount`] | a path prefix with its plugin and limits; the way of a call |
+//! | `serving` | a plugin at a mount: turns, instances, what becomes of them |
+//! | `faults` | plugins that break down again and again are put aside |
+//! | `held`, `voice` | what a guest may have the host hold, and say |
 //! | [`generation`] | the immutable table of all that, and how a new one is made |
 //! | [`folder`] | the plugin folder: what is in it, when to look again |
 //! | [`load`] | from a file's bytes to a plugin, and refusals in words |
@@ -15,6 +18,7 @@
 //! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
 //! | `imports` | the contract's host side, one file for each interface |
 //! | `instance`, `state`, `cpu` | one instance with its limits |
+//! | `wasi_http` | components of the standard's own world, served like plugins |
 //! | [`grant`] | what a mount grants of a store, to whom |
 //! | `engine`, `cache` | wasmtime's tuning; compiled code on disk |
 //!
@@ -26,9 +30,11 @@ pub mod call;
 mod contract;
 mod cpu;
 mod engine;
+mod faults;
 pub mod folder;
 pub mod generation;
 pub mod grant;
+mod held;
 mod imports;
 pub mod inspect;
 mod instance;
@@ -37,11 +43,15 @@ pub mod load;
 pub mod metrics;
 pub mod mount;
 mod reply;
+mod serving;
 mod state;
-mod workbench;
 pub mod trust;
+mod voice;
+mod wasi_http;
+mod workbench;
 
 pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
+pub use faults::{Aside, Faults};
 pub use folder::Watch;
 pub use generation::{Generation, Loader, Refused, Scanned};
 pub use grant::{Grant, Services, Surroundings};
@@ -50,5 +60,5 @@ pub use jobs::JobRunner;
 pub use load::{LoadError, Plugin};
 pub use metrics::Metrics;
 pub use mount::{Limits, Mount, MountSpec};
-pub use workbench::{Instantiated, Workbench};
 pub use trust::{Trust, TrustError, Warrant};
+pub use workbench::{Instantiated, Workbench};

@@ -7,23 +7,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::cache::CodeCache;
 use crate::contract::bindings::PluginPre;
 use crate::contract::job_bindings::WorkerPre;
-use crate::contract::{PACKAGE, VERSION};
+use crate::contract::{PACKAGE, VERSION, exported};
 use crate::engine::Host;
 use crate::inspect;
 use crate::instance::{Bounds, Instance};
 use crate::metrics::{CounterSpec, Metrics};
 use crate::state::{Grants, State};
 use crate::trust::Vetted;
+use crate::voice::{shorten, shortened};
+use crate::wasi_http;
 
 /// What `describe` and `check-settings` may use. They run without grants.
 const QUESTION: Bounds =
     Bounds { memory: 256 << 20, cpu: Duration::from_secs(2), time: Duration::from_secs(5) };
+
+/// The longest text of a description, in bytes.
+const MAX_TEXT: usize = 1024;
+/// Most stores, kinds of job, and metrics of a plugin.
+const MAX_NAMES: usize = 64;
+/// Most labels of a metric.
+const MAX_LABELS: usize = 8;
+/// The largest file that is a plugin, in bytes.
+pub(crate) const MAX_FILE: u64 = 256 << 20;
 
 /// A compiled plugin that has described itself.
 pub struct Plugin {
@@ -37,10 +50,18 @@ pub struct Plugin {
     pub size: u64,
     /// What it says of itself.
     pub description: Description,
-    pub(crate) pre: PluginPre<State>,
-    /// Where it runs jobs.
-    pub(crate) runner: Option<WorkerPre<State>>,
+    /// What it speaks with this host, as in `keepgate:plugin@0.1.0`.
+    pub contract: String,
+    pub(crate) world: World,
     metrics: Arc<Metrics>,
+}
+
+/// What a component exports, ready to be made instances of.
+pub(crate) enum World {
+    /// A plugin, and where it runs jobs, if it does.
+    Plugin(PluginPre<State>, Option<WorkerPre<State>>),
+    /// A service of `wasi:http`.
+    Service(ProxyPre<State>),
 }
 
 /// What a plugin says of itself: the contract's `guest.description`.
@@ -67,6 +88,12 @@ pub enum LoadError {
     /// It cannot be read.
     #[error("the file cannot be read: {0}")]
     Read(#[from] std::io::Error),
+    /// It is too large.
+    #[error("the file has {size} bytes; a plugin has {MAX_FILE} at most")]
+    TooLarge {
+        /// In bytes.
+        size: u64,
+    },
     /// It ends within itself, which is how a file looks while it is copied.
     #[error("the file ends too early: it is still being copied, or the copy broke off")]
     EndsEarly,
@@ -91,12 +118,21 @@ pub enum LoadError {
     },
     /// It exports something else.
     #[error(
-        "this component is no Keepgate plugin: it does not export {PACKAGE}/guest@{VERSION}; \
-         it exports {exports}"
+        "this component is no Keepgate plugin: it does not export {PACKAGE}/guest@{VERSION}, nor \
+         wasi:http/incoming-handler@0.2; it exports {exports}"
     )]
     NoGuest {
         /// What it exports instead.
         exports: String,
+    },
+    /// It is a service of a later version of the standard.
+    #[error(
+        "this component exports {export}; of services this gateway serves those of \
+         wasi:http/incoming-handler@0.2, which the same tools make: build it for that"
+    )]
+    NextHttp {
+        /// What it exports.
+        export: String,
     },
     /// It imports something that nobody offers here.
     #[error(
@@ -150,6 +186,20 @@ impl LoadError {
     }
 }
 
+impl Description {
+    /// Of a service, which says nothing of itself.
+    fn of_service(name: &str, contract: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: String::new(),
+            summary: format!("a service of {contract}"),
+            default_mount: format!("/{name}"),
+            stores: Vec::new(),
+            jobs: Vec::new(),
+        }
+    }
+}
+
 impl Plugin {
     /// Loads a plugin from the bytes of its file, which may be loaded. Compiling takes tens of milliseconds for a
     /// small plugin and seconds for a large one, on a blocking thread.
@@ -171,12 +221,20 @@ impl Plugin {
         });
         let (digest, component, bytes) =
             compiling.await.map_err(|error| LoadError::Compile(error.to_string()))??;
-        check_contract(host, &component)?;
+        let spoken = check_contract(host, &component)?;
         let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
             // The linker's own words are the last resort.
             detail: inspect::explain(&bytes).unwrap_or_else(|| format!("{error:#}")),
         };
         let pre = host.linker.instantiate_pre(&component).map_err(mismatch)?;
+        let file = file.to_owned();
+        if let Spoken::WasiHttp(contract) = spoken {
+            let description = Description::of_service(&name, &contract);
+            let world = World::Service(ProxyPre::new(pre).map_err(mismatch)?);
+            let metrics = metrics.clone();
+            let plugin = Self { name, file, digest, size, description, contract, world, metrics };
+            return Ok(Arc::new(plugin));
+        }
         let runner = match exports_job_runner(host, &component) {
             true => Some(WorkerPre::new(pre.clone()).map_err(mismatch)?),
             false => None,
@@ -189,33 +247,39 @@ impl Plugin {
             )));
         }
         for counter in &counters {
-            metrics.counters.declare(counter).map_err(|why| {
+            metrics.counters.declare(&name, counter).map_err(|why| {
                 LoadError::Description(format!("its metric {:?}: {why}", counter.name))
             })?;
         }
         Ok(Arc::new(Self {
             name,
-            file: file.to_owned(),
+            file,
             digest,
             size,
             description,
-            pre,
-            runner,
+            contract: format!("{PACKAGE}@{VERSION}"),
+            world: World::Plugin(pre, runner),
             metrics: metrics.clone(),
         }))
     }
 
-    /// Asks the plugin whether it can work with these settings, a JSON object. `Err` is the
+    /// Asks the plugin whether it can work with these settings. `Err` is the
     /// plugin's answer in words, or how it broke down.
-    pub async fn check_settings(&self, settings: &str) -> Result<(), String> {
+    pub async fn check_settings(&self, settings: &Map<String, Value>) -> Result<(), String> {
+        let pre = match &self.world {
+            World::Plugin(pre, _) => pre,
+            World::Service(_) => return wasi_http::environment(settings).map(drop),
+        };
+        let settings = Value::Object(settings.clone()).to_string();
         let grants = no_grants(&self.metrics, &self.name);
         let asked = async {
-            let mut instance = Instance::new(&self.pre, grants, QUESTION).await?;
-            instance.check_settings(settings).await
+            let mut instance = Instance::new(pre, grants, QUESTION).await?;
+            instance.check_settings(&settings).await
         };
         asked
             .await
             .map_err(|error| format!("the plugin broke down in `check-settings`: {error}"))?
+            .map_err(|why| shortened(why, 4 * MAX_TEXT))
     }
 }
 
@@ -237,6 +301,7 @@ async fn describe(
     let said = asked
         .await
         .map_err(|error| LoadError::BrokeDown { call: "describe", detail: error.to_string() })?;
+    bounds_of(&said).map_err(LoadError::Description)?;
     let bad = |what: String| Err(LoadError::Description(what));
     if said.name.is_empty() {
         return bad("the name is empty".to_owned());
@@ -260,6 +325,42 @@ async fn describe(
     Ok((description, counters))
 }
 
+/// What a plugin says of itself is kept, logged and shown for as long as it is loaded: it must be
+/// short, and be one line.
+fn bounds_of(said: &exported::Description) -> Result<(), String> {
+    let many = [("stores", said.stores.len()), ("jobs", said.jobs.len())];
+    let many = many.into_iter().chain([("metrics", said.metrics.len())]);
+    for (what, count) in many {
+        if count > MAX_NAMES {
+            return Err(format!("it names {count} {what}; {MAX_NAMES} are the most"));
+        }
+    }
+    let metrics = said.metrics.iter().flat_map(|metric| {
+        let labels = metric.labels.iter().map(|label| ("a label", label.as_str()));
+        labels.chain([("a metric", &*metric.name), ("a metric's help", &*metric.help)])
+    });
+    if let Some(metric) = said.metrics.iter().find(|metric| metric.labels.len() > MAX_LABELS) {
+        let (name, count) = (shorten(&metric.name, 40), metric.labels.len());
+        return Err(format!("its metric {name:?} has {count} labels; {MAX_LABELS} are the most"));
+    }
+    let texts = [
+        ("the name", &*said.name),
+        ("the version", &*said.version),
+        ("the summary", &*said.summary),
+        ("the default mount", &*said.default_mount),
+    ];
+    let named = said.stores.iter().chain(&said.jobs).map(|name| ("a store or a job", &**name));
+    for (what, text) in texts.into_iter().chain(named).chain(metrics) {
+        if text.len() > MAX_TEXT || text.contains(char::is_control) {
+            let shown = shorten(text, 40);
+            return Err(format!(
+                "{what} is {shown:?}...: {MAX_TEXT} bytes are the most, and no line breaks"
+            ));
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
     Arc::new(Grants {
         mount: "(none)".to_owned(),
@@ -269,6 +370,8 @@ pub(crate) fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
         services: Default::default(),
         moved: metrics.moved.with_label_values(&["(none)", plugin]),
         counters: metrics.counters.clone(),
+        voice: metrics.voice("(none)", plugin),
+        environment: Vec::new(),
     })
 }
 
@@ -304,7 +407,14 @@ fn section_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-fn check_contract(host: &Host, component: &Component) -> Result<(), LoadError> {
+/// What a component speaks.
+enum Spoken {
+    Contract,
+    /// In which version.
+    WasiHttp(String),
+}
+
+fn check_contract(host: &Host, component: &Component) -> Result<Spoken, LoadError> {
     let ty = component.component_type();
     let exports: Vec<String> = ty.exports(&host.engine).map(|(name, _)| name.to_owned()).collect();
     let imports: Vec<String> = ty
@@ -317,16 +427,32 @@ fn check_contract(host: &Host, component: &Component) -> Result<(), LoadError> {
     {
         return Err(other_version(found));
     }
+    let service = exports.iter().find_map(|name| name.strip_prefix(wasi_http::EXPORT));
     if !exports.iter().any(|name| *name == format!("{PACKAGE}/guest@{VERSION}")) {
+        if let Some(patch) = service {
+            let unknown = imports.into_iter().find(|name| !is_wasi(name));
+            let spoken = Spoken::WasiHttp(format!("wasi:http@0.2.{patch}"));
+            return unknown.map_or(Ok(spoken), |import| Err(LoadError::NoSuchImport { import }));
+        }
+        if let Some(export) = exports.iter().find(|name| name.starts_with(wasi_http::NEXT_EXPORT)) {
+            return Err(LoadError::NextHttp { export: export.clone() });
+        }
         let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
         return Err(LoadError::NoGuest { exports });
     }
     let offered = ["types", "blobs", "environment", "http", "pipes", "etcd", "jobs"];
     let unknown = imports.into_iter().find(|name| match name.split_once('/') {
         Some((PACKAGE, rest)) => !offered.iter().any(|o| rest == format!("{o}@{VERSION}")),
-        _ => !name.starts_with("wasi:") || name.starts_with("wasi:http/"),
+        _ => !is_wasi(name) || name.starts_with("wasi:http/"),
     });
-    unknown.map_or(Ok(()), |import| Err(LoadError::NoSuchImport { import }))
+    unknown.map_or(Ok(Spoken::Contract), |import| Err(LoadError::NoSuchImport { import }))
+}
+
+/// Whether an import is one of WASI's that the host has, though it grants nothing by them.
+fn is_wasi(name: &str) -> bool {
+    let packages = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
+    let package = name.strip_prefix("wasi:").and_then(|rest| rest.split_once('/'));
+    package.is_some_and(|(package, rest)| packages.contains(&package) && rest.contains("@0.2."))
 }
 
 fn exports_job_runner(host: &Host, component: &Component) -> bool {

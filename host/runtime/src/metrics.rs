@@ -2,16 +2,21 @@
 //! themselves. Everything lands in one Prometheus registry.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
+
+use crate::mount::Mount;
+use crate::voice::LogGate;
 
 /// Most series of one plugin's counter: a plugin that labels by file name must not eat the host's
 /// memory.
 const MAX_SERIES: usize = 10_000;
+/// The longest value of a label, in bytes.
+const MAX_LABEL: usize = 256;
 
 /// The runtime's own metrics.
 #[derive(Debug)]
@@ -22,6 +27,16 @@ pub struct Metrics {
     pub(crate) generation: IntGauge,
     pub(crate) refused: IntGauge,
     pub(crate) counters: Arc<Counters>,
+    dropped: IntCounterVec,
+    aside: Arc<AsideNow>,
+}
+
+/// What a plugin at a mount may say, and how much of it was too much.
+#[derive(Debug)]
+pub(crate) struct Voice {
+    pub(crate) gate: LogGate,
+    /// Lines that were dropped.
+    pub(crate) dropped: IntCounter,
 }
 
 impl Metrics {
@@ -58,9 +73,19 @@ impl Metrics {
         registry.register(Box::new(loads.clone()))?;
         registry.register(Box::new(generation.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        let dropped = IntCounterVec::new(
+            Opts::new(
+                "keepgate_plugin_log_lines_dropped_total",
+                "Lines that plugins wanted in the log beyond what they may.",
+            ),
+            &["mount", "plugin"],
+        )?;
+        registry.register(Box::new(dropped.clone()))?;
         let counters = Arc::new(Counters::default());
         registry.register(Box::new(Collected(counters.clone())))?;
-        Ok(Self { calls, moved, loads, generation, refused, counters })
+        let aside = Arc::new(AsideNow::default());
+        registry.register(Box::new(AsideGauge(aside.clone())))?;
+        Ok(Self { calls, moved, loads, generation, refused, counters, dropped, aside })
     }
 
     /// What a plugin has done at a mount.
@@ -81,6 +106,20 @@ impl Metrics {
         }
         counts.guest_bytes = self.moved.with_label_values(&[mount, plugin]).get();
         counts
+    }
+
+    /// A voice of its own for a plugin at a mount.
+    pub(crate) fn voice(&self, mount: &str, plugin: &str) -> Voice {
+        Voice {
+            gate: LogGate::default(),
+            dropped: self.dropped.with_label_values(&[mount, plugin]),
+        }
+    }
+
+    /// These are the mounts that serve now; of others nothing is told any more.
+    pub(crate) fn serve(&self, mounts: &[Arc<Mount>]) {
+        let mounts = mounts.iter().map(Arc::downgrade).collect();
+        *self.aside.0.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
     }
 
     /// The plugins' counters alone, without the label `mount`, as a registry can take them: those
@@ -116,6 +155,32 @@ pub(crate) struct Counters {
     vectors: Mutex<HashMap<String, Counter>>,
 }
 
+/// The mounts of the generation that serves.
+#[derive(Debug, Default)]
+struct AsideNow(Mutex<Vec<Weak<Mount>>>);
+
+/// Whether their plugins are put aside, asked when somebody looks: a gauge would have to be set back
+/// for mounts that are gone.
+struct AsideGauge(Arc<AsideNow>);
+
+impl Collector for AsideGauge {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let help = "1 for a plugin that is put aside, since it breaks down again and again.";
+        let gauge = Opts::new("keepgate_plugin_aside", help);
+        let Ok(gauge) = IntGaugeVec::new(gauge, &["mount", "plugin"]) else { return Vec::new() };
+        let mounts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for mount in mounts.iter().filter_map(Weak::upgrade) {
+            let aside = i64::from(mount.aside().is_some());
+            gauge.with_label_values(&[mount.path(), mount.plugin()]).set(aside);
+        }
+        gauge.collect()
+    }
+}
+
 /// Gives all of them to the registry at once. It names no descriptors beforehand: a registry
 /// never forgets one, and a new version of a plugin may give a counter other labels.
 struct Collected(Arc<Counters>);
@@ -147,6 +212,8 @@ impl Collector for AddedUp {
 
 #[derive(Debug)]
 struct Counter {
+    /// Who named it.
+    plugin: String,
     spec: CounterSpec,
     vector: IntCounterVec,
     series: HashMap<Vec<String>, IntCounter>,
@@ -167,12 +234,22 @@ impl Counter {
 impl Counters {
     /// Makes a counter known; a second plugin or a new version may name the same again, with the
     /// same labels.
-    pub(crate) fn declare(&self, spec: &CounterSpec) -> Result<(), String> {
+    ///
+    /// With other labels only the plugin that named it may name it again: the counts are lost then.
+    pub(crate) fn declare(&self, plugin: &str, spec: &CounterSpec) -> Result<(), String> {
         let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         // A new version with other labels has the last word; what was counted is lost, which
         // Prometheus treats like a restart.
-        if vectors.get(&spec.name).is_some_and(|known| known.spec.labels == spec.labels) {
-            return Ok(());
+        if let Some(known) = vectors.get(&spec.name) {
+            if known.spec.labels == spec.labels {
+                return Ok(());
+            }
+            if known.plugin != plugin {
+                let (other, labels) = (&known.plugin, &known.spec.labels);
+                return Err(format!(
+                    "the plugin {other} has it already, with the labels {labels:?}"
+                ));
+            }
         }
         if spec.name.starts_with("keepgate_") {
             return Err(format!("the name {} belongs to the gateway", spec.name));
@@ -181,8 +258,10 @@ impl Counters {
             std::iter::once("mount").chain(spec.labels.iter().map(String::as_str)).collect();
         let vector = IntCounterVec::new(Opts::new(&spec.name, &spec.help), &labels)
             .map_err(|error| error.to_string())?;
-        let counter = Counter { spec: spec.clone(), vector, series: HashMap::new() };
-        vectors.insert(spec.name.clone(), counter);
+        let (plugin, spec) = (plugin.to_owned(), spec.clone());
+        let name = spec.name.clone();
+        let counter = Counter { plugin, spec, vector, series: HashMap::new() };
+        vectors.insert(name, counter);
         Ok(())
     }
 
@@ -203,6 +282,9 @@ impl Counters {
                 labels.len(),
                 counter.spec.labels.len()
             ));
+        }
+        if let Some(long) = labels.iter().find(|label| label.len() > MAX_LABEL) {
+            return Err(format!("a label of {} bytes; {MAX_LABEL} are the most", long.len()));
         }
         let mut values = Vec::with_capacity(labels.len() + 1);
         values.push(mount.to_owned());
@@ -241,23 +323,26 @@ mod tests {
     fn a_counter_survives_a_second_declaration_and_refuses_what_does_not_fit() {
         let registry = Registry::new();
         let counters = Metrics::new(&registry).unwrap().counters;
-        counters.declare(&spec(&["user"])).unwrap();
+        counters.declare("x", &spec(&["user"])).unwrap();
         counters.count("/", "blobs_total", &["a".to_owned()], 2).unwrap();
-        counters.declare(&spec(&["user"])).unwrap();
+        counters.declare("x", &spec(&["user"])).unwrap();
         counters.count("/", "blobs_total", &["a".to_owned()], 3).unwrap();
         let mut families = registry.gather();
         families.retain(|family| family.name() == "blobs_total");
         assert_eq!(families[0].get_metric()[0].get_counter().get_value(), 5.0);
         assert!(counters.count("/", "blobs_total", &[], 1).is_err());
         assert!(counters.count("/", "other", &[], 1).is_err());
-        counters.declare(&spec(&["user", "repo"])).unwrap();
+        counters.declare("x", &spec(&["user", "repo"])).unwrap();
         counters.count("/", "blobs_total", &["a".to_owned(), "b".to_owned()], 1).unwrap();
+        let why = counters.declare("y", &spec(&["other"])).unwrap_err();
+        assert!(why.contains("the plugin x has it already"), "{why}");
+        counters.declare("y", &spec(&["user", "repo"])).unwrap();
     }
 
     #[test]
     fn without_mounts_their_counts_are_added_up() {
         let metrics = Metrics::new(&Registry::new()).unwrap();
-        metrics.counters.declare(&spec(&["user"])).unwrap();
+        metrics.counters.declare("x", &spec(&["user"])).unwrap();
         for (mount, user, by) in [("/a", "x", 1), ("/b", "x", 2), ("/b", "y", 4)] {
             metrics.counters.count(mount, "blobs_total", &[user.to_owned()], by).unwrap();
         }
@@ -271,11 +356,13 @@ mod tests {
     #[test]
     fn series_are_bounded() {
         let counters = Counters::default();
-        counters.declare(&spec(&["user"])).unwrap();
+        counters.declare("x", &spec(&["user"])).unwrap();
         for n in 0..MAX_SERIES {
             counters.count("/", "blobs_total", &[n.to_string()], 1).unwrap();
         }
         assert!(counters.count("/", "blobs_total", &["one more".to_owned()], 1).is_err());
         counters.count("/", "blobs_total", &["0".to_owned()], 1).unwrap();
+        let why = counters.count("/", "blobs_total", &["x".repeat(MAX_LABEL + 1)], 1);
+        assert!(why.unwrap_err().contains("257 bytes"));
     }
 }

@@ -3,35 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use keepgate_jobs::{Job, Reporter};
 use keepgate_store::{Body, BodyError};
 
-use crate::call::{CallError, Failure, Reply, Request};
-use crate::contract::{exported, http};
+use crate::call::{CallError, Reply, Request};
+use crate::faults::{Aside, Faults};
 use crate::grant::{Grant, Services};
-use crate::imports::http::Started;
-use crate::imports::types::BodyHandle;
-use crate::instance::{Bounds, Instance, JobInstance};
+use crate::imports::http::{Arriving, Started};
 use crate::load::Plugin;
-use crate::metrics::{Counts, Metrics};
+use crate::metrics::Counts;
 use crate::reply;
-use crate::state::Grants;
-
-/// How long a call waits for its turn where all calls that a mount allows are under way.
-const TURN: Duration = Duration::from_secs(10);
-/// Calls that a warm instance serves before it is replaced: what a guest leaks goes with it.
-const MAX_SERVED: u32 = 10_000;
-
-/// Time for a plugin to say what it thinks of a job's input.
-const QUESTION: Duration = Duration::from_secs(5);
+use crate::serving::Serving;
 
 /// What the operator says of a mount.
 #[derive(Debug)]
@@ -55,7 +45,7 @@ pub struct MountSpec {
 /// What a call may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of an instance, in bytes.
+    /// Linear memory of an instance, in bytes. The host holds as much again for a call at most.
     pub memory: u64,
     /// Time that it spends computing.
     pub cpu: Duration,
@@ -66,6 +56,8 @@ pub struct Limits {
     pub job_time: Duration,
     /// Calls at once.
     pub calls: usize,
+    /// When a plugin that breaks down again and again is put aside.
+    pub faults: Faults,
 }
 
 impl Default for Limits {
@@ -76,6 +68,7 @@ impl Default for Limits {
             time: Duration::from_secs(3600),
             job_time: Duration::from_secs(24 * 3600),
             calls: 256,
+            faults: Faults::default(),
         }
     }
 }
@@ -86,18 +79,6 @@ pub struct Mount {
     spec: Arc<MountSpec>,
     /// Or why nothing does.
     serving: Result<Arc<Serving>, String>,
-}
-
-/// A plugin at a mount.
-pub(crate) struct Serving {
-    pub(crate) plugin: Arc<Plugin>,
-    grants: Arc<Grants>,
-    bounds: Bounds,
-    calls: Arc<Semaphore>,
-    limit: usize,
-    job_time: Duration,
-    warm: Option<Mutex<Vec<Instance>>>,
-    metrics: Arc<Metrics>,
 }
 
 impl Mount {
@@ -130,18 +111,18 @@ impl Mount {
 
     /// What its plugin has done here since the gateway began, in numbers.
     pub fn counts(&self) -> Counts {
-        match &self.serving {
-            Ok(serving) => serving.metrics.counts(self.path(), self.plugin()),
-            Err(_) => Counts::default(),
-        }
+        self.serving.as_ref().map(|serving| serving.counts()).unwrap_or_default()
     }
 
     /// Linear memory of the largest warm instance that waits for its next call, in bytes; 0 where
     /// there is none.
     pub fn warm_memory(&self) -> u64 {
-        let warm = self.serving.as_ref().ok().and_then(|serving| serving.warm.as_ref());
-        let instances = warm.map(|warm| warm.lock().unwrap_or_else(PoisonError::into_inner));
-        instances.and_then(|all| all.iter().map(Instance::memory).max()).unwrap_or(0)
+        self.serving.as_ref().map_or(0, |serving| serving.warm_memory())
+    }
+
+    /// How its plugin is put aside, if it is: it then gets one call after each pause.
+    pub fn aside(&self) -> Option<Aside> {
+        self.serving.as_ref().ok()?.aside()
     }
 
     /// Calls the plugin. Dropping the future, or the body of the reply, stops the plugin; a
@@ -199,188 +180,14 @@ enum First {
     Done(Result<Option<Reply>, CallError>),
 }
 
-impl Serving {
-    pub(crate) fn new(spec: &MountSpec, plugin: Arc<Plugin>, metrics: Arc<Metrics>) -> Self {
-        let settings = serde_json::Value::Object(spec.settings.clone()).to_string();
-        Self {
-            grants: Arc::new(Grants {
-                mount: spec.path.clone(),
-                plugin: spec.plugin.clone(),
-                settings,
-                stores: spec.stores.clone(),
-                services: spec.services.clone(),
-                moved: metrics.moved.with_label_values(&[&*spec.path, &*spec.plugin]),
-                counters: metrics.counters.clone(),
-            }),
-            bounds: Bounds {
-                memory: spec.limits.memory,
-                cpu: spec.limits.cpu,
-                time: spec.limits.time,
-            },
-            calls: Arc::new(Semaphore::new(spec.limits.calls)),
-            limit: spec.limits.calls,
-            job_time: spec.limits.job_time,
-            warm: spec.warm.then(Mutex::default),
-            plugin,
-            metrics,
-        }
-    }
-
-    /// One request, from its turn to its end, counted.
-    async fn run(
-        self: Arc<Self>,
-        request: Request,
-        reply_start: oneshot::Sender<Started>,
-    ) -> Result<Option<Reply>, CallError> {
-        let turn = match self.calls.try_acquire() {
-            Ok(permit) => Some(permit),
-            Err(_) => {
-                tokio::time::timeout(TURN, self.calls.acquire()).await.ok().and_then(Result::ok)
-            }
-        };
-        let done = match turn {
-            Some(_permit) => self.serve(request, reply_start).await,
-            None => Err(CallError::Busy(self.limit)),
-        };
-        self.count(&done);
-        done
-    }
-
-    fn count<T>(&self, done: &Result<T, CallError>) {
-        let outcome = match done {
-            Ok(_) => "ok",
-            // Whoever called says it in the log, with the request or job that it belongs to.
-            Err(error) => error.reason(),
-        };
-        let labels = [self.grants.mount.as_str(), self.grants.plugin.as_str(), outcome];
-        self.metrics.calls.with_label_values(&labels).inc();
-    }
-
-    async fn check_job(&self, kind: &str, input: &[u8]) -> Result<String, String> {
-        let plugin = &self.plugin;
-        if !plugin.description.jobs.iter().any(|known| known == kind) {
-            return Err(format!(
-                "the plugin {} runs no job {kind:?}; it runs {:?}",
-                plugin.name, plugin.description.jobs
-            ));
-        }
-        let asked = async {
-            let runner = plugin.runner.as_ref();
-            let runner = runner.ok_or_else(|| CallError::NotServing("no runner".to_owned()))?;
-            let bounds = Bounds { time: QUESTION, ..self.bounds };
-            let instance = JobInstance::new(runner, self.grants.clone(), bounds).await?;
-            instance.check(kind, input).await
-        };
-        asked.await.map_err(|error| format!("the plugin broke down in `check`: {error}"))?
-    }
-
-    /// A job has an instance of its own, and more time than a request.
-    async fn run_job(&self, job: Job, reporter: Reporter) -> Result<Vec<u8>, CallError> {
-        let Some(runner) = &self.plugin.runner else {
-            let plugin = &self.plugin.name;
-            return Err(Failure::Unsupported(format!("the plugin {plugin} runs no jobs")).into());
-        };
-        let bounds = Bounds { time: self.job_time, ..self.bounds };
-        let instance = JobInstance::new(runner, self.grants.clone(), bounds).await?;
-        instance.run(job, reporter).await
-    }
-
-    async fn serve(
-        &self,
-        request: Request,
-        reply_start: oneshot::Sender<Started>,
-    ) -> Result<Option<Reply>, CallError> {
-        let mut instance = self.instance().await?;
-        let request = into_guest(&mut instance, request)?;
-        let reply = match instance.handle(&request, reply_start).await {
-            Ok(exported::Reply::Full((head, content))) => {
-                let body = take_body(&mut instance, content)?;
-                reply::check(head, body).map(Some)
-            }
-            Ok(exported::Reply::Streamed) => Ok(None),
-            Err(failure @ CallError::Failure(_)) => Err(failure),
-            // Who broke down serves nobody again.
-            Err(error) => return Err(error),
-        };
-        self.keep(instance);
-        reply
-    }
-
-    async fn instance(&self) -> Result<Instance, CallError> {
-        let warm = self
-            .warm
-            .as_ref()
-            .and_then(|warm| warm.lock().unwrap_or_else(PoisonError::into_inner).pop());
-        match warm {
-            Some(instance) => Ok(instance),
-            None => Instance::new(&self.plugin.pre, self.grants.clone(), self.bounds).await,
-        }
-    }
-
-    /// Keeps an instance that served well for the next request, where the mount asks for it.
-    fn keep(&self, mut instance: Instance) {
-        if let Some(warm) = &self.warm
-            && instance.served < MAX_SERVED
-            && instance.store.data_mut().end()
-        {
-            warm.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
-        }
-    }
-}
-
-impl std::fmt::Debug for Serving {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Serving").field("plugin", &self.plugin).finish_non_exhaustive()
-    }
-}
-
-fn into_guest(instance: &mut Instance, request: Request) -> Result<exported::Request, CallError> {
-    let state = instance.store.data_mut();
-    state.principal.clone_from(&request.principal);
-    let body = state
-        .table
-        .push(BodyHandle::new(request.body))
-        .map_err(|error| CallError::Trapped(error.to_string()))?;
-    Ok(exported::Request {
-        method: request.method,
-        path: request.path,
-        trailing_slash: request.trailing_slash,
-        query: request.query,
-        headers: request.headers,
-        principal: request.principal.map(|principal| http::Principal {
-            name: principal.name,
-            method: principal.method.to_owned(),
-            claims: principal.claims,
-        }),
-        body,
-    })
-}
-
-fn take_body(instance: &mut Instance, content: http::Content) -> Result<Body, CallError> {
-    Ok(match content {
-        http::Content::Empty => Body::empty(),
-        http::Content::Bytes(bytes) => {
-            instance.store.data().grants.moved.inc_by(bytes.len() as u64);
-            Body::from_bytes(bytes)
-        }
-        http::Content::Body(handle) => instance
-            .store
-            .data_mut()
-            .table
-            .delete(handle)
-            .map_err(|error| CallError::Trapped(error.to_string()))?
-            .into_body(),
-    })
-}
-
 fn streamed(started: Started, guest: Option<Guest>) -> Result<Reply, CallError> {
-    let pieces = Pieces { pieces: started.pieces, guest };
+    let pieces = Pieces { arriving: started.arriving, guest };
     reply::check(started.head, Body::from_stream(None, pieces))
 }
 
 /// The pieces of a streamed reply. Polling it runs the guest; dropping it stops the guest.
 struct Pieces {
-    pieces: mpsc::Receiver<Bytes>,
+    arriving: Arriving,
     guest: Option<Guest>,
 }
 
@@ -394,7 +201,7 @@ impl Stream for Pieces {
                 Poll::Ready(Ok(None)) => self.guest = None,
                 Poll::Ready(done) => {
                     self.guest = None;
-                    self.pieces.close();
+                    self.arriving.close();
                     let why = match done {
                         Err(error) => error.to_string(),
                         // A plugin that makes replies of its failures does so in the middle of
@@ -405,11 +212,11 @@ impl Stream for Pieces {
                 }
             }
         }
-        match self.pieces.poll_recv(context) {
-            Poll::Ready(Some(piece)) => Poll::Ready(Some(Ok(piece))),
+        match self.arriving.poll(context) {
+            Poll::Ready(Some(piece)) => Poll::Ready(Some(piece)),
             // The writer is gone; what remains is the guest's way to its end.
             Poll::Ready(None) if self.guest.is_some() => Poll::Pending,
-            other => other.map(|_| None),
+            ended => ended,
         }
     }
 }

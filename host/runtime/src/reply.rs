@@ -4,9 +4,17 @@ use keepgate_store::Body;
 
 use crate::call::{CallError, Reply};
 use crate::contract::http;
+use crate::voice::shorten;
 
 /// Headers that frame the message: the host's business.
 const FRAMING: [&str; 4] = ["connection", "transfer-encoding", "upgrade", "keep-alive"];
+
+/// Most headers of a reply, ...
+const MAX_HEADERS: usize = 256;
+/// ... and bytes of their names and values. Clients take less.
+const MAX_HEAD: usize = 64 << 10;
+/// As much of a bad value as the log needs.
+const SHOWN: usize = 200;
 
 /// Turns a head and a body into a reply, or says what is wrong with it.
 pub(crate) fn check(head: http::Head, body: Body) -> Result<Reply, CallError> {
@@ -14,11 +22,19 @@ pub(crate) fn check(head: http::Head, body: Body) -> Result<Reply, CallError> {
     if !(200..=599).contains(&head.status) {
         return bad(format!("the status {}", head.status));
     }
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if head.headers.len() > MAX_HEADERS || bytes > MAX_HEAD {
+        let count = head.headers.len();
+        return bad(format!(
+            "{count} headers of {bytes} bytes; {MAX_HEADERS} of {MAX_HEAD} are the most"
+        ));
+    }
     for (name, value) in &head.headers {
         if name.is_empty() || !name.bytes().all(is_token) {
-            return bad(format!("the header name {name:?}"));
+            return bad(format!("the header name {:?}", shorten(name, SHOWN)));
         }
         if !value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
+            let (value, name) = (shorten(value, SHOWN), shorten(name, SHOWN));
             return bad(format!("the value {value:?} of the header {name}"));
         }
         if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
@@ -52,5 +68,10 @@ mod tests {
         assert!(reply(200, "", "c").is_err());
         assert!(reply(200, "a", "b\r\nset-cookie: c").is_err());
         assert!(reply(200, "Transfer-Encoding", "chunked").is_err());
+        assert!(reply(200, "a", &"b".repeat(MAX_HEAD)).is_err());
+        let many = vec![("a".to_owned(), "b".to_owned()); MAX_HEADERS + 1];
+        assert!(check(http::Head { status: 200, headers: many }, Body::empty()).is_err());
+        let Err(error) = reply(200, "a", &"\n".repeat(10_000)) else { panic!("let through") };
+        assert!(error.to_string().len() < 1000, "{error}");
     }
 }

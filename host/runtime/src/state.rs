@@ -15,9 +15,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use crate::call::{Failure, Limit, Principal};
 use crate::cpu::Cpu;
 use crate::grant::{Grant, Services};
+use crate::held::{Held, MAX_HANDLES};
 use crate::imports::http::ReplyStart;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Voice};
+use crate::wasi_http::HttpState;
 
+/// Most random bytes that one call of WASI's hands out.
+const MAX_RANDOM: u64 = 1 << 20;
 /// Most table elements of a guest: function pointers, mostly.
 const MAX_TABLE: usize = 100_000;
 
@@ -35,6 +39,9 @@ pub(crate) struct Grants {
     /// Bytes of bodies that the plugin itself reads and makes.
     pub(crate) moved: IntCounter,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) voice: Voice,
+    /// Variables for a service of `wasi:http`; none for a plugin.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A job that a call runs.
@@ -59,15 +66,21 @@ pub(crate) struct State {
     pub(crate) listings: usize,
     /// The number of the import's call that was noted last.
     noted: Option<u64>,
+    /// What the host holds for the call.
+    pub(crate) held: Arc<Held>,
     pub(crate) limiter: Limiter,
+    /// Of a service of `wasi:http`.
+    pub(crate) http: HttpState,
     /// Made when a guest that wants WASI first asks: most guests do not.
     wasi: Option<WasiCtx>,
 }
 
 impl State {
     pub(crate) fn new(grants: Arc<Grants>, memory: u64, cpu: Arc<Cpu>) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
         Self {
-            table: ResourceTable::new(),
+            table,
             grants,
             cpu,
             principal: None,
@@ -75,7 +88,9 @@ impl State {
             reply_start: None,
             listings: 0,
             noted: None,
+            held: Held::new(memory),
             limiter: Limiter { limit: memory, used: 0, refused: false },
+            http: HttpState::default(),
             wasi: None,
         }
     }
@@ -84,6 +99,8 @@ impl State {
     pub(crate) fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.reply_start = reply_start;
         self.limiter.refused = false;
+        // A new one, since the reply of the call before may be on its way yet.
+        self.held = Held::new(self.limiter.limit);
         self.cpu.begin();
     }
 
@@ -110,19 +127,26 @@ impl State {
         }
     }
 
+    /// Linear memory that the guest may have, in bytes.
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.limiter.limit
+    }
+
     /// The limit that the guest went over, if it did.
     pub(crate) fn over_limit(&self) -> Option<Limit> {
         let memory = || self.limiter.refused.then_some(Limit::Memory(self.limiter.limit));
-        self.cpu.over().map(Limit::Cpu).or_else(memory)
+        self.cpu.over().map(Limit::Cpu).or_else(memory).or_else(|| self.held.over())
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        // Nothing is granted: no files, no sockets, no environment, closed standard streams.
-        let ctx = self
-            .wasi
-            .get_or_insert_with(|| WasiCtxBuilder::new().allow_tcp(false).allow_udp(false).build());
+        // Nothing is granted: no files, no sockets, closed standard streams.
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let mut wasi = WasiCtxBuilder::new();
+            wasi.envs(&self.grants.environment);
+            wasi.allow_tcp(false).allow_udp(false).max_random_size(MAX_RANDOM).build()
+        });
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

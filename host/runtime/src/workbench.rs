@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::CodeCache;
-use crate::call::CallError;
+use crate::call::{CallError, Failure};
 use crate::engine::Host;
 use crate::generation;
 use crate::instance::{Bounds, Instance};
-use crate::load::{LoadError, Plugin, no_grants};
+use crate::load::{LoadError, Plugin, World, no_grants};
 use crate::metrics::Metrics;
-use crate::mount::{Limits, Mount, MountSpec, Serving};
+use crate::mount::{Limits, Mount, MountSpec};
+use crate::serving::Serving;
+use crate::trust::Trust;
 
 /// An engine with the contract, and nothing else.
 pub struct Workbench {
@@ -40,7 +42,9 @@ impl Workbench {
     /// Compiles a plugin anew, links it and asks it what it is, as a gateway does; `file` gives the
     /// name, and is not read.
     pub async fn load(&self, file: &Path, bytes: Vec<u8>) -> Result<Arc<Plugin>, LoadError> {
-        Plugin::load(&self.host, &CodeCache::open(None), &self.metrics, file, bytes).await
+        // Whoever looks at a file asked for it: trust is a rule of what is served.
+        let vetted = Trust::default().vet(file, bytes, None).map_err(LoadError::Untrusted)?;
+        Plugin::load(&self.host, &CodeCache::open(None), &self.metrics, file, vetted).await
     }
 
     /// Whether a plugin can serve a mount; an error says in words why not.
@@ -64,7 +68,11 @@ impl Workbench {
         let bounds = Bounds { memory: limits.memory, cpu: limits.cpu, time: limits.time };
         let grants = no_grants(&self.metrics, &plugin.name);
         let begun = Instant::now();
-        let instance = Instance::new(&plugin.pre, grants, bounds).await?;
+        let World::Plugin(pre, _) = &plugin.world else {
+            let what = "a service of wasi:http is measured by its calls alone";
+            return Err(Failure::Unsupported(what.to_owned()).into());
+        };
+        let instance = Instance::new(pre, grants, bounds).await?;
         let took = begun.elapsed();
         Ok(Instantiated { took, memory: instance.memory() })
     }

@@ -8,8 +8,12 @@
     reason = "this is what it is for"
 )]
 
+use std::mem::{ManuallyDrop, forget};
+
+use keepgate_sdk::bindings::keepgate::plugin::environment as raw;
 use keepgate_sdk::{
-    Description, Failure, Level, Plugin, PutOptions, Reply, Request, Store, environment,
+    Body, Description, Failure, Level, Part, Plugin, PutOptions, Reply, Request, Store,
+    environment, pipes,
 };
 
 /// The plugin.
@@ -108,9 +112,108 @@ impl Plugin for Hostile {
                 store.put("../escaped", request.body, &PutOptions::replace())?;
                 Ok(Reply::ok())
             }
+            // A reply that is all at hand.
+            "huge-reply" => Ok(Reply::ok().bytes(vec![b'x'; 24 << 20])),
+            "huge-pieces" => Reply::ok().stream(|out| {
+                for _ in 0..6 {
+                    out.write(&vec![b'x'; 8 << 20])?;
+                }
+                Ok(())
+            }),
+            "huge-head" => Ok(Reply::ok().header("x", "a".repeat(1 << 20))),
+            "huge-failure" => Err(Failure::Denied("no\n".repeat(1 << 20))),
+            // Handles cost the host memory that is not the guest's.
+            "leak" => {
+                forget(Body::from_bytes(b"left behind"));
+                Ok(Reply::ok())
+            }
+            "bodies" => loop {
+                forget(Body::from_bytes(b"small"));
+            },
+            "large-bodies" => {
+                let bytes = vec![1; 1 << 20];
+                loop {
+                    forget(Body::from_bytes(&bytes));
+                }
+            }
+            "compressors" => loop {
+                let body = pipes::gzip(Body::from_bytes(b"small"), 9)?;
+                body.read(1)?;
+                forget(body);
+            },
+            "meters" => loop {
+                forget(pipes::Meter::attach(Body::from_bytes(b"small")));
+            },
+            // One around the other, with one handle alive at a time.
+            "layers" => {
+                let mut body = request.body;
+                loop {
+                    body = pipes::Meter::attach(body).1;
+                }
+            }
+            "stores" => loop {
+                forget(Store::open("main")?);
+            },
+            "listings" => {
+                let store = Store::open("main")?;
+                loop {
+                    forget(store.list("", true)?);
+                }
+            }
+            "blobs" => {
+                let store = Store::open("main")?;
+                store.put("a-blob", Body::from_bytes(&vec![7; 300_000]), &PutOptions::replace())?;
+                loop {
+                    forget(store.get("a-blob", Part::Whole)?);
+                }
+            }
+            "bomb" => {
+                let body = pipes::gunzip(request.body);
+                while body.read(1 << 20)?.is_some() {}
+                Ok(Reply::ok())
+            }
+            "log-flood" => loop {
+                environment::log(Level::Error, &"flood ".repeat(100));
+            },
+            "log-forged" => {
+                environment::log(Level::Error, "first\n1970-01-01T00:00:00Z ERROR forged");
+                Ok(Reply::ok())
+            }
+            // A few megabytes in the guest are gigabytes where they are copied.
+            "log-list" => {
+                let text = "x".repeat(4 << 20);
+                let fields: Vec<_> = (0..1000).map(|_| (alias(&text), alias(&text))).collect();
+                let fields = ManuallyDrop::new(fields);
+                raw::log(Level::Error, "a", &fields);
+                Ok(Reply::ok())
+            }
+            "prepare-list" => {
+                let text = "x".repeat(4 << 20);
+                let folders: Vec<_> = (0..1000).map(|_| alias(&text)).collect();
+                let folders = ManuallyDrop::new(folders);
+                Store::open("main")?.prepare(&folders)?;
+                Ok(Reply::ok())
+            }
+            "count-flood" => {
+                let mut n = 0_u64;
+                loop {
+                    n += 1;
+                    environment::count("hostile_total", &[&n.to_string()], 1);
+                    environment::count("hostile_total", &[&"x".repeat(100_000)], 1);
+                    environment::count("no_such_total", &[], 1);
+                }
+            }
             _ => Err(Failure::NotFound),
         }
     }
+}
+
+/// The same bytes again, without a copy of them.
+fn alias(text: &str) -> String {
+    let (bytes, length) = (text.as_ptr().cast_mut(), text.len());
+    // SAFETY: whoever calls this never drops or changes it, and reads it only while the original
+    // lives.
+    unsafe { String::from_raw_parts(bytes, length, length) }
 }
 
 fn deeper(bytes: &[u8]) -> u64 {

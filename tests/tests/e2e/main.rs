@@ -21,6 +21,8 @@
 //! | `faults` | disks, calls and clients that give way |
 //! | `durability` | what was acknowledged survives `kill -9` |
 //! | `hostile` | a plugin that misbehaves harms nobody else |
+//! | `hostile_limits` | however often: memory stays flat, and who only breaks down is put aside |
+//! | `wasi_http` | a component that knows nothing of Keepgate is served too |
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
 //! | `commands` | `check`, `user`, `init`, `--version` |
@@ -49,6 +51,7 @@ mod etcd;
 mod faults;
 mod flags;
 mod hostile;
+mod hostile_limits;
 mod http2;
 mod memory;
 mod plugin_cases;
@@ -59,6 +62,7 @@ mod rest_server;
 mod restic;
 mod shutdown;
 mod trust;
+mod wasi_http;
 mod wire;
 
 use keepgate_tests::client::{Endpoint, Reply};

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use keepgate_jobs::{Filter, Job, Jobs, NewJob, Options, WhenBusy};
 use keepgate_pipes::Spool;
-use keepgate_runtime::{JobRunner, Limits, Mount, MountSpec, Principal, Services};
+use keepgate_runtime::{Faults, JobRunner, Limits, Mount, MountSpec, Principal, Services};
 use keepgate_store::guard::Policy;
 use keepgate_store::{BlobStore, Fields, Folder, Info, Key, PutOptions};
 use tokio::sync::oneshot;
@@ -252,6 +252,8 @@ fn limits(told: &case::World) -> Limits {
         time: told.time.map_or(standard.time, |span| span.0),
         job_time: told.job_time.map_or(standard.job_time, |span| span.0),
         calls: standard.calls,
+        // A case is about one plugin's breakdowns, not about what a gateway makes of many.
+        faults: Faults { count: 0, ..standard.faults },
     }
 }
 

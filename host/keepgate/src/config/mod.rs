@@ -227,6 +227,10 @@ pub(crate) struct Limits {
     pub(crate) cpu: Option<Interval>,
     pub(crate) time: Option<Interval>,
     pub(crate) calls: Option<Spanned<usize>>,
+    /// Breakdowns beyond answers that put a plugin aside.
+    pub(crate) faults: Option<u32>,
+    pub(crate) pause: Option<Interval>,
+    pub(crate) max_pause: Option<Interval>,
     /// Of one attempt of a job.
     pub(crate) job_time: Option<Interval>,
     /// Of one body that waits on disk until its length is known.
@@ -332,6 +336,11 @@ impl Limits {
             time: self.time.map_or(default.time, |given| given.0),
             job_time: self.job_time.map_or(default.job_time, |given| given.0),
             calls: self.calls.as_ref().map_or(default.calls, |calls| *calls.get_ref()),
+            faults: keepgate_runtime::Faults {
+                count: self.faults.unwrap_or(default.faults.count),
+                pause: self.pause.map_or(default.faults.pause, |given| given.0),
+                longest: self.max_pause.map_or(default.faults.longest, |given| given.0),
+            },
         }
     }
 }

@@ -140,7 +140,8 @@ fn look(text: &str) -> Result<(), TestCaseError> {
             for mount in &config.mount {
                 let limits = mount.limits.to_runtime();
                 prop_assert!(limits.calls > 0);
-                for wait in [limits.time, limits.cpu] {
+                let faults = limits.faults;
+                for wait in [limits.time, limits.cpu, faults.pause, faults.longest] {
                     prop_assert!(!wait.is_zero() && now.checked_add(wait).is_some(), "{:?}", wait);
                 }
             }

@@ -158,13 +158,15 @@ fn secrets_are_in_no_text_of_the_configuration() {
 fn units_are_read() {
     let text = MINIMAL.replace(
         "stores = ",
-        "limits = { memory = \"64MiB\", cpu = \"500ms\", time = \"1h 30m\", calls = 8 }\nstores = ",
+        "limits = { memory = \"64MiB\", cpu = \"500ms\", time = \"1h 30m\", calls = 8, \
+         faults = 3, max_pause = \"1m\" }\nstores = ",
     );
     let limits = parse(&text).unwrap().mount[0].limits.to_runtime();
     assert_eq!(limits.memory, 64 << 20);
     assert_eq!(limits.cpu, Duration::from_millis(500));
     assert_eq!(limits.time, Duration::from_secs(5400));
     assert_eq!(limits.calls, 8);
+    assert_eq!((limits.faults.count, limits.faults.longest), (3, Duration::from_secs(60)));
 }
 
 /// The example parses as it stands, parses with every line that is commented out switched on, and

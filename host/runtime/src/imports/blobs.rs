@@ -9,6 +9,7 @@ use keepgate_store::{BlobStore, Folder, Key, Listing};
 
 use crate::call::Failure;
 use crate::contract::{Refusal, blobs};
+use crate::held::body_with;
 use crate::imports::types::BodyHandle;
 use crate::state::State;
 
@@ -92,12 +93,13 @@ impl blobs::HostStore for State {
         self.note_store("blobs.get", &store, || format!("{key}{}", part_text(&part)));
         let store = self.store(&store)?;
         let key = Key::new(key)?;
+        let open = self.held.open()?;
         let download = store.get(&key, part.into()).await?;
         Ok(blobs::Download {
             info: download.info.into(),
             offset: download.offset,
             length: download.length,
-            data: self.table.push(BodyHandle::new(download.body))?,
+            data: self.table.push(BodyHandle::new(body_with(download.body, open)))?,
         })
     }
 

@@ -4,11 +4,16 @@ use std::time::SystemTime;
 
 use crate::contract::{environment, timestamp};
 use crate::state::State;
+use crate::voice::{Gate, push_escaped, shorten};
 
 /// The most random bytes that one call hands out.
 const MAX_RANDOM: u32 = 65_536;
 /// The longest message that a plugin gets into the log, in bytes.
 const MAX_MESSAGE: usize = 8192;
+/// The longest name of a field or a metric in the log, in bytes.
+const MAX_NAME: usize = 256;
+/// A line of so many bytes gets no further field.
+const MAX_LINE: usize = 2 * MAX_MESSAGE;
 
 impl environment::Host for State {
     fn settings(&mut self) -> wasmtime::Result<String> {
@@ -44,20 +49,31 @@ impl environment::Host for State {
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         use environment::Level;
-        let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
-        let mut message = shorten(&message).to_owned();
-        for (name, value) in &fields {
-            message.push_str(&format!(" {}={:?}", shorten(name), shorten(value)));
-        }
         if let Some(surroundings) = &self.grants.services.surroundings {
             surroundings.logged(name(level), &message);
         }
+        // What nobody reads takes no room from what somebody does.
+        let read = match level {
+            Level::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
+            Level::Debug => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
+            Level::Info => tracing::enabled!(target: "plugin", tracing::Level::INFO),
+            Level::Warn => tracing::enabled!(target: "plugin", tracing::Level::WARN),
+            Level::Error => tracing::enabled!(target: "plugin", tracing::Level::ERROR),
+        };
+        if !read {
+            return Ok(());
+        }
+        let line = line(&message, &fields);
+        if !self.may_say(line.len()) {
+            return Ok(());
+        }
+        let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
         match level {
-            Level::Trace => tracing::trace!(target: "plugin", mount, plugin, "{message}"),
-            Level::Debug => tracing::debug!(target: "plugin", mount, plugin, "{message}"),
-            Level::Info => tracing::info!(target: "plugin", mount, plugin, "{message}"),
-            Level::Warn => tracing::warn!(target: "plugin", mount, plugin, "{message}"),
-            Level::Error => tracing::error!(target: "plugin", mount, plugin, "{message}"),
+            Level::Trace => tracing::trace!(target: "plugin", mount, plugin, "{line}"),
+            Level::Debug => tracing::debug!(target: "plugin", mount, plugin, "{line}"),
+            Level::Info => tracing::info!(target: "plugin", mount, plugin, "{line}"),
+            Level::Warn => tracing::warn!(target: "plugin", mount, plugin, "{line}"),
+            Level::Error => tracing::error!(target: "plugin", mount, plugin, "{line}"),
         }
         Ok(())
     }
@@ -68,9 +84,12 @@ impl environment::Host for State {
             let refused = counted.as_ref().err().map(ToString::to_string);
             surroundings.counted(&metric, &labels, by, refused.as_deref());
         }
-        if let Err(why) = counted {
+        if let Err(why) = counted
+            && self.may_say(why.len())
+        {
             let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
-            tracing::warn!(mount, plugin, metric, "a plugin's count was dropped: {why}");
+            let metric = shorten(&metric, MAX_NAME);
+            tracing::warn!(mount, plugin, ?metric, "a plugin's count was dropped: {why}");
         }
         Ok(())
     }
@@ -88,11 +107,43 @@ fn name(level: environment::Level) -> &'static str {
     }
 }
 
-/// At most [`MAX_MESSAGE`] bytes, cut between characters.
-fn shorten(text: &str) -> &str {
-    let mut end = text.len().min(MAX_MESSAGE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+impl State {
+    /// Whether the plugin may have a line of so many bytes in the log just now. Where it may not, a
+    /// line of the gateway's says so now and then.
+    fn may_say(&self, bytes: usize) -> bool {
+        let voice = &self.grants.voice;
+        let dropped = match voice.gate.ask(bytes) {
+            Gate::Open => return true,
+            Gate::Shut => None,
+            Gate::Tell(dropped) => Some(dropped),
+        };
+        voice.dropped.inc();
+        if let Some(dropped) = dropped {
+            let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
+            tracing::warn!(
+                mount,
+                plugin,
+                dropped,
+                "the plugin logs more than it may; lines of it are dropped"
+            );
+        }
+        false
     }
-    text.get(..end).unwrap_or("")
+}
+
+/// A message with its fields, as one line of bounded length.
+fn line(message: &str, fields: &[(String, String)]) -> String {
+    let mut line = String::new();
+    push_escaped(&mut line, shorten(message, MAX_MESSAGE));
+    for (name, value) in fields {
+        if line.len() >= MAX_LINE {
+            line.push_str(" ...");
+            break;
+        }
+        line.push(' ');
+        push_escaped(&mut line, shorten(name, MAX_NAME));
+        // Quoted, so that control characters are escaped here too.
+        line.push_str(&format!("={:?}", shorten(value, MAX_MESSAGE)));
+    }
+    line
 }

@@ -10,6 +10,7 @@ use wasmtime::component::Resource;
 
 use crate::call::Failure;
 use crate::contract::{Refusal, etcd};
+use crate::held::body_with;
 use crate::imports::types::BodyHandle;
 use crate::state::State;
 
@@ -53,10 +54,11 @@ impl etcd::HostSnapshot for State {
             ))
             .into());
         };
+        let open = self.held.open()?;
         let snapshot = self.cpu.free(granted.take(&except)).await?;
         let handle = SnapshotHandle {
             facts: snapshot.facts,
-            body: Some(snapshot.body),
+            body: Some(body_with(snapshot.body, open)),
             sha256: snapshot.sha256,
         };
         Ok(self.table.push(handle)?)

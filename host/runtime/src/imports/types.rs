@@ -8,6 +8,7 @@ use keepgate_store::Body;
 
 use crate::call::Failure;
 use crate::contract::{Refusal, types};
+use crate::held::bytes_with;
 use crate::state::State;
 
 /// The largest piece that one `read` hands to a guest, whatever it asks for.
@@ -22,11 +23,23 @@ pub struct BodyHandle {
     rest: Bytes,
     /// Bytes that the guest has read.
     read: u64,
+    /// Pipes that its bytes pass, one in the other.
+    layers: u32,
 }
 
 impl BodyHandle {
     pub(crate) fn new(body: Body) -> Self {
-        Self { body, rest: Bytes::new(), read: 0 }
+        Self { body, rest: Bytes::new(), read: 0, layers: 0 }
+    }
+
+    /// A body whose bytes pass so many pipes.
+    pub(crate) fn piped(body: Body, layers: u32) -> Self {
+        Self { layers, ..Self::new(body) }
+    }
+
+    /// Pipes that its bytes pass.
+    pub(crate) fn layers(&self) -> u32 {
+        self.layers
     }
 
     /// The bytes that the guest has not read.
@@ -67,7 +80,9 @@ impl types::Host for State {
 impl types::HostBody for State {
     fn from_bytes(&mut self, bytes: Vec<u8>) -> wasmtime::Result<Resource<BodyHandle>> {
         self.grants.moved.inc_by(bytes.len() as u64);
-        Ok(self.table.push(BodyHandle::new(Body::from_bytes(bytes)))?)
+        let charge = self.held.charge(bytes.len() as u64)?;
+        let body = Body::from_bytes(bytes_with(bytes, charge));
+        Ok(self.table.push(BodyHandle::new(body))?)
     }
 
     fn length(&mut self, body: Resource<BodyHandle>) -> wasmtime::Result<Option<u64>> {

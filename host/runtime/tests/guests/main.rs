@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod misdeeds;
 mod services;
+mod wasi_http;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,22 @@
+//! Says far too much of itself.
+
+use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Babbler;
+
+keepgate_sdk::export!(Babbler);
+
+impl Plugin for Babbler {
+    type Settings = ();
+
+    fn describe() -> Description {
+        let described = Description::new("babbler", "1.0.0");
+        (0..10_000).fold(described, |described, n| described.store(&format!("store-{n}")))
+    }
+
+    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+        Err(Failure::NotFound)
+    }
+}

@@ -1,0 +1,21 @@
+//! Says that it is restic, and names a counter of the hostile guest's with other labels.
+
+use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Impostor;
+
+keepgate_sdk::export!(Impostor);
+
+impl Plugin for Impostor {
+    type Settings = ();
+
+    fn describe() -> Description {
+        Description::new("restic", "99.0.0").counter("hostile_total", "Stolen", &["other"])
+    }
+
+    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+        Ok(Reply::ok().text("not restic"))
+    }
+}

@@ -1,0 +1,21 @@
+//! Has a name that is a line of its own in the log.
+
+use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Liar;
+
+keepgate_sdk::export!(Liar);
+
+impl Plugin for Liar {
+    type Settings = ();
+
+    fn describe() -> Description {
+        Description::new("liar\n1970-01-01T00:00:00Z ERROR forged", "1.0.0")
+    }
+
+    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+        Err(Failure::NotFound)
+    }
+}

@@ -1,0 +1,59 @@
+//! Its jobs do not work as jobs should: the kind of job says what each does.
+
+#![allow(clippy::panic, reason = "this is what it is for")]
+
+use keepgate_sdk::{Description, Failure, Jobs, Level, Plugin, Reply, Request, environment, jobs};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Toiler;
+
+keepgate_sdk::export!(Toiler, jobs);
+
+impl Plugin for Toiler {
+    type Settings = ();
+
+    fn describe() -> Description {
+        let kinds = ["loop", "forever", "trap", "output", "flood", "report", "honest"];
+        kinds.into_iter().fold(Description::new("toiler", "1.0.0"), Description::job)
+    }
+
+    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+        Ok(Reply::ok().text("at work"))
+    }
+}
+
+impl Jobs for Toiler {
+    fn check_job(kind: &str, _: &[u8], (): &()) -> Result<String, String> {
+        match kind {
+            "loop" => loop {
+                std::hint::black_box(());
+            },
+            "trap" => panic!("on purpose"),
+            "flood" => Err("no ".repeat(1 << 20)),
+            _ => Ok(String::new()),
+        }
+    }
+
+    fn run_job(job: jobs::Job, (): ()) -> Result<Vec<u8>, Failure> {
+        match job.kind.as_str() {
+            "loop" => loop {
+                std::hint::black_box(());
+            },
+            // Computes next to nothing, and never ends.
+            "forever" => loop {
+                jobs::wait(&job.id, jobs::State::Running, 1000)?;
+            },
+            "trap" => panic!("on purpose"),
+            "output" => Ok(vec![1; 8 << 20]),
+            "flood" => loop {
+                environment::log(Level::Error, &"flood ".repeat(100));
+            },
+            "report" => loop {
+                let phase = "x".repeat(1 << 20);
+                jobs::report(&jobs::Progress { done: 1, total: None, phase })?;
+            },
+            _ => Ok(b"done".to_vec()),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Limits that hold for long: the gateway's memory stays flat however often plugins misbehave, and a
+//! plugin that does nothing else is put aside and brought back.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keepgate_tests::client::Endpoint;
+use keepgate_tests::gateway::{Gateway, Setup};
+use keepgate_tests::tools;
+use serde_json::Value;
+
+/// How often each guest misbehaves in each way.
+const ROUNDS: usize = 1000;
+/// What costs its whole limit of time, or sends megabytes, does so in every tenth round.
+const COSTLY: usize = 10;
+/// Rounds after which everything has its size.
+const WARM_UP: usize = 100;
+/// How much more memory the gateway may have in the end.
+const MOST: u64 = 24 << 20;
+
+const CHEAP: &[&str] = &[
+    "hostile/flood",
+    "hostile/trap",
+    "hostile/recurse",
+    "hostile/break-off",
+    "hostile/fail-midway",
+    "hostile/nonsense",
+    "hostile/header",
+    "hostile/random",
+    "hostile/ignore",
+    "hostile/huge-reply",
+    "hostile/huge-head",
+    "hostile/huge-failure",
+    "hostile/leak",
+    "warm/leak",
+    "warm/trap",
+    "hostile/large-bodies",
+    "hostile/compressors",
+    "hostile/layers",
+    "hostile/listings",
+    "hostile/log-forged",
+    "hostile/log-list",
+    "hostile/prepare-list",
+    "sleeper/random",
+    "sleeper/exit",
+    "sleeper/look",
+    "service/trap",
+    "service/flood",
+    "service/silent",
+    "service/error",
+    "service/break-off",
+    "service/unfinished",
+    "service/fields",
+    "service/fetch",
+    "service/ignore",
+];
+
+const DEAR: &[&str] = &[
+    "hostile/loop",
+    "hostile/loop-calling",
+    "hostile/huge-pieces",
+    "hostile/bodies",
+    "hostile/meters",
+    "hostile/stores",
+    "hostile/blobs",
+    "hostile/log-flood",
+    "hostile/count-flood",
+    "sleeper/sleep",
+    "sleeper/alarms",
+    "sleeper/stdout",
+    "service/loop",
+    "service/sleep",
+];
+
+fn round(client: &Endpoint, number: usize) {
+    let dear = if number.is_multiple_of(COSTLY) { DEAR } else { &[] };
+    for path in CHEAP.iter().chain(dear) {
+        let mut connection = client.connect();
+        connection.write_head("POST", &format!("/{path}"), &[("content-length", "4")]).unwrap();
+        // Who refuses at once may close before all is sent; whether a reply is whole is no matter.
+        let _ = connection.write(b"body");
+        if let Ok(reply) = connection.reply("POST") {
+            assert!(reply.status < 600, "{path}");
+        }
+    }
+    assert_eq!(client.get("/hostile/hello").text(), "hello ");
+}
+
+#[test]
+fn memory_stays_flat_over_a_thousand_rounds() {
+    let _turn = tools::one_at_a_time();
+    let limits = "limits = { cpu = \"20ms\", time = \"100ms\", memory = \"8MiB\", faults = 0 }\n";
+    let setup = Setup::new()
+        .mount("/hostile", "hostile", limits)
+        .mount("/warm", "hostile", &format!("{limits}warm = true"))
+        .mount("/sleeper", "sleeper", limits)
+        .mount("/service", "service", limits);
+    for guest in ["hostile", "sleeper", "service"] {
+        setup.install(guest, &tools::guest(guest));
+    }
+    let gateway = setup.start();
+    let client = gateway.endpoint();
+    let begun = Instant::now();
+    (0..WARM_UP).for_each(|number| round(&client, number));
+    let before = gateway.program.memory("VmRSS");
+    thread::scope(|scope| {
+        for half in 0..2 {
+            let client = &client;
+            scope.spawn(move || {
+                (0..ROUNDS / 2).for_each(|number| round(client, 2 * number + half));
+            });
+        }
+    });
+    let after = gateway.program.memory("VmRSS");
+    tools::report(&format!(
+        "hostile: {} calls that misbehave in {:.0?}; resident memory {} MiB before, {} MiB after",
+        ROUNDS * (CHEAP.len() + DEAR.len() / COSTLY),
+        begun.elapsed(),
+        before >> 20,
+        after >> 20
+    ));
+    assert!(after < before + MOST, "{before} bytes before, {after} after");
+    gateway.stop();
+}
+
+/// What `/status` says of a mount.
+fn mount(gateway: &Gateway, path: &str) -> Value {
+    let status = gateway.status();
+    let mounts = status["mounts"].as_array().unwrap();
+    mounts.iter().find(|mount| mount["path"] == path).unwrap().clone()
+}
+
+#[test]
+fn a_plugin_that_only_breaks_down_is_put_aside_and_brought_back() {
+    let limits = "limits = { faults = 4, pause = \"1s\", max_pause = \"2s\" }\n";
+    let setup = Setup::new().mount("/aside", "hostile", limits).mount("/other", "hostile", "");
+    setup.install("hostile", &tools::guest("hostile"));
+    let gateway = setup.start();
+    let client = gateway.endpoint();
+    let gauge = |mount: &str| {
+        gateway.metric(&format!("keepgate_plugin_aside{{mount=\"{mount}\",plugin=\"hostile\"}}"))
+    };
+    assert_eq!((gauge("/aside"), &mount(&gateway, "/aside")["aside"]), (0.0, &Value::Null));
+    let from = gateway.program.stderr.count();
+    for _ in 0..4 {
+        assert_eq!(client.status("GET", "/aside/trap"), 500);
+    }
+    gateway.program.stderr.wait_for(from, &["put aside for 1s", "/aside", "broke down"]);
+    let refused = client.get("/aside/hello");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(!refused.text().contains("broke"), "{}", refused.text());
+    assert_eq!(gauge("/aside"), 1.0);
+    let said = mount(&gateway, "/aside");
+    assert_eq!(said["aside"]["pauses"], 1);
+    assert!(said["aside"]["why"].as_str().unwrap().contains("broke down"), "{said}");
+    // The same plugin elsewhere has a record of its own.
+    assert_eq!(client.get("/other/hello").text(), "hello ");
+    assert_eq!(gauge("/other"), 0.0);
+
+    // One request after the pause tries it again.
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while client.get("/aside/hello").status != 200 {
+        assert!(Instant::now() < give_up, "not brought back");
+        thread::sleep(Duration::from_millis(50));
+    }
+    gateway.program.stderr.wait_for(from, &["brought back", "/aside"]);
+    assert_eq!((gauge("/aside"), &mount(&gateway, "/aside")["aside"]), (0.0, &Value::Null));
+    gateway.stop();
+}
