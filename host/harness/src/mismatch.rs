@@ -79,11 +79,11 @@ impl Place {
 /// Bytes as an expectation, in the form that the rule before had.
 pub(crate) fn told(bytes: &[u8], before: &Rule, values: &Values) -> Value {
     let mut table = InlineTable::new();
-    if before.json.is_some() || before.has.is_some() {
-        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) {
-            table.insert("json", json.to_string().into());
-            return table.into();
-        }
+    if (before.json.is_some() || before.has.is_some())
+        && let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes)
+    {
+        table.insert("json", json.to_string().into());
+        return table.into();
     }
     match std::str::from_utf8(bytes) {
         // What looks like a placeholder would be taken for one.

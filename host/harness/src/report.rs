@@ -106,7 +106,7 @@ pub fn junit(report: &Report, plugin: &str) -> String {
             (Some((kind, message)), Some(failure)) => {
                 let (message, failure) = (escaped(message), escaped(&failure));
                 let _ =
-                    write!(xml, "><{kind} message=\"{message}\">{failure}</{kind}></testcase>\n");
+                    writeln!(xml, "><{kind} message=\"{message}\">{failure}</{kind}></testcase>");
             }
             _ => xml.push_str("/>\n"),
         }

@@ -38,3 +38,25 @@ pub fn refusal(error: &CallError, for_client: bool) -> (u16, Fields, String) {
     let waited = if for_client { Waited::ForClient } else { Waited::ForUs };
     Refusal::from_call(error, waited).into_parts()
 }
+
+#[cfg(test)]
+mod tests {
+    use keepgate_runtime::Failure;
+
+    use super::*;
+
+    #[test]
+    fn a_client_without_a_connection_is_told_the_same() {
+        let found = destination("/a%2Fb/c/?d=+e").unwrap();
+        assert_eq!((found.segments, found.trailing_slash), (vec!["a/b".into(), "c".into()], true));
+        assert_eq!(found.query, [("d".to_owned(), " e".to_owned())]);
+        assert!(destination("/%zz").unwrap_err().contains("percent sign"));
+
+        let (status, headers, text) = refusal(&Failure::OutOfRange(7).into(), false);
+        assert_eq!(status, 416);
+        assert!(headers.contains(&("content-range".to_owned(), "bytes */7".to_owned())));
+        assert!(headers.contains(&("content-length".to_owned(), text.len().to_string())));
+        assert_eq!(refusal(&Failure::TimedOut.into(), true).0, 408);
+        assert_eq!(refusal(&Failure::TimedOut.into(), false).0, 504);
+    }
+}

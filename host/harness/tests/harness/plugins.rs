@@ -1,16 +1,15 @@
 //! The cases of the plugins of this repository, and the kit with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keepgate_harness::case::{self, Failing, Fault, Member, Operation};
 use keepgate_harness::{Harness, PluginUnderTest, RunOptions, component, report, run};
 use serde_json::json;
 
-fn cases(plugin: &str) -> usize {
-    let folder = format!("../../plugins/{plugin}/cases");
-    let files = case::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder));
+fn cases(plugin: &Path, cases: &str) -> usize {
+    let files = case::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(cases));
     let files = files.unwrap_or_else(|broken| panic!("{broken:#?}"));
-    let plugin = PluginUnderTest::load(&component(plugin).unwrap(), None).unwrap();
+    let plugin = PluginUnderTest::load(plugin, None).unwrap();
     let report = run(&plugin, &files, &RunOptions::default());
     assert_eq!((report.wrong(), report.broken().len()), (0, 0), "{}", report::text(&report));
     report.right()
@@ -18,12 +17,19 @@ fn cases(plugin: &str) -> usize {
 
 #[test]
 fn every_case_of_the_restic_plugin_holds() {
-    assert!(cases("restic") >= 40);
+    assert!(cases(&component("restic").unwrap(), "../../plugins/restic/cases") >= 40);
 }
 
 #[test]
 fn every_case_of_the_etcd_plugin_holds() {
-    assert!(cases("etcd") >= 35);
+    assert!(cases(&component("etcd").unwrap(), "../../plugins/etcd/cases") >= 35);
+}
+
+#[test]
+fn a_plugin_that_misbehaves_is_held() {
+    let guests = std::env::var("KEEPGATE_GUEST_DIR").expect("run `cargo xtask test`");
+    let hostile = Path::new(&guests).join("hostile.wasm");
+    assert_eq!(cases(&hostile, "tests/harness/hostile.toml"), 9);
 }
 
 #[test]
