@@ -22,6 +22,7 @@
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
 //! | `commands` | `check`, `user`, `init`, `--version` |
+//! | `plugin_tools` | `keepgate plugin`: from nothing to a plugin that serves |
 //! | `http2` | curl over HTTP/2 |
 //! | `crowd` | idle and slow clients do not stop others |
 
@@ -47,6 +48,7 @@ mod flags;
 mod hostile;
 mod http2;
 mod memory;
+mod plugin_tools;
 mod quotas;
 mod reload;
 mod requests;
