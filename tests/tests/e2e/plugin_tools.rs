@@ -98,7 +98,10 @@ fn from_nothing_to_a_plugin_that_serves() {
     let upload = ["--upload", "/a{n}", "--size", "1MiB", "--rounds", "20", "--json"];
     let measured = plugin(&[&["bench", text(&file)][..], &upload].concat()).success();
     let measured: Value = serde_json::from_str(&measured).unwrap();
-    assert_eq!((&measured["status"], &measured["call_warm"]["rounds"]), (&"200".into(), &20.into()));
+    assert_eq!(
+        (&measured["status"], &measured["call_warm"]["rounds"]),
+        (&"200".into(), &20.into())
+    );
     // The point of the whole contract: not a byte of a body enters the plugin.
     assert!(measured["upload"]["guest_share"].as_f64().unwrap() < 0.01, "{measured}");
     assert_eq!(measured["download"]["guest_share"], 0.0, "{measured}");
@@ -145,7 +148,8 @@ fn a_function_that_one_side_lacks_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let stat = renamed(&tools::plugin("restic"), "[method]store.head", "[method]store.stat");
     let why = refused(folder.path(), "restic.wasm", &stat);
-    for part in ["keepgate:plugin/blobs@0.1.0", "`store.stat`", "this gateway does not", "use a gateway"]
+    for part in
+        ["keepgate:plugin/blobs@0.1.0", "`store.stat`", "this gateway does not", "use a gateway"]
     {
         assert!(why.contains(part), "{part}: {why}");
     }
@@ -178,7 +182,10 @@ fn a_mount_is_held_against_what_the_plugin_asks_for() {
         let (code, report) = of(mount);
         let problem = report["problems"][0].as_str().unwrap();
         assert_eq!(code, Some(1), "{report}");
-        assert!(problem.starts_with(&format!("mount {mount}: ")) && problem.contains(said), "{problem}");
+        assert!(
+            problem.starts_with(&format!("mount {mount}: ")) && problem.contains(said),
+            "{problem}"
+        );
     }
     // Without a mount's name, all that have the plugin.
     let (_, report) = check(&[text(&file), "--config", text(&setup.config())]);
@@ -188,7 +195,8 @@ fn a_mount_is_held_against_what_the_plugin_asks_for() {
     let said = plugin(&["check", text(&etcd), "--config", text(&setup.config())]);
     assert_eq!(said.status.code(), Some(1));
     assert!(said.stdout.contains("the mount grants no cluster"), "{said:?}");
-    let error = plugin(&["check", text(&file), "--config", text(&setup.config()), "--mount", "/no"]);
+    let error =
+        plugin(&["check", text(&file), "--config", text(&setup.config()), "--mount", "/no"]);
     assert!(error.fails_with(1).contains("/no"));
 }
 
