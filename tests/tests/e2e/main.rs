@@ -27,6 +27,7 @@
 //! | `shutdown` | requests under way finish |
 //! | `commands` | `check`, `user`, `init`, `--version` |
 //! | `plugin_cases` | `keepgate plugin test` |
+//! | `plugin_tools` | `keepgate plugin`: from nothing to a plugin that serves |
 //! | `http2` | curl over HTTP/2 |
 //! | `crowd` | idle and slow clients do not stop others |
 
@@ -55,6 +56,7 @@ mod hostile_limits;
 mod http2;
 mod memory;
 mod plugin_cases;
+mod plugin_tools;
 mod quotas;
 mod reload;
 mod requests;

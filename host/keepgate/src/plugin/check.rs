@@ -171,7 +171,9 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
         let times = if times > 1 { format!("{times} times ") } else { String::new() };
         lines.push(("table", format!("{times}{}", extent(&table, |n| format!("{n} elements")))));
     }
-    lines.extend(seen.imports.iter().map(|interface| ("imports", interface.words.clone())));
+    // What is there for its types only, a plugin does nothing with.
+    let used = seen.imports.iter().filter(|interface| !interface.functions.is_empty());
+    lines.extend(used.map(|interface| ("imports", interface.words.clone())));
     lines.extend(seen.exports.iter().map(|interface| ("exports", interface.words.clone())));
     if let Some(plugin) = plugin {
         let said = &plugin.description;

@@ -14,14 +14,14 @@ use keepgate_sdk::range::Range;
 use keepgate_sdk::{Description, Failure, Method, Part, Plugin, PutOptions, Reply, Request, Store};
 
 /// The plugin. A call has an instance of its own: what must last goes into the store.
-struct Archives;
+pub struct Archives;
 
 keepgate_sdk::export!(Archives);
 
 /// What an operator may write under `settings` of the mount.
 #[derive(Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Settings {
+pub struct Settings {
     /// A `PUT` may replace what is there.
     replace: bool,
 }
@@ -70,7 +70,10 @@ fn list(store: &Store) -> Result<Reply, Failure> {
             return Reply::ok().json(&archives);
         }
         let files = entries.into_iter().filter(|entry| !entry.folder);
-        archives.extend(files.map(|entry| Archive { name: entry.key, size: entry.size }));
+        archives.extend(files.map(|entry| Archive {
+            name: entry.key,
+            size: entry.size,
+        }));
     }
 }
 
@@ -96,14 +99,23 @@ fn get(store: &Store, name: &str, range: Option<&str>) -> Result<Reply, Failure>
 
 fn head(store: &Store, name: &str) -> Result<Reply, Failure> {
     let info = store.head(name)?;
-    Ok(Reply::ok().header("content-length", info.size).header("accept-ranges", "bytes"))
+    Ok(Reply::ok()
+        .header("content-length", info.size)
+        .header("accept-ranges", "bytes"))
 }
 
 /// Durable when it returns. A body that is cut off leaves nothing behind.
 fn put(store: &Store, name: &str, request: Request, settings: &Settings) -> Result<Reply, Failure> {
-    let options = if settings.replace { PutOptions::replace() } else { PutOptions::absent() };
+    let options = if settings.replace {
+        PutOptions::replace()
+    } else {
+        PutOptions::absent()
+    };
     let info = store.put(name, request.body, &options)?;
-    Reply::new(201).json(&Archive { name: info.key, size: info.size })
+    Reply::new(201).json(&Archive {
+        name: info.key,
+        size: info.size,
+    })
 }
 
 fn delete(store: &Store, name: &str) -> Result<Reply, Failure> {

@@ -22,23 +22,50 @@ fn an_archive_goes_in_and_comes_back() {
     let host = Host::new();
     assert_eq!(list(&host), json!([]));
     let stored = put(&host, "/monday.tar", b"all my files");
-    assert_eq!((stored.status, stored.text().as_str()), (201, r#"{"name":"monday.tar","size":12}"#));
+    assert_eq!(
+        (stored.status, stored.text().as_str()),
+        (201, r#"{"name":"monday.tar","size":12}"#)
+    );
     assert_eq!(list(&host), json!([{"name": "monday.tar", "size": 12}]));
     let got = send(&host, "GET", "/monday.tar");
-    assert_eq!((got.status, got.body.as_slice()), (200, b"all my files".as_slice()));
+    assert_eq!(
+        (got.status, got.body.as_slice()),
+        (200, b"all my files".as_slice())
+    );
     let head = send(&host, "HEAD", "/monday.tar");
-    assert_eq!((head.status, head.header("content-length")), (200, Some("12")));
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("12"))
+    );
 }
 
 #[test]
 fn a_part_is_enough_for_a_client_that_resumes() {
     let host = Host::new();
     host.put("a", b"0123456789");
-    let part = host.get("/a").header("range", "bytes=4-6").send::<Archives>();
-    assert_eq!((part.status, part.body.as_slice()), (206, b"456".as_slice()));
+    let part = host
+        .get("/a")
+        .header("range", "bytes=4-6")
+        .send::<Archives>();
+    assert_eq!(
+        (part.status, part.body.as_slice()),
+        (206, b"456".as_slice())
+    );
     assert_eq!(part.header("content-range"), Some("bytes 4-6/10"));
-    assert_eq!(host.get("/a").header("range", "bytes=10-").send::<Archives>().status, 416);
-    assert_eq!(host.get("/a").header("range", "lines=1-2").send::<Archives>().status, 400);
+    assert_eq!(
+        host.get("/a")
+            .header("range", "bytes=10-")
+            .send::<Archives>()
+            .status,
+        416
+    );
+    assert_eq!(
+        host.get("/a")
+            .header("range", "lines=1-2")
+            .send::<Archives>()
+            .status,
+        400
+    );
 }
 
 #[test]
@@ -57,7 +84,10 @@ fn what_is_stored_is_replaced_only_where_the_operator_says_so() {
 #[test]
 fn a_body_that_is_cut_off_leaves_nothing() {
     let host = Host::new();
-    let cut = host.request("PUT", "/a").cut_short(b"only ha", 12).send::<Archives>();
+    let cut = host
+        .request("PUT", "/a")
+        .cut_short(b"only ha", 12)
+        .send::<Archives>();
     assert_eq!(cut.status, 400);
     assert!(host.keys().is_empty());
 }
@@ -79,7 +109,10 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(put(&host, "/..", b"x").status, 400);
     assert_eq!(send(&host, "GET", "/a/b").status, 404);
     let refused = send(&host, "POST", "/a");
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD, PUT, DELETE")));
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("GET, HEAD, PUT, DELETE"))
+    );
 }
 
 #[test]
