@@ -13,7 +13,7 @@ use wit_component::ComponentEncoder;
 use crate::process::{note, step};
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{Package, Target, Workspace};
-use crate::{files, process};
+use crate::{files, languages, process};
 
 /// The profile of the workspace's Cargo.toml that guests are built with.
 const PROFILE: &str = "guest";
@@ -150,6 +150,7 @@ impl<'a> Builder<'a> {
             note(&format!("{}: {size} KiB, {change}", file.display()));
             files.insert(file);
         }
+        files.extend(languages::stock_files(folder));
         files::remove_others(folder, &files)
     }
 

@@ -338,3 +338,17 @@ export interface Plugin<Settings> {
 export function definePlugin<Settings = any>(
   plugin: Plugin<Settings>,
 ): { guest: object; jobRunner: object };
+
+declare global {
+  /** UTF-8 only. */
+  class TextEncoder {
+    encode(text?: string): Uint8Array;
+  }
+  /** UTF-8 only. */
+  class TextDecoder {
+    constructor(label?: string, options?: { fatal?: boolean });
+    decode(bytes?: Uint8Array | ArrayBuffer): string;
+  }
+  /** Goes to the operator's log. */
+  var console: Record<"debug" | "log" | "info" | "warn" | "error", (...values: unknown[]) => void>;
+}

@@ -151,8 +151,14 @@ def to_host(error: Exception) -> Err:
     return Err(types.Failure_Internal(in_one_line(error)))
 
 
+#: A recursion without an end has a thousand.
+_PLACES = 12
+
+
 def in_one_line(error: Exception) -> str:
     """An exception with its places, the innermost first: a line of the operator's log."""
-    frames = reversed(traceback.extract_tb(error.__traceback__))
-    places = [f"in {frame.name} ({frame.filename}:{frame.lineno})" for frame in frames]
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"in {frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames)]
+    if len(places) > _PLACES:
+        places[_PLACES:] = [f"and {len(places) - _PLACES} more"]
     return " / ".join([f"{type(error).__name__}: {error}", *places])

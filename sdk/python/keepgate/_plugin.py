@@ -98,7 +98,10 @@ def export(plugin: type[Plugin]) -> tuple[type, type]:
         def handle(self, request: http.Request) -> http.Reply:
             _environment.install()
             try:
-                return ours.handle(from_host(request), _settings())._to_host()
+                reply = ours.handle(from_host(request), _settings())
+                if not isinstance(reply, Reply):
+                    raise TypeError("handle() returned no Reply")
+                return reply._to_host()
             except Exception as error:
                 raise to_host(error) from None
 
