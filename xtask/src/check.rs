@@ -18,10 +18,11 @@ use crate::{components, guests, protoc, run};
 /// A step: its name, whether `--fast` leaves it out, and what it does.
 type Step = (&'static str, bool, fn(&mut Check<'_>) -> Result<()>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("fmt", true, formatting),
     ("clippy", true, lints),
     ("guests", false, components_of_wasm),
+    ("languages", false, components_of_languages),
     ("components", false, real_components),
     ("build", false, gateway),
     ("doc", true, documentation),
@@ -134,6 +135,12 @@ fn components_of_wasm(check: &mut Check<'_>) -> Result<()> {
     guests::build(check.workspace, true)
 }
 
+fn components_of_languages(check: &mut Check<'_>) -> Result<()> {
+    let skipped = crate::build_languages(check.workspace)?;
+    check.tally.skipped += u64::try_from(skipped.len())?;
+    Ok(())
+}
+
 fn real_components(check: &mut Check<'_>) -> Result<()> {
     process::step("components");
     let skipped = components::install(check.workspace);
@@ -229,7 +236,7 @@ mod tests {
             steps.map(|(name, ..)| name).collect::<Vec<_>>()
         };
         assert_eq!(chosen(&[]), step_names().collect::<Vec<_>>());
-        assert_eq!(chosen(&["--fast"]), ["guests", "components", "build", "test"]);
+        assert_eq!(chosen(&["--fast"]), ["guests", "languages", "components", "build", "test"]);
         assert_eq!(chosen(&["--only", "test", "--only", "fmt"]), ["fmt", "test"]);
     }
 

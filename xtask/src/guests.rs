@@ -11,6 +11,8 @@ use keepgate_builder::files;
 use keepgate_builder::process::{note, step};
 use keepgate_builder::workspace::{Package, Target, Workspace};
 
+use crate::languages;
+
 /// All clones on a machine share one folder.
 const SETTINGS: Settings =
     Settings { folder: "guest-target", profile: "guest", locked: true, may_install: true };
@@ -107,6 +109,7 @@ fn collect(builder: &Builder<'_>, guests: &[Guest], folder: &Path) -> Result<()>
         note(&format!("{}: {size} KiB, {change}", file.display()));
         files.insert(file);
     }
+    files.extend(languages::stock_files(folder));
     files::remove_others(folder, &files)
 }
 

@@ -94,7 +94,7 @@ impl Instance {
         let call = guest.call_handle(&mut self.store, request);
         let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
         let said = outcome(&self.store, &self.bounds, said)?;
-        said.map_err(|failure| CallError::Failure(Failure::from(failure)))
+        said.map_err(|failure| refused(&self.store, failure.into()))
     }
 
     /// Its linear memory, in bytes.
@@ -157,7 +157,7 @@ impl JobInstance {
         let call = runner.call_run(&mut self.store, &job);
         let said = bounded(&self.bounds, &self.cpu, pin!(call)).await;
         let said = outcome(&self.store, &self.bounds, said)?;
-        said.map_err(|failure| CallError::Failure(Failure::from(failure)))
+        said.map_err(|failure| refused(&self.store, failure.into()))
     }
 }
 
@@ -210,6 +210,16 @@ pub(crate) async fn bounded<F: Future>(
     match std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
         Poll::Ready(said) => Ok(said),
         Poll::Pending => tokio::time::timeout(bounds.time, call).await,
+    }
+}
+
+/// Why a guest did not do what was asked. Where a language turns a lack of memory into an exception, as
+/// JavaScript and Python do, the guest comes back alive with a failure of its own: it is the limit all
+/// the same.
+fn refused(store: &Store<State>, failure: Failure) -> CallError {
+    match (&failure, store.data().over_limit()) {
+        (Failure::Internal(_), Some(limit)) => CallError::OverLimit(limit),
+        _ => CallError::Failure(failure),
     }
 }
 

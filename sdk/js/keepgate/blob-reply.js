@@ -1,0 +1,61 @@
+// GET and HEAD of a blob as RFC 9110 has it: one range, conditions by etag.
+
+import { Failure } from "./failure.js";
+
+/** GET and HEAD of a blob, with a range and `If-None-Match`. The host sends the bytes. */
+export function blobReply(store, key, request, further) {
+  const headers = (info, length) => [
+    ["content-type", info.contentType ?? "application/octet-stream"],
+    ["content-length", String(length)],
+    ["etag", `"${info.etag}"`],
+    ["last-modified", info.modified.toUTCString()],
+    ["accept-ranges", "bytes"],
+    ...further,
+  ];
+  const known = request.headers.get("if-none-match");
+  if (request.method === "HEAD" || known !== null) {
+    const info = store.head(key);
+    const etags = (known ?? "").split(",").map((etag) => etag.trim().replace(/^W\//, ""));
+    if (etags.includes("*") || etags.includes(`"${info.etag}"`)) {
+      return { status: 304, headers: [["etag", `"${info.etag}"`]], content: null };
+    }
+    if (request.method === "HEAD") {
+      return { status: 200, headers: headers(info, info.size), content: null };
+    }
+  }
+  const part = parseRange(request.headers.has("if-range") ? null : request.headers.get("range"));
+  let found;
+  try {
+    found = store.get(key, part);
+  } catch (failure) {
+    // An empty blob has no byte that a range could name; clients that ask for all of it get it.
+    if (!(failure instanceof Failure) || failure.tag !== "out-of-range" || failure.detail !== 0) {
+      throw failure;
+    }
+    found = store.get(key);
+  }
+  const { info, offset, length, body } = found;
+  if (part === null || info.size === 0) {
+    return { status: 200, headers: headers(info, length), content: body };
+  }
+  const range = `bytes ${offset}-${offset + length - 1}/${info.size}`;
+  return { status: 206, headers: [...headers(info, length), ["content-range", range]], content: body };
+}
+
+/** One range of bytes; null for everything else, which a server may ignore (RFC 9110, 14.2). */
+function parseRange(value) {
+  const found = /^bytes=\s*(\d*)\s*-\s*(\d*)\s*$/.exec(value ?? "");
+  if (found === null) {
+    return null;
+  }
+  const [, first, last] = found;
+  const number = (digits) => Math.min(Number(digits), Number.MAX_SAFE_INTEGER - 1);
+  if (first === "") {
+    return last === "" ? null : { suffix: number(last) };
+  }
+  if (last === "") {
+    return { offset: number(first) };
+  }
+  const length = number(last) - number(first) + 1;
+  return length > 0 ? { offset: number(first), length } : null;
+}

@@ -1,0 +1,73 @@
+// The contract's failures as exceptions, in both directions.
+
+const MESSAGES = {
+  "not-found": [404, "not found"],
+  "already-exists": [409, "another blob is stored under this name"],
+  "precondition-failed": [412, "the blob is another one by now"],
+  "checksum-mismatch": [400, "the bytes do not have the SHA-256 that they must have"],
+  "truncated": [400, "the body ended before its announced length"],
+  "too-large": [413, "too large"],
+  "out-of-range": [416, "no byte of the asked range is inside"],
+  "quota-exceeded": [507, "a quota would be exceeded"],
+  "no-space": [507, "no space left in the store"],
+  "denied": [403, "denied"],
+  "invalid": [400, "invalid"],
+  "unsupported": [501, "unsupported"],
+  "unavailable": [503, "unavailable"],
+  "busy": [503, "busy"],
+  "timed-out": [504, "timed out"],
+  "internal": [500, "internal error"],
+};
+
+export class Failure extends Error {
+  constructor(tag, detail) {
+    const known = MESSAGES[tag];
+    if (known === undefined) {
+      throw new TypeError(`there is no failure ${JSON.stringify(tag)}`);
+    }
+    super(typeof detail === "string" ? detail : known[1]);
+    this.name = "Failure";
+    this.tag = tag;
+    this.status = known[0];
+    this.detail = detail;
+  }
+
+  static notFound() { return new Failure("not-found"); }
+  static alreadyExists() { return new Failure("already-exists"); }
+  static preconditionFailed() { return new Failure("precondition-failed"); }
+  static tooLarge(limit) { return new Failure("too-large", limit); }
+  static denied(why) { return new Failure("denied", why); }
+  static invalid(why) { return new Failure("invalid", why); }
+  static unsupported(what) { return new Failure("unsupported", what); }
+  static unavailable(what) { return new Failure("unavailable", what); }
+  static busy(what) { return new Failure("busy", what); }
+}
+
+/** Calls the host; a failure that it throws as a variant comes out as a `Failure`. */
+export function ask(call) {
+  try {
+    return call();
+  } catch (thrown) {
+    const variant = thrown?.payload ?? thrown;
+    if (typeof variant?.tag === "string" && variant.tag in MESSAGES) {
+      throw new Failure(variant.tag, variant.val);
+    }
+    throw thrown;
+  }
+}
+
+/** What leaves the plugin: a `Failure` as it is, anything else as a bug, with its stack. */
+export function toVariant(error) {
+  if (!(error instanceof Failure)) {
+    return { tag: "internal", val: describeError(error) };
+  }
+  return error.detail === undefined ? { tag: error.tag } : { tag: error.tag, val: error.detail };
+}
+
+export function describeError(error) {
+  if (!(error instanceof Error)) {
+    return `thrown: ${String(error)}`;
+  }
+  const places = String(error.stack ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
+  return [`${error.name}: ${error.message}`, ...places].join(" / ");
+}

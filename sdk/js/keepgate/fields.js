@@ -1,0 +1,38 @@
+// Small values that the contract has in its own form: pairs of texts, and times.
+
+export class Fields {
+  #pairs;
+
+  constructor(pairs = []) {
+    this.#pairs = pairs;
+  }
+
+  get(name) {
+    return this.#pairs.find(([found]) => found === name)?.[1] ?? null;
+  }
+
+  getAll(name) {
+    return this.#pairs.filter(([found]) => found === name).map(([, value]) => value);
+  }
+
+  has(name) {
+    return this.#pairs.some(([found]) => found === name);
+  }
+
+  [Symbol.iterator]() {
+    return this.#pairs[Symbol.iterator]();
+  }
+}
+
+export function toPairs(fields) {
+  if (fields === undefined || fields === null) {
+    return [];
+  }
+  const pairs = typeof fields[Symbol.iterator] === "function" ? [...fields] : Object.entries(fields);
+  return pairs.map(([name, value]) => [String(name), String(value)]);
+}
+
+/** The host counts nanoseconds, which a number holds only roughly; a Date needs no better. */
+export function toDate(nanoseconds) {
+  return new Date(nanoseconds / 1e6);
+}

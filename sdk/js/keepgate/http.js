@@ -1,0 +1,93 @@
+// Requests and replies.
+
+import * as http from "keepgate:plugin/http@0.1.0";
+
+import { blobReply } from "./blob-reply.js";
+import { Body, toBytes } from "./body.js";
+import { ask } from "./failure.js";
+import { Fields, toPairs } from "./fields.js";
+import { own } from "./handles.js";
+
+export class Request {
+  constructor(request) {
+    this.method = request.method;
+    this.path = request.path;
+    this.trailingSlash = request.trailingSlash;
+    this.query = new Fields(request.query);
+    this.headers = new Fields(request.headers);
+    const { principal } = request;
+    this.principal = principal
+      ? { name: principal.name, method: principal.method, claims: new Fields(principal.claims) }
+      : null;
+    this.body = new Body(request.body);
+  }
+
+  get user() {
+    return this.principal?.name ?? "";
+  }
+}
+
+export class Reply {
+  constructor(status = 200, headers = {}, content = null) {
+    this.status = status;
+    this.headers = toPairs(headers);
+    this.content = content;
+  }
+
+  static empty(status = 204, headers = {}) {
+    return new Reply(status, headers);
+  }
+
+  static text(text, { status = 200, headers = {} } = {}) {
+    return new Reply(status, [["content-type", "text/plain; charset=utf-8"], ...toPairs(headers)], text);
+  }
+
+  static json(value, { status = 200, headers = {} } = {}) {
+    const type = ["content-type", "application/json"];
+    return new Reply(status, [type, ...toPairs(headers)], JSON.stringify(value));
+  }
+
+  static methodNotAllowed(...allowed) {
+    const allow = allowed.join(", ");
+    return Reply.text(`only ${allow}\n`, { status: 405, headers: { allow } });
+  }
+
+  static stream(chunks, { status = 200, headers = {} } = {}) {
+    return new Reply(status, headers, new Chunks(chunks));
+  }
+
+  static blob(store, key, request, headers = {}) {
+    const { status, headers: all, content } = blobReply(store, key, request, toPairs(headers));
+    return new Reply(status, all, content);
+  }
+}
+
+/** Marks content that is made while it is sent. */
+class Chunks {
+  constructor(chunks) {
+    this.chunks = chunks;
+  }
+}
+
+/** Hands a reply to the host; starts and feeds a streamed one. */
+export function sendReply(reply) {
+  if (!(reply instanceof Reply)) {
+    throw new TypeError("handle() returned no Reply");
+  }
+  const head = { status: reply.status, headers: reply.headers };
+  const { content } = reply;
+  if (content instanceof Chunks) {
+    const writer = own(ask(() => http.Writer.start(head)));
+    for (const chunk of content.chunks) {
+      ask(() => writer.write(toBytes(chunk)));
+    }
+    return { tag: "streamed" };
+  }
+  if (content === null) {
+    return { tag: "full", val: [head, { tag: "empty" }] };
+  }
+  const sent = content instanceof Body
+    ? { tag: "body", val: content.take() }
+    : { tag: "bytes", val: toBytes(content) };
+  return { tag: "full", val: [head, sent] };
+}

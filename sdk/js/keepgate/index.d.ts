@@ -1,0 +1,354 @@
+// Types and documentation of the Keepgate SDK for JavaScript; `index.js` says what it is.
+
+/** Pairs of name and value: an object, or a list where a name may come twice. */
+export type Pairs = Iterable<readonly [string, unknown]> | Record<string, unknown>;
+
+/** Why something was not done. Each tag has one HTTP status, with which the host answers where a
+ * failure leaves `handle`. */
+export type FailureTag =
+  /** 404 */
+  | "not-found"
+  /** 409: another blob is stored under this name */
+  | "already-exists"
+  /** 412: the blob is another one by now */
+  | "precondition-failed"
+  /** 400: the bytes do not have the SHA-256 that they must have */
+  | "checksum-mismatch"
+  /** 400: the sender stopped before the announced length */
+  | "truncated"
+  /** 413; `detail` is the limit in bytes */
+  | "too-large"
+  /** 416; `detail` is the blob's size in bytes */
+  | "out-of-range"
+  /** 507: a quota that the operator set would be exceeded */
+  | "quota-exceeded"
+  /** 507: the store is full */
+  | "no-space"
+  /** 403: a policy of the mount forbids it */
+  | "denied"
+  /** 400: the arguments make no sense */
+  | "invalid"
+  /** 501: the store or host cannot do this at all */
+  | "unsupported"
+  /** 503: a system behind the gateway does not answer */
+  | "unavailable"
+  /** 503: as much as may be under way at once is under way */
+  | "busy"
+  /** 504; 408 where the client was the one that did not send */
+  | "timed-out"
+  /** 500: a bug or a broken disk; the text is for the operator's log only */
+  | "internal";
+
+/** What the host throws, and what a plugin throws to refuse a request. Any other exception that leaves
+ * `handle` is a bug: the client gets a 500, and the operator's log the message with its stack.
+ *
+ *     throw Failure.denied("archives of others");
+ */
+export class Failure extends Error {
+  constructor(tag: FailureTag, detail?: string | number);
+  readonly tag: FailureTag;
+  /** The HTTP status that it becomes. */
+  readonly status: number;
+  /** Words for the client, or a number of bytes. */
+  readonly detail: string | number | undefined;
+  static notFound(): Failure;
+  static alreadyExists(): Failure;
+  static preconditionFailed(): Failure;
+  /** @param limit in bytes */
+  static tooLarge(limit: number): Failure;
+  static denied(why: string): Failure;
+  static invalid(why: string): Failure;
+  static unsupported(what: string): Failure;
+  static unavailable(what: string): Failure;
+  static busy(what: string): Failure;
+}
+
+/** Bytes held by the host: of a request, a blob, a pipe. They can be used once: to read them, or to
+ * hand them on to `Store.put`, a pipe or a `Reply`. Handing on costs nothing. */
+export class Body implements Iterable<Uint8Array> {
+  private constructor();
+  /** A body made of bytes that the plugin holds; text as UTF-8. */
+  static from(bytes: Uint8Array | string): Body;
+  /** In bytes; null where it is not known before reading. */
+  readonly length: number | null;
+  /** The next chunk, of at most `max` bytes and never empty; null at the end. */
+  read(max?: number): Uint8Array | null;
+  /** All chunks: `for (const chunk of body)`. */
+  [Symbol.iterator](): Iterator<Uint8Array>;
+  /** All bytes. Throws `too-large` over the limit, 1 MiB where none is given. */
+  bytes(limit?: number): Uint8Array;
+  /** All of it as text; throws `invalid` where it is not UTF-8. */
+  text(limit?: number): string;
+  /** All of it as JSON; throws `invalid` where it is none. */
+  json(limit?: number): any;
+}
+
+/** Pairs of name and value, in order; a name may come twice. */
+export class Fields implements Iterable<[string, string]> {
+  constructor(pairs?: [string, string][]);
+  /** The first value of that name, or null. */
+  get(name: string): string | null;
+  /** All values of that name. */
+  getAll(name: string): string[];
+  has(name: string): boolean;
+  [Symbol.iterator](): Iterator<[string, string]>;
+}
+
+/** What a store knows of a blob. */
+export interface Info {
+  readonly key: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly modified: Date;
+  /** Changes whenever the blob does; without quotes. */
+  readonly etag: string;
+  /** What `put` was given. */
+  readonly contentType: string | null;
+  readonly metadata: Fields;
+  readonly tags: Fields;
+}
+
+/** One line of a listing. */
+export interface Entry {
+  readonly key: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly modified: Date;
+  /** True for a folder, which only listings that are not recursive name. */
+  readonly folder: boolean;
+}
+
+/** Which bytes of a blob: from an offset on, so many of them or up to the end; or the last so many. */
+export type Part = { offset?: number; length?: number } | { suffix: number };
+
+/** A blob, or a part of one, that can be read or handed on. */
+export interface Download {
+  readonly info: Info;
+  /** Where the body starts within the blob. */
+  readonly offset: number;
+  /** How many bytes it has. */
+  readonly length: number;
+  readonly body: Body;
+}
+
+export interface PutOptions {
+  /** What must hold of the key; `always` where nothing is said. `absent-or-identical` succeeds where
+   * the same bytes are there; `matches` wants the blob there to have this etag. */
+  condition?: "always" | "absent" | "absent-or-identical" | { matches: string };
+  /** Lower-case hex SHA-256 that the bytes must have. */
+  sha256?: string | null;
+  contentType?: string | null;
+  /** Kept with the blob. */
+  metadata?: Pairs;
+  tags?: Pairs;
+}
+
+/** A store that the operator granted to the mount. Keys are paths without empty or dotted segments,
+ * 1024 bytes at most; others throw `invalid`. */
+export class Store {
+  private constructor();
+  /** The store that the mount's configuration has under this name; `main` without one. */
+  static open(name?: string): Store;
+  /** Throws `not-found`. */
+  head(key: string): Info;
+  /** Throws `not-found`, and `out-of-range` where no asked byte is inside. */
+  get(key: string, part?: Part | null): Download;
+  /** Stores a blob: durable when it returns, all of it or nothing. Throws `already-exists`,
+   * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. */
+  put(key: string, data: Body | Uint8Array | string, options?: PutOptions): Info;
+  /** Joins blobs into one, in order, with the same guarantees as `put`; the parts stay. */
+  concat(key: string, parts: string[], options?: PutOptions): Info;
+  /** The size in bytes of the blob that this very call removed; null where there was none. */
+  delete(key: string): number | null;
+  /** Blobs below a folder, ascending by key; the top where none is named. Throws `not-found` where
+   * there is no such folder; the top is always there, also before anything was stored. */
+  list(folder?: string, options?: { recursive?: boolean }): Generator<Entry, void>;
+  /** Makes folders that may stay empty; `put` needs no such thing. */
+  prepare(folders: string[]): void;
+}
+
+/** A request below the plugin's mount. */
+export interface Request {
+  readonly method: string;
+  /** Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys. */
+  readonly path: string[];
+  /** The path ended with `/`. */
+  readonly trailingSlash: boolean;
+  readonly query: Fields;
+  /** Names in lower case, without the credentials that the host has checked. */
+  readonly headers: Fields;
+  /** Who is asking, as the host authenticated them; null where the mount lets anybody in. */
+  readonly principal: { name: string; method: string; claims: Fields } | null;
+  /** The name of who is asking; empty where the mount lets anybody in. */
+  readonly user: string;
+  /** What the client sends. Hand it on rather than read it. */
+  readonly body: Body;
+}
+
+/** What a plugin answers. */
+export class Reply {
+  /** @param content nothing, bytes, text, or a body of the host's */
+  constructor(status?: number, headers?: Pairs, content?: Body | Uint8Array | string | null);
+  /** Without content; 204 where no status is given. */
+  static empty(status?: number, headers?: Pairs): Reply;
+  static text(text: string, options?: { status?: number; headers?: Pairs }): Reply;
+  static json(value: unknown, options?: { status?: number; headers?: Pairs }): Reply;
+  /** A 405 that names what is allowed. */
+  static methodNotAllowed(...allowed: string[]): Reply;
+  /** Sends the head at once, and each chunk when it is made: give a generator. Where it throws, the
+   * client's connection is cut, so that it sees a broken reply rather than a short one. */
+  static stream(
+    chunks: Iterable<Uint8Array | string>,
+    options?: { status?: number; headers?: Pairs },
+  ): Reply;
+  /** The answer to GET or HEAD of a blob, with one range and `If-None-Match`. The host sends the bytes. */
+  static blob(store: Store, key: string, request: Request, headers?: Pairs): Reply;
+}
+
+/** The time. `Date.now()` and `new Date()` are the host's as well. */
+export function now(): Date;
+/** Unpredictable bytes, 65536 at most. `Math.random()` is made of them. */
+export function random(length: number): Uint8Array;
+/** Adds to a counter that the description names, by the values of its labels in that order. */
+export function count(metric: string, labels?: unknown[], by?: number): void;
+
+/** The operator's log. `console` goes there as well. */
+export const log: Record<
+  "trace" | "debug" | "info" | "warn" | "error",
+  (message: string, fields?: Pairs) => void
+>;
+
+/** Work on bodies that the host does while they pass: no byte enters the plugin. What is wrong with the
+ * bytes is thrown where the result is read: by `Store.put`, say. */
+export const pipes: {
+  /** @param level 0 (stored) to 9 (smallest) */
+  gzip(data: Body | Uint8Array | string, level?: number): Body;
+  gunzip(data: Body | Uint8Array | string): Body;
+  /** An archive of files, in order, whose length is known. `size` is in bytes. */
+  tar(entries: Iterable<{
+    path: string; size: number; data: Body | Uint8Array | string; mode?: number; modified?: Date;
+  }>): Body;
+  /** Reads a body to its end into a temporary file of the host, to know its size and hash. */
+  spool(data: Body | Uint8Array | string): { size: number; sha256: string; body: Body };
+  /** Counts and hashes a body on its way: hand on `body`; `sum()` is null until it was read. */
+  meter(data: Body | Uint8Array | string): {
+    body: Body;
+    sum(): { size: number; sha256: string } | null;
+  };
+};
+
+/** etcd clusters that the operator named and granted to the mount. */
+export const etcd: {
+  clusters(): string[];
+  /** Begins a snapshot. Throws `unavailable`, naming each endpoint with what is wrong. */
+  takeSnapshot(cluster: string, options?: { except?: string[] }): {
+    /** Identifiers of cluster and member are rounded: they have more digits than a number. */
+    facts: {
+      endpoint: string; version: string; clusterId: number; memberId: number;
+      revision: number; keys: number | null; size: number;
+    };
+    /** The bytes, once. */
+    body(): Body;
+    /** Of the database, lower-case hex; null until the bytes were read and found right. */
+    sha256(): string | null;
+  };
+};
+
+export type JobState = "queued" | "running" | "succeeded" | "failed" | "cancelled";
+
+/** Work that outlives a request. */
+export interface Job {
+  readonly id: string;
+  readonly kind: string;
+  /** Jobs of the same kind and key run one after another. */
+  readonly key: string;
+  /** What started it. */
+  readonly origin: string;
+  readonly input: Uint8Array;
+  readonly state: JobState;
+  /** From 1; 0 while it waits for its first. */
+  readonly attempt: number;
+  readonly progress: { done: number; total: number | null; phase: string };
+  readonly created: Date;
+  readonly started: Date | null;
+  readonly ended: Date | null;
+  /** Why it failed, or waits. */
+  readonly message: string;
+  readonly output: Uint8Array;
+}
+
+/** The mount's jobs. What runs them is `jobs` of `definePlugin`. */
+export const jobs: {
+  /** Starts a job; durable when it returns its id. */
+  start(
+    kind: string,
+    input: Uint8Array | string,
+    options?: { key?: string; attempts?: number; whenBusy?: "queue" | "join" | "refuse" },
+  ): string;
+  get(id: string): Job;
+  /** Waits until a job leaves a state or so many milliseconds have gone. */
+  wait(id: string, leaves: JobState, milliseconds: number): Job;
+  /** Newest first. */
+  list(kind: string, max?: number): Job[];
+  /** False where it had ended before. */
+  cancel(id: string): boolean;
+  /** Ends a job only where it has not begun. */
+  withdraw(id: string): boolean;
+  /** From inside a job that runs. */
+  report(progress: { done: number; total?: number | null; phase?: string }): void;
+};
+
+/** What a plugin says of itself. */
+export interface Description {
+  name: string;
+  version: string;
+  /** One line for operators. */
+  summary?: string;
+  /** Where it is mounted when the operator says nothing; `/NAME` without it. */
+  defaultMount?: string;
+  /** Names that it opens stores by; a mount must grant each. */
+  stores?: string[];
+  /** Counters for `count`: Prometheus names that end in `_total`. */
+  metrics?: { name: string; help: string; labels?: string[] }[];
+}
+
+/** Runs the jobs of one kind. */
+export interface JobRunner<Settings> {
+  /** The key of a job that a schedule or an operator starts. Throws an `Error` that says what is wrong
+   * with the input. */
+  check?(input: Uint8Array, settings: Settings): string;
+  /** Runs one attempt to its end; what it returns is kept with the job. */
+  run(job: Job, settings: Settings): Uint8Array | string | void;
+}
+
+export interface Plugin<Settings> {
+  describe: Description;
+  /** Throws an `Error` that says what is wrong with a mount's settings. */
+  checkSettings?(settings: Settings): void;
+  /** Answers a request. Plain functions: imports of the host wait by themselves, nothing is async. */
+  handle(request: Request, settings: Settings): Reply;
+  /** By kind of job. */
+  jobs?: Record<string, JobRunner<Settings>>;
+}
+
+/** The component's exports, under the names that the contract has for them:
+ *
+ *     export const { guest, jobRunner } = definePlugin({ describe, handle });
+ */
+export function definePlugin<Settings = any>(
+  plugin: Plugin<Settings>,
+): { guest: object; jobRunner: object };
+
+declare global {
+  /** UTF-8 only. */
+  class TextEncoder {
+    encode(text?: string): Uint8Array;
+  }
+  /** UTF-8 only. */
+  class TextDecoder {
+    constructor(label?: string, options?: { fatal?: boolean });
+    decode(bytes?: Uint8Array | ArrayBuffer): string;
+  }
+  /** Goes to the operator's log. */
+  var console: Record<"debug" | "log" | "info" | "warn" | "error", (...values: unknown[]) => void>;
+}

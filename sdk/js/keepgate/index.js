@@ -1,0 +1,19 @@
+// The Keepgate SDK for JavaScript: the contract `keepgate:plugin@0.1.0` as classes, iterators and
+// exceptions. The folder lies beside a plugin's `plugin.js` and is compiled into the component with
+// it; it needs nothing but the engine. Types and documentation are in `index.d.ts`: what is changed
+// here is changed there too.
+
+import * as environment from "keepgate:plugin/environment@0.1.0";
+
+import { installGlobals } from "./globals.js";
+
+installGlobals(environment);
+
+export { Body } from "./body.js";
+export { count, log, now, random } from "./environment.js";
+export { Failure } from "./failure.js";
+export { Fields } from "./fields.js";
+export { Reply, Request } from "./http.js";
+export { definePlugin } from "./plugin.js";
+export { etcd, jobs, pipes } from "./services.js";
+export { Store } from "./store.js";

@@ -1,0 +1,65 @@
+// What a plugin is, and how it becomes the component's exports.
+
+import * as environment from "keepgate:plugin/environment@0.1.0";
+
+import { toBytes } from "./body.js";
+import { describeError, Failure, toVariant } from "./failure.js";
+import { releaseAll } from "./handles.js";
+import { Request, sendReply } from "./http.js";
+import { toJob } from "./services.js";
+
+/** Runs one call of the host's, and leaves nothing of it behind. */
+function during(call) {
+  try {
+    return call();
+  } catch (error) {
+    throw toVariant(error);
+  } finally {
+    releaseAll();
+  }
+}
+
+function parseSettings() {
+  return JSON.parse(environment.settings());
+}
+
+/** The same for questions that are answered in words: an `Error` is an answer, others are bugs. */
+function inWords(call) {
+  try {
+    return call();
+  } catch (error) {
+    const isMeant = error instanceof Failure || error?.constructor === Error;
+    throw isMeant ? error.message : describeError(error);
+  } finally {
+    releaseAll();
+  }
+}
+
+export function definePlugin(plugin) {
+  const { describe, checkSettings = () => {}, handle, jobs: runners = {} } = plugin;
+  const description = {
+    summary: "", defaultMount: `/${describe.name}`, stores: [], ...describe,
+    jobs: Object.keys(runners),
+    metrics: (describe.metrics ?? []).map((metric) => ({ labels: [], ...metric })),
+  };
+  const runner = (kind) => {
+    if (!Object.hasOwn(runners, kind)) {
+      throw Failure.invalid(`this plugin runs no jobs of the kind ${JSON.stringify(kind)}`);
+    }
+    return runners[kind];
+  };
+  return {
+    guest: {
+      describe: () => description,
+      checkSettings: (settings) => inWords(() => void checkSettings(JSON.parse(settings))),
+      handle: (request) =>
+        during(() => sendReply(handle(new Request(request), parseSettings()))),
+    },
+    jobRunner: {
+      check: (kind, input) =>
+        inWords(() => runner(kind).check?.(toBytes(input), parseSettings()) ?? ""),
+      run: (job) =>
+        during(() => toBytes(runner(job.kind).run(toJob(job), parseSettings()) ?? "")),
+    },
+  };
+}

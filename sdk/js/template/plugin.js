@@ -1,0 +1,76 @@
+// Keeps named archives in the mount's store `main`:
+//
+//     PUT    /NAME    stores the body: 201, or 409 where another archive has that name
+//     GET    /NAME    the bytes, whole or a range; HEAD answers without them
+//     DELETE /NAME    204, also where there was none
+//     GET    /        a list as JSON: name, size in bytes, time of the upload
+//
+// No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
+
+import { definePlugin, Failure, log, Reply, Store } from "./keepgate/index.js";
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+export const { guest, jobRunner } = definePlugin({
+  describe: {
+    name: "{{name}}",
+    version: "0.1.0",
+    summary: "Named archives: PUT, GET, DELETE and a list",
+    stores: ["main"],
+  },
+
+  // `settings` is what the operator writes below [mount.settings].
+  checkSettings(settings) {
+    const { overwrite = false, ...unknown } = settings;
+    if (typeof overwrite !== "boolean") {
+      throw new Error("overwrite is true or false");
+    }
+    for (const key of Object.keys(unknown)) {
+      throw new Error(`there is no setting ${JSON.stringify(key)}; there is overwrite`);
+    }
+  },
+
+  handle(request, settings) {
+    const store = Store.open("main");
+    const [name = "", ...below] = request.path;
+    if (below.length > 0) {
+      throw Failure.notFound();
+    }
+    return name === "" ? atTop(store, request) : atArchive(store, request, name, settings);
+  },
+});
+
+function atTop(store, request) {
+  if (request.method !== "GET" && request.method !== "HEAD") {
+    return Reply.methodNotAllowed("GET", "HEAD");
+  }
+  const archives = [];
+  for (const { key, size, modified } of store.list()) {
+    archives.push({ name: key, size, modified: modified.toISOString() });
+  }
+  return Reply.json(archives);
+}
+
+function atArchive(store, request, name, { overwrite = false }) {
+  if (!NAME.test(name)) {
+    throw Failure.invalid("a name has up to 128 letters, digits, dots, dashes and underscores");
+  }
+  switch (request.method) {
+    case "GET":
+    case "HEAD":
+      return Reply.blob(store, name, request);
+    case "PUT": {
+      // The same bytes once more are fine: a client whose answer got lost sends them again.
+      const condition = overwrite ? "always" : "absent-or-identical";
+      const sha256 = request.headers.get("x-sha256");
+      const { size, etag } = store.put(name, request.body, { condition, sha256 });
+      log.info("archive stored", { name, size });
+      return Reply.empty(201, { etag: `"${etag}"` });
+    }
+    case "DELETE":
+      store.delete(name);
+      return Reply.empty();
+    default:
+      return Reply.methodNotAllowed("GET", "HEAD", "PUT", "DELETE");
+  }
+}

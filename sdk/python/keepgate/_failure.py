@@ -1,0 +1,164 @@
+"""The contract's failures as exceptions. One that leaves `handle` becomes the status that its class
+names; any other exception is a bug: the client gets a 500, and the operator's log the traceback."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from componentize_py_types import Err
+from wit_world.imports import types
+
+
+class Failure(Exception):
+    """What did not work, in the contract's words. Raise one of the classes below."""
+
+    status = 500
+    message = "internal error"
+    #: The contract's case.
+    case: type = types.Failure_Internal
+    #: Whether the case has a value: words for the client, or a number of bytes.
+    _has_value = True
+
+    def __init__(self, detail: str | int | None = None) -> None:
+        super().__init__(self.message if detail is None else detail)
+        self.detail = detail
+
+    def _to_host(self) -> Err:
+        if not self._has_value:
+            return Err(self.case())
+        return Err(self.case(self.message if self.detail is None else self.detail))
+
+
+class NotFound(Failure):
+    """404."""
+
+    status, message, case, _has_value = 404, "not found", types.Failure_NotFound, False
+
+
+class AlreadyExists(Failure):
+    """409: another blob is stored under this name."""
+
+    status, message = 409, "another blob is stored under this name"
+    case, _has_value = types.Failure_AlreadyExists, False
+
+
+class PreconditionFailed(Failure):
+    """412: the blob is another one by now."""
+
+    status, message = 412, "the blob is another one by now"
+    case, _has_value = types.Failure_PreconditionFailed, False
+
+
+class ChecksumMismatch(Failure):
+    """400: the bytes do not have the SHA-256 that they must have."""
+
+    status, message = 400, "the bytes do not have the SHA-256 that they must have"
+    case, _has_value = types.Failure_ChecksumMismatch, False
+
+
+class Truncated(Failure):
+    """400: the sender stopped before the announced length."""
+
+    status, message = 400, "the body ended before its announced length"
+    case, _has_value = types.Failure_Truncated, False
+
+
+class TooLarge(Failure):
+    """413; `detail` is the limit in bytes, and must be given."""
+
+    status, message, case = 413, "too large", types.Failure_TooLarge
+
+
+class OutOfRange(Failure):
+    """416; `detail` is the size of the blob in bytes, and must be given."""
+
+    status, message, case = 416, "no byte of the asked range is inside", types.Failure_OutOfRange
+
+
+class QuotaExceeded(Failure):
+    """507; `detail` says which quota."""
+
+    status, message, case = 507, "a quota would be exceeded", types.Failure_QuotaExceeded
+
+
+class NoSpace(Failure):
+    """507: the store is full."""
+
+    status, message, case, _has_value = 507, "no space left", types.Failure_NoSpace, False
+
+
+class Denied(Failure):
+    """403; `detail` says what forbids it."""
+
+    status, message, case = 403, "denied", types.Failure_Denied
+
+
+class Invalid(Failure):
+    """400; `detail` says what makes no sense."""
+
+    status, message, case = 400, "invalid", types.Failure_Invalid
+
+
+class Unsupported(Failure):
+    """501; `detail` says what cannot be done at all."""
+
+    status, message, case = 501, "unsupported", types.Failure_Unsupported
+
+
+class Unavailable(Failure):
+    """503; `detail` says what does not answer."""
+
+    status, message, case = 503, "unavailable", types.Failure_Unavailable
+
+
+class Busy(Failure):
+    """503; `detail` says what there is too much of."""
+
+    status, message, case = 503, "busy", types.Failure_Busy
+
+
+class TimedOut(Failure):
+    """504, or 408 where the client was the one that did not send."""
+
+    status, message, case, _has_value = 504, "timed out", types.Failure_TimedOut, False
+
+
+class Internal(Failure):
+    """500; `detail` goes to the operator's log, never to a client."""
+
+
+_BY_CASE = {failure.case: failure for failure in [*Failure.__subclasses__()]}
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Around each call of the host that can fail: its failures come out as exceptions."""
+    try:
+        yield
+    except Err as error:
+        failure = _BY_CASE.get(type(error.value))
+        if failure is None:
+            raise
+        raise failure(getattr(error.value, "value", None)) from None
+
+
+def to_host(error: Exception) -> Err:
+    """What leaves the plugin: a failure as it is, anything else as a bug, with its traceback."""
+    if isinstance(error, Failure):
+        return error._to_host()
+    return Err(types.Failure_Internal(in_one_line(error)))
+
+
+#: A recursion without an end has a thousand.
+_PLACES = 12
+
+
+def in_one_line(error: Exception) -> str:
+    """An exception with its places, the innermost first: a line of the operator's log."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"in {frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames)]
+    if len(places) > _PLACES:
+        places[_PLACES:] = [f"and {len(places) - _PLACES} more"]
+    return " / ".join([f"{type(error).__name__}: {error}", *places])

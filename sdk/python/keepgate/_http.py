@@ -1,0 +1,197 @@
+"""Requests and replies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+from wit_world.imports import http
+
+from ._body import Body, _to_bytes, take
+from ._environment import Pairs, to_pairs
+from ._failure import Invalid, OutOfRange, asking
+
+if TYPE_CHECKING:
+    from ._store import Info, Store
+
+
+class Fields:
+    """Pairs of name and value, in order; a name may come twice."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    def get(self, name: str) -> str | None:
+        """The first value of that name."""
+        return next((value for found, value in self._pairs if found == name), None)
+
+    def all(self, name: str) -> list[str]:
+        """All values of that name."""
+        return [value for found, value in self._pairs if found == name]
+
+    def __contains__(self, name: object) -> bool:
+        return any(found == name for found, _ in self._pairs)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who is asking, as the host authenticated them."""
+
+    name: str
+    #: How: `htpasswd`, say.
+    method: str
+    claims: Fields
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request below the plugin's mount."""
+
+    method: str
+    #: Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys.
+    path: list[str]
+    #: The path ended with `/`.
+    trailing_slash: bool
+    query: Fields
+    #: Names in lower case, without the credentials that the host has checked.
+    headers: Fields
+    #: None where the mount lets anybody in.
+    principal: Principal | None
+    #: What the client sends. Hand it on rather than read it.
+    body: Body
+
+    @property
+    def user(self) -> str:
+        """The name of who is asking; empty where the mount lets anybody in."""
+        return self.principal.name if self.principal else ""
+
+    def json(self, limit: int = 1 << 20) -> Any:
+        """The body as JSON. Raises `Invalid` where it is none, `TooLarge` over the limit."""
+        try:
+            return json.loads(self.body.bytes(limit))
+        except (ValueError, RecursionError) as error:
+            raise Invalid(f"the body is not JSON: {error}") from None
+
+
+@dataclass
+class Reply:
+    """What a plugin answers. `content` is nothing, bytes, text, a body of the host's, or an iterable
+    of bytes that is sent while it is made."""
+
+    status: int = 200
+    headers: Pairs = field(default_factory=dict)
+    content: Body | bytes | str | Iterable[bytes] | None = None
+
+    @classmethod
+    def text(cls, text: str, status: int = 200, headers: Pairs | None = None) -> Reply:
+        """Plain text."""
+        kind = ("content-type", "text/plain; charset=utf-8")
+        return cls(status, [kind, *to_pairs(headers)], text)
+
+    @classmethod
+    def json(cls, value: object, status: int = 200, headers: Pairs | None = None) -> Reply:
+        """JSON."""
+        kind = ("content-type", "application/json")
+        return cls(status, [kind, *to_pairs(headers)], json.dumps(value))
+
+    @classmethod
+    def method_not_allowed(cls, *allowed: str) -> Reply:
+        """A 405 that names what is allowed."""
+        allow = ", ".join(allowed)
+        return cls.text(f"only {allow}\n", 405, {"allow": allow})
+
+    @classmethod
+    def blob(cls, store: Store, key: str, request: Request, headers: Pairs | None = None) -> Reply:
+        """The answer to GET or HEAD of a blob, with one range and `If-None-Match`. The host sends the
+        bytes."""
+        return _blob(store, key, request, to_pairs(headers))
+
+    def _to_host(self) -> http.Reply:
+        head = http.Head(self.status, to_pairs(self.headers))
+        content = self.content
+        if content is None:
+            return http.Reply_Full((head, http.Content_Empty()))
+        if isinstance(content, Body):
+            return http.Reply_Full((head, http.Content_Body(take(content))))
+        if isinstance(content, (bytes, bytearray, str)):
+            return http.Reply_Full((head, http.Content_Bytes(_to_bytes(content))))
+        with asking():
+            writer = http.Writer.start(head)
+        with writer:
+            for chunk in content:
+                with asking():
+                    writer.write(_to_bytes(chunk))
+        return http.Reply_Streamed()
+
+
+def from_host(request: http.Request) -> Request:
+    """The host's request as ours."""
+    who = request.principal
+    return Request(
+        method=request.method,
+        path=request.path,
+        trailing_slash=request.trailing_slash,
+        query=Fields(request.query),
+        headers=Fields(request.headers),
+        principal=Principal(who.name, who.method, Fields(who.claims)) if who else None,
+        body=Body(request.body),
+    )
+
+
+def _blob(store: Store, key: str, request: Request, further: list[tuple[str, str]]) -> Reply:
+    known = request.headers.get("if-none-match")
+    if request.method == "HEAD" or known is not None:
+        info = store.head(key)
+        etags = [etag.strip().removeprefix("W/") for etag in (known or "").split(",")]
+        if "*" in etags or f'"{info.etag}"' in etags:
+            return Reply(304, {"etag": f'"{info.etag}"'})
+        if request.method == "HEAD":
+            return Reply(200, [*_headers(info, info.size), *further])
+    part = _range(None if "if-range" in request.headers else request.headers.get("range"))
+    try:
+        found = store.get(key, **part)
+    except OutOfRange as failure:
+        # An empty blob has no byte that a range could name; clients that ask for all of it get it.
+        if failure.detail != 0:
+            raise
+        found = store.get(key)
+    headers = [*_headers(found.info, found.length), *further]
+    if not part or found.info.size == 0:
+        return Reply(200, headers, found.body)
+    last = found.offset + found.length - 1
+    headers.append(("content-range", f"bytes {found.offset}-{last}/{found.info.size}"))
+    return Reply(206, headers, found.body)
+
+
+def _headers(info: Info, length: int) -> list[tuple[str, str]]:
+    return [
+        ("content-type", info.content_type or "application/octet-stream"),
+        ("content-length", str(length)),
+        ("etag", f'"{info.etag}"'),
+        ("last-modified", format_datetime(info.modified, usegmt=True)),
+        ("accept-ranges", "bytes"),
+    ]
+
+
+_RANGE = re.compile(r"bytes=\s*([0-9]*)\s*-\s*([0-9]*)\s*")
+_LARGEST = (1 << 64) - 2
+
+
+def _range(value: str | None) -> dict[str, int]:
+    """One range of bytes; nothing for everything else, which a server may ignore (RFC 9110, 14.2)."""
+    found = _RANGE.fullmatch(value or "")
+    if found is None:
+        return {}
+    first, last = (min(int(digits), _LARGEST) if digits else None for digits in found.groups())
+    if first is None:
+        return {} if last is None else {"suffix": last}
+    if last is None:
+        return {"offset": first}
+    return {"offset": first, "length": last - first + 1} if last >= first else {}

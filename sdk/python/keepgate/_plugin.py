@@ -1,0 +1,138 @@
+"""What a plugin is, and how it becomes the component's exports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from componentize_py_types import Err
+from wit_world.exports import guest
+from wit_world.imports import environment, http
+from wit_world.imports import jobs as host_jobs
+
+from . import _environment, jobs
+from ._body import _to_bytes
+from ._failure import Failure, Invalid, in_one_line, to_host
+from ._http import Reply, Request, from_host
+
+Settings = dict[str, Any]
+
+
+@dataclass
+class Metric:
+    """A counter for `count`: a Prometheus name that ends in `_total`, a line of help, label names."""
+
+    name: str
+    help: str
+    labels: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Description:
+    """What a plugin says of itself."""
+
+    name: str
+    version: str
+    #: One line for operators.
+    summary: str = ""
+    #: Where it is mounted when the operator says nothing; `/NAME` without it.
+    default_mount: str = ""
+    #: Names that it opens stores by; a mount must grant each.
+    stores: list[str] = field(default_factory=list)
+    #: Kinds of job that `run_job` runs.
+    jobs: list[str] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+
+
+class Plugin:
+    """Derive from this, and hand the class to `export`. An instance is made once, when the component is
+    made; what a method keeps in it is gone after the request."""
+
+    description: Description
+
+    def check_settings(self, settings: Settings) -> None:
+        """Says what is wrong with a mount's settings, by raising `ValueError` with the words."""
+
+    def handle(self, request: Request, settings: Settings) -> Reply:
+        """Answers a request."""
+        raise NotImplementedError
+
+    def check_job(self, kind: str, input: bytes, settings: Settings) -> str:
+        """The key of a job that a schedule or an operator starts: jobs of one kind and key run one
+        after another. Raises `ValueError` with what is wrong with the input."""
+        return ""
+
+    def run_job(self, job: jobs.Job, settings: Settings) -> bytes | str:
+        """Runs one attempt of a job to its end; what it returns is kept with the job."""
+        raise NotImplementedError
+
+
+def export(plugin: type[Plugin]) -> tuple[type, type]:
+    """The component's exports, under the names that the contract has for them:
+
+        Guest, JobRunner = export(MyPlugin)
+    """
+    ours = plugin()
+
+    class Guest:
+        def describe(self) -> guest.Description:
+            said = ours.description
+            return guest.Description(
+                name=said.name,
+                version=said.version,
+                summary=said.summary,
+                default_mount=said.default_mount or f"/{said.name}",
+                stores=said.stores,
+                jobs=said.jobs,
+                metrics=[guest.Metric(m.name, m.help, m.labels) for m in said.metrics],
+            )
+
+        def check_settings(self, settings: str) -> None:
+            _environment.install()
+            try:
+                ours.check_settings(json.loads(settings))
+            except Exception as error:
+                raise Err(_in_words(error)) from None
+
+        def handle(self, request: http.Request) -> http.Reply:
+            _environment.install()
+            try:
+                reply = ours.handle(from_host(request), _settings())
+                if not isinstance(reply, Reply):
+                    raise TypeError("handle() returned no Reply")
+                return reply._to_host()
+            except Exception as error:
+                raise to_host(error) from None
+
+    class JobRunner:
+        def check(self, kind: str, input: bytes) -> str:
+            _environment.install()
+            try:
+                _require(kind)
+                return ours.check_job(kind, input, _settings())
+            except Exception as error:
+                raise Err(_in_words(error)) from None
+
+        def run(self, job: host_jobs.Job) -> bytes:
+            _environment.install()
+            try:
+                _require(job.kind)
+                return _to_bytes(ours.run_job(jobs.from_host(job), _settings()))
+            except Exception as error:
+                raise to_host(error) from None
+
+    def _require(kind: str) -> None:
+        if kind not in ours.description.jobs:
+            raise Invalid(f"this plugin runs no jobs of the kind {kind!r}")
+
+    return Guest, JobRunner
+
+
+def _settings() -> Settings:
+    return json.loads(environment.settings())
+
+
+def _in_words(error: Exception) -> str:
+    is_meant = isinstance(error, (ValueError, Failure))
+    return str(error) if is_meant else in_one_line(error)

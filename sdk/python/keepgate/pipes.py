@@ -1,0 +1,81 @@
+"""Work on bodies that the host does while they pass: no byte enters the plugin. What is wrong with
+the bytes is raised where the result is read: by `Store.put`, say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from wit_world.imports import pipes
+
+from ._body import Body, take
+from ._environment import now, to_nanoseconds
+from ._failure import asking
+
+
+def gzip(data: Body | bytes | str, level: int = 6) -> Body:
+    """Compresses; levels are 0 (stored) to 9 (smallest)."""
+    handle = take(data)
+    with asking():
+        return Body(pipes.gzip(handle, level))
+
+
+def gunzip(data: Body | bytes | str) -> Body:
+    """Decompresses gzip, all members where there are several."""
+    return Body(pipes.gunzip(take(data)))
+
+
+@dataclass
+class TarEntry:
+    """A regular file in a tar archive."""
+
+    #: Relative, without `..`.
+    path: str
+    #: Bytes; the data must have exactly so many.
+    size: int
+    data: Body | bytes | str
+    mode: int = 0o644
+    modified: datetime = field(default_factory=now)
+
+
+def tar(entries: Iterable[TarEntry]) -> Body:
+    """An archive of files, in order. Its length is known."""
+    given = [
+        pipes.Entry(e.path, e.size, e.mode, to_nanoseconds(e.modified), take(e.data))
+        for e in entries
+    ]
+    with asking():
+        return Body(pipes.tar(given))
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """A body whose length and hash are known before it goes on."""
+
+    #: Bytes.
+    size: int
+    #: Lower-case hex.
+    sha256: str
+    body: Body
+
+
+def spool(data: Body | bytes | str) -> Spooled:
+    """Reads a body to its end into a temporary file of the host."""
+    handle = take(data)
+    with asking():
+        spooled = pipes.spool(handle)
+    return Spooled(spooled.size, spooled.sha256, Body(spooled.data))
+
+
+class Meter:
+    """Counts and hashes a body on its way: hand on `body` in the other's place."""
+
+    def __init__(self, data: Body | bytes | str) -> None:
+        self._handle, metered = pipes.Meter.attach(take(data))
+        self.body = Body(metered)
+
+    def sum(self) -> tuple[int, str] | None:
+        """Bytes that have passed and their SHA-256; None until the body has been read to its end."""
+        found = self._handle.sum()
+        return None if found is None else (found.size, found.sha256)

@@ -1,0 +1,75 @@
+"""Keeps named archives in the mount's store `main`:
+
+    PUT    /NAME    stores the body: 201, or 409 where another archive has that name
+    GET    /NAME    the bytes, whole or a range; HEAD answers without them
+    DELETE /NAME    204, also where there was none
+    GET    /        a list as JSON: name, size in bytes, time of the upload
+
+No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
+"""
+
+import logging
+import re
+
+from keepgate import Description, Invalid, NotFound, Plugin, Reply, Request, Store, export
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Archives(Plugin):
+    description = Description(
+        name="{{name}}",
+        version="0.1.0",
+        summary="Named archives: PUT, GET, DELETE and a list",
+        stores=["main"],
+    )
+
+    def check_settings(self, settings: dict) -> None:
+        """`settings` is what the operator writes below [mount.settings]."""
+        for key in settings.keys() - {"overwrite"}:
+            raise ValueError(f"there is no setting {key!r}; there is overwrite")
+        if not isinstance(settings.get("overwrite", False), bool):
+            raise ValueError("overwrite is true or false")
+
+    def handle(self, request: Request, settings: dict) -> Reply:
+        store = Store("main")
+        match request.path:
+            case [] | [""]:
+                return self.at_top(store, request)
+            case [name]:
+                return self.at_archive(store, request, name, settings.get("overwrite", False))
+        raise NotFound
+
+    def at_top(self, store: Store, request: Request) -> Reply:
+        if request.method not in ("GET", "HEAD"):
+            return Reply.method_not_allowed("GET", "HEAD")
+        archives = [
+            {"name": found.key, "size": found.size, "modified": found.modified.isoformat()}
+            for found in store.list()
+        ]
+        return Reply.json(archives)
+
+    def at_archive(self, store: Store, request: Request, name: str, overwrite: bool) -> Reply:
+        if not NAME.fullmatch(name):
+            raise Invalid("a name has up to 128 letters, digits, dots, dashes and underscores")
+        match request.method:
+            case "GET" | "HEAD":
+                return Reply.blob(store, name, request)
+            case "PUT":
+                # The same bytes once more are fine: a client whose answer got lost sends them again.
+                stored = store.put(
+                    name,
+                    request.body,
+                    condition="always" if overwrite else "absent-or-identical",
+                    sha256=request.headers.get("x-sha256"),
+                )
+                fields = {"name": name, "size": stored.size}
+                logging.info("archive stored", extra={"fields": fields})
+                return Reply(201, {"etag": f'"{stored.etag}"'})
+            case "DELETE":
+                store.delete(name)
+                return Reply(204)
+        return Reply.method_not_allowed("GET", "HEAD", "PUT", "DELETE")
+
+
+Guest, JobRunner = export(Archives)

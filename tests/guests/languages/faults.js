@@ -1,0 +1,128 @@
+// What goes wrong in plugins in JavaScript, and what the SDK offers beyond the template's use of it.
+// Each path is one thing; `faults.py` has the same ones, and `tests/e2e/languages` asks for them.
+
+import {
+  count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, Store,
+} from "./keepgate/index.js";
+
+const encoder = new TextEncoder();
+
+const PATHS = {
+  hello: () => Reply.text("hello"),
+  bug: ({ principal }) => Reply.text(principal.nothing),
+  thrown: () => {
+    throw "a text";
+  },
+  nothing: () => undefined,
+  failure: ({ query }) => {
+    throw new Failure(query.get("tag"), query.get("detail") ?? undefined);
+  },
+  flood: () => {
+    const kept = [];
+    for (;;) {
+      kept.push(new Uint8Array(1 << 20).fill(1));
+    }
+  },
+  loop: () => {
+    for (;;);
+  },
+  recurse: () => {
+    const deeper = () => deeper() + 1;
+    return Reply.text(String(deeper()));
+  },
+  stream: () => Reply.stream(["one ", encoder.encode("two "), "three"]),
+  "broken-stream": () => Reply.stream((function* () {
+    yield "one ";
+    throw new Error("in the middle");
+  })()),
+  text: ({ body }) => Reply.text(body.text()),
+  json: ({ body }) => Reply.json(body.json()),
+  length: ({ body }) => {
+    let length = 0;
+    for (const chunk of body) {
+      length += chunk.length;
+    }
+    return Reply.text(String(length));
+  },
+  twice: ({ body }) => {
+    const store = Store.open();
+    store.put("once", body);
+    store.put("twice", body);
+    return Reply.empty();
+  },
+  left: ({ method, body }) => {
+    // Handles that nobody gives back: the SDK does.
+    Store.open().list("", { recursive: false }).next();
+    return Reply.text(`${method} ${body.length}`);
+  },
+  packed: ({ body }) => {
+    const store = Store.open();
+    const { body: metered, sum } = pipes.meter(body);
+    const { size } = store.put("packed.gz", pipes.gzip(metered), { metadata: { origin: "test" } });
+    const found = store.get("packed.gz", { suffix: 4 });
+    const unpacked = pipes.spool(pipes.gunzip(store.get("packed.gz").body));
+    return Reply.json({
+      size, sum: sum(), unpacked: unpacked.sha256, tail: [...found.body.bytes()], offset: found.offset,
+      origin: store.head("packed.gz").metadata.get("origin"),
+    });
+  },
+  listed: () => {
+    const store = Store.open();
+    store.put("b/two", "22");
+    store.put("a", "1");
+    const { etag } = store.head("a");
+    store.put("a", "111", { condition: { matches: etag } });
+    const names = (options) => [...store.list("", options)].map(({ key, size }) => [key, size]);
+    return Reply.json({ all: names(), top: names({ recursive: false }), gone: store.delete("a") });
+  },
+  job: ({ body }) => {
+    const id = jobs.start("count", body.bytes(), { key: "one" });
+    const { state, output, origin } = jobs.wait(id, "queued", 10_000).state === "running"
+      ? jobs.wait(id, "running", 10_000)
+      : jobs.get(id);
+    return Reply.json({ state, origin, output: new TextDecoder().decode(output) });
+  },
+  chance: () => Reply.json([Math.random(), [...random(8)].join()]),
+  clock: () => Reply.json([Date.now(), new Date().getTime(), now().getTime()]),
+  said: () => {
+    console.log("printed", { a: 1 });
+    log.warn("logged", { b: 2 });
+    count("faults_said_total", ["x"], 2);
+    return Reply.empty();
+  },
+};
+
+export const { guest, jobRunner } = definePlugin({
+  describe: {
+    name: "faults",
+    version: "0.1.0",
+    stores: ["main"],
+    metrics: [{ name: "faults_said_total", help: "Times that something was said.", labels: ["what"] }],
+  },
+  checkSettings({ bug }) {
+    if (bug) {
+      bug.nothing.at.all();
+    }
+  },
+  handle(request) {
+    const act = PATHS[request.path[0]];
+    if (act === undefined) {
+      throw Failure.notFound();
+    }
+    return act(request);
+  },
+  jobs: {
+    count: {
+      check: (input) => {
+        if (input.length === 0) {
+          throw new Error("there is nothing to count");
+        }
+        return "one";
+      },
+      run: ({ input }) => {
+        jobs.report({ done: input.length, phase: "counting" });
+        return `${input.length} bytes`;
+      },
+    },
+  },
+});

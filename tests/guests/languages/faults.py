@@ -1,0 +1,150 @@
+"""What goes wrong in plugins in Python, and what the SDK offers beyond the template's use of it. Each
+path is one thing; `faults.js` has the same ones, and `tests/e2e/languages` asks for them."""
+
+import logging
+import random as chances
+import time
+
+import keepgate
+from keepgate import Description, Metric, NotFound, Plugin, Reply, Request, Store, export, jobs, pipes
+
+
+class Faults(Plugin):
+    description = Description(
+        name="faults",
+        version="0.1.0",
+        stores=["main"],
+        jobs=["count"],
+        metrics=[Metric("faults_said_total", "Times that something was said.", ["what"])],
+    )
+
+    def check_settings(self, settings: dict) -> None:
+        if "bug" in settings:
+            settings["bug"].nothing()
+
+    def handle(self, request: Request, settings: dict) -> Reply:
+        name = request.path[0].replace("-", "_") if request.path else ""
+        act = getattr(self, f"do_{name}", None)
+        if act is None:
+            raise NotFound
+        return act(request)
+
+    def do_hello(self, request: Request) -> Reply:
+        return Reply.text("hello")
+
+    def do_bug(self, request: Request) -> Reply:
+        return Reply.text(None.nothing)
+
+    def do_thrown(self, request: Request) -> Reply:
+        raise RuntimeError("a text")
+
+    def do_nothing(self, request: Request) -> Reply:
+        return None
+
+    def do_failure(self, request: Request) -> Reply:
+        name = "".join(word.title() for word in request.query.get("tag").split("-"))
+        raise getattr(keepgate, name)(request.query.get("detail"))
+
+    def do_flood(self, request: Request) -> Reply:
+        kept = []
+        while True:
+            kept.append(bytearray(b"1" * (1 << 20)))
+
+    def do_loop(self, request: Request) -> Reply:
+        while True:
+            pass
+
+    def do_recurse(self, request: Request) -> Reply:
+        def deeper() -> int:
+            return deeper() + 1
+
+        return Reply.text(str(deeper()))
+
+    def do_stream(self, request: Request) -> Reply:
+        return Reply(200, content=(part.encode() for part in ("one ", "two ", "three")))
+
+    def do_broken_stream(self, request: Request) -> Reply:
+        def parts():
+            yield b"one "
+            raise RuntimeError("in the middle")
+
+        return Reply(200, content=parts())
+
+    def do_text(self, request: Request) -> Reply:
+        try:
+            return Reply.text(request.body.bytes().decode())
+        except UnicodeDecodeError:
+            raise keepgate.Invalid("the body is not UTF-8") from None
+
+    def do_json(self, request: Request) -> Reply:
+        return Reply.json(request.json())
+
+    def do_length(self, request: Request) -> Reply:
+        return Reply.text(str(sum(len(chunk) for chunk in request.body)))
+
+    def do_twice(self, request: Request) -> Reply:
+        store = Store()
+        store.put("once", request.body)
+        store.put("twice", request.body)
+        return Reply(204)
+
+    def do_left(self, request: Request) -> Reply:
+        next(Store().list(recursive=False), None)
+        return Reply.text(f"{request.method} {request.body.length}")
+
+    def do_packed(self, request: Request) -> Reply:
+        store = Store()
+        meter = pipes.Meter(request.body)
+        stored = store.put("packed.gz", pipes.gzip(meter.body), metadata={"origin": "test"})
+        found = store.get("packed.gz", suffix=4)
+        unpacked = pipes.spool(pipes.gunzip(store.get("packed.gz").body))
+        size, sha256 = meter.sum()
+        return Reply.json({
+            "size": stored.size,
+            "sum": {"size": size, "sha256": sha256},
+            "unpacked": unpacked.sha256,
+            "tail": [*found.body.bytes()],
+            "offset": found.offset,
+            "origin": store.head("packed.gz").metadata.get("origin"),
+        })
+
+    def do_listed(self, request: Request) -> Reply:
+        store = Store()
+        store.put("b/two", "22")
+        store.put("a", "1")
+        store.put("a", "111", matches=store.head("a").etag)
+        names = [[found.key, found.size] for found in store.list()]
+        top = [[found.key, found.size] for found in store.list(recursive=False)]
+        return Reply.json({"all": names, "top": top, "gone": store.delete("a")})
+
+    def do_job(self, request: Request) -> Reply:
+        id = jobs.start("count", request.body.bytes(), key="one")
+        job = jobs.wait(id, "queued", 10_000)
+        if job.state == "running":
+            job = jobs.wait(id, "running", 10_000)
+        return Reply.json({"state": job.state, "origin": job.origin, "output": job.output.decode()})
+
+    def do_chance(self, request: Request) -> Reply:
+        return Reply.json([chances.random(), keepgate.random(8).hex()])
+
+    def do_clock(self, request: Request) -> Reply:
+        milliseconds = int(keepgate.now().timestamp() * 1000)
+        return Reply.json([milliseconds, int(time.time() * 1000), milliseconds])
+
+    def do_said(self, request: Request) -> Reply:
+        print("printed", {"a": 1})
+        logging.warning("logged", extra={"fields": {"b": 2}})
+        keepgate.count("faults_said_total", ["x"], 2)
+        return Reply(204)
+
+    def check_job(self, kind: str, input: bytes, settings: dict) -> str:
+        if not input:
+            raise ValueError("there is nothing to count")
+        return "one"
+
+    def run_job(self, job: jobs.Job, settings: dict) -> str:
+        jobs.report(len(job.input), phase="counting")
+        return f"{len(job.input)} bytes"
+
+
+Guest, JobRunner = export(Faults)
