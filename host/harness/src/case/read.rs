@@ -189,7 +189,7 @@ mod tests {
             (format!("{step}expect.body.json = \"{{\"\n"), "a/b.toml:5:20: this text is no JSON"),
             (format!("world.clock = \"now\"\n{step}"), "a/b.toml:1:15: \"now\" is no time"),
             (format!("{step}{step}"), "a/b.toml:6:8: another case"),
-            ("case = [\n".to_owned(), "a/b.toml:2:1: "),
+            ("case = [\n".to_owned(), "a/b.toml:1:9: unclosed array"),
         ] {
             let said = broken(&text);
             assert!(said.starts_with(expected), "{text}\n{said}\n{expected}");

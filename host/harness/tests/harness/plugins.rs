@@ -29,7 +29,7 @@ fn every_case_of_the_etcd_plugin_holds() {
 fn a_plugin_that_misbehaves_is_held() {
     let guests = std::env::var("KEEPGATE_GUEST_DIR").expect("run `cargo xtask test`");
     let hostile = Path::new(&guests).join("hostile.wasm");
-    assert_eq!(cases(&hostile, "tests/harness/hostile.toml"), 9);
+    assert_eq!(cases(&hostile, "tests/harness/hostile.toml"), 11);
 }
 
 #[test]
