@@ -74,7 +74,7 @@ const SLEEPER: &[(&str, Ends)] = &[
     ("sleep", As("time")),
     ("alarms", As("handles")),
     ("random", As("trap")),
-    ("stdout", As("failure")),
+    ("stdout", As("cpu")),
     ("exit", As("trap")),
     ("look", Well(200)),
 ];
@@ -285,10 +285,9 @@ async fn a_plugin_that_takes_anothers_name_takes_nothing_else() {
     let generation = bench.generation(&specs).await;
     assert_eq!(generation.refused, []);
     // Mounts, statuses and metrics go by the file's name.
-    assert_eq!(
-        generation.mounts[0].call(request("GET", "/x/config", b"")).await.unwrap().status,
-        404
-    );
+    let id = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let stored = generation.mounts[0].call(request("POST", &format!("/r/data/{id}"), b"abc")).await;
+    assert_eq!(stored.unwrap().status, 200);
     assert_eq!(text(get(&generation.mounts[1], "/").await.unwrap()).await, "not restic");
     let status = generation.status();
     let named: Vec<_> =
