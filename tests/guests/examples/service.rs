@@ -68,6 +68,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
                 let wanted = OutgoingRequest::new(Fields::new());
                 wanted.set_scheme(Some(&Scheme::Http)).unwrap();
                 wanted.set_authority(Some("127.0.0.1:1")).unwrap();
+                wanted.set_path_with_query(Some("/")).unwrap();
                 let said = match outgoing_handler::handle(wanted, None) {
                     Ok(future) => {
                         future.subscribe().block();

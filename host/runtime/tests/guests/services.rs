@@ -204,7 +204,7 @@ async fn a_job_goes_on_without_its_client_and_ends_when_it_is_cancelled() {
     assert_eq!((job.progress.done, job.progress.total), (4, Some(9000)));
     assert_eq!(etcd.jobs.cancel(&job.id).await.unwrap(), Some(true));
     assert_eq!(etcd.names().await, [] as [String; 0]);
-    assert_eq!(etcd.job(State::Cancelled).await.message, "");
+    assert_eq!(etcd.job(State::Cancelled).await.message, "cancelled");
 }
 
 #[tokio::test]
