@@ -84,7 +84,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
             "flood" => {
                 let mut kept = Vec::new();
                 loop {
-                    kept.push(vec![1_u8; 1 << 20]);
+                    // Else the compiler sees that nobody reads them, and leaves them out.
+                    kept.push(std::hint::black_box(vec![1_u8; 1 << 20]));
                 }
             }
             "trap" => panic!("on purpose"),
