@@ -82,9 +82,8 @@ impl Metrics {
         )?;
         registry.register(Box::new(dropped.clone()))?;
         let counters = Arc::new(Counters::default());
-        registry.register(Box::new(Collected(counters.clone())))?;
         let aside = Arc::new(AsideNow::default());
-        registry.register(Box::new(AsideGauge(aside.clone())))?;
+        registry.register(Box::new(Collected(counters.clone(), aside.clone())))?;
         Ok(Self { calls, moved, loads, generation, refused, counters, dropped, aside })
     }
 
@@ -159,20 +158,14 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 struct AsideNow(Mutex<Vec<Weak<Mount>>>);
 
-/// Whether their plugins are put aside, asked when somebody looks: a gauge would have to be set back
-/// for mounts that are gone.
-struct AsideGauge(Arc<AsideNow>);
-
-impl Collector for AsideGauge {
-    fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
-    }
-
+impl AsideNow {
+    /// Whether their plugins are put aside, asked when somebody looks: a gauge that is kept would have
+    /// to be set back for mounts that are gone.
     fn collect(&self) -> Vec<MetricFamily> {
         let help = "1 for a plugin that is put aside, since it breaks down again and again.";
         let gauge = Opts::new("keepgate_plugin_aside", help);
         let Ok(gauge) = IntGaugeVec::new(gauge, &["mount", "plugin"]) else { return Vec::new() };
-        let mounts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for mount in mounts.iter().filter_map(Weak::upgrade) {
             let aside = i64::from(mount.aside().is_some());
             gauge.with_label_values(&[mount.path(), mount.plugin()]).set(aside);
@@ -182,8 +175,9 @@ impl Collector for AsideGauge {
 }
 
 /// Gives all of them to the registry at once. It names no descriptors beforehand: a registry
-/// never forgets one, and a new version of a plugin may give a counter other labels.
-struct Collected(Arc<Counters>);
+/// never forgets one, and a new version of a plugin may give a counter other labels. Of collectors
+/// that name none a registry takes one.
+struct Collected(Arc<Counters>, Arc<AsideNow>);
 
 impl Collector for Collected {
     fn desc(&self) -> Vec<&Desc> {
@@ -192,7 +186,8 @@ impl Collector for Collected {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let vectors = self.0.vectors.lock().unwrap_or_else(PoisonError::into_inner);
-        vectors.values().flat_map(|counter| counter.vector.collect()).collect()
+        let counters = vectors.values().flat_map(|counter| counter.vector.collect());
+        counters.chain(self.1.collect()).collect()
     }
 }
 

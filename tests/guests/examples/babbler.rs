@@ -1,6 +1,7 @@
 //! Says far too much of itself.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+use serde::de::IgnoredAny;
 
 /// The plugin.
 #[derive(Debug)]
@@ -9,14 +10,14 @@ pub struct Babbler;
 keepgate_sdk::export!(Babbler);
 
 impl Plugin for Babbler {
-    type Settings = ();
+    type Settings = IgnoredAny;
 
     fn describe() -> Description {
         let described = Description::new("babbler", "1.0.0");
         (0..10_000).fold(described, |described, n| described.store(&format!("store-{n}")))
     }
 
-    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+    fn handle(_: Request, _: IgnoredAny) -> Result<Reply, Failure> {
         Err(Failure::NotFound)
     }
 }

@@ -1,6 +1,7 @@
 //! Says that it is restic, and names a counter of the hostile guest's with other labels.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+use serde::de::IgnoredAny;
 
 /// The plugin.
 #[derive(Debug)]
@@ -9,13 +10,13 @@ pub struct Impostor;
 keepgate_sdk::export!(Impostor);
 
 impl Plugin for Impostor {
-    type Settings = ();
+    type Settings = IgnoredAny;
 
     fn describe() -> Description {
         Description::new("restic", "99.0.0").counter("hostile_total", "Stolen", &["other"])
     }
 
-    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+    fn handle(_: Request, _: IgnoredAny) -> Result<Reply, Failure> {
         Ok(Reply::ok().text("not restic"))
     }
 }

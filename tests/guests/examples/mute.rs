@@ -1,6 +1,7 @@
 //! Never comes back from `describe`.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+use serde::de::IgnoredAny;
 
 /// The plugin.
 #[derive(Debug)]
@@ -9,7 +10,7 @@ pub struct Mute;
 keepgate_sdk::export!(Mute);
 
 impl Plugin for Mute {
-    type Settings = ();
+    type Settings = IgnoredAny;
 
     fn describe() -> Description {
         loop {
@@ -17,7 +18,7 @@ impl Plugin for Mute {
         }
     }
 
-    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+    fn handle(_: Request, _: IgnoredAny) -> Result<Reply, Failure> {
         Err(Failure::NotFound)
     }
 }

@@ -68,6 +68,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
                 let wanted = OutgoingRequest::new(Fields::new());
                 wanted.set_scheme(Some(&Scheme::Http)).unwrap();
                 wanted.set_authority(Some("127.0.0.1:1")).unwrap();
+                wanted.set_path_with_query(Some("/")).unwrap();
                 let said = match outgoing_handler::handle(wanted, None) {
                     Ok(future) => {
                         future.subscribe().block();
@@ -83,7 +84,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
             "flood" => {
                 let mut kept = Vec::new();
                 loop {
-                    kept.push(vec![1_u8; 1 << 20]);
+                    // Else the compiler sees that nobody reads them, and leaves them out.
+                    kept.push(std::hint::black_box(vec![1_u8; 1 << 20]));
                 }
             }
             "trap" => panic!("on purpose"),

@@ -1,6 +1,7 @@
 //! Wants of WASI what it can get: sleep, randomness, standard streams, files, an exit.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+use serde::de::IgnoredAny;
 use wasip2::clocks::monotonic_clock;
 use wasip2::{cli, filesystem, random, sockets};
 
@@ -11,13 +12,13 @@ pub struct Sleeper;
 keepgate_sdk::export!(Sleeper);
 
 impl Plugin for Sleeper {
-    type Settings = ();
+    type Settings = IgnoredAny;
 
     fn describe() -> Description {
         Description::new("sleeper", "1.0.0")
     }
 
-    fn handle(request: Request, (): ()) -> Result<Reply, Failure> {
+    fn handle(request: Request, _: IgnoredAny) -> Result<Reply, Failure> {
         match request.segments.first().map_or("", String::as_str) {
             "hello" => Ok(Reply::ok().text("awake")),
             "nap" => {

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, reason = "this is what it is for")]
 
 use keepgate_sdk::{Description, Failure, Jobs, Level, Plugin, Reply, Request, environment, jobs};
+use serde::de::IgnoredAny;
 
 /// The plugin.
 #[derive(Debug)]
@@ -11,20 +12,20 @@ pub struct Toiler;
 keepgate_sdk::export!(Toiler, jobs);
 
 impl Plugin for Toiler {
-    type Settings = ();
+    type Settings = IgnoredAny;
 
     fn describe() -> Description {
         let kinds = ["loop", "forever", "trap", "output", "flood", "report", "honest"];
         kinds.into_iter().fold(Description::new("toiler", "1.0.0"), Description::job)
     }
 
-    fn handle(_: Request, (): ()) -> Result<Reply, Failure> {
+    fn handle(_: Request, _: IgnoredAny) -> Result<Reply, Failure> {
         Ok(Reply::ok().text("at work"))
     }
 }
 
 impl Jobs for Toiler {
-    fn check_job(kind: &str, _: &[u8], (): &()) -> Result<String, String> {
+    fn check_job(kind: &str, _: &[u8], _: &IgnoredAny) -> Result<String, String> {
         match kind {
             "loop" => loop {
                 std::hint::black_box(());
@@ -35,7 +36,7 @@ impl Jobs for Toiler {
         }
     }
 
-    fn run_job(job: jobs::Job, (): ()) -> Result<Vec<u8>, Failure> {
+    fn run_job(job: jobs::Job, _: IgnoredAny) -> Result<Vec<u8>, Failure> {
         match job.kind.as_str() {
             "loop" => loop {
                 std::hint::black_box(());

@@ -29,7 +29,7 @@ const MISDEEDS: &[(&str, u16, &str, &str)] = &[
 fn started() -> (Setup, Gateway) {
     let setup = Setup::new()
         .mount("/", "restic", "")
-        .mount("/hostile", "hostile", "limits = { cpu = \"300ms\", calls = 16 }")
+        .mount("/hostile", "hostile", "limits = { cpu = \"300ms\", calls = 16, faults = 0 }")
         .mount("/warm", "hostile", "limits = { cpu = \"300ms\" }\nwarm = true")
         .mount("/hurried", "hostile", "limits = { time = \"300ms\", cpu = \"10s\" }")
         .mount("/few", "hostile", "limits = { calls = 1 }");

@@ -29,7 +29,8 @@ fn a_standard_component_is_served_at_a_mount() {
     let client = gateway.endpoint();
     let hello = client.get("/app/hello/a%2Fb?x=%26");
     assert_eq!(hello.status, 200);
-    for part in ["/hello/a%2Fb?x=%26", "Some(\"/app\")", "user=None", "[(\"GREETING\", \"hello\")]"] {
+    for part in ["/hello/a%2Fb?x=%26", "Some(\"/app\")", "user=None", "[(\"GREETING\", \"hello\")]"]
+    {
         assert!(hello.text().contains(part), "{part}: {}", hello.text());
     }
     let body = Blob::new(1, 500_000).bytes();
