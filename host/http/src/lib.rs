@@ -14,6 +14,7 @@
 //! | [`listen`] | addresses and sockets |
 //! | [`metrics`] | what is counted and timed |
 //! | [`offline`] | paths and refusals without a connection, for tools that call plugins |
+//! | [`recording`] | exchanges kept as files, to be replayed |
 //! | [`server`] | a listener with its connections, from bind to graceful shutdown |
 //! | [`service`] | the one path of a request, from its head to the last byte of the reply |
 //! | [`shutdown`] | asking servers to end |
@@ -34,6 +35,7 @@ pub mod htpasswd;
 pub mod listen;
 pub mod metrics;
 pub mod offline;
+pub mod recording;
 mod reply;
 pub mod server;
 pub mod service;
@@ -53,6 +55,7 @@ pub use htpasswd::Htpasswd;
 pub use ipnet::IpNet;
 pub use listen::{Address, BindError, HandedOverError, LocalAddress};
 pub use metrics::{Metrics, MetricsPage};
+pub use recording::{RecordError, RecordLimits, Recorder};
 pub use reply::ReplyBody;
 pub use server::{Application, ListenerConfig, Server, Timeouts};
 pub use service::{AccessLog, Gateway, Visit};

@@ -61,7 +61,10 @@ impl ReplyBody {
     }
 
     /// Has the end of this body end the request's record.
-    pub(crate) fn recorded(mut self, record: Record) -> Self {
+    pub(crate) fn recorded(mut self, mut record: Record) -> Self {
+        if self.left == Some(0) {
+            record.sent_all();
+        }
         self.record = Some(record);
         self
     }
@@ -88,7 +91,13 @@ impl ReplyBody {
             }
         }
         if let Some(record) = &mut self.record {
-            record.sent(length);
+            if let Some(chunk) = chunk {
+                record.sent(chunk);
+            }
+            // Who was told the length need not ask for the end.
+            if chunk.is_none() || self.left == Some(0) {
+                record.sent_all();
+            }
         }
         Ok(())
     }

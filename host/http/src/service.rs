@@ -16,6 +16,7 @@ use keepgate_store::Body;
 use crate::access::{Access, BASIC_CHALLENGE, Decision};
 use crate::connection::Exchange;
 use crate::metrics::{Metrics, MountMetrics};
+use crate::recording::Recorder;
 use crate::reply::ReplyBody;
 use crate::server::{Application, Timeouts};
 use crate::site::{Route, Site};
@@ -34,6 +35,7 @@ pub struct Gateway {
     nowhere: Arc<MountMetrics>,
     timeouts: Timeouts,
     access_log: Option<Arc<dyn AccessLog>>,
+    recorder: Option<Arc<Recorder>>,
 }
 
 /// A request before its head has been looked at.
@@ -47,12 +49,18 @@ impl Gateway {
     /// A gateway to whatever site is in there when a request comes.
     pub fn new(site: Arc<ArcSwap<Site>>, metrics: Arc<Metrics>, timeouts: Timeouts) -> Self {
         let nowhere = metrics.no_mount();
-        Self { site, metrics, nowhere, timeouts, access_log: None }
+        Self { site, metrics, nowhere, timeouts, access_log: None, recorder: None }
     }
 
     /// Has each request that ends told to a log.
     pub fn with_access_log(mut self, log: Arc<dyn AccessLog>) -> Self {
         self.access_log = Some(log);
+        self
+    }
+
+    /// Has exchanges with plugins recorded.
+    pub fn with_recorder(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
         self
     }
 
@@ -92,7 +100,7 @@ impl Gateway {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        record.status(response.status());
+        record.reply(&response);
         response.map(|body| body.recorded(record))
     }
 
@@ -127,6 +135,17 @@ impl Gateway {
             }
         };
         record.user(principal.as_ref());
+        let mut taking = self.recorder.as_ref().and_then(Recorder::begin);
+        let body = match &mut taking {
+            Some(taking) => {
+                let handler = &route.handler;
+                taking.mount(handler.path(), handler.plugin(), handler.digest());
+                taking.request(head, principal.as_ref(), route.access.withheld());
+                taking.tap(body)
+            }
+            None => body,
+        };
+        record.take(taking);
         let request = request(below, head, &route.access, principal, body);
         let called = route.handler.call(request).await;
         match called.and_then(|reply| head::response(reply, head, exchange)) {

@@ -22,6 +22,11 @@ pub trait Handler: Send + Sync + 'static {
     /// The name of the plugin, for logs.
     fn plugin(&self) -> &str;
 
+    /// SHA-256 of the plugin's component in lower-case hex, where there is one that serves.
+    fn digest(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether a request is for this handler, where its path begins with the mount's: `below` is
     /// what follows, and `trailing_slash` says that the path ended with `/`. Others go on to the
     /// next shorter mount. By default all of them are.
@@ -41,6 +46,10 @@ impl Handler for Mount {
 
     fn plugin(&self) -> &str {
         Self::plugin(self)
+    }
+
+    fn digest(&self) -> Option<&str> {
+        self.serving().ok().map(|plugin| plugin.digest.as_str())
     }
 
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {

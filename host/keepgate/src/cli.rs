@@ -4,7 +4,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
+use keepgate_http::RecordLimits;
 
 use crate::plugin;
 use crate::rest_server::flags::{self, Flags};
@@ -49,6 +51,42 @@ pub(crate) struct Serve {
     /// Address of the trial set-up, instead of the one in its configuration
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
+    #[command(flatten)]
+    pub(crate) recording: Recording,
+}
+
+/// Exchanges kept as files.
+#[derive(Debug, Args)]
+pub(crate) struct Recording {
+    /// Record requests and replies into this folder, without credentials and what looks like them
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) record: Option<PathBuf>,
+    /// Bodies up to this size are recorded, of others the SHA-256 and length
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", requires = "record")]
+    pub(crate) record_bodies: ByteSize,
+    /// No more is recorded once the folder holds so many bytes
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record")]
+    pub(crate) record_size: ByteSize,
+    /// No more is recorded once the folder holds so many exchanges
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000, requires = "record")]
+    pub(crate) record_count: u64,
+    /// Record one of so many exchanges
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "record",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) record_every: u64,
+}
+
+impl Recording {
+    /// The folder, and how much goes there.
+    pub(crate) fn plan(self) -> Option<(PathBuf, RecordLimits)> {
+        let limits = RecordLimits {
+            body: usize::try_from(self.record_bodies.as_u64()).unwrap_or(usize::MAX),
+            bytes: self.record_size.as_u64(),
+            exchanges: self.record_count,
+            every: self.record_every,
+        };
+        Some((self.record?, limits))
+    }
 }
 
 #[derive(Debug, Args)]

@@ -98,7 +98,8 @@ async fn serve(arguments: Serve) -> Result<()> {
     if let Some(file) = arguments.config {
         let config = Config::load(&file)?;
         log::start(&config.log);
-        let source = Source { file: Some(file), ..Source::default() };
+        let record = arguments.recording.plan();
+        let source = Source { file: Some(file), record, ..Source::default() };
         return Running::start(config, source).await?.run().await;
     }
     let (folder, file) = (&arguments.data, arguments.data.join(first_run::FILE));
@@ -111,6 +112,7 @@ async fn serve(arguments: Serve) -> Result<()> {
         listen: arguments.listen,
         // What a build makes is served as it is, so that a rebuilt plugin takes effect.
         plugins: std::env::var_os("KEEPGATE_PLUGIN_DIR").map(Into::into),
+        record: arguments.recording.plan(),
     };
     let config = source.load()?.context("no configuration")?;
     log::start(&config.log);

@@ -15,6 +15,7 @@
 //! | `blobs` | ranges, lengths, lists |
 //! | `reload` | plugins are replaced under load and no request fails |
 //! | `configuration` | SIGHUP |
+//! | `recording` | exchanges are kept without their secrets |
 //! | `trust` | only components that the operator named, or whose maker, are loaded |
 //! | `conformance` | every case of restic's protocol, here and at restic's own server |
 //! | `etcd` | backups of etcd are whole, come back, and survive what goes wrong |
@@ -58,6 +59,7 @@ mod memory;
 mod plugin_cases;
 mod plugin_tools;
 mod quotas;
+mod recording;
 mod reload;
 mod requests;
 mod rest_server;

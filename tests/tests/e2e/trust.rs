@@ -95,6 +95,22 @@ fn only_allowed_digests_serve_also_where_the_cache_has_their_code() {
 }
 
 #[test]
+fn what_is_not_trusted_is_neither_parsed_nor_compiled() {
+    let restic = tools::plugin("restic");
+    let setup = setup(&allow(&[&restic]));
+    fs::write(setup.plugin("text"), "no component at all").unwrap();
+    let gateway = setup.start();
+    let why = refused(&gateway, "text.wasm")["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("not trusted") && !why.contains("asm`"), "{why}");
+    let code = fs::read_dir(setup.path("state/code")).unwrap();
+    let code: Vec<_> =
+        code.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(code.len(), 1, "{code:?}");
+    assert!(code[0].starts_with(&sha256(restic.as_slice())), "{code:?}");
+    gateway.stop();
+}
+
+#[test]
 fn a_signature_lets_a_component_in_whenever_it_comes() {
     let signer = Signer::new();
     let setup = setup(&keys(&[&signer]));

@@ -5,11 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, Uri, Version, header};
 use keepgate_runtime::Principal;
 
 use crate::connection::{Exchange, Peer};
 use crate::metrics::MountMetrics;
+use crate::recording::Taking;
 
 /// A log of requests. Told in the task of the request, so it must not wait for a disk.
 pub trait AccessLog: Send + Sync + 'static {
@@ -52,6 +54,8 @@ pub(crate) struct Record {
     sent: u64,
     metrics: Arc<MountMetrics>,
     log: Option<Box<Logged>>,
+    /// Where the exchange is being recorded.
+    taking: Option<Box<Taking>>,
 }
 
 /// What only a log needs.
@@ -98,6 +102,7 @@ impl Record {
             sent: 0,
             metrics: metrics.clone(),
             log,
+            taking: None,
         }
     }
 
@@ -107,13 +112,31 @@ impl Record {
         }
     }
 
-    pub(super) fn status(&mut self, status: StatusCode) {
-        self.status = Some(status);
+    /// Has the exchange recorded.
+    pub(super) fn take(&mut self, taking: Option<Box<Taking>>) {
+        self.taking = taking;
     }
 
-    pub(crate) fn sent(&mut self, bytes: u64) {
-        self.sent += bytes;
-        self.metrics.sent.inc_by(bytes);
+    pub(super) fn reply<B>(&mut self, response: &Response<B>) {
+        self.status = Some(response.status());
+        if let Some(taking) = &mut self.taking {
+            taking.reply(response.status(), response.headers());
+        }
+    }
+
+    pub(crate) fn sent(&mut self, bytes: &Bytes) {
+        self.sent += bytes.len() as u64;
+        self.metrics.sent.inc_by(bytes.len() as u64);
+        if let Some(taking) = &mut self.taking {
+            taking.sent(bytes);
+        }
+    }
+
+    /// The reply's body has come to its end.
+    pub(crate) fn sent_all(&mut self) {
+        if let Some(taking) = &mut self.taking {
+            taking.sent_all();
+        }
     }
 
     /// The operator should know of replies that break off.
@@ -133,6 +156,9 @@ impl Drop for Record {
             visit.status = self.status;
             visit.sent = self.sent;
             log.ended(visit);
+        }
+        if let Some(taking) = self.taking.take() {
+            taking.finish(took);
         }
     }
 }

@@ -20,7 +20,8 @@ use std::time::Duration;
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use keepgate_http::{
-    Admin, CombinedLog, Gateway, LocalAddress, LogTarget, Metrics, Server, Shutdown, Site,
+    Admin, CombinedLog, Gateway, LocalAddress, LogTarget, Metrics, RecordLimits, Recorder, Server,
+    Shutdown, Site,
 };
 use keepgate_jobs::Jobs;
 use keepgate_runtime::{Generation, JobRunner, Loader, Watch};
@@ -76,6 +77,8 @@ pub(crate) struct Source {
     pub(crate) listen: Option<String>,
     /// Instead of the plugin folder.
     pub(crate) plugins: Option<PathBuf>,
+    /// Where exchanges are recorded, and how much of them.
+    pub(crate) record: Option<(PathBuf, RecordLimits)>,
 }
 
 impl Source {
@@ -125,6 +128,10 @@ impl Running {
         let mut gateway = Gateway::new(site.clone(), metrics.clone(), config.timeouts.to_http());
         if let Some(log) = &access_log {
             gateway = gateway.with_access_log(log.clone());
+        }
+        if let Some((folder, limits)) = &source.record {
+            gateway = gateway.with_recorder(Recorder::open(folder, *limits)?);
+            tracing::warn!(folder = %folder.display(), "exchanges with clients are recorded");
         }
         let pages = Pages::new(&registry, &runtime_metrics, &current)?;
         let listeners = servers.iter().map(|server| server.local_address().to_string());
