@@ -20,4 +20,6 @@ pages! {
     Pipes from "contract/pipes.md",
     Jobs from "contract/jobs.md",
     Etcd from "contract/etcd.md",
+    Testing from "testing.md",
+    Porting from "porting.md",
 }
