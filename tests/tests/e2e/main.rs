@@ -22,6 +22,7 @@
 //! | `hostile` | a plugin that misbehaves harms nobody else |
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
+//! | `docs` | the book's commands work, its links lead somewhere |
 //! | `commands` | `check`, `user`, `init`, `--version` |
 //! | `http2` | curl over HTTP/2 |
 //! | `crowd` | idle and slow clients do not stop others |
@@ -42,6 +43,7 @@ mod commands;
 mod configuration;
 mod conformance;
 mod crowd;
+mod docs;
 mod durability;
 mod etcd;
 mod faults;
