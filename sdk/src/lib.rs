@@ -58,6 +58,8 @@ mod backend;
 #[cfg(any(target_family = "wasm", test))]
 mod allocator;
 mod blob;
+#[cfg(doctest)]
+mod book;
 mod describe;
 mod failure;
 #[doc(hidden)]

@@ -26,6 +26,7 @@
 //! | `wasi_http` | a component that knows nothing of Keepgate is served too |
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
+//! | `docs` | the book's commands work, its links lead somewhere |
 //! | `commands` | `check`, `user`, `init`, `--version` |
 //! | `plugin_cases` | `keepgate plugin test` |
 //! | `plugin_tools` | `keepgate plugin`: from nothing to a plugin that serves |
@@ -48,6 +49,7 @@ mod commands;
 mod configuration;
 mod conformance;
 mod crowd;
+mod docs;
 mod durability;
 mod etcd;
 mod faults;

@@ -1,0 +1,332 @@
+//! The book in `docs`: its commands work and print what it shows, its links lead somewhere, its table of
+//! contents names every page. `docs/README.md` says how a page is written for this.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use keepgate_tests::tools;
+use regex::Regex;
+
+/// Compiling a plugin for the first time, on a machine that does much else.
+const LIMIT: Duration = Duration::from_secs(1800);
+/// Between the outputs of two commands.
+const MARK: &str = "-- keepgate docs --";
+
+/// One thing to do in a page's shell.
+#[derive(Debug)]
+struct Step {
+    /// Of the page, from 1.
+    line: usize,
+    command: String,
+    /// What must come of it.
+    shown: Vec<String>,
+    code: i32,
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// Every page, by its path below `docs/src`.
+fn pages() -> BTreeMap<String, String> {
+    let root = source().join("docs/src");
+    let mut folders = vec![root.clone()];
+    let mut pages = BTreeMap::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                pages.insert(name, fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    pages
+}
+
+/// The text of a comment `<!-- NAME: TEXT -->`.
+fn comment<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let inside = line.strip_prefix("<!--")?.strip_suffix("-->")?.trim();
+    inside.strip_prefix(name)?.strip_prefix(':').map(str::trim)
+}
+
+/// What is to be done for a page, up to the first block that lacks something; and what that is.
+fn steps(text: &str, has: impl Fn(&str) -> bool) -> (Vec<Step>, Option<String>) {
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut skipped, mut missing) = (false, None);
+    let mut fence: Option<bool> = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        match (line.strip_prefix("```"), fence) {
+            (Some(_), Some(_)) => {
+                (fence, skipped, missing) = (None, false, None);
+                continue;
+            }
+            (Some(language), None) => {
+                let console = language == "console" && !skipped;
+                if console && missing.is_some() {
+                    return (steps, missing);
+                }
+                fence = Some(console);
+                continue;
+            }
+            _ => {}
+        }
+        match fence {
+            None => {
+                skipped |= comment(line, "not here").is_some();
+                for need in comment(line, "needs").into_iter().flat_map(|all| all.split(", ")) {
+                    missing = missing.or_else(|| (!has(need)).then(|| need.to_owned()));
+                }
+                if let Some(command) = comment(line, "run") {
+                    let (shown, code) = (Vec::new(), 0);
+                    steps.push(Step { line: number, command: command.to_owned(), shown, code });
+                }
+            }
+            Some(false) => {}
+            Some(true) => {
+                let last = steps.last_mut();
+                if let Some(command) = line.strip_prefix("$ ") {
+                    let (command, code) = match command.split_once(" # exits with ") {
+                        Some((command, code)) => (command, code.parse().unwrap()),
+                        None => (command, 0),
+                    };
+                    let shown = Vec::new();
+                    steps.push(Step { line: number, command: command.to_owned(), shown, code });
+                } else if let Some(more) = line.strip_prefix('>') {
+                    let more = more.strip_prefix(' ').unwrap_or(more);
+                    last.unwrap().command += &format!("\n{more}");
+                } else if line != "..." {
+                    last.unwrap().shown.push(line.to_owned());
+                }
+            }
+        }
+    }
+    (steps, None)
+}
+
+/// Whether a page finds here what it needs.
+fn has(need: &str) -> bool {
+    let command = match need {
+        "plugin tools" => "new",
+        "plugin test" => "test",
+        program => return tools::find(program).is_some(),
+    };
+    let mut keepgate = Command::new(tools::keepgate());
+    keepgate.args(["plugin", command, "--help"]);
+    tools::run(keepgate).status.success()
+}
+
+/// A shell that does all steps one after another, with marks between their outputs.
+fn script(steps: &[Step], logs: &Path) -> String {
+    let mut script = "shopt -s expand_aliases\nexec 2>&1\n\
+                      trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT\n"
+        .to_owned();
+    for (number, step) in steps.iter().enumerate() {
+        let command = match step.command.strip_suffix(" &") {
+            // What it says later must not get between what others say.
+            Some(command) => format!("{command} > {}/{number}.log 2>&1 &", logs.display()),
+            None => step.command.clone(),
+        };
+        script += &format!("{command}\nprintf '\\n%s %d\\n' '{MARK}' \"$?\"\n");
+    }
+    script
+}
+
+/// Whether lines come in this order, whatever is between them. Blanks count as one, and `…` is anything.
+fn comes(said: &str, shown: &[String]) -> Result<(), String> {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut said = said.lines();
+    for line in shown {
+        let pieces: Vec<_> = words(line).split('…').map(regex::escape).collect();
+        let pattern = Regex::new(&format!("^{}$", pieces.join(".*"))).unwrap();
+        if !said.any(|said| pattern.is_match(&words(said))) {
+            return Err(line.clone());
+        }
+    }
+    Ok(())
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Does what a page says, as its reader would.
+fn follow(page: &str, text: &str) {
+    let port = free_port();
+    let text = text.replace("localhost:8000", &format!("localhost:{port}"));
+    let (steps, missing) = steps(&text, has);
+    if let Some(missing) = missing {
+        tools::skip(
+            &format!("docs/src/{page}, from a block on"),
+            &format!("there is no {missing}"),
+        );
+    }
+    if steps.is_empty() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (work, programs) = (folder.path().join("work"), folder.path().join("programs"));
+    for folder in [&work, &programs] {
+        fs::create_dir(folder).unwrap();
+    }
+    std::os::unix::fs::symlink(tools::keepgate(), programs.join("keepgate")).unwrap();
+    let script_file = folder.path().join("script");
+    fs::write(&script_file, script(&steps, folder.path())).unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&path)));
+    let mut bash = Command::new("bash");
+    bash.arg(script_file).current_dir(work);
+    bash.env("PATH", path.unwrap()).env("PORT", port.to_string());
+    bash.env("KEEPGATE_SOURCE", source()).env("KEEPGATE_PLUGIN_DIR", tools::plugin_dir());
+    bash.env("RUST_BACKTRACE", "0").env_remove("KEEPGATE_LOG");
+    let all = tools::run_with(bash, b"", LIMIT).stdout;
+
+    let mut rest = all.as_str();
+    for (number, step) in steps.iter().enumerate() {
+        let place = format!("docs/src/{page}:{}: `{}`", step.line, step.command);
+        let log = fs::read_to_string(folder.path().join(format!("{number}.log")));
+        let log = log.unwrap_or_default();
+        let Some((said, after)) = rest.split_once(MARK) else {
+            panic!("{place} never ended; it said:\n{rest}{log}");
+        };
+        let (code, after) = after.split_once('\n').unwrap_or((after, ""));
+        rest = after;
+        assert_eq!(code.trim(), step.code.to_string(), "{place} exited so; it said:\n{said}{log}");
+        if let Err(line) = comes(said, &step.shown) {
+            panic!("{place} does not print the line\n{line}\nin its turn, but\n{said}");
+        }
+    }
+}
+
+#[test]
+fn the_book_s_commands_do_what_it_shows() {
+    let pages = pages();
+    std::thread::scope(|scope| {
+        for (page, text) in &pages {
+            scope.spawn(move || follow(page, text));
+        }
+    });
+}
+
+#[test]
+fn a_page_is_read_as_its_readme_says() {
+    let text = "\
+<!-- not here: no -->
+```console
+$ rm -rf /
+```
+<!-- run: prepare -->
+```text
+$ not a command
+```
+<!-- needs: bash -->
+```console
+$ cat <<END
+> a
+>
+> END
+a
+...
+$ false # exits with 1
+```
+<!-- needs: bash, something -->
+```toml
+```
+```console
+$ last
+```
+<!-- needs: something -->
+```console
+$ never
+```
+";
+    let (steps, missing) = steps(text, |need| need == "bash");
+    let read: Vec<_> = steps.iter().map(|s| (s.command.as_str(), s.shown.len(), s.code)).collect();
+    assert_eq!(
+        read,
+        [("prepare", 0, 0), ("cat <<END\na\n\nEND", 1, 0), ("false", 0, 1), ("last", 0, 0)]
+    );
+    assert_eq!(missing.as_deref(), Some("something"));
+    let shown = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(comes("x\na   1\ny\nb 22 c\n", &shown(&["  a 1", "b … c"])).is_ok());
+    assert_eq!(comes("b\na\n", &shown(&["a", "b"])), Err("b".to_owned()));
+    assert!(comes("ab\n", &shown(&["a"])).is_err(), "a line is shown whole, or with `…`");
+}
+
+/// A page's text without its code, where brackets mean other things.
+fn prose(text: &str) -> String {
+    let mut code = false;
+    let mut prose = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            code = !code;
+        } else if !code {
+            prose += line;
+            prose.push('\n');
+        }
+    }
+    prose
+}
+
+/// What a heading is reached by, as mdBook makes it.
+fn anchors(text: &str) -> Vec<String> {
+    let heading = |line: &str| {
+        let title = line.trim_start_matches('#').strip_prefix(' ')?;
+        let kept = title.trim().to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        Some(kept.map(|c| if c == ' ' { '-' } else { c }).collect())
+    };
+    let prose = prose(text);
+    prose.lines().filter(|line| line.starts_with('#')).filter_map(heading).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_a_heading() {
+    let pages = pages();
+    let link = Regex::new(r"\]\(([^) ]+)\)").unwrap();
+    let mut wrong = Vec::new();
+    for (page, text) in &pages {
+        for found in link.captures_iter(&prose(text)) {
+            let target = &found[1];
+            if target.contains("://") {
+                continue;
+            }
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let mut to: Vec<&str> = page.split('/').collect();
+            if !path.is_empty() {
+                to.pop();
+                for part in path.split('/') {
+                    match part {
+                        ".." => drop(to.pop()),
+                        part => to.push(part),
+                    }
+                }
+            }
+            let there = pages.get(&to.join("/"));
+            let good = there
+                .is_some_and(|text| anchor.is_empty() || anchors(text).iter().any(|a| a == anchor));
+            if !good {
+                wrong.push(format!("{page}: {target}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "links that lead nowhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_of_contents_and_the_doctests_name_every_page() {
+    let pages = pages();
+    let doctests = fs::read_to_string(source().join("sdk/src/book.rs")).unwrap();
+    for (page, text) in pages.iter().filter(|(page, _)| *page != "SUMMARY.md") {
+        assert!(pages["SUMMARY.md"].contains(&format!("]({page})")), "SUMMARY.md lacks {page}");
+        let compiled = text.lines().any(|line| line == "```rust") && !page.starts_with("sketches/");
+        let named = doctests.contains(&format!("\"{page}\""));
+        assert_eq!(named, compiled, "{page}: is its Rust in sdk/src/book.rs?");
+    }
+}
