@@ -1,5 +1,5 @@
 //! Pages for operators, on a listener of their own that the world does not reach: `/live`,
-//! `/ready`, `/metrics`, `/status`, and `/jobs` with `/schedules`, which are in [`jobs`].
+//! `/ready`, `/metrics`, `/status`, and `/jobs` with `/schedules`, which are in `jobs`.
 
 mod client;
 mod jobs;
