@@ -20,6 +20,7 @@
 //! | `faults` | disks, calls and clients that give way |
 //! | `durability` | what was acknowledged survives `kill -9` |
 //! | `hostile` | a plugin that misbehaves harms nobody else |
+//! | `languages` | plugins in JavaScript and Python are served like any other |
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
 //! | `commands` | `check`, `user`, `init`, `--version` |
@@ -48,6 +49,7 @@ mod faults;
 mod flags;
 mod hostile;
 mod http2;
+mod languages;
 mod memory;
 mod quotas;
 mod reload;
