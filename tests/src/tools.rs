@@ -31,6 +31,12 @@ pub fn plugin(name: &str) -> Vec<u8> {
     component(&plugin_dir(), name)
 }
 
+/// The file of a guest that not every machine can build: one in JavaScript or Python.
+pub fn find_guest(name: &str) -> Option<PathBuf> {
+    let file = variable("KEEPGATE_GUEST_DIR").join(format!("{name}.wasm"));
+    file.is_file().then_some(file)
+}
+
 /// The bytes of a guest of the tests: `hostile` or `mute`.
 pub fn guest(name: &str) -> Vec<u8> {
     component(&variable("KEEPGATE_GUEST_DIR"), name)

@@ -24,6 +24,7 @@
 //! | `hostile` | a plugin that misbehaves harms nobody else |
 //! | `hostile_limits` | however often: memory stays flat, and who only breaks down is put aside |
 //! | `wasi_http` | a component that knows nothing of Keepgate is served too |
+//! | `languages` | plugins in JavaScript and Python are served like any other |
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | requests under way finish |
 //! | `docs` | the book's commands work, its links lead somewhere |
@@ -57,6 +58,7 @@ mod flags;
 mod hostile;
 mod hostile_limits;
 mod http2;
+mod languages;
 mod memory;
 mod plugin_cases;
 mod plugin_tools;

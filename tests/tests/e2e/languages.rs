@@ -1,0 +1,121 @@
+//! Plugins in JavaScript and Python are served like any other: the template of each language, and one
+//! that does what goes wrong. Each language has one gateway for all its promises, since compiling
+//! Python takes seconds; where a component could not be built the language is skipped, visibly.
+
+mod archives;
+mod faults;
+mod offers;
+mod swaps;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use keepgate_tests::gateway::{Gateway, Setup};
+use keepgate_tests::program::LONG;
+use keepgate_tests::tools;
+
+/// A language, as its components are named.
+#[derive(Clone, Copy, Debug)]
+struct Language {
+    /// Ends the names of its components.
+    tag: &'static str,
+    name: &'static str,
+    /// How many times the template is replaced under load.
+    swaps: u64,
+}
+
+impl Language {
+    fn archive(self) -> String {
+        format!("archive-{}", self.tag)
+    }
+
+    fn faults(self) -> String {
+        format!("faults-{}", self.tag)
+    }
+}
+
+/// A gateway with everything that the promises need of a language; none where it cannot be built.
+fn started(language: Language) -> Option<(Setup, Gateway)> {
+    let (archive, faults) = (language.archive(), language.faults());
+    for name in [&archive, &faults] {
+        if tools::find_guest(name).is_none() {
+            let what = format!("plugins in {}", language.name);
+            tools::skip(&what, "`cargo xtask test` says what is missing to build them");
+            return None;
+        }
+    }
+    let setup = Setup::new()
+        .mount("/", "restic", "")
+        .mount("/archive", &archive, "")
+        // Less than the bodies that pass, so that none can have come in.
+        .mount("/tight", &archive, "limits = { memory = \"24MiB\" }")
+        .mount("/starved", &archive, "limits = { memory = \"1MiB\" }")
+        .mount("/warm", &archive, "warm = true")
+        .mount("/faults", &faults, "")
+        .mount("/faults-warm", &faults, "warm = true");
+    let gateway = setup.start();
+    for name in [&archive, &faults] {
+        let from = gateway.program.stderr.count();
+        let begun = Instant::now();
+        setup.install(name, &tools::guest(name));
+        wait_long(&gateway, from, &["plugin loaded", &format!("{name}.wasm")]);
+        let took = begun.elapsed();
+        let file = fs::metadata(setup.plugin(name)).unwrap().len() >> 10;
+        tools::report(&format!(
+            "languages: {name}: {file} KiB, compiled and serving in {took:.1?}"
+        ));
+        gateway.program.stderr.wait_for(from, &["serving", "generation="]);
+    }
+    Some((setup, gateway))
+}
+
+/// Waits for a line that may take as long as compiling on a machine that does other things too.
+#[track_caller]
+fn wait_long(gateway: &Gateway, from: usize, texts: &[&str]) {
+    let end = Instant::now() + LONG * 5;
+    while let Err(said) = gateway.program.stderr.find(from, &[texts]) {
+        assert!(Instant::now() < end, "no line with {texts:?} came:\n{said}");
+    }
+}
+
+/// The middle of the times that something takes.
+fn median(mut what: impl FnMut()) -> Duration {
+    let mut times: Vec<_> = (0..21)
+        .map(|_| {
+            let begun = Instant::now();
+            what();
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn all_promises(language: Language) {
+    let _turn = tools::one_at_a_time();
+    let Some((setup, gateway)) = started(language) else { return };
+    archives::describe_themselves(language, &gateway);
+    archives::are_kept(&gateway);
+    archives::pass_without_entering(language, &gateway);
+    archives::are_answered_fresh_and_warm(language, &gateway);
+    archives::need_some_memory(language, &gateway);
+    faults::cost_one_request(&gateway);
+    faults::have_their_status(&gateway);
+    offers::bodies_are_read_and_made(&gateway);
+    offers::the_host_works_on_bodies(&gateway);
+    offers::jobs_run(&gateway);
+    offers::surroundings_are_the_hosts(&gateway);
+    faults::settings_are_refused_in_words(&setup, &gateway);
+    swaps::no_request_fails(language, &setup, &gateway);
+    gateway.stop();
+}
+
+#[test]
+fn javascript() {
+    all_promises(Language { tag: "js", name: "JavaScript", swaps: 4 });
+}
+
+#[test]
+fn python() {
+    all_promises(Language { tag: "py", name: "Python", swaps: 1 });
+}

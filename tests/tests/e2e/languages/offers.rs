@@ -1,0 +1,81 @@
+//! What the SDKs offer beyond the templates' use of it, each in both languages with the same outcome.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keepgate_tests::data::{Blob, sha256};
+use keepgate_tests::gateway::Gateway;
+use serde_json::json;
+
+pub(super) fn bodies_are_read_and_made(gateway: &Gateway) {
+    let client = gateway.endpoint();
+    assert_eq!(client.get("/faults/stream").text(), "one two three");
+    let text = "a, ä, €, 😀, \u{0}";
+    assert_eq!(client.post("/faults/text", text.as_bytes()).text(), text);
+    for bad in [&b"\xff"[..], b"a\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"] {
+        assert_eq!(client.post("/faults/text", bad).status, 400, "{bad:?}");
+    }
+    let value = json!({"list": [1, 2.5, null, "ü"], "nested": {"yes": true}});
+    assert_eq!(client.post("/faults/json", value.to_string().as_bytes()).json(), value);
+    assert_eq!(client.post("/faults/json", b"{").status, 400);
+    let large = Blob::new(3, 3 << 20).bytes();
+    assert_eq!(client.post("/faults/length", &large).text(), large.len().to_string());
+    let refused = client.post("/faults/text", &large);
+    assert!(refused.status == 413 && refused.text().contains("1048576"), "{}", refused.text());
+}
+
+pub(super) fn the_host_works_on_bodies(gateway: &Gateway) {
+    let client = gateway.endpoint();
+    let bytes = Blob::new(4, 1 << 20).bytes();
+    let id = sha256(bytes.as_slice());
+    let said = client.post("/faults/packed", &bytes).json();
+    assert_eq!(said["sum"], json!({"size": bytes.len(), "sha256": id}));
+    assert_eq!(said["unpacked"], id.as_str());
+    assert_eq!(said["origin"], "test");
+    let size = said["size"].as_u64().unwrap();
+    assert_eq!(said["offset"], size - 4);
+    // gzip ends with the length of what it holds.
+    assert_eq!(said["tail"], json!(u32::try_from(bytes.len()).unwrap().to_le_bytes()));
+    assert_eq!(client.status("DELETE", "/archive/packed.gz"), 204);
+
+    let said = client.get("/faults/listed").json();
+    assert_eq!(said["all"], json!([["a", 3], ["b/two", 2]]));
+    assert_eq!(said["top"][0], json!(["a", 3]));
+    assert_eq!((&said["top"][1][0], &said["gone"]), (&json!("b"), &json!(3)));
+    // What a call leaves open is given back: a warm instance goes on.
+    for _ in 0..3 {
+        assert_eq!(client.post("/faults-warm/left", b"xy").text(), "POST 2");
+    }
+}
+
+pub(super) fn jobs_run(gateway: &Gateway) {
+    let said = gateway.endpoint().post("/faults/job", b"12345").json();
+    let expected = json!({"state": "succeeded", "origin": "request", "output": "5 bytes"});
+    assert_eq!(said, expected);
+}
+
+/// Nothing of the machine that made the component is left: each instance has its own chance, and the
+/// time is now.
+pub(super) fn surroundings_are_the_hosts(gateway: &Gateway) {
+    let client = gateway.endpoint();
+    let chances: BTreeSet<String> =
+        (0..5).map(|_| client.get("/faults/chance").json().to_string()).collect();
+    assert_eq!(chances.len(), 5, "{chances:?}");
+    let firsts = chances.iter().map(|chance| chance.split(',').next().unwrap());
+    assert_eq!(firsts.collect::<BTreeSet<_>>().len(), 5, "{chances:?}");
+
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    for clock in client.get("/faults/clock").json().as_array().unwrap() {
+        let late = clock.as_f64().unwrap() / 1000.0 - now;
+        assert!((-1.0..60.0).contains(&late), "{late} s");
+    }
+
+    let (from, log) = (gateway.program.stderr.count(), &gateway.program.stderr);
+    assert_eq!(client.status("GET", "/faults/said"), 204);
+    log.wait_for(from, &["INFO", "printed", "/faults"]);
+    log.wait_for(from, &["WARN", "logged", "b=\"2\""]);
+    let metrics = gateway.admin.get("/metrics").text();
+    let counted = |line: &&str| line.starts_with("faults_said_total{") && line.contains("\"x\"");
+    let line = metrics.lines().find(counted).unwrap();
+    assert!(line.ends_with(" 2"), "{line}");
+}
