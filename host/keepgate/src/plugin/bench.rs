@@ -188,14 +188,14 @@ async fn transfers(
         let reply = reply.with_context(|| format!("{method} {target}"))?;
         ensure!(reply.status < 300, "{method} {target} is answered with {}", reply.status);
         drain(reply.body).await?;
-        up.add(upload, bytes);
+        up.add(&upload, bytes);
 
         let download = Transfer::begin(mount);
         let reply = mount.call(request("GET", &target, Body::empty())).await;
         let reply = reply.with_context(|| format!("GET {target}"))?;
         let got = drain(reply.body).await?;
         ensure!(got >= bytes, "GET {target} gives {got} of the {bytes} bytes that were uploaded");
-        down.add(download, got);
+        down.add(&download, got);
     }
     Ok((up.moved(alone.0), down.moved(alone.1)))
 }
@@ -240,7 +240,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, transfer: Transfer<'_>, bytes: u64) {
+    fn add(&mut self, transfer: &Transfer<'_>, bytes: u64) {
         self.time += transfer.begun.elapsed();
         self.bytes += bytes;
         self.guest += transfer.mount.counts().guest_bytes - transfer.before;
