@@ -22,6 +22,11 @@ fn exchange(recorder: &Arc<Recorder>, reply: &[u8]) {
     taking.finish(std::time::Duration::from_millis(5));
 }
 
+fn private_folder() -> tempfile::TempDir {
+    let mode = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+}
+
 fn files(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -69,7 +74,7 @@ fn a_folder_that_others_may_read_is_refused() {
 
 #[test]
 fn bounds_hold_also_over_several_recordings() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let limits = RecordLimits { exchanges: 3, ..RecordLimits::default() };
     for _ in 0..2 {
         let recorder = Recorder::open(folder.path(), limits).unwrap();
@@ -77,7 +82,7 @@ fn bounds_hold_also_over_several_recordings() {
         exchange(&recorder, b"2");
     }
     assert_eq!(files(folder.path()).len(), 3);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let limits = RecordLimits { bytes: 5000, ..RecordLimits::default() };
     let recorder = Recorder::open(folder.path(), limits).unwrap();
     for _ in 0..10 {
@@ -91,7 +96,7 @@ fn bounds_hold_also_over_several_recordings() {
 
 #[test]
 fn one_of_so_many_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let limits = RecordLimits { every: 4, ..RecordLimits::default() };
     let recorder = Recorder::open(folder.path(), limits).unwrap();
     (0..9).for_each(|_| exchange(&recorder, b""));
@@ -101,7 +106,7 @@ fn one_of_so_many_is_kept() {
 
 #[test]
 fn what_cannot_be_written_is_left_out_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let recorder = Recorder::open(folder.path(), RecordLimits::default()).unwrap();
     // In the way of the exchange, after its body was written.
     fs::create_dir(folder.path().join("00000001-POST.toml")).unwrap();
