@@ -237,6 +237,7 @@ mod tests {
         Record::new(RULE, "/", "x")
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is handed over")]
     fn ends(record: &Record, done: Result<(), CallError>) {
         record.admit().unwrap().ended(&done);
     }
