@@ -143,6 +143,7 @@ mod tests {
             key: key.to_owned(),
             origin: "test".to_owned(),
             schedule: None,
+            user: None,
             input: Vec::new(),
             attempts: 1,
             backoff: Duration::ZERO,

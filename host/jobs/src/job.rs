@@ -81,6 +81,9 @@ pub struct Job {
     pub origin: String,
     /// The schedule that it counts for.
     pub schedule: Option<String>,
+    /// The user for whom it works, and by whose rules.
+    #[serde(default)]
+    pub user: Option<String>,
     /// What it was given. In JSON it is a text, or `{"hex": "…"}` where it is not UTF-8.
     #[serde(with = "crate::form::bytes")]
     pub input: Vec<u8>,
@@ -124,6 +127,8 @@ pub struct NewJob {
     pub origin: String,
     /// The schedule that it counts for.
     pub schedule: Option<String>,
+    /// The user for whom it works, and by whose rules; at most [`MAX_NAME`] bytes.
+    pub user: Option<String>,
     /// What it is given; at most [`MAX_INPUT`] bytes.
     pub input: Vec<u8>,
     /// How often it is tried at most, from 1.
@@ -145,6 +150,9 @@ impl NewJob {
                 let size = name.len();
                 return invalid(format!("the {what} has {size} bytes; at most {MAX_NAME} may be"));
             }
+        }
+        if let Some(size) = self.user.as_ref().map(String::len).filter(|size| *size > MAX_NAME) {
+            return invalid(format!("the user's name has {size} bytes; at most {MAX_NAME} may be"));
         }
         if self.input.len() > MAX_INPUT {
             let size = self.input.len();
@@ -206,6 +214,7 @@ impl Record {
             key: new.key,
             origin: new.origin,
             schedule: new.schedule,
+            user: new.user,
             input: new.input,
             state: State::Queued,
             attempt: 0,
@@ -270,6 +279,7 @@ mod tests {
             key: "main".to_owned(),
             origin: "etcd".to_owned(),
             schedule: None,
+            user: None,
             input: input.to_vec(),
             attempts: 9,
             backoff: Duration::from_secs(30),
@@ -330,6 +340,7 @@ mod tests {
             key: "k".repeat(MAX_NAME),
             origin: String::new(),
             schedule: None,
+            user: None,
             input: vec![0; MAX_INPUT],
             attempts: 1,
             backoff: Duration::ZERO,

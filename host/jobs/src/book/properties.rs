@@ -165,6 +165,7 @@ impl Both {
             key: key.to_owned(),
             origin: "test".to_owned(),
             schedule: None,
+            user: None,
             input: Vec::new(),
             attempts,
             backoff: Duration::from_secs(BACKOFF),

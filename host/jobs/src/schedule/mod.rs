@@ -96,6 +96,8 @@ impl Schedule {
             key: self.key.clone(),
             origin,
             schedule: Some(self.name.clone()),
+            // The operator's own.
+            user: None,
             input: self.input.clone(),
             attempts: self.attempts,
             backoff: self.backoff,

@@ -56,6 +56,7 @@ pub(crate) fn new(kind: &str, key: &str) -> NewJob {
         key: key.to_owned(),
         origin: "test".to_owned(),
         schedule: None,
+        user: None,
         input: b"{}".to_vec(),
         attempts: 1,
         backoff: seconds(30),

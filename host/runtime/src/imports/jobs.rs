@@ -52,6 +52,7 @@ impl jobs::Host for State {
             key: options.key,
             origin: self.origin(),
             schedule: None,
+            user: self.principal.as_ref().map(|principal| principal.name.clone()),
             input,
             attempts: options.attempts,
             backoff: BACKOFF,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use keepgate_connect::{Checked, ConnectError, EndpointStatus, Facts, Snapshot, Snapshots};
 use keepgate_jobs::{Filter, Job, Jobs, NewJob, State, WhenBusy};
-use keepgate_runtime::JobRunner;
+use keepgate_runtime::{Grant, JobRunner};
 use keepgate_store::{BodyError, Folder};
 use tokio::sync::oneshot;
 
@@ -80,11 +80,24 @@ impl Snapshots for Told {
     }
 }
 
+/// A store that remembers who opens it.
+#[derive(Debug)]
+struct Asked(Arc<dyn BlobStore>, Arc<Mutex<Vec<Option<String>>>>);
+
+impl Grant for Asked {
+    fn store(&self, principal: Option<&Principal>) -> Arc<dyn BlobStore> {
+        self.1.lock().unwrap().push(principal.map(|principal| principal.name.clone()));
+        self.0.clone()
+    }
+}
+
 /// The etcd plugin at work, with jobs.
 struct Etcd {
     _bench: Bench,
     mount: Arc<Mount>,
     store: Arc<dyn BlobStore>,
+    /// Who opened it.
+    asked: Arc<Mutex<Vec<Option<String>>>>,
     jobs: Arc<Jobs>,
     stop: Option<oneshot::Sender<()>>,
     running: tokio::task::JoinHandle<()>,
@@ -95,10 +108,14 @@ impl Etcd {
         let mut bench = Bench::new();
         bench.put("etcd.wasm", &component("KEEPGATE_PLUGIN_DIR", "etcd"));
         let jobs = Jobs::in_memory();
+        let asked = Arc::<Mutex<Vec<_>>>::default();
         let mut store = None;
         let cluster: Arc<dyn Snapshots> = Arc::new(Told(Mutex::new(told.into())));
         let spec = spec("/", "etcd", |spec| {
-            store = Some(with_store(spec));
+            let made = with_store(spec);
+            let grant = Asked(made.clone(), asked.clone());
+            spec.stores.insert("main".to_owned(), Arc::new(grant));
+            store = Some(made);
             spec.services.clusters.insert("main".to_owned(), cluster);
             spec.services.jobs = Some(jobs.clone());
         });
@@ -111,7 +128,8 @@ impl Etcd {
             let jobs = jobs.clone();
             tokio::spawn(async move { jobs.run(runner, async { drop(stopped.await) }).await })
         };
-        Self { _bench: bench, mount, store: store.unwrap(), jobs, stop: Some(stop), running }
+        let (store, stop) = (store.unwrap(), Some(stop));
+        Self { _bench: bench, mount, store, asked, jobs, stop, running }
     }
 
     async fn post(&self) -> (u16, serde_json::Value) {
@@ -168,6 +186,8 @@ async fn a_snapshot_streams_through_the_pipes_into_the_store() {
     assert!(entries.next().is_none());
     let job = etcd.job(State::Succeeded).await;
     assert_eq!((job.key.as_str(), job.origin.as_str()), ("main", "user ann"));
+    // It may do what she may, and no more.
+    assert_eq!(*etcd.asked.lock().unwrap(), vec![Some("ann".to_owned()); 2]);
 }
 
 #[tokio::test]
@@ -216,6 +236,7 @@ async fn what_stops_leaves_its_jobs_told() {
         key: "main".to_owned(),
         origin: "operator".to_owned(),
         schedule: None,
+        user: None,
         input: b"{}".to_vec(),
         attempts: 1,
         backoff: Duration::ZERO,
