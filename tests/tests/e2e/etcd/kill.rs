@@ -51,6 +51,11 @@ fn look(
     before: &[String],
     acknowledged: &[String],
 ) -> Vec<String> {
+    // A job that had been queued and not begun is run by the next gateway.
+    gateway.eventually("the end of what was queued", |gateway| {
+        let jobs = &gateway.status()["jobs"];
+        jobs["queued"] == 0 && jobs["running"] == 0
+    });
     let now = list(gateway);
     assert_no_leftovers(setup);
     assert!(stored(setup).iter().all(|file| now.contains(file)), "{:?}: {now:?}", stored(setup));
