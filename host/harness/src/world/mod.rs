@@ -146,6 +146,7 @@ impl World {
             key,
             origin: "operator".to_owned(),
             schedule: None,
+            user: None,
             input: input.to_vec(),
             attempts: 1,
             backoff: Duration::ZERO,

@@ -440,6 +440,7 @@ async fn done(jobs: &Arc<Jobs>, kind: &str) -> Job {
         key: "x".to_owned(),
         origin: "operator".to_owned(),
         schedule: None,
+        user: None,
         input: Vec::new(),
         attempts: 1,
         backoff: Duration::ZERO,
