@@ -2,7 +2,7 @@
 //! is refused unless its SHA-256 is among the digests, or `NAME.wasm.minisig` beside it is a
 //! signature of these very bytes by one of the keys.
 //!
-//! A [`Vetted`] is made nowhere else, and nothing else can be loaded: no byte of a file is parsed
+//! A `Vetted` is made nowhere else, and nothing else can be loaded: no byte of a file is parsed
 //! or compiled, and no compiled code of it is read, before its digest or its signature was looked
 //! at.
 //!
