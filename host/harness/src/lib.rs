@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`case`] | the form of case files |
 //! | [`plugin`] | the component under test |
-//! | [`run`] | runs cases, and updates them |
+//! | [`mod@run`] | runs cases, and updates them |
 //! | [`report`] | for people, as JSON, as JUnit's XML |
 //! | [`kit`] | the same powers for `cargo test` |
 //! | `world` | what is around the plugin |
