@@ -18,6 +18,8 @@ use wasip2::io::streams::{InputStream, StreamError};
 #[derive(Debug)]
 pub struct Service;
 
+// Its symbols have names that only linkers of WebAssembly take.
+#[cfg(target_family = "wasm")]
 wasip2::http::proxy::export!(Service);
 
 impl wasip2::exports::http::incoming_handler::Guest for Service {
