@@ -11,12 +11,14 @@ use crate::{Failure, Jobs, Plugin, Reply, Request, environment};
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub fn describe<P: Plugin>() -> guest::Description {
+    say_panics();
     P::describe().0
 }
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub fn check_settings<P: Plugin>(settings: &str) -> Result<(), String> {
+    say_panics();
     let settings: P::Settings = parse_with_path(settings)?;
     P::check(&settings)
 }
@@ -24,6 +26,7 @@ pub fn check_settings<P: Plugin>(settings: &str) -> Result<(), String> {
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failure> {
+    say_panics();
     let request = Request {
         method: Method::new(&request.method),
         segments: request.path,
@@ -47,6 +50,7 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
 /// A kind and an input of a job, with the mount's settings.
 #[doc(hidden)]
 pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
+    say_panics();
     let settings = settings::<P>().map_err(|failure| failure.message().to_owned())?;
     P::check_job(kind, input, &settings)
 }
@@ -54,6 +58,7 @@ pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
 /// A job with the mount's settings.
 #[doc(hidden)]
 pub fn run_job<P: Jobs>(job: Job) -> Result<Vec<u8>, Failure> {
+    say_panics();
     P::run_job(job, settings::<P>()?)
 }
 
@@ -66,6 +71,20 @@ pub(crate) fn run<P: Plugin>(request: Request) -> Result<Reply, Failure> {
 /// here is a bug.
 fn settings<P: Plugin>() -> Result<P::Settings, Failure> {
     parse(&environment::settings()).map_err(|error| Failure::Internal(format!("settings: {error}")))
+}
+
+/// A panic is a trap, and a trap has no words: they go to the operator's log before it, with file and
+/// line.
+fn say_panics() {
+    #[cfg(target_family = "wasm")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            std::panic::set_hook(Box::new(|panic| {
+                environment::log(crate::Level::Error, &panic.to_string());
+            }));
+        });
+    }
 }
 
 /// Settings by name and type; the error names the setting that is wrong.

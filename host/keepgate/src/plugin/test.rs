@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use keepgate_harness::{PluginUnderTest, RunOptions, case, report};
+use keepgate_harness::{PluginUnderTest, Recording, RunOptions, case, report};
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -17,6 +17,12 @@ pub(crate) struct Test {
     /// The cases: a file, or a folder with files of cases
     #[arg(long, value_name = "FILE|DIR")]
     cases: Option<PathBuf>,
+    /// Instead of cases: asks a plugin again what `serve --record` kept in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cases", "update"])]
+    replay: Option<PathBuf>,
+    /// Also writes what is replayed as a case into this folder, to be edited and kept
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    save: Option<PathBuf>,
     /// Only cases whose name, FILE/CASE, contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -54,7 +60,11 @@ pub(crate) fn run(arguments: &Test) -> u8 {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command's output")]
 fn test(arguments: &Test) -> Result<u8> {
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
-    let files = match case::read(&cases) {
+    let found = match &arguments.replay {
+        Some(recording) => replayed(arguments, recording)?,
+        None => case::read(&cases),
+    };
+    let files = match found {
         Ok(files) => files,
         Err(broken) => return Ok(unusable(&broken)),
     };
@@ -65,10 +75,7 @@ fn test(arguments: &Test) -> Result<u8> {
         }
         return Ok(RIGHT);
     }
-    let file = match &arguments.plugin {
-        Some(file) => file.clone(),
-        None => component(&arguments.what)?,
-    };
+    let file = under_test(arguments)?;
     let plugin = PluginUnderTest::load(&file, code_folder().as_deref())?;
     let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
     let (report, rewritten) = if arguments.update {
@@ -99,6 +106,35 @@ fn test(arguments: &Test) -> Result<u8> {
         (true, 0) => RIGHT,
         (true, _) => WRONG,
     })
+}
+
+/// The component that is tested.
+fn under_test(arguments: &Test) -> Result<PathBuf> {
+    match &arguments.plugin {
+        Some(file) => Ok(file.clone()),
+        None => component(&arguments.what),
+    }
+}
+
+/// A recording as cases. The plugin is called as its file is, as in the gateway's configuration.
+#[expect(clippy::print_stderr, reason = "this is a command's output")]
+fn replayed(
+    arguments: &Test,
+    folder: &Path,
+) -> Result<Result<Vec<case::CaseFile>, Vec<case::Broken>>> {
+    let file = under_test(arguments)?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let recording = match Recording::read(folder, &name) {
+        Ok(recording) => recording,
+        Err(broken) => return Ok(Err(vec![broken])),
+    };
+    for exchange in &recording.left_out {
+        eprintln!("left out: {exchange}");
+    }
+    if let Some(into) = &arguments.save {
+        recording.save(into).with_context(|| into.display().to_string())?;
+    }
+    Ok(Ok(vec![recording.cases]))
 }
 
 /// Says what is wrong with case files.
