@@ -61,6 +61,7 @@ mod blob;
 #[cfg(doctest)]
 mod book;
 mod describe;
+mod entries;
 mod failure;
 #[doc(hidden)]
 pub mod glue;
@@ -145,6 +146,7 @@ pub use bindings::keepgate::plugin::http::Principal;
 pub use bindings::keepgate::plugin::types::Failure;
 pub use blob::BlobAnswer;
 pub use describe::Description;
+pub use entries::Entries;
 pub use reply::{Content, Reply, StreamWriter};
 pub use request::{Method, Request};
 pub use router::{Call, Handler, Methods, Router, at};

@@ -422,13 +422,12 @@ fn check_contract(host: &Host, component: &Component) -> Result<Spoken, LoadErro
         .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
         .map(|(name, _)| name.to_owned())
         .collect();
-    if let Some(found) =
-        exports.iter().chain(&imports).find_map(|name| version_of(name)).filter(|v| *v != VERSION)
-    {
+    let versions = exports.iter().chain(&imports).filter_map(|name| version_of(name));
+    if let Some(found) = versions.into_iter().find(|version| !is_spoken(version)) {
         return Err(other_version(found));
     }
     let service = exports.iter().find_map(|name| name.strip_prefix(wasi_http::EXPORT));
-    if !exports.iter().any(|name| *name == format!("{PACKAGE}/guest@{VERSION}")) {
+    if !exports.iter().any(|name| is_ours(name, "guest")) {
         if let Some(patch) = service {
             let unknown = imports.into_iter().find(|name| !is_wasi(name));
             let spoken = Spoken::WasiHttp(format!("wasi:http@0.2.{patch}"));
@@ -442,7 +441,7 @@ fn check_contract(host: &Host, component: &Component) -> Result<Spoken, LoadErro
     }
     let offered = ["types", "blobs", "environment", "http", "pipes", "etcd", "jobs"];
     let unknown = imports.into_iter().find(|name| match name.split_once('/') {
-        Some((PACKAGE, rest)) => !offered.iter().any(|o| rest == format!("{o}@{VERSION}")),
+        Some((PACKAGE, _)) => !offered.iter().any(|interface| is_ours(name, interface)),
         _ => !is_wasi(name) || name.starts_with("wasi:http/"),
     });
     unknown.map_or(Ok(Spoken::Contract), |import| Err(LoadError::NoSuchImport { import }))
@@ -456,8 +455,23 @@ fn is_wasi(name: &str) -> bool {
 }
 
 fn exports_job_runner(host: &Host, component: &Component) -> bool {
-    let name = format!("{PACKAGE}/job-runner@{VERSION}");
-    component.component_type().exports(&host.engine).any(|(export, _)| export == name)
+    component.component_type().exports(&host.engine).any(|(name, _)| is_ours(name, "job-runner"))
+}
+
+/// Whether a name is that of an interface of the contract, in a version that this host speaks.
+fn is_ours(name: &str, interface: &str) -> bool {
+    let rest = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
+    let found = rest.and_then(|rest| rest.split_once('@'));
+    found.is_some_and(|(known, version)| known == interface && is_spoken(version))
+}
+
+/// Whether a version of the contract is this host's, or differs from it in the patch only: such versions
+/// have the same functions, but for those that the later one has besides. What a plugin lacks here shows
+/// when it is linked.
+pub(crate) fn is_spoken(version: &str) -> bool {
+    let minor = VERSION.rsplit_once('.').map_or(VERSION, |(minor, _)| minor);
+    let patch = version.strip_prefix(minor).and_then(|rest| rest.strip_prefix('.'));
+    patch.is_some_and(|patch| patch.parse::<u32>().is_ok())
 }
 
 /// The version of our package in an import's or export's name.
@@ -498,6 +512,10 @@ mod tests {
     fn versions_say_which_side_is_too_old() {
         assert_eq!(version_of("keepgate:plugin/guest@0.2.0"), Some("0.2.0"));
         assert_eq!(version_of("wasi:io/poll@0.2.0"), None);
+        assert!(is_spoken("0.1.0") && is_spoken("0.1.7"));
+        assert!(!is_spoken("0.2.0") && !is_spoken("1.1.0") && !is_spoken("0.1.1-rc1"));
+        assert!(is_ours("keepgate:plugin/guest@0.1.3", "guest"));
+        assert!(!is_ours("keepgate:plugin/guests@0.1.0", "guest"));
         assert!(other_version("0.2.0").to_string().contains("gateway is too old"));
         assert!(other_version("0.0.9").to_string().contains("plugin is too old"));
     }
