@@ -59,10 +59,11 @@ fn message(error: &CallError) -> String {
 /// Whether the same attempt may succeed later.
 fn may_help(error: &CallError) -> bool {
     use Failure as F;
-    !matches!(
-        error,
-        CallError::Failure(F::NotFound | F::Denied(_) | F::Invalid(_) | F::Unsupported(_))
-    )
+    match error {
+        CallError::Failure(F::NotFound | F::Denied(_) | F::Invalid(_) | F::Unsupported(_)) => false,
+        CallError::Failure(F::Refused(refused)) => refused.status >= 500,
+        _ => true,
+    }
 }
 
 impl fmt::Debug for JobRunner {

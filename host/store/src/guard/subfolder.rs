@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use crate::body::Body;
 use crate::error::Result;
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Download, Entry, Info, Listing, Observer, Part, PutOptions, Stored};
+use crate::{
+    BlobStore, DeleteOptions, Download, Entry, Info, Listing, Part, Piece, PutOptions, Stored,
+};
 
 /// A folder of a store as a store of its own.
 ///
@@ -60,18 +62,27 @@ impl BlobStore for Subfolder {
         Ok(Stored { info: outer(key, info), change })
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
-        let parts = parts.iter().map(|part| self.inner(part)).collect::<Result<Vec<_>>>()?;
-        let Stored { info, change } = self.store.concat(&self.inner(key)?, &parts, options).await?;
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
+        let inner = |piece: &Piece| Ok(Piece { key: self.inner(&piece.key)?, part: piece.part });
+        let pieces = pieces.iter().map(inner).collect::<Result<Vec<_>>>()?;
+        let stored = self.store.concat(&self.inner(key)?, &pieces, options).await?;
+        let Stored { info, change } = stored;
         Ok(Stored { info: outer(key, info), change })
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
-        self.store.delete_observed(&self.inner(key)?, witness).await
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
+        self.store.delete_with(&self.inner(key)?, options).await
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        let inner = self.store.list(&self.inner_folder(folder)?, recursive).await?;
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        let after = after.map(|after| self.folder.join(after));
+        let folder = self.inner_folder(folder)?;
+        let inner = self.store.list_after(&folder, recursive, after.as_deref()).await?;
         Ok(Box::new(Below { inner, prefix: self.folder.join("") }))
     }
 
