@@ -2,7 +2,7 @@
 //! nothing of the host's inside; what the operator needs is logged in `service`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use keepgate_runtime::{CallError, Failure, Limit, Refused};
+use keepgate_runtime::{CallError, Failure, Limit, PluginRefusal};
 use keepgate_store::Fields;
 
 use crate::reply::ReplyBody;
@@ -101,7 +101,7 @@ impl Refusal {
     }
 
     /// What the plugin says in its own words; its code comes before the message.
-    fn from_refused(refused: &Refused) -> Self {
+    fn from_refused(refused: &PluginRefusal) -> Self {
         let status = StatusCode::from_u16(refused.status);
         let refusal = Self::saying(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), refused);
         match refused.retry_after {
@@ -187,7 +187,7 @@ mod tests {
     fn a_plugins_own_refusal_is_told_as_it_is() {
         let refused = |code: &str, retry_after| {
             let (code, message) = (code.to_owned(), "it has 7 bytes".to_owned());
-            let refused = Refused { status: 422, code, message, retry_after };
+            let refused = PluginRefusal { status: 422, code, message, retry_after };
             Refusal::from_call(&Failure::Refused(refused).into(), Waited::ForUs).into_parts()
         };
         let (status, headers, text) = refused("size_conflict", Some(30));

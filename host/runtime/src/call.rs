@@ -104,12 +104,12 @@ pub enum Failure {
     Internal(String),
     /// The plugin's own, with the status that it says.
     #[error("{0}")]
-    Refused(Refused),
+    Refused(PluginRefusal),
 }
 
 /// A refusal in a plugin's words, checked where it left the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct PluginRefusal {
     /// HTTP status, from 400 to 599.
     pub status: u16,
     /// For programs; empty where the surface has none. One line.
@@ -120,7 +120,7 @@ pub struct Refused {
     pub retry_after: Option<u32>,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for PluginRefusal {
     /// Code and message, as in `size_conflict: 7 bytes were announced before`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let separator = if self.code.is_empty() || self.message.is_empty() { "" } else { ": " };

@@ -207,7 +207,8 @@ fn refused(refusal: types::Refusal) -> call::Failure {
         return call::Failure::Internal(bounded(text));
     }
     let code = bounded(shortened(code, MAX_CODE));
-    call::Failure::Refused(call::Refused { status, code, message: bounded(message), retry_after })
+    let message = bounded(message);
+    call::Failure::Refused(call::PluginRefusal { status, code, message, retry_after })
 }
 
 /// A plugin's text for a client or the log. Line breaks are kept out of both.

@@ -126,8 +126,7 @@ impl blobs::HostStore for State {
         options: blobs::PutOptions,
     ) -> Result<blobs::Stored, Refusal> {
         self.note_store("blobs.concat", &store, || {
-            let piece =
-                |piece: &blobs::Piece| format!("{}{}", piece.key, part_text(&piece.part));
+            let piece = |piece: &blobs::Piece| format!("{}{}", piece.key, part_text(&piece.part));
             format!("{key} from {}", pieces.iter().map(piece).collect::<Vec<_>>().join(", "))
         });
         let store = self.store(&store)?;
