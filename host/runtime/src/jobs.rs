@@ -71,3 +71,28 @@ impl fmt::Debug for JobRunner {
         f.write_str("JobRunner")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::PluginRefusal;
+
+    #[test]
+    fn what_a_client_got_wrong_is_not_tried_again() {
+        let refused = |status| {
+            let (code, message) = (String::new(), String::new());
+            CallError::from(Failure::Refused(PluginRefusal {
+                status,
+                code,
+                message,
+                retry_after: None,
+            }))
+        };
+        for (status, again) in [(400, false), (429, false), (499, false), (500, true), (599, true)]
+        {
+            assert_eq!(may_help(&refused(status)), again, "{status}");
+        }
+        assert!(!may_help(&Failure::Denied(String::new()).into()));
+        assert!(may_help(&Failure::Unavailable(String::new()).into()));
+    }
+}

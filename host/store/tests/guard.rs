@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 
 use common::*;
 use futures_util::future::join_all;
+use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::guard::{AppendOnly, Policy, ReadOnly, Subfolder};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{Condition, DeleteOptions, Part, PutOptions, StoreError};
@@ -157,6 +158,22 @@ async fn wrong_patterns_are_refused_even_where_they_are_not_used() {
         assert!(text.contains("a/{b"), "{text}");
     }
     assert!(AppendOnly::new(memory(), &except).is_err());
+}
+
+#[tokio::test]
+async fn the_top_of_a_subfolder_is_there_before_anything_is_stored() {
+    let place = tempfile::TempDir::new().unwrap();
+    let disk = DiskStore::open(place.path(), DiskOptions::default()).unwrap();
+    for inner in [memory(), Arc::new(disk)] {
+        let store: Store = Arc::new(Subfolder::new(inner, folder("not/yet")));
+        for (recursive, after) in [(true, None), (false, Some("a"))] {
+            assert!(entries_after(&store, "", recursive, 9, after).await.unwrap().is_empty());
+        }
+        let outcome = entries(&store, "a", true, 9).await;
+        assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
+        put(&store, "a/b", &bytes(1, 1)).await;
+        assert_eq!(names(&store, "", true).await, ["a/b"]);
+    }
 }
 
 #[tokio::test]

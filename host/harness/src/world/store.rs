@@ -65,6 +65,7 @@ impl ArmedFault {
         match self.told.fails {
             Failing::NotFound => StoreError::NotFound,
             Failing::AlreadyExists => StoreError::AlreadyExists,
+            Failing::PreconditionFailed => StoreError::PreconditionFailed,
             Failing::ChecksumMismatch => {
                 StoreError::ChecksumMismatch { expected: "0".repeat(64), actual: "1".repeat(64) }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::body::Body;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
     BlobStore, DeleteOptions, Download, Entry, Info, Listing, Part, Piece, PutOptions, Stored,
@@ -81,8 +81,13 @@ impl BlobStore for Subfolder {
         after: Option<&str>,
     ) -> Result<Box<dyn Listing>> {
         let after = after.map(|after| self.folder.join(after));
-        let folder = self.inner_folder(folder)?;
-        let inner = self.store.list_after(&folder, recursive, after.as_deref()).await?;
+        let inner = self.inner_folder(folder)?;
+        let listed = self.store.list_after(&inner, recursive, after.as_deref()).await;
+        let inner = match listed {
+            // The top of a store is always there, also before anything was stored below it.
+            Err(StoreError::NotFound) if folder.as_str().is_empty() => None,
+            listed => Some(listed?),
+        };
         Ok(Box::new(Below { inner, prefix: self.folder.join("") }))
     }
 
@@ -98,7 +103,8 @@ impl BlobStore for Subfolder {
 
 /// A listing without the folder's own name.
 struct Below {
-    inner: Box<dyn Listing>,
+    /// None where the folder is not there.
+    inner: Option<Box<dyn Listing>>,
     /// With a slash at its end; empty for the store's top.
     prefix: String,
 }
@@ -106,7 +112,10 @@ struct Below {
 #[async_trait]
 impl Listing for Below {
     async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
-        let mut entries = self.inner.next(max).await?;
+        let Some(inner) = &mut self.inner else {
+            return Ok(Vec::new());
+        };
+        let mut entries = inner.next(max).await?;
         for entry in &mut entries {
             if let Some(rest) = entry.key.strip_prefix(&self.prefix) {
                 entry.key = rest.to_owned();
