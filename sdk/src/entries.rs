@@ -19,7 +19,7 @@ impl Store {
     /// }
     /// ```
     pub fn entries(&self, folder: &str, recursive: bool) -> Result<Entries, Failure> {
-        let listing = self.list(folder, recursive)?;
+        let listing = self.list(folder, recursive, None)?;
         Ok(Entries { listing: Some(listing), batch: Vec::new().into_iter() })
     }
 }

@@ -99,6 +99,9 @@ pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit/0.1.0",
         world: "plugin",
+        // Not of what has a body in it: a handle is equal to nothing.
+        additional_derives: [PartialEq],
+        additional_derives_ignore: ["content", "download", "entry", "reply", "request", "spooled"],
         pub_export_macro: true,
         export_macro_name: "export_component",
         default_bindings_module: "keepgate_sdk::bindings",
@@ -140,10 +143,12 @@ pub mod job_bindings {
 }
 
 pub use backend::{Body, Download, Listing, Store, Writer, environment, etcd, jobs, pipes};
-pub use bindings::keepgate::plugin::blobs::{Condition, Entry, Info, Part, PutOptions};
+pub use bindings::keepgate::plugin::blobs::{
+    Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored,
+};
 pub use bindings::keepgate::plugin::environment::Level;
 pub use bindings::keepgate::plugin::http::Principal;
-pub use bindings::keepgate::plugin::types::Failure;
+pub use bindings::keepgate::plugin::types::{Failure, Refusal};
 pub use blob::BlobAnswer;
 pub use describe::Description;
 pub use entries::Entries;

@@ -221,7 +221,10 @@ fn log(error: &CallError, route: &Route, head: &http::request::Parts) {
         CallError::Failure(Failure::Internal(_))
         | CallError::Trapped(_)
         | CallError::BadReply(_) => log!(error),
-        CallError::Failure(Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace)
+        CallError::Failure(Failure::Refused(refused)) if refused.status < 500 => log!(debug),
+        CallError::Failure(
+            Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace | Failure::Refused(_),
+        )
         | CallError::OverLimit(_)
         | CallError::NotServing(_)
         | CallError::Busy(_) => log!(warn),

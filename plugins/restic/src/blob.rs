@@ -1,7 +1,7 @@
 //! Single blobs, the configuration among them.
 
 use keepgate_sdk::range::Range;
-use keepgate_sdk::{Body, Failure, Part, PutOptions, Reply, Request, Store, environment};
+use keepgate_sdk::{Body, Change, Failure, Part, PutOptions, Reply, Request, Store, environment};
 
 use crate::route::{Resource, Route};
 use crate::status;
@@ -56,8 +56,11 @@ pub(crate) fn post(store: &Store, route: &Route, request: Request) -> Result<Rep
     };
     let user = request.user().to_owned();
     let options = PutOptions::absent_or_identical().sha256(id);
-    let info = store.put(&route.key(), request.body, &options)?;
-    count("write", route, &user, info.size);
+    let stored = store.put(&route.key(), request.body, &options)?;
+    // A retry wrote nothing: it was counted the first time.
+    if stored.change != Change::Unchanged {
+        count("write", route, &user, stored.info.size);
+    }
     Ok(Reply::ok())
 }
 

@@ -19,13 +19,16 @@
 //!
 //! The host belongs to the thread: each test has its own, and there is one at a time.
 
+mod kept;
 mod store;
 mod world;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{Body, Content, Failure, Level, Method, Plugin, Principal, Request, glue, jobs};
+use crate::{
+    Body, Content, Failure, Level, Method, Plugin, Principal, Refusal, Request, glue, jobs,
+};
 pub(crate) use store::{MemoryStore, hex};
 pub use world::TestSnapshot;
 pub(crate) use world::run_job;
@@ -229,7 +232,13 @@ impl RequestBuilder {
             Ok(reply) => reply,
             Err(failure) => {
                 let (status, body) = (failure.status(), failure.message().into());
-                return TestReply { status, headers: Vec::new(), body, failure: Some(failure) };
+                let headers = match &failure {
+                    Failure::Refused(Refusal { retry_after: Some(seconds), .. }) => {
+                        vec![("retry-after".to_owned(), seconds.to_string())]
+                    }
+                    _ => Vec::new(),
+                };
+                return TestReply { status, headers, body, failure: Some(failure) };
             }
         };
         let (status, headers, body) = match reply.content {

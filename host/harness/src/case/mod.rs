@@ -221,6 +221,8 @@ pub enum Failing {
     NotFound,
     /// Another blob holds the key.
     AlreadyExists,
+    /// The blob is another one by now.
+    PreconditionFailed,
     /// The bytes are others; by default after all of them.
     ChecksumMismatch,
     /// The disk is full.

@@ -138,7 +138,7 @@ pub(crate) fn word(failure: &Failure) -> &'static str {
         Failure::NotFound => "not-found",
         Failure::AlreadyExists => "already-exists",
         Failure::PreconditionFailed => "precondition-failed",
-        Failure::ChecksumMismatch => "checksum-mismatch",
+        Failure::ChecksumMismatch(_) => "checksum-mismatch",
         Failure::Truncated => "truncated",
         Failure::TooLarge(_) => "too-large",
         Failure::OutOfRange(_) => "out-of-range",
@@ -151,5 +151,6 @@ pub(crate) fn word(failure: &Failure) -> &'static str {
         Failure::Busy(_) => "busy",
         Failure::TimedOut => "timed-out",
         Failure::Internal(_) => "internal",
+        Failure::Refused(_) => "refused",
     }
 }

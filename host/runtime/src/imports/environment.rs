@@ -50,7 +50,7 @@ impl environment::Host for State {
     ) -> wasmtime::Result<()> {
         use environment::Level;
         if let Some(surroundings) = &self.grants.services.surroundings {
-            surroundings.logged(name(level), &message);
+            surroundings.logged(name(level), &line(&message, &fields));
         }
         // What nobody reads takes no room from what somebody does.
         let read = match level {

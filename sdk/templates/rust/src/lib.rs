@@ -111,7 +111,7 @@ fn put(store: &Store, name: &str, request: Request, settings: &Settings) -> Resu
     } else {
         PutOptions::absent()
     };
-    let info = store.put(name, request.body, &options)?;
+    let info = store.put(name, request.body, &options)?.info;
     Reply::new(201).json(&Archive {
         name: info.key,
         size: info.size,
