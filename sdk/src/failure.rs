@@ -2,6 +2,15 @@
 
 use crate::Failure;
 
+/// A refusal with a status that no case of [`Failure`] has: what comes nearest to it. Here is the one
+/// place to change once the contract has such a case.
+pub(crate) fn refused(status: u16, why: String) -> Failure {
+    match status {
+        405 => Failure::Unsupported(why),
+        _ => Failure::Invalid(why),
+    }
+}
+
 impl Failure {
     /// In words, for whoever made the request; without what is for the operator only.
     pub fn message(&self) -> &str {

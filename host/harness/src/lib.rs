@@ -31,4 +31,4 @@ pub use mismatch::Mismatch;
 pub use play::Outcome;
 pub use plugin::{PluginError, PluginUnderTest, component};
 pub use run::{Ran, Report, RunOptions, run, run_and_update};
-pub use world::{Call, Count, Response, Sending};
+pub use world::{Call, Count, Gauge, Response, Sending};
