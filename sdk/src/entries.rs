@@ -2,25 +2,27 @@
 
 use std::vec;
 
-use crate::{Entry, Failure, Listing, Store};
+use crate::{Entry, Failure, Listing};
 
 /// Entries asked for at once: a call costs more than a copy.
 const BATCH: u32 = 1024;
 
-impl Store {
-    /// What [`list`](Store::list) lists, one after the other. After a failure nothing more comes.
-    ///
-    /// ```
-    /// use keepgate_sdk::{Failure, Store};
-    ///
-    /// /// Bytes of all blobs below a folder.
-    /// fn usage(store: &Store, folder: &str) -> Result<u64, Failure> {
-    ///     store.entries(folder, true)?.map(|entry| Ok(entry?.size)).sum()
-    /// }
-    /// ```
-    pub fn entries(&self, folder: &str, recursive: bool) -> Result<Entries, Failure> {
-        let listing = self.list(folder, recursive, None)?;
-        Ok(Entries { listing: Some(listing), batch: Vec::new().into_iter() })
+/// One entry after the other. After a failure nothing more comes.
+///
+/// ```
+/// use keepgate_sdk::{Failure, Store};
+///
+/// /// Bytes of all blobs below a folder.
+/// fn usage(store: &Store, folder: &str) -> Result<u64, Failure> {
+///     store.list(folder, true)?.into_iter().map(|entry| Ok(entry?.size)).sum()
+/// }
+/// ```
+impl IntoIterator for Listing {
+    type Item = Result<Entry, Failure>;
+    type IntoIter = Entries;
+
+    fn into_iter(self) -> Entries {
+        Entries { listing: Some(self), batch: Vec::new().into_iter() }
     }
 }
 
@@ -59,7 +61,7 @@ impl Iterator for Entries {
 mod tests {
     use super::*;
     use crate::testing::{Host, TestReply};
-    use crate::{Description, Plugin, Reply, Request};
+    use crate::{Description, Plugin, Reply, Request, Store};
 
     struct Names;
 
@@ -71,7 +73,7 @@ mod tests {
         }
 
         fn handle(_: Request, _: Self::Settings) -> Result<Reply, Failure> {
-            let entries = Store::open("main")?.entries("", true)?;
+            let entries = Store::open("main")?.list("", true)?.into_iter();
             let names = entries.map(|entry| Ok(entry?.key)).collect::<Result<Vec<_>, Failure>>()?;
             Ok(Reply::ok().text(names.join(" ")))
         }
@@ -85,7 +87,7 @@ mod tests {
     fn all_entries_come_once_and_in_order() {
         let host = Host::new();
         assert_eq!(ask(&host).text(), "");
-        let names: Vec<String> = (0..2 * BATCH + 1).map(|number| format!("{number:05}")).collect();
+        let names: Vec<_> = (0..2 * BATCH + 1).map(|number| format!("{number:05}")).collect();
         names.iter().for_each(|name| host.put(name, b""));
         assert_eq!(ask(&host).text(), names.join(" "));
     }

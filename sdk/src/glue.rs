@@ -6,7 +6,7 @@ use crate::bindings::{exports::keepgate::plugin::guest, keepgate::plugin::http};
 use crate::jobs::Job;
 #[cfg(target_family = "wasm")]
 use crate::{Content, Method};
-use crate::{Failure, Jobs, Plugin, Reply, Request, environment};
+use crate::{Failure, Jobs, Plugin, Reply, Request, environment, router};
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
@@ -29,6 +29,10 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
     say_panics();
     let request = Request {
         method: Method::new(&request.method),
+        base: request.base,
+        target: request.target,
+        address: request.address,
+        id: request.id,
         segments: request.path,
         trailing_slash: request.trailing_slash,
         query: request.query,
@@ -64,7 +68,17 @@ pub fn run_job<P: Jobs>(job: Job) -> Result<Vec<u8>, Failure> {
 
 /// A request with the mount's settings.
 pub(crate) fn run<P: Plugin>(request: Request) -> Result<Reply, Failure> {
-    P::handle(request, settings::<P>()?).or_else(|failure| P::refuse(&failure).ok_or(failure))
+    P::handle(request, settings::<P>()?).or_else(told::<P>)
+}
+
+/// A failure in the form of the plugin's surface, where it has one.
+fn told<P: Plugin>(failure: Failure) -> Result<Reply, Failure> {
+    match (P::refuse(&failure), router::allowed(&failure)) {
+        (Some(reply), None) => Ok(reply),
+        (Some(reply), Some(allow)) => Ok(Reply { status: 405, ..reply }.header("allow", allow)),
+        (None, Some(allow)) => Ok(Reply::method_not_allowed(allow)),
+        (None, None) => Err(failure),
+    }
 }
 
 /// The mount's settings. They were checked at load, so that trouble with them

@@ -34,4 +34,4 @@ pub use play::Outcome;
 pub use plugin::{PluginError, PluginUnderTest, component};
 pub use recording::Recording;
 pub use run::{Ran, Report, RunOptions, run, run_and_update};
-pub use world::{Call, Count, Response, Sending};
+pub use world::{Call, Count, Gauge, Response, Sending};

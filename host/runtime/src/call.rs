@@ -1,7 +1,9 @@
 //! One call into a plugin, as the rest of the host sees it: a request goes in, a reply or the
 //! reason why there is none comes out. Plain types; nothing here names wasmtime or HTTP's crates.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use keepgate_store::{Body, BodyError, Fields, StoreError};
@@ -12,7 +14,7 @@ pub struct Principal {
     /// The user's name.
     pub name: String,
     /// How they were authenticated: `htpasswd`, later others.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// What else is known of them.
     pub claims: Fields,
 }
@@ -22,6 +24,14 @@ pub struct Principal {
 pub struct Request {
     /// In upper case: `GET`.
     pub method: String,
+    /// The mount as the client reaches it, without a slash at its end; empty where nothing says how.
+    pub base: String,
+    /// Path and query as they were sent, from the root of the server.
+    pub target: String,
+    /// Of whoever connected; none where they have no address.
+    pub address: Option<IpAddr>,
+    /// By which the gateway's log names the request.
+    pub id: String,
     /// Segments below the mount, percent-decoded after they were split at `/`.
     pub path: Vec<String>,
     /// The path ended with `/`.

@@ -12,7 +12,7 @@ use wasmtime::{Engine, Store, WasmBacktrace};
 
 use keepgate_jobs::{Job, Reporter};
 
-use crate::call::{CallError, Failure, Limit, Principal};
+use crate::call::{CallError, Failure, Limit};
 use crate::contract::bindings::{Plugin as Bindings, PluginPre};
 use crate::contract::job_bindings::{Worker, WorkerPre};
 use crate::contract::{exported, jobs};
@@ -154,8 +154,7 @@ impl JobInstance {
         let state = self.store.data_mut();
         state.begin(None);
         // What a user starts must not do more than the user may.
-        let user = job.user.clone();
-        state.principal = user.map(|name| Principal { name, method: "job", claims: Vec::new() });
+        state.principal = job.user.clone().map(Into::into);
         state.job = Some(RunningJob { id: job.id.clone(), reporter });
         let job = jobs::Job::from(job);
         let runner = self.bindings.keepgate_plugin_job_runner();

@@ -19,7 +19,7 @@ use crate::contract::{PACKAGE, VERSION, exported};
 use crate::engine::Host;
 use crate::inspect;
 use crate::instance::{Bounds, Instance};
-use crate::metrics::{CounterSpec, Metrics};
+use crate::metrics::{MetricKind, MetricSpec, Metrics};
 use crate::state::{Grants, State};
 use crate::trust::Vetted;
 use crate::voice::{shorten, shortened};
@@ -77,6 +77,8 @@ pub struct Description {
     pub default_mount: String,
     /// Names that it opens stores by.
     pub stores: Vec<String>,
+    /// Names that it takes snapshots of clusters by; none where it takes what it is granted.
+    pub clusters: Vec<String>,
     /// Kinds of job that it runs.
     pub jobs: Vec<String>,
 }
@@ -195,6 +197,7 @@ impl Description {
             summary: format!("a service of {contract}"),
             default_mount: format!("/{name}"),
             stores: Vec::new(),
+            clusters: Vec::new(),
             jobs: Vec::new(),
         }
     }
@@ -240,15 +243,15 @@ impl Plugin {
             false => None,
         };
         let pre = PluginPre::new(pre).map_err(mismatch)?;
-        let (description, counters) = describe(metrics, &pre, &name).await?;
+        let (description, named) = describe(metrics, &pre, &name).await?;
         if let (None, Some(kind)) = (&runner, description.jobs.first()) {
             return Err(LoadError::Description(format!(
                 "it names the kind of job {kind:?}, and does not export {PACKAGE}/job-runner@{VERSION}"
             )));
         }
-        for counter in &counters {
-            metrics.counters.declare(&name, counter).map_err(|why| {
-                LoadError::Description(format!("its metric {:?}: {why}", counter.name))
+        for metric in &named {
+            metrics.own.declare(&name, metric).map_err(|why| {
+                LoadError::Description(format!("its metric {:?}: {why}", metric.name))
             })?;
         }
         Ok(Arc::new(Self {
@@ -293,7 +296,7 @@ async fn describe(
     metrics: &Arc<Metrics>,
     pre: &PluginPre<State>,
     name: &str,
-) -> Result<(Description, Vec<CounterSpec>), LoadError> {
+) -> Result<(Description, Vec<MetricSpec>), LoadError> {
     let asked = async {
         let mut instance = Instance::new(pre, no_grants(metrics, name), QUESTION).await?;
         instance.describe().await
@@ -309,27 +312,37 @@ async fn describe(
     if !said.default_mount.starts_with('/') {
         return bad(format!("the default mount {:?} does not begin with /", said.default_mount));
     }
-    let counters = said
-        .metrics
-        .into_iter()
-        .map(|metric| CounterSpec { name: metric.name, help: metric.help, labels: metric.labels })
-        .collect();
+    let named = said.metrics.into_iter().map(|metric| MetricSpec {
+        name: metric.name,
+        kind: match metric.kind {
+            exported::MetricKind::Counter => MetricKind::Counter,
+            exported::MetricKind::Gauge => MetricKind::Gauge,
+        },
+        help: metric.help,
+        labels: metric.labels,
+    });
+    let named = named.collect();
     let description = Description {
         name: said.name,
         version: said.version,
         summary: said.summary,
         default_mount: said.default_mount,
         stores: said.stores,
+        clusters: said.clusters,
         jobs: said.jobs,
     };
-    Ok((description, counters))
+    Ok((description, named))
 }
 
 /// What a plugin says of itself is kept, logged and shown for as long as it is loaded: it must be
 /// short, and be one line.
 fn bounds_of(said: &exported::Description) -> Result<(), String> {
-    let many = [("stores", said.stores.len()), ("jobs", said.jobs.len())];
-    let many = many.into_iter().chain([("metrics", said.metrics.len())]);
+    let many = [
+        ("stores", said.stores.len()),
+        ("clusters", said.clusters.len()),
+        ("jobs", said.jobs.len()),
+        ("metrics", said.metrics.len()),
+    ];
     for (what, count) in many {
         if count > MAX_NAMES {
             return Err(format!("it names {count} {what}; {MAX_NAMES} are the most"));
@@ -349,7 +362,8 @@ fn bounds_of(said: &exported::Description) -> Result<(), String> {
         ("the summary", &*said.summary),
         ("the default mount", &*said.default_mount),
     ];
-    let named = said.stores.iter().chain(&said.jobs).map(|name| ("a store or a job", &**name));
+    let named = said.stores.iter().chain(&said.clusters).chain(&said.jobs);
+    let named = named.map(|name| ("a store, a cluster or a job", &**name));
     for (what, text) in texts.into_iter().chain(named).chain(metrics) {
         if text.len() > MAX_TEXT || text.contains(char::is_control) {
             let shown = shorten(text, 40);
@@ -369,7 +383,8 @@ pub(crate) fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
         stores: Default::default(),
         services: Default::default(),
         moved: metrics.moved.with_label_values(&["(none)", plugin]),
-        counters: metrics.counters.clone(),
+        metrics: metrics.own.clone(),
+        kinds: Vec::new(),
         voice: metrics.voice("(none)", plugin),
         environment: Vec::new(),
     })

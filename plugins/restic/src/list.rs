@@ -13,7 +13,7 @@ pub(crate) fn get(store: &Store, route: &Route, accept: Option<&str>) -> Result<
     // Clients compare the content type exactly, and this is how rest-server reads `Accept`.
     let v2 = accept == Some(V2);
     let fan_out = route.kind() == "data";
-    let entries = store.entries(&route.key(), fan_out)?;
+    let entries = store.list(&route.key(), fan_out)?;
     let reply = Reply::ok().header("content-type", if v2 { V2 } else { V1 });
     reply.stream(|out| {
         let mut separator = "[";

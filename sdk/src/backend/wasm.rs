@@ -87,6 +87,13 @@ pub mod environment {
         let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
         contract::count(metric, &labels, by);
     }
+
+    /// Sets a gauge that [`Description::gauge`](crate::Description::gauge) named, until it is set again
+    /// or the gateway ends. A value that is not finite is dropped.
+    pub fn set(metric: &str, labels: &[&str], value: f64) {
+        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+        contract::set(metric, &labels, value);
+    }
 }
 
 /// A streamed reply under way.

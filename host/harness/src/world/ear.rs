@@ -51,7 +51,7 @@ impl std::fmt::Display for Call {
     }
 }
 
-/// A line that the plugin wrote into the log, and an addition to one of its counters.
+/// An addition to one of the plugin's counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
     /// The counter's name.
@@ -60,6 +60,19 @@ pub struct Count {
     pub labels: Vec<String>,
     /// How much was added.
     pub by: u64,
+    /// Why it was dropped.
+    pub refused: Option<String>,
+}
+
+/// What the plugin set one of its gauges to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gauge {
+    /// The gauge's name.
+    pub metric: String,
+    /// Values of its labels, in order.
+    pub labels: Vec<String>,
+    /// What it was set to.
+    pub value: f64,
     /// Why it was dropped.
     pub refused: Option<String>,
 }
@@ -78,6 +91,7 @@ pub(crate) struct Heard {
     /// Level and line, as in `warn: text`.
     pub(crate) log: Vec<String>,
     pub(crate) counts: Vec<Count>,
+    pub(crate) gauges: Vec<Gauge>,
 }
 
 impl Ear {
@@ -127,6 +141,15 @@ impl Surroundings for Ear {
             metric: metric.to_owned(),
             labels: labels.to_vec(),
             by,
+            refused: refused.map(str::to_owned),
+        });
+    }
+
+    fn set(&self, metric: &str, labels: &[String], value: f64, refused: Option<&str>) {
+        self.heard().gauges.push(Gauge {
+            metric: metric.to_owned(),
+            labels: labels.to_vec(),
+            value,
             refused: refused.map(str::to_owned),
         });
     }

@@ -458,6 +458,8 @@ async fn done(jobs: &Arc<Jobs>, kind: &str) -> Job {
         input: Vec::new(),
         attempts: 1,
         backoff: Duration::ZERO,
+        not_before: None,
+        finally: None,
         when_busy: WhenBusy::Queue,
     };
     let id = jobs.start(new).await.unwrap();

@@ -222,9 +222,20 @@ pub mod environment {
 
     /// Adds to a counter that [`Description::counter`](crate::Description::counter) named.
     pub fn count(metric: &str, labels: &[&str], by: u64) {
+        with_host(|host| *host.counts.entry(series(metric, labels)).or_default() += by);
+    }
+
+    /// Sets a gauge that [`Description::gauge`](crate::Description::gauge) named. A value that is not
+    /// finite is dropped.
+    pub fn set(metric: &str, labels: &[&str], value: f64) {
+        if value.is_finite() {
+            with_host(|host| host.gauges.insert(series(metric, labels), value));
+        }
+    }
+
+    fn series(metric: &str, labels: &[&str]) -> String {
         let series = std::iter::once(metric).chain(labels.iter().copied());
-        let series = series.collect::<Vec<_>>().join(" ");
-        with_host(|host| *host.counts.entry(series).or_default() += by);
+        series.collect::<Vec<_>>().join(" ")
     }
 }
 
