@@ -22,9 +22,9 @@ const STEPS: [Step; 8] = [
     ("fmt", true, formatting),
     ("clippy", true, lints),
     ("guests", false, components_of_wasm),
+    ("build", false, gateway),
     ("languages", false, components_of_languages),
     ("components", false, real_components),
-    ("build", false, gateway),
     ("doc", true, documentation),
     ("test", false, tests),
 ];
@@ -236,7 +236,7 @@ mod tests {
             steps.map(|(name, ..)| name).collect::<Vec<_>>()
         };
         assert_eq!(chosen(&[]), step_names().collect::<Vec<_>>());
-        assert_eq!(chosen(&["--fast"]), ["guests", "languages", "components", "build", "test"]);
+        assert_eq!(chosen(&["--fast"]), ["guests", "build", "languages", "components", "test"]);
         assert_eq!(chosen(&["--only", "test", "--only", "fmt"]), ["fmt", "test"]);
     }
 

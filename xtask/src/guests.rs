@@ -109,7 +109,7 @@ fn collect(builder: &Builder<'_>, guests: &[Guest], folder: &Path) -> Result<()>
         note(&format!("{}: {size} KiB, {change}", file.display()));
         files.insert(file);
     }
-    files.extend(languages::stock_files(folder));
+    files.extend(languages::files(folder));
     files::remove_others(folder, &files)
 }
 

@@ -19,15 +19,13 @@ mod run;
 mod suite;
 mod tally;
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use keepgate_builder::workspace::Workspace;
 
 use check::Options;
-use languages::Language;
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND [ARGUMENTS]
@@ -38,13 +36,12 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
                            FILTER       run only the tests whose name contains it
                            --fast       leave out fmt, clippy and doc
                            --only STEP  run only this step (repeatable): fmt, clippy, guests,
-                                        languages, components, build, doc, test
+                                        build, languages, components, doc, test
                            ARGUMENTS    given to the test programs, for example --nocapture
   plugins [--guests] [--languages]
                          build the plugins (and the test guests; and those in JavaScript and Python)
                          into the target folder
-  plugin new LANG DIR    write a new plugin in js or python into a folder
-  plugin build DIR       build the plugin in js or python in a folder into DIR/NAME.wasm
+  plugin ARGUMENTS       build the gateway, then run `keepgate plugin ARGUMENTS`
   bench [ARGUMENTS]      build everything in release and run `keepgate-bench ARGUMENTS`
   restic-suite [VERSION] run restic's own tests of its REST backend against the gateway; needs go
   help                   this text
@@ -96,8 +93,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        "plugin" if wants_help(rest) => help(),
-        "plugin" => plugin(rest),
+        "plugin" => run::plugin(&Workspace::load()?, rest),
         "bench" => run::bench(&Workspace::load()?, rest),
         "restic-suite" if wants_help(rest) => help(),
         "restic-suite" => suite::run(&Workspace::load()?, rest),
@@ -106,50 +102,12 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
     }
 }
 
-/// Builds the stock components in languages other than Rust; returns what was skipped.
+/// Builds the stock components in languages other than Rust, by the gateway's own commands; returns
+/// what was skipped.
 fn build_languages(workspace: &Workspace) -> Result<Vec<String>> {
+    run::build_program(workspace, "keepgate")?;
     keepgate_builder::process::step("plugins in JavaScript and Python");
-    let scratch = workspace.target.join("languages");
-    languages::build_stock(&workspace.cache, &scratch, &workspace.test_guests())
-}
-
-/// `plugin new` and `plugin build`, for JavaScript and Python.
-fn plugin(rest: &[String]) -> Result<ExitCode> {
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    match rest.as_slice() {
-        ["new", language, folder] => {
-            let folder = Path::new(folder);
-            let mut known = Language::ALL.into_iter();
-            let Some(language) = known.find(|known| known.name() == *language) else {
-                bail!("there is no template for `{language}`; there are js and python");
-            };
-            languages::create(language, folder, &plugin_name(folder)?)?;
-        }
-        ["build", folder] => {
-            let folder = Path::new(folder);
-            let Some(language) = Language::of(folder) else {
-                bail!("{} holds neither plugin.js nor plugin.py", folder.display());
-            };
-            let component = folder.join(format!("{}.wasm", plugin_name(folder)?));
-            let toolchain = languages::Toolchain::find(language, &Workspace::load()?.cache)?;
-            toolchain.build(folder, &component)?;
-            println!("{}", component.display());
-        }
-        _ => bail!("it is `plugin new js|python DIR` or `plugin build DIR`"),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A plugin is named as its folder.
-fn plugin_name(folder: &Path) -> Result<String> {
-    let absolute = std::path::absolute(folder)?;
-    let name = absolute.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
-    ensure!(
-        !name.is_empty() && name.chars().all(is_plain),
-        "the folder's name becomes the plugin's: letters, digits, dashes and underscores"
-    );
-    Ok(name.to_owned())
+    languages::build(workspace)
 }
 
 fn wants_help(arguments: &[String]) -> bool {
@@ -186,10 +144,6 @@ mod tests {
         assert!(error.to_string().contains("`tset`"), "{error}");
         let error = dispatch(&strings(&["plugins", "--guest"])).unwrap_err();
         assert!(error.to_string().contains("--guest"), "{error}");
-        let error = dispatch(&strings(&["plugin", "new", "cobol", "x"])).unwrap_err();
-        assert!(error.to_string().contains("js and python"), "{error}");
-        let error = dispatch(&strings(&["plugin", "new", "js", "/a b"])).unwrap_err();
-        assert!(error.to_string().contains("becomes the plugin's"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `serve` and `bench`: build, then become the program. The environment by which tests and
+//! `serve`, `plugin` and `bench`: build, then become the program. The environment by which tests and
 //! benches find what was built is made here, in [`environment`].
 
 use std::process::{Command, ExitCode};
@@ -18,6 +18,14 @@ pub(crate) fn serve(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
     build_program(workspace, "keepgate")?;
     let mut command = Command::new(workspace.program("keepgate"));
     command.arg("serve").args(arguments).env("KEEPGATE_PLUGIN_DIR", workspace.plugins());
+    become_program(command)
+}
+
+/// Builds the gateway and runs `keepgate plugin` in the current folder.
+pub(crate) fn plugin(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    build_program(workspace, "keepgate")?;
+    let mut command = Command::new(workspace.program("keepgate"));
+    command.arg("plugin").args(arguments).env("KEEPGATE_CACHE", &workspace.cache);
     become_program(command)
 }
 

@@ -1,26 +1,29 @@
-//! Building guests: finding what compiles them, compiling, and wrapping core modules into components.
-//! `cargo xtask` builds this workspace's guests by it, and `keepgate plugin build` everybody's.
+//! Building guests: finding what compiles them, compiling, and wrapping core modules into components;
+//! and what a new plugin begins with. `cargo xtask` builds this workspace's guests by it, `keepgate
+//! plugin new` and `build` make everybody's.
 //!
 //! | module | what it is for |
 //! | --- | --- |
+//! | [`language`] | the languages that plugins are written in here |
+//! | [`project`] | what a new plugin consists of: template, cases, SDK |
+//! | [`plugin`] | from a folder of sources to a component, in any of the languages |
+//! | [`componentize`] | what makes components of JavaScript and Python |
 //! | [`toolchain`] | something that compiles Rust to WebAssembly, by rustup or from Debian |
 //! | [`workspace`] | what cargo says of a workspace |
 //! | [`component`] | from a crate to a component |
 //! | [`files`] | replacing files that a gateway watches |
 //! | [`process`], [`debian`] | running programs; installing packages |
 //!
-//! A guest language besides Rust is a module beside [`toolchain`]. What is built and where it goes
-//! is said by whoever calls.
-
-#![expect(
-    clippy::print_stdout,
-    reason = "the part of command-line programs that tells what they build"
-)]
+//! What is built and where it goes is said by whoever calls.
 
 pub mod component;
+pub mod componentize;
 pub mod debian;
 pub mod files;
+pub mod language;
+pub mod plugin;
 pub mod process;
+pub mod project;
 mod rustup;
 mod system;
 pub mod toolchain;

@@ -13,12 +13,18 @@ use anyhow::{Context, Result, bail};
 
 /// Begins a step.
 pub fn step(what: &str) {
-    println!("==> {what}");
+    tell(&format!("==> {what}\n"));
 }
 
 /// Tells something about the step that runs.
 pub fn note(what: &str) {
-    println!("    {what}");
+    tell(&format!("    {what}\n"));
+}
+
+/// What is told is about the work, and no part of it: a reader that has gone does not end it.
+fn tell(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Runs a command on our own terminal; an error names the command and how it ended.
@@ -39,6 +45,18 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("`{}` failed ({}):\n{}", words(command), output.status, said.trim_end());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// As [`output`], of a command that may say on either stream why it failed.
+pub fn output_of_both(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        let more = String::from_utf8_lossy(&output.stderr);
+        let said = format!("{said}{more}");
+        bail!("`{}` failed ({}):\n{}", words(command), output.status, said.trim_end());
+    }
+    Ok(said.into_owned())
 }
 
 /// Runs a command, copies its standard output to `out` as it comes and shows each line to `observe`

@@ -60,9 +60,7 @@ impl Workspace {
         let mut command = cargo("metadata");
         command.args(["--no-deps", "--format-version", "1"]).current_dir(folder);
         let json = process::output(&mut command)?;
-        let cache = cache_folder(|name| env::var_os(name))
-            .context("no place for a cache: set KEEPGATE_CACHE or HOME to an absolute path")?;
-        parse(&json, cache).context("the answer of `cargo metadata` was not understood")
+        parse(&json, cache_folder()?).context("the answer of `cargo metadata` was not understood")
     }
 
     /// Where the plugins are put, one `NAME.wasm` each.
@@ -111,9 +109,15 @@ pub fn cargo(subcommand: &str) -> Command {
     command
 }
 
+/// What all clones and projects on this machine share; it need not be there.
+pub fn cache_folder() -> Result<PathBuf> {
+    cache_by(|name| env::var_os(name))
+        .context("no place for a cache: set KEEPGATE_CACHE or HOME to an absolute path")
+}
+
 /// `variable` looks up an environment variable. Relative paths are refused: they would make
 /// another cache in each folder that xtask is called from.
-fn cache_folder<V: AsRef<OsStr>>(variable: impl Fn(&str) -> Option<V>) -> Option<PathBuf> {
+fn cache_by<V: AsRef<OsStr>>(variable: impl Fn(&str) -> Option<V>) -> Option<PathBuf> {
     let absolute = |name| {
         variable(name)
             .map(|value| Path::new(&value).to_path_buf())
@@ -210,7 +214,7 @@ mod tests {
     #[test]
     fn the_cache_is_where_the_environment_says() {
         let with = |pairs: &'static [(&'static str, &'static str)]| {
-            cache_folder(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value))
+            cache_by(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value))
         };
         let all = &[("KEEPGATE_CACHE", "/k"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h")];
         assert_eq!(with(all), Some("/k".into()));

@@ -8,10 +8,10 @@ use keepgate_runtime::Loader;
 
 use crate::assemble::{Assembly, load_tls};
 use crate::config::Config;
+use crate::output::say;
 use crate::schedules;
 
 /// Prints what is wrong, and what would serve; the exit code.
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
 pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let config = Config::load(file)?;
     let mut problems = Vec::new();
@@ -41,30 +41,29 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             for mount in &generation.mounts {
                 if let Ok(plugin) = mount.serving() {
                     let (name, version) = (&plugin.name, &plugin.description.version);
-                    println!("{}  {name} {version}", mount.path());
+                    say!("{}  {name} {version}", mount.path())?;
                 }
             }
             let refused = generation.refused.iter();
             problems.extend(refused.map(|refused| format!("{}: {}", refused.what, refused.why)));
             problems.extend(schedules::plan(&config, &generation).await.1);
             if connect {
-                problems.extend(reach_out(&assembly).await);
+                problems.extend(reach_out(&assembly).await?);
             }
         }
     }
     for problem in &problems {
-        println!("wrong: {problem}");
+        say!("wrong: {problem}")?;
     }
     if problems.is_empty() {
-        println!("{} is fine", file.display());
+        say!("{} is fine", file.display())?;
     }
     Ok(u8::from(!problems.is_empty()))
 }
 
 /// Asks each endpoint of each cluster how it is; what is wrong. A cluster of which no snapshot can be
 /// had is wrong; an endpoint that is down is only told, where another answers.
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
-async fn reach_out(assembly: &Assembly) -> Vec<String> {
+async fn reach_out(assembly: &Assembly) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for (name, cluster) in assembly.services.clusters() {
         let mut answers = false;
@@ -76,19 +75,19 @@ async fn reach_out(assembly: &Assembly) -> Vec<String> {
                     let (version, revision) = (&member.version, member.revision);
                     let size = bytesize::ByteSize(member.db_size);
                     let leader = if member.leader.is_some() { "" } else { ", sees no leader" };
-                    println!(
+                    say!(
                         "etcd {name}  {url}: etcd {version}, revision {revision}, {size}{leader}"
-                    );
+                    )?;
                     for error in &member.errors {
-                        println!("etcd {name}  {url}: {error}");
+                        say!("etcd {name}  {url}: {error}")?;
                     }
                 }
-                Err(why) => println!("etcd {name}  {url}: {why}"),
+                Err(why) => say!("etcd {name}  {url}: {why}")?,
             }
         }
         if !answers {
             problems.push(format!("[etcd.{name}] no endpoint answers"));
         }
     }
-    problems
+    Ok(problems)
 }

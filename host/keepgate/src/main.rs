@@ -14,7 +14,7 @@
 //! | `first_run`, `welcome`, `stock` | the set-up that is made and shown at the first start |
 //! | `check`, `users`, `jobs` | the commands of those names |
 //! | `plugin` | `keepgate plugin`: what authors of plugins use |
-//! | `log` | the log |
+//! | `log`, `output` | the log; what commands print |
 
 mod assemble;
 mod check;
@@ -24,6 +24,7 @@ mod first_run;
 mod grants;
 mod jobs;
 mod log;
+mod output;
 mod plugin;
 mod quotas;
 mod rest_server;
@@ -39,6 +40,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
+use crate::output::{note, say};
 use cli::{Command, Init, Serve};
 use config::Config;
 use serve::{Running, Source};
@@ -53,7 +55,6 @@ pub(crate) const VERSION: &str = concat!(
     ")"
 );
 
-#[expect(clippy::print_stderr, reason = "the last word before the exit code")]
 fn main() -> ExitCode {
     let command = match cli::read() {
         Ok(command) => command,
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // rest-server begins its last word so.
             let who = if as_rest_server { "error" } else { "keepgate" };
-            eprintln!("{who}: {}", explain(&error));
+            note!("{who}: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
@@ -105,7 +106,7 @@ async fn serve(arguments: Serve) -> Result<()> {
     let (folder, file) = (&arguments.data, arguments.data.join(first_run::FILE));
     let made = if file.exists() { None } else { Some(first_run::make(folder, &[])?) };
     if let Some(made) = &made {
-        welcome::made(made);
+        welcome::made(made)?;
     }
     let source = Source {
         file: Some(file),
@@ -118,16 +119,17 @@ async fn serve(arguments: Serve) -> Result<()> {
     log::start(&config.log);
     let running = Running::start(config, source).await?;
     let password = made.as_ref().map(|made| made.password.as_str());
-    welcome::print(folder, &running.addresses(), &running.generation(), password);
+    let shown = welcome::print(folder, &running.addresses(), &running.generation(), password);
+    if let Err(error) = shown {
+        tracing::warn!("what serves cannot be shown: {}", explain(&error));
+    }
     running.run().await
 }
 
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
 fn init(arguments: &Init) -> Result<()> {
     let made = first_run::make(&arguments.folder, &arguments.names)?;
-    welcome::made(&made);
-    println!("serve it with: keepgate serve --config {}", made.config.display());
-    Ok(())
+    welcome::made(&made)?;
+    say!("serve it with: keepgate serve --config {}", made.config.display())
 }
 
 /// An error with its causes in one line, each cause once: some errors name theirs themselves.

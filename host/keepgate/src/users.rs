@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use keepgate_http::{Htpasswd, htpasswd};
 
 use crate::cli::{User, UserCommand};
+use crate::output::{note, say, tell};
 
 /// bcrypt's cost: about 50 ms on a machine of 2024. Right logins are remembered, so that it is
 /// paid once in a while and not with each request.
@@ -18,7 +19,6 @@ const COST: u32 = 10;
 const MAX_PASSWORD: usize = 72;
 
 /// What `keepgate user` does; its exit code.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command's output")]
 pub(crate) async fn run(arguments: &User) -> Result<u8> {
     let file = &arguments.file;
     match &arguments.command {
@@ -26,31 +26,31 @@ pub(crate) async fn run(arguments: &User) -> Result<u8> {
             let password = if *generate { make_password()? } else { read_password()? };
             let what = if set(file, name, &password)? { "changed" } else { "added" };
             if *generate {
-                println!("{password}");
+                say!("{password}")?;
             }
-            eprintln!("{what} {name} in {}", file.display());
+            note!("{what} {name} in {}", file.display());
         }
         UserCommand::Remove { name } => {
             if !remove(file, name)? {
                 bail!("no user {name:?} in {}", file.display());
             }
-            eprintln!("removed {name} from {}", file.display());
+            note!("removed {name} from {}", file.display());
         }
         UserCommand::List => {
             let text = fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
             for name in text.lines().filter_map(user_of) {
-                println!("{name}");
+                say!("{name}")?;
             }
         }
         UserCommand::Verify { name } => {
             let password = read_password()?;
             let users = Htpasswd::load(file, htpasswd::Options::default())?;
             if users.verify(name, password.as_bytes(), None).await != htpasswd::Verdict::Accepted {
-                eprintln!("the password of {name} is another one, or there is no such user");
+                note!("the password of {name} is another one, or there is no such user");
                 return Ok(1);
             }
-            eprintln!("the password of {name} is right");
+            note!("the password of {name} is right");
         }
     }
     Ok(0)
@@ -163,10 +163,9 @@ pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The first line of standard input.
-#[expect(clippy::print_stderr, reason = "a prompt")]
 fn read_password() -> Result<String> {
     if io::stdin().is_terminal() {
-        eprint!("password (it will be visible; or pipe it in, or use --generate): ");
+        tell(format_args!("password (it will be visible; or pipe it in, or use --generate): "));
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;
         return Ok(line.trim_end_matches(['\n', '\r']).to_owned());

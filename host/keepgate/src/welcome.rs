@@ -2,60 +2,60 @@
 
 use std::path::Path;
 
+use anyhow::Result;
 use keepgate_http::LocalAddress;
 use keepgate_runtime::{Generation, Mount};
 
 use crate::first_run::{CERTIFICATE, FirstRun, USER};
+use crate::output::say;
 
 /// Prints what was made at the first start. Before anything else can fail: the password is shown
 /// this once.
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
-pub(crate) fn made(made: &FirstRun) {
-    println!("wrote {}", made.config.display());
-    println!("user {USER}, password {} (shown this once)", made.password);
+pub(crate) fn made(made: &FirstRun) -> Result<()> {
+    say!("wrote {}", made.config.display())?;
+    say!("user {USER}, password {} (shown this once)", made.password)
 }
 
 /// Prints the mounts of a generation with commands for their clients. The password is known only
 /// at the first start.
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 pub(crate) fn print(
     folder: &Path,
     addresses: &[LocalAddress],
     generation: &Generation,
     password: Option<&str>,
-) {
+) -> Result<()> {
     let port = addresses.iter().find_map(|address| match address {
         LocalAddress::Tcp(address) => Some(address.port()),
         LocalAddress::Unix(_) => None,
     });
     let host = format!("localhost:{}", port.unwrap_or(8000));
-    println!("Keepgate {} serves at https://{host}/", crate::VERSION);
+    say!("Keepgate {} serves at https://{host}/", crate::VERSION)?;
     let certificate = folder.join(CERTIFICATE).display().to_string();
     let password = password.unwrap_or("PASSWORD");
     for mount in &generation.mounts {
         match mount.serving() {
-            Err(why) => println!("\n{}  does not serve: {why}", mount.path()),
+            Err(why) => say!("\n{}  does not serve: {why}", mount.path())?,
             Ok(plugin) => {
-                println!(
+                say!(
                     "\n{}  {} {}: {}",
                     mount.path(),
                     plugin.name,
                     plugin.description.version,
                     plugin.description.summary
-                );
+                )?;
                 for line in command(mount, &host, &certificate, password) {
-                    println!("  {line}");
+                    say!("  {line}")?;
                 }
             }
         }
     }
     for refused in generation.refused.iter().filter(|refused| !refused.what.starts_with("mount ")) {
-        println!("\nrefused: {}: {}", refused.what, refused.why);
+        say!("\nrefused: {}: {}", refused.what, refused.why)?;
     }
-    println!(
+    say!(
         "\nStop with Ctrl-C. The configuration is {}.",
         folder.join(crate::first_run::FILE).display()
-    );
+    )
 }
 
 /// What a client of this mount's protocol types.

@@ -20,6 +20,7 @@ use crate::trust::Trust;
 pub struct Workbench {
     host: Host,
     metrics: Arc<Metrics>,
+    code: CodeCache,
 }
 
 /// What an instance costs.
@@ -36,15 +37,23 @@ impl Workbench {
     pub fn new() -> Result<Self, LoadError> {
         let metrics = Metrics::new(&prometheus::Registry::new())
             .map_err(|error| LoadError::Engine(error.to_string()))?;
-        Ok(Self { host: Host::new()?, metrics: Arc::new(metrics) })
+        let code = CodeCache::open(None);
+        Ok(Self { host: Host::new()?, metrics: Arc::new(metrics), code })
     }
 
-    /// Compiles a plugin anew, links it and asks it what it is, as a gateway does; `file` gives the
+    /// Keeps compiled code in a folder, and takes it from there: what was compiled once is not
+    /// compiled again.
+    #[must_use]
+    pub fn keeping_code(self, folder: Option<&Path>) -> Self {
+        Self { code: CodeCache::open(folder), ..self }
+    }
+
+    /// Compiles a plugin, links it and asks it what it is, as a gateway does; `file` gives the
     /// name, and is not read.
     pub async fn load(&self, file: &Path, bytes: Vec<u8>) -> Result<Arc<Plugin>, LoadError> {
         // Whoever looks at a file asked for it: trust is a rule of what is served.
         let vetted = Trust::default().vet(file, bytes, None).map_err(LoadError::Untrusted)?;
-        Plugin::load(&self.host, &CodeCache::open(None), &self.metrics, file, vetted).await
+        Plugin::load(&self.host, &self.code, &self.metrics, file, vetted).await
     }
 
     /// Whether a plugin can serve a mount; an error says in words why not.

@@ -1,9 +1,9 @@
-// Keeps named archives in the mount's store `main`:
+// Named archives in the mount's store `main`:
 //
+//     GET    /        a JSON list: names, sizes in bytes
 //     PUT    /NAME    stores the body: 201, or 409 where another archive has that name
 //     GET    /NAME    the bytes, whole or a range; HEAD answers without them
-//     DELETE /NAME    204, also where there was none
-//     GET    /        a list as JSON: name, size in bytes, time of the upload
+//     DELETE /NAME    removes it: 204
 //
 // No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
 
@@ -21,12 +21,12 @@ export const { guest, jobRunner } = definePlugin({
 
   // `settings` is what the operator writes below [mount.settings].
   checkSettings(settings) {
-    const { overwrite = false, ...unknown } = settings;
-    if (typeof overwrite !== "boolean") {
-      throw new Error("overwrite is true or false");
+    const { replace = false, ...unknown } = settings;
+    if (typeof replace !== "boolean") {
+      throw new Error("replace is true or false");
     }
     for (const key of Object.keys(unknown)) {
-      throw new Error(`there is no setting ${JSON.stringify(key)}; there is overwrite`);
+      throw new Error(`there is no setting ${JSON.stringify(key)}; there is replace`);
     }
   },
 
@@ -45,13 +45,13 @@ function atTop(store, request) {
     return Reply.methodNotAllowed("GET", "HEAD");
   }
   const archives = [];
-  for (const { key, size, modified } of store.list()) {
-    archives.push({ name: key, size, modified: modified.toISOString() });
+  for (const { key, size } of store.list()) {
+    archives.push({ name: key, size });
   }
   return Reply.json(archives);
 }
 
-function atArchive(store, request, name, { overwrite = false }) {
+function atArchive(store, request, name, { replace = false }) {
   if (!NAME.test(name)) {
     throw Failure.invalid("a name has up to 128 letters, digits, dots, dashes and underscores");
   }
@@ -61,14 +61,16 @@ function atArchive(store, request, name, { overwrite = false }) {
       return Reply.blob(store, name, request);
     case "PUT": {
       // The same bytes once more are fine: a client whose answer got lost sends them again.
-      const condition = overwrite ? "always" : "absent-or-identical";
+      const condition = replace ? "always" : "absent-or-identical";
       const sha256 = request.headers.get("x-sha256");
       const { size, etag } = store.put(name, request.body, { condition, sha256 });
       log.info("archive stored", { name, size });
-      return Reply.empty(201, { etag: `"${etag}"` });
+      return Reply.json({ name, size }, { status: 201, headers: { etag: `"${etag}"` } });
     }
     case "DELETE":
-      store.delete(name);
+      if (store.delete(name) === null) {
+        throw Failure.notFound();
+      }
       return Reply.empty();
     default:
       return Reply.methodNotAllowed("GET", "HEAD", "PUT", "DELETE");

@@ -1,9 +1,9 @@
-"""Keeps named archives in the mount's store `main`:
+"""Named archives in the mount's store `main`:
 
+    GET    /        a JSON list: names, sizes in bytes
     PUT    /NAME    stores the body: 201, or 409 where another archive has that name
     GET    /NAME    the bytes, whole or a range; HEAD answers without them
-    DELETE /NAME    204, also where there was none
-    GET    /        a list as JSON: name, size in bytes, time of the upload
+    DELETE /NAME    removes it: 204
 
 No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
 """
@@ -26,10 +26,10 @@ class Archives(Plugin):
 
     def check_settings(self, settings: dict) -> None:
         """`settings` is what the operator writes below [mount.settings]."""
-        for key in settings.keys() - {"overwrite"}:
-            raise ValueError(f"there is no setting {key!r}; there is overwrite")
-        if not isinstance(settings.get("overwrite", False), bool):
-            raise ValueError("overwrite is true or false")
+        for key in settings.keys() - {"replace"}:
+            raise ValueError(f"there is no setting {key!r}; there is replace")
+        if not isinstance(settings.get("replace", False), bool):
+            raise ValueError("replace is true or false")
 
     def handle(self, request: Request, settings: dict) -> Reply:
         store = Store("main")
@@ -37,19 +37,15 @@ class Archives(Plugin):
             case [] | [""]:
                 return self.at_top(store, request)
             case [name]:
-                return self.at_archive(store, request, name, settings.get("overwrite", False))
+                return self.at_archive(store, request, name, settings.get("replace", False))
         raise NotFound
 
     def at_top(self, store: Store, request: Request) -> Reply:
         if request.method not in ("GET", "HEAD"):
             return Reply.method_not_allowed("GET", "HEAD")
-        archives = [
-            {"name": found.key, "size": found.size, "modified": found.modified.isoformat()}
-            for found in store.list()
-        ]
-        return Reply.json(archives)
+        return Reply.json([{"name": found.key, "size": found.size} for found in store.list()])
 
-    def at_archive(self, store: Store, request: Request, name: str, overwrite: bool) -> Reply:
+    def at_archive(self, store: Store, request: Request, name: str, replace: bool) -> Reply:
         if not NAME.fullmatch(name):
             raise Invalid("a name has up to 128 letters, digits, dots, dashes and underscores")
         match request.method:
@@ -60,14 +56,15 @@ class Archives(Plugin):
                 stored = store.put(
                     name,
                     request.body,
-                    condition="always" if overwrite else "absent-or-identical",
+                    condition="always" if replace else "absent-or-identical",
                     sha256=request.headers.get("x-sha256"),
                 )
                 fields = {"name": name, "size": stored.size}
                 logging.info("archive stored", extra={"fields": fields})
-                return Reply(201, {"etag": f'"{stored.etag}"'})
+                return Reply.json(fields, 201, {"etag": f'"{stored.etag}"'})
             case "DELETE":
-                store.delete(name)
+                if store.delete(name) is None:
+                    raise NotFound
                 return Reply(204)
         return Reply.method_not_allowed("GET", "HEAD", "PUT", "DELETE")
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::table;
 use crate::cli::{JobsCommand, JobsList};
 use crate::config::Config;
+use crate::output::{self, note, say};
 use crate::services::JOBS_FILE;
 
 /// How often a job that is waited for is asked for.
@@ -129,11 +130,10 @@ impl Gateway {
     }
 
     /// What is on disk, where no gateway has it.
-    #[expect(clippy::print_stderr, reason = "this is a command's output")]
     async fn read(&self) -> Result<keepgate_jobs::Snapshot> {
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || keepgate_jobs::read(&file)).await??;
-        eprintln!("no gateway runs; this is what the last one left");
+        note!("no gateway runs; this is what the last one left");
         Ok(read)
     }
 
@@ -147,12 +147,11 @@ impl Gateway {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
 fn print(json: bool, value: &Value, table: fn(&Value) -> String) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(value)?);
+        say!("{}", serde_json::to_string_pretty(value)?)?;
     } else {
-        print!("{}", table(value));
+        output::print(format_args!("{}", table(value)))?;
     }
     Ok(())
 }

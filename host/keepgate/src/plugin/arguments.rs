@@ -4,19 +4,14 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
-
-use super::language::Language;
+use keepgate_builder::language::Language;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write a small plugin to begin with: source, tests, README
+    /// Write a small plugin to begin with: source, cases, README, the SDK
     New(New),
     /// Compile a plugin's folder to a component in it
-    Build {
-        /// The folder of its sources
-        #[arg(value_name = "FOLDER", default_value = ".")]
-        folder: PathBuf,
-    },
+    Build(Build),
     /// Say what a file is, what it asks for, and whether it would be served. Exits with 1 where it
     /// would not, and with 2 where that cannot be told
     Check(Check),
@@ -39,13 +34,24 @@ pub(crate) struct New {
     /// The folder to make; its last part names the plugin
     #[arg(value_name = "FOLDER")]
     pub(crate) folder: PathBuf,
-    /// What it is written in
-    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    /// What it is written in: rust, js or python
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
     pub(crate) lang: Language,
-    /// Where the SDK comes from: a clone of Keepgate's repository, or a git URL, with `#REVISION`
-    /// for a certain one
+    /// In Rust: have the SDK from a clone of Keepgate's repository or from a git URL, with `#REVISION`
+    /// for a certain one. Without it the plugin gets a copy, as in the other languages
     #[arg(long, value_name = "FOLDER|URL", env = "KEEPGATE_SDK")]
     pub(crate) sdk: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The folder of its sources
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// Install what is missing to build it: of JavaScript and Python the builder, by npm or pip, once
+    /// for all plugins of this user; of Rust, as root on Debian, a compiler for WebAssembly
+    #[arg(long)]
+    pub(crate) install: bool,
 }
 
 #[derive(Debug, Args)]

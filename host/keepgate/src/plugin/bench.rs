@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::arguments::Bench;
 use super::size;
+use crate::output::say;
 
 /// How often a plugin is compiled and bytes are moved: what takes long needs few rounds.
 const FEW: u32 = 5;
@@ -63,13 +64,12 @@ struct Report {
 }
 
 /// Measures, and prints a table or JSON.
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
 pub(crate) async fn run(arguments: &Bench) -> Result<()> {
     let report = measure(arguments).await?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     Ok(())
 }
@@ -339,43 +339,40 @@ async fn drain(mut body: Body) -> Result<u64> {
     Ok(read)
 }
 
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
-fn print(report: &Report) {
+fn print(report: &Report) -> Result<()> {
     let file = Path::new(&report.file).display();
-    println!("{} ({file}, {})", report.plugin, size(report.size_bytes));
-    println!(
-        "{:<26} {:>10} {:>10} {:>10} {:>10} {:>8}",
-        "", "median", "p90", "p99", "max", "rounds"
-    );
-    let line = |what: &str, times: &Times| {
+    say!("{} ({file}, {})", report.plugin, size(report.size_bytes))?;
+    say!("{:<26} {:>10} {:>10} {:>10} {:>10} {:>8}", "", "median", "p90", "p99", "max", "rounds")?;
+    let line = |what: &str, times: &Times| -> Result<()> {
         let cell = |us: f64| format!("{:.1?}", Duration::from_secs_f64(us / 1e6));
         let [a, b, c, d] = [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(cell);
-        println!("{what:<26} {a:>10} {b:>10} {c:>10} {d:>10} {:>8}", times.rounds);
+        say!("{what:<26} {a:>10} {b:>10} {c:>10} {d:>10} {:>8}", times.rounds)
     };
-    line("compile, link, describe", &report.compile);
-    line("instantiate", &report.instantiate);
-    line("call, fresh instance", &report.call_fresh);
-    line("call, warm instance", &report.call_warm);
-    println!("the call is {}, answered with {}", report.request, report.status);
-    println!(
+    line("compile, link, describe", &report.compile)?;
+    line("instantiate", &report.instantiate)?;
+    line("call, fresh instance", &report.call_fresh)?;
+    line("call, warm instance", &report.call_warm)?;
+    say!("the call is {}, answered with {}", report.request, report.status)?;
+    say!(
         "memory of an instance: {} before a call, {} after {} calls",
         size(report.memory_fresh_bytes),
         size(report.memory_warm_bytes),
         report.call_warm.rounds,
-    );
+    )?;
     for (what, moved) in [("upload", &report.upload), ("download", &report.download)] {
         if let Some(moved) = moved {
             let who = match moved.guest_share {
                 share if share < 0.01 => "moved by the host alone".to_owned(),
                 share => format!("{:.0} % of the bytes entered the plugin", share * 100.0),
             };
-            println!(
+            say!(
                 "{what}: {:.0} MB/s, {:.2} of what the store alone does; {who}",
                 moved.bytes_per_second / 1e6,
                 moved.of_the_store,
-            );
+            )?;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,9 +12,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::arguments::Check;
+use super::patience::Patience;
 use super::size;
 use crate::assemble::Assembly;
 use crate::config::Config;
+use crate::output::{note, say};
 
 /// A mount held against the plugin.
 #[derive(Debug, Serialize)]
@@ -30,7 +32,6 @@ struct Fit {
 }
 
 /// Prints what there is to say; the exit code.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command's output")]
 pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let read = super::read(&arguments.file);
     let config = arguments.config.as_deref().map(Config::load).transpose();
@@ -38,7 +39,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let (bytes, config) = match (read, config) {
         (Ok(bytes), Ok(config)) => (bytes, config),
         (Err(error), _) | (_, Err(error)) => {
-            eprintln!("keepgate: {}", crate::explain(&error));
+            note!("keepgate: {}", crate::explain(&error));
             return Ok(2);
         }
     };
@@ -48,7 +49,8 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let mut plugin = None;
     let mut fits = Vec::new();
     if problems.is_empty() {
-        let bench = Workbench::new()?;
+        let bench = Workbench::new()?.keeping_code(super::code_folder().as_deref());
+        let _patience = Patience::while_compiling(&arguments.file);
         match bench.load(&arguments.file, bytes).await {
             Ok(loaded) => {
                 if let Some(config) = &config {
@@ -74,14 +76,14 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
             "description": plugin.as_ref().map(|plugin| &plugin.description),
             "mounts": fits,
         });
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&arguments.file, &seen, plugin.as_deref(), &fits);
+        print(&arguments.file, &seen, plugin.as_deref(), &fits)?;
         for problem in &problems {
-            println!("wrong: {problem}");
+            say!("wrong: {problem}")?;
         }
         if served {
-            println!("{} would be served", arguments.file.display());
+            say!("{} would be served", arguments.file.display())?;
         }
     }
     Ok(u8::from(!served))
@@ -151,8 +153,7 @@ fn needs(seen: &Inspection, spec: &MountSpec) -> Vec<String> {
     problems
 }
 
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
-fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) {
+fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) -> Result<()> {
     let mut lines: Vec<(&str, String)> = Vec::new();
     if let Some(plugin) = plugin {
         let said = &plugin.description;
@@ -191,12 +192,13 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
         let (stores, etcd) = (named("store", &fit.stores), named("etcd", &fit.etcd));
         lines.push(("mount", format!("{} grants {memory} of memory{stores}{etcd}", fit.path)));
     }
-    println!("{}", file.display());
+    say!("{}", file.display())?;
     let mut before = "";
     for (name, value) in lines {
-        println!("  {:<12} {value}", if name == before { "" } else { name });
+        say!("  {:<12} {value}", if name == before { "" } else { name })?;
         before = name;
     }
+    Ok(())
 }
 
 /// Equal ones together: a component has many small tables of its own making.

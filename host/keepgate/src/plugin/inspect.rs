@@ -3,29 +3,29 @@
 
 use std::path::Path;
 
+use crate::output::{note, say};
 use anyhow::Result;
 use keepgate_runtime::inspect::Section;
 use keepgate_runtime::{Inspection, inspect};
 
 /// Prints it; the exit code: 1 where it is no component.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command's output")]
 pub(crate) fn run(file: &Path) -> Result<u8> {
     let bytes = super::read(file)?;
     let seen = Inspection::of(&bytes);
     let wit = inspect::wit(&bytes);
     if let Ok(text) = &wit {
-        println!("{}\n", text.trim_end());
+        say!("{}\n", text.trim_end())?;
     }
-    println!("// {}: {} bytes, sha256 {}", file.display(), seen.size, seen.digest);
+    say!("// {}: {} bytes, sha256 {}", file.display(), seen.size, seen.digest)?;
     for part in parts(&seen.sections) {
         let indent = "  ".repeat(part.depth);
         let times = if part.times > 1 { format!(" ({} times)", part.times) } else { String::new() };
-        println!("// {:>10}  {indent}{}{times}", part.size, part.name);
+        say!("// {:>10}  {indent}{}{times}", part.size, part.name)?;
     }
     match wit {
         Ok(_) => Ok(0),
         Err(why) => {
-            eprintln!("{}: {}", file.display(), seen.refusal.unwrap_or(why));
+            note!("{}: {}", file.display(), seen.refusal.unwrap_or(why));
             Ok(1)
         }
     }

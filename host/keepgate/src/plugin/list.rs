@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::arguments::List;
 use super::size;
 use crate::config::Config;
+use crate::output::{self, say};
 
 /// Asks, and prints a table or the gateway's own JSON.
-#[expect(clippy::print_stdout, reason = "this is a command's output")]
 pub(crate) async fn run(arguments: &List) -> Result<()> {
     let config = Config::load(&arguments.config)?;
     let admin = config.admin.as_ref().context(
@@ -22,14 +22,15 @@ pub(crate) async fn run(arguments: &List) -> Result<()> {
         let wanted = ["generation", "contract", "plugins", "mounts", "refused"];
         let members = wanted.map(|name| (name.to_owned(), member(&status, name).clone()));
         let part = Value::Object(members.into_iter().collect());
-        println!("{}", serde_json::to_string_pretty(&part)?);
+        say!("{}", serde_json::to_string_pretty(&part)?)?;
     } else {
-        print!("{}", table(&status));
+        output::print(format_args!("{}", table(&status)))?;
     }
     Ok(())
 }
 
-/// A line for each mount of each plugin, one for each plugin without a mount, then what is refused.
+/// A line for each mount of each plugin, one for each plugin without a mount; then what is put aside,
+/// and what is refused.
 fn table(status: &Value) -> String {
     let head =
         ["PLUGIN", "VERSION", "DIGEST", "SIZE", "MOUNT", "STATE", "CALLS", "FAILURES", "TRAPS"];
@@ -62,6 +63,9 @@ fn table(status: &Value) -> String {
         text(status, "contract"),
         lines(&rows)
     );
+    for mount in mounts {
+        out.push_str(&put_aside(mount));
+    }
     for refused in items(status, "refused") {
         let older = member(refused, "older_serves").as_bool().unwrap_or(false);
         let older = if older { " (what it would replace serves on)" } else { "" };
@@ -82,6 +86,7 @@ fn served(plugin: &Value, mount: &Value) -> [String; 5] {
         all.filter(|(name, _)| wanted(name)).filter_map(|(_, count)| count.as_u64()).sum()
     };
     let state = match (member(mount, "problem").is_null(), member(mount, "digest")) {
+        (true, _) if !member(mount, "aside").is_null() => "put aside",
         (false, _) => "does not serve",
         (true, digest) if digest == member(plugin, "digest") => "serves",
         (true, _) => "an older one serves",
@@ -94,6 +99,29 @@ fn served(plugin: &Value, mount: &Value) -> [String; 5] {
         // Whatever ended an instance: a trap, a limit, a reply that is none.
         count(&|name| matches!(name, "trap" | "memory" | "cpu" | "time" | "bad-reply")).to_string(),
     ]
+}
+
+/// A line where a mount's plugin is put aside: why, and when it is tried again; else nothing.
+fn put_aside(mount: &Value) -> String {
+    let aside = member(mount, "aside");
+    if aside.is_null() {
+        return String::new();
+    }
+    let again = match member(aside, "seconds").as_u64() {
+        None | Some(0) => "with the next request".to_owned(),
+        Some(seconds) => format!("in {seconds} s"),
+    };
+    let pauses = match member(aside, "pauses").as_u64() {
+        None | Some(0 | 1) => String::new(),
+        Some(pauses) => format!(", after {pauses} pauses"),
+    };
+    format!(
+        "put aside: {} at {}: tried again {again}{pauses}; it breaks down again and again: {}\n",
+        text(mount, "plugin"),
+        text(mount, "path"),
+        // A trap's first line says what; where in the code is in the log.
+        text(aside, "why").lines().next().unwrap_or_default()
+    )
 }
 
 fn row([a, b, c, d]: [String; 4], [e, f, g, h, i]: [String; 5]) -> [String; 9] {
@@ -146,6 +174,9 @@ mod tests {
                 {"path": "/old", "plugin": "a", "digest": "old", "problem": null,
                  "calls": {"outcomes": {}}},
                 {"path": "/gone", "plugin": "c", "digest": null, "problem": "no file"},
+                {"path": "/bad", "plugin": "a", "digest": "new", "problem": null,
+                 "aside": {"seconds": 40, "pauses": 3, "why": "trapped: unreachable\n  0: x"},
+                 "calls": {"outcomes": {"trap": 20, "aside": 5}}},
             ],
             "refused": [{"what": "/p/x.wasm", "why": "half", "older_serves": true}],
         });
@@ -159,5 +190,9 @@ mod tests {
         assert!(line("b  ").contains("not mounted"), "{table}");
         assert!(line("/gone").contains("does not serve"));
         assert!(line("refused:").contains("serves on"));
+        assert!(words("/bad ").join(" ").ends_with("/bad put aside 25 0 20"), "{table}");
+        let aside = line("put aside: ");
+        assert!(aside.starts_with("put aside: a at /bad: tried again in 40 s, after 3 pauses;"));
+        assert!(aside.ends_with(": trapped: unreachable"), "{aside}");
     }
 }

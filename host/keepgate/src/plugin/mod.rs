@@ -4,11 +4,11 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | `arguments` | what may be typed after `keepgate plugin` |
-//! | `language` | the languages that plugins are written in here: templates and builders |
-//! | `new`, `build` | from nothing to a component |
+//! | `new`, `build` | from nothing to a component, by `keepgate_builder` |
 //! | `check`, `inspect` | what a file is, and whether a gateway would serve it |
 //! | `test` | runs a plugin's cases, by `keepgate_harness` |
 //! | `bench` | what a plugin costs |
+//! | `patience` | a word where something takes long |
 //! | `list` | the plugins of a running gateway |
 //!
 //! A new subcommand is an arm in [`run`], a case in `arguments`, and a file.
@@ -18,12 +18,12 @@ mod bench;
 mod build;
 mod check;
 mod inspect;
-mod language;
 mod list;
 mod new;
+mod patience;
 pub(crate) mod test;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -33,7 +33,7 @@ use arguments::Command;
 pub(crate) async fn run(command: Command) -> Result<u8> {
     match command {
         Command::New(arguments) => new::run(&arguments).map(|()| 0),
-        Command::Build { folder } => build::run(&folder).map(|()| 0),
+        Command::Build(arguments) => build::run(&arguments).map(|()| 0),
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Inspect { file } => inspect::run(&file),
         // It has runtimes of its own, one for each case.
@@ -43,6 +43,11 @@ pub(crate) async fn run(command: Command) -> Result<u8> {
         Command::List(arguments) => list::run(&arguments).await.map(|()| 0),
         Command::Bench(arguments) => Box::pin(bench::run(&arguments)).await.map(|()| 0),
     }
+}
+
+/// Where compiled code is kept between runs; none where the machine has no place for it.
+fn code_folder() -> Option<PathBuf> {
+    keepgate_builder::workspace::cache_folder().ok().map(|cache| cache.join("code"))
 }
 
 /// A component's bytes.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::patience::Patience;
+use crate::output::{self, note, say};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use keepgate_harness::{PluginUnderTest, Recording, RunOptions, case, report};
@@ -49,15 +51,13 @@ const WRONG: u8 = 1;
 const UNUSABLE: u8 = 2;
 
 /// Runs the cases; the exit code.
-#[expect(clippy::print_stderr, reason = "the last word before the exit code")]
 pub(crate) fn run(arguments: &Test) -> u8 {
     test(arguments).unwrap_or_else(|error| {
-        eprintln!("keepgate: {}", crate::explain(&error));
+        note!("keepgate: {}", crate::explain(&error));
         UNUSABLE
     })
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command's output")]
 fn test(arguments: &Test) -> Result<u8> {
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
     let found = match &arguments.replay {
@@ -71,12 +71,14 @@ fn test(arguments: &Test) -> Result<u8> {
     if arguments.list {
         for (file, case) in files.iter().flat_map(|file| file.cases.iter().map(move |c| (file, c)))
         {
-            println!("{}/{}", file.topic, case.name.get_ref());
+            say!("{}/{}", file.topic, case.name.get_ref())?;
         }
         return Ok(RIGHT);
     }
     let file = under_test(arguments)?;
-    let plugin = PluginUnderTest::load(&file, code_folder().as_deref())?;
+    let patience = Patience::while_compiling(&file);
+    let plugin = PluginUnderTest::load(&file, super::code_folder().as_deref())?;
+    drop(patience);
     let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
     let (report, rewritten) = if arguments.update {
         match keepgate_harness::run_and_update(&plugin, &cases, &options) {
@@ -94,12 +96,12 @@ fn test(arguments: &Test) -> Result<u8> {
         std::fs::write(path, xml).with_context(|| path.display().to_string())?;
     }
     if arguments.json {
-        println!("{:#}", report::json(&report));
+        say!("{:#}", report::json(&report))?;
     } else {
-        print!("{}", report::text(&report));
+        output::print(format_args!("{}", report::text(&report)))?;
     }
     for name in rewritten.iter().flatten() {
-        eprintln!("{name} has been rewritten; look at the change before you keep it");
+        note!("{name} has been rewritten; look at the change before you keep it");
     }
     Ok(match (report.broken().is_empty(), report.wrong()) {
         (false, _) => UNUSABLE,
@@ -117,7 +119,6 @@ fn under_test(arguments: &Test) -> Result<PathBuf> {
 }
 
 /// A recording as cases. The plugin is called as its file is, as in the gateway's configuration.
-#[expect(clippy::print_stderr, reason = "this is a command's output")]
 fn replayed(
     arguments: &Test,
     folder: &Path,
@@ -129,7 +130,7 @@ fn replayed(
         Err(broken) => return Ok(Err(vec![broken])),
     };
     for exchange in &recording.left_out {
-        eprintln!("left out: {exchange}");
+        note!("left out: {exchange}");
     }
     if let Some(into) = &arguments.save {
         recording.save(into).with_context(|| into.display().to_string())?;
@@ -138,10 +139,9 @@ fn replayed(
 }
 
 /// Says what is wrong with case files.
-#[expect(clippy::print_stderr, reason = "this is a command's output")]
 fn unusable(broken: &[case::Broken]) -> u8 {
     for broken in broken {
-        eprintln!("{broken}");
+        note!("{broken}");
     }
     UNUSABLE
 }
@@ -178,11 +178,4 @@ fn component(what: &Path) -> Result<PathBuf> {
         ),
         _ => bail!("there are several components in {}: name one with --plugin", what.display()),
     }
-}
-
-/// Where compiled code is kept between runs; none where the machine has no place for it.
-fn code_folder() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
-    Some(cache.join("keepgate").join("code"))
 }

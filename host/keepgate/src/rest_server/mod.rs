@@ -17,6 +17,7 @@ use keepgate_http::LocalAddress;
 use keepgate_http::htpasswd::HtpasswdError;
 
 use crate::config::Config;
+use crate::output::{note, say};
 use crate::serve::{Running, Source};
 use crate::stock;
 use configuration::Surroundings;
@@ -27,11 +28,9 @@ use profile::Profile;
 const COMPATIBLE: &str = "0.14.0";
 
 /// Serves until it is told to stop.
-#[expect(clippy::print_stderr, reason = "rest-server's own lines, which clients look for")]
 pub(crate) async fn run(flags: &Flags) -> Result<()> {
     if flags.version {
-        print_version();
-        return Ok(());
+        return print_version();
     }
     let surroundings = Surroundings {
         plugins: plugins()?,
@@ -39,39 +38,39 @@ pub(crate) async fn run(flags: &Flags) -> Result<()> {
     };
     let config = configuration::of(flags, &surroundings)?;
     crate::log::start(&config.log);
-    eprintln!("Data directory: {}", flags.path.display());
+    note!("Data directory: {}", flags.path.display());
     let profile = flags.cpu_profile.as_deref().map(Profile::start).transpose()?;
-    eprintln!("{}", about_access(flags));
+    note!("{}", about_access(flags));
     if flags.max_size > 0 {
-        eprintln!("Initializing quota (can take a while)...");
+        note!("Initializing quota (can take a while)...");
     }
     let running = start(config).await?;
     if !flags.no_auth && flags.proxy_auth_username.is_none() {
-        eprintln!("Loaded htpasswd file {}", flags.htpasswd().display());
+        note!("Loaded htpasswd file {}", flags.htpasswd().display());
     }
     for usage in running.usage() {
-        eprintln!("Quota initialized, currently using {}", gib(usage.used));
+        note!("Quota initialized, currently using {}", gib(usage.used));
     }
     let on = |on: bool| if on { "enabled" } else { "disabled" };
-    eprintln!("Append only mode {}", on(flags.append_only));
-    eprintln!("Private repositories {}", on(flags.private_repos));
-    eprintln!("Group accessible repos {}", on(flags.group_accessible_repos));
+    note!("Append only mode {}", on(flags.append_only));
+    note!("Private repositories {}", on(flags.private_repos));
+    note!("Group accessible repos {}", on(flags.group_accessible_repos));
     if surroundings.handed_over {
-        eprintln!("systemd socket activation mode");
+        note!("systemd socket activation mode");
     }
     for address in running.addresses() {
         match address {
-            LocalAddress::Unix(Some(path)) => eprintln!("start server on {}", path.display()),
-            other => eprintln!("start server on {other}"),
+            LocalAddress::Unix(Some(path)) => note!("start server on {}", path.display()),
+            other => note!("start server on {other}"),
         }
     }
     if flags.tls {
         let (key, certificate) = (flags.key(), flags.certificate());
         let (key, certificate) = (key.display(), certificate.display());
-        eprintln!("TLS enabled, private key {key}, pubkey {certificate}");
+        note!("TLS enabled, private key {key}, pubkey {certificate}");
     }
     running.run().await?;
-    eprintln!("shutdown cleanly");
+    note!("shutdown cleanly");
     profile.map_or(Ok(()), Profile::finish)
 }
 
@@ -112,12 +111,11 @@ fn gib(bytes: u64) -> String {
 }
 
 /// rest-server's words, so that what looks for its version finds one.
-#[expect(clippy::print_stdout, reason = "this is the command's output")]
-fn print_version() {
+fn print_version() -> Result<()> {
     let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
     let ours = crate::VERSION;
-    println!(
+    say!(
         "rest-server version rest-server {COMPATIBLE} compatible, keepgate {ours} on \
          {system}/{machine}"
-    );
+    )
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
+use crate::output::note;
 use anyhow::{Context as _, Result};
 use pprof::ProfilerGuard;
 use pprof::protos::Message as _;
@@ -20,7 +21,6 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    #[expect(clippy::print_stderr, reason = "rest-server's own line")]
     pub(super) fn start(path: &Path) -> Result<Self> {
         let file = File::create(path)
             .with_context(|| format!("cannot write the profile {}", path.display()))?;
@@ -30,16 +30,15 @@ impl Profile {
             .blocklist(&["libc", "libgcc", "pthread", "vdso"])
             .build()
             .context("cannot start profiling")?;
-        eprintln!("CPU profiling enabled");
+        note!("CPU profiling enabled");
         Ok(Self { file, guard })
     }
 
-    #[expect(clippy::print_stderr, reason = "rest-server's own line")]
     pub(super) fn finish(mut self) -> Result<()> {
         let report = self.guard.report().build().context("cannot build the profile")?;
         let profile = report.pprof().context("cannot build the profile")?.encode_to_vec();
         self.file.write_all(&profile).context("cannot write the profile")?;
-        eprintln!("Stopped CPU profiling");
+        note!("Stopped CPU profiling");
         Ok(())
     }
 }

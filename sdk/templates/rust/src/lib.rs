@@ -1,24 +1,24 @@
-//! Named archives: put one in, list what is there, get it back, or a part of it.
+//! Named archives in the mount's store `main`:
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `GET /` | a JSON list of what is there |
-//! | `PUT /NAME` | stores the body: 201, or 409 where the name is taken |
-//! | `GET /NAME` | the archive, or the part that a `Range` header asks for |
-//! | `HEAD /NAME` | its size |
+//! | `GET /` | a JSON list: names, sizes in bytes |
+//! | `PUT /NAME` | stores the body: 201, or 409 where another archive has that name |
+//! | `GET /NAME` | the bytes, whole or a range; `HEAD` answers without them |
 //! | `DELETE /NAME` | removes it: 204 |
 //!
-//! A body never enters this code: the plugin says where it goes, and the gateway moves it.
+//! No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
 
-use keepgate_sdk::range::Range;
-use keepgate_sdk::{Description, Failure, Method, Part, Plugin, PutOptions, Reply, Request, Store};
+use keepgate_sdk::{
+    BlobAnswer, Call, Description, Failure, Plugin, PutOptions, Reply, Request, Router, Store, at,
+};
 
 /// The plugin. A call has an instance of its own: what must last goes into the store.
 pub struct Archives;
 
 keepgate_sdk::export!(Archives);
 
-/// What an operator may write under `settings` of the mount.
+/// What an operator may write below `[mount.settings]`.
 #[derive(Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -39,97 +39,73 @@ impl Plugin for Archives {
 
     fn describe() -> Description {
         Description::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
-            .summary("Named archives: put, list, get, delete")
+            .summary("Named archives: PUT, GET, DELETE and a list")
             .store("main")
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        let store = Store::open("main")?;
-        match (&request.method, request.path().as_slice()) {
-            (Method::Get | Method::Head, []) => list(&store),
-            (_, []) => Ok(Reply::method_not_allowed("GET, HEAD")),
-
-            (Method::Get, [name]) => get(&store, name, request.header("range")),
-            (Method::Head, [name]) => head(&store, name),
-            (Method::Put, [name]) => put(&store, &key(name)?, request, &settings),
-            (Method::Delete, [name]) => delete(&store, name),
-            (_, [_]) => Ok(Reply::method_not_allowed("GET, HEAD, PUT, DELETE")),
-
-            _ => Err(Failure::NotFound),
-        }
+        Router::new()
+            .route("/", at().get(list))
+            .route("/{name}", at().get(fetch).put(save).delete(remove))
+            .handle(request, settings)
     }
 }
 
 /// All archives. A list too long to hold in memory would be written piece by piece: `Reply::stream`.
-fn list(store: &Store) -> Result<Reply, Failure> {
+fn list(_: Call<Settings>) -> Result<Reply, Failure> {
+    let listing = Store::open("main")?.list("", false)?;
     let mut archives = Vec::new();
-    let listing = store.list("", false)?;
     loop {
         let entries = listing.next(1000)?;
         if entries.is_empty() {
             return Reply::ok().json(&archives);
         }
-        let files = entries.into_iter().filter(|entry| !entry.folder);
-        archives.extend(files.map(|entry| Archive {
+        archives.extend(entries.into_iter().map(|entry| Archive {
             name: entry.key,
             size: entry.size,
         }));
     }
 }
 
-/// The store says what part there is: a range past the end becomes 416 by itself.
-fn get(store: &Store, name: &str, range: Option<&str>) -> Result<Reply, Failure> {
-    let part = match Range::parse(range) {
-        Range::Part(part) => part,
-        Range::Whole => Part::Whole,
-        Range::Malformed => return Err(Failure::Invalid("the range makes no sense".to_owned())),
-    };
-    let found = store.get(name, part)?;
-    let reply = match part {
-        Part::Whole => Reply::ok(),
-        _ => {
-            let (first, last) = (found.offset, found.offset + found.length - 1);
-            let range = format!("bytes {first}-{last}/{}", found.info.size);
-            Reply::new(206).header("content-range", range)
-        }
-    };
-    let reply = reply.header("content-type", "application/octet-stream");
-    Ok(reply.header("accept-ranges", "bytes").body(found.data))
-}
-
-fn head(store: &Store, name: &str) -> Result<Reply, Failure> {
-    let info = store.head(name)?;
-    Ok(Reply::ok()
-        .header("content-length", info.size)
-        .header("accept-ranges", "bytes"))
+fn fetch(call: Call<Settings>) -> Result<Reply, Failure> {
+    BlobAnswer::of(&Store::open("main")?, &name(&call)?)?.to(&call.request)
 }
 
 /// Durable when it returns. A body that is cut off leaves nothing behind.
-fn put(store: &Store, name: &str, request: Request, settings: &Settings) -> Result<Reply, Failure> {
-    let options = if settings.replace {
-        PutOptions::replace()
-    } else {
-        PutOptions::absent()
+fn save(call: Call<Settings>) -> Result<Reply, Failure> {
+    let name = name(&call)?;
+    // The same bytes once more are fine: a client whose answer got lost sends them again.
+    let mut options = match call.settings.replace {
+        true => PutOptions::replace(),
+        false => PutOptions::absent_or_identical(),
     };
-    let info = store.put(name, request.body, &options)?.info;
-    Reply::new(201).json(&Archive {
-        name: info.key,
-        size: info.size,
-    })
-}
-
-fn delete(store: &Store, name: &str) -> Result<Reply, Failure> {
-    store.delete(name)?.ok_or(Failure::NotFound)?;
-    Ok(Reply::new(204))
-}
-
-/// The name as a key. A store refuses what is no key at all, `..` say; a slash would make folders,
-/// which the list does not show.
-fn key(name: &str) -> Result<String, Failure> {
-    if name.contains('/') {
-        return Err(Failure::Invalid("a name has no slash in it".to_owned()));
+    if let Some(digest) = call.request.header("x-sha256") {
+        options = options.sha256(digest);
     }
-    Ok(name.to_owned())
+    let stored = Store::open("main")?.put(&name, call.request.body, &options)?.info;
+    let archive = Archive {
+        name,
+        size: stored.size,
+    };
+    let reply = Reply::new(201).header("etag", format!("\"{}\"", stored.etag));
+    reply.json(&archive)
+}
+
+fn remove(call: Call<Settings>) -> Result<Reply, Failure> {
+    let removed = Store::open("main")?.delete(&name(&call)?)?;
+    removed.map(|_| Reply::new(204)).ok_or(Failure::NotFound)
+}
+
+/// The archive that the path names.
+fn name(call: &Call<Settings>) -> Result<String, Failure> {
+    let name: String = call.param("name")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.len() > 128 || name.starts_with(['.', '_', '-']) || !name.chars().all(plain) {
+        return Err(Failure::Invalid(
+            "a name has up to 128 letters, digits, dots, dashes and underscores".to_owned(),
+        ));
+    }
+    Ok(name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,56 @@
+//! Lists the files that a new project is made of, which become part of the program: templates, SDKs and
+//! the contract. A new file in one of these folders is taken by itself.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// The constant of each folder of the repository.
+const FOLDERS: [(&str, &str); 8] = [
+    ("CONTRACT", "wit/0.1.0"),
+    ("CASES", "sdk/templates/cases"),
+    ("RUST_TEMPLATE", "sdk/templates/rust"),
+    ("RUST_SDK", "sdk/src"),
+    ("JS_TEMPLATE", "sdk/js/template"),
+    ("JS_SDK", "sdk/js/keepgate"),
+    ("PYTHON_TEMPLATE", "sdk/python/template"),
+    ("PYTHON_SDK", "sdk/python/keepgate"),
+];
+
+fn main() -> io::Result<()> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let mut text = String::new();
+    for (constant, folder) in FOLDERS {
+        let folder = repository.join(folder);
+        println!("cargo:rerun-if-changed={}", folder.display());
+        let mut files = Vec::new();
+        collect(&folder, &mut files)?;
+        // So that the same repository makes the same program.
+        files.sort();
+        text += &format!("const {constant}: &[File] = &[\n");
+        for file in files {
+            let name = file.strip_prefix(&folder).unwrap_or(&file);
+            let (name, file) = (name.display().to_string(), file.display().to_string());
+            text += &format!("    ({name:?}, include_str!({file:?})),\n");
+        }
+        text += "];\n";
+    }
+    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
+    fs::write(Path::new(&out).join("files.rs"), text)
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // What editors and Python leave behind.
+        if name.starts_with('.') || name == "__pycache__" {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

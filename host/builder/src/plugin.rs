@@ -1,0 +1,97 @@
+//! From a folder of sources, in whatever language, to a component in it: what `keepgate plugin build`
+//! does. Where a compiler is missing, one line says how to get it.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+
+use crate::component::{Builder, Settings, core_file};
+use crate::componentize::Componentizer;
+use crate::language::Language;
+use crate::workspace::{Package, Workspace, cache_folder};
+use crate::{files, process};
+
+/// Everything but a plugin's own crate is compiled once for all plugins on a machine.
+const SETTINGS: Settings =
+    Settings { folder: "plugin-target", profile: "release", locked: false, may_install: false };
+
+/// Builds the plugin in a folder; the path of its component, which lies there too. With `may_install`
+/// what is missing is installed where that is possible: builders into the cache of the user, and on
+/// Debian, as root, a compiler for Rust.
+pub fn build(folder: &Path, may_install: bool) -> Result<PathBuf> {
+    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    let Some(language) = Language::of(folder) else {
+        let files = Language::ALL.map(Language::main_file).join(", ");
+        bail!(
+            "{} has no sources of a plugin (one of {files}); `keepgate plugin new` makes some",
+            folder.display()
+        );
+    };
+    match language {
+        Language::Rust => rust(folder, may_install),
+        language => other(language, folder, may_install),
+    }
+}
+
+/// The component of a crate.
+fn rust(folder: &Path, may_install: bool) -> Result<PathBuf> {
+    ensure!(
+        process::find("cargo").is_some(),
+        "there is no cargo here; get Rust by https://rustup.rs, 1.95 or newer"
+    );
+    let workspace = Workspace::load_from(folder)?;
+    let package = package(&workspace, folder)?;
+    let library = package.targets.iter().find(|target| target.is_cdylib && !target.is_example);
+    let library = library.ok_or_else(|| {
+        anyhow!("{} is no plugin: its [lib] needs crate-type = [\"cdylib\"]", package.name)
+    })?;
+    let builder = Builder::new(&workspace, Settings { may_install, ..SETTINGS })?;
+    builder.compile_library(package)?;
+    let component = builder
+        .component(&core_file(&library.name))
+        .with_context(|| format!("{} does not make a component", package.name))?;
+    let file = folder.join(format!("{}.wasm", package.name));
+    files::replace(&file, &component).with_context(|| file.display().to_string())?;
+    Ok(file)
+}
+
+/// The package whose folder this is.
+fn package<'a>(workspace: &'a Workspace, folder: &Path) -> Result<&'a Package> {
+    let wanted = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let is_it = |package: &&Package| package.folder.canonicalize().is_ok_and(|is| is == wanted);
+    workspace.packages.iter().find(is_it).ok_or_else(|| {
+        let folder = folder.display();
+        anyhow!("{folder} is no package but a workspace; name the folder of one of its packages")
+    })
+}
+
+/// The component of a project in JavaScript or Python.
+fn other(language: Language, folder: &Path, may_install: bool) -> Result<PathBuf> {
+    let name = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let component = folder.join(format!("{name}.wasm"));
+    let cache = cache_folder()?;
+    let builder = Componentizer::find(language, folder, &cache, may_install)?;
+    let begun = Instant::now();
+    process::note(&format!("builder: {}", builder.program().display()));
+    builder.build(folder, &component)?;
+    process::note(&format!("took {:.1} s", begun.elapsed().as_secs_f64()));
+    Ok(component)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_sources_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = build(folder.path(), false).unwrap_err().to_string();
+        for part in ["Cargo.toml", "plugin.js", "plugin.py", "keepgate plugin new"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = build(&folder.path().join("gone"), false).unwrap_err().to_string();
+        assert!(error.contains("there is no folder"), "{error}");
+    }
+}
