@@ -67,7 +67,19 @@ fn test(arguments: &Test) -> Result<u8> {
     }
     let file = match &arguments.plugin {
         Some(file) => file.clone(),
-        None => component(&arguments.what)?,
+        None => {
+            let file = component(&arguments.what)?;
+            let folder = folder(&arguments.what);
+            if let Some(source) = keepgate_builder::plugin::newer_source(folder, &file) {
+                note!(
+                    "{} was built before {} was changed: `keepgate plugin build {}`",
+                    file.display(),
+                    source.display(),
+                    folder.display()
+                );
+            }
+            file
+        }
     };
     let patience = Patience::while_compiling(&file);
     let plugin = PluginUnderTest::load(&file, super::code_folder().as_deref())?;
