@@ -232,6 +232,8 @@ fn mistake(said: &str) -> String {
     let said = said.split_once("\nAssertionError: ").map_or(said, |(_, said)| said);
     let said = said.strip_prefix("Error: : ").unwrap_or(said);
     let said = said.split_once(CAUSES).map_or(said, |(said, _)| said);
+    let said = said.strip_prefix("Failed to evaluate user JavaScript module: ").unwrap_or(said);
+    let said = said.strip_prefix("Failed to declare JavaScript module: ").unwrap_or(said);
     // Where the sources lie while they are evaluated.
     said.replace("\"/0/", "\"").trim().to_owned()
 }

@@ -1,8 +1,9 @@
 //! From a folder of sources, in whatever language, to a component in it: what `keepgate plugin build`
 //! does. Where a compiler is missing, one line says how to get it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
@@ -52,7 +53,12 @@ fn rust(folder: &Path, may_install: bool) -> Result<PathBuf> {
         .component(&core_file(&library.name))
         .with_context(|| format!("{} does not make a component", package.name))?;
     let file = folder.join(format!("{}.wasm", package.name));
-    files::replace(&file, &component).with_context(|| file.display().to_string())?;
+    let replaced = files::replace(&file, &component).and_then(|changed| match changed {
+        true => Ok(()),
+        // It is as new as its sources, though it is the same.
+        false => File::options().write(true).open(&file)?.set_modified(SystemTime::now()),
+    });
+    replaced.with_context(|| file.display().to_string())?;
     Ok(file)
 }
 
@@ -80,9 +86,62 @@ fn other(language: Language, folder: &Path, may_install: bool) -> Result<PathBuf
     Ok(component)
 }
 
+/// A source in a plugin's folder that was changed after its component was built, if there is one.
+pub fn newer_source(folder: &Path, component: &Path) -> Option<PathBuf> {
+    let changed = |path: &Path| path.metadata()?.modified();
+    let built = changed(component).ok()?;
+    let is_newer = |path: &PathBuf| changed(path).is_ok_and(|changed| changed > built);
+    sources(folder).into_iter().find(is_newer)
+}
+
+/// What a component may be made of: not what is fetched or built, and no cases.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    const OTHERS: [&str; 4] = ["target", "node_modules", "cases", "__pycache__"];
+    let mut found = Vec::new();
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if name.starts_with('.') || OTHERS.contains(&&*name) {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(sources(&path));
+        } else if Path::new(&*name).extension().is_some_and(|kind| {
+            ["rs", "toml", "js", "mjs", "json", "py", "wit"].iter().any(|known| kind == *known)
+        }) {
+            found.push(path);
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_component_that_is_older_than_a_source_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, age: u64| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let file = File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+            path
+        };
+        let component = put("hello.wasm", 100);
+        put("src/lib.rs", 200);
+        for other in ["cases/a.toml", "README.md", ".git/x.json", "node_modules/a/index.js"] {
+            put(other, 1);
+        }
+        assert_eq!(newer_source(folder.path(), &component), None);
+        let changed = put("src/deep/names.rs", 50);
+        assert_eq!(newer_source(folder.path(), &component), Some(changed));
+        assert_eq!(newer_source(folder.path(), &folder.path().join("gone.wasm")), None);
+    }
 
     #[test]
     fn a_folder_without_sources_is_told() {

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Begins a step.
 pub fn step(what: &str) {
@@ -39,24 +39,24 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs a command quietly and returns its standard output; what it wrote to standard error
 /// becomes part of the error.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{}` failed ({}):\n{}", words(command), output.status, said.trim_end());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let (status, said, complaint) = quietly(command)?;
+    ensure!(status.success(), "`{}` failed ({status}):\n{}", words(command), complaint.trim_end());
+    Ok(said)
 }
 
 /// As [`output`], of a command that may say on either stream why it failed.
 pub fn output_of_both(command: &mut Command) -> Result<String> {
+    let (status, said, complaint) = quietly(command)?;
+    let both = format!("{said}{complaint}");
+    ensure!(status.success(), "`{}` failed ({status}):\n{}", words(command), both.trim_end());
+    Ok(said)
+}
+
+/// How a command ended, and what it wrote to standard output and to standard error.
+fn quietly(command: &mut Command) -> Result<(ExitStatus, String, String)> {
     let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        let more = String::from_utf8_lossy(&output.stderr);
-        let said = format!("{said}{more}");
-        bail!("`{}` failed ({}):\n{}", words(command), output.status, said.trim_end());
-    }
-    Ok(said.into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status, text(&output.stdout), text(&output.stderr)))
 }
 
 /// Runs a command, copies its standard output to `out` as it comes and shows each line to `observe`
@@ -179,6 +179,8 @@ mod tests {
         assert!(error.to_string().contains("`sh -c exit 3`"), "{error}");
         let error = output(&mut shell("echo why >&2; exit 3")).unwrap_err();
         assert!(error.to_string().contains("why"), "{error}");
+        let both = output_of_both(&mut shell("echo here; echo there >&2; exit 3")).unwrap_err();
+        assert!(both.to_string().ends_with("here\nthere"), "{both}");
         let error = run(&mut Command::new("/nonexistent/program")).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/program"), "{error}");
     }

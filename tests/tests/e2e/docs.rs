@@ -56,12 +56,36 @@ fn comment<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     inside.strip_prefix(name)?.strip_prefix(':').map(str::trim)
 }
 
-/// What is to be done for a page, up to the first block that lacks something; and what that is.
-fn steps(text: &str, has: impl Fn(&str) -> bool) -> (Vec<Step>, Option<String>) {
+/// What is to be done for a page, without sections that lack something, and up to the first block that
+/// does; and what is lacking.
+fn steps(text: &str, has: impl Fn(&str) -> bool) -> (Vec<Step>, Vec<String>) {
     let mut steps: Vec<Step> = Vec::new();
     let (mut skipped, mut missing) = (false, None);
     let mut fence: Option<bool> = None;
+    // The level of the heading that a line stands below, and of the one whose section is left out.
+    let (mut level, mut left_out, mut lacking) = (0, None, Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
+        if fence.is_none() && line.starts_with('#') {
+            level = line.chars().take_while(|c| *c == '#').count();
+            left_out = left_out.filter(|left_out| *left_out < level);
+        }
+        if fence.is_none()
+            && left_out.is_none()
+            && let Some(need) = comment(line, "section needs").filter(|need| !has(need))
+        {
+            left_out = Some(level);
+            lacking.push(format!("a section: there are no {need}"));
+        }
+        if left_out.is_some() {
+            // Lines of code may begin with anything.
+            if line.starts_with("```") {
+                fence = match fence {
+                    Some(_) => None,
+                    None => Some(false),
+                };
+            }
+            continue;
+        }
         match (line.strip_prefix("```"), fence) {
             (Some(_), Some(_)) => {
                 (fence, skipped, missing) = (None, false, None);
@@ -69,8 +93,9 @@ fn steps(text: &str, has: impl Fn(&str) -> bool) -> (Vec<Step>, Option<String>) 
             }
             (Some(language), None) => {
                 let console = language == "console" && !skipped;
-                if console && missing.is_some() {
-                    return (steps, missing);
+                if console && let Some(missing) = missing {
+                    lacking.push(format!("from a block on: there is no {missing}"));
+                    return (steps, lacking);
                 }
                 fence = Some(console);
                 continue;
@@ -107,19 +132,17 @@ fn steps(text: &str, has: impl Fn(&str) -> bool) -> (Vec<Step>, Option<String>) 
             }
         }
     }
-    (steps, None)
+    (steps, lacking)
 }
 
 /// Whether a page finds here what it needs.
 fn has(need: &str) -> bool {
-    let command = match need {
-        "plugin tools" => "new",
-        "plugin test" => "test",
-        program => return tools::find(program).is_some(),
-    };
-    let mut keepgate = Command::new(tools::keepgate());
-    keepgate.args(["plugin", command, "--help"]);
-    tools::run(keepgate).status.success()
+    match need {
+        // Where xtask could build some, an author can.
+        "plugins in JavaScript" => tools::find_guest("archive-js").is_some(),
+        "plugins in Python" => tools::find_guest("archive-py").is_some(),
+        program => tools::find(program).is_some(),
+    }
 }
 
 /// A shell that does all steps one after another, with marks between their outputs.
@@ -160,12 +183,10 @@ fn free_port() -> u16 {
 fn follow(page: &str, text: &str) {
     let port = free_port();
     let text = text.replace("localhost:8000", &format!("localhost:{port}"));
-    let (steps, missing) = steps(&text, has);
-    if let Some(missing) = missing {
-        tools::skip(
-            &format!("docs/src/{page}, from a block on"),
-            &format!("there is no {missing}"),
-        );
+    let (steps, lacking) = steps(&text, has);
+    for lacking in lacking {
+        let (part, why) = lacking.split_once(": ").unwrap();
+        tools::skip(&format!("docs/src/{page}, {part}"), why);
     }
     if steps.is_empty() {
         return;
@@ -235,6 +256,17 @@ a
 ...
 $ false # exits with 1
 ```
+## Another
+<!-- section needs: something -->
+```console
+# code
+$ left out
+```
+### Of it
+```console
+$ left out too
+```
+## Back
 <!-- needs: bash, something -->
 ```toml
 ```
@@ -246,13 +278,16 @@ $ last
 $ never
 ```
 ";
-    let (steps, missing) = steps(text, |need| need == "bash");
+    let (steps, lacking) = steps(text, |need| need == "bash");
     let read: Vec<_> = steps.iter().map(|s| (s.command.as_str(), s.shown.len(), s.code)).collect();
     assert_eq!(
         read,
         [("prepare", 0, 0), ("cat <<END\na\n\nEND", 1, 0), ("false", 0, 1), ("last", 0, 0)]
     );
-    assert_eq!(missing.as_deref(), Some("something"));
+    assert_eq!(
+        lacking,
+        ["a section: there are no something", "from a block on: there is no something"]
+    );
     let shown = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert!(comes("x\na   1\ny\nb 22 c\n", &shown(&["  a 1", "b … c"])).is_ok());
     assert_eq!(comes("b\na\n", &shown(&["a", "b"])), Err("b".to_owned()));

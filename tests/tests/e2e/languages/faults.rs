@@ -94,15 +94,15 @@ pub(super) fn settings_are_refused_in_words(setup: &Setup, gateway: &Gateway) {
         gateway.program.signal(Signal::HUP);
         gateway.program.stderr.wait_for_either(from, texts);
     };
-    setup.edit(|text| text.replace(&mount("/warm"), &with("/warm", "overwrit = true")));
-    told(&[&["there is no setting", "overwrit"]]);
-    setup.edit(|text| text.replace("overwrit = true", "overwrite = 1"));
-    told(&[&["overwrite is true or false"]]);
+    setup.edit(|text| text.replace(&mount("/warm"), &with("/warm", "replac = true")));
+    told(&[&["there is no setting", "replac"]]);
+    setup.edit(|text| text.replace("replac = true", "replace = 1"));
+    told(&[&["replace is true or false"]]);
     // A bug in the check is told as one, with its place.
     setup.edit(|text| text.replace(&mount("/faults-warm"), &with("/faults-warm", "bug = 1")));
     told(&[&["Error: ", "plugin.js:"], &["Error: ", "plugin.py:"]]);
     setup.edit(|text| text.replace("settings = { bug = 1 }\n", ""));
-    setup.edit(|text| text.replace("overwrite = 1", "overwrite = true"));
+    setup.edit(|text| text.replace("replace = 1", "replace = true"));
     gateway.program.signal(Signal::HUP);
     let client = gateway.endpoint();
     assert_eq!(client.send("PUT", "/warm/again", &[], b"one").status, 201);
