@@ -5,9 +5,10 @@
 use std::time::{Duration, SystemTime};
 
 use crate::range::Range;
-use crate::{Failure, Info, Method, Part, Reply, Request, Store};
+use crate::{Body, Download, Failure, Info, Method, Part, Reply, Request, Store};
 
-/// A blob that a request asks for.
+/// A blob that a request asks for. It is opened once, so that what is said of it and what is sent are of
+/// one blob, also while others replace it.
 ///
 /// ```
 /// use keepgate_sdk::{BlobAnswer, Failure, Reply, Request, Store};
@@ -20,8 +21,11 @@ use crate::{Failure, Info, Method, Part, Reply, Request, Store};
 pub struct BlobAnswer<'a> {
     store: &'a Store,
     info: Info,
+    /// All of it. Not a byte is read of what is not sent.
+    data: Body,
     /// Without its quotes; never weak.
     etag: String,
+    /// Where it is not what it was stored with.
     content_type: Option<String>,
 }
 
@@ -36,9 +40,9 @@ enum Wanted {
 impl<'a> BlobAnswer<'a> {
     /// The blob under a key; fails with [`Failure::NotFound`] where there is none.
     pub fn of(store: &'a Store, key: &str) -> Result<Self, Failure> {
-        let info = store.head(key)?;
-        let (etag, content_type) = (info.etag.clone(), info.content_type.clone());
-        Ok(Self { store, info, etag, content_type })
+        let Download { info, data, .. } = store.get(key, Part::Whole)?;
+        let etag = info.etag.clone();
+        Ok(Self { store, info, data, etag, content_type: None })
     }
 
     /// What is known of it.
@@ -76,14 +80,32 @@ impl<'a> BlobAnswer<'a> {
         if is_head {
             return Ok(self.described(200).header("content-length", self.info.size));
         }
-        let found = self.store.get(&self.info.key, part)?;
         if matches!(part, Part::Whole) {
-            return Ok(self.described(200).body(found.data));
+            return Ok(self.described(200).body(self.data));
         }
+        let found = match self.store.get(&self.info.key, part) {
+            Ok(found) if found.info.etag == self.info.etag => found,
+            Ok(_) | Err(Failure::NotFound) => return self.replaced(request),
+            Err(Failure::OutOfRange(size)) if size != self.info.size => {
+                return self.replaced(request);
+            }
+            Err(failure) => return Err(failure),
+        };
         // A part is never empty: `get` fails where no byte of it is inside.
         let last = found.offset.saturating_add(found.length).saturating_sub(1);
         let range = format!("bytes {}-{last}/{}", found.offset, found.info.size);
         Ok(self.described(206).header("content-range", range).body(found.data))
+    }
+
+    /// Another blob came between the look at it and the range. A range of that one was not asked for: all
+    /// of it is the answer, as to a range on a condition that does not hold.
+    fn replaced(self, request: &Request) -> Result<Reply, Failure> {
+        let meant = ["if-match", "if-unmodified-since"];
+        if meant.iter().any(|name| request.header(name).is_some()) {
+            return Err(Failure::PreconditionFailed);
+        }
+        let now = Self { content_type: self.content_type, ..Self::of(self.store, &self.info.key)? };
+        Ok(now.described(200).body(now.data))
     }
 
     fn head(&self, status: u16) -> Reply {
@@ -95,7 +117,7 @@ impl<'a> BlobAnswer<'a> {
 
     fn described(&self, status: u16) -> Reply {
         let reply = self.head(status);
-        match &self.content_type {
+        match self.content_type.as_ref().or(self.info.content_type.as_ref()) {
             Some(media_type) => reply.header("content-type", media_type),
             None => reply.header("content-type", "application/octet-stream"),
         }
@@ -163,8 +185,8 @@ enum Compared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Host, TestReply};
-    use crate::{Description, Plugin};
+    use crate::testing::{Host, RequestBuilder, TestReply};
+    use crate::{Description, Plugin, PutOptions};
 
     struct Shelf;
 
@@ -178,6 +200,30 @@ mod tests {
         fn handle(request: Request, _: Self::Settings) -> Result<Reply, Failure> {
             let store = Store::open("main")?;
             BlobAnswer::of(&store, &request.segments.join("/"))?.etag("tag").to(&request)
+        }
+    }
+
+    /// As [`Shelf`], whose blob is replaced between the look at it and the answer.
+    struct Busy;
+
+    impl Plugin for Busy {
+        type Settings = serde_json::Value;
+
+        fn describe() -> Description {
+            Description::new("busy", "1").store("main")
+        }
+
+        fn handle(request: Request, _: Self::Settings) -> Result<Reply, Failure> {
+            let store = Store::open("main")?;
+            let answer = BlobAnswer::of(&store, "a")?.etag("old").content_type("text/x");
+            match request.query("by") {
+                Some(bytes) => {
+                    let options = PutOptions::replace();
+                    store.put("a", Body::from_bytes(bytes.as_bytes()), &options)?;
+                }
+                None => drop(store.delete("a")?),
+            }
+            answer.to(&request)
         }
     }
 
@@ -244,5 +290,35 @@ mod tests {
         assert_eq!((reply.status, reply.header("content-length")), (200, Some("10")));
         assert_eq!(ask("HEAD", &[("if-none-match", "*")]).status, 304);
         assert_eq!(Host::new().request("HEAD", "/none").send::<Shelf>().status, 404);
+    }
+
+    #[test]
+    fn what_is_said_and_what_is_sent_are_of_one_blob() {
+        let host = Host::new();
+        let get = |target: &str, headers: &[(&str, &str)]| {
+            host.put("a", b"0123456789");
+            let request = host.get(target);
+            let add =
+                |request: RequestBuilder, (name, value): &(&str, &str)| request.header(name, value);
+            headers.iter().fold(request, add).send::<Busy>()
+        };
+        let whole = get("/?by=other", &[]);
+        assert_eq!((whole.status, &*whole.text()), (200, "0123456789"));
+        assert_eq!(whole.header("etag"), Some("\"old\""));
+        // A range would be of another blob than the tag: all of the new one, with its own tag.
+        for headers in
+            [&[("range", "bytes=2-4")][..], &[("range", "bytes=-1"), ("if-range", "\"old\"")]]
+        {
+            for by in ["other", "0123456789", "x"] {
+                let range = get(&format!("/?by={by}"), headers);
+                assert_eq!((range.status, &*range.text()), (200, by), "{headers:?}");
+                assert_ne!(range.header("etag"), Some("\"old\""));
+                assert_eq!(range.header("content-type"), Some("text/x"));
+                assert_eq!(range.header("content-range"), None);
+            }
+        }
+        let meant = [("range", "bytes=2-4"), ("if-match", "\"old\"")];
+        assert_eq!(get("/?by=other", &meant).status, 412);
+        assert_eq!(get("/", &[("range", "bytes=2-4")]).status, 404);
     }
 }

@@ -15,6 +15,7 @@ impl Description {
             summary: String::new(),
             default_mount: format!("/{name}"),
             stores: Vec::new(),
+            clusters: Vec::new(),
             jobs: Vec::new(),
             metrics: Vec::new(),
         })
@@ -38,6 +39,13 @@ impl Description {
         self
     }
 
+    /// A name under which it takes snapshots of a cluster; each mount must grant it. A plugin that takes
+    /// whatever it is granted names none, and asks [`etcd::clusters`](crate::etcd::clusters).
+    pub fn cluster(mut self, name: &str) -> Self {
+        self.0.clusters.push(name.to_owned());
+        self
+    }
+
     /// A kind of job that it runs; see [`Jobs`](crate::Jobs).
     pub fn job(mut self, kind: &str) -> Self {
         self.0.jobs.push(kind.to_owned());
@@ -47,9 +55,20 @@ impl Description {
     /// A counter for [`environment::count`](crate::environment::count): a Prometheus name that
     /// ends in `_total`, one line of help, label names. Names that begin with `keepgate_` are the
     /// host's: it refuses a plugin that has one.
-    pub fn counter(mut self, name: &str, help: &str, labels: &[&str]) -> Self {
+    pub fn counter(self, name: &str, help: &str, labels: &[&str]) -> Self {
+        self.metric(guest::MetricKind::Counter, name, help, labels)
+    }
+
+    /// A gauge for [`environment::set`](crate::environment::set): a Prometheus name, one line of help,
+    /// label names. It has no value until it is set, also after a restart of the gateway.
+    pub fn gauge(self, name: &str, help: &str, labels: &[&str]) -> Self {
+        self.metric(guest::MetricKind::Gauge, name, help, labels)
+    }
+
+    fn metric(mut self, kind: guest::MetricKind, name: &str, help: &str, labels: &[&str]) -> Self {
         self.0.metrics.push(guest::Metric {
             name: name.to_owned(),
+            kind,
             help: help.to_owned(),
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         });

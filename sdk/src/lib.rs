@@ -58,18 +58,22 @@ mod backend;
 #[cfg(any(target_family = "wasm", test))]
 mod allocator;
 mod blob;
+mod body;
 #[cfg(doctest)]
 mod book;
 mod describe;
+mod entries;
 mod failure;
 #[doc(hidden)]
 pub mod glue;
+mod media;
 mod negotiate;
 mod options;
 pub mod range;
 mod reply;
 mod request;
 mod router;
+mod starting;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
@@ -98,6 +102,9 @@ pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit/0.1.0",
         world: "plugin",
+        // Not of what has a body in it: a handle is equal to nothing.
+        additional_derives: [PartialEq],
+        additional_derives_ignore: ["content", "download", "entry", "reply", "request", "spooled"],
         pub_export_macro: true,
         export_macro_name: "export_component",
         default_bindings_module: "keepgate_sdk::bindings",
@@ -139,12 +146,14 @@ pub mod job_bindings {
 }
 
 pub use backend::{Body, Download, Listing, Store, Writer, environment, etcd, jobs, pipes};
-pub use bindings::keepgate::plugin::blobs::{Condition, Entry, Info, Part, PutOptions};
+pub use bindings::keepgate::plugin::blobs::{
+    Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored,
+};
 pub use bindings::keepgate::plugin::environment::Level;
-pub use bindings::keepgate::plugin::http::Principal;
-pub use bindings::keepgate::plugin::types::Failure;
+pub use bindings::keepgate::plugin::types::{Failure, Principal, Refusal};
 pub use blob::BlobAnswer;
 pub use describe::Description;
+pub use entries::Entries;
 pub use reply::{Content, Reply, StreamWriter};
 pub use request::{Method, Request};
 pub use router::{Call, Handler, Methods, Router, at};
@@ -169,9 +178,13 @@ pub trait Plugin {
     /// Answers a request. A failure is told as [`refuse`](Self::refuse) says.
     fn handle(request: Request, settings: Self::Settings) -> Result<Reply, Failure>;
 
-    /// A failure in this surface's own form. None, as without this: the host tells it, with the status
-    /// that [`Failure`] documents and its message in plain text. Leave [`Failure::TimedOut`] to the host:
-    /// only it knows who let whom wait, which is a 408 or a 504.
+    /// A failure in this surface's own form: those of [`handle`](Self::handle) and of a [`Router`] in
+    /// it. None, as without this: the host tells it, with the status that [`Failure`] documents and its
+    /// message in plain text. Leave [`Failure::TimedOut`] to the host: only it knows who let whom wait,
+    /// which is a 408 or a 504.
+    ///
+    /// Where a router has the path and not the method, the reply gets the status 405 and the header
+    /// `Allow`, whatever form it has.
     fn refuse(failure: &Failure) -> Option<Reply> {
         let _ = failure;
         None

@@ -1,6 +1,8 @@
-//! Ready-made ways to store a blob.
+//! Ready-made ways to store a blob, and small things of blobs that the contract leaves to say.
 
-use crate::{Condition, PutOptions};
+use std::borrow::Cow;
+
+use crate::{Condition, Entry, Part, Piece, PutOptions};
 
 impl PutOptions {
     /// Whatever is under the key is replaced.
@@ -25,7 +27,51 @@ impl PutOptions {
         self
     }
 
+    /// The blob that is there must have this etag, else
+    /// [`PreconditionFailed`](crate::Failure::PreconditionFailed).
+    pub fn matches(etag: &str) -> Self {
+        Self::with(Condition::Matches(etag.to_owned()))
+    }
+
+    /// With a media type, kept with the blob.
+    pub fn content_type(mut self, media_type: &str) -> Self {
+        self.content_type = Some(media_type.to_owned());
+        self
+    }
+
+    /// With another pair of metadata, kept with the blob: visible ASCII, the name in lower case.
+    pub fn metadata(mut self, name: &str, value: &str) -> Self {
+        self.metadata.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With another tag, kept with the blob. Ten are the most.
+    pub fn tag(mut self, name: &str, value: &str) -> Self {
+        self.tags.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn with(condition: Condition) -> Self {
         Self { condition, sha256: None, content_type: None, metadata: Vec::new(), tags: Vec::new() }
+    }
+}
+
+impl Piece {
+    /// All of a blob.
+    pub fn whole(key: &str) -> Self {
+        Self { key: key.to_owned(), part: Part::Whole }
+    }
+
+    /// So many bytes of a blob from an offset on.
+    pub fn slice(key: &str, offset: u64, length: u64) -> Self {
+        Self { key: key.to_owned(), part: Part::Slice((offset, Some(length))) }
+    }
+}
+
+impl Entry {
+    /// Where it is in the order of listings, for [`Store::list_after`](crate::Store::list_after): its
+    /// key, behind which a folder has a slash.
+    pub fn place(&self) -> Cow<'_, str> {
+        if self.folder { format!("{}/", self.key).into() } else { self.key.as_str().into() }
     }
 }

@@ -1,6 +1,6 @@
 //! Replies: whole ones, and those made piece by piece.
 
-use crate::{Body, Failure, Writer};
+use crate::{Body, Download, Failure, Part, Writer};
 
 /// Pieces of a streamed reply are collected up to this size before they go to the host: a call
 /// costs more than a copy.
@@ -63,6 +63,21 @@ impl Reply {
     pub fn body(mut self, body: Body) -> Self {
         self.content = Content::Body(body);
         self
+    }
+
+    /// A blob, or the part of it that was asked for: 200, or 206 with `Content-Range`. For GET with
+    /// conditions there is [`BlobAnswer`](crate::BlobAnswer).
+    pub fn download(found: Download, asked: Part) -> Self {
+        let reply = match asked {
+            Part::Whole => Self::ok(),
+            Part::Slice(_) | Part::Suffix(_) => {
+                // A part is never empty: `get` fails where no byte of it is inside.
+                let last = found.offset.saturating_add(found.length).saturating_sub(1);
+                let range = format!("bytes {}-{last}/{}", found.offset, found.info.size);
+                Self::new(206).header("content-range", range)
+            }
+        };
+        reply.header("accept-ranges", "bytes").body(found.data)
     }
 
     /// With plain text.

@@ -1,6 +1,7 @@
 //! A request, as a plugin sees it.
 
-use crate::{Body, Failure, Principal};
+use crate::failure::refused;
+use crate::{Body, Failure, Principal, media};
 
 /// An HTTP method.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,16 @@ impl Method {
 pub struct Request {
     /// What is asked.
     pub method: Method,
+    /// The mount as this client reaches it, without a slash at its end: `https://host:8000/lxd`. Empty
+    /// where nothing says it; [`url`](Self::url) then makes references relative. Unless the operator set
+    /// it, the host in it is the client's word.
+    pub base: String,
+    /// Path and query as they were sent, from the root of the server.
+    pub target: String,
+    /// IP address of the client, or of the proxy that it comes by; none over a Unix socket.
+    pub address: Option<String>,
+    /// By which logs name this request.
+    pub id: String,
     /// Segments below the mount, percent-decoded after they were split at `/`; they may be empty,
     /// dots, or hold an encoded slash. Stores refuse keys made of such things.
     pub segments: Vec<String>,
@@ -102,28 +113,83 @@ impl Request {
     }
 
     /// The whole body as JSON, of `most` bytes at most: [`Failure::TooLarge`]; and [`Failure::Invalid`]
-    /// that says where it is no JSON, or which member is wrong. It is read into the plugin, so keep
-    /// `most` small.
+    /// that says where it is no JSON, or which member is wrong. A body that says that it is something
+    /// else, or a form, which is what curl says of `-d` by itself, is refused: 415. One that says nothing is taken. It
+    /// is read into the plugin, so keep `most` small.
     pub fn json<T: serde::de::DeserializeOwned>(&self, most: u64) -> Result<T, Failure> {
+        self.is_said_to_be(media::JSON, media::is_json)?;
         let bytes = self.bytes(most)?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         serde_path_to_error::deserialize(&mut json)
             .map_err(|error| Failure::Invalid(format!("the body: {error}")))
     }
 
+    /// The whole body as a form, as browsers and `curl -d` send it, by the names of its fields; otherwise
+    /// as [`json`](Self::json).
+    ///
+    /// ```
+    /// # use keepgate_sdk::{Failure, Reply, Request};
+    /// #[derive(serde::Deserialize)]
+    /// struct Rename {
+    ///     to: String,
+    /// }
+    ///
+    /// fn rename(request: &Request) -> Result<Reply, Failure> {
+    ///     let Rename { to } = request.form(4096)?;
+    ///     Ok(Reply::ok().text(to))
+    /// }
+    /// ```
+    pub fn form<T: serde::de::DeserializeOwned>(&self, most: u64) -> Result<T, Failure> {
+        self.is_said_to_be(media::FORM, |media_type| media_type == media::FORM)?;
+        serde_urlencoded::from_bytes(&self.bytes(most)?)
+            .map_err(|error| Failure::Invalid(format!("the form: {error}")))
+    }
+
     /// The whole body, of `most` bytes at most; else [`Failure::TooLarge`].
     pub fn bytes(&self, most: u64) -> Result<Vec<u8>, Failure> {
-        if self.body.length().is_some_and(|length| length > most) {
-            return Err(Failure::TooLarge(most));
+        self.body.bytes(most)
+    }
+
+    /// The media type of the body, in lower case and without parameters; none where nothing is said.
+    pub fn media_type(&self) -> Option<String> {
+        self.header("content-type").map(media::essence).filter(|text| !text.is_empty())
+    }
+
+    fn is_said_to_be(&self, expected: &str, is: impl Fn(&str) -> bool) -> Result<(), Failure> {
+        match self.media_type() {
+            Some(other) if !is(&other) => {
+                Err(refused(415, format!("the body is {other:?}; send {expected}")))
+            }
+            _ => Ok(()),
         }
-        let mut bytes = Vec::new();
-        while let Some(piece) = self.body.read(64 * 1024)? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > most {
-                return Err(Failure::TooLarge(most));
+    }
+
+    /// Where a path below the mount is for this client: for `Location`, `Link` and bodies. The segments are
+    /// percent-encoded; an empty one at the end makes a slash there. Where [`base`](Self::base) is empty it
+    /// is a reference relative to this request's own path, which is right in a header and nowhere else.
+    ///
+    /// ```
+    /// # use keepgate_sdk::{Failure, Reply, Request};
+    /// fn accepted(request: &Request, job: &str) -> Reply {
+    ///     Reply::new(202).header("location", request.url(&["jobs", job]))
+    /// }
+    /// ```
+    pub fn url(&self, segments: &[&str]) -> String {
+        let below = segments.iter().map(|segment| encoded(segment)).collect::<Vec<_>>().join("/");
+        if !self.base.is_empty() {
+            return format!("{}/{below}", self.base);
+        }
+        // References begin at the last slash of the request's path.
+        let up = self.segments.len().checked_sub(usize::from(!self.trailing_slash));
+        match up {
+            Some(0) => format!("./{below}"),
+            Some(up) => format!("{}{below}", "../".repeat(up)),
+            // The mount's own path without a slash at its end: its name comes again.
+            None => {
+                let own = self.target.split('?').next().and_then(|path| path.rsplit('/').next());
+                format!("./{}/{below}", own.unwrap_or_default())
             }
         }
-        Ok(bytes)
     }
 
     /// The one of these media types that the client likes best, the first where it does not care; none
@@ -138,6 +204,123 @@ impl Request {
     }
 }
 
+/// A segment of a path as it is written in one (RFC 3986).
+fn encoded(segment: &str) -> String {
+    let mut text = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
 fn find<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
     fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, TestReply};
+    use crate::{Description, Plugin, Reply};
+
+    struct Reader;
+
+    #[derive(serde::Deserialize)]
+    struct Wish {
+        name: String,
+    }
+
+    impl Plugin for Reader {
+        type Settings = serde_json::Value;
+
+        fn describe() -> Description {
+            Description::new("reader", "1")
+        }
+
+        fn handle(request: Request, _: Self::Settings) -> Result<Reply, Failure> {
+            let wish: Wish = match request.path().as_slice() {
+                ["json"] => request.json(64)?,
+                ["form"] => request.form(64)?,
+                _ => return Ok(Reply::ok().text(request.url(&["x y", "é/", ""]))),
+            };
+            Ok(Reply::ok().text(wish.name))
+        }
+    }
+
+    fn post(path: &str, media_type: &str, body: &[u8]) -> TestReply {
+        let request = Host::new().post(path, body);
+        let request = match media_type {
+            "" => request,
+            media_type => request.header("content-type", media_type),
+        };
+        request.send::<Reader>()
+    }
+
+    #[test]
+    fn bodies_are_what_they_are_said_to_be() {
+        let (json, form) = (br#"{"name":"a b"}"#, b"name=a+b");
+        for (path, media_type, body, right) in [
+            ("/json", "application/json", &json[..], true),
+            ("/json", "Application/JSON; charset=utf-8", json, true),
+            ("/json", "application/vnd.x+json", json, true),
+            ("/json", "", json, true),
+            ("/json", "text/plain", json, false),
+            ("/json", "application/x-www-form-urlencoded", json, false),
+            ("/json", "application/jsonl", json, false),
+            ("/form", "application/x-www-form-urlencoded", form, true),
+            ("/form", "application/x-www-form-urlencoded;charset=UTF-8", form, true),
+            ("/form", "", form, true),
+            ("/form", "application/json", form, false),
+            ("/form", "multipart/form-data; boundary=x", form, false),
+        ] {
+            let reply = post(path, media_type, body);
+            if right {
+                let said = (reply.status, reply.text());
+                assert_eq!(said, (200, "a b".to_owned()), "{path} {media_type}");
+            } else {
+                assert_ne!(reply.status, 200, "{path} {media_type}");
+                assert!(reply.text().contains("; send application/"), "{}", reply.text());
+            }
+        }
+        let missing = post("/form", "", b"other=1");
+        assert_eq!(missing.status, 400);
+        assert!(missing.text().contains("the form: missing field `name`"), "{}", missing.text());
+        assert_eq!(post("/form", "", &[b'x'; 65]).status, 413);
+    }
+
+    #[test]
+    fn references_are_absolute_where_the_base_is_known_and_relative_elsewhere() {
+        let host = Host::new();
+        let told = |base: &str, target: &str| host.get(target).base(base).send::<Reader>().text();
+        assert_eq!(told("https://h/etcd", "/a/b"), "https://h/etcd/x%20y/%C3%A9%2F/");
+        for (target, relative) in [
+            ("/", "./"),
+            ("/a", "./"),
+            ("/a/", "../"),
+            ("/a/b?c=/d", "../"),
+            ("/a/b/c", "../../"),
+            ("/a/b/c/", "../../../"),
+        ] {
+            assert_eq!(told("", target), format!("{relative}x%20y/%C3%A9%2F/"), "{target}");
+        }
+        // The mount's own path without a slash at its end.
+        let top = Request {
+            method: Method::Get,
+            base: String::new(),
+            target: "/backups/etcd?z=1".to_owned(),
+            address: None,
+            id: String::new(),
+            segments: Vec::new(),
+            trailing_slash: false,
+            query: Vec::new(),
+            headers: Vec::new(),
+            principal: None,
+            body: Body::from_bytes(b""),
+        };
+        assert_eq!(top.url(&["x"]), "./etcd/x");
+    }
 }

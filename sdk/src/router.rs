@@ -1,11 +1,13 @@
 //! From a path and a method to a function. A plugin whose paths are regular says them once, and gets 404,
-//! 405 with `Allow`, OPTIONS, and HEAD where there is a GET. A plugin whose paths are not matches
+//! 405 with `Allow`, OPTIONS, and HEAD where there is a GET. What is refused here is a failure like any
+//! other, and told in the plugin's form. A plugin whose paths are not matches
 //! [`Request::path`](crate::Request::path) by itself.
 //!
 //! Nothing here is generated: a debugger steps from [`Router::handle`] into the handler.
 
 use std::str::FromStr;
 
+use crate::failure::refused;
 use crate::{Content, Failure, Method, Reply, Request};
 
 /// Answers one kind of request.
@@ -38,6 +40,15 @@ pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 #[derive(Debug)]
 pub struct Router<S> {
     routes: Vec<(Pattern, Methods<S>)>,
+    odd: fn(&str) -> Failure,
+}
+
+/// How a refusal begins that names the methods of a path.
+const TAKES: &str = "this path takes ";
+
+/// The methods that a path has, where the failure is that it does not have the one that was asked for.
+pub(crate) fn allowed(failure: &Failure) -> Option<&str> {
+    failure.message().strip_prefix(TAKES)
 }
 
 /// What is asked, with what the path says and the settings.
@@ -52,7 +63,7 @@ pub struct Call<S> {
 
 impl<S> Call<S> {
     /// A segment of the path by the name that the route gives it. One that does not parse is a path that
-    /// there is not: [`Failure::NotFound`].
+    /// there is not: [`Failure::NotFound`]. To answer otherwise, ask for a `String`.
     pub fn param<T: FromStr>(&self, name: &str) -> Result<T, Failure> {
         let found = self.params.iter().find(|(known, _)| *known == name);
         let (_, text) = found.ok_or_else(|| {
@@ -114,6 +125,10 @@ impl<S> Methods<S> {
         self.0.iter().find(|(known, _)| known == method).map(|(_, handler)| *handler)
     }
 
+    fn refusal(&self) -> Failure {
+        refused(405, format!("{TAKES}{}", self.allow()))
+    }
+
     /// As in `GET, HEAD, PUT`.
     fn allow(&self) -> String {
         let mut names: Vec<&str> = Vec::new();
@@ -130,36 +145,64 @@ impl<S> Methods<S> {
 impl<S> Router<S> {
     /// Without paths.
     pub fn new() -> Self {
-        Self { routes: Vec::new() }
+        Self { routes: Vec::new(), odd: |_| Failure::NotFound }
     }
 
     /// With a path: `/`, or segments that are texts or `{names}`; `{*name}` at its end takes all that
     /// follows, one segment at least, joined by `/`. A slash at its end is part of it.
     ///
-    /// A segment is never empty, `.` or `..`, and never holds a `/`.
+    /// A segment with a name is never empty, `.` or `..`, and never holds a `/` or a NUL; see
+    /// [`odd_segments`](Self::odd_segments).
     #[must_use]
     pub fn route(mut self, path: &'static str, methods: Methods<S>) -> Self {
         self.routes.push((Pattern::new(path), methods));
         self
     }
 
-    /// Answers a request: [`Failure::NotFound`] where no path fits, an empty 405 where one does and the
-    /// method does not.
+    /// With another failure than [`Failure::NotFound`] for a path that would fit if a segment of it,
+    /// which is handed in, were not empty, `.` or `..`, and held no encoded `/` or NUL: such a segment
+    /// is no part of a key. What a surface says of it differs.
+    ///
+    /// ```
+    /// # use keepgate_sdk::{Failure, Router};
+    /// let router = Router::<()>::new().odd_segments(|name| Failure::Invalid(format!("no name: {name:?}")));
+    /// ```
+    #[must_use]
+    pub fn odd_segments(mut self, failure: fn(&str) -> Failure) -> Self {
+        self.odd = failure;
+        self
+    }
+
+    /// Answers a request: [`Failure::NotFound`] where no path fits, and where one does and the method does
+    /// not, a failure that names the methods, which becomes a 405 with `Allow`, in the form that
+    /// [`Plugin::refuse`](crate::Plugin::refuse) gives it, or empty.
     pub fn handle(&self, request: Request, settings: S) -> Result<Reply, Failure> {
+        let (segments, trailing_slash) = (&request.segments, request.trailing_slash);
+        let mut odd = None;
         let found = self.routes.iter().find_map(|(pattern, methods)| {
-            Some((pattern.matches(&request.segments, request.trailing_slash)?, methods))
+            match pattern.matches(segments, trailing_slash) {
+                Fit::Fits(params) => Some((params, methods)),
+                Fit::Odd(segment) => {
+                    odd = odd.or(Some(segment));
+                    None
+                }
+                Fit::No => None,
+            }
         });
-        let (params, methods) = found.ok_or(Failure::NotFound)?;
+        let (params, methods) = found.ok_or_else(|| match odd {
+            Some(segment) => (self.odd)(segment),
+            None => Failure::NotFound,
+        })?;
         if let Some(handler) = methods.handler(&request.method) {
             return handler(Call { request, settings, params });
         }
         match request.method {
             Method::Head => match methods.handler(&Method::Get) {
                 Some(handler) => handler(Call { request, settings, params }).map(without_content),
-                None => Ok(Reply::method_not_allowed(&methods.allow())),
+                None => Err(methods.refusal()),
             },
             Method::Options => Ok(Reply::new(204).header("allow", methods.allow())),
-            _ => Ok(Reply::method_not_allowed(&methods.allow())),
+            _ => Err(methods.refusal()),
         }
     }
 }
@@ -216,39 +259,50 @@ impl Pattern {
         Self { pieces, trailing_slash }
     }
 
-    fn matches(
-        &self,
-        segments: &[String],
-        trailing_slash: bool,
-    ) -> Option<Vec<(&'static str, String)>> {
+    fn matches<'r>(&self, segments: &'r [String], trailing_slash: bool) -> Fit<'r> {
         let is_top = segments.is_empty();
         if trailing_slash != self.trailing_slash && !is_top {
-            return None;
+            return Fit::No;
         }
-        let mut params = Vec::new();
+        let (mut params, mut odd) = (Vec::new(), None);
         let mut rest = segments;
         for piece in &self.pieces {
-            let (first, after) = rest.split_first()?;
+            let Some((first, after)) = rest.split_first() else { return Fit::No };
             match piece {
                 Piece::Text(text) if first == text => {}
-                Piece::Text(_) => return None,
-                Piece::Name(name) => params.push((*name, plain(first)?.to_owned())),
+                Piece::Text(_) => return Fit::No,
+                Piece::Name(name) => {
+                    odd = odd.or(Some(first).filter(|segment| is_odd(segment)));
+                    params.push((*name, first.clone()));
+                }
                 Piece::Rest(name) => {
-                    let all: Option<Vec<&str>> = rest.iter().map(|one| plain(one)).collect();
-                    params.push((*name, all?.join("/")));
-                    return Some(params);
+                    odd = odd.or(rest.iter().find(|segment| is_odd(segment)));
+                    params.push((*name, rest.join("/")));
+                    rest = &[];
+                    break;
                 }
             }
             rest = after;
         }
-        rest.is_empty().then_some(params)
+        match odd {
+            _ if !rest.is_empty() => Fit::No,
+            Some(segment) => Fit::Odd(segment),
+            None => Fit::Fits(params),
+        }
     }
 }
 
-/// What can be part of a key.
-fn plain(segment: &str) -> Option<&str> {
-    let odd = matches!(segment, "" | "." | "..") || segment.contains(['/', '\0']);
-    (!odd).then_some(segment)
+/// Whether a path is that of a pattern.
+enum Fit<'r> {
+    No,
+    /// But for this segment.
+    Odd(&'r str),
+    Fits(Vec<(&'static str, String)>),
+}
+
+/// What can be no part of a key.
+fn is_odd(segment: &str) -> bool {
+    matches!(segment, "" | "." | "..") || segment.contains(['/', '\0'])
 }
 
 #[cfg(test)]
@@ -343,5 +397,60 @@ mod tests {
             assert_eq!(reply.status, status, "{method} {path}");
             assert_eq!(reply.header("allow").unwrap_or(""), allow, "{method} {path}");
         }
+    }
+
+    /// A surface whose refusals are JSON.
+    struct Strict;
+
+    impl Plugin for Strict {
+        type Settings = serde_json::Value;
+
+        fn describe() -> Description {
+            Description::new("strict", "1")
+        }
+
+        fn handle(request: Request, _: Self::Settings) -> Result<Reply, Failure> {
+            Router::new()
+                .odd_segments(|segment| Failure::Invalid(format!("no name: {segment:?}")))
+                .route("/plain", at().get(told))
+                .route("/{name}", at().get(told).put(told))
+                .route("/files/{*path}", at().get(told))
+                .handle(request, ())
+        }
+
+        fn refuse(failure: &Failure) -> Option<Reply> {
+            Reply::new(failure.status()).json(&failure.message()).ok()
+        }
+    }
+
+    #[test]
+    fn what_is_refused_has_the_form_of_the_surface() {
+        let ask = |method: &str, path: &str| Host::new().request(method, path).send::<Strict>();
+        let reply = ask("DELETE", "/a");
+        assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, PUT")));
+        assert_eq!(reply.text(), "\"this path takes GET, HEAD, PUT\"");
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        let options = ask("OPTIONS", "/a");
+        assert_eq!((options.status, options.header("allow")), (204, Some("GET, HEAD, PUT")));
+        let nowhere = ask("GET", "/a/b/c");
+        assert_eq!((nowhere.status, nowhere.text().as_str()), (404, "\"not found\""));
+    }
+
+    #[test]
+    fn a_surface_says_what_odd_segments_are() {
+        let ask = |path: &str| Host::new().get(path).send::<Strict>();
+        for (path, segment) in [
+            ("/a%2Fb", "a/b"),
+            ("/..", ".."),
+            ("/a%00", "a\0"),
+            ("/files/a/../b", ".."),
+            ("/files//a", ""),
+        ] {
+            let reply = ask(path);
+            let expected = serde_json::to_string(&format!("no name: {segment:?}")).unwrap();
+            assert_eq!((reply.status, reply.text()), (400, expected), "{path}");
+        }
+        assert_eq!(ask("/..%2F/x").status, 404, "no path has this form");
+        assert_eq!(ask("/plain").text(), "");
     }
 }

@@ -15,12 +15,18 @@ pub fn tagged(component: &[u8], tag: u64) -> Vec<u8> {
 
 /// The same component speaking version 0.9.0 of the contract.
 pub fn of_another_version(component: &[u8]) -> Vec<u8> {
-    let (from, to) = (b"@0.1.0", b"@0.9.0");
+    of_version(component, *b"@0.9.0")
+}
+
+/// The same component with the names of this version of the contract, which is written as it is in
+/// names.
+pub fn of_version(component: &[u8], to: [u8; 6]) -> Vec<u8> {
+    let from = b"@0.1.0";
     let mut patched = component.to_vec();
     let mut at = 0;
     while at + from.len() <= patched.len() {
         if patched[at..].starts_with(from) {
-            patched[at..at + to.len()].copy_from_slice(to);
+            patched[at..at + to.len()].copy_from_slice(&to);
         }
         at += 1;
     }

@@ -30,6 +30,7 @@ pub(crate) async fn judge(player: &mut Player<'_>, place: &Place) -> Result<(), 
     log(player, &heard, any_log);
     calls(player, &heard, any_calls)?;
     counters(player, &heard, place);
+    gauges(player, &heard, place);
     // What was heard is shown to whoever asks why it failed.
     *player.world.ear.heard() = heard;
     if !any_faults {
@@ -245,5 +246,35 @@ fn counters(player: &mut Player<'_>, heard: &Heard, place: &Place) {
         let change = Change::set(place.key("after").key("counters"), table.into());
         let text = judge::lines(&text(&expected), &text(&found));
         player.wrong.push(Mismatch::new("counters", text).with(change));
+    }
+}
+
+fn gauges(player: &mut Player<'_>, heard: &Heard, place: &Place) {
+    let mut found = BTreeMap::<String, f64>::new();
+    for gauge in &heard.gauges {
+        let name = format!("{}{{{}}}", gauge.metric, gauge.labels.join(","));
+        if let Some(why) = &gauge.refused {
+            player.wrong.push(Mismatch::new("gauges", format!("{name} was dropped: {why}")));
+        }
+        found.insert(name, gauge.value);
+    }
+    let Some(expected) = &player.case.after.gauges else { return };
+    // What may be any number is taken as it is.
+    let expected = expected.iter().map(|(name, rule)| {
+        let any = || found.get(name).copied().unwrap_or_default();
+        (name.clone(), rule.0.unwrap_or_else(any))
+    });
+    let expected: BTreeMap<String, f64> = expected.collect();
+    if expected != found {
+        let text = |all: &BTreeMap<String, f64>| {
+            all.iter().map(|(name, value)| format!("{name} {value}\n")).collect::<String>()
+        };
+        let mut table = toml_edit::InlineTable::new();
+        for (name, value) in &found {
+            table.insert(name, (*value).into());
+        }
+        let change = Change::set(place.key("after").key("gauges"), table.into());
+        let text = judge::lines(&text(&expected), &text(&found));
+        player.wrong.push(Mismatch::new("gauges", text).with(change));
     }
 }

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::case::{self, Clock, Content, Fault, Limits, Member, Policy, Short, StoreWorld, User};
 use crate::case::{FromShort as _, Values};
 use crate::plugin::{PluginError, PluginUnderTest};
-use crate::world::{Call, Count, MAIN, NoWorld, Response, Sending, World, principal};
+use crate::world::{Call, Count, Gauge, MAIN, NoWorld, Response, Sending, World, principal};
 
 /// A plugin, and what its world is to be. A clone shares the compiled plugin.
 ///
@@ -316,6 +316,11 @@ impl Running {
     /// What it counted.
     pub fn counts(&self) -> Vec<Count> {
         self.world.ear.heard().counts.clone()
+    }
+
+    /// What it set its gauges to, in order.
+    pub fn gauges(&self) -> Vec<Gauge> {
+        self.world.ear.heard().gauges.clone()
     }
 
     /// Faults that never happened, in words: mostly a mistake in a test.

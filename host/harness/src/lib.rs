@@ -6,6 +6,7 @@
 //! | [`case`] | the form of case files |
 //! | [`plugin`] | the component under test |
 //! | [`mod@run`] | runs cases, and updates them |
+//! | [`recording`] | what was recorded of a server, as cases |
 //! | [`report`] | for people, as JSON, as JUnit's XML |
 //! | [`kit`] | the same powers for `cargo test` |
 //! | `world` | what is around the plugin |
@@ -21,6 +22,7 @@ pub mod kit;
 mod mismatch;
 mod play;
 pub mod plugin;
+pub mod recording;
 mod reply;
 pub mod report;
 pub mod run;
@@ -30,5 +32,6 @@ pub use kit::{Harness, Running, StartError};
 pub use mismatch::Mismatch;
 pub use play::Outcome;
 pub use plugin::{PluginError, PluginUnderTest, component};
+pub use recording::Recording;
 pub use run::{Ran, Report, RunOptions, run, run_and_update};
-pub use world::{Call, Count, Response, Sending};
+pub use world::{Call, Count, Gauge, Response, Sending};

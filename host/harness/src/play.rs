@@ -177,6 +177,8 @@ impl<'a> Player<'a> {
             method: send.method.clone(),
             target: self.values.fill(&send.target)?,
             headers,
+            base: step.base.as_ref().map(|base| self.values.fill(base)).transpose()?,
+            address: step.address,
             principal: user.and_then(|user| principal(&user.0)),
             body,
             unsized_body: step.unsized_body,

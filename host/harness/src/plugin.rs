@@ -69,6 +69,11 @@ impl PluginUnderTest {
         &self.plugin.description.stores
     }
 
+    /// Names that it takes snapshots of clusters by.
+    pub(crate) fn clusters(&self) -> &[String] {
+        &self.plugin.description.clusters
+    }
+
     pub(crate) fn runs_jobs(&self) -> bool {
         !self.plugin.description.jobs.is_empty()
     }

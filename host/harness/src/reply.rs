@@ -237,6 +237,13 @@ pub(crate) fn job_differs(
             }
         }
     }
+    let user = job.user.as_ref().map_or("", |user| &user.name);
+    if let Some(expected) = rule.user.as_ref().filter(|expected| *expected != user) {
+        return Ok(Some(format!("user {expected:?} expected, got {user:?}")));
+    }
+    if let Some(attempts) = rule.attempts.filter(|attempts| *attempts != job.attempts) {
+        return Ok(Some(format!("{attempts} attempts at most expected, got {}", job.attempts)));
+    }
     if let Some(pattern) = rule.message.as_ref().filter(|text| !text.0.is_match(&job.message)) {
         return Ok(Some(format!("nothing matches `{}` in {:?}", pattern.0, job.message)));
     }

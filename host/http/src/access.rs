@@ -164,7 +164,7 @@ fn by_header(
 }
 
 fn admitted(name: String, method: &'static str) -> Decision {
-    Decision::Admitted(Some(Principal { name, method, claims: Vec::new() }))
+    Decision::Admitted(Some(Principal { name, method: method.into(), claims: Vec::new() }))
 }
 
 /// User and password from `Authorization: Basic …`.

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use self::pace::Pace;
 use crate::server::Timeouts;
+use crate::service::PublicUrl;
 use crate::stream::Transport;
 
 /// After its last word to a client that is still sending, the server listens for so long, because
@@ -110,6 +111,8 @@ pub struct Connection {
     peer: Peer,
     tls: bool,
     http2: bool,
+    /// Of its listener, as clients know it.
+    public_url: Option<PublicUrl>,
     /// Requests under way, with the rest of their bodies.
     busy: AtomicUsize,
     /// Waiting for a request since then.
@@ -141,11 +144,16 @@ pub(crate) enum Silence {
 }
 
 impl Connection {
-    pub(crate) fn new(peer: Peer, transport: &Transport) -> Arc<Self> {
+    pub(crate) fn new(
+        peer: Peer,
+        transport: &Transport,
+        public_url: Option<PublicUrl>,
+    ) -> Arc<Self> {
         let connection = Self {
             peer,
             tls: matches!(transport, Transport::Tls(_)),
             http2: transport.is_http2(),
+            public_url,
             busy: AtomicUsize::new(0),
             idle: Mark::default(),
             head: Mark::default(),
@@ -176,6 +184,11 @@ impl Connection {
     /// True for HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.http2
+    }
+
+    /// What the operator says that clients call the server.
+    pub fn public_url(&self) -> Option<&PublicUrl> {
+        self.public_url.as_ref()
     }
 
     /// The head of a request is complete.

@@ -58,7 +58,7 @@ pub use metrics::{Metrics, MetricsPage};
 pub use recording::{RecordError, RecordLimits, Recorder};
 pub use reply::ReplyBody;
 pub use server::{Application, ListenerConfig, Server, Timeouts};
-pub use service::{AccessLog, Gateway, Visit};
+pub use service::{AccessLog, Gateway, PublicUrl, PublicUrlError, Visit};
 pub use shutdown::Shutdown;
 pub use site::{Handler, Site, SiteError};
 pub use tls::{Tls, TlsError, TlsFiles};

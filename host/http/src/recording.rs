@@ -1,5 +1,5 @@
 //! Real exchanges with plugins, kept as files, to be looked at and replayed: what a client asked,
-//! what the plugin answered. `docs/recording.md` describes the files.
+//! what the plugin answered. `docs/src/recording.md` describes the files.
 //!
 //! Secrets are not kept (`secrets` says what counts as one). Requests only put what they saw into a
 //! queue in memory; a thread of its own writes. What does not fit, and what a full disk does not

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use crate::connection::Exchange;
 use crate::listen::{Address, BindError, Listener, LocalAddress};
+use crate::service::PublicUrl;
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 
@@ -48,6 +49,8 @@ pub struct ListenerConfig {
     pub unix_mode: Option<u32>,
     /// Plain HTTP without it.
     pub tls: Option<Arc<Tls>>,
+    /// What clients call it, where that is not what their requests say: behind a proxy.
+    pub public_url: Option<PublicUrl>,
     /// Further connections wait in the system's queue.
     pub max_connections: usize,
     /// How long silence is borne.
@@ -61,6 +64,7 @@ impl ListenerConfig {
             address,
             unix_mode: None,
             tls: None,
+            public_url: None,
             max_connections: 4096,
             timeouts: Timeouts::default(),
         }

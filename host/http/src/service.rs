@@ -2,6 +2,7 @@
 //! its reply.
 
 mod head;
+mod place;
 mod record;
 
 use std::fmt;
@@ -13,7 +14,7 @@ use hyper::body::Incoming;
 use keepgate_runtime::{CallError, Failure, Principal, Request};
 use keepgate_store::Body;
 
-use crate::access::{Access, BASIC_CHALLENGE, Decision};
+use crate::access::{BASIC_CHALLENGE, Decision};
 use crate::connection::Exchange;
 use crate::metrics::{Metrics, MountMetrics};
 use crate::recording::Recorder;
@@ -24,6 +25,7 @@ use crate::status::{Refusal, Waited};
 use crate::target::{Target, query};
 use crate::upload;
 
+pub use place::{PublicUrl, PublicUrlError};
 pub(crate) use record::Record;
 pub use record::{AccessLog, Visit};
 
@@ -123,7 +125,7 @@ impl Gateway {
                 route.metrics.login_failures.inc();
                 // Names come from outside: quoted, and not longer than names are.
                 let user: String = user.chars().take(128).collect();
-                tracing::warn!(%peer, ?user, %mount, why, "login failed");
+                tracing::warn!(%peer, ?user, %mount, request = record.id(), why, "login failed");
                 return self.challenge(route);
             }
             Decision::Busy => {
@@ -146,7 +148,8 @@ impl Gateway {
             None => body,
         };
         record.take(taking);
-        let request = request(below, head, &route.access, principal, body);
+        let place = Place { route, exchange, id: record.id() };
+        let request = request(below, head, &place, principal, body);
         let called = route.handler.call(request).await;
         match called.and_then(|reply| head::response(reply, head, exchange)) {
             Ok(mut response) => {
@@ -158,7 +161,7 @@ impl Gateway {
                 response
             }
             Err(error) => {
-                log(&error, route, head);
+                log(&error, route, head, record.id());
                 let stalled = exchange.upload_stalled();
                 let waited = if stalled { Waited::ForClient } else { Waited::ForUs };
                 Refusal::from_call(&error, waited).into_response()
@@ -183,20 +186,32 @@ struct Below {
     target: Target,
 }
 
+/// Where a request came in.
+struct Place<'a> {
+    route: &'a Route,
+    exchange: &'a Exchange,
+    id: &'a str,
+}
+
 fn request(
     below: Below,
     head: &http::request::Parts,
-    access: &Access,
+    place: &Place<'_>,
     principal: Option<Principal>,
     body: Body,
 ) -> Request {
     let Below { segments, target } = below;
+    let (mount, connection) = (place.route.handler.path(), place.exchange.connection());
     Request {
         method: head.method.as_str().to_owned(),
+        base: place::base(head, connection.is_tls(), connection.public_url(), mount),
+        target: place::target(&head.uri),
+        address: connection.peer().address(),
+        id: place.id.to_owned(),
         path: target.segments.into_iter().skip(segments).collect(),
         trailing_slash: target.trailing_slash,
         query: query(&head.uri),
-        headers: head::fields(head, access),
+        headers: head::fields(head, &place.route.access),
         principal,
         body,
     }
@@ -208,20 +223,23 @@ fn has_body(status: StatusCode) -> bool {
 }
 
 /// What the operator should know about a call without a reply.
-fn log(error: &CallError, route: &Route, head: &http::request::Parts) {
+fn log(error: &CallError, route: &Route, head: &http::request::Parts, id: &str) {
     let (mount, plugin) = (route.handler.path(), route.handler.plugin());
     let (method, path) = (&head.method, head.uri.path());
     let reason = error.reason();
     macro_rules! log {
         ($level:ident) => {
-            tracing::$level!(%mount, %plugin, %method, ?path, reason, %error, "no reply")
+            tracing::$level!(%mount, %plugin, %method, ?path, request = id, reason, %error, "no reply")
         };
     }
     match error {
         CallError::Failure(Failure::Internal(_))
         | CallError::Trapped(_)
         | CallError::BadReply(_) => log!(error),
-        CallError::Failure(Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace)
+        CallError::Failure(Failure::Refused(refused)) if refused.status < 500 => log!(debug),
+        CallError::Failure(
+            Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace | Failure::Refused(_),
+        )
         | CallError::OverLimit(_)
         | CallError::NotServing(_)
         | CallError::Busy(_) => log!(warn),

@@ -2,7 +2,7 @@
 //! nothing of the host's inside; what the operator needs is logged in `service`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use keepgate_runtime::{CallError, Failure, Limit};
+use keepgate_runtime::{CallError, Failure, Limit, PluginRefusal};
 use keepgate_store::Fields;
 
 use crate::reply::ReplyBody;
@@ -73,7 +73,7 @@ impl Refusal {
             Failure::NotFound => return Self::of(StatusCode::NOT_FOUND),
             Failure::AlreadyExists => StatusCode::CONFLICT,
             Failure::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            Failure::ChecksumMismatch | Failure::Truncated | Failure::Invalid(_) => {
+            Failure::ChecksumMismatch(_) | Failure::Truncated | Failure::Invalid(_) => {
                 StatusCode::BAD_REQUEST
             }
             Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -95,8 +95,19 @@ impl Refusal {
                 };
             }
             Failure::Internal(_) => return Self::of(StatusCode::INTERNAL_SERVER_ERROR),
+            Failure::Refused(refused) => return Self::from_refused(refused),
         };
         Self::saying(status, failure)
+    }
+
+    /// What the plugin says in its own words; its code comes before the message.
+    fn from_refused(refused: &PluginRefusal) -> Self {
+        let status = StatusCode::from_u16(refused.status);
+        let refusal = Self::saying(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), refused);
+        match refused.retry_after {
+            Some(seconds) => refusal.with(header::RETRY_AFTER, seconds),
+            None => refusal,
+        }
     }
 
     /// `Not Found\n`, or `Forbidden: text\n`.
@@ -152,7 +163,7 @@ mod tests {
             (Failure::NotFound, 404),
             (Failure::AlreadyExists, 409),
             (Failure::PreconditionFailed, 412),
-            (Failure::ChecksumMismatch, 400),
+            (Failure::ChecksumMismatch(None), 400),
             (Failure::Truncated, 400),
             (Failure::TooLarge(7), 413),
             (Failure::OutOfRange(7), 416),
@@ -170,6 +181,22 @@ mod tests {
             assert_eq!(answer(&failure.clone().into(), Waited::ForUs).0, status, "{failure:?}");
         }
         assert_eq!(answer(&Failure::TimedOut.into(), Waited::ForClient).0, 408);
+    }
+
+    #[test]
+    fn a_plugins_own_refusal_is_told_as_it_is() {
+        let refused = |code: &str, retry_after| {
+            let (code, message) = (code.to_owned(), "it has 7 bytes".to_owned());
+            let refused = PluginRefusal { status: 422, code, message, retry_after };
+            Refusal::from_call(&Failure::Refused(refused).into(), Waited::ForUs).into_parts()
+        };
+        let (status, headers, text) = refused("size_conflict", Some(30));
+        assert_eq!(status, 422);
+        assert_eq!(text, "Unprocessable Entity: size_conflict: it has 7 bytes\n");
+        assert!(headers.contains(&("retry-after".to_owned(), "30".to_owned())), "{headers:?}");
+        let (_, headers, text) = refused("", None);
+        assert_eq!(text, "Unprocessable Entity: it has 7 bytes\n");
+        assert!(!headers.iter().any(|(name, _)| name == "retry-after"));
     }
 
     #[test]

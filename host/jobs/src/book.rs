@@ -3,7 +3,7 @@
 //! not be written did not happen. Nothing here waits, runs anything or knows a runtime; that is
 //! `dispatch`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Options;
 use crate::clock::whole_milliseconds;
-use crate::error::{JobsError, StartError};
+use crate::error::JobsError;
 use crate::file::{Changes, Content, JobFile};
 use crate::history::History;
 use crate::id;
-use crate::job::{Filter, Job, MAX_LIVE, NewJob, Record, State, WhenBusy};
+use crate::job::{Filter, Job, Record, State};
 use crate::metrics::Figures;
 use crate::runner::Reporter;
 use crate::schedule::Plans;
@@ -30,6 +30,7 @@ mod plans;
 #[cfg(test)]
 mod properties;
 mod settle;
+mod start;
 
 /// An attempt that is to be made.
 #[derive(Debug)]
@@ -105,54 +106,6 @@ impl Book {
         book.expire(now);
         book.publish();
         Ok(book)
-    }
-
-    /// Starts a job, or finds the one that it joins.
-    pub(crate) fn start(&mut self, new: NewJob, now: SystemTime) -> Result<String, StartError> {
-        match self.prepare(new, now)? {
-            Prepared::Joined(id) => Ok(id),
-            Prepared::New(record) => {
-                let mut changes = Changes::default();
-                changes.put_job(&record)?;
-                let id = record.job.id.clone();
-                if let Err(error) = self.commit(changes) {
-                    self.ghosts.push(id);
-                    return Err(error.into());
-                }
-                self.enter(*record);
-                self.publish();
-                Ok(id)
-            }
-        }
-    }
-
-    fn prepare(&mut self, new: NewJob, now: SystemTime) -> Result<Prepared, StartError> {
-        new.check()?;
-        let of_mount = || self.live.values().filter(|live| live.record.job.mount == new.mount);
-        let is_alike = |job: &Job| job.kind == new.kind && job.key == new.key;
-        if new.when_busy != WhenBusy::Queue
-            && let Some(there) = of_mount().rfind(|live| is_alike(&live.record.job))
-        {
-            let id = there.record.job.id.clone();
-            return match new.when_busy {
-                WhenBusy::Refuse => Err(StartError::Busy { id }),
-                _ => Ok(Prepared::Joined(id)),
-            };
-        }
-        let live = of_mount().count();
-        if live >= MAX_LIVE {
-            return Err(StartError::TooMany { live });
-        }
-        self.last_id = id::next(self.last_id, now);
-        let id = id::to_text(self.last_id);
-        Ok(Prepared::New(Box::new(Record::new(id, new, whole_milliseconds(now)))))
-    }
-
-    /// A new job that is on disk.
-    fn enter(&mut self, record: Record) {
-        let Job { id, mount, kind, key, origin, .. } = &record.job;
-        tracing::info!(job = id, mount, kind, key, origin, "job queued");
-        self.live.insert(id.clone(), Live::new(record));
     }
 
     /// Begins the job whose turn it is, if there is one and fewer than the limit run. Of the jobs
@@ -271,7 +224,8 @@ impl Book {
         self.settle_all(records)
     }
 
-    /// Writes how attempts ended, and lets everybody know.
+    /// Writes how attempts ended, with the jobs that this starts, and lets everybody know. All of it is
+    /// one commit: no end of the gateway loses what is to be done after a job.
     fn settle_all(&mut self, records: Vec<Record>) -> Result<(), JobsError> {
         if records.is_empty() {
             return Ok(());
@@ -279,21 +233,26 @@ impl Book {
         let over = records.iter().map(|record| &record.job).filter(|job| job.state.is_over());
         let mut changes = Changes::default();
         let mut planned = Vec::new();
+        let started = self.finally(&records);
         for job in over {
             // Of two ends that count for one schedule the later one is written; only the start of
             // the gateway settles more than one, and none of those is a success.
             planned.extend(self.plans.ended(job));
         }
-        for record in &records {
+        for record in records.iter().chain(&started) {
             changes.put_job(record)?;
         }
         for planned in &planned {
             changes.put_schedule(planned)?;
         }
-        self.commit(changes)?;
+        if let Err(error) = self.commit(changes) {
+            self.ghosts.extend(started.into_iter().map(|record| record.job.id));
+            return Err(error);
+        }
         planned.into_iter().for_each(|planned| self.plans.apply(planned));
         let now = records.iter().filter_map(|record| record.job.ended).max();
         records.into_iter().for_each(|record| self.settled(record));
+        started.into_iter().for_each(|record| self.enter(record));
         if let Some(now) = now {
             self.expire(now);
         }
@@ -323,7 +282,11 @@ impl Book {
 
     /// Removes what is kept no longer. It is found again where that fails or gets lost.
     fn expire(&mut self, now: SystemTime) {
-        let expired = self.history.expired(&self.options, now);
+        let mut expired = self.history.expired(&self.options, now);
+        // What works off the end of a job may want to know how that was.
+        let followed =
+            |id: &String| self.live.values().any(|live| live.record.job.after.as_ref() == Some(id));
+        expired.retain(|id| !followed(id));
         let mut changes = Changes::default();
         expired.iter().for_each(|id| changes.remove_job(id));
         match self.file.commit_later(&changes) {
@@ -381,10 +344,4 @@ impl Book {
         let live = self.live.values().map(|live| &live.record.job);
         figures.set(live, &self.history, self.plans.statuses());
     }
-}
-
-/// What becomes of a start.
-enum Prepared {
-    Joined(String),
-    New(Box<Record>),
 }

@@ -28,6 +28,12 @@ pub(crate) fn whole_milliseconds(time: SystemTime) -> SystemTime {
     UNIX_EPOCH + since.saturating_sub(below)
 }
 
+/// The same, but not earlier than the time: for what must not happen before it.
+pub(crate) fn milliseconds_up(time: SystemTime) -> SystemTime {
+    let cut = whole_milliseconds(time);
+    if cut < time { cut + Duration::from_millis(1) } else { cut }
+}
+
 /// How long it is from one time to another; nothing where the clock went back.
 pub(crate) fn between(from: SystemTime, to: SystemTime) -> Duration {
     to.duration_since(from).unwrap_or_default()

@@ -147,6 +147,8 @@ mod tests {
             input: Vec::new(),
             attempts: 1,
             backoff: Duration::ZERO,
+            not_before: None,
+            finally: None,
             when_busy: WhenBusy::Queue,
         };
         let at = UNIX_EPOCH + Duration::from_secs(number);

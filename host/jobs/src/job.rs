@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StartError;
 
+pub(crate) use self::record::Record;
+pub use self::user::User;
+
+mod record;
+mod user;
+
 /// Most bytes of what a job is given, and of what it returns.
 pub const MAX_INPUT: usize = 64 * 1024;
 /// Most bytes of what a job returns.
@@ -16,8 +22,16 @@ pub const MAX_OUTPUT: usize = 64 * 1024;
 pub const MAX_MESSAGE: usize = 4 * 1024;
 /// Most bytes of a kind, a key, an origin and a phase.
 pub const MAX_NAME: usize = 256;
+/// Most bytes of what is known of a user, names and values together.
+pub const MAX_CLAIMS: usize = 8 * 1024;
 /// Most jobs of a mount that wait or run.
 pub const MAX_LIVE: usize = 1000;
+/// The pause before the second attempt, where whoever starts a job says nothing.
+pub const BACKOFF: Duration = Duration::from_secs(30);
+/// The longest first pause; longer ones are cut.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often a job is tried that another's end starts. Who started that one is not there to try again.
+pub const FINAL_ATTEMPTS: u32 = 5;
 /// The longest pause between attempts, unless the first pause is longer already.
 pub const MAX_PAUSE: Duration = Duration::from_secs(600);
 
@@ -83,7 +97,13 @@ pub struct Job {
     pub schedule: Option<String>,
     /// The user for whom it works, and by whose rules.
     #[serde(default)]
-    pub user: Option<String>,
+    pub user: Option<User>,
+    /// The job whose end started it.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// The kind of job that its own end starts, however it ends.
+    #[serde(default)]
+    pub finally: Option<String>,
     /// What it was given. In JSON it is a text, or `{"hex": "…"}` where it is not UTF-8.
     #[serde(with = "crate::form::bytes")]
     pub input: Vec<u8>,
@@ -104,7 +124,8 @@ pub struct Job {
     /// When it ended.
     #[serde(with = "crate::form::optional_time")]
     pub ended: Option<SystemTime>,
-    /// Not before this time; set while it waits for another attempt.
+    /// Not before this time; set while it waits for its first attempt, if that has a time, or for
+    /// another one.
     #[serde(with = "crate::form::optional_time")]
     pub next_attempt: Option<SystemTime>,
     /// Why it failed, or waits; for people.
@@ -127,14 +148,22 @@ pub struct NewJob {
     pub origin: String,
     /// The schedule that it counts for.
     pub schedule: Option<String>,
-    /// The user for whom it works, and by whose rules; at most [`MAX_NAME`] bytes.
-    pub user: Option<String>,
+    /// The user for whom it works, and by whose rules; their name and method have [`MAX_NAME`] bytes
+    /// at most, and what is known of them [`MAX_CLAIMS`].
+    pub user: Option<User>,
     /// What it is given; at most [`MAX_INPUT`] bytes.
     pub input: Vec<u8>,
     /// How often it is tried at most, from 1.
     pub attempts: u32,
-    /// The pause after the first failed attempt. It doubles with each, up to [`MAX_PAUSE`].
+    /// The pause after the first failed attempt, [`MAX_BACKOFF`] at most. It doubles with each, up to
+    /// [`MAX_PAUSE`].
     pub backoff: Duration,
+    /// Its first attempt does not begin before this time; none: as soon as it has its turn.
+    pub not_before: Option<SystemTime>,
+    /// The kind of a job that is started once this one has ended, however it did; at most
+    /// [`MAX_NAME`] bytes. Its input is the id of this one, its mount, key and user are this one's, and
+    /// it is tried [`FINAL_ATTEMPTS`] times at most.
+    pub finally: Option<String>,
     /// What happens where one of its mount, kind and key is there already.
     pub when_busy: WhenBusy,
 }
@@ -142,17 +171,24 @@ pub struct NewJob {
 impl NewJob {
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let invalid = |text: String| Err(StartError::Invalid(text));
-        if self.kind.is_empty() {
+        if self.kind.is_empty() || self.finally.as_deref() == Some("") {
             return invalid("a job needs a kind".to_owned());
         }
-        for (what, name) in [("kind", &self.kind), ("key", &self.key), ("origin", &self.origin)] {
+        let names = [("kind", &self.kind), ("key", &self.key), ("origin", &self.origin)];
+        let finally = self.finally.iter().map(|kind| ("kind of the job at its end", kind));
+        let user = self.user.iter().flat_map(|user| {
+            [("user's name", &user.name), ("method that knows the user", &user.method)]
+        });
+        for (what, name) in names.into_iter().chain(finally).chain(user) {
             if name.len() > MAX_NAME {
                 let size = name.len();
                 return invalid(format!("the {what} has {size} bytes; at most {MAX_NAME} may be"));
             }
         }
-        if let Some(size) = self.user.as_ref().map(String::len).filter(|size| *size > MAX_NAME) {
-            return invalid(format!("the user's name has {size} bytes; at most {MAX_NAME} may be"));
+        if let Some(size) = self.user.as_ref().map(User::size).filter(|size| *size > MAX_CLAIMS) {
+            return invalid(format!(
+                "the claims of the user have {size} bytes; at most {MAX_CLAIMS} are kept with a job"
+            ));
         }
         if self.input.len() > MAX_INPUT {
             let size = self.input.len();
@@ -171,8 +207,11 @@ impl NewJob {
 pub enum WhenBusy {
     /// Waits for its turn.
     Queue,
-    /// None is started; the id is that of the youngest that is there.
+    /// None is started; the id is that of the youngest that is there and does not wait for a time
+    /// later than the new one's own.
     Join,
+    /// The same, but only of those of which no attempt has begun; else as `Queue`.
+    JoinQueued,
     /// Fails with [`StartError::Busy`].
     Refuse,
 }
@@ -196,70 +235,6 @@ impl Filter {
     }
 }
 
-/// What the file holds of a job: what is shown, and what only the dispatcher needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    #[serde(flatten)]
-    pub(crate) job: Job,
-    /// The pause after the first failed attempt, in milliseconds.
-    backoff: u64,
-}
-
-impl Record {
-    pub(crate) fn new(id: String, new: NewJob, now: SystemTime) -> Self {
-        let job = Job {
-            id,
-            mount: new.mount,
-            kind: new.kind,
-            key: new.key,
-            origin: new.origin,
-            schedule: new.schedule,
-            user: new.user,
-            input: new.input,
-            state: State::Queued,
-            attempt: 0,
-            attempts: new.attempts,
-            progress: Progress::default(),
-            created: now,
-            started: None,
-            ended: None,
-            next_attempt: None,
-            message: String::new(),
-            output: Vec::new(),
-        };
-        Self { job, backoff: u64::try_from(new.backoff.as_millis()).unwrap_or(u64::MAX) }
-    }
-
-    /// How long it waits after the attempt that it is in.
-    pub(crate) fn pause(&self) -> Duration {
-        let first = Duration::from_millis(self.backoff);
-        let doublings = self.job.attempt.saturating_sub(1).min(31);
-        first.saturating_mul(1 << doublings).min(MAX_PAUSE.max(first))
-    }
-
-    /// It waits for its turn, and nothing but its turn. A time for the next attempt that is further
-    /// off than any pause comes from a clock that was wrong, and is not waited for.
-    pub(crate) fn is_due(&self, now: SystemTime) -> bool {
-        self.job.state == State::Queued
-            && self.job.next_attempt.is_none_or(|next| {
-                next.duration_since(now).is_ok_and(|left| left > self.pause()) || next <= now
-            })
-    }
-
-    pub(crate) fn end(&mut self, state: State, message: String, now: SystemTime) {
-        self.job.state = state;
-        self.job.message = shortened(message, MAX_MESSAGE);
-        self.job.ended = Some(now);
-        self.job.next_attempt = None;
-    }
-
-    pub(crate) fn try_again(&mut self, message: String, at: Option<SystemTime>) {
-        self.job.state = State::Queued;
-        self.job.message = shortened(message, MAX_MESSAGE);
-        self.job.next_attempt = at;
-    }
-}
-
 /// Cut at a character's end.
 pub(crate) fn shortened(mut text: String, most: usize) -> String {
     text.truncate(text.floor_char_boundary(most));
@@ -268,69 +243,7 @@ pub(crate) fn shortened(mut text: String, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
-
-    fn record(input: &[u8]) -> Record {
-        let new = NewJob {
-            mount: "/".to_owned(),
-            kind: "backup".to_owned(),
-            key: "main".to_owned(),
-            origin: "etcd".to_owned(),
-            schedule: None,
-            user: None,
-            input: input.to_vec(),
-            attempts: 9,
-            backoff: Duration::from_secs(30),
-            when_busy: WhenBusy::Queue,
-        };
-        Record::new("ID".to_owned(), new, UNIX_EPOCH + Duration::from_millis(1_800_000_000_123))
-    }
-
-    #[test]
-    fn the_form_in_the_file_is_what_was_put_in_and_people_can_read_it() {
-        for input in [&b"{\"cluster\":\"main\"}"[..], b"", b"\xff\x00\xfe"] {
-            let record = record(input);
-            let json = serde_json::to_string(&record).unwrap();
-            assert!(json.contains("\"created\":\"2027-01-15T08:00:00.123Z\""), "{json}");
-            assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
-        }
-    }
-
-    #[test]
-    fn fields_of_a_later_version_do_not_disturb() {
-        let mut json = serde_json::to_value(record(b"x")).unwrap();
-        json["colour"] = "green".into();
-        assert_eq!(serde_json::from_value::<Record>(json).unwrap(), record(b"x"));
-    }
-
-    #[test]
-    fn pauses_double_up_to_ten_minutes() {
-        let mut record = record(b"");
-        let pauses: Vec<u64> = (1..8)
-            .map(|attempt| {
-                record.job.attempt = attempt;
-                record.pause().as_secs()
-            })
-            .collect();
-        assert_eq!(pauses, [30, 60, 120, 240, 480, 600, 600]);
-        record.job.attempt = u32::MAX;
-        assert_eq!(record.pause(), MAX_PAUSE);
-        record.backoff = 3_600_000;
-        assert_eq!(record.pause(), Duration::from_secs(3600));
-    }
-
-    #[test]
-    fn an_attempt_that_a_wrong_clock_put_far_away_is_not_waited_for() {
-        let mut record = record(b"");
-        let now = record.job.created;
-        record.job.attempt = 1;
-        for (seconds, due) in [(0, true), (1, false), (30, false), (31, true), (1_000_000, true)] {
-            record.job.next_attempt = Some(now + Duration::from_secs(seconds));
-            assert_eq!(record.is_due(now), due, "in {seconds} s");
-        }
-    }
 
     #[test]
     fn what_is_too_large_is_refused_and_messages_are_cut_between_characters() {
@@ -344,6 +257,8 @@ mod tests {
             input: vec![0; MAX_INPUT],
             attempts: 1,
             backoff: Duration::ZERO,
+            not_before: None,
+            finally: None,
             when_busy: WhenBusy::Queue,
         };
         assert!(good.check().is_ok());

@@ -23,6 +23,8 @@
 //!   another attempt lets others pass.
 //! - A job that ran when the gateway stopped or was killed is queued again where it has attempts
 //!   left, and failed else. What it says is "the gateway stopped while it ran".
+//! - A job that another's end is to start is on disk from the moment at which that one has ended, in
+//!   whatever way, and so is run by whatever gateway comes then.
 //! - An attempt is made at least as often as is written down, and may be repeated although it
 //!   succeeded: where the gateway was killed, or the disk failed, between the success and its
 //!   record. So jobs should do no harm when they are run twice.
@@ -56,8 +58,8 @@ use self::metrics::Figures;
 pub use self::clock::{Clock, SystemClock};
 pub use self::error::{JobsError, ScheduleError, StartError};
 pub use self::job::{
-    Filter, Job, MAX_INPUT, MAX_LIVE, MAX_MESSAGE, MAX_NAME, MAX_OUTPUT, MAX_PAUSE, NewJob,
-    Progress, State, WhenBusy,
+    BACKOFF, FINAL_ATTEMPTS, Filter, Job, MAX_BACKOFF, MAX_CLAIMS, MAX_INPUT, MAX_LIVE,
+    MAX_MESSAGE, MAX_NAME, MAX_OUTPUT, MAX_PAUSE, NewJob, Progress, State, User, WhenBusy,
 };
 pub use self::metrics::metrics;
 pub use self::runner::{Failed, Reporter, Runner};

@@ -22,6 +22,8 @@ type Kind = (String, String);
 pub(crate) struct Figures {
     /// Queued and running jobs, of each kind that there ever was.
     live: BTreeMap<Kind, [u32; 2]>,
+    /// Of the queued ones those that have a time before which they do not begin.
+    delayed: BTreeMap<Kind, u32>,
     /// Since the process began, by outcome.
     ended: BTreeMap<(Kind, State), u64>,
     /// Since the process began.
@@ -49,12 +51,14 @@ impl Figures {
         schedules: Vec<ScheduleStatus>,
     ) {
         self.live.values_mut().for_each(|counts| *counts = [0, 0]);
+        self.delayed.clear();
         for (mount, kind) in history.kinds().collect::<BTreeSet<_>>() {
             self.live.entry((mount.to_owned(), kind.to_owned())).or_default();
         }
         for job in live {
             let [queued, running] = self.live.entry(kind_of(job)).or_default();
             *if job.state == State::Running { running } else { queued } += 1;
+            *self.delayed.entry(kind_of(job)).or_default() += u32::from(job.next_attempt.is_some());
         }
         let newest =
             |(key, success): (&Key, &Success)| (key.clone(), (success.ended, success.took));
@@ -70,6 +74,9 @@ impl Figures {
                 let labels = [mount.as_str(), kind, state.as_str()];
                 all.live.with_label_values(&labels).set(f64::from(*count));
             }
+            let delayed = self.delayed.get(&(mount.clone(), kind.clone())).copied();
+            let series = all.delayed.with_label_values(&[mount.as_str(), kind]);
+            series.set(f64::from(delayed.unwrap_or_default()));
             for state in [State::Succeeded, State::Failed, State::Cancelled] {
                 let count = self.ended.get(&((mount.clone(), kind.clone()), state));
                 let labels = [mount.as_str(), kind, state.as_str()];
@@ -109,6 +116,7 @@ fn seconds(time: Option<SystemTime>) -> f64 {
 /// The metrics, without a value yet.
 struct Families {
     live: GaugeVec,
+    delayed: GaugeVec,
     ended: IntCounterVec,
     retries: IntCounterVec,
     success: GaugeVec,
@@ -131,6 +139,12 @@ impl Families {
                 "keepgate_jobs",
                 "Jobs that wait for a turn or another attempt, or run.",
                 &["mount", "kind", "state"],
+            )?,
+            delayed: gauge(
+                "keepgate_jobs_delayed",
+                "Queued jobs that had a time before which they do not begin: their first attempt is \
+                 to come later, or they wait for another one.",
+                &["mount", "kind"],
             )?,
             ended: counter(
                 "keepgate_jobs_total",
@@ -175,9 +189,10 @@ impl Families {
         })
     }
 
-    fn collectors(&self) -> [&dyn Collector; 9] {
+    fn collectors(&self) -> [&dyn Collector; 10] {
         [
             &self.live,
+            &self.delayed,
             &self.ended,
             &self.retries,
             &self.success,

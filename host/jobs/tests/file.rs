@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use common::*;
 use futures_util::FutureExt;
-use keepgate_jobs::{Filter, Jobs, JobsError, NewJob, Options, Schedule, StartError, State, When};
+use keepgate_jobs::{
+    Filter, Job, Jobs, JobsError, NewJob, Options, Schedule, StartError, State, User, When,
+};
 
 /// Names to a child its file.
 const CHILD: &str = "KEEPGATE_TEST_JOBS";
@@ -233,7 +235,11 @@ async fn a_full_disk_refuses_starts_and_stops_nothing_for_longer() {
 /// Starts jobs and lets them run for ever, and says what it was told.
 async fn start_for_ever(file: &Path) {
     let jobs = open(file).unwrap();
-    let script = Script::new(&[("fails", &[Act::Fail(false)]), ("again", &[Act::Fail(true)])]);
+    let script = Script::new(&[
+        ("fails", &[Act::Fail(false)]),
+        ("again", &[Act::Fail(true)]),
+        ("hangs", &[Act::Hang]),
+    ]);
     let running = Running::new(&jobs, &script);
     let every = When::Every { interval: seconds(1), jitter: Duration::ZERO };
     let schedule = Schedule {
@@ -249,9 +255,14 @@ async fn start_for_ever(file: &Path) {
     };
     jobs.set_schedules(vec![schedule]).await.unwrap();
     println!("\nREADY");
+    let finally = Some("tidy".to_owned());
+    let once = NewJob { finally: finally.clone(), ..new("once", "hangs") };
+    println!("STARTED {}", jobs.start(once).await.unwrap());
     loop {
         for key in ["good", "fails", "again"] {
-            let start = NewJob { attempts: 3, backoff: seconds(1000), ..new("backup", key) };
+            let finally = finally.clone();
+            let start =
+                NewJob { attempts: 3, backoff: seconds(1000), finally, ..new("backup", key) };
             let id = jobs.start(start).await.unwrap();
             println!("STARTED {id}");
             if key != "again" {
@@ -310,7 +321,65 @@ fn what_was_acknowledged_is_there_after_any_kill() {
                 assert_eq!(job.state.as_str(), ended, "{job:?}");
             }
         }
+        assert_followed(&snapshot.jobs);
     }
     assert!(expected.len() > 100, "{}", expected.len());
     assert!(expected.values().flatten().count() > 50);
+    // Those that ran at each kill had one attempt: their ends were those of their gateways.
+    drop(open(&file).unwrap());
+    let jobs = keepgate_jobs::read(&file).unwrap().jobs;
+    assert_followed(&jobs);
+    let once: Vec<&Job> = jobs.iter().filter(|job| job.kind == "once").collect();
+    assert!(once.len() > 10, "{}", once.len());
+    let interrupted = once.iter().filter(|job| job.message.contains("the gateway stopped"));
+    assert!(interrupted.count() > 5);
+    assert!(once.iter().all(|job| job.state != State::Running));
+}
+
+/// A job that has ended has started the one that follows it, and none follows one that has not.
+fn assert_followed(jobs: &[Job]) {
+    for job in jobs.iter().filter(|job| job.finally.is_some()) {
+        let followers = jobs.iter().filter(|other| other.after.as_ref() == Some(&job.id));
+        let followers: Vec<&Job> = followers.collect();
+        assert_eq!(followers.len(), usize::from(job.state.is_over()), "{job:?}: {followers:?}");
+    }
+}
+
+/// A record as gateways wrote it before users had more than a name, and jobs a job at their end.
+#[tokio::test]
+async fn what_an_earlier_gateway_wrote_is_read() {
+    const JOBS: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("jobs");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jobs.redb");
+    drop(open(&file).unwrap());
+    let id = "01KAKDMNPQRSTVWXYZ01234567";
+    let record = |user: &str| {
+        format!(
+            r#"{{"id":"{id}","mount":"/","kind":"backup","key":"main","origin":"user ann",
+            "schedule":null,{user}"input":"{{}}","state":"succeeded","attempt":1,"attempts":3,
+            "progress":{{"done":0,"total":null,"phase":""}},"created":"2026-11-21T08:00:00.123Z",
+            "started":"2026-11-21T08:00:00.2Z","ended":"2026-11-21T08:00:01Z","next_attempt":null,
+            "message":"","output":"x","backoff":30000}}"#
+        )
+    };
+    let named = |name: &str, method: &str| {
+        Some(User { name: name.to_owned(), method: method.to_owned(), claims: Vec::new() })
+    };
+    let cases = [
+        ("", None),
+        ("\"user\":null,", None),
+        ("\"user\":\"ann\",", named("ann", "job")),
+        (r#""user":{"name":"ann","method":"htpasswd"},"#, named("ann", "htpasswd")),
+    ];
+    for (written, expected) in cases {
+        let database = redb::Database::open(&file).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let value = record(written).into_bytes();
+        transaction.open_table(JOBS).unwrap().insert(id, value.as_slice()).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let job = open(&file).unwrap().get(id).await.unwrap().unwrap();
+        assert_eq!((job.user, job.finally, job.after), (expected, None, None), "{written}");
+        assert_eq!(job.output, b"x");
+    }
 }

@@ -66,6 +66,7 @@ async fn figures_are_right_and_survive_a_restart() {
         "keepgate_schedule_next_run_timestamp_seconds{schedule=\"hourly\"} 1795273200",
         "keepgate_schedule_last_failed{schedule=\"hourly\"} 1",
         "keepgate_jobs{kind=\"backup\",mount=\"/\",state=\"queued\"} 1",
+        "keepgate_jobs_delayed{kind=\"backup\",mount=\"/\"} 1",
         "keepgate_jobs{kind=\"backup\",mount=\"/\",state=\"running\"} 0",
     ];
     let counted = |succeeded, failed, retries| {

@@ -1,13 +1,10 @@
 //! From the schedules of a configuration to those that the jobs' room keeps. The plugin of the mount
 //! says whether it can work with the input, and which jobs run one after another.
 
-use keepgate_jobs::{Missed, Schedule};
+use keepgate_jobs::{BACKOFF, Missed, Schedule};
 use keepgate_runtime::Generation;
 
 use crate::config::{self, Config, Interval};
-
-/// The pause before the second attempt, where nothing is said.
-const BACKOFF: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The schedules of a configuration, and what is wrong with them. One whose plugin is not there, or
 /// does not take the input, is planned all the same: its jobs fail and say why, and an alert on its

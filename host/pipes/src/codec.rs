@@ -2,7 +2,7 @@
 //! other tasks of the thread have their turn after each.
 //!
 //! The other way, batches on threads that may block while the next batch is read, was measured too
-//! (`examples/throughput.rs`): 261 instead of 287 MB/s at level 1, and 112 instead of 123 MB/s at
+//! (`examples/compress.rs`): 261 instead of 287 MB/s at level 1, and 112 instead of 123 MB/s at
 //! level 6, between a meter and a disk store on two cores. The disk writes, and connections are
 //! read, on other threads anyway; the way to yet another one and back costs more than it brings.
 

@@ -1,6 +1,9 @@
 //! One call into a plugin, as the rest of the host sees it: a request goes in, a reply or the
 //! reason why there is none comes out. Plain types; nothing here names wasmtime or HTTP's crates.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use keepgate_store::{Body, BodyError, Fields, StoreError};
@@ -11,7 +14,7 @@ pub struct Principal {
     /// The user's name.
     pub name: String,
     /// How they were authenticated: `htpasswd`, later others.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// What else is known of them.
     pub claims: Fields,
 }
@@ -21,6 +24,14 @@ pub struct Principal {
 pub struct Request {
     /// In upper case: `GET`.
     pub method: String,
+    /// The mount as the client reaches it, without a slash at its end; empty where nothing says how.
+    pub base: String,
+    /// Path and query as they were sent, from the root of the server.
+    pub target: String,
+    /// Of whoever connected; none where they have no address.
+    pub address: Option<IpAddr>,
+    /// By which the gateway's log names the request.
+    pub id: String,
     /// Segments below the mount, percent-decoded after they were split at `/`.
     pub path: Vec<String>,
     /// The path ended with `/`.
@@ -61,9 +72,10 @@ pub enum Failure {
     /// The blob is another one by now.
     #[error("the blob under this key is another one by now")]
     PreconditionFailed,
-    /// The bytes do not have the SHA-256 that they must have.
-    #[error("the bytes do not have the SHA-256 that they must have")]
-    ChecksumMismatch,
+    /// The bytes do not have the SHA-256 that they must have; the one that they have, in lower-case
+    /// hex, where it is known.
+    #[error("{}", mismatch(.0.as_deref()))]
+    ChecksumMismatch(Option<String>),
     /// The sender stopped early.
     #[error("the body ended before its announced length")]
     Truncated,
@@ -100,6 +112,35 @@ pub enum Failure {
     /// A bug or a broken disk; for the operator's eyes only.
     #[error("{0}")]
     Internal(String),
+    /// The plugin's own, with the status that it says.
+    #[error("{0}")]
+    Refused(PluginRefusal),
+}
+
+/// A refusal in a plugin's words, checked where it left the plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginRefusal {
+    /// HTTP status, from 400 to 599.
+    pub status: u16,
+    /// For programs; empty where the surface has none. One line.
+    pub code: String,
+    /// For whoever made the request. One line.
+    pub message: String,
+    /// Seconds until it is worth trying again.
+    pub retry_after: Option<u32>,
+}
+
+impl fmt::Display for PluginRefusal {
+    /// Code and message, as in `size_conflict: 7 bytes were announced before`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.code.is_empty() || self.message.is_empty() { "" } else { ": " };
+        write!(f, "{}{separator}{}", self.code, self.message)
+    }
+}
+
+fn mismatch(actual: Option<&str>) -> String {
+    let text = "the bytes do not have the SHA-256 that they must have";
+    actual.map_or_else(|| text.to_owned(), |actual| format!("{text}, but {actual}"))
 }
 
 /// Why there is no reply.
@@ -188,7 +229,7 @@ impl From<StoreError> for Failure {
             StoreError::NotFound => Self::NotFound,
             StoreError::AlreadyExists => Self::AlreadyExists,
             StoreError::PreconditionFailed => Self::PreconditionFailed,
-            StoreError::ChecksumMismatch { .. } => Self::ChecksumMismatch,
+            StoreError::ChecksumMismatch { actual, .. } => Self::ChecksumMismatch(Some(actual)),
             StoreError::OutOfRange { size } => Self::OutOfRange(size),
             StoreError::NoSpace => Self::NoSpace,
             StoreError::QuotaExceeded(which) => Self::QuotaExceeded(which),

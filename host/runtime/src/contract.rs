@@ -1,13 +1,15 @@
 //! The contract of `wit/0.1.0`, bound to Rust, and the translations between its types and the
-//! host's own. Generated code stays in here; the rest of the crate uses the re-exports.
+//! host's own. Generated code stays in here; the rest of the crate uses the re-exports. Those of
+//! stores are in `stores`, what may be kept with a blob in `kept`.
+
+mod kept;
+mod stores;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wasmtime::component::ResourceTableError;
 
-use keepgate_store::{
-    Condition, Entry, Fields, Info, Part, PutOptions, StoreError, is_reserved_metadata,
-};
+use keepgate_store::StoreError;
 
 use crate::call;
 use crate::held::OverHeld;
@@ -17,6 +19,8 @@ use crate::voice::{push_escaped, shortened};
 pub(crate) const VERSION: &str = "0.1.0";
 /// The longest text of a plugin's failure, in bytes.
 const MAX_TEXT: usize = 4096;
+/// The longest code of a refusal, in bytes.
+const MAX_CODE: usize = 128;
 /// The package that it is in, without the version.
 pub(crate) const PACKAGE: &str = "keepgate:plugin";
 
@@ -98,6 +102,7 @@ pub(crate) mod job_bindings {
     });
 }
 
+pub(crate) use self::stores::must_match;
 pub(crate) use bindings::exports::keepgate::plugin::guest as exported;
 pub(crate) use bindings::keepgate::plugin::{blobs, environment, etcd, http, jobs, pipes, types};
 
@@ -144,7 +149,7 @@ impl From<call::Failure> for types::Failure {
             F::NotFound => Self::NotFound,
             F::AlreadyExists => Self::AlreadyExists,
             F::PreconditionFailed => Self::PreconditionFailed,
-            F::ChecksumMismatch => Self::ChecksumMismatch,
+            F::ChecksumMismatch(actual) => Self::ChecksumMismatch(actual),
             F::Truncated => Self::Truncated,
             F::TooLarge(limit) => Self::TooLarge(limit),
             F::OutOfRange(size) => Self::OutOfRange(size),
@@ -157,6 +162,12 @@ impl From<call::Failure> for types::Failure {
             F::Busy(what) => Self::Busy(what),
             F::TimedOut => Self::TimedOut,
             F::Internal(what) => Self::Internal(what),
+            F::Refused(refused) => Self::Refused(types::Refusal {
+                status: refused.status,
+                code: refused.code,
+                message: refused.message,
+                retry_after: refused.retry_after,
+            }),
         }
     }
 }
@@ -168,7 +179,7 @@ impl From<types::Failure> for call::Failure {
             F::NotFound => Self::NotFound,
             F::AlreadyExists => Self::AlreadyExists,
             F::PreconditionFailed => Self::PreconditionFailed,
-            F::ChecksumMismatch => Self::ChecksumMismatch,
+            F::ChecksumMismatch(actual) => Self::ChecksumMismatch(actual.map(bounded)),
             F::Truncated => Self::Truncated,
             F::TooLarge(limit) => Self::TooLarge(limit),
             F::OutOfRange(size) => Self::OutOfRange(size),
@@ -181,8 +192,23 @@ impl From<types::Failure> for call::Failure {
             F::Busy(what) => Self::Busy(bounded(what)),
             F::TimedOut => Self::TimedOut,
             F::Internal(what) => Self::Internal(bounded(what)),
+            F::Refused(refusal) => refused(refusal),
         }
     }
+}
+
+/// What a plugin refuses in its own words.
+fn refused(refusal: types::Refusal) -> call::Failure {
+    let types::Refusal { status, code, message, retry_after } = refusal;
+    if !(400..=599).contains(&status) {
+        let text = format!(
+            "the plugin refused with the status {status}, which is none from 400 to 599: {message}"
+        );
+        return call::Failure::Internal(bounded(text));
+    }
+    let code = bounded(shortened(code, MAX_CODE));
+    let message = bounded(message);
+    call::Failure::Refused(call::PluginRefusal { status, code, message, retry_after })
 }
 
 /// A plugin's text for a client or the log. Line breaks are kept out of both.
@@ -196,74 +222,6 @@ fn bounded(text: String) -> String {
     line
 }
 
-impl From<blobs::Part> for Part {
-    fn from(part: blobs::Part) -> Self {
-        match part {
-            blobs::Part::Whole => Self::Whole,
-            blobs::Part::Slice((offset, length)) => Self::Slice { offset, length },
-            blobs::Part::Suffix(length) => Self::Suffix(length),
-        }
-    }
-}
-
-impl TryFrom<blobs::PutOptions> for PutOptions {
-    type Error = call::Failure;
-
-    fn try_from(options: blobs::PutOptions) -> Result<Self, Self::Error> {
-        let sha256 = options.sha256.as_deref().map(parse_sha256).transpose()?;
-        let mut names = options.metadata.iter().map(|(name, _)| name);
-        if let Some(name) = names.find(|name| is_reserved_metadata(name)) {
-            let what = format!("the metadata name {name:?} is the gateway's own; choose another");
-            return Err(call::Failure::Invalid(what));
-        }
-        let condition = match options.condition {
-            blobs::Condition::Always => Condition::Always,
-            blobs::Condition::Absent => Condition::Absent,
-            blobs::Condition::AbsentOrIdentical => Condition::AbsentOrIdentical,
-            blobs::Condition::Matches(etag) => Condition::Matches(etag),
-        };
-        Ok(Self {
-            condition,
-            sha256,
-            content_type: options.content_type,
-            metadata: options.metadata,
-            tags: options.tags,
-            witness: None,
-        })
-    }
-}
-
-impl From<Info> for blobs::Info {
-    fn from(info: Info) -> Self {
-        Self {
-            key: info.key.to_string(),
-            size: info.size,
-            modified: timestamp(info.modified),
-            etag: info.etag,
-            content_type: info.content_type,
-            metadata: visible(info.metadata),
-            tags: info.tags,
-        }
-    }
-}
-
-/// Without what the gateway keeps for itself.
-fn visible(mut metadata: Fields) -> Fields {
-    metadata.retain(|(name, _)| !is_reserved_metadata(name));
-    metadata
-}
-
-impl From<Entry> for blobs::Entry {
-    fn from(entry: Entry) -> Self {
-        Self {
-            key: entry.key,
-            size: entry.size,
-            modified: timestamp(entry.modified),
-            folder: entry.folder,
-        }
-    }
-}
-
 /// Nanoseconds since the Unix epoch; 0 before it, the largest number after the year 2554.
 pub(crate) fn timestamp(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -273,11 +231,4 @@ pub(crate) fn timestamp(time: SystemTime) -> u64 {
 /// The time so many nanoseconds after the Unix epoch.
 pub(crate) fn time(nanoseconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanoseconds)
-}
-
-fn parse_sha256(text: &str) -> Result<[u8; 32], call::Failure> {
-    let mut digest = [0; 32];
-    hex::decode_to_slice(text, &mut digest)
-        .map_err(|_| call::Failure::Invalid("a SHA-256 is 64 hexadecimal digits".to_owned()))?;
-    Ok(digest)
 }

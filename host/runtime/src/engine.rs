@@ -10,7 +10,7 @@ use crate::load::LoadError;
 use crate::state::State;
 
 /// How often guests that compute are interrupted, to be charged and to yield.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// Instances that may live at once, all plugins together, where memory is pooled.
 pub(crate) const INSTANCES: u32 = 1000;
 /// The most core instances, and tables, of one component. Those of Python have some twenty.

@@ -324,6 +324,15 @@ pub(crate) async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), Strin
             ));
         }
     }
+    for cluster in &plugin.description.clusters {
+        if !spec.services.clusters.contains_key(cluster) {
+            return Err(format!(
+                "the plugin {} takes snapshots of a cluster {cluster:?} that the mount does not \
+                 grant; add `etcd = {{ {cluster} = \"…\" }}` to it",
+                plugin.name
+            ));
+        }
+    }
     plugin.check_settings(&spec.settings).await.map_err(|why| {
         format!("the plugin {} does not accept the mount's settings: {why}", plugin.name)
     })

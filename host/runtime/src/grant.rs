@@ -56,4 +56,6 @@ pub trait Surroundings: Send + Sync + Debug + 'static {
     fn logged(&self, level: &'static str, line: &str);
     /// The plugin adds to one of its counters; `refused` says why this was dropped.
     fn counted(&self, metric: &str, labels: &[String], by: u64, refused: Option<&str>);
+    /// The plugin sets one of its gauges; `refused` says why this was dropped.
+    fn set(&self, metric: &str, labels: &[String], value: f64, refused: Option<&str>);
 }

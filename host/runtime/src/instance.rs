@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::time::error::Elapsed;
 use wasmtime::component::ResourceTableError;
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Store, WasmBacktrace};
 
 use keepgate_jobs::{Job, Reporter};
 
-use crate::call::{CallError, Failure, Limit, Principal};
+use crate::call::{CallError, Failure, Limit};
 use crate::contract::bindings::{Plugin as Bindings, PluginPre};
 use crate::contract::job_bindings::{Worker, WorkerPre};
 use crate::contract::{exported, jobs};
@@ -23,6 +23,8 @@ use crate::voice::shortened;
 
 /// The longest report of a trap that is kept, in bytes.
 const MAX_TRAP: usize = 8192;
+/// Functions of a guest that a report of a trap names, innermost first.
+const MAX_FRAMES: usize = 8;
 /// Bytes that a guest may hand to the host in one call, whatever memory it has.
 const LEAST_ARGUMENTS: u64 = 1 << 20;
 
@@ -152,8 +154,7 @@ impl JobInstance {
         let state = self.store.data_mut();
         state.begin(None);
         // What a user starts must not do more than the user may.
-        let user = job.user.clone();
-        state.principal = user.map(|name| Principal { name, method: "job", claims: Vec::new() });
+        state.principal = job.user.clone().map(Into::into);
         state.job = Some(RunningJob { id: job.id.clone(), reporter });
         let job = jobs::Job::from(job);
         let runner = self.bindings.keepgate_plugin_job_runner();
@@ -239,11 +240,31 @@ pub(crate) fn broken(state: &State, error: &wasmtime::Error) -> CallError {
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
         return CallError::OverLimit(Limit::Handles(state.table.max_capacity()));
     }
-    let why = format!("{error:#}");
+    let why = told(error);
     // wasmtime has no type for it.
     if why.contains("fuel allocated for hostcalls") {
         let most = arguments(state.memory_limit()) as u64;
         return CallError::OverLimit(Limit::Arguments(most));
     }
     CallError::Trapped(shortened(why, MAX_TRAP))
+}
+
+/// What went wrong, and after it where, all in one line: the log is read by the line.
+fn told(error: &wasmtime::Error) -> String {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return format!("{error:#}");
+    };
+    let trace = backtrace.to_string();
+    let causes = error.chain().map(ToString::to_string).filter(|cause| *cause != trace);
+    let mut why = causes.collect::<Vec<_>>().join(": ");
+    let frames = backtrace.frames().iter().take(MAX_FRAMES);
+    let frames = frames.map(|frame| match frame.func_name() {
+        Some(name) => rustc_demangle::demangle(name).to_string(),
+        None => format!("function {}", frame.func_index()),
+    });
+    for (index, frame) in frames.enumerate() {
+        why.push_str(if index == 0 { ", in " } else { " < " });
+        why.push_str(&frame);
+    }
+    why
 }

@@ -59,14 +59,40 @@ fn message(error: &CallError) -> String {
 /// Whether the same attempt may succeed later.
 fn may_help(error: &CallError) -> bool {
     use Failure as F;
-    !matches!(
-        error,
-        CallError::Failure(F::NotFound | F::Denied(_) | F::Invalid(_) | F::Unsupported(_))
-    )
+    match error {
+        CallError::Failure(F::NotFound | F::Denied(_) | F::Invalid(_) | F::Unsupported(_)) => false,
+        CallError::Failure(F::Refused(refused)) => refused.status >= 500,
+        _ => true,
+    }
 }
 
 impl fmt::Debug for JobRunner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JobRunner")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::PluginRefusal;
+
+    #[test]
+    fn what_a_client_got_wrong_is_not_tried_again() {
+        let refused = |status| {
+            let (code, message) = (String::new(), String::new());
+            CallError::from(Failure::Refused(PluginRefusal {
+                status,
+                code,
+                message,
+                retry_after: None,
+            }))
+        };
+        for (status, again) in [(400, false), (429, false), (499, false), (500, true), (599, true)]
+        {
+            assert_eq!(may_help(&refused(status)), again, "{status}");
+        }
+        assert!(!may_help(&Failure::Denied(String::new()).into()));
+        assert!(may_help(&Failure::Unavailable(String::new()).into()));
     }
 }

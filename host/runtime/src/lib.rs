@@ -50,7 +50,7 @@ mod voice;
 mod wasi_http;
 mod workbench;
 
-pub use call::{CallError, Failure, Limit, Principal, Reply, Request};
+pub use call::{CallError, Failure, Limit, PluginRefusal, Principal, Reply, Request};
 pub use faults::{Aside, Faults};
 pub use folder::Watch;
 pub use generation::{Generation, Loader, Refused, Scanned};

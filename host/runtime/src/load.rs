@@ -19,7 +19,7 @@ use crate::contract::{PACKAGE, VERSION, exported};
 use crate::engine::Host;
 use crate::inspect;
 use crate::instance::{Bounds, Instance};
-use crate::metrics::{CounterSpec, Metrics};
+use crate::metrics::{MetricKind, MetricSpec, Metrics};
 use crate::state::{Grants, State};
 use crate::trust::Vetted;
 use crate::voice::{shorten, shortened};
@@ -77,6 +77,8 @@ pub struct Description {
     pub default_mount: String,
     /// Names that it opens stores by.
     pub stores: Vec<String>,
+    /// Names that it takes snapshots of clusters by; none where it takes what it is granted.
+    pub clusters: Vec<String>,
     /// Kinds of job that it runs.
     pub jobs: Vec<String>,
 }
@@ -195,6 +197,7 @@ impl Description {
             summary: format!("a service of {contract}"),
             default_mount: format!("/{name}"),
             stores: Vec::new(),
+            clusters: Vec::new(),
             jobs: Vec::new(),
         }
     }
@@ -240,15 +243,15 @@ impl Plugin {
             false => None,
         };
         let pre = PluginPre::new(pre).map_err(mismatch)?;
-        let (description, counters) = describe(metrics, &pre, &name).await?;
+        let (description, named) = describe(metrics, &pre, &name).await?;
         if let (None, Some(kind)) = (&runner, description.jobs.first()) {
             return Err(LoadError::Description(format!(
                 "it names the kind of job {kind:?}, and does not export {PACKAGE}/job-runner@{VERSION}"
             )));
         }
-        for counter in &counters {
-            metrics.counters.declare(&name, counter).map_err(|why| {
-                LoadError::Description(format!("its metric {:?}: {why}", counter.name))
+        for metric in &named {
+            metrics.own.declare(&name, metric).map_err(|why| {
+                LoadError::Description(format!("its metric {:?}: {why}", metric.name))
             })?;
         }
         Ok(Arc::new(Self {
@@ -293,7 +296,7 @@ async fn describe(
     metrics: &Arc<Metrics>,
     pre: &PluginPre<State>,
     name: &str,
-) -> Result<(Description, Vec<CounterSpec>), LoadError> {
+) -> Result<(Description, Vec<MetricSpec>), LoadError> {
     let asked = async {
         let mut instance = Instance::new(pre, no_grants(metrics, name), QUESTION).await?;
         instance.describe().await
@@ -309,27 +312,37 @@ async fn describe(
     if !said.default_mount.starts_with('/') {
         return bad(format!("the default mount {:?} does not begin with /", said.default_mount));
     }
-    let counters = said
-        .metrics
-        .into_iter()
-        .map(|metric| CounterSpec { name: metric.name, help: metric.help, labels: metric.labels })
-        .collect();
+    let named = said.metrics.into_iter().map(|metric| MetricSpec {
+        name: metric.name,
+        kind: match metric.kind {
+            exported::MetricKind::Counter => MetricKind::Counter,
+            exported::MetricKind::Gauge => MetricKind::Gauge,
+        },
+        help: metric.help,
+        labels: metric.labels,
+    });
+    let named = named.collect();
     let description = Description {
         name: said.name,
         version: said.version,
         summary: said.summary,
         default_mount: said.default_mount,
         stores: said.stores,
+        clusters: said.clusters,
         jobs: said.jobs,
     };
-    Ok((description, counters))
+    Ok((description, named))
 }
 
 /// What a plugin says of itself is kept, logged and shown for as long as it is loaded: it must be
 /// short, and be one line.
 fn bounds_of(said: &exported::Description) -> Result<(), String> {
-    let many = [("stores", said.stores.len()), ("jobs", said.jobs.len())];
-    let many = many.into_iter().chain([("metrics", said.metrics.len())]);
+    let many = [
+        ("stores", said.stores.len()),
+        ("clusters", said.clusters.len()),
+        ("jobs", said.jobs.len()),
+        ("metrics", said.metrics.len()),
+    ];
     for (what, count) in many {
         if count > MAX_NAMES {
             return Err(format!("it names {count} {what}; {MAX_NAMES} are the most"));
@@ -349,7 +362,8 @@ fn bounds_of(said: &exported::Description) -> Result<(), String> {
         ("the summary", &*said.summary),
         ("the default mount", &*said.default_mount),
     ];
-    let named = said.stores.iter().chain(&said.jobs).map(|name| ("a store or a job", &**name));
+    let named = said.stores.iter().chain(&said.clusters).chain(&said.jobs);
+    let named = named.map(|name| ("a store, a cluster or a job", &**name));
     for (what, text) in texts.into_iter().chain(named).chain(metrics) {
         if text.len() > MAX_TEXT || text.contains(char::is_control) {
             let shown = shorten(text, 40);
@@ -369,7 +383,8 @@ pub(crate) fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
         stores: Default::default(),
         services: Default::default(),
         moved: metrics.moved.with_label_values(&["(none)", plugin]),
-        counters: metrics.counters.clone(),
+        metrics: metrics.own.clone(),
+        kinds: Vec::new(),
         voice: metrics.voice("(none)", plugin),
         environment: Vec::new(),
     })
@@ -422,13 +437,12 @@ fn check_contract(host: &Host, component: &Component) -> Result<Spoken, LoadErro
         .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
         .map(|(name, _)| name.to_owned())
         .collect();
-    if let Some(found) =
-        exports.iter().chain(&imports).find_map(|name| version_of(name)).filter(|v| *v != VERSION)
-    {
+    let versions = exports.iter().chain(&imports).filter_map(|name| version_of(name));
+    if let Some(found) = versions.into_iter().find(|version| !is_spoken(version)) {
         return Err(other_version(found));
     }
     let service = exports.iter().find_map(|name| name.strip_prefix(wasi_http::EXPORT));
-    if !exports.iter().any(|name| *name == format!("{PACKAGE}/guest@{VERSION}")) {
+    if !exports.iter().any(|name| is_ours(name, "guest")) {
         if let Some(patch) = service {
             let unknown = imports.into_iter().find(|name| !is_wasi(name));
             let spoken = Spoken::WasiHttp(format!("wasi:http@0.2.{patch}"));
@@ -442,7 +456,7 @@ fn check_contract(host: &Host, component: &Component) -> Result<Spoken, LoadErro
     }
     let offered = ["types", "blobs", "environment", "http", "pipes", "etcd", "jobs"];
     let unknown = imports.into_iter().find(|name| match name.split_once('/') {
-        Some((PACKAGE, rest)) => !offered.iter().any(|o| rest == format!("{o}@{VERSION}")),
+        Some((PACKAGE, _)) => !offered.iter().any(|interface| is_ours(name, interface)),
         _ => !is_wasi(name) || name.starts_with("wasi:http/"),
     });
     unknown.map_or(Ok(Spoken::Contract), |import| Err(LoadError::NoSuchImport { import }))
@@ -456,8 +470,23 @@ fn is_wasi(name: &str) -> bool {
 }
 
 fn exports_job_runner(host: &Host, component: &Component) -> bool {
-    let name = format!("{PACKAGE}/job-runner@{VERSION}");
-    component.component_type().exports(&host.engine).any(|(export, _)| export == name)
+    component.component_type().exports(&host.engine).any(|(name, _)| is_ours(name, "job-runner"))
+}
+
+/// Whether a name is that of an interface of the contract, in a version that this host speaks.
+fn is_ours(name: &str, interface: &str) -> bool {
+    let rest = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
+    let found = rest.and_then(|rest| rest.split_once('@'));
+    found.is_some_and(|(known, version)| known == interface && is_spoken(version))
+}
+
+/// Whether a version of the contract is this host's, or differs from it in the patch only: such versions
+/// have the same functions, but for those that the later one has besides. What a plugin lacks here shows
+/// when it is linked.
+pub(crate) fn is_spoken(version: &str) -> bool {
+    let minor = VERSION.rsplit_once('.').map_or(VERSION, |(minor, _)| minor);
+    let patch = version.strip_prefix(minor).and_then(|rest| rest.strip_prefix('.'));
+    patch.is_some_and(|patch| patch.parse::<u32>().is_ok())
 }
 
 /// The version of our package in an import's or export's name.
@@ -498,6 +527,10 @@ mod tests {
     fn versions_say_which_side_is_too_old() {
         assert_eq!(version_of("keepgate:plugin/guest@0.2.0"), Some("0.2.0"));
         assert_eq!(version_of("wasi:io/poll@0.2.0"), None);
+        assert!(is_spoken("0.1.0") && is_spoken("0.1.7"));
+        assert!(!is_spoken("0.2.0") && !is_spoken("1.1.0") && !is_spoken("0.1.1-rc1"));
+        assert!(is_ours("keepgate:plugin/guest@0.1.3", "guest"));
+        assert!(!is_ours("keepgate:plugin/guests@0.1.0", "guest"));
         assert!(other_version("0.2.0").to_string().contains("gateway is too old"));
         assert!(other_version("0.0.9").to_string().contains("plugin is too old"));
     }

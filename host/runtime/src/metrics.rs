@@ -1,7 +1,7 @@
-//! What the runtime counts: calls and loads of plugins, and the counters that plugins name
-//! themselves. Everything lands in one Prometheus registry.
+//! What the runtime counts: calls and loads of plugins. What plugins name themselves is in `plugins`.
+//! Everything lands in one Prometheus registry.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
@@ -12,11 +12,10 @@ use serde::Serialize;
 use crate::mount::Mount;
 use crate::voice::LogGate;
 
-/// Most series of one plugin's counter: a plugin that labels by file name must not eat the host's
-/// memory.
-const MAX_SERIES: usize = 10_000;
-/// The longest value of a label, in bytes.
-const MAX_LABEL: usize = 256;
+use self::plugins::AddedUp;
+pub(crate) use self::plugins::{MetricKind, MetricSpec, PluginMetrics};
+
+mod plugins;
 
 /// The runtime's own metrics.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ pub struct Metrics {
     pub(crate) loads: IntCounterVec,
     pub(crate) generation: IntGauge,
     pub(crate) refused: IntGauge,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) own: Arc<PluginMetrics>,
     dropped: IntCounterVec,
     aside: Arc<AsideNow>,
 }
@@ -81,10 +80,10 @@ impl Metrics {
             &["mount", "plugin"],
         )?;
         registry.register(Box::new(dropped.clone()))?;
-        let counters = Arc::new(Counters::default());
+        let own = Arc::new(PluginMetrics::default());
         let aside = Arc::new(AsideNow::default());
-        registry.register(Box::new(Collected(counters.clone(), aside.clone())))?;
-        Ok(Self { calls, moved, loads, generation, refused, counters, dropped, aside })
+        registry.register(Box::new(Collected(own.clone(), aside.clone())))?;
+        Ok(Self { calls, moved, loads, generation, refused, own, dropped, aside })
     }
 
     /// What a plugin has done at a mount.
@@ -122,9 +121,10 @@ impl Metrics {
     }
 
     /// The plugins' counters alone, without the label `mount`, as a registry can take them: those
-    /// of several mounts are added up. For pages that must look like another server's.
+    /// of several mounts are added up, which gauges cannot be. For pages that must look like another
+    /// server's.
     pub fn without_mounts(&self) -> Box<dyn Collector> {
-        Box::new(AddedUp(self.counters.clone()))
+        Box::new(AddedUp(self.own.clone()))
     }
 }
 
@@ -137,28 +137,17 @@ pub struct Counts {
     pub guest_bytes: u64,
 }
 
-/// A counter that a plugin named in `describe`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CounterSpec {
-    /// In Prometheus' form.
-    pub name: String,
-    /// One line.
-    pub help: String,
-    /// Label names; the host puts `mount` before them.
-    pub labels: Vec<String>,
-}
-
-/// The plugins' own counters. They outlive the plugins, so that a reload does not set them back.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    vectors: Mutex<HashMap<String, Counter>>,
-}
-
 /// The mounts of the generation that serves.
 #[derive(Debug, Default)]
 struct AsideNow(Mutex<Vec<Weak<Mount>>>);
 
 impl AsideNow {
+    /// Their paths.
+    fn paths(&self) -> Vec<String> {
+        let mounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mounts.iter().filter_map(Weak::upgrade).map(|mount| mount.path().to_owned()).collect()
+    }
+
     /// Whether their plugins are put aside, asked when somebody looks: a gauge that is kept would have
     /// to be set back for mounts that are gone.
     fn collect(&self) -> Vec<MetricFamily> {
@@ -177,7 +166,7 @@ impl AsideNow {
 /// Gives all of them to the registry at once. It names no descriptors beforehand: a registry
 /// never forgets one, and a new version of a plugin may give a counter other labels. Of collectors
 /// that name none a registry takes one.
-struct Collected(Arc<Counters>, Arc<AsideNow>);
+struct Collected(Arc<PluginMetrics>, Arc<AsideNow>);
 
 impl Collector for Collected {
     fn desc(&self) -> Vec<&Desc> {
@@ -185,179 +174,8 @@ impl Collector for Collected {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let vectors = self.0.vectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let counters = vectors.values().flat_map(|counter| counter.vector.collect());
-        counters.chain(self.1.collect()).collect()
-    }
-}
-
-/// The same without the label `mount`.
-struct AddedUp(Arc<Counters>);
-
-impl Collector for AddedUp {
-    fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let vectors = self.0.vectors.lock().unwrap_or_else(PoisonError::into_inner);
-        vectors.values().filter_map(|counter| counter.added_up().ok()).flatten().collect()
-    }
-}
-
-#[derive(Debug)]
-struct Counter {
-    /// Who named it.
-    plugin: String,
-    spec: CounterSpec,
-    vector: IntCounterVec,
-    series: HashMap<Vec<String>, IntCounter>,
-}
-
-impl Counter {
-    fn added_up(&self) -> Result<Vec<MetricFamily>, prometheus::Error> {
-        let labels: Vec<&str> = self.spec.labels.iter().map(String::as_str).collect();
-        let vector = IntCounterVec::new(Opts::new(&self.spec.name, &self.spec.help), &labels)?;
-        for (values, series) in &self.series {
-            let values: Vec<&str> = values.iter().skip(1).map(String::as_str).collect();
-            vector.get_metric_with_label_values(&values)?.inc_by(series.get());
-        }
-        Ok(vector.collect())
-    }
-}
-
-impl Counters {
-    /// Makes a counter known; a second plugin or a new version may name the same again, with the
-    /// same labels.
-    ///
-    /// With other labels only the plugin that named it may name it again: the counts are lost then.
-    pub(crate) fn declare(&self, plugin: &str, spec: &CounterSpec) -> Result<(), String> {
-        let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
-        // A new version with other labels has the last word; what was counted is lost, which
-        // Prometheus treats like a restart.
-        if let Some(known) = vectors.get(&spec.name) {
-            if known.spec.labels == spec.labels {
-                return Ok(());
-            }
-            if known.plugin != plugin {
-                let (other, labels) = (&known.plugin, &known.spec.labels);
-                return Err(format!(
-                    "the plugin {other} has it already, with the labels {labels:?}"
-                ));
-            }
-        }
-        if spec.name.starts_with("keepgate_") {
-            return Err(format!("the name {} belongs to the gateway", spec.name));
-        }
-        let labels: Vec<&str> =
-            std::iter::once("mount").chain(spec.labels.iter().map(String::as_str)).collect();
-        let vector = IntCounterVec::new(Opts::new(&spec.name, &spec.help), &labels)
-            .map_err(|error| error.to_string())?;
-        let (plugin, spec) = (plugin.to_owned(), spec.clone());
-        let name = spec.name.clone();
-        let counter = Counter { plugin, spec, vector, series: HashMap::new() };
-        vectors.insert(name, counter);
-        Ok(())
-    }
-
-    /// Adds to a counter, or says why not.
-    pub(crate) fn count(
-        &self,
-        mount: &str,
-        metric: &str,
-        labels: &[String],
-        by: u64,
-    ) -> Result<(), String> {
-        let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter =
-            vectors.get_mut(metric).ok_or_else(|| "describe does not name it".to_owned())?;
-        if labels.len() != counter.spec.labels.len() {
-            return Err(format!(
-                "{} label values, not {}",
-                labels.len(),
-                counter.spec.labels.len()
-            ));
-        }
-        if let Some(long) = labels.iter().find(|label| label.len() > MAX_LABEL) {
-            return Err(format!("a label of {} bytes; {MAX_LABEL} are the most", long.len()));
-        }
-        let mut values = Vec::with_capacity(labels.len() + 1);
-        values.push(mount.to_owned());
-        values.extend_from_slice(labels);
-        if let Some(series) = counter.series.get(&values) {
-            series.inc_by(by);
-            return Ok(());
-        }
-        if counter.series.len() >= MAX_SERIES {
-            return Err(format!("it has {MAX_SERIES} series already"));
-        }
-        let slices: Vec<&str> = values.iter().map(String::as_str).collect();
-        let series = counter
-            .vector
-            .get_metric_with_label_values(&slices)
-            .map_err(|error| error.to_string())?;
-        series.inc_by(by);
-        counter.series.insert(values, series);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(labels: &[&str]) -> CounterSpec {
-        CounterSpec {
-            name: "blobs_total".to_owned(),
-            help: "Blobs.".to_owned(),
-            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
-        }
-    }
-
-    #[test]
-    fn a_counter_survives_a_second_declaration_and_refuses_what_does_not_fit() {
-        let registry = Registry::new();
-        let counters = Metrics::new(&registry).unwrap().counters;
-        counters.declare("x", &spec(&["user"])).unwrap();
-        counters.count("/", "blobs_total", &["a".to_owned()], 2).unwrap();
-        counters.declare("x", &spec(&["user"])).unwrap();
-        counters.count("/", "blobs_total", &["a".to_owned()], 3).unwrap();
-        let mut families = registry.gather();
-        families.retain(|family| family.name() == "blobs_total");
-        assert_eq!(families[0].get_metric()[0].get_counter().get_value(), 5.0);
-        assert!(counters.count("/", "blobs_total", &[], 1).is_err());
-        assert!(counters.count("/", "other", &[], 1).is_err());
-        counters.declare("x", &spec(&["user", "repo"])).unwrap();
-        counters.count("/", "blobs_total", &["a".to_owned(), "b".to_owned()], 1).unwrap();
-        let why = counters.declare("y", &spec(&["other"])).unwrap_err();
-        assert!(why.contains("the plugin x has it already"), "{why}");
-        counters.declare("y", &spec(&["user", "repo"])).unwrap();
-    }
-
-    #[test]
-    fn without_mounts_their_counts_are_added_up() {
-        let metrics = Metrics::new(&Registry::new()).unwrap();
-        metrics.counters.declare("x", &spec(&["user"])).unwrap();
-        for (mount, user, by) in [("/a", "x", 1), ("/b", "x", 2), ("/b", "y", 4)] {
-            metrics.counters.count(mount, "blobs_total", &[user.to_owned()], by).unwrap();
-        }
-        let page = Registry::new();
-        page.register(metrics.without_mounts()).unwrap();
-        let text = prometheus::TextEncoder::new().encode_to_string(&page.gather()).unwrap();
-        assert!(text.contains("blobs_total{user=\"x\"} 3\n"), "{text}");
-        assert!(text.contains("blobs_total{user=\"y\"} 4\n"), "{text}");
-    }
-
-    #[test]
-    fn series_are_bounded() {
-        let counters = Counters::default();
-        counters.declare("x", &spec(&["user"])).unwrap();
-        for n in 0..MAX_SERIES {
-            counters.count("/", "blobs_total", &[n.to_string()], 1).unwrap();
-        }
-        assert!(counters.count("/", "blobs_total", &["one more".to_owned()], 1).is_err());
-        counters.count("/", "blobs_total", &["0".to_owned()], 1).unwrap();
-        let why = counters.count("/", "blobs_total", &["x".repeat(MAX_LABEL + 1)], 1);
-        assert!(why.unwrap_err().contains("257 bytes"));
+        let mut families = self.0.collect(&self.1.paths());
+        families.extend(self.1.collect());
+        families
     }
 }

@@ -67,7 +67,8 @@ impl Serving {
                 stores: spec.stores.clone(),
                 services: spec.services.clone(),
                 moved: metrics.moved.with_label_values(&[&*spec.path, &*spec.plugin]),
-                counters: metrics.counters.clone(),
+                metrics: metrics.own.clone(),
+                kinds: plugin.description.jobs.clone(),
                 environment,
                 voice: metrics.voice(&spec.path, &spec.plugin),
             }),
@@ -248,21 +249,22 @@ impl std::fmt::Debug for Serving {
 fn into_guest(instance: &mut Instance, request: Request) -> Result<exported::Request, CallError> {
     let state = instance.store.data_mut();
     state.principal.clone_from(&request.principal);
+    state.request = Some(request.id.clone());
     let body = state
         .table
         .push(BodyHandle::new(request.body))
         .map_err(|error| broken(state, &error.into()))?;
     Ok(exported::Request {
         method: request.method,
+        base: request.base,
+        target: request.target,
+        address: request.address.map(|address| address.to_string()),
+        id: request.id,
         path: request.path,
         trailing_slash: request.trailing_slash,
         query: request.query,
         headers: request.headers,
-        principal: request.principal.map(|principal| http::Principal {
-            name: principal.name,
-            method: principal.method.to_owned(),
-            claims: principal.claims,
-        }),
+        principal: request.principal.map(Into::into),
         body,
     })
 }

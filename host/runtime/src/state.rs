@@ -17,7 +17,7 @@ use crate::cpu::Cpu;
 use crate::grant::{Grant, Services};
 use crate::held::{Held, MAX_HANDLES};
 use crate::imports::http::ReplyStart;
-use crate::metrics::{Counters, Voice};
+use crate::metrics::{PluginMetrics, Voice};
 use crate::wasi_http::HttpState;
 
 /// Most random bytes that one call of WASI's hands out.
@@ -38,7 +38,9 @@ pub(crate) struct Grants {
     pub(crate) services: Services,
     /// Bytes of bodies that the plugin itself reads and makes.
     pub(crate) moved: IntCounter,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) metrics: Arc<PluginMetrics>,
+    /// Kinds of job that the plugin runs, and may start.
+    pub(crate) kinds: Vec<String>,
     pub(crate) voice: Voice,
     /// Variables for a service of `wasi:http`; none for a plugin.
     pub(crate) environment: Vec<(String, String)>,
@@ -58,6 +60,8 @@ pub(crate) struct State {
     pub(crate) cpu: Arc<Cpu>,
     /// For whom the call is: stores may differ by it.
     pub(crate) principal: Option<Principal>,
+    /// What logs call the request that the call answers, if it answers one.
+    pub(crate) request: Option<String>,
     /// The job that the call runs, if it runs one.
     pub(crate) job: Option<RunningJob>,
     /// Taken when the guest starts a streamed reply.
@@ -84,6 +88,7 @@ impl State {
             grants,
             cpu,
             principal: None,
+            request: None,
             job: None,
             reply_start: None,
             listings: 0,
@@ -108,6 +113,7 @@ impl State {
     pub(crate) fn end(&mut self) -> bool {
         self.reply_start = None;
         self.principal = None;
+        self.request = None;
         self.table.is_empty()
     }
 

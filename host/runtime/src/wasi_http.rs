@@ -2,9 +2,10 @@
 //! served at a mount like a plugin. Change here what such a service sees of a request.
 //!
 //! It is granted its own requests and nothing else: no outgoing request, no file, no socket. The
-//! mount's settings are its environment variables. Its path begins below the mount, whose own path is
-//! in `x-forwarded-prefix`; who asks is in `x-forwarded-user`. Neither comes from a client: theirs are
-//! left out. An instance serves one request.
+//! mount's settings are its environment variables. Its path begins below the mount; scheme and
+//! authority are those under which the client reaches it, and `x-forwarded-prefix` is the mount's path
+//! there. Who asks is in `x-forwarded-user`. Neither header comes from a client: theirs are left out. An
+//! instance serves one request.
 //!
 //! This is the one file of the runtime that names HTTP's crates, since wasmtime's does.
 
@@ -132,11 +133,12 @@ pub(crate) async fn serve(
     store.set_epoch_deadline(1);
     let state = store.data_mut();
     state.begin(None);
+    let scheme = if request.base.starts_with("https:") { Scheme::Https } else { Scheme::Http };
     let request = incoming(request, &state.grants.mount)?;
     let (answer, answered) = oneshot::channel();
     let mut http = state.http();
     let handed = http
-        .new_incoming_request(Scheme::Http, request)
+        .new_incoming_request(scheme, request)
         .and_then(|request| Ok((request, http.new_response_outparam(answer)?)));
     let (request, out) = handed.map_err(|error| broken(state, &error))?;
     let mut answering = Answering { answered, start: Some(start), problem: None };
@@ -250,10 +252,14 @@ fn incoming(request: Request, mount: &str) -> Result<http::Request<Incoming>, Ca
     let mut incoming = http::Request::new(incoming_body(request.body));
     *incoming.method_mut() = http::Method::from_bytes(request.method.as_bytes())
         .map_err(|_| invalid(format!("the method {:?}", request.method)))?;
-    let host = request.headers.iter().find(|(name, _)| name == "host");
+    let base: Option<Uri> = request.base.parse().ok().filter(|base: &Uri| base.host().is_some());
+    let named =
+        base.as_ref().and_then(|base| Some((base.scheme_str()?, base.authority()?.as_str())));
+    let (scheme, authority) = named.unwrap_or(("http", "localhost"));
+    let prefix = base.as_ref().map_or(mount, Uri::path);
     let uri = Uri::builder()
-        .scheme("http")
-        .authority(host.map_or("localhost", |(_, host)| host.as_str()))
+        .scheme(scheme)
+        .authority(authority)
         .path_and_query(target(&request.path, request.trailing_slash, &request.query))
         .build();
     *incoming.uri_mut() = uri.map_err(|error| invalid(format!("the target: {error}")))?;
@@ -266,7 +272,7 @@ fn incoming(request: Request, mount: &str) -> Result<http::Request<Incoming>, Ca
             headers.append(name, value);
         }
     }
-    tell(headers, PREFIX, Some(mount).filter(|mount| *mount != "/"));
+    tell(headers, PREFIX, Some(prefix).filter(|prefix| *prefix != "/"));
     tell(headers, USER, request.principal.as_ref().map(|principal| principal.name.as_str()));
     Ok(incoming)
 }
@@ -349,8 +355,12 @@ mod tests {
 
     #[test]
     fn what_the_host_tells_does_not_come_from_a_client() {
-        let request = Request {
+        let request = |base: &str| Request {
             method: "GET".to_owned(),
+            base: base.to_owned(),
+            target: "/app/".to_owned(),
+            address: None,
+            id: "1".to_owned(),
             path: Vec::new(),
             trailing_slash: true,
             query: Vec::new(),
@@ -363,10 +373,18 @@ mod tests {
             principal: None,
             body: Body::empty(),
         };
-        let incoming = incoming(request, "/app").unwrap();
-        assert_eq!(incoming.uri(), "http://backup:8000/");
-        assert_eq!(incoming.headers()["accept"], "text/plain");
-        assert_eq!(incoming.headers()[PREFIX], "/app");
-        assert!(!incoming.headers().contains_key(USER));
+        for (base, uri, prefix) in [
+            ("http://backup:8000/app", "http://backup:8000/", "/app"),
+            ("https://x.example/a/app", "https://x.example/", "/a/app"),
+            ("", "http://localhost/", "/app"),
+        ] {
+            let incoming = incoming(request(base), "/app").unwrap();
+            assert_eq!(incoming.uri(), uri);
+            assert_eq!(incoming.headers()["accept"], "text/plain");
+            assert_eq!(incoming.headers()[PREFIX], prefix);
+            assert!(!incoming.headers().contains_key(USER));
+        }
+        let top = incoming(request("http://backup:8000"), "/").unwrap();
+        assert!(!top.headers().contains_key(PREFIX));
     }
 }

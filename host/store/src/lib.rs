@@ -23,6 +23,7 @@ pub mod memory;
 pub mod quota;
 pub mod witness;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -64,22 +65,35 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// With [`Condition::Absent`] a taken key fails before the body is read.
     async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored>;
 
-    /// Joins blobs into one, in order, with the guarantees of [`put`](Self::put). The parts stay.
-    /// Before a byte is moved, the witness in the options must [admit](Witness::admit) their sum.
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored>;
+    /// Joins pieces of blobs into one, in order, with the guarantees of [`put`](Self::put). The
+    /// blobs that they are of stay. [`StoreError::OutOfRange`] where no byte of a piece is inside
+    /// its blob. Before a byte is moved, the witness in the options must [admit](Witness::admit)
+    /// the sum of the pieces' lengths.
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored>;
 
     /// Removes one blob, durably; the size in bytes of the blob that this very call removed, none
     /// where none was there.
     async fn delete(&self, key: &Key) -> Result<Option<u64>> {
-        self.delete_observed(key, None).await
+        self.delete_with(key, DeleteOptions::default()).await
     }
 
-    /// As [`delete`](Self::delete), with a witness.
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>>;
+    /// As [`delete`](Self::delete), on a condition or before a witness's eyes.
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>>;
 
     /// Blobs below a folder, ascending by the bytes of their keys; see [`Listing`].
     /// [`StoreError::NotFound`] where a disk has no such folder.
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>>;
+    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
+        self.list_after(folder, recursive, None).await
+    }
+
+    /// As [`list`](Self::list), without what comes up to `after`: a name relative to the store, as
+    /// in an [entry's place](Entry::place). Any text will do; it need not name anything.
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>>;
 
     /// Makes folders, with their parents, ready to hold blobs; durable when it returns.
     async fn prepare(&self, folders: &[Folder]) -> Result<()>;
@@ -147,8 +161,33 @@ pub struct Entry {
     pub size: u64,
     /// When it was stored.
     pub modified: SystemTime,
+    /// As in [`Info`]; empty for a folder.
+    pub etag: String,
     /// True for a folder, which only listings that are not recursive name.
     pub folder: bool,
+}
+
+impl Entry {
+    /// What listings are sorted by, byte for byte: its key, behind which a folder has a slash.
+    pub fn place(&self) -> Cow<'_, str> {
+        if self.folder { format!("{}/", self.key).into() } else { self.key.as_str().into() }
+    }
+}
+
+/// A part of a blob that [`BlobStore::concat`] joins with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Of the blob.
+    pub key: Key,
+    /// Which of its bytes.
+    pub part: Part,
+}
+
+impl From<Key> for Piece {
+    /// All of a blob.
+    fn from(key: Key) -> Self {
+        Self { key, part: Part::Whole }
+    }
 }
 
 /// Which bytes of a blob.
@@ -210,6 +249,27 @@ pub struct PutOptions {
     pub tags: Fields,
     /// Told of the change; see [`witness`]. Guards pass it on.
     pub witness: Option<Observer>,
+}
+
+/// How to remove a blob.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteOptions {
+    /// The blob that is there must have this etag; else, also where none is there,
+    /// [`StoreError::PreconditionFailed`].
+    pub matches: Option<String>,
+    /// Told of the change; see [`witness`]. Guards pass it on.
+    pub witness: Option<Observer>,
+}
+
+impl DeleteOptions {
+    /// Fails where the blob that is there has another etag than the one that must match, or where
+    /// none is there.
+    fn check(&self, there: Option<&str>) -> Result<()> {
+        match &self.matches {
+            Some(etag) if there != Some(etag) => Err(StoreError::PreconditionFailed),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Part {

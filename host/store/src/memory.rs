@@ -2,6 +2,7 @@
 //! (`tests/conformance.rs`) holds both to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -14,8 +15,8 @@ use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, Change, Changed, Condition, Download, Entry, Gone, Info, Listing, Observer, Part,
-    PutOptions, Stored,
+    BlobStore, Change, Changed, Condition, DeleteOptions, Download, Entry, Gone, Info, Listing,
+    Observer, Part, Piece, PutOptions, Stored,
 };
 
 /// Bytes of one chunk of a body, so that readers meet more than one.
@@ -47,6 +48,17 @@ impl MemoryStore {
 
     fn find(&self, key: &Key) -> Result<(Info, Bytes)> {
         self.state().blobs.get(key.as_str()).cloned().ok_or(StoreError::NotFound)
+    }
+
+    /// A blob, where the part begins in it, and the part.
+    fn find_part(&self, key: &Key, part: Part) -> Result<(Info, u64, Bytes)> {
+        let (info, mut bytes) = self.find(key)?;
+        let (offset, length) =
+            part.within(info.size).ok_or(StoreError::OutOfRange { size: info.size })?;
+        // Both are at most the length of what is in memory.
+        let _ = bytes.split_to(usize::try_from(offset).unwrap_or(usize::MAX));
+        bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        Ok((info, offset, bytes))
     }
 }
 
@@ -142,7 +154,7 @@ impl State {
         Ok(size)
     }
 
-    fn list(&self, folder: &str, recursive: bool) -> Result<VecDeque<Entry>> {
+    fn list(&self, folder: &str, recursive: bool, after: Option<&str>) -> Result<VecDeque<Entry>> {
         let top = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         if !top.is_empty() && !self.folders.contains(&top) {
             return Err(StoreError::NotFound);
@@ -150,24 +162,39 @@ impl State {
         let inside = |name: &str| {
             name.strip_prefix(&top).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
         };
-        // Keyed by what a listing is sorted by: a folder's name ends with a slash.
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        // By their places: a folder's ends with a slash.
         let mut found = BTreeMap::new();
-        for (key, (info, _)) in &self.blobs {
+        for (key, (info, _)) in self.blobs.range::<str, _>((begin, Bound::Unbounded)) {
             if inside(key) || (recursive && key.starts_with(&top)) {
-                found.insert(key.clone(), (key.clone(), info.size, info.modified, false));
+                found.insert(
+                    key.clone(),
+                    Entry {
+                        key: key.clone(),
+                        size: info.size,
+                        modified: info.modified,
+                        etag: info.etag.clone(),
+                        folder: false,
+                    },
+                );
             }
         }
-        for folder in &self.folders {
+        for folder in self.folders.range::<str, _>((begin, Bound::Unbounded)) {
             let name = folder.trim_end_matches('/');
             if !recursive && inside(name) {
-                let entry = (name.to_owned(), 0, SystemTime::UNIX_EPOCH, true);
-                found.insert(folder.clone(), entry);
+                found.insert(
+                    folder.clone(),
+                    Entry {
+                        key: name.to_owned(),
+                        size: 0,
+                        modified: SystemTime::UNIX_EPOCH,
+                        etag: String::new(),
+                        folder: true,
+                    },
+                );
             }
         }
-        Ok(found
-            .into_values()
-            .map(|(key, size, modified, folder)| Entry { key, size, modified, folder })
-            .collect())
+        Ok(found.into_values().collect())
     }
 }
 
@@ -199,12 +226,8 @@ impl BlobStore for MemoryStore {
     }
 
     async fn get(&self, key: &Key, part: Part) -> Result<Download> {
-        let (info, mut bytes) = self.find(key)?;
-        let (offset, length) =
-            part.within(info.size).ok_or(StoreError::OutOfRange { size: info.size })?;
-        // Both are at most the length of what is in memory.
-        let _ = bytes.split_to(usize::try_from(offset).unwrap_or(usize::MAX));
-        bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        let (info, offset, mut bytes) = self.find_part(key, part)?;
+        let length = bytes.len() as u64;
         let chunks = stream::iter(std::iter::from_fn(move || {
             let chunk = bytes.split_to(bytes.len().min(CHUNK));
             (!chunk.is_empty()).then_some(Ok(chunk))
@@ -218,10 +241,10 @@ impl BlobStore for MemoryStore {
         self.state().commit(key, bytes, options)
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
         let mut bytes = BytesMut::new();
-        for part in parts {
-            bytes.extend_from_slice(&self.find(part)?.1);
+        for piece in pieces {
+            bytes.extend_from_slice(&self.find_part(&piece.key, piece.part)?.2);
         }
         if let Some(witness) = &options.witness {
             witness.admit(bytes.len() as u64)?;
@@ -231,12 +254,19 @@ impl BlobStore for MemoryStore {
         state.commit(key, bytes.freeze(), options)
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
-        self.state().change(witness.as_ref(), None, |blobs| blobs.remove(key.as_str()))
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
+        let mut state = self.state();
+        options.check(state.blobs.get(key.as_str()).map(|(info, _)| &*info.etag))?;
+        state.change(options.witness.as_ref(), None, |blobs| blobs.remove(key.as_str()))
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        let entries = self.state().list(folder.as_str(), recursive)?;
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        let entries = self.state().list(folder.as_str(), recursive, after)?;
         Ok(Box::new(MemoryListing { entries }))
     }
 

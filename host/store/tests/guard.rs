@@ -16,9 +16,10 @@ use std::sync::atomic::Ordering;
 
 use common::*;
 use futures_util::future::join_all;
+use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::guard::{AppendOnly, Policy, ReadOnly, Subfolder};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::{Condition, Part, PutOptions, StoreError};
+use keepgate_store::{Condition, DeleteOptions, Part, PutOptions, StoreError};
 
 fn memory() -> Store {
     Arc::new(MemoryStore::new())
@@ -42,7 +43,8 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
     for condition in conditions {
         let outcome = store.put(&blob, "x".into_body(), when(condition.clone())).await;
         assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
-        let outcome = store.concat(&blob, std::slice::from_ref(&blob), when(condition)).await;
+        let outcome =
+            store.concat(&blob, &pieces(std::slice::from_ref(&blob)), when(condition)).await;
         assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
     }
     // The usual failures stay what they are.
@@ -61,8 +63,11 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
         assert!(text.contains("append-only") && text.contains(name), "{text}");
         assert!(text.contains("adding blobs is allowed"), "{text}");
     }
+    let options = DeleteOptions { matches: Some(first.etag.clone()), witness: None };
+    let outcome = store.delete_with(&blob, options).await;
+    assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
     assert_eq!(inner.head(&blob).await.unwrap(), first);
-    store.concat(&key("data/b"), &[blob], PutOptions::default()).await.unwrap();
+    store.concat(&key("data/b"), &pieces(&[blob]), PutOptions::default()).await.unwrap();
     store.prepare(&[folder("keys")]).await.unwrap();
     assert_eq!(names(&store, "", true).await, ["data/a", "data/b"]);
     assert_eq!(read(&store, "data/b").await, bytes(10, 1));
@@ -126,7 +131,7 @@ async fn read_only_changes_nothing_whatever_is_excepted() {
             store.put(&lock, "x".into_body(), PutOptions::default()).await.map(drop),
             store.put(&key("new"), "x".into_body(), when(Condition::Absent)).await.map(drop),
             store
-                .concat(&key("new"), std::slice::from_ref(&lock), PutOptions::default())
+                .concat(&key("new"), &pieces(std::slice::from_ref(&lock)), PutOptions::default())
                 .await
                 .map(drop),
             store.delete(&lock).await.map(drop),
@@ -156,6 +161,22 @@ async fn wrong_patterns_are_refused_even_where_they_are_not_used() {
 }
 
 #[tokio::test]
+async fn the_top_of_a_subfolder_is_there_before_anything_is_stored() {
+    let place = tempfile::TempDir::new().unwrap();
+    let disk = DiskStore::open(place.path(), DiskOptions::default()).unwrap();
+    for inner in [memory(), Arc::new(disk)] {
+        let store: Store = Arc::new(Subfolder::new(inner, folder("not/yet")));
+        for (recursive, after) in [(true, None), (false, Some("a"))] {
+            assert!(entries_after(&store, "", recursive, 9, after).await.unwrap().is_empty());
+        }
+        let outcome = entries(&store, "a", true, 9).await;
+        assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
+        put(&store, "a/b", &bytes(1, 1)).await;
+        assert_eq!(names(&store, "", true).await, ["a/b"]);
+    }
+}
+
+#[tokio::test]
 async fn a_subfolder_is_a_world_of_its_own() {
     let inner = memory();
     put(&inner, "users/alice2/secret", &bytes(10, 1)).await;
@@ -173,7 +194,7 @@ async fn a_subfolder_is_a_world_of_its_own() {
     let outcome = store.head(&key("secret")).await;
     assert!(matches!(outcome, Err(StoreError::NotFound)));
     store.prepare(&[folder(""), folder("c/d")]).await.unwrap();
-    store.concat(&key("c/d/e"), &[key("a/b")], PutOptions::default()).await.unwrap();
+    store.concat(&key("c/d/e"), &pieces(&[key("a/b")]), PutOptions::default()).await.unwrap();
     assert!(store.delete(&key("a/b")).await.unwrap().is_some());
     let all = ["users/alice/c/d/e", "users/alice2/secret"];
     assert_eq!(names(&inner, "", true).await, all);
@@ -192,7 +213,7 @@ async fn unverified_stores_whatever_comes_and_keeps_the_rest() {
         let wrong = || PutOptions { sha256: Some([0; 32]), ..when(Condition::Absent) };
         store.put(&key("a"), chunked(&bytes(10, 1), 3), wrong()).await.unwrap();
         assert_eq!(read(&store, "a").await, bytes(10, 1));
-        store.concat(&key("b"), &[key("part")], wrong()).await.unwrap();
+        store.concat(&key("b"), &pieces(&[key("part")]), wrong()).await.unwrap();
         let outcome = store.put(&key("a"), "x".into_body(), wrong()).await;
         assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
         let outcome = store.put(&key("c"), short(&bytes(5, 1), 6), wrong()).await;

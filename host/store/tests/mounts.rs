@@ -96,7 +96,7 @@ async fn a_full_disk_stores_nothing_and_says_so() {
             }
         }
         let parts = vec![key("a/blob"); 4];
-        let outcome = store.concat(&key("a/new"), &parts, PutOptions::default()).await;
+        let outcome = store.concat(&key("a/new"), &pieces(&parts), PutOptions::default()).await;
         assert!(matches!(outcome, Err(StoreError::NoSpace)), "{outcome:?}");
         assert_eq!(names(&store, "", true).await, ["a/blob"]);
         assert_eq!(read(&store, "a/blob").await, bytes(300_000, 1));
@@ -185,7 +185,7 @@ async fn works(store: &Store, root: &Path, mounted: &str) {
         }
         put(store, "outside", &first).await;
         let parts = [key("outside"), blob.clone()];
-        store.concat(&blob, &parts, PutOptions::default()).await.unwrap();
+        store.concat(&blob, &pieces(&parts), PutOptions::default()).await.unwrap();
         assert_eq!(store.head(&blob).await.unwrap().size, 500_000);
     }
     let (body, taken) = stalling((0..9).map(|seed| bytes(50_000, seed)).collect());
@@ -344,7 +344,10 @@ async fn what_was_promised_survives_a_power_cut() {
             store.put(&key("theirs/blob"), body, same).await.unwrap();
             snapshot("identical");
             let parts = [key("theirs/blob"), key("theirs/blob")];
-            store.concat(&key("joined/blob"), &parts, PutOptions::default()).await.unwrap();
+            store
+                .concat(&key("joined/blob"), &pieces(&parts), PutOptions::default())
+                .await
+                .unwrap();
             snapshot("joined");
             let (body, taken) = stalling((0..20).map(|seed| bytes(50_000, seed)).collect());
             let blob = key("unfinished");

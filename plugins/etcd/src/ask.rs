@@ -1,7 +1,7 @@
 //! What starts a backup job, waits for it, and tells of it. No work is done here: a client that goes
 //! away changes nothing.
 
-use keepgate_sdk::jobs::{Job, Options, State, WhenBusy};
+use keepgate_sdk::jobs::{Job, Options, State};
 use keepgate_sdk::{Failure, Reply, Request, etcd, jobs};
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -33,16 +33,14 @@ pub(crate) fn post(
     }
     let input = serde_json::to_vec(&Input { cluster: place.cluster().to_owned() })
         .map_err(|error| Failure::Internal(error.to_string()))?;
-    let options =
-        Options { key: place.cluster().to_owned(), attempts: 1, when_busy: WhenBusy::Queue };
-    let id = match jobs::start(KIND, &input, &options) {
+    let id = match jobs::start(KIND, &input, &Options::new(place.cluster())) {
         Err(Failure::Busy(why)) => return reply::busy(&why),
         Err(Failure::TimedOut) => return Err(Failure::TimedOut),
         Err(failure) => return reply::not_saved(failure.message()),
         Ok(id) => id,
     };
     if prefers_async(request) {
-        return accepted(&id);
+        return accepted(request, &id);
     }
     match wait(&id, settings) {
         // So many others have ended meanwhile that it is forgotten. That is no word about backups.
@@ -93,13 +91,11 @@ struct Started<'a> {
     job: &'a str,
 }
 
-fn accepted(id: &str) -> Result<Reply, Failure> {
+fn accepted(request: &Request, id: &str) -> Result<Reply, Failure> {
     let reply = Reply::new(202).json(&Started { message: "backup started", job: id })?;
-    // Relative to the request's own path, which ends with `/api/v1/backup`: the plugin is not told
-    // where it is mounted, and a proxy may have it elsewhere still.
-    Ok(reply
-        .header("location", format!("../../api/v1/backup/jobs/{id}"))
-        .header("preference-applied", "respond-async"))
+    let own = request.segments.iter().map(String::as_str);
+    let path: Vec<&str> = own.chain(["jobs", id]).collect();
+    Ok(reply.header("location", request.url(&path)).header("preference-applied", "respond-async"))
 }
 
 /// Waits for its turn as long as the settings say, and then to its end.

@@ -209,10 +209,10 @@ fn store_snapshot(
         }])?,
     };
     let (meter, compressed) = Meter::attach(pipes::gzip(plain, level)?);
-    let info = store.put(&place.file(name), compressed, &PutOptions::absent())?;
+    let info = store.put(&place.file(name), compressed, &PutOptions::absent())?.info;
     // Both are known once all bytes have passed and were found right, and `put` has seen them all.
     let (Some(sum), Some(snapshot_sha256)) = (meter.sum(), snapshot.sha256()) else {
-        store.delete(&place.file(name))?;
+        store.delete_matching(&place.file(name), &info.etag)?;
         return Err(Failure::Internal(format!("{name} was stored without having been verified")));
     };
     let (name, size, sha256) = (name.clone(), info.size, sum.sha256);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use keepgate_sdk::{Failure, Listing, Store};
+use keepgate_sdk::{Entry, Failure, Listing, Store};
 
 use crate::name::Name;
 use crate::sidecar::{self, Sidecar};
@@ -25,6 +25,8 @@ pub(crate) struct File {
     pub(crate) name: Name,
     /// Bytes.
     pub(crate) size: u64,
+    /// Of this very file, and of none that ever takes its name.
+    pub(crate) etag: String,
 }
 
 /// What is in a place.
@@ -71,8 +73,8 @@ impl Place {
             listing => listing?,
         };
         let mut files = Vec::new();
-        each(&listing, |name, size| {
-            files.extend(Name::parse(name).map(|name| File { name, size }));
+        each(&listing, |name, Entry { size, etag, .. }| {
+            files.extend(Name::parse(name).map(|name| File { name, size, etag }));
         })?;
         Ok(Some(files))
     }
@@ -119,15 +121,16 @@ impl Place {
     }
 }
 
-/// Hands over the name and size of each blob of a listing.
-fn each(listing: &Listing, mut take: impl FnMut(&str, u64)) -> Result<(), Failure> {
+/// Hands over each blob of a listing, with its name in its folder.
+fn each(listing: &Listing, mut take: impl FnMut(&str, Entry)) -> Result<(), Failure> {
     loop {
         let entries = listing.next(BATCH)?;
         if entries.is_empty() {
             return Ok(());
         }
-        for entry in entries.iter().filter(|entry| !entry.folder) {
-            take(entry.key.rsplit('/').next().unwrap_or_default(), entry.size);
+        for mut entry in entries.into_iter().filter(|entry| !entry.folder) {
+            let key = std::mem::take(&mut entry.key);
+            take(key.rsplit('/').next().unwrap_or_default(), entry);
         }
     }
 }

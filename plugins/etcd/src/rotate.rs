@@ -5,7 +5,7 @@ use keepgate_sdk::{Failure, Level, Store, environment};
 
 use crate::metrics;
 use crate::name::{Name, moment};
-use crate::place::{Contents, Place};
+use crate::place::{Contents, File, Place};
 use crate::retain::{Backup, Policy, superfluous};
 
 /// How far a backup's time may be ahead of the clock before somebody should hear of it, in seconds.
@@ -45,17 +45,15 @@ fn remove_superfluous(
     let backup =
         |name: &Name| Backup { spared: name == made || good == Some(name), name: name.clone() };
     let backups: Vec<_> = contents.files.iter().map(|file| backup(&file.name)).collect();
-    let gone = superfluous(&backups, policy, moment(environment::now()));
-    for (done, name) in gone.iter().enumerate() {
-        // The file first: a sidecar without its file is swept, the other way round the backup
-        // would be there with less known of it.
-        let removed = store.delete(&place.file(name)).and_then(|removed| {
-            store.delete(&place.sidecar(name))?;
-            Ok(removed)
-        });
-        match removed {
-            Ok(None) => {}
-            Ok(Some(_)) => {
+    let names = superfluous(&backups, policy, moment(environment::now()));
+    let is_gone = |file: &&File| names.binary_search(&&file.name).is_ok();
+    let gone: Vec<_> = contents.files.iter().filter(is_gone).collect();
+    for (done, file) in gone.iter().enumerate() {
+        let name = &file.name;
+        match remove(store, place, file) {
+            // Another gateway was faster, or put another file there: that one was not judged.
+            Err(Failure::PreconditionFailed) => {}
+            Ok(()) => {
                 metrics::removed(place.cluster(), "rotation");
                 let message = format!("{} removed by rotation", place.file(name));
                 environment::log(Level::Info, &message);
@@ -73,6 +71,15 @@ fn remove_superfluous(
     Ok(())
 }
 
+/// Removes the very file that was judged, and what is known of it.
+fn remove(store: &Store, place: &Place, file: &File) -> Result<(), Failure> {
+    // The file first: a sidecar without its file is swept, the other way round the backup would be
+    // there with less known of it.
+    store.delete_matching(&place.file(&file.name), &file.etag)?;
+    store.delete(&place.sidecar(&file.name))?;
+    Ok(())
+}
+
 /// Removes sidecars whose backup has gone.
 fn sweep(store: &Store, place: &Place, contents: &Contents) -> Result<(), Failure> {
     for name in &contents.index {
@@ -83,4 +90,32 @@ fn sweep(store: &Store, place: &Place, contents: &Contents) -> Result<(), Failur
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use keepgate_sdk::testing::Host;
+
+    use super::*;
+
+    #[test]
+    fn what_took_the_name_of_a_judged_file_stays() {
+        let host = Host::new();
+        let names = ["20260101_000000", "20260102_000000", "20260103_000000", "20260104_000000"]
+            .map(|stamp| format!("snapshot-{stamp}.tar.gz"));
+        for name in &names {
+            host.put(name, b"old");
+        }
+        let (store, place) = (Store::open("main").unwrap(), Place::main());
+        let contents = place.contents(&store).unwrap();
+        // Meanwhile another program puts the first one there anew, and another gateway is faster.
+        host.put(&names[0], b"new");
+        store.delete(&names[1]).unwrap();
+        let policy = Policy { last: 1, ..Policy::default() };
+        let made = Name::parse(&names[3]).unwrap();
+        remove_superfluous(&store, &place, &policy, &made, &contents).unwrap();
+        assert_eq!(host.keys(), [&*names[0], &*names[3]]);
+        assert_eq!(host.blob(&names[0]).unwrap(), b"new");
+        assert_eq!(host.count("etcd_backups_removed_total main rotation"), 1);
+    }
 }

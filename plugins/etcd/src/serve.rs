@@ -15,7 +15,8 @@ pub(crate) fn get(
     request: &Request,
 ) -> Result<Reply, Failure> {
     let mut answer = BlobAnswer::of(store, &place.file(name))?.content_type("application/gzip");
-    let file = File { name: name.clone(), size: answer.info().size };
+    let info = answer.info();
+    let file = File { name: name.clone(), size: info.size, etag: info.etag.clone() };
     if let Some(sha256) = place.known(store, &file)?.as_ref().and_then(|known| known.sha256()) {
         answer = answer.etag(sha256);
     }

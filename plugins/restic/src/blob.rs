@@ -1,13 +1,14 @@
 //! Single blobs, the configuration among them.
 
 use keepgate_sdk::range::Range;
-use keepgate_sdk::{Body, Download, Failure, Part, PutOptions, Reply, Request, Store, environment};
+use keepgate_sdk::{Body, Change, Failure, Part, PutOptions, Reply, Request, Store, environment};
 
 use crate::route::{Resource, Route};
 use crate::status;
 
 /// The largest configuration that is taken; real ones have about 155 bytes.
 const MAX_CONFIG: u64 = 1 << 20;
+const BINARY: &str = "application/octet-stream";
 
 pub(crate) fn head(store: &Store, key: &str) -> Result<Reply, Failure> {
     let info = store.head(key)?;
@@ -17,7 +18,7 @@ pub(crate) fn head(store: &Store, key: &str) -> Result<Reply, Failure> {
 /// The whole configuration; a range is not looked at.
 pub(crate) fn get_config(store: &Store, key: &str) -> Result<Reply, Failure> {
     let found = store.get(key, Part::Whole)?;
-    Ok(reply(200, found.data))
+    Ok(Reply::ok().header("content-type", BINARY).body(found.data))
 }
 
 /// A configuration is not named by its content, and never replaced.
@@ -43,12 +44,8 @@ pub(crate) fn get(store: &Store, route: &Route, request: &Request) -> Result<Rep
         found => found?,
     };
     count("read", route, request.user(), found.length);
-    if matches!(part, Part::Whole) || found.info.size == 0 {
-        return Ok(reply(200, found.data).header("accept-ranges", "bytes"));
-    }
-    let Download { info, offset, length, data } = found;
-    let range = format!("bytes {offset}-{}/{}", offset + length - 1, info.size);
-    Ok(reply(206, data).header("accept-ranges", "bytes").header("content-range", range))
+    let part = if found.info.size == 0 { Part::Whole } else { part };
+    Ok(Reply::download(found, part).header("content-type", BINARY))
 }
 
 /// Stores a blob under the name that its bytes must have. The same bytes once more are fine: they
@@ -59,8 +56,11 @@ pub(crate) fn post(store: &Store, route: &Route, request: Request) -> Result<Rep
     };
     let user = request.user().to_owned();
     let options = PutOptions::absent_or_identical().sha256(id);
-    let info = store.put(&route.key(), request.body, &options)?;
-    count("write", route, &user, info.size);
+    let stored = store.put(&route.key(), request.body, &options)?;
+    // A retry wrote nothing: it was counted the first time.
+    if stored.change != Change::Unchanged {
+        count("write", route, &user, stored.info.size);
+    }
     Ok(Reply::ok())
 }
 
@@ -70,10 +70,6 @@ pub(crate) fn delete(store: &Store, route: &Route, user: &str) -> Result<Reply, 
         count("delete", route, user, size);
     }
     Ok(Reply::ok())
-}
-
-fn reply(status: u16, data: Body) -> Reply {
-    Reply::new(status).header("content-type", "application/octet-stream").body(data)
 }
 
 fn count(what: &str, route: &Route, user: &str, bytes: u64) {

@@ -41,28 +41,23 @@ impl Plugin for Restic {
     type Settings = Settings;
 
     fn describe() -> Description {
-        let labels = ["user", "repo", "type"];
-        Description::new("restic", env!("CARGO_PKG_VERSION"))
+        let description = Description::new("restic", env!("CARGO_PKG_VERSION"))
             .summary("restic's REST backend, a drop-in for rest-server")
-            .store("main")
-            .counter("rest_server_blob_write_total", "Total number of blobs written", &labels)
-            .counter(
-                "rest_server_blob_write_bytes_total",
-                "Total number of bytes written to blobs",
-                &labels,
-            )
-            .counter("rest_server_blob_read_total", "Total number of blobs read", &labels)
-            .counter(
-                "rest_server_blob_read_bytes_total",
-                "Total number of bytes read from blobs",
-                &labels,
-            )
-            .counter("rest_server_blob_delete_total", "Total number of blobs deleted", &labels)
-            .counter(
-                "rest_server_blob_delete_bytes_total",
-                "Total number of bytes of blobs deleted",
-                &labels,
-            )
+            .store("main");
+        // The names and texts of rest-server's own.
+        [
+            ("write_total", "Total number of blobs written"),
+            ("write_bytes_total", "Total number of bytes written to blobs"),
+            ("read_total", "Total number of blobs read"),
+            ("read_bytes_total", "Total number of bytes read from blobs"),
+            ("delete_total", "Total number of blobs deleted"),
+            ("delete_bytes_total", "Total number of bytes of blobs deleted"),
+        ]
+        .into_iter()
+        .fold(description, |description, (name, help)| {
+            let name = format!("rest_server_blob_{name}");
+            description.counter(&name, help, &["user", "repo", "type"])
+        })
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {

@@ -6,8 +6,6 @@ use crate::route::{Route, is_id};
 
 const V1: &str = "application/vnd.x.restic.rest.v1";
 const V2: &str = "application/vnd.x.restic.rest.v2";
-/// Entries asked for at once.
-const BATCH: u32 = 1024;
 
 /// Names, and in version 2 also sizes, of all blobs of a type. Only what is named by an id is a
 /// blob: temporaries and foreign files are left out.
@@ -15,37 +13,24 @@ pub(crate) fn get(store: &Store, route: &Route, accept: Option<&str>) -> Result<
     // Clients compare the content type exactly, and this is how rest-server reads `Accept`.
     let v2 = accept == Some(V2);
     let fan_out = route.kind() == "data";
-    let listing = store.list(&route.key(), fan_out)?;
+    let entries = store.list(&route.key(), fan_out)?;
     let reply = Reply::ok().header("content-type", if v2 { V2 } else { V1 });
     reply.stream(|out| {
         let mut separator = "[";
-        let mut line = String::new();
-        loop {
-            let entries = listing.next(BATCH)?;
-            if entries.is_empty() {
-                break;
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.key.rsplit('/').next().unwrap_or_default();
+            if entry.folder || !is_id(name) || (fan_out && !in_its_folder(&entry.key, name)) {
+                continue;
             }
-            for entry in &entries {
-                let name = entry.key.rsplit('/').next().unwrap_or_default();
-                if entry.folder || !is_id(name) || (fan_out && !in_its_folder(&entry.key, name)) {
-                    continue;
-                }
-                line.clear();
-                line.push_str(separator);
-                separator = ",";
-                if v2 {
-                    line.push_str("{\"name\":\"");
-                    line.push_str(name);
-                    line.push_str("\",\"size\":");
-                    line.push_str(&entry.size.to_string());
-                    line.push('}');
-                } else {
-                    line.push('"');
-                    line.push_str(name);
-                    line.push('"');
-                }
-                out.write(line.as_bytes())?;
+            // An id needs no escaping.
+            for piece in [separator, if v2 { "{\"name\":\"" } else { "\"" }, name, "\""] {
+                out.write(piece.as_bytes())?;
             }
+            if v2 {
+                out.write(format!(",\"size\":{}}}", entry.size).as_bytes())?;
+            }
+            separator = ",";
         }
         out.write(if separator == "[" { b"[]" } else { b"]" })
     })

@@ -61,6 +61,8 @@ fn bytes_must_have_the_name_that_they_come_under() {
     assert!(host.keys().is_empty());
     assert_eq!(post(&host, &target, b"abc").status, 200);
     assert_eq!(post(&host, &target, b"abc").status, 200, "the same bytes once more");
+    assert_eq!(host.count("rest_server_blob_write_total   data"), 1, "a retry writes nothing");
+    assert_eq!(host.count("rest_server_blob_write_bytes_total   data"), 3);
     assert_eq!(post(&host, &target, b"abd").status, 403, "other bytes under a taken name");
     assert_eq!(host.blob(&format!("data/ba/{ABC}")).unwrap(), b"abc");
 }

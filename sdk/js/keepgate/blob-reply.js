@@ -1,4 +1,5 @@
-// GET and HEAD of a blob as RFC 9110 has it: one range, conditions by etag.
+// GET and HEAD of a blob as RFC 9110 has it: one range, conditions by etag. What is said and what is sent
+// are of one blob, also while others replace it.
 
 import { Failure } from "./failure.js";
 
@@ -12,34 +13,41 @@ export function blobReply(store, key, request, further) {
     ["accept-ranges", "bytes"],
     ...further,
   ];
+  const whole = ({ info, body }) => ({ status: 200, headers: headers(info, info.size), content: body });
+  const found = store.get(key);
+  const { info } = found;
   const known = request.headers.get("if-none-match");
-  if (request.method === "HEAD" || known !== null) {
-    const info = store.head(key);
-    const etags = (known ?? "").split(",").map((etag) => etag.trim().replace(/^W\//, ""));
-    if (etags.includes("*") || etags.includes(`"${info.etag}"`)) {
-      return { status: 304, headers: [["etag", `"${info.etag}"`]], content: null };
-    }
-    if (request.method === "HEAD") {
-      return { status: 200, headers: headers(info, info.size), content: null };
-    }
+  const etags = (known ?? "").split(",").map((etag) => etag.trim().replace(/^W\//, ""));
+  if (known !== null && (etags.includes("*") || etags.includes(`"${info.etag}"`))) {
+    return { status: 304, headers: [["etag", `"${info.etag}"`]], content: null };
+  }
+  if (request.method === "HEAD") {
+    return { status: 200, headers: headers(info, info.size), content: null };
   }
   const part = parseRange(request.headers.has("if-range") ? null : request.headers.get("range"));
-  let found;
-  try {
-    found = store.get(key, part);
-  } catch (failure) {
-    // An empty blob has no byte that a range could name; clients that ask for all of it get it.
-    if (!(failure instanceof Failure) || failure.tag !== "out-of-range" || failure.detail !== 0) {
-      throw failure;
-    }
-    found = store.get(key);
-  }
-  const { info, offset, length, body } = found;
+  // An empty blob has no byte that a range could name; clients that ask for all of it get it.
   if (part === null || info.size === 0) {
-    return { status: 200, headers: headers(info, length), content: body };
+    return whole(found);
   }
-  const range = `bytes ${offset}-${offset + length - 1}/${info.size}`;
-  return { status: 206, headers: [...headers(info, length), ["content-range", range]], content: body };
+  const { info: of, offset, length, body } = rangeOf(store, key, part, info);
+  if (of.etag !== info.etag) {
+    // Another blob by now: a server may send all of it.
+    return whole(store.get(key));
+  }
+  const range = `bytes ${offset}-${offset + length - 1}/${of.size}`;
+  return { status: 206, headers: [...headers(of, length), ["content-range", range]], content: body };
+}
+
+/** A range of the blob; of another that took its place meanwhile, anything with its own etag. */
+function rangeOf(store, key, part, info) {
+  try {
+    return store.get(key, part);
+  } catch (failure) {
+    if (failure instanceof Failure && failure.tag === "out-of-range" && failure.detail !== info.size) {
+      return store.get(key);
+    }
+    throw failure;
+  }
 }
 
 /** One range of bytes; null for everything else, which a server may ignore (RFC 9110, 14.2). */

@@ -17,6 +17,8 @@ const MESSAGES = {
   "busy": [503, "busy"],
   "timed-out": [504, "timed out"],
   "internal": [500, "internal error"],
+  // Status and words are the plugin's own.
+  "refused": [500, "refused"],
 };
 
 export class Failure extends Error {
@@ -25,11 +27,16 @@ export class Failure extends Error {
     if (known === undefined) {
       throw new TypeError(`there is no failure ${JSON.stringify(tag)}`);
     }
-    super(typeof detail === "string" ? detail : known[1]);
+    super(inWords(tag, detail, known[1]));
     this.name = "Failure";
     this.tag = tag;
-    this.status = known[0];
+    this.status = detail?.status ?? known[0];
+    this.code = detail?.code ?? "";
     this.detail = detail;
+  }
+
+  static refused(status, code, message, { retryAfter } = {}) {
+    return new Failure("refused", { status, code, message, retryAfter });
   }
 
   static notFound() { return new Failure("not-found"); }
@@ -43,6 +50,13 @@ export class Failure extends Error {
   static busy(what) { return new Failure("busy", what); }
 }
 
+function inWords(tag, detail, known) {
+  if (tag === "checksum-mismatch") {
+    return typeof detail === "string" ? `${known}, but ${detail}` : known;
+  }
+  return typeof detail === "string" ? detail : detail?.message ?? known;
+}
+
 /** Calls the host; a failure that it throws as a variant comes out as a `Failure`. */
 export function ask(call) {
   try {
@@ -50,7 +64,7 @@ export function ask(call) {
   } catch (thrown) {
     const variant = thrown?.payload ?? thrown;
     if (typeof variant?.tag === "string" && variant.tag in MESSAGES) {
-      throw new Failure(variant.tag, variant.val);
+      throw new Failure(variant.tag, variant.val ?? undefined);
     }
     throw thrown;
   }
@@ -61,7 +75,15 @@ export function toVariant(error) {
   if (!(error instanceof Failure)) {
     return { tag: "internal", val: describeError(error) };
   }
-  return error.detail === undefined ? { tag: error.tag } : { tag: error.tag, val: error.detail };
+  const { tag, detail } = error;
+  switch (tag) {
+    case "refused":
+      return { tag, val: { ...detail, retryAfter: detail.retryAfter ?? null } };
+    case "checksum-mismatch":
+      return { tag, val: detail ?? null };
+    default:
+      return detail === undefined ? { tag } : { tag, val: detail };
+  }
 }
 
 export function describeError(error) {

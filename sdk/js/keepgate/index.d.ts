@@ -12,7 +12,8 @@ export type FailureTag =
   | "already-exists"
   /** 412: the blob is another one by now */
   | "precondition-failed"
-  /** 400: the bytes do not have the SHA-256 that they must have */
+  /** 400: the bytes do not have the SHA-256 that they must have; `detail` is the one that they have,
+   * where it is known */
   | "checksum-mismatch"
   /** 400: the sender stopped before the announced length */
   | "truncated"
@@ -37,7 +38,17 @@ export type FailureTag =
   /** 504; 408 where the client was the one that did not send */
   | "timed-out"
   /** 500: a bug or a broken disk; the text is for the operator's log only */
-  | "internal";
+  | "internal"
+  /** the plugin's own, with the status that it says: `Failure.refused` */
+  | "refused";
+
+/** What `Failure.refused` was given. */
+export interface Refusal {
+  status: number;
+  code: string;
+  message: string;
+  retryAfter?: number;
+}
 
 /** What the host throws, and what a plugin throws to refuse a request. Any other exception that leaves
  * `handle` is a bug: the client gets a 500, and the operator's log the message with its stack.
@@ -45,12 +56,26 @@ export type FailureTag =
  *     throw Failure.denied("archives of others");
  */
 export class Failure extends Error {
-  constructor(tag: FailureTag, detail?: string | number);
+  constructor(tag: FailureTag, detail?: string | number | Refusal);
   readonly tag: FailureTag;
   /** The HTTP status that it becomes. */
   readonly status: number;
-  /** Words for the client, or a number of bytes. */
-  readonly detail: string | number | undefined;
+  /** The word for programs of `Failure.refused`; empty for all others. */
+  readonly code: string;
+  /** Words for the client, a number of bytes, or what `Failure.refused` was given. */
+  readonly detail: string | number | Refusal | undefined;
+  /** A refusal that no other tag is. A job that throws it is not tried again where the status is below
+   * 500.
+   * @param status 400 to 599
+   * @param code for programs, as in `size_conflict`; empty where the surface has none
+   * @param message for whoever made the request
+   * @param options.retryAfter seconds until it is worth trying again */
+  static refused(
+    status: number,
+    code: string,
+    message: string,
+    options?: { retryAfter?: number },
+  ): Failure;
   static notFound(): Failure;
   static alreadyExists(): Failure;
   static preconditionFailed(): Failure;
@@ -108,18 +133,32 @@ export interface Info {
   readonly tags: Fields;
 }
 
+/** A blob that `put` or `concat` stored, as it is there now. */
+export interface Stored extends Info {
+  /** What this very call changed: `unchanged` where the same bytes were there, so that nothing was
+   * written. */
+  readonly change: "created" | "replaced" | "unchanged";
+  /** Bytes of the blob that was replaced; null where none was. */
+  readonly replaced: number | null;
+}
+
 /** One line of a listing. */
 export interface Entry {
   readonly key: string;
   /** Bytes. */
   readonly size: number;
   readonly modified: Date;
+  /** As in `Info`; empty for a folder. */
+  readonly etag: string;
   /** True for a folder, which only listings that are not recursive name. */
   readonly folder: boolean;
 }
 
 /** Which bytes of a blob: from an offset on, so many of them or up to the end; or the last so many. */
 export type Part = { offset?: number; length?: number } | { suffix: number };
+
+/** A blob, or some of its bytes, to be joined with others. */
+export type Piece = string | ({ key: string } & Part);
 
 /** A blob, or a part of one, that can be read or handed on. */
 export interface Download {
@@ -138,8 +177,9 @@ export interface PutOptions {
   /** Lower-case hex SHA-256 that the bytes must have. */
   sha256?: string | null;
   contentType?: string | null;
-  /** Kept with the blob. */
+  /** Kept with the blob: visible ASCII, names in lower case, 1792 bytes in all. */
   metadata?: Pairs;
+  /** Ten at most. */
   tags?: Pairs;
 }
 
@@ -155,14 +195,20 @@ export class Store {
   get(key: string, part?: Part | null): Download;
   /** Stores a blob: durable when it returns, all of it or nothing. Throws `already-exists`,
    * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. */
-  put(key: string, data: Body | Uint8Array | string, options?: PutOptions): Info;
-  /** Joins blobs into one, in order, with the same guarantees as `put`; the parts stay. */
-  concat(key: string, parts: string[], options?: PutOptions): Info;
-  /** The size in bytes of the blob that this very call removed; null where there was none. */
-  delete(key: string): number | null;
-  /** Blobs below a folder, ascending by key; the top where none is named. Throws `not-found` where
-   * there is no such folder; the top is always there, also before anything was stored. */
-  list(folder?: string, options?: { recursive?: boolean }): Generator<Entry, void>;
+  put(key: string, data: Body | Uint8Array | string, options?: PutOptions): Stored;
+  /** Joins pieces of blobs into one, in order, with the same guarantees as `put`; the blobs stay. */
+  concat(key: string, pieces: Piece[], options?: PutOptions): Stored;
+  /** The size in bytes of the blob that this very call removed; null where there was none. With
+   * `matches` it removes the blob of that etag only, and throws `precondition-failed` where another is
+   * there, or none. */
+  delete(key: string, options?: { matches?: string }): number | null;
+  /** Blobs below a folder, ascending by key; the top where none is named. With `after`, those behind
+   * that key, which is a folder's with `/` at its end. Throws `not-found` where there is no such folder;
+   * the top is always there, also before anything was stored. */
+  list(
+    folder?: string,
+    options?: { recursive?: boolean; after?: string },
+  ): Generator<Entry, void>;
   /** Makes folders that may stay empty; `put` needs no such thing. */
   prepare(folders: string[]): void;
 }

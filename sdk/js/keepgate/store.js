@@ -3,7 +3,7 @@
 import * as blobs from "keepgate:plugin/blobs@0.1.0";
 
 import { Body, toBody } from "./body.js";
-import { ask, Failure } from "./failure.js";
+import { ask } from "./failure.js";
 import { Fields, toDate, toPairs } from "./fields.js";
 import { disown, own } from "./handles.js";
 
@@ -34,22 +34,21 @@ export class Store {
     const body = toBody(data);
     const given = toPutOptions(options);
     const handle = body.take();
-    return toInfo(ask(() => this.#handle.put(key, handle, given)));
+    return toStored(ask(() => this.#handle.put(key, handle, given)));
   }
 
-  concat(key, parts, options) {
-    return toInfo(ask(() => this.#handle.concat(key, parts, toPutOptions(options))));
+  concat(key, pieces, options) {
+    const given = toPutOptions(options);
+    return toStored(ask(() => this.#handle.concat(key, pieces.map(toPiece), given)));
   }
 
-  delete(key) {
-    return ask(() => this.#handle.delete(key)) ?? null;
+  delete(key, { matches } = {}) {
+    const condition = matches === undefined ? { tag: "always" } : { tag: "matches", val: matches };
+    return ask(() => this.#handle.delete(key, condition)) ?? null;
   }
 
-  *list(folder = "", { recursive = true } = {}) {
-    const listing = this.#startListing(folder, recursive);
-    if (listing === null) {
-      return;
-    }
+  *list(folder = "", { recursive = true, after } = {}) {
+    const listing = own(ask(() => this.#handle.list(folder, recursive, after ?? null)));
     try {
       for (;;) {
         const page = ask(() => listing.next(PAGE));
@@ -62,18 +61,6 @@ export class Store {
       }
     } finally {
       disown(listing)[Symbol.dispose]?.();
-    }
-  }
-
-  /** None at the top of a store in which nothing was stored yet: a top is always there. */
-  #startListing(folder, recursive) {
-    try {
-      return own(ask(() => this.#handle.list(folder, recursive)));
-    } catch (failure) {
-      if (folder === "" && failure instanceof Failure && failure.tag === "not-found") {
-        return null;
-      }
-      throw failure;
     }
   }
 
@@ -92,6 +79,19 @@ function toInfo(info) {
     metadata: new Fields(info.metadata),
     tags: new Fields(info.tags),
   };
+}
+
+function toStored({ info, change }) {
+  const replaced = change.tag === "replaced" ? change.val : null;
+  return { ...toInfo(info), change: change.tag, replaced };
+}
+
+function toPiece(piece) {
+  if (typeof piece === "string") {
+    return { key: piece, part: toPart(null) };
+  }
+  const { key, ...part } = piece;
+  return { key, part: toPart(Object.keys(part).length === 0 ? null : part) };
 }
 
 function toPart(part) {

@@ -22,6 +22,7 @@ from ._failure import (
     OutOfRange,
     PreconditionFailed,
     QuotaExceeded,
+    Refused,
     TimedOut,
     TooLarge,
     Truncated,
@@ -30,12 +31,12 @@ from ._failure import (
 )
 from ._http import Fields, Principal, Reply, Request
 from ._plugin import Description, Metric, Plugin, export
-from ._store import Download, Entry, Info, Store
+from ._store import Download, Entry, Info, Piece, Store, Stored
 
 __all__ = [
     "AlreadyExists", "Body", "Busy", "ChecksumMismatch", "Denied", "Description", "Download",
     "Entry", "Failure", "Fields", "Info", "Internal", "Invalid", "Metric", "NoSpace", "NotFound",
-    "OutOfRange", "Plugin", "PreconditionFailed", "Principal", "QuotaExceeded", "Reply", "Request",
-    "Store", "TimedOut", "TooLarge", "Truncated", "Unavailable", "Unsupported", "count", "etcd",
-    "export", "jobs", "now", "pipes", "random",
+    "OutOfRange", "Piece", "Plugin", "PreconditionFailed", "Principal", "QuotaExceeded", "Refused",
+    "Reply", "Request", "Store", "Stored", "TimedOut", "TooLarge", "Truncated", "Unavailable",
+    "Unsupported", "count", "etcd", "export", "jobs", "now", "pipes", "random",
 ]

@@ -52,10 +52,17 @@ class PreconditionFailed(Failure):
 
 
 class ChecksumMismatch(Failure):
-    """400: the bytes do not have the SHA-256 that they must have."""
+    """400: the bytes do not have the SHA-256 that they must have; `detail` is the one that they have,
+    where it is known."""
 
     status, message = 400, "the bytes do not have the SHA-256 that they must have"
-    case, _has_value = types.Failure_ChecksumMismatch, False
+    case = types.Failure_ChecksumMismatch
+
+    def __str__(self) -> str:
+        return self.message if self.detail is None else f"{self.message}, but {self.detail}"
+
+    def _to_host(self) -> Err:
+        return Err(types.Failure_ChecksumMismatch(self.detail))
 
 
 class Truncated(Failure):
@@ -127,6 +134,25 @@ class TimedOut(Failure):
 
 class Internal(Failure):
     """500; `detail` goes to the operator's log, never to a client."""
+
+
+class Refused(Failure):
+    """A refusal that no other class is: a status from 400 to 599, a word for programs (empty where the
+    surface has none), a text for whoever made the request, and the seconds until it is worth trying
+    again. A job that raises it is not tried again where the status is below 500."""
+
+    case = types.Failure_Refused
+
+    def __init__(
+        self, status: int, code: str, message: str, *, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.retry_after = retry_after
+
+    def _to_host(self) -> Err:
+        refusal = types.Refusal(self.status, self.code, self.message, self.retry_after)
+        return Err(types.Failure_Refused(refusal))
 
 
 _BY_CASE = {failure.case: failure for failure in [*Failure.__subclasses__()]}

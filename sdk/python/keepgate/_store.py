@@ -11,7 +11,7 @@ from wit_world.imports import blobs
 
 from ._body import Body, take
 from ._environment import Pairs, to_datetime, to_pairs
-from ._failure import NotFound, asking
+from ._failure import asking
 from ._http import Fields
 
 _PAGE = 1000
@@ -34,6 +34,27 @@ class Info:
 
 
 @dataclass(frozen=True)
+class Stored(Info):
+    """A blob that `put` or `concat` stored, as it is there now."""
+
+    #: What this very call changed: `unchanged` where the same bytes were there, so that nothing was
+    #: written.
+    change: Literal["created", "replaced", "unchanged"]
+    #: Bytes of the blob that was replaced.
+    replaced: int | None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some bytes of a blob, to be joined with others: so many from an offset on, or the last so many."""
+
+    key: str
+    offset: int | None = None
+    length: int | None = None
+    suffix: int | None = None
+
+
+@dataclass(frozen=True)
 class Entry:
     """One line of a listing."""
 
@@ -41,6 +62,8 @@ class Entry:
     #: Bytes.
     size: int
     modified: datetime
+    #: As in `Info`; empty for a folder.
+    etag: str
     #: True for a folder, which only listings that are not recursive name.
     folder: bool
 
@@ -80,13 +103,8 @@ class Store:
     ) -> Download:
         """The blob; or so many bytes from an offset on; or its last so many. Raises `NotFound`, and
         `OutOfRange` where no asked byte is inside."""
-        part: blobs.Part = blobs.Part_Whole()
-        if suffix is not None:
-            part = blobs.Part_Suffix(suffix)
-        elif offset is not None or length is not None:
-            part = blobs.Part_Slice((offset or 0, length))
         with asking():
-            found = self._handle.get(key, part)
+            found = self._handle.get(key, _part(offset, length, suffix))
         return Download(_info(found.info), found.offset, found.length, Body(found.data))
 
     def put(
@@ -100,19 +118,19 @@ class Store:
         content_type: str | None = None,
         metadata: Pairs | None = None,
         tags: Pairs | None = None,
-    ) -> Info:
+    ) -> Stored:
         """Stores a blob: durable when it returns, all of it or nothing. `matches` is the etag that
         the blob there must have. Raises `AlreadyExists`, `PreconditionFailed`, `ChecksumMismatch`,
         `Truncated`, `QuotaExceeded`, `NoSpace`, `Denied`."""
         options = _options(condition, matches, sha256, content_type, metadata, tags)
         handle = take(data)
         with asking():
-            return _info(self._handle.put(key, handle, options))
+            return _stored(self._handle.put(key, handle, options))
 
     def concat(
         self,
         key: str,
-        parts: list[str],
+        pieces: list[str | Piece],
         *,
         condition: Literal["always", "absent", "absent-or-identical"] = "always",
         matches: str | None = None,
@@ -120,27 +138,29 @@ class Store:
         content_type: str | None = None,
         metadata: Pairs | None = None,
         tags: Pairs | None = None,
-    ) -> Info:
-        """Joins blobs into one, in order, with the same guarantees as `put`; the parts stay."""
+    ) -> Stored:
+        """Joins blobs, or pieces of them, into one, in order, with the same guarantees as `put`; they
+        stay."""
         options = _options(condition, matches, sha256, content_type, metadata, tags)
         with asking():
-            return _info(self._handle.concat(key, parts, options))
+            return _stored(self._handle.concat(key, [_piece(piece) for piece in pieces], options))
 
-    def delete(self, key: str) -> int | None:
-        """The size in bytes of the blob that this very call removed; None where there was none."""
+    def delete(self, key: str, *, matches: str | None = None) -> int | None:
+        """The size in bytes of the blob that this very call removed; None where there was none. With
+        `matches` it removes the blob of that etag only, and raises `PreconditionFailed` where another
+        is there, or none."""
+        must = blobs.Condition_Always() if matches is None else blobs.Condition_Matches(matches)
         with asking():
-            return self._handle.delete(key)
+            return self._handle.delete(key, must)
 
-    def list(self, folder: str = "", *, recursive: bool = True) -> Iterator[Entry]:
-        """Blobs below a folder, ascending by key. Raises `NotFound` where there is no such folder;
-        the top is always there, also before anything was stored."""
-        try:
-            with asking():
-                listing = self._handle.list(folder, recursive)
-        except NotFound:
-            if folder:
-                raise
-            return
+    def list(
+        self, folder: str = "", *, recursive: bool = True, after: str | None = None
+    ) -> Iterator[Entry]:
+        """Blobs below a folder, ascending by key. With `after`, those behind that key, which is a
+        folder's with `/` at its end. Raises `NotFound` where there is no such folder; the top is always
+        there, also before anything was stored."""
+        with asking():
+            listing = self._handle.list(folder, recursive, after)
         with listing:
             while True:
                 with asking():
@@ -149,7 +169,7 @@ class Store:
                     return
                 for found in page:
                     modified = to_datetime(found.modified)
-                    yield Entry(found.key, found.size, modified, found.folder)
+                    yield Entry(found.key, found.size, modified, found.etag, found.folder)
 
     def prepare(self, *folders: str) -> None:
         """Makes folders that may stay empty; `put` needs no such thing."""
@@ -167,6 +187,28 @@ def _info(info: blobs.Info) -> Info:
         metadata=Fields(info.metadata),
         tags=Fields(info.tags),
     )
+
+
+def _stored(stored: blobs.Stored) -> Stored:
+    change = stored.change
+    if isinstance(change, blobs.Change_Replaced):
+        return Stored(**vars(_info(stored.info)), change="replaced", replaced=change.value)
+    word = "created" if isinstance(change, blobs.Change_Created) else "unchanged"
+    return Stored(**vars(_info(stored.info)), change=word, replaced=None)
+
+
+def _part(offset: int | None, length: int | None, suffix: int | None) -> blobs.Part:
+    if suffix is not None:
+        return blobs.Part_Suffix(suffix)
+    if offset is not None or length is not None:
+        return blobs.Part_Slice((offset or 0, length))
+    return blobs.Part_Whole()
+
+
+def _piece(piece: str | Piece) -> blobs.Piece:
+    if isinstance(piece, str):
+        return blobs.Piece(piece, blobs.Part_Whole())
+    return blobs.Piece(piece.key, _part(piece.offset, piece.length, piece.suffix))
 
 
 def _options(

@@ -19,13 +19,16 @@
 //!
 //! The host belongs to the thread: each test has its own, and there is one at a time.
 
+mod kept;
 mod store;
 mod world;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{Body, Content, Failure, Level, Method, Plugin, Principal, Request, glue, jobs};
+use crate::{
+    Body, Content, Failure, Level, Method, Plugin, Principal, Refusal, Request, glue, jobs,
+};
 pub(crate) use store::{MemoryStore, hex};
 pub use world::TestSnapshot;
 pub(crate) use world::run_job;
@@ -41,9 +44,18 @@ pub(crate) struct State {
     pub(crate) now: u64,
     pub(crate) log: Vec<(Level, String)>,
     pub(crate) counts: BTreeMap<String, u64>,
+    pub(crate) gauges: BTreeMap<String, f64>,
     pub(crate) streamed: Option<Streamed>,
     pub(crate) jobs: Vec<jobs::Job>,
+    /// By a job's id, the kind that its end starts.
+    finally: BTreeMap<String, String>,
+    /// For whom the call under way is.
+    principal: Option<Principal>,
     runner: Option<world::Runner>,
+    /// Of job, that the plugin under test runs; empty where none was said to run jobs.
+    kinds: Vec<String>,
+    /// Requests so far.
+    requests: u64,
     clusters: world::Clusters,
     stores: BTreeMap<String, MemoryStore>,
 }
@@ -137,6 +149,11 @@ impl Host {
         with_host(|host| host.counts.get(series).copied().unwrap_or(0))
     }
 
+    /// What a gauge was set to last, by name and label values joined with blanks.
+    pub fn gauge(&self, series: &str) -> Option<f64> {
+        with_host(|host| host.gauges.get(series).copied())
+    }
+
     /// The log so far.
     pub fn log(&self) -> Vec<(Level, String)> {
         with_host(|host| host.log.clone())
@@ -185,6 +202,13 @@ impl RequestBuilder {
         let query = query.split('&').filter(|text| !text.is_empty()).map(pair).collect();
         Self(Request {
             method: Method::new(method),
+            base: "http://localhost".to_owned(),
+            target: target.to_owned(),
+            address: None,
+            id: with_host(|host| {
+                host.requests += 1;
+                format!("request-{}", host.requests)
+            }),
             segments,
             trailing_slash,
             query,
@@ -197,6 +221,18 @@ impl RequestBuilder {
     /// With a header; its name in lower case.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.0.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The mount as the client reaches it, else `http://localhost`. Empty: nothing says it.
+    pub fn base(mut self, base: &str) -> Self {
+        base.clone_into(&mut self.0.base);
+        self
+    }
+
+    /// From this IP address; else from none, as over a Unix socket.
+    pub fn address(mut self, address: &str) -> Self {
+        self.0.address = Some(address.to_owned());
         self
     }
 
@@ -224,12 +260,19 @@ impl RequestBuilder {
 
     /// What the plugin answers; a failure that it hands back has become a status, as in the host.
     pub fn send<P: Plugin>(self) -> TestReply {
-        with_host(|host| host.streamed = None);
+        let principal = self.0.principal.clone();
+        with_host(|host| (host.streamed, host.principal) = (None, principal));
         let reply = match glue::run::<P>(self.0) {
             Ok(reply) => reply,
             Err(failure) => {
                 let (status, body) = (failure.status(), failure.message().into());
-                return TestReply { status, headers: Vec::new(), body, failure: Some(failure) };
+                let headers = match &failure {
+                    Failure::Refused(Refusal { retry_after: Some(seconds), .. }) => {
+                        vec![("retry-after".to_owned(), seconds.to_string())]
+                    }
+                    _ => Vec::new(),
+                };
+                return TestReply { status, headers, body, failure: Some(failure) };
             }
         };
         let (status, headers, body) = match reply.content {

@@ -1,10 +1,11 @@
-//! A store in memory, with the contract's rules for keys, conditions and checksums.
+//! A store in memory, with the contract's rules for keys, conditions, checksums and what may be kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Condition, Entry, Failure, Info, Part, PutOptions};
+use super::kept;
+use crate::{Change, Condition, Entry, Failure, Info, Part, Piece, PutOptions, Stored};
 
 /// The folder that belongs to the host.
 const RESERVED: &str = ".keepgate";
@@ -14,22 +15,26 @@ type Keys = fn(&str) -> bool;
 
 /// A blob with what was said of it.
 #[derive(Debug)]
-struct Stored {
+struct Kept {
     bytes: Vec<u8>,
     options: PutOptions,
     /// Nanoseconds since the Unix epoch.
     modified: u64,
+    /// Another for each blob that was ever stored.
+    etag: String,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
-    blobs: BTreeMap<String, Stored>,
+    blobs: BTreeMap<String, Kept>,
     /// What time it is, in nanoseconds since the Unix epoch.
     pub(crate) now: u64,
     folders: BTreeSet<String>,
     append_only: Option<Keys>,
     refuses: Option<(Keys, Failure)>,
     full: bool,
+    /// How many blobs were stored.
+    count: u64,
 }
 
 impl MemoryStore {
@@ -39,11 +44,13 @@ impl MemoryStore {
     }
 
     fn keep(&mut self, key: &str, bytes: Vec<u8>, options: PutOptions) {
-        self.blobs.insert(key.to_owned(), Stored { bytes, options, modified: self.now });
+        self.count += 1;
+        let etag = format!("{:x}", self.count);
+        self.blobs.insert(key.to_owned(), Kept { bytes, options, modified: self.now, etag });
     }
 
     pub(crate) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
-        self.blobs.get(key).map(|stored| stored.bytes.clone())
+        self.blobs.get(key).map(|kept| kept.bytes.clone())
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
@@ -64,12 +71,13 @@ impl MemoryStore {
 
     pub(crate) fn head(&self, key: &str) -> Result<Info, Failure> {
         check(key)?;
-        let Stored { bytes, options, modified } = self.blobs.get(key).ok_or(Failure::NotFound)?;
+        let found = self.blobs.get(key).ok_or(Failure::NotFound)?;
+        let Kept { bytes, options, modified, etag } = found;
         Ok(Info {
             key: key.to_owned(),
             size: bytes.len() as u64,
             modified: *modified,
-            etag: hex(&Sha256::digest(bytes)),
+            etag: etag.clone(),
             content_type: options.content_type.clone(),
             metadata: options.metadata.clone(),
             tags: options.tags.clone(),
@@ -103,44 +111,82 @@ impl MemoryStore {
         key: &str,
         read: impl FnOnce() -> Result<Vec<u8>, Failure>,
         options: &PutOptions,
-    ) -> Result<Info, Failure> {
+    ) -> Result<Stored, Failure> {
         self.check_change(key)?;
-        let there = self.blobs.get(key).map(|stored| &stored.bytes);
-        if there.is_some() && self.protects(key) && matches!(options.condition, Condition::Always) {
-            return Err(Failure::AlreadyExists);
-        }
-        if there.is_some() && matches!(options.condition, Condition::Absent) {
-            return Err(Failure::AlreadyExists);
-        }
-        if let Condition::Matches(etag) = &options.condition
-            && self.head(key)?.etag != *etag
-        {
-            return Err(Failure::PreconditionFailed);
+        kept::check(options).map_err(Failure::Invalid)?;
+        self.check_place(key)?;
+        let there = self.blobs.get(key);
+        match (&options.condition, there) {
+            (Condition::Matches(_), _) if self.protects(key) => return Err(append_only()),
+            (Condition::Always, Some(_)) if self.protects(key) => return Err(append_only()),
+            (Condition::Absent, Some(_)) => return Err(Failure::AlreadyExists),
+            (Condition::Matches(etag), there) if there.map(|there| &there.etag) != Some(etag) => {
+                return Err(Failure::PreconditionFailed);
+            }
+            _ => {}
         }
         let bytes = read()?;
+        let actual = hex(&Sha256::digest(&bytes));
+        let wrong = options.sha256.as_ref().is_some_and(|digest| *digest != actual);
         if let (Some(there), Condition::AbsentOrIdentical) = (there, &options.condition) {
-            return if *there == bytes { self.head(key) } else { Err(Failure::AlreadyExists) };
+            return if there.bytes == bytes && !wrong {
+                Ok(Stored { info: self.head(key)?, change: Change::Unchanged })
+            } else {
+                Err(Failure::AlreadyExists)
+            };
         }
-        if options.sha256.as_ref().is_some_and(|digest| *digest != hex(&Sha256::digest(&bytes))) {
-            return Err(Failure::ChecksumMismatch);
+        if wrong {
+            return Err(Failure::ChecksumMismatch(Some(actual)));
         }
         if self.full {
             return Err(Failure::NoSpace);
         }
+        let change = match there {
+            Some(there) => Change::Replaced(there.bytes.len() as u64),
+            None => Change::Created,
+        };
         self.add_parents(key);
         self.keep(key, bytes, options.clone());
-        self.head(key)
+        Ok(Stored { info: self.head(key)?, change })
     }
 
-    pub(crate) fn delete(&mut self, key: &str) -> Result<Option<u64>, Failure> {
+    pub(crate) fn concat(
+        &mut self,
+        key: &str,
+        pieces: &[Piece],
+        options: &PutOptions,
+    ) -> Result<Stored, Failure> {
+        check(key)?;
+        pieces.iter().try_for_each(|piece| check(&piece.key))?;
+        let mut joined = Vec::new();
+        for piece in pieces {
+            joined.extend(self.get(&piece.key, piece.part)?.2);
+        }
+        self.put(key, || Ok(joined), options)
+    }
+
+    pub(crate) fn delete(
+        &mut self,
+        key: &str,
+        matches: Option<&str>,
+    ) -> Result<Option<u64>, Failure> {
         self.check_change(key)?;
         if self.protects(key) {
-            return Err(Failure::Denied("this mount is append-only".to_owned()));
+            return Err(append_only());
         }
-        Ok(self.blobs.remove(key).map(|stored| stored.bytes.len() as u64))
+        let there = self.blobs.get(key).map(|there| there.etag.as_str());
+        if matches.is_some() && matches != there {
+            return Err(Failure::PreconditionFailed);
+        }
+        Ok(self.blobs.remove(key).map(|gone| gone.bytes.len() as u64))
     }
 
-    pub(crate) fn list(&self, folder: &str, recursive: bool) -> Result<Vec<Entry>, Failure> {
+    pub(crate) fn list(
+        &self,
+        folder: &str,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Vec<Entry>, Failure> {
         if !folder.is_empty() {
             check(folder)?;
             if !self.folders.contains(folder) {
@@ -151,23 +197,24 @@ impl MemoryStore {
         let below = |key: &str| {
             key.strip_prefix(&prefix).is_some_and(|rest| recursive || !rest.contains('/'))
         };
-        let entry = |key: &String, size, modified, folder| Entry {
+        let blobs = self.blobs.iter().filter(|(key, _)| below(key)).map(|(key, blob)| Entry {
             key: key.clone(),
-            size,
-            modified,
-            folder,
-        };
-        let blobs = self.blobs.iter().filter(|(key, _)| below(key));
-        let mut entries: Vec<_> = blobs
-            .map(|(key, stored)| entry(key, stored.bytes.len() as u64, stored.modified, false))
-            .collect();
-        if !recursive {
-            let folders = self.folders.iter().filter(|key| !key.is_empty() && below(key));
-            entries.extend(folders.map(|key| entry(key, 0, 0, true)));
-        }
-        entries.sort_by_key(|entry| {
-            if entry.folder { format!("{}/", entry.key) } else { entry.key.clone() }
+            size: blob.bytes.len() as u64,
+            modified: blob.modified,
+            etag: blob.etag.clone(),
+            folder: false,
         });
+        let folders = self.folders.iter().filter(|key| !recursive && below(key));
+        let folders = folders.map(|key| Entry {
+            key: key.clone(),
+            size: 0,
+            modified: 0,
+            etag: String::new(),
+            folder: true,
+        });
+        let mut entries: Vec<_> = blobs.chain(folders).collect();
+        entries.retain(|entry| after.is_none_or(|after| *entry.place() > *after));
+        entries.sort_by(|one, other| one.place().cmp(&other.place()));
         Ok(entries)
     }
 
@@ -175,7 +222,9 @@ impl MemoryStore {
         for folder in folders {
             if !folder.is_empty() {
                 check(folder)?;
-                self.add_parents(&format!("{folder}/x"));
+                let inside = format!("{folder}/x");
+                self.check_place(&inside)?;
+                self.add_parents(&inside);
             }
         }
         Ok(())
@@ -187,6 +236,15 @@ impl MemoryStore {
             Some((of, failure)) if of(key) => Err(failure.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// No blob has the name of a folder, and no folder that of a blob.
+    fn check_place(&self, key: &str) -> Result<(), Failure> {
+        let mut folders = key.match_indices('/').filter_map(|(at, _)| key.get(..at));
+        if self.folders.contains(key) || folders.any(|folder| self.blobs.contains_key(folder)) {
+            return Err(Failure::Invalid(format!("{key}: a blob and a folder have one name")));
+        }
+        Ok(())
     }
 
     fn protects(&self, key: &str) -> bool {
@@ -202,6 +260,10 @@ impl MemoryStore {
     }
 }
 
+fn append_only() -> Failure {
+    Failure::Denied("this mount is append-only".to_owned())
+}
+
 fn check(key: &str) -> Result<(), Failure> {
     let bad = |segment: &str| matches!(segment, "" | "." | ".." | RESERVED) || segment.len() > 255;
     if key.len() > 1024 || key.contains('\0') || key.split('/').any(bad) {
@@ -213,3 +275,6 @@ fn check(key: &str) -> Result<(), Failure> {
 pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod properties;

@@ -61,16 +61,14 @@ impl Host {
 
     /// Runs this plugin's jobs when they are waited for.
     pub fn runs_jobs_of<P: Jobs>(&self) {
-        with_host(|host| host.runner = Some(glue::run_job::<P>));
+        let kinds = P::describe().0.jobs;
+        let runner: Runner = glue::run_job::<P>;
+        with_host(|host| (host.runner, host.kinds) = (Some(runner), kinds));
     }
 
-    /// Runs all jobs that are queued.
+    /// Runs all jobs that are queued and must not wait for a time, and those that their ends start.
     pub fn run_jobs(&self) {
-        let queued = |job: &&Job| job.state == JobState::Queued;
-        let ids = with_host(|host| {
-            host.jobs.iter().filter(queued).map(|job| job.id.clone()).collect::<Vec<_>>()
-        });
-        for id in ids {
+        while let Some(id) = with_host(|host| host.next_job()) {
             run_job(&id);
         }
     }
@@ -110,26 +108,51 @@ impl State {
         input: &[u8],
         options: &Options,
     ) -> Result<String, Failure> {
-        let open = |job: &&Job| {
+        for kind in std::iter::once(kind).chain(options.finally.as_deref()) {
+            if self.runner.is_some() && !self.kinds.iter().any(|known| known == kind) {
+                return Err(Failure::Invalid(format!("the plugin runs no job {kind:?}")));
+            }
+        }
+        let from = options.not_before.unwrap_or(0).max(self.now);
+        let joined = |job: &&Job| {
             let open = matches!(job.state, JobState::Queued | JobState::Running);
-            open && job.kind == kind && job.key == options.key
+            let in_time = job.next.is_none_or(|next| next <= from);
+            let alike = open && job.kind == kind && job.key == options.key;
+            alike
+                && match options.when_busy {
+                    WhenBusy::Queue => false,
+                    WhenBusy::Refuse => true,
+                    WhenBusy::Join => in_time,
+                    WhenBusy::JoinQueued => in_time && job.attempt == 0,
+                }
         };
-        match (self.jobs.iter().find(open), options.when_busy) {
-            (Some(job), WhenBusy::Join) => return Ok(job.id.clone()),
-            (Some(job), WhenBusy::Refuse) => {
+        match self.jobs.iter().rfind(joined) {
+            Some(job) if options.when_busy == WhenBusy::Refuse => {
                 return Err(Failure::Busy(format!("the job {} is under way", job.id)));
             }
-            _ => {}
+            Some(job) => return Ok(job.id.clone()),
+            None => {}
         }
+        let id = self.add_job(kind, input, options);
+        if let Some(kind) = &options.finally {
+            self.finally.insert(id.clone(), kind.clone());
+        }
+        Ok(id)
+    }
+
+    fn add_job(&mut self, kind: &str, input: &[u8], options: &Options) -> String {
         let id = format!("job-{}", self.jobs.len() + 1);
         self.jobs.push(Job {
             id: id.clone(),
             kind: kind.to_owned(),
             key: options.key.clone(),
             origin: "test".to_owned(),
+            principal: self.principal.clone(),
             input: input.to_vec(),
             state: JobState::Queued,
             attempt: 0,
+            attempts: options.attempts,
+            next: options.not_before.filter(|time| *time > self.now),
             progress: Progress { done: 0, total: None, phase: String::new() },
             created: self.now,
             started: None,
@@ -137,7 +160,30 @@ impl State {
             message: String::new(),
             output: Vec::new(),
         });
-        Ok(id)
+        id
+    }
+
+    /// A job has ended in this state; starts what its end is to start.
+    pub(crate) fn end_job(&mut self, id: &str, state: JobState) {
+        let now = self.now;
+        let Ok(job) = self.job(id) else { return };
+        (job.state, job.ended, job.next) = (state, Some(now), None);
+        let (key, principal) = (job.key.clone(), job.principal.clone());
+        if let Some(kind) = self.finally.remove(id) {
+            // As often as the host would try it.
+            let options = Options::new(&key).attempts(5);
+            let of_call = std::mem::replace(&mut self.principal, principal);
+            self.add_job(&kind, id.as_bytes(), &options);
+            self.principal = of_call;
+        }
+    }
+
+    /// The oldest job that is queued and due.
+    fn next_job(&self) -> Option<String> {
+        self.runner?;
+        let queued = self.jobs.iter().filter(|job| job.state == JobState::Queued);
+        let due = queued.filter(|job| job.next.is_none_or(|next| next <= self.now));
+        due.map(|job| job.id.clone()).next()
     }
 
     pub(crate) fn job(&mut self, id: &str) -> Result<&mut Job, Failure> {
@@ -145,31 +191,36 @@ impl State {
     }
 }
 
-/// Runs a queued job to its end, where somebody runs jobs here.
+/// Runs a queued job to its end, where somebody runs jobs here and its time has come. There is one
+/// attempt, however many it has.
 pub(crate) fn run_job(id: &str) {
     let begun = with_host(|host| {
         let (runner, now) = (host.runner?, host.now);
         let job = host.job(id).ok().filter(|job| job.state == JobState::Queued)?;
-        job.state = JobState::Running;
+        if job.next.is_some_and(|next| next > now) {
+            return None;
+        }
+        (job.state, job.started, job.next) = (JobState::Running, Some(now), None);
         job.attempt += 1;
-        job.started = Some(now);
-        Some((runner, job.clone()))
+        let job = job.clone();
+        let of_call = std::mem::replace(&mut host.principal, job.principal.clone());
+        Some((runner, job, of_call))
     });
-    let Some((runner, job)) = begun else { return };
+    let Some((runner, job, of_call)) = begun else { return };
     let result = runner(job);
     with_host(|host| {
-        let now = host.now;
+        host.principal = of_call;
         let Ok(job) = host.job(id) else { return };
-        job.ended = Some(now);
-        match result {
+        let state = match result {
             Ok(output) => {
-                job.state = JobState::Succeeded;
                 job.output = output;
+                JobState::Succeeded
             }
             Err(failure) => {
-                job.state = JobState::Failed;
                 failure.message().clone_into(&mut job.message);
+                JobState::Failed
             }
-        }
+        };
+        host.end_job(id, state);
     });
 }

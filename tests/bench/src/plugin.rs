@@ -113,6 +113,10 @@ pub(crate) fn request(id: &str) -> Request {
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     Request {
         method: "HEAD".to_owned(),
+        base: "http://localhost".to_owned(),
+        target: format!("/data/{id}"),
+        address: None,
+        id: "bench".to_owned(),
         path: vec!["data".to_owned(), id.to_owned()],
         trailing_slash: false,
         query: Vec::new(),

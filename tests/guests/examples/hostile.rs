@@ -9,6 +9,7 @@
 )]
 
 use std::mem::{ManuallyDrop, forget};
+use std::time::Duration;
 
 use keepgate_sdk::bindings::keepgate::plugin::environment as raw;
 use keepgate_sdk::{
@@ -122,6 +123,12 @@ impl Plugin for Hostile {
             }),
             "huge-head" => Ok(Reply::ok().header("x", "a".repeat(1 << 20))),
             "huge-failure" => Err(Failure::Denied("no\n".repeat(1 << 20))),
+            "huge-refusal" => {
+                let refused =
+                    Failure::refused(422, &"code\n".repeat(1 << 18), "no\n".repeat(1 << 18));
+                Err(refused.retry_after(Duration::MAX))
+            }
+            "bad-refusal" => Err(Failure::refused(200, "fine", "no\n".repeat(1 << 18))),
             // Handles cost the host memory that is not the guest's.
             "leak" => {
                 forget(Body::from_bytes(b"left behind"));

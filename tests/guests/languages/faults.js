@@ -17,6 +17,10 @@ const PATHS = {
   failure: ({ query }) => {
     throw new Failure(query.get("tag"), query.get("detail") ?? undefined);
   },
+  refused: ({ query }) => {
+    const options = query.has("later") ? { retryAfter: Number(query.get("later")) } : undefined;
+    throw Failure.refused(Number(query.get("status")), "some_code", "some reason", options);
+  },
   flood: () => {
     const kept = [];
     for (;;) {
@@ -74,6 +78,39 @@ const PATHS = {
     store.put("a", "111", { condition: { matches: etag } });
     const names = (options) => [...store.list("", options)].map(({ key, size }) => [key, size]);
     return Reply.json({ all: names(), top: names({ recursive: false }), gone: store.delete("a") });
+  },
+  changed: () => {
+    const store = Store.open();
+    const put = (key, data, options) => {
+      const { change, replaced, size } = store.put(key, data, options);
+      return [change, replaced, size];
+    };
+    const changes = [put("f/a", "12345"), put("f/a", "123"), put("f/a", "123", { condition: "absent-or-identical" })];
+    put("f/b/c", "abcdef");
+    const pieces = ["f/a", { key: "f/b/c", offset: 1, length: 2 }, { key: "f/b/c", suffix: 1 }];
+    const joined = store.concat("f/d", pieces, { contentType: "text/plain", tags: { a: "b" } });
+    const text = store.get("f/d").body.text();
+    const entries = [...store.list("f", { recursive: false })];
+    const after = (place) => [...store.list("f", { recursive: false, after: place })].map(({ key }) => key);
+    const attempt = (act) => {
+      try {
+        return act();
+      } catch ({ tag, message }) {
+        return [tag, message];
+      }
+    };
+    const said = {
+      changes, joined: [joined.change, joined.size, joined.contentType, joined.tags.get("a")], text,
+      etags: entries.map(({ key, etag }) => etag === (key === "f/b" ? "" : store.head(key).etag)),
+      after: [after("f/a"), after("f/b/"), after("f/d")],
+      mismatch: attempt(() => store.put("f/e", "x", { sha256: "0".repeat(64) })),
+      stale: attempt(() => store.delete("f/a", { matches: "another" })),
+      removed: store.delete("f/a", { matches: entries[0].etag }),
+      tagged: attempt(() => store.put("f/e", "x", { metadata: { Upper: "x" } }))[0],
+    };
+    store.delete("f/b/c");
+    store.delete("f/d");
+    return Reply.json(said);
   },
   job: ({ body }) => {
     const id = jobs.start("count", body.bytes(), { key: "one" });

@@ -6,7 +6,9 @@ import random as chances
 import time
 
 import keepgate
-from keepgate import Description, Metric, NotFound, Plugin, Reply, Request, Store, export, jobs, pipes
+from keepgate import (
+    Description, Metric, NotFound, Piece, Plugin, Reply, Request, Store, export, jobs, pipes,
+)
 
 
 class Faults(Plugin):
@@ -44,6 +46,15 @@ class Faults(Plugin):
     def do_failure(self, request: Request) -> Reply:
         name = "".join(word.title() for word in request.query.get("tag").split("-"))
         raise getattr(keepgate, name)(request.query.get("detail"))
+
+    def do_refused(self, request: Request) -> Reply:
+        later = request.query.get("later")
+        raise keepgate.Refused(
+            int(request.query.get("status")),
+            "some_code",
+            "some reason",
+            retry_after=int(later) if later else None,
+        )
 
     def do_flood(self, request: Request) -> Reply:
         kept = []
@@ -116,6 +127,48 @@ class Faults(Plugin):
         names = [[found.key, found.size] for found in store.list()]
         top = [[found.key, found.size] for found in store.list(recursive=False)]
         return Reply.json({"all": names, "top": top, "gone": store.delete("a")})
+
+    def do_changed(self, request: Request) -> Reply:
+        store = Store()
+
+        def put(key: str, data: str, **options: object) -> list:
+            stored = store.put(key, data, **options)
+            return [stored.change, stored.replaced, stored.size]
+
+        def after(place: str) -> list:
+            return [found.key for found in store.list("f", recursive=False, after=place)]
+
+        def attempt(act, *given, **options) -> object:
+            try:
+                return act(*given, **options)
+            except keepgate.Failure as failure:
+                name = type(failure).__name__
+                tag = "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+                return [tag, str(failure)]
+
+        changes = [put("f/a", "12345"), put("f/a", "123")]
+        changes.append(put("f/a", "123", condition="absent-or-identical"))
+        put("f/b/c", "abcdef")
+        pieces = ["f/a", Piece("f/b/c", offset=1, length=2), Piece("f/b/c", suffix=1)]
+        joined = store.concat("f/d", pieces, content_type="text/plain", tags={"a": "b"})
+        entries = list(store.list("f", recursive=False))
+        said = {
+            "changes": changes,
+            "joined": [joined.change, joined.size, joined.content_type, joined.tags.get("a")],
+            "text": store.get("f/d").body.bytes().decode(),
+            "etags": [
+                found.etag == ("" if found.folder else store.head(found.key).etag)
+                for found in entries
+            ],
+            "after": [after("f/a"), after("f/b/"), after("f/d")],
+            "mismatch": attempt(store.put, "f/e", "x", sha256="0" * 64),
+            "stale": attempt(store.delete, "f/a", matches="another"),
+            "removed": store.delete("f/a", matches=entries[0].etag),
+            "tagged": attempt(store.put, "f/e", "x", metadata={"Upper": "x"})[0],
+        }
+        store.delete("f/b/c")
+        store.delete("f/d")
+        return Reply.json(said)
 
     def do_job(self, request: Request) -> Reply:
         id = jobs.start("count", request.body.bytes(), key="one")

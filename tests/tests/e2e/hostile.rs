@@ -19,8 +19,8 @@ const MISDEEDS: &[(&str, u16, &str, &str)] = &[
     ("loop", 503, "cpu", "CPU time"),
     ("loop-calling", 503, "cpu", "CPU time"),
     ("flood", 503, "memory", "bytes of memory"),
-    ("trap", 500, "trap", "broke down"),
-    ("recurse", 500, "trap", "broke down"),
+    ("trap", 500, "trap", "the plugin broke down: wasm trap: "),
+    ("recurse", 500, "trap", "the plugin broke down: wasm trap: "),
     ("random", 500, "trap", "broke down"),
     ("nonsense", 500, "bad-reply", "status 42"),
     ("header", 500, "bad-reply", "set-cookie"),
@@ -94,6 +94,19 @@ fn each_misdeed_costs_one_request() {
          took {slowest:.0?}"
     ));
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    gateway.stop();
+}
+
+#[test]
+fn a_panic_is_told_with_its_place_in_one_line_and_the_trap_in_another() {
+    let (_setup, gateway) = started();
+    let from = gateway.program.stderr.count();
+    assert_eq!(gateway.endpoint().get("/hostile/trap").status, 500);
+    gateway
+        .program
+        .stderr
+        .wait_for(from, &["panicked at ", "hostile.rs:", "on purpose", "/hostile"]);
+    gateway.program.stderr.wait_for(from, &["broke down: wasm trap: ", ", in function ", " < "]);
     gateway.stop();
 }
 

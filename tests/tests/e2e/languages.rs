@@ -103,6 +103,7 @@ fn all_promises(language: Language) {
     faults::have_their_status(&gateway);
     offers::bodies_are_read_and_made(&gateway);
     offers::the_host_works_on_bodies(&gateway);
+    offers::stores_say_what_changed(&gateway);
     offers::jobs_run(&gateway);
     offers::surroundings_are_the_hosts(&gateway);
     faults::settings_are_refused_in_words(&setup, &gateway);

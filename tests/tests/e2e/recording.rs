@@ -167,6 +167,49 @@ fn a_backup_is_recorded_without_its_secrets_and_asked_again() {
     gateway.stop();
 }
 
+#[test]
+fn a_backup_is_replayed_without_a_server() {
+    let setup = Setup::new().user("alice", "hunter2").mount("/backup", "restic", "");
+    let folder = setup.path("recording");
+    let gateway = start(&setup, &folder, &["--record-bodies", "16MiB"]);
+    let repository = gateway.repository("alice:hunter2@", "/backup/r/");
+    let Some(restic) = Restic::find("replaying a backup of restic's", repository) else { return };
+    restic.run(&["init"]);
+    let files = setup.path("files");
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("one"), Blob::new(1, 300_000).bytes()).unwrap();
+    restic.run(&["backup", text(&files)]);
+    restic.run(&["check", "--read-data"]);
+    restic.run(&["forget", "--prune", "--keep-last", "1"]);
+    gateway.stop();
+
+    let plugin = setup.path("restic.wasm");
+    fs::write(&plugin, tools::plugin("restic").as_slice()).unwrap();
+    let saved = setup.path("saved");
+    let replay = |flags: &[&str]| {
+        let mut command = Command::new(tools::keepgate());
+        command.args(["plugin", "test", text(&plugin)]).args(flags);
+        tools::run(command)
+    };
+    let done = replay(&["--replay", text(&folder), "--save", text(&saved)]);
+    assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("1 passed"), "{}", done.stdout);
+    // The repository's key is a secret; what shows it cannot be the same.
+    assert!(done.stderr.contains("a secret was left out"), "{}", done.stderr);
+
+    // What was saved is a case like any other.
+    replay(&["--cases", text(&saved)]).success();
+    let case = saved.join("case.toml");
+    let text_of_case = fs::read_to_string(&case).unwrap();
+    assert!(text_of_case.matches("[[case.step]]").count() > 10, "{text_of_case}");
+    let other = text_of_case.replacen("status = 404", "status = 200", 1);
+    assert_ne!(other, text_of_case);
+    fs::write(&case, other).unwrap();
+    let done = replay(&["--cases", text(&saved)]);
+    assert_eq!(done.status.code(), Some(1), "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("200 expected, got 404"), "{}", done.stdout);
+}
+
 /// Lists grow as a backup goes on.
 fn is_list(body: &toml::Value) -> bool {
     body.get("text").and_then(toml::Value::as_str).is_some_and(|text| text.starts_with('['))

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keepgate_tests::client::{Connection, Endpoint};
-use keepgate_tests::component::{half, of_another_version, tagged};
+use keepgate_tests::component::{half, of_another_version, of_version, tagged};
 use keepgate_tests::data::{Blob, Random, sha256};
 use keepgate_tests::gateway::{Gateway, Setup};
 use keepgate_tests::tools;
@@ -328,5 +328,16 @@ fn a_transfer_under_way_outlives_its_plugin() {
     assert!(bytes == blob.bytes());
     upload.write(&other.bytes()[1000..]).unwrap();
     assert_eq!(upload.reply("POST").unwrap().status, 200);
+    gateway.stop();
+}
+
+#[test]
+fn a_plugin_built_for_another_patch_of_the_contract_serves() {
+    let setup = Setup::restic();
+    setup.install("restic", &of_version(&tools::plugin("restic"), *b"@0.1.7"));
+    let gateway = setup.start();
+    let blob = Blob::new(7, 10_000);
+    let path = crate::store(&gateway.endpoint(), "/r/", blob);
+    assert!(gateway.endpoint().get(&path).body == blob.bytes());
     gateway.stop();
 }

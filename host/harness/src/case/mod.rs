@@ -9,12 +9,13 @@ mod values;
 mod words;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
 pub use content::Content;
 pub use read::{Broken, CaseFile, read};
-pub use rules::{After, CounterRule, Expect, HeaderRule, JobRule, Kept, Rule};
+pub use rules::{After, CounterRule, Expect, GaugeRule, HeaderRule, JobRule, Kept, Rule};
 pub use values::Values;
 pub use words::{Clock, FromShort, Json, Many, Pattern, RequestLine, Short, Span};
 
@@ -221,6 +222,8 @@ pub enum Failing {
     NotFound,
     /// Another blob holds the key.
     AlreadyExists,
+    /// The blob is another one by now.
+    PreconditionFailed,
     /// The bytes are others; by default after all of them.
     ChecksumMismatch,
     /// The disk is full.
@@ -265,6 +268,10 @@ pub struct Step {
     pub headers: BTreeMap<String, Many<String>>,
     /// Who asks.
     pub user: Option<Short<User>>,
+    /// The mount as the client reaches it; else what the header `host` says, or `http://localhost`.
+    pub base: Option<String>,
+    /// IP address of the client.
+    pub address: Option<IpAddr>,
     /// Of the request.
     pub body: Option<Short<Content>>,
     /// The body's length is not said beforehand.

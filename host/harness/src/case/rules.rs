@@ -209,6 +209,10 @@ pub struct JobRule {
     pub output: Option<Short<Rule>>,
     /// How often it was tried.
     pub attempt: Option<u32>,
+    /// How often it is tried at most.
+    pub attempts: Option<u32>,
+    /// The user for whom it works; empty: nobody in particular.
+    pub user: Option<String>,
 }
 
 /// What there is in the end.
@@ -229,6 +233,8 @@ pub struct After {
     pub log: Vec<Pattern>,
     /// All counters, as in `name{a,b}` with the values of the labels, and what they count.
     pub counters: Option<BTreeMap<String, CounterRule>>,
+    /// All gauges, in the same way, and what they were set to last.
+    pub gauges: Option<BTreeMap<String, GaugeRule>>,
 }
 
 /// What a counter must be: a number, or `true` for any.
@@ -244,6 +250,23 @@ impl TryFrom<serde_json::Value> for CounterRule {
             (Some(number), _) => Ok(Self(Some(number))),
             (None, Some(true)) => Ok(Self(None)),
             _ => Err(format!("{value} is no count; write a number, or true for any")),
+        }
+    }
+}
+
+/// What a gauge must be: a number, or `true` for any.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+pub struct GaugeRule(pub Option<f64>);
+
+impl TryFrom<serde_json::Value> for GaugeRule {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        match (value.as_f64(), value.as_bool()) {
+            (Some(number), _) => Ok(Self(Some(number))),
+            (None, Some(true)) => Ok(Self(None)),
+            _ => Err(format!("{value} is no value of a gauge; write a number, or true for any")),
         }
     }
 }

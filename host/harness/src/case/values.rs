@@ -60,6 +60,12 @@ impl Values {
         Ok(filled)
     }
 
+    /// Whether [`fill`](Self::fill) would change a text, or fail.
+    pub fn has_placeholder(text: &str) -> bool {
+        let names = text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+        names.into_iter().any(|(name, _)| is_name(name))
+    }
+
     /// JSON whose texts have no placeholders.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The client of a world: requests, and bodies that break off or fall silent; and the reply as a
 //! client of the server would see it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,6 +31,11 @@ pub struct Sending {
     pub target: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// The mount as the client reaches it; without it what the header `host` says, over plain HTTP, or
+    /// `http://localhost`. Empty: nothing says it.
+    pub base: Option<String>,
+    /// Of the client; none over a Unix socket.
+    pub address: Option<IpAddr>,
     /// As the host authenticated them.
     pub principal: Option<Principal>,
     /// The body.
@@ -83,11 +89,11 @@ impl Response {
 }
 
 /// Sends a request into a mount, as a connection would.
-pub(crate) async fn send(mount: &Mount, sending: Sending) -> Result<Response, String> {
+pub(crate) async fn send(mount: &Mount, sending: Sending, id: String) -> Result<Response, String> {
     let is_head = sending.method == "HEAD";
     let (received, after) = (sending.leaves_after_receiving, sending.leaves_after);
     let (gone, stalled) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-    let request = request(sending, gone.clone(), stalled.clone())?;
+    let request = request(sending, id, gone.clone(), stalled.clone())?;
     let exchange = async {
         match mount.call(request).await {
             Ok(reply) => receive(reply, is_head, received).await,
@@ -115,12 +121,16 @@ pub(crate) async fn send(mount: &Mount, sending: Sending) -> Result<Response, St
 
 fn request(
     sending: Sending,
+    id: String,
     gone: Arc<Notify>,
     stalled: Arc<AtomicBool>,
 ) -> Result<Request, String> {
     let to = offline::destination(&sending.target)
         .map_err(|why| format!("the path {:?}: {why}", sending.target))?;
     let mut headers = sending.headers;
+    let host = headers.iter().find(|(name, _)| name == "host").map(|(_, host)| host.as_str());
+    let base = || format!("http://{}", host.unwrap_or("localhost"));
+    let base = sending.base.unwrap_or_else(base);
     let has_length = headers.iter().any(|(name, _)| name == "content-length");
     if !sending.body.is_empty() && !sending.unsized_body && !has_length {
         headers.push(("content-length".to_owned(), sending.body.len().to_string()));
@@ -134,6 +144,10 @@ fn request(
     };
     Ok(Request {
         method: sending.method,
+        base,
+        target: sending.target,
+        address: sending.address,
+        id,
         path: to.segments,
         trailing_slash: to.trailing_slash,
         query: to.query,

@@ -51,7 +51,7 @@ impl std::fmt::Display for Call {
     }
 }
 
-/// A line that the plugin wrote into the log, and an addition to one of its counters.
+/// An addition to one of the plugin's counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
     /// The counter's name.
@@ -60,6 +60,19 @@ pub struct Count {
     pub labels: Vec<String>,
     /// How much was added.
     pub by: u64,
+    /// Why it was dropped.
+    pub refused: Option<String>,
+}
+
+/// What the plugin set one of its gauges to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gauge {
+    /// The gauge's name.
+    pub metric: String,
+    /// Values of its labels, in order.
+    pub labels: Vec<String>,
+    /// What it was set to.
+    pub value: f64,
     /// Why it was dropped.
     pub refused: Option<String>,
 }
@@ -78,6 +91,7 @@ pub(crate) struct Heard {
     /// Level and line, as in `warn: text`.
     pub(crate) log: Vec<String>,
     pub(crate) counts: Vec<Count>,
+    pub(crate) gauges: Vec<Gauge>,
 }
 
 impl Ear {
@@ -130,6 +144,15 @@ impl Surroundings for Ear {
             refused: refused.map(str::to_owned),
         });
     }
+
+    fn set(&self, metric: &str, labels: &[String], value: f64, refused: Option<&str>) {
+        self.heard().gauges.push(Gauge {
+            metric: metric.to_owned(),
+            labels: labels.to_vec(),
+            value,
+            refused: refused.map(str::to_owned),
+        });
+    }
 }
 
 /// A failure's name in the contract.
@@ -138,7 +161,7 @@ pub(crate) fn word(failure: &Failure) -> &'static str {
         Failure::NotFound => "not-found",
         Failure::AlreadyExists => "already-exists",
         Failure::PreconditionFailed => "precondition-failed",
-        Failure::ChecksumMismatch => "checksum-mismatch",
+        Failure::ChecksumMismatch(_) => "checksum-mismatch",
         Failure::Truncated => "truncated",
         Failure::TooLarge(_) => "too-large",
         Failure::OutOfRange(_) => "out-of-range",
@@ -151,5 +174,6 @@ pub(crate) fn word(failure: &Failure) -> &'static str {
         Failure::Busy(_) => "busy",
         Failure::TimedOut => "timed-out",
         Failure::Internal(_) => "internal",
+        Failure::Refused(_) => "refused",
     }
 }

@@ -10,9 +10,11 @@ mod store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use keepgate_connect::Snapshots;
 use keepgate_jobs::{Filter, Job, Jobs, NewJob, Options, WhenBusy};
 use keepgate_pipes::Spool;
 use keepgate_runtime::{Faults, JobRunner, Limits, Mount, MountSpec, Principal, Services};
@@ -25,7 +27,7 @@ use crate::plugin::PluginUnderTest;
 use store::{ArmedFault, WorldStore};
 
 pub use client::{Response, Sending};
-pub use ear::{Call, Count};
+pub use ear::{Call, Count, Gauge};
 pub(crate) use ear::{Ear, Heard, WorldClock};
 
 /// The store that a case means where it names none.
@@ -64,6 +66,8 @@ pub(crate) struct World {
     stores: BTreeMap<String, Arc<WorldStore>>,
     faults: Vec<Arc<ArmedFault>>,
     jobs: Option<Arc<Jobs>>,
+    /// Requests so far.
+    requests: AtomicU64,
     _stop: Option<oneshot::Sender<()>>,
     _spool: Option<tempfile::TempDir>,
 }
@@ -109,6 +113,11 @@ impl World {
             let cluster = cluster::ToldCluster::new(members.collect::<Result<_, _>>()?);
             spec.services.clusters.insert(name.clone(), Arc::new(cluster));
         }
+        // What the plugin says that it asks for is there, and answers nothing where nothing is told.
+        for name in plugin.clusters() {
+            let silent = || Arc::new(cluster::ToldCluster::new(Vec::new())) as Arc<dyn Snapshots>;
+            spec.services.clusters.entry(name.clone()).or_insert_with(silent);
+        }
         let spool = spool(told, &mut spec)?;
         if told.jobs.unwrap_or_else(|| plugin.runs_jobs()) {
             let jobs = Jobs::with_clock(None, Options::default(), Arc::new(clock));
@@ -128,12 +137,14 @@ impl World {
             tokio::spawn(async move { jobs.run(runner, async { drop(stopped.await) }).await });
             stop
         });
-        Ok(Self { ear, mount, stores, faults, jobs, _stop: stop, _spool: spool })
+        let requests = AtomicU64::new(0);
+        Ok(Self { ear, mount, stores, faults, jobs, requests, _stop: stop, _spool: spool })
     }
 
     /// Sends a request, as a client does.
     pub(crate) async fn send(&self, sending: Sending) -> Result<Response, String> {
-        client::send(&self.mount, sending).await
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        client::send(&self.mount, sending, format!("request-{number}")).await
     }
 
     /// Runs a job as a schedule does, to its end; `Err` where the plugin refuses it.
@@ -150,6 +161,8 @@ impl World {
             input: input.to_vec(),
             attempts: 1,
             backoff: Duration::ZERO,
+            not_before: None,
+            finally: None,
             when_busy: WhenBusy::Queue,
         };
         let id = jobs.start(new).await.map_err(|error| error.to_string())?;
@@ -235,7 +248,7 @@ impl World {
 /// Somebody whom the host has authenticated; none where the name is empty.
 pub(crate) fn principal(user: &case::User) -> Option<Principal> {
     let claims: Fields = user.claims.clone().into_iter().collect();
-    let principal = || Principal { name: user.name.clone(), method: "test", claims };
+    let principal = || Principal { name: user.name.clone(), method: "test".into(), claims };
     (!user.name.is_empty()).then(principal)
 }
 

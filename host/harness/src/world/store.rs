@@ -15,8 +15,8 @@ use keepgate_jobs::Clock;
 use keepgate_store::error::Result;
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{
-    BlobStore, Body, BodyError, Download, Entry, Folder, Info, Key, Listing, Observer, Part,
-    PutOptions, StoreError, Stored,
+    BlobStore, Body, BodyError, DeleteOptions, Download, Entry, Folder, Info, Key, Listing, Part,
+    Piece, PutOptions, StoreError, Stored,
 };
 
 use super::ear::WorldClock;
@@ -65,6 +65,7 @@ impl ArmedFault {
         match self.told.fails {
             Failing::NotFound => StoreError::NotFound,
             Failing::AlreadyExists => StoreError::AlreadyExists,
+            Failing::PreconditionFailed => StoreError::PreconditionFailed,
             Failing::ChecksumMismatch => {
                 StoreError::ChecksumMismatch { expected: "0".repeat(64), actual: "1".repeat(64) }
             }
@@ -228,20 +229,25 @@ impl BlobStore for WorldStore {
         Ok(self.stored(key, stored))
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
         self.check(Operation::Concat, key.as_str()).await?;
-        let stored = self.memory.concat(key, parts, options).await?;
+        let stored = self.memory.concat(key, pieces, options).await?;
         Ok(self.stored(key, stored))
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         self.check(Operation::Delete, key.as_str()).await?;
-        self.memory.delete_observed(key, witness).await
+        self.memory.delete_with(key, options).await
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
         self.check(Operation::List, folder.as_str()).await?;
-        let inner = self.memory.list(folder, recursive).await?;
+        let inner = self.memory.list_after(folder, recursive, after).await?;
         Ok(Box::new(WorldListing { inner, modified: self.modified.clone() }))
     }
 

@@ -1,5 +1,5 @@
 //! The form of a recorded exchange: a TOML file, with bodies that are no short text beside it.
-//! `docs/recording.md` describes it; whoever changes it, changes that.
+//! `docs/src/recording.md` describes it; whoever changes it, changes that.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;

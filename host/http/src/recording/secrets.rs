@@ -3,7 +3,7 @@
 //!
 //! Rather too much than too little: a name need only contain a word of these. What has no name (a
 //! secret that is a part of a path, or of a body in another format) cannot be told from other
-//! bytes; `docs/recording.md` says so.
+//! bytes; `docs/src/recording.md` says so.
 
 use std::collections::BTreeMap;
 

@@ -112,7 +112,7 @@ impl<A: Application> Drivers<A> {
 
     /// Speaks HTTP until the connection ends.
     async fn speak(self: &Arc<Self>, transport: Transport, peer: Peer) {
-        let connection = Connection::new(peer, &transport);
+        let connection = Connection::new(peer, &transport, self.config.public_url.clone());
         let io = TokioIo::new(Watched::new(transport, connection.clone()));
         let application = self.application.clone();
         let service = {

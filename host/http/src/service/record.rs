@@ -12,6 +12,7 @@ use keepgate_runtime::Principal;
 use crate::connection::{Exchange, Peer};
 use crate::metrics::MountMetrics;
 use crate::recording::Taking;
+use crate::service::place::next_id;
 
 /// A log of requests. Told in the task of the request, so it must not wait for a disk.
 pub trait AccessLog: Send + Sync + 'static {
@@ -48,6 +49,7 @@ pub struct Visit {
 
 /// Ends a request when it is dropped.
 pub(crate) struct Record {
+    id: String,
     begun: Instant,
     method: Method,
     status: Option<StatusCode>,
@@ -72,11 +74,13 @@ impl Record {
         log: &Option<Arc<dyn AccessLog>>,
     ) -> Self {
         metrics.in_flight.inc();
+        let id = next_id();
         // The path alone: a query may hold what is nobody's business.
         tracing::debug!(
             peer = %exchange.connection().peer(),
             method = %head.method,
             path = head.uri.path(),
+            request = id,
             "request"
         );
         let log = log.as_ref().map(|log| {
@@ -96,6 +100,7 @@ impl Record {
             Box::new(Logged { log: log.clone(), visit })
         });
         Self {
+            id,
             begun: Instant::now(),
             method: head.method.clone(),
             status: None,
@@ -104,6 +109,11 @@ impl Record {
             log,
             taking: None,
         }
+    }
+
+    /// What logs call the request.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     pub(super) fn user(&mut self, principal: Option<&Principal>) {
@@ -142,7 +152,8 @@ impl Record {
     /// The operator should know of replies that break off.
     pub(crate) fn broken_off(&self, error: &dyn fmt::Display) {
         let (metrics, method, sent) = (&self.metrics, &self.method, self.sent);
-        tracing::warn!(mount = metrics.path(), %method, sent, %error, "reply broken off");
+        let (mount, request) = (metrics.path(), &*self.id);
+        tracing::warn!(mount, %method, request, sent, %error, "reply broken off");
     }
 }
 

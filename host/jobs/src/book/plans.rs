@@ -1,8 +1,14 @@
 //! The book's side of schedules: what is due is started and planned anew in one commit, so that
 //! no end of the gateway loses a run or makes it twice.
 
-use super::{Book, Changes, HashSet, JobsError, Live, Prepared, StartError, SystemTime};
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use super::live::Live;
+use super::start::Prepared;
+use super::{Book, Changes, JobsError};
 use crate::clock::whole_milliseconds;
+use crate::error::StartError;
 use crate::job::State;
 use crate::schedule::{Schedule, ScheduleStatus};
 

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
+use crate::error::StartError;
+use crate::job::{NewJob, WhenBusy};
 use crate::runner::Failed;
 
 const AT_ONCE: usize = 2;
@@ -19,6 +21,9 @@ enum Step {
         key: usize,
         attempts: u32,
         when_busy: WhenBusy,
+        /// Seconds until it may begin.
+        delay: Option<u64>,
+        finally: bool,
     },
     Begin,
     /// Of the jobs that run, one ends so; which one is reckoned modulo their number.
@@ -48,8 +53,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let when_busy = prop_oneof![
         4 => Just(WhenBusy::Queue),
         1 => Just(WhenBusy::Join),
+        1 => Just(WhenBusy::JoinQueued),
         1 => Just(WhenBusy::Refuse)
     ];
+    let delays = prop::option::weighted(0.3, 0..60_u64);
     let how = prop_oneof![
         3 => Just(How::Well),
         3 => Just(How::Again),
@@ -57,8 +64,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(How::Stopped)
     ];
     let step = prop_oneof![
-        6 => (0..2_usize, 0..2_usize, 1..4_u32, when_busy).prop_map(
-            |(mount, key, attempts, when_busy)| Step::Start { mount, key, attempts, when_busy }
+        6 => (0..2_usize, 0..2_usize, 1..4_u32, when_busy, delays, any::<bool>()).prop_map(
+            |(mount, key, attempts, when_busy, delay, finally)| Step::Start {
+                mount, key, attempts, when_busy, delay, finally
+            }
         ),
         8 => Just(Step::Begin),
         6 => (any::<usize>(), how).prop_map(|(which, how)| Step::Finish { which, how }),
@@ -74,21 +83,36 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Plain {
     id: String,
     mount: String,
+    kind: &'static str,
     key: String,
     state: State,
     attempt: u32,
     attempts: u32,
     next: Option<SystemTime>,
     is_cancelled: bool,
+    finally: bool,
+    after: Option<String>,
 }
 
 impl Plain {
     fn is_like(&self, other: &Self) -> bool {
-        (&self.mount, &self.key) == (&other.mount, &other.key)
+        (&self.mount, self.kind, &self.key) == (&other.mount, other.kind, &other.key)
+    }
+
+    /// Whether one that may begin then is joined to this.
+    fn is_joined(&self, when_busy: WhenBusy, from: SystemTime) -> bool {
+        let in_time = self.attempt > 0 || self.next.is_none_or(|next| next <= from);
+        match when_busy {
+            WhenBusy::Queue => false,
+            WhenBusy::Refuse => true,
+            WhenBusy::Join => in_time,
+            WhenBusy::JoinQueued => in_time && self.attempt == 0,
+        }
     }
 
     fn end(&mut self, how: How, now: SystemTime) {
-        let pause = BACKOFF * 2_u64.pow(self.attempt - 1);
+        let backoff = if self.after.is_some() { crate::BACKOFF.as_secs() } else { BACKOFF };
+        let pause = backoff * 2_u64.pow(self.attempt - 1);
         self.state = match how {
             How::Well => State::Succeeded,
             _ if self.is_cancelled => State::Cancelled,
@@ -146,8 +170,25 @@ impl Both {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Start { mount, key, attempts, when_busy } => {
-                self.start(["/", "/x/"][mount], ["a", "b"][key], attempts, when_busy);
+            Step::Start { mount, key, attempts, when_busy, delay, finally } => {
+                let (mount, key) = (["/", "/x/"][mount], ["a", "b"][key]);
+                let next = delay.map(|seconds| self.now + Duration::from_secs(seconds));
+                self.start(
+                    Plain {
+                        id: String::new(),
+                        mount: mount.to_owned(),
+                        kind: "backup",
+                        key: key.to_owned(),
+                        state: State::Queued,
+                        attempt: 0,
+                        attempts,
+                        next: next.filter(|next| *next > self.now),
+                        is_cancelled: false,
+                        finally,
+                        after: None,
+                    },
+                    when_busy,
+                );
             }
             Step::Begin => self.begin(),
             Step::Finish { which, how } => self.finish(which, how),
@@ -158,37 +199,33 @@ impl Both {
         self.compare();
     }
 
-    fn start(&mut self, mount: &str, key: &str, attempts: u32, when_busy: WhenBusy) {
+    fn start(&mut self, job: Plain, when_busy: WhenBusy) {
         let new = NewJob {
-            mount: mount.to_owned(),
-            kind: "backup".to_owned(),
-            key: key.to_owned(),
+            mount: job.mount.clone(),
+            kind: job.kind.to_owned(),
+            key: job.key.clone(),
             origin: "test".to_owned(),
             schedule: None,
             user: None,
             input: Vec::new(),
-            attempts,
+            attempts: job.attempts,
             backoff: Duration::from_secs(BACKOFF),
+            not_before: job.next,
+            finally: job.finally.then(|| "tidy".to_owned()),
             when_busy,
         };
         let started = self.book.start(new, self.now);
-        let job = Plain {
-            id: String::new(),
-            mount: mount.to_owned(),
-            key: key.to_owned(),
-            state: State::Queued,
-            attempt: 0,
-            attempts,
-            next: None,
-            is_cancelled: false,
+        let from = job.next.unwrap_or(self.now);
+        let alike = |other: &&Plain| {
+            let is_there = !other.state.is_over() && other.is_like(&job);
+            is_there && other.is_joined(when_busy, from)
         };
-        let alike = |other: &&Plain| !other.state.is_over() && other.is_like(&job);
         match (self.plain.iter().rfind(alike), when_busy) {
-            (Some(there), WhenBusy::Join) => assert_eq!(started.unwrap(), there.id),
             (Some(there), WhenBusy::Refuse) => {
                 assert!(matches!(started, Err(StartError::Busy { id }) if id == there.id));
             }
-            _ => {
+            (Some(there), _) => assert_eq!(started.unwrap(), there.id),
+            (None, _) => {
                 let id = started.unwrap();
                 assert!(self.plain.iter().all(|other| other.id < id));
                 self.plain.push(Plain { id, ..job });
@@ -223,6 +260,33 @@ impl Both {
         job.end(how, self.now);
         // Once more says nothing new.
         self.book.finish(&job.id, outcome, self.now).unwrap();
+        self.follow(&[*index]);
+    }
+
+    /// Those of these jobs that are over have started what they are to start, in their order.
+    fn follow(&mut self, ended: &[usize]) {
+        let over = ended.iter().map(|index| &self.plain[*index]);
+        let over: Vec<Plain> =
+            over.filter(|job| job.state.is_over() && job.finally).cloned().collect();
+        for job in over {
+            let started = self.book.live.values().map(|live| &live.record.job);
+            let mut started = started.filter(|other| other.after.as_ref() == Some(&job.id));
+            let id = started.next().unwrap().id.clone();
+            assert_eq!(started.next(), None, "two follow {job:?}");
+            assert!(self.plain.iter().all(|other| other.id < id));
+            self.plain.push(Plain {
+                id,
+                kind: "tidy",
+                state: State::Queued,
+                attempt: 0,
+                attempts: crate::FINAL_ATTEMPTS,
+                next: None,
+                is_cancelled: false,
+                finally: false,
+                after: Some(job.id.clone()),
+                ..job
+            });
+        }
     }
 
     fn cancel(&mut self, which: usize, unless_begun: bool) {
@@ -239,6 +303,7 @@ impl Both {
                 assert!(!is_too_late && job.state == State::Queued);
                 job.state = State::Cancelled;
                 job.next = None;
+                self.follow(&[index]);
             }
             Cancelling::Told(_) => {
                 assert!(!is_too_late && job.state == State::Running);
@@ -253,11 +318,13 @@ impl Both {
         let empty = JobFile::in_memory().unwrap();
         let file = std::mem::replace(&mut self.book.file, empty);
         self.book = Book::open(file, options(), self.now, Arc::default()).unwrap();
-        for index in running(&self.plain) {
+        let interrupted = running(&self.plain);
+        for index in &interrupted {
             // A wish that was not fulfilled is forgotten with the process.
-            self.plain[index].is_cancelled = false;
-            self.plain[index].end(How::Stopped, self.now);
+            self.plain[*index].is_cancelled = false;
+            self.plain[*index].end(How::Stopped, self.now);
         }
+        self.follow(&interrupted);
     }
 
     fn compare(&mut self) {
@@ -266,6 +333,13 @@ impl Both {
         assert_eq!(ids, self.plain.iter().map(|job| &job.id).collect::<Vec<_>>());
         for (job, plain) in jobs.iter().rev().zip(&self.plain) {
             assert_eq!((job.state, job.attempt), (plain.state, plain.attempt), "{plain:?}");
+            assert_eq!((job.kind.as_str(), &job.after), (plain.kind, &plain.after), "{plain:?}");
+            if let Some(ended) = &plain.after {
+                assert_eq!(
+                    (job.input.as_slice(), job.attempts),
+                    (ended.as_bytes(), plain.attempts)
+                );
+            }
             let next = plain.next.filter(|_| plain.state == State::Queued);
             assert_eq!(job.next_attempt, next, "{plain:?}");
             assert_eq!(job.ended.is_some(), plain.state.is_over());

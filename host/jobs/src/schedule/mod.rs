@@ -101,6 +101,8 @@ impl Schedule {
             input: self.input.clone(),
             attempts: self.attempts,
             backoff: self.backoff,
+            not_before: None,
+            finally: None,
             when_busy: crate::WhenBusy::Join,
         }
     }

@@ -60,6 +60,8 @@ pub(crate) fn new(kind: &str, key: &str) -> NewJob {
         input: b"{}".to_vec(),
         attempts: 1,
         backoff: seconds(30),
+        not_before: None,
+        finally: None,
         when_busy: WhenBusy::Queue,
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use keepgate_http::Address;
+use keepgate_http::{Address, PublicUrl};
 use keepgate_store::Folder;
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Rules};
@@ -21,6 +21,11 @@ pub(super) fn check(config: &Config) -> Result<(), Complaint> {
     }
     for listener in &config.listener {
         check_address(&listener.address)?;
+        if let Some(url) = &listener.public_url {
+            url.get_ref()
+                .parse::<PublicUrl>()
+                .map_err(|error| complain(url, &error.to_string()))?;
+        }
         if let Some(mode) = &listener.mode {
             octal(mode.get_ref()).ok_or_else(|| {
                 complain(mode, "write the mode of a socket as octal digits, as in \"660\"")

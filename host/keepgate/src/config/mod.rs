@@ -67,6 +67,9 @@ pub(crate) struct Listener {
     pub(crate) address: Spanned<String>,
     #[serde(default)]
     pub(crate) tls: Option<Tls>,
+    /// What clients call it, where a proxy is between.
+    #[serde(default)]
+    pub(crate) public_url: Option<Spanned<String>>,
     /// Mode of a Unix socket, as an octal string.
     #[serde(default)]
     pub(crate) mode: Option<Spanned<String>>,

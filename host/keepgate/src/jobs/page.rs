@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keepgate_http::{JobsPage, JobsQuery, Refusal};
-use keepgate_jobs::{Filter, Jobs, JobsError, StartError, State};
+use keepgate_jobs::{Filter, Job, Jobs, JobsError, StartError, State};
 use serde_json::{Value, json};
 
 /// Jobs in a list, where nobody says how many.
@@ -18,14 +18,17 @@ type Answer = Result<Value, Refusal>;
 #[async_trait]
 impl JobsPage for Page {
     async fn summary(&self) -> Value {
-        let count = async |state| {
+        let jobs = async |state| {
             let filter = Filter { state: Some(state), ..Filter::default() };
-            self.0.list(filter, usize::MAX).await.map(|jobs| jobs.len())
+            self.0.list(filter, usize::MAX).await.ok()
         };
-        let (queued, running) = (count(State::Queued).await, count(State::Running).await);
+        let (queued, running) = (jobs(State::Queued).await, jobs(State::Running).await);
+        let delayed =
+            |jobs: &Vec<Job>| jobs.iter().filter(|job| job.next_attempt.is_some()).count();
         json!({
-            "queued": queued.ok(),
-            "running": running.ok(),
+            "queued": queued.as_ref().map(Vec::len),
+            "delayed": queued.as_ref().map(delayed),
+            "running": running.as_ref().map(Vec::len),
             "schedules": self.0.schedules().await,
         })
     }

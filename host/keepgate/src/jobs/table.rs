@@ -59,12 +59,16 @@ pub(super) fn job(job: &Value) -> String {
     line("state", text(job, "state"));
     line("started by", text(job, "origin"));
     line("schedule", text(job, "schedule"));
+    line("works for", user(job));
+    line("after", text(job, "after"));
     line("attempt", format!("{} of {}", text(job, "attempt"), text(job, "attempts")));
     line("progress", progress(job));
     line("created", moment(job, "created"));
     line("began", moment(job, "started"));
     line("ended", moment(job, "ended"));
-    line("next attempt", moment(job, "next_attempt"));
+    let is_first = job.get("attempt").and_then(Value::as_u64) == Some(0);
+    line(if is_first { "not before" } else { "next attempt" }, moment(job, "next_attempt"));
+    line("then", text(job, "finally"));
     line("message", text(job, "message"));
     line("input", text(job, "input"));
     line("output", text(job, "output"));
@@ -83,9 +87,25 @@ fn progress(job: &Value) -> String {
     [phase, numbers].iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// How far it is while it runs, and what it says otherwise.
+/// How far it is while it runs, what it waits for, and what it says otherwise.
 fn message(job: &Value) -> String {
-    if text(job, "state") == "running" { progress(job) } else { text(job, "message") }
+    if text(job, "state") == "running" {
+        return progress(job);
+    }
+    let next = moment(job, "next_attempt");
+    let waits = if next.is_empty() { next } else { format!("not before {next}") };
+    let parts = [waits, text(job, "message")];
+    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(": ")
+}
+
+/// By whose rules it works. An earlier gateway's file has the name alone.
+fn user(job: &Value) -> String {
+    match job.get("user") {
+        Some(user @ Value::Object(_)) => {
+            format!("{} ({})", text(user, "name"), text(user, "method"))
+        }
+        _ => text(job, "user"),
+    }
 }
 
 fn text(value: &Value, name: &str) -> String {
@@ -138,12 +158,20 @@ mod tests {
             {"id": "22", "mount": "/etcd", "kind": "backup", "key": "", "state": "running",
              "origin": "operator", "created": "2026-11-21T09:00:00Z",
              "progress": {"done": 5, "total": 10, "phase": "storing"}},
+            {"id": "3", "mount": "/", "kind": "backup", "key": "main", "state": "queued",
+             "origin": "user ann", "created": "2026-11-21T09:00:00Z", "message": "no endpoint",
+             "next_attempt": "2026-11-21T09:01:00Z"},
+            {"id": "4", "mount": "/", "kind": "backup", "key": "main", "state": "queued",
+             "origin": "user ann", "created": "2026-11-21T09:00:00Z", "message": "",
+             "next_attempt": "2026-11-22T00:00:00Z"},
         ]);
         assert_eq!(
             jobs(&two),
             "ID  MOUNT  KIND    KEY   STATE    STARTED BY       CREATED               MESSAGE\n\
              1   /      backup  main  failed   schedule hourly  2026-11-21T08:00:00Z  no\n\
-             22  /etcd  backup        running  operator         2026-11-21T09:00:00Z  storing, 5 of 10\n"
+             22  /etcd  backup        running  operator         2026-11-21T09:00:00Z  storing, 5 of 10\n\
+             3   /      backup  main  queued   user ann         2026-11-21T09:00:00Z  not before 2026-11-21T09:01:00Z: no endpoint\n\
+             4   /      backup  main  queued   user ann         2026-11-21T09:00:00Z  not before 2026-11-22T00:00:00Z\n"
         );
     }
 
@@ -151,5 +179,20 @@ mod tests {
     fn what_is_not_known_has_no_line() {
         let said = job(&json!({"id": "1", "attempt": 1, "attempts": 3, "ended": null}));
         assert_eq!(said, "id           1\nattempt      1 of 3\n");
+    }
+
+    #[test]
+    fn a_job_says_for_whom_it_works_what_it_waits_for_and_what_comes_then() {
+        let said = job(&json!({
+            "id": "2", "user": {"name": "ann", "method": "htpasswd"}, "after": "1",
+            "attempt": 0, "attempts": 5, "next_attempt": "2026-11-21T09:01:00Z", "finally": "tidy",
+        }));
+        assert_eq!(
+            said,
+            "id           2\nworks for    ann (htpasswd)\nafter        1\nattempt      0 of 5\n\
+             not before   2026-11-21T09:01:00Z\nthen         tidy\n"
+        );
+        let old = job(&json!({"user": "ann", "attempt": 1, "attempts": 1}));
+        assert_eq!(old, "works for    ann\nattempt      1 of 1\n");
     }
 }

@@ -296,6 +296,10 @@ fn request(method: &str, target: &str, body: Body) -> Request {
     };
     Request {
         method: method.to_owned(),
+        base: "http://localhost".to_owned(),
+        target: target.to_owned(),
+        address: None,
+        id: "bench".to_owned(),
         path,
         trailing_slash,
         query: query.split('&').filter(|text| !text.is_empty()).map(pair).collect(),

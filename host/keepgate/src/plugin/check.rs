@@ -179,6 +179,7 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
     if let Some(plugin) = plugin {
         let said = &plugin.description;
         lines.extend(said.stores.iter().map(|store| ("opens store", store.clone())));
+        lines.extend(said.clusters.iter().map(|cluster| ("asks etcd", cluster.clone())));
         lines.extend(said.jobs.iter().map(|kind| ("runs jobs", kind.clone())));
         lines.push(("mounts at", format!("{}, where nobody says otherwise", said.default_mount)));
     }

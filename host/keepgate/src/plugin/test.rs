@@ -6,7 +6,7 @@ use super::patience::Patience;
 use crate::output::{self, note, say};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use keepgate_harness::{PluginUnderTest, RunOptions, case, report};
+use keepgate_harness::{PluginUnderTest, Recording, RunOptions, case, report};
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -19,6 +19,12 @@ pub(crate) struct Test {
     /// The cases: a file, or a folder with files of cases
     #[arg(long, value_name = "FILE|DIR")]
     cases: Option<PathBuf>,
+    /// Instead of cases: asks a plugin again what `serve --record` kept in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cases", "update"])]
+    replay: Option<PathBuf>,
+    /// Also writes what is replayed as a case into this folder, to be edited and kept
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    save: Option<PathBuf>,
     /// Only cases whose name, FILE/CASE, contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -54,7 +60,11 @@ pub(crate) fn run(arguments: &Test) -> u8 {
 
 fn test(arguments: &Test) -> Result<u8> {
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
-    let files = match case::read(&cases) {
+    let found = match &arguments.replay {
+        Some(recording) => replayed(arguments, recording)?,
+        None => case::read(&cases),
+    };
+    let files = match found {
         Ok(files) => files,
         Err(broken) => return Ok(unusable(&broken)),
     };
@@ -65,22 +75,10 @@ fn test(arguments: &Test) -> Result<u8> {
         }
         return Ok(RIGHT);
     }
-    let file = match &arguments.plugin {
-        Some(file) => file.clone(),
-        None => {
-            let file = component(&arguments.what)?;
-            let folder = folder(&arguments.what);
-            if let Some(source) = keepgate_builder::plugin::newer_source(folder, &file) {
-                note!(
-                    "{} was built before {} was changed: `keepgate plugin build {}`",
-                    file.display(),
-                    source.display(),
-                    folder.display()
-                );
-            }
-            file
-        }
-    };
+    let file = under_test(arguments)?;
+    if arguments.plugin.is_none() {
+        tell_of_newer_sources(folder(&arguments.what), &file);
+    }
     let patience = Patience::while_compiling(&file);
     let plugin = PluginUnderTest::load(&file, super::code_folder().as_deref())?;
     drop(patience);
@@ -113,6 +111,44 @@ fn test(arguments: &Test) -> Result<u8> {
         (true, 0) => RIGHT,
         (true, _) => WRONG,
     })
+}
+
+/// The component that is tested.
+fn under_test(arguments: &Test) -> Result<PathBuf> {
+    match &arguments.plugin {
+        Some(file) => Ok(file.clone()),
+        None => component(&arguments.what),
+    }
+}
+
+/// Who changes a source and forgets to build would test what was there before.
+fn tell_of_newer_sources(folder: &Path, component: &Path) {
+    if let Some(source) = keepgate_builder::plugin::newer_source(folder, component) {
+        let (component, source, folder) = (component.display(), source.display(), folder.display());
+        note!(
+            "{component} was built before {source} was changed: `keepgate plugin build {folder}`"
+        );
+    }
+}
+
+/// A recording as cases. The plugin is called as its file is, as in the gateway's configuration.
+fn replayed(
+    arguments: &Test,
+    folder: &Path,
+) -> Result<Result<Vec<case::CaseFile>, Vec<case::Broken>>> {
+    let file = under_test(arguments)?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let recording = match Recording::read(folder, &name) {
+        Ok(recording) => recording,
+        Err(broken) => return Ok(Err(vec![broken])),
+    };
+    for exchange in &recording.left_out {
+        note!("left out: {exchange}");
+    }
+    if let Some(into) = &arguments.save {
+        recording.save(into).with_context(|| into.display().to_string())?;
+    }
+    Ok(Ok(vec![recording.cases]))
 }
 
 /// Says what is wrong with case files.

@@ -18,6 +18,7 @@ pub(super) async fn bind(
     let mut http = ListenerConfig::new(address);
     http.tls = tls.clone();
     http.timeouts = config.timeouts.to_http();
+    http.public_url = listener.public_url.as_ref().map(|url| url.get_ref().parse()).transpose()?;
     if let Some(mode) = &listener.mode {
         let mode = config::octal(mode.get_ref());
         http.unix_mode = Some(mode.ok_or_else(|| anyhow!("the mode is no octal number"))?);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
-use keepgate_store::{BlobStore, Folder, Key, Listing};
+use keepgate_store::{BlobStore, DeleteOptions, Folder, Key, Listing};
 
 use crate::call::Failure;
-use crate::contract::{Refusal, blobs};
+use crate::contract::{Refusal, blobs, must_match};
 use crate::held::body_with;
 use crate::imports::types::BodyHandle;
 use crate::state::State;
@@ -109,41 +109,47 @@ impl blobs::HostStore for State {
         key: String,
         data: Resource<BodyHandle>,
         options: blobs::PutOptions,
-    ) -> Result<blobs::Info, Refusal> {
-        self.note_store("blobs.put", &store, || format!("{key} {}", condition_text(&options)));
+    ) -> Result<blobs::Stored, Refusal> {
+        self.note_store("blobs.put", &store, || format!("{key} {}", options_text(&options)));
         let body = self.table.delete(data)?.into_body();
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         let options = options.try_into()?;
-        let stored = self.cpu.free(store.put(&key, body, options)).await?;
-        Ok(stored.info.into())
+        Ok(self.cpu.free(store.put(&key, body, options)).await?.into())
     }
 
     async fn concat(
         &mut self,
         store: Resource<StoreHandle>,
         key: String,
-        parts: Vec<String>,
+        pieces: Vec<blobs::Piece>,
         options: blobs::PutOptions,
-    ) -> Result<blobs::Info, Refusal> {
-        self.note_store("blobs.concat", &store, || format!("{key} from {}", parts.join(" ")));
+    ) -> Result<blobs::Stored, Refusal> {
+        self.note_store("blobs.concat", &store, || {
+            let piece = |piece: &blobs::Piece| format!("{}{}", piece.key, part_text(&piece.part));
+            format!("{key} from {}", pieces.iter().map(piece).collect::<Vec<_>>().join(", "))
+        });
         let store = self.store(&store)?;
         let key = Key::new(key)?;
-        let parts = parts.into_iter().map(Key::new).collect::<Result<Vec<_>, _>>()?;
+        let pieces = pieces.into_iter().map(TryInto::try_into).collect::<Result<Vec<_>, _>>()?;
         let options = options.try_into()?;
-        let stored = self.cpu.free(store.concat(&key, &parts, options)).await?;
-        Ok(stored.info.into())
+        Ok(self.cpu.free(store.concat(&key, &pieces, options)).await?.into())
     }
 
     async fn delete(
         &mut self,
         store: Resource<StoreHandle>,
         key: String,
+        condition: blobs::Condition,
     ) -> Result<Option<u64>, Refusal> {
-        self.note_store("blobs.delete", &store, || key.clone());
+        self.note_store("blobs.delete", &store, || match &condition {
+            blobs::Condition::Always => key.clone(),
+            condition => format!("{key} {}", condition_text(condition)),
+        });
         let store = self.store(&store)?;
         let key = Key::new(key)?;
-        Ok(store.delete(&key).await?)
+        let options = DeleteOptions { matches: must_match(condition)?, witness: None };
+        Ok(store.delete_with(&key, options).await?)
     }
 
     async fn list(
@@ -151,9 +157,11 @@ impl blobs::HostStore for State {
         store: Resource<StoreHandle>,
         folder: String,
         recursive: bool,
+        after: Option<String>,
     ) -> Result<Resource<ListingHandle>, Refusal> {
         self.note_store("blobs.list", &store, || {
-            format!("{folder:?}{}", if recursive { " recursive" } else { "" })
+            let after = after.as_ref().map(|after| format!(" after {after:?}")).unwrap_or_default();
+            format!("{folder:?}{}{after}", if recursive { " recursive" } else { "" })
         });
         if self.listings >= MAX_LISTINGS {
             return Err(Failure::Denied(format!(
@@ -163,7 +171,7 @@ impl blobs::HostStore for State {
         }
         let store = self.store(&store)?;
         let folder = Folder::new(folder)?;
-        let listing = store.list(&folder, recursive).await?;
+        let listing = store.list_after(&folder, recursive, after.as_deref()).await?;
         self.listings += 1;
         Ok(self.table.push(ListingHandle(listing))?)
     }
@@ -216,13 +224,18 @@ fn part_text(part: &blobs::Part) -> String {
     }
 }
 
-/// For [`State::note`]: what must hold for a blob to be written.
-fn condition_text(options: &blobs::PutOptions) -> String {
-    let condition = match &options.condition {
+/// For [`State::note`]: what must hold of a key.
+fn condition_text(condition: &blobs::Condition) -> String {
+    match condition {
         blobs::Condition::Always => "always".to_owned(),
         blobs::Condition::Absent => "absent".to_owned(),
         blobs::Condition::AbsentOrIdentical => "absent-or-identical".to_owned(),
         blobs::Condition::Matches(etag) => format!("matches {etag}"),
-    };
+    }
+}
+
+/// For [`State::note`]: what must hold for a blob to be written.
+fn options_text(options: &blobs::PutOptions) -> String {
+    let condition = condition_text(&options.condition);
     if options.sha256.is_some() { format!("{condition} sha256") } else { condition }
 }

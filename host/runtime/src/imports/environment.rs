@@ -50,7 +50,7 @@ impl environment::Host for State {
     ) -> wasmtime::Result<()> {
         use environment::Level;
         if let Some(surroundings) = &self.grants.services.surroundings {
-            surroundings.logged(name(level), &message);
+            surroundings.logged(name(level), &line(&message, &fields));
         }
         // What nobody reads takes no room from what somebody does.
         let read = match level {
@@ -68,29 +68,39 @@ impl environment::Host for State {
             return Ok(());
         }
         let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
+        let request = self.request.as_deref();
+        let job = self.job.as_ref().map(|job| &*job.id);
         match level {
-            Level::Trace => tracing::trace!(target: "plugin", mount, plugin, "{line}"),
-            Level::Debug => tracing::debug!(target: "plugin", mount, plugin, "{line}"),
-            Level::Info => tracing::info!(target: "plugin", mount, plugin, "{line}"),
-            Level::Warn => tracing::warn!(target: "plugin", mount, plugin, "{line}"),
-            Level::Error => tracing::error!(target: "plugin", mount, plugin, "{line}"),
+            Level::Trace => {
+                tracing::trace!(target: "plugin", mount, plugin, request, job, "{line}")
+            }
+            Level::Debug => {
+                tracing::debug!(target: "plugin", mount, plugin, request, job, "{line}")
+            }
+            Level::Info => tracing::info!(target: "plugin", mount, plugin, request, job, "{line}"),
+            Level::Warn => tracing::warn!(target: "plugin", mount, plugin, request, job, "{line}"),
+            Level::Error => {
+                tracing::error!(target: "plugin", mount, plugin, request, job, "{line}")
+            }
         }
         Ok(())
     }
 
     fn count(&mut self, metric: String, labels: Vec<String>, by: u64) -> wasmtime::Result<()> {
-        let counted = self.grants.counters.count(&self.grants.mount, &metric, &labels, by);
+        let counted = self.grants.metrics.count(&self.grants.mount, &metric, &labels, by);
         if let Some(surroundings) = &self.grants.services.surroundings {
-            let refused = counted.as_ref().err().map(ToString::to_string);
-            surroundings.counted(&metric, &labels, by, refused.as_deref());
+            surroundings.counted(&metric, &labels, by, counted.as_ref().err().map(String::as_str));
         }
-        if let Err(why) = counted
-            && self.may_say(why.len())
-        {
-            let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
-            let metric = shorten(&metric, MAX_NAME);
-            tracing::warn!(mount, plugin, ?metric, "a plugin's count was dropped: {why}");
+        self.tell_dropped(&metric, counted);
+        Ok(())
+    }
+
+    fn set(&mut self, metric: String, labels: Vec<String>, value: f64) -> wasmtime::Result<()> {
+        let set = self.grants.metrics.set(&self.grants.mount, &metric, &labels, value);
+        if let Some(surroundings) = &self.grants.services.surroundings {
+            surroundings.set(&metric, &labels, value, set.as_ref().err().map(String::as_str));
         }
+        self.tell_dropped(&metric, set);
         Ok(())
     }
 }
@@ -108,6 +118,22 @@ fn name(level: environment::Level) -> &'static str {
 }
 
 impl State {
+    /// What a plugin wanted to say by a metric, and could not, is for whoever wrote the plugin.
+    fn tell_dropped(&self, metric: &str, done: Result<(), String>) {
+        if let Err(why) = done
+            && self.may_say(why.len())
+        {
+            let (mount, plugin) = (&*self.grants.mount, &*self.grants.plugin);
+            let metric = shorten(metric, MAX_NAME);
+            tracing::warn!(
+                mount,
+                plugin,
+                ?metric,
+                "a plugin's value of a metric was dropped: {why}"
+            );
+        }
+    }
+
     /// Whether the plugin may have a line of so many bytes in the log just now. Where it may not, a
     /// line of the gateway's says so now and then.
     fn may_say(&self, bytes: usize) -> bool {

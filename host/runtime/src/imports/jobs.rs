@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keepgate_jobs::{Filter, Jobs, JobsError, NewJob, Progress, StartError, State as JobState};
+use keepgate_jobs::{
+    BACKOFF, Filter, Jobs, JobsError, NewJob, Progress, StartError, State as JobState, User,
+};
 
-use crate::call::Failure;
-use crate::contract::{Refusal, jobs, timestamp};
+use crate::call::{Failure, Principal};
+use crate::contract::{Refusal, jobs, time, timestamp, types};
 use crate::state::State;
 
 /// The most jobs that one `list` hands to a guest, whatever it asks for.
 const MAX_JOBS: u32 = 1000;
-/// The pause before the second attempt of a job that a plugin starts.
-const BACKOFF: Duration = Duration::from_secs(30);
 
 impl State {
     fn queue(&self) -> Result<Arc<Jobs>, Refusal> {
@@ -26,6 +26,17 @@ impl State {
         let job = self.queue()?.get(id).await?;
         let own = job.filter(|job| job.mount == self.grants.mount);
         own.ok_or_else(|| Failure::NotFound.into())
+    }
+
+    /// Fails for a kind of job that the plugin does not say that it runs: such a job could only fail,
+    /// later, when nobody hears of it.
+    fn runs(&self, kind: &str) -> Result<(), Refusal> {
+        if self.grants.kinds.iter().any(|known| known == kind) {
+            return Ok(());
+        }
+        let kinds = &self.grants.kinds;
+        let why = format!("the plugin runs no job {kind:?}; its description names {kinds:?}");
+        Err(Failure::Invalid(why).into())
     }
 
     /// Who starts a job, for operators.
@@ -46,23 +57,29 @@ impl jobs::Host for State {
         options: jobs::Options,
     ) -> Result<String, Refusal> {
         self.note("jobs.start", |_| format!("{kind} {}", options.key));
+        let queue = self.queue()?;
+        self.runs(&kind)?;
+        options.finally.as_deref().map_or(Ok(()), |kind| self.runs(kind))?;
         let new = NewJob {
             mount: self.grants.mount.clone(),
             kind,
             key: options.key,
             origin: self.origin(),
             schedule: None,
-            user: self.principal.as_ref().map(|principal| principal.name.clone()),
+            user: self.principal.clone().map(Into::into),
             input,
             attempts: options.attempts,
-            backoff: BACKOFF,
+            backoff: options.backoff.map_or(BACKOFF, Duration::from_millis),
+            not_before: options.not_before.map(time),
+            finally: options.finally,
             when_busy: match options.when_busy {
                 jobs::WhenBusy::Queue => keepgate_jobs::WhenBusy::Queue,
                 jobs::WhenBusy::Join => keepgate_jobs::WhenBusy::Join,
+                jobs::WhenBusy::JoinQueued => keepgate_jobs::WhenBusy::JoinQueued,
                 jobs::WhenBusy::Refuse => keepgate_jobs::WhenBusy::Refuse,
             },
         };
-        Ok(self.queue()?.start(new).await?)
+        Ok(queue.start(new).await?)
     }
 
     async fn get(&mut self, id: String) -> Result<jobs::Job, Refusal> {
@@ -166,6 +183,27 @@ impl From<JobState> for jobs::State {
     }
 }
 
+impl From<Principal> for User {
+    fn from(principal: Principal) -> Self {
+        let Principal { name, method, claims } = principal;
+        Self { name, method: method.into_owned(), claims }
+    }
+}
+
+impl From<User> for Principal {
+    fn from(user: User) -> Self {
+        let User { name, method, claims } = user;
+        Self { name, method: method.into(), claims }
+    }
+}
+
+impl From<Principal> for types::Principal {
+    fn from(principal: Principal) -> Self {
+        let Principal { name, method, claims } = principal;
+        Self { name, method: method.into_owned(), claims }
+    }
+}
+
 impl From<keepgate_jobs::Job> for jobs::Job {
     fn from(job: keepgate_jobs::Job) -> Self {
         Self {
@@ -173,9 +211,12 @@ impl From<keepgate_jobs::Job> for jobs::Job {
             kind: job.kind,
             key: job.key,
             origin: job.origin,
+            principal: job.user.map(|user| Principal::from(user).into()),
             input: job.input,
             state: job.state.into(),
             attempt: job.attempt,
+            attempts: job.attempts,
+            next: job.next_attempt.map(timestamp),
             progress: jobs::Progress {
                 done: job.progress.done,
                 total: job.progress.total,

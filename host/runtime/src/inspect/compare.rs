@@ -10,7 +10,8 @@ use wit_parser::{
 };
 
 use super::world::{World, plain};
-use crate::contract::{PACKAGE, VERSION};
+use crate::contract::PACKAGE;
+use crate::load::is_spoken;
 
 /// The contract's text, as this gateway was built with.
 const CONTRACT: [(&str, &str); 8] = [
@@ -134,9 +135,10 @@ fn other_shapes(interface: &str, theirs: &Text, known: &Text, found: &mut Vec<Di
     }
 }
 
-/// The name of an interface of this version of our package.
+/// The name of an interface of our package, in a version that is spoken here.
 fn ours(full: &str) -> Option<&str> {
-    full.strip_prefix(PACKAGE)?.strip_prefix('/')?.strip_suffix(VERSION)?.strip_suffix('@')
+    let (name, version) = full.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?;
+    is_spoken(version).then_some(name)
 }
 
 /// The contract, read. None only where its own text were wrong, which a test rules out.

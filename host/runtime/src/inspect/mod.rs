@@ -163,7 +163,7 @@ impl Inspection {
             _ => Kind::OtherComponent,
         };
         match (&self.contract, self.kind) {
-            (Some(found), Kind::Plugin) if found == VERSION => {
+            (Some(found), Kind::Plugin) if crate::load::is_spoken(found) => {
                 self.differences = compare::differences(&world);
             }
             (Some(found), Kind::Plugin) => {

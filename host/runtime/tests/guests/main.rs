@@ -111,11 +111,19 @@ fn request(method: &str, path: &str, body: &[u8]) -> Request {
     }
     Request {
         method: method.to_owned(),
+        base: "http://backup:8000".to_owned(),
+        target: path.to_owned(),
+        address: None,
+        id: "test-1".to_owned(),
         path: segments,
         trailing_slash,
         query: Vec::new(),
         headers: Vec::new(),
-        principal: Some(Principal { name: "ann".to_owned(), method: "test", claims: Vec::new() }),
+        principal: Some(Principal {
+            name: "ann".to_owned(),
+            method: "test".into(),
+            claims: Vec::new(),
+        }),
         body: Body::from_bytes(body.to_vec()),
     }
 }

@@ -50,6 +50,8 @@ const HOSTILE: &[(&str, Ends)] = &[
     ("huge-pieces", Well(200)),
     ("huge-head", As("bad-reply")),
     ("huge-failure", As("failure")),
+    ("huge-refusal", As("failure")),
+    ("bad-refusal", As("failure")),
     ("leak", Well(200)),
     ("bodies", As("handles")),
     ("large-bodies", As("held")),
@@ -246,6 +248,18 @@ async fn what_a_plugin_says_to_clients_is_short() {
         panic!("no failure");
     };
     assert!(why.len() < 10_000 && why.starts_with("no\\nno"), "{} bytes", why.len());
+    let Err(CallError::Failure(Failure::Refused(refused))) = get(&mount, "/huge-refusal").await
+    else {
+        panic!("no refusal");
+    };
+    assert_eq!((refused.status, refused.retry_after), (422, Some(u32::MAX)));
+    assert!(refused.code.len() < 1000 && refused.code.starts_with("code\\n"), "{refused:?}");
+    assert!(refused.message.len() < 10_000, "{} bytes", refused.message.len());
+    // A status that is no refusal would make a success of a failure: a bug, told to operators only.
+    let Err(CallError::Failure(Failure::Internal(why))) = get(&mount, "/bad-refusal").await else {
+        panic!("let through");
+    };
+    assert!(why.len() < 10_000 && why.contains("the status 200"), "{why}");
     let error = get(&mount, "/huge-head").await.unwrap_err().to_string();
     assert!(error.len() < 1000, "{} bytes", error.len());
 }
@@ -444,6 +458,8 @@ async fn done(jobs: &Arc<Jobs>, kind: &str) -> Job {
         input: Vec::new(),
         attempts: 1,
         backoff: Duration::ZERO,
+        not_before: None,
+        finally: None,
         when_busy: WhenBusy::Queue,
     };
     let id = jobs.start(new).await.unwrap();

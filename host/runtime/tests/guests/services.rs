@@ -240,6 +240,8 @@ async fn what_stops_leaves_its_jobs_told() {
         input: b"{}".to_vec(),
         attempts: 1,
         backoff: Duration::ZERO,
+        not_before: None,
+        finally: None,
         when_busy: WhenBusy::Queue,
     };
     etcd.jobs.start(new).await.unwrap();

@@ -31,12 +31,14 @@ pub(super) async fn list(
     store: &Arc<Inner>,
     folder: &Folder,
     recursive: bool,
+    after: Option<&str>,
 ) -> Result<Box<dyn Listing>> {
     let (store, folder) = (Arc::clone(store), folder.clone());
+    let after = after.map(str::to_owned);
     let path = store.tree.path_of("");
     let (walk, first) = fault::blocking(move || {
         let dir = store.tree.folder(folder.as_str())?.ok_or(StoreError::NotFound)?;
-        let mut walk = Walk { store, recursive, open: Vec::new(), pieces: 0 };
+        let mut walk = Walk { store, recursive, after, open: Vec::new(), pieces: 0 };
         walk.enter(dir, folder.as_str())?;
         let first = walk.piece()?.map(Piece::look).transpose()?;
         Ok((walk, first))
@@ -139,6 +141,8 @@ fn looks_ahead() -> usize {
 struct Walk {
     store: Arc<Inner>,
     recursive: bool,
+    /// Only what comes after it is wanted.
+    after: Option<String>,
     open: Vec<OpenFolder>,
     /// Handed out so far.
     pieces: u64,
@@ -217,6 +221,7 @@ impl Walk {
     fn enter(&mut self, dir: OwnedFd, folder: &str) -> Result<()> {
         let path = || self.store.tree.path_of(folder);
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let wanted = Wanted::below(&prefix, self.after.as_deref());
         let mut names = Vec::new();
         read_folder(&dir, |name, kind, inode| {
             let kind = if kind == FileType::Unknown { kind_of(&dir, name)? } else { kind };
@@ -228,7 +233,10 @@ impl Walk {
             match std::str::from_utf8(name) {
                 Ok(RESERVED) => {}
                 Ok(name) if prefix.len() + name.len() <= MAX_KEY => {
-                    names.push(Name { name: name.to_owned(), folder, inode });
+                    let name = Name { name: name.to_owned(), folder, inode };
+                    if wanted.takes(&name, self.recursive) {
+                        names.push(name);
+                    }
                 }
                 _ => self.warn_of_name(&path().join(Path::new(std::ffi::OsStr::from_bytes(name)))),
             }
@@ -261,7 +269,44 @@ impl Walk {
     }
 }
 
+/// Which names of a folder a listing has not passed where it begins.
+enum Wanted<'a> {
+    All,
+    None,
+    /// Those after this one, and the folder that it leads into.
+    After(&'a str),
+}
+
+impl<'a> Wanted<'a> {
+    /// `prefix` is what all keys in the folder begin with.
+    fn below(prefix: &str, after: Option<&'a str>) -> Self {
+        match after {
+            None => Self::All,
+            Some(after) => match after.strip_prefix(prefix) {
+                Some(rest) => Self::After(rest),
+                None if after < prefix => Self::All,
+                None => Self::None,
+            },
+        }
+    }
+
+    fn takes(&self, name: &Name, recursive: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::After(after) => {
+                name.order().gt(after.bytes()) || (recursive && name.holds(after))
+            }
+        }
+    }
+}
+
 impl Name {
+    /// Whether it is the folder that a path leads into.
+    fn holds(&self, path: &str) -> bool {
+        self.folder && path.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('/'))
+    }
+
     fn order(&self) -> impl Iterator<Item = u8> {
         self.name.bytes().chain(self.folder.then_some(b'/'))
     }
@@ -286,7 +331,7 @@ impl Run {
         by_inode.sort_unstable_by_key(|(name, _)| name.inode);
         for (name, facts) in by_inode {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
-            let mask = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::MTIME;
+            let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::MTIME;
             match rustix::fs::statx(&*self.dir, &name.name, flags, mask) {
                 Ok(seen) => *facts = Some(seen),
                 Err(Errno::NOENT | Errno::STALE) => {}
@@ -309,6 +354,7 @@ impl Run {
                 key: format!("{}{}", self.prefix, name.name),
                 size: if name.folder { 0 } else { facts.stx_size },
                 modified: kept::time(&facts.stx_mtime),
+                etag: if name.folder { String::new() } else { kept::etag(&facts) },
                 folder: name.folder,
             });
         }

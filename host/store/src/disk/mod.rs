@@ -56,7 +56,9 @@ use self::workspace::{Swept, Workspace};
 use crate::body::Body;
 use crate::error::Result;
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Changed, Download, Info, Listing, Observer, Part, PutOptions, Stored};
+use crate::{
+    BlobStore, Changed, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored,
+};
 
 /// Locks for keys: more than threads that could want one at a time.
 const LOCKS: usize = 64;
@@ -249,11 +251,12 @@ impl Inner {
         self.locks.get(index).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn delete(&self, key: &Key, witness: Option<&Observer>) -> Result<Option<u64>> {
+    fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
         let path = || self.tree.path_of(key.as_str());
+        let nothing = || options.check(None).map(|()| None);
         let folder = key.folder();
         let Some(dir) = self.tree.folder(folder.as_str())? else {
-            return Ok(None);
+            return nothing();
         };
         let size = {
             let _lock = self.lock_key(key);
@@ -261,16 +264,17 @@ impl Inner {
             let facts = match tree::facts_at(&dir, name) {
                 Ok(facts) if tree::is_regular(&facts) => facts,
                 Ok(facts) if tree::is_symlink(&facts) => return Err(fault::symlink(key.as_str())),
-                Ok(_) => return Ok(None),
-                Err(errno) if fault::is_missing(errno) => return Ok(None),
+                Ok(_) => return nothing(),
+                Err(errno) if fault::is_missing(errno) => return nothing(),
                 Err(errno) => return Err(fault::io("looking at", path(), errno)),
             };
+            options.check(Some(&kept::etag(&facts)))?;
             let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
                 Err(Errno::NOENT) => Ok(false),
                 Err(errno) => Err(fault::io("deleting", path(), errno)),
             };
-            let deleted = match witness {
+            let deleted = match &options.witness {
                 None => unlink()?,
                 Some(witness) => {
                     let wanted = witness.before()?;
@@ -282,7 +286,7 @@ impl Inner {
                 }
             };
             if !deleted {
-                return Ok(None);
+                return nothing();
             }
             facts.stx_size
         };
@@ -322,17 +326,22 @@ impl BlobStore for DiskStore {
         put::put(&self.inner, key, body, options).await
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
-        put::concat(&self.inner, key, parts, options).await
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
+        put::concat(&self.inner, key, pieces, options).await
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
-        fault::blocking(move || inner.delete(&key, witness.as_ref())).await
+        fault::blocking(move || inner.delete(&key, &options)).await
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        list::list(&self.inner, folder, recursive).await
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        list::list(&self.inner, folder, recursive, after).await
     }
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {

@@ -20,7 +20,7 @@ use super::{Inner, fault, kept};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
-use crate::{PutOptions, Stored};
+use crate::{Piece, PutOptions, Stored};
 
 /// Bytes gathered before they are hashed and written. Measured by `examples/throughput.rs`; see
 /// [`disk`](super).
@@ -125,21 +125,21 @@ impl Source {
     }
 }
 
-/// Joins blobs into one.
+/// Joins pieces of blobs into one.
 pub(super) async fn concat(
     store: &Arc<Inner>,
     key: &Key,
-    parts: &[Key],
+    pieces: &[Piece],
     options: PutOptions,
 ) -> Result<Stored> {
-    let (store, key, parts) = (Arc::clone(store), key.clone(), parts.to_vec());
+    let (store, key, pieces) = (Arc::clone(store), key.clone(), pieces.to_vec());
     let mut join = fault::blocking(move || {
-        let mut rest = VecDeque::with_capacity(parts.len());
+        let mut rest = VecDeque::with_capacity(pieces.len());
         let mut size = 0_u64;
-        for key in parts {
-            let (_, facts) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
-            size = size.saturating_add(facts.stx_size);
-            rest.push_back((key, kept::etag(&facts)));
+        for piece in pieces {
+            let found = Range::find(&store, piece)?;
+            size = size.saturating_add(found.length);
+            rest.push_back(found);
         }
         if let Some(witness) = &options.witness {
             witness.admit(size)?;
@@ -158,20 +158,28 @@ pub(super) async fn concat(
     fault::blocking(move || join.upload.finish()).await
 }
 
-/// Blobs being joined. One part is open at a time: there may be more of them than a process may
+/// Pieces being joined. One blob is open at a time: there may be more of them than a process may
 /// have files open.
 struct Join {
     store: Arc<Inner>,
     upload: Upload,
-    /// Parts not begun, each with the etag that it had when all were looked at.
-    rest: VecDeque<(Key, String)>,
-    open: Option<Part>,
+    /// Those not begun.
+    rest: VecDeque<Range>,
+    open: Option<OpenRange>,
 }
 
-struct Part {
+/// Bytes of a blob, as it was when all pieces were looked at.
+struct Range {
+    key: Key,
+    etag: String,
+    offset: u64,
+    length: u64,
+}
+
+struct OpenRange {
     file: File,
     offset: u64,
-    size: u64,
+    end: u64,
 }
 
 impl Join {
@@ -179,20 +187,20 @@ impl Join {
     fn step(&mut self) -> Result<()> {
         let mut left = COPY;
         while left > 0 {
-            let Some(part) = &mut self.open else {
-                let Some((key, etag)) = self.rest.pop_front() else {
+            let Some(range) = &mut self.open else {
+                let Some(range) = self.rest.pop_front() else {
                     return Ok(());
                 };
-                self.open = Some(Part::open(&self.store, &key, &etag)?);
-                // Even an empty part costs something.
+                self.open = Some(range.open(&self.store)?);
+                // Even an empty one costs something.
                 left = left.saturating_sub(4096);
                 continue;
             };
-            let length = left.min(part.size - part.offset);
-            self.upload.append(&part.file, part.offset, length)?;
-            part.offset += length;
+            let length = left.min(range.end - range.offset);
+            self.upload.append(&range.file, range.offset, length)?;
+            range.offset += length;
             left -= length;
-            if part.offset == part.size {
+            if range.offset == range.end {
                 self.open = None;
             }
         }
@@ -200,13 +208,21 @@ impl Join {
     }
 }
 
-impl Part {
-    fn open(store: &Inner, key: &Key, etag: &str) -> Result<Self> {
-        let (file, facts) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
-        if kept::etag(&facts) != etag {
+impl Range {
+    fn find(store: &Inner, Piece { key, part }: Piece) -> Result<Self> {
+        let (_, facts) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
+        let size = facts.stx_size;
+        let (offset, length) = part.within(size).ok_or(StoreError::OutOfRange { size })?;
+        Ok(Self { key, etag: kept::etag(&facts), offset, length })
+    }
+
+    fn open(self, store: &Inner) -> Result<OpenRange> {
+        let (file, facts) = store.tree.blob(self.key.as_str())?.ok_or(StoreError::NotFound)?;
+        if kept::etag(&facts) != self.etag {
             return Err(StoreError::PreconditionFailed);
         }
-        Ok(Self { file: file.into(), offset: 0, size: facts.stx_size })
+        let end = self.offset.saturating_add(self.length);
+        Ok(OpenRange { file: file.into(), offset: self.offset, end })
     }
 }
 

@@ -8,7 +8,9 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::body::Body;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Condition, Download, Info, Listing, Observer, Part, PutOptions, Stored};
+use crate::{
+    BlobStore, Condition, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored,
+};
 
 /// A store in which blobs may be added, but none deleted or replaced, except under keys that
 /// match a pattern.
@@ -90,22 +92,27 @@ impl BlobStore for AppendOnly {
         stored.map_err(|error| self.explain(key, replacing, error))
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
         let (options, replacing) = self.restrict(key, options)?;
-        let stored = self.store.concat(key, parts, options).await;
+        let stored = self.store.concat(key, pieces, options).await;
         stored.map_err(|error| self.explain(key, replacing, error))
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         if self.except.is_match(key.as_str()) {
-            self.store.delete_observed(key, witness).await
+            self.store.delete_with(key, options).await
         } else {
             Err(self.denied("deleted", key))
         }
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        self.store.list(folder, recursive).await
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        self.store.list_after(folder, recursive, after).await
     }
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::body::Body;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Download, Info, Listing, Observer, Part, PutOptions, Stored};
+use crate::{BlobStore, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored};
 
 /// A store of which blobs can only be read.
 #[derive(Debug)]
@@ -40,16 +40,21 @@ impl BlobStore for ReadOnly {
         Err(denied(format_args!("{key} may not be stored")))
     }
 
-    async fn concat(&self, key: &Key, _: &[Key], _: PutOptions) -> Result<Stored> {
+    async fn concat(&self, key: &Key, _: &[Piece], _: PutOptions) -> Result<Stored> {
         Err(denied(format_args!("{key} may not be stored")))
     }
 
-    async fn delete_observed(&self, key: &Key, _: Option<Observer>) -> Result<Option<u64>> {
+    async fn delete_with(&self, key: &Key, _: DeleteOptions) -> Result<Option<u64>> {
         Err(denied(format_args!("{key} may not be deleted")))
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        self.store.list(folder, recursive).await
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        self.store.list_after(folder, recursive, after).await
     }
 
     async fn prepare(&self, _: &[Folder]) -> Result<()> {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::body::Body;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Download, Entry, Info, Listing, Observer, Part, PutOptions, Stored};
+use crate::{
+    BlobStore, DeleteOptions, Download, Entry, Info, Listing, Part, Piece, PutOptions, Stored,
+};
 
 /// A folder of a store as a store of its own.
 ///
@@ -60,18 +62,32 @@ impl BlobStore for Subfolder {
         Ok(Stored { info: outer(key, info), change })
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
-        let parts = parts.iter().map(|part| self.inner(part)).collect::<Result<Vec<_>>>()?;
-        let Stored { info, change } = self.store.concat(&self.inner(key)?, &parts, options).await?;
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
+        let inner = |piece: &Piece| Ok(Piece { key: self.inner(&piece.key)?, part: piece.part });
+        let pieces = pieces.iter().map(inner).collect::<Result<Vec<_>>>()?;
+        let stored = self.store.concat(&self.inner(key)?, &pieces, options).await?;
+        let Stored { info, change } = stored;
         Ok(Stored { info: outer(key, info), change })
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
-        self.store.delete_observed(&self.inner(key)?, witness).await
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
+        self.store.delete_with(&self.inner(key)?, options).await
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        let inner = self.store.list(&self.inner_folder(folder)?, recursive).await?;
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        let after = after.map(|after| self.folder.join(after));
+        let inner = self.inner_folder(folder)?;
+        let listed = self.store.list_after(&inner, recursive, after.as_deref()).await;
+        let inner = match listed {
+            // The top of a store is always there, also before anything was stored below it.
+            Err(StoreError::NotFound) if folder.as_str().is_empty() => None,
+            listed => Some(listed?),
+        };
         Ok(Box::new(Below { inner, prefix: self.folder.join("") }))
     }
 
@@ -87,7 +103,8 @@ impl BlobStore for Subfolder {
 
 /// A listing without the folder's own name.
 struct Below {
-    inner: Box<dyn Listing>,
+    /// None where the folder is not there.
+    inner: Option<Box<dyn Listing>>,
     /// With a slash at its end; empty for the store's top.
     prefix: String,
 }
@@ -95,7 +112,10 @@ struct Below {
 #[async_trait]
 impl Listing for Below {
     async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
-        let mut entries = self.inner.next(max).await?;
+        let Some(inner) = &mut self.inner else {
+            return Ok(Vec::new());
+        };
+        let mut entries = inner.next(max).await?;
         for entry in &mut entries {
             if let Some(rest) = entry.key.strip_prefix(&self.prefix) {
                 entry.key = rest.to_owned();

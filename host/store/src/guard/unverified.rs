@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::body::Body;
 use crate::error::Result;
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Download, Info, Listing, Observer, Part, PutOptions, Stored};
+use crate::{BlobStore, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored};
 
 /// A store that does not compare the SHA-256 of what it is given. Everything else stays.
 #[derive(Debug)]
@@ -37,17 +37,22 @@ impl BlobStore for Unverified {
         self.store.put(key, body, options).await
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], mut options: PutOptions) -> Result<Stored> {
+    async fn concat(&self, key: &Key, pieces: &[Piece], mut options: PutOptions) -> Result<Stored> {
         options.sha256 = None;
-        self.store.concat(key, parts, options).await
+        self.store.concat(key, pieces, options).await
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
-        self.store.delete_observed(key, witness).await
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
+        self.store.delete_with(key, options).await
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        self.store.list(folder, recursive).await
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        self.store.list_after(folder, recursive, after).await
     }
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {

@@ -15,7 +15,7 @@ use super::file::Saved;
 use super::*;
 use crate::disk::{DiskOptions, DiskStore};
 use crate::memory::MemoryStore;
-use crate::{Body, BodyError, Condition, Folder, Key, Part, PutOptions};
+use crate::{Body, BodyError, Condition, Folder, Key, Part, Piece, PutOptions};
 
 type Store = Arc<dyn BlobStore>;
 
@@ -129,7 +129,7 @@ async fn call(store: Store, seed: u64) {
         0..3 => store.delete(&key).await.map(drop),
         3 => {
             let parts = [KEYS[random.below(KEYS.len())], KEYS[random.below(KEYS.len())]];
-            let parts = parts.map(|part| Key::new(part).unwrap());
+            let parts = parts.map(|part| Piece::from(Key::new(part).unwrap()));
             store.concat(&key, &parts, options).await.map(drop)
         }
         4 => {

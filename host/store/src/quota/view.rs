@@ -11,7 +11,10 @@ use super::{OWNER, Quota};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Condition, Download, Info, Listing, Observer, Part, PutOptions, Stored};
+use crate::{
+    BlobStore, Condition, DeleteOptions, Download, Info, Listing, Observer, Part, Piece,
+    PutOptions, Stored,
+};
 
 /// A store under a quota, for one principal.
 pub(super) struct View {
@@ -75,19 +78,25 @@ impl BlobStore for View {
         done(self.store().put(key, body, options).await)
     }
 
-    async fn concat(&self, key: &Key, parts: &[Key], mut options: PutOptions) -> Result<Stored> {
+    async fn concat(&self, key: &Key, pieces: &[Piece], mut options: PutOptions) -> Result<Stored> {
         let ticket = self.begin(key, &mut options);
         options.witness = Some(Observer::new(Arc::new(ticket)));
-        done(self.store().concat(key, parts, options).await)
+        done(self.store().concat(key, pieces, options).await)
     }
 
-    async fn delete_observed(&self, key: &Key, witness: Option<Observer>) -> Result<Option<u64>> {
-        let ticket = Ticket::new(&self.quota.shared, key, None, witness);
-        self.store().delete_observed(key, Some(Observer::new(Arc::new(ticket)))).await
+    async fn delete_with(&self, key: &Key, mut options: DeleteOptions) -> Result<Option<u64>> {
+        let ticket = Ticket::new(&self.quota.shared, key, None, options.witness.take());
+        options.witness = Some(Observer::new(Arc::new(ticket)));
+        self.store().delete_with(key, options).await
     }
 
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
-        self.store().list(folder, recursive).await
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
+        self.store().list_after(folder, recursive, after).await
     }
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use keepgate_store::{
-    BlobStore, Body, BodyError, Condition, Entry, Folder, Key, Part, PutOptions, Result,
+    BlobStore, Body, BodyError, Condition, Entry, Folder, Key, Part, Piece, PutOptions, Result,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -34,6 +34,11 @@ pub fn in_memory() -> Option<TempDir> {
 
 pub fn key(name: &str) -> Key {
     Key::new(name).unwrap()
+}
+
+/// All of each of these blobs.
+pub fn pieces(keys: &[Key]) -> Vec<Piece> {
+    keys.iter().cloned().map(Piece::from).collect()
 }
 
 pub fn folder(name: &str) -> Folder {
@@ -116,7 +121,17 @@ pub async fn read_part(store: &Store, name: &str, part: Part) -> Result<Bytes> {
 }
 
 pub async fn entries(store: &Store, name: &str, recursive: bool, max: usize) -> Result<Vec<Entry>> {
-    let mut listing = store.list(&folder(name), recursive).await?;
+    entries_after(store, name, recursive, max, None).await
+}
+
+pub async fn entries_after(
+    store: &Store,
+    name: &str,
+    recursive: bool,
+    max: usize,
+    after: Option<&str>,
+) -> Result<Vec<Entry>> {
+    let mut listing = store.list_after(&folder(name), recursive, after).await?;
     let mut all = Vec::new();
     loop {
         let some = listing.next(max).await?;

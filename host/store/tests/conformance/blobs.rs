@@ -120,7 +120,7 @@ pub(super) async fn a_folder_is_no_blob_and_a_blob_no_folder(store: Store) {
         for condition in [Condition::Always, Condition::Absent, Condition::AbsentOrIdentical] {
             let outcome = store.put(&key(name), "x".into_body(), when(condition)).await;
             assert!(matches!(outcome, Err(StoreError::Invalid(_))), "{name}: {outcome:?}");
-            let outcome = store.concat(&key(name), &[], PutOptions::default()).await;
+            let outcome = store.concat(&key(name), &pieces(&[]), PutOptions::default()).await;
             assert!(matches!(outcome, Err(StoreError::Invalid(_))), "{name}: {outcome:?}");
         }
     }
@@ -145,6 +145,50 @@ pub(super) async fn deleting_is_idempotent_and_keeps_folders(store: Store) {
     let deleted = join_all((0..8).map(|_| store.delete(&blob))).await;
     let sizes: Vec<_> = deleted.into_iter().filter_map(Result::unwrap).collect();
     assert_eq!(sizes, [10]);
+}
+
+pub(super) async fn deleting_on_a_condition(store: Store) {
+    let matching = |etag: &str| DeleteOptions { matches: Some(etag.to_owned()), witness: None };
+    put(&store, "a/b", &bytes(10, 1)).await;
+    let old = store.head(&key("a/b")).await.unwrap().etag;
+    put(&store, "a/b", &bytes(10, 1)).await;
+    let new = store.head(&key("a/b")).await.unwrap().etag;
+    // Another blob by now, none, a folder, none in a folder that is not there: none of them matches.
+    for (name, etag) in [("a/b", &old), ("a/c", &new), ("a", &new), ("x/y", &new), ("a/b/c", &new)]
+    {
+        let outcome = store.delete_with(&key(name), matching(etag)).await;
+        assert!(matches!(outcome, Err(StoreError::PreconditionFailed)), "{name}: {outcome:?}");
+    }
+    assert_eq!(read(&store, "a/b").await, bytes(10, 1));
+    assert_eq!(store.delete_with(&key("a/b"), matching(&new)).await.unwrap(), Some(10));
+    let outcome = store.delete_with(&key("a/b"), matching(&new)).await;
+    assert!(matches!(outcome, Err(StoreError::PreconditionFailed)), "{outcome:?}");
+}
+
+/// Of whoever knows the same state of a blob, one changes it: what was judged to go never takes what
+/// came in its place, and what was replaced on a condition is not gone.
+pub(super) async fn one_of_a_put_and_a_delete_wins_a_match(store: Store) {
+    for round in 0..60 {
+        put(&store, "blob", &bytes(1000, round)).await;
+        let etag = store.head(&key("blob")).await.unwrap().etag;
+        let replacing = tokio::spawn({
+            let (store, options) = (store.clone(), when(Condition::Matches(etag.clone())));
+            async move { store.put(&key("blob"), bytes(7, round).into_body(), options).await }
+        });
+        let options = DeleteOptions { matches: Some(etag), witness: None };
+        let deleted = store.delete_with(&key("blob"), options).await;
+        let replaced = replacing.await.unwrap();
+        match (deleted, replaced) {
+            (Ok(Some(1000)), Err(StoreError::PreconditionFailed)) => {
+                assert!(names(&store, "", true).await.is_empty());
+            }
+            (Err(StoreError::PreconditionFailed), Ok(stored)) => {
+                assert_eq!(stored.change, Change::Replaced { size: 1000 });
+                assert_eq!(read(&store, "blob").await, bytes(7, round));
+            }
+            both => panic!("round {round}: {both:?}"),
+        }
+    }
 }
 
 pub(super) async fn folders_are_prepared(store: Store) {

@@ -32,8 +32,8 @@ use keepgate_store::guard::{AppendOnly, Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{
-    Body, BodyError, Change, Changed, Condition, Key, Observer, Part, PutOptions, StoreError,
-    Stored, Witness,
+    Body, BodyError, Change, Changed, Condition, DeleteOptions, Key, Observer, Part, Piece,
+    PutOptions, StoreError, Stored, Witness,
 };
 use lists::*;
 use tempfile::TempDir;
@@ -84,12 +84,17 @@ conformance! {
         an_upload_that_is_dropped_leaves_nothing
         a_folder_is_no_blob_and_a_blob_no_folder
         deleting_is_idempotent_and_keeps_folders
+        deleting_on_a_condition
+        one_of_a_put_and_a_delete_wins_a_match
         listings_are_in_order_of_bytes
+        a_listing_begins_after_a_name
+        a_listing_tells_etags
         a_missing_folder_is_not_found
         many_blobs_are_listed_whole
         asking_for_no_entries_is_not_the_end
         a_listing_survives_changes
         parts_are_joined_in_order
+        pieces_of_blobs_are_joined
         joining_keeps_the_conditions
         folders_are_prepared
         the_longest_names_work

@@ -95,7 +95,7 @@ pub(super) async fn a_witness_is_told_what_changed(store: Store) {
     assert_eq!((told.len(), told[0].came), (1, Some(7)));
     went(&told[0], 9);
     let (notes, options) = noted(with(Condition::Matches(etag)));
-    store.concat(&blob, &[blob.clone(), blob.clone()], options).await.unwrap();
+    store.concat(&blob, &pieces(&[blob.clone(), blob.clone()]), options).await.unwrap();
     let told = notes.told();
     assert_eq!((told.len(), told[0].came), (1, Some(14)));
     went(&told[0], 7);
@@ -103,7 +103,12 @@ pub(super) async fn a_witness_is_told_what_changed(store: Store) {
     let notes = Arc::new(Notes::default());
     for expected in [Some(14), None] {
         let witness: Arc<dyn Witness> = notes.clone();
-        let deleted = store.delete_observed(&blob, Some(Observer::new(witness))).await;
+        let witness = Some(Observer::new(witness));
+        let other = DeleteOptions { matches: Some("another".to_owned()), witness };
+        let options = DeleteOptions { matches: None, ..other.clone() };
+        let refused = store.delete_with(&blob, other).await;
+        assert!(matches!(refused, Err(StoreError::PreconditionFailed)), "{refused:?}");
+        let deleted = store.delete_with(&blob, options).await;
         assert_eq!(deleted.unwrap(), expected);
     }
     let told = notes.told();
@@ -178,11 +183,13 @@ pub(super) async fn a_witness_may_refuse_to_join(store: Store) {
     let notes = Arc::new(Notes { refuse: true, ..Notes::default() });
     let witness: Arc<dyn Witness> = notes.clone();
     let options = PutOptions { witness: Some(Observer::new(witness)), ..PutOptions::default() };
-    let outcome = store.concat(&key("new"), &[key("one")], options).await;
+    let outcome = store.concat(&key("new"), &pieces(&[key("one")]), options).await;
     assert!(matches!(outcome, Err(StoreError::QuotaExceeded(_))), "{outcome:?}");
     assert_eq!(notes.told(), []);
     assert_eq!(names(&store, "", true).await, ["one"]);
     let (notes, options) = noted(PutOptions::default());
-    store.concat(&key("new"), &[key("one")], options).await.unwrap();
-    assert_eq!(notes.told(), [Changed { gone: None, came: Some(5) }]);
+    let part = Part::Slice { offset: 3, length: None };
+    let pieces = [Piece::from(key("one")), Piece { key: key("one"), part }];
+    store.concat(&key("new"), &pieces, options).await.unwrap();
+    assert_eq!(notes.told(), [Changed { gone: None, came: Some(7) }]);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::quota::{OWNER, Scope};
-use keepgate_store::{Change, Condition, is_reserved_metadata};
+use keepgate_store::{Change, Condition, Part, Piece, is_reserved_metadata};
 
 use super::*;
 
@@ -60,7 +60,7 @@ async fn only_the_difference_counts() {
     assert_eq!(used(&quota), sums(&[("the store", 10)]));
     let same = when(Condition::AbsentOrIdentical);
     store.put(&key("a"), bytes(10, 3).into_body(), same).await.unwrap();
-    store.concat(&key("b"), &[key("a"), key("a")], PutOptions::default()).await.unwrap();
+    store.concat(&key("b"), &pieces(&[key("a"), key("a")]), PutOptions::default()).await.unwrap();
     assert_eq!(used(&quota), sums(&[("the store", 30)]));
     // Failures of every kind give back what they reserved.
     for outcome in [
@@ -69,14 +69,23 @@ async fn only_the_difference_counts() {
         store.put(&key("a"), broken(&bytes(60, 1)), PutOptions::default()).await,
         store.put(&key("a"), short(&bytes(60, 1), 70), PutOptions::default()).await,
         store.put(&key("a/b"), bytes(9, 1).into_body(), PutOptions::default()).await,
-        store.concat(&key("c"), &[key("missing")], PutOptions::default()).await,
+        store.concat(&key("c"), &pieces(&[key("missing")]), PutOptions::default()).await,
     ] {
         assert!(outcome.is_err());
         assert_eq!(used(&quota), sums(&[("the store", 30)]));
     }
     let parts: Vec<_> = (0..8).map(|_| key("a")).collect();
-    let outcome = store.concat(&key("c"), &parts, PutOptions::default()).await;
+    let outcome = store.concat(&key("c"), &pieces(&parts), PutOptions::default()).await;
     assert!(matches!(outcome, Err(StoreError::QuotaExceeded(_))), "{outcome:?}");
+    // What counts is how much is taken of each: 70 bytes are free, and 8 times 8 fit.
+    let some = |length| {
+        let part = Part::Slice { offset: 1, length: Some(length) };
+        parts.iter().map(|key| Piece { key: key.clone(), part }).collect::<Vec<_>>()
+    };
+    let outcome = store.concat(&key("c"), &some(9), PutOptions::default()).await;
+    assert!(matches!(outcome, Err(StoreError::QuotaExceeded(_))), "{outcome:?}");
+    store.concat(&key("c"), &some(8), PutOptions::default()).await.unwrap();
+    assert_eq!(used(&quota), sums(&[("the store", 94)]));
     assert_eq!(quota.recount().await.unwrap(), []);
 }
 
@@ -178,7 +187,7 @@ async fn a_blob_counts_for_who_stored_it() {
     let expected = [("the store", 521), ("user bob", 14)];
     quota.recount().await.unwrap();
     assert_eq!(used(&quota), sums(&expected));
-    bob.concat(&key("joined"), &[key("a")], PutOptions::default()).await.unwrap();
+    bob.concat(&key("joined"), &pieces(&[key("a")]), PutOptions::default()).await.unwrap();
     assert_eq!(used(&quota), sums(&[("the store", 530), ("user bob", 23)]));
     assert_eq!(quota.recount().await.unwrap(), []);
 }

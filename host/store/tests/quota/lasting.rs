@@ -8,7 +8,7 @@ use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::guard::Subfolder;
 use keepgate_store::quota::{Drift, Scope};
 use keepgate_store::{
-    BlobStore, Download, Folder, Info, Key, Listing, Observer, Part, Result, Stored,
+    BlobStore, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, Result, Stored,
 };
 
 use super::*;
@@ -32,15 +32,20 @@ impl BlobStore for Probe {
     async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored> {
         self.store.put(key, body, options).await
     }
-    async fn concat(&self, key: &Key, parts: &[Key], options: PutOptions) -> Result<Stored> {
-        self.store.concat(key, parts, options).await
+    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
+        self.store.concat(key, pieces, options).await
     }
-    async fn delete_observed(&self, key: &Key, to: Option<Observer>) -> Result<Option<u64>> {
-        self.store.delete_observed(key, to).await
+    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
+        self.store.delete_with(key, options).await
     }
-    async fn list(&self, folder: &Folder, recursive: bool) -> Result<Box<dyn Listing>> {
+    async fn list_after(
+        &self,
+        folder: &Folder,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Listing>> {
         self.listings.fetch_add(1, Ordering::Relaxed);
-        self.store.list(folder, recursive).await
+        self.store.list_after(folder, recursive, after).await
     }
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
         self.store.prepare(folders).await

@@ -34,7 +34,7 @@ fn a_client_may_look_later() {
     let reply = host.post("/api/v1/backup", b"").header("prefer", preference).send::<Etcd>();
     assert_eq!(reply.status, 202);
     assert_eq!(json_of(&reply), json!({"message": "backup started", "job": "job-1"}));
-    assert_eq!(reply.header("location"), Some("../../api/v1/backup/jobs/job-1"));
+    assert_eq!(reply.header("location"), Some("http://localhost/api/v1/backup/jobs/job-1"));
     assert_eq!(reply.header("preference-applied"), Some("respond-async"));
     assert!(names(&host).is_empty());
 
@@ -105,8 +105,8 @@ fn a_schedule_s_job_makes_a_backup_too() {
     let host = host(1, &json!({}));
     host.cluster("other", &[TestSnapshot::new(SNAPSHOT)]);
     let start = |input: &[u8]| {
-        let (key, when_busy) = (String::new(), jobs::WhenBusy::Join);
-        jobs::start("backup", input, &jobs::Options { key, attempts: 1, when_busy }).unwrap()
+        let options = jobs::Options::new("").when_busy(jobs::WhenBusy::Join);
+        jobs::start("backup", input, &options).unwrap()
     };
     let job = |id: &str| host.jobs().into_iter().find(|job| job.id == id).unwrap();
     for input in [b"".as_slice(), br#"{"cluster":"other"}"#] {

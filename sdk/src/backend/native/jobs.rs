@@ -34,10 +34,9 @@ pub fn list(kind: &str, max: u32) -> Result<Vec<Job>, Failure> {
 /// Ends a job that is queued or runs. False where it had ended before.
 pub fn cancel(id: &str) -> Result<bool, Failure> {
     with_host(|host| {
-        let job = host.job(id)?;
-        let open = matches!(job.state, State::Queued | State::Running);
+        let open = matches!(host.job(id)?.state, State::Queued | State::Running);
         if open {
-            job.state = State::Cancelled;
+            host.end_job(id, State::Cancelled);
         }
         Ok(open)
     })

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use crate::testing::{self, with_host};
-use crate::{Entry, Failure, Info, Part, PutOptions};
+use crate::{Entry, Failure, Info, Part, Piece, PutOptions, Stored};
 
 /// Bytes held by the host. Handing a body on costs nothing: its bytes enter the plugin only
 /// through [`read`](Self::read).
@@ -120,36 +120,49 @@ impl Store {
         Ok(Download { info, offset, length, data })
     }
 
-    /// Stores a body, all of it or nothing.
-    pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Info, Failure> {
+    /// Stores a body, all of it or nothing; durable when it returns. What it changed is in the answer:
+    /// with [`PutOptions::absent_or_identical`] a success may be one that wrote nothing.
+    pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
         with_host(|host| host.store(&self.0).put(key, || data.into_bytes(), options))
     }
 
-    /// Joins blobs into one, in order.
+    /// Joins pieces of blobs into one, in order, with the same guarantees as [`put`](Self::put). The
+    /// blobs stay. Fails with [`Failure::OutOfRange`] where no byte of a piece is inside its blob.
     pub fn concat(
         &self,
         key: &str,
-        parts: &[String],
+        pieces: &[Piece],
         options: &PutOptions,
-    ) -> Result<Info, Failure> {
-        with_host(|host| {
-            let store = host.store(&self.0);
-            let mut joined = Vec::new();
-            for part in parts {
-                joined.extend(store.get(part, Part::Whole)?.2);
-            }
-            store.put(key, || Ok(joined), options)
-        })
+    ) -> Result<Stored, Failure> {
+        with_host(|host| host.store(&self.0).concat(key, pieces, options))
     }
 
-    /// Removes a blob; its size in bytes, none where there was none.
+    /// Removes a blob; its size in bytes, none where there was none. Durable when it returns.
     pub fn delete(&self, key: &str) -> Result<Option<u64>, Failure> {
-        with_host(|host| host.store(&self.0).delete(key))
+        with_host(|host| host.store(&self.0).delete(key, None))
     }
 
-    /// Blobs below a folder, ascending by the bytes of their keys.
+    /// Removes the very blob that has this etag. Fails with [`Failure::PreconditionFailed`] where
+    /// another is there by now, or none.
+    pub fn delete_matching(&self, key: &str, etag: &str) -> Result<Option<u64>, Failure> {
+        with_host(|host| host.store(&self.0).delete(key, Some(etag)))
+    }
+
+    /// Blobs below a folder, ascending by the bytes of their keys. Fails with [`Failure::NotFound`]
+    /// where there is no such folder; the top, written as the empty text, is always there.
     pub fn list(&self, folder: &str, recursive: bool) -> Result<Listing, Failure> {
-        let entries = with_host(|host| host.store(&self.0).list(folder, recursive))?;
+        let entries = with_host(|host| host.store(&self.0).list(folder, recursive, None))?;
+        Ok(Listing(RefCell::new(entries.into())))
+    }
+
+    /// Those after a [place](Entry::place): the next page of a list. What comes before costs nothing.
+    pub fn list_after(
+        &self,
+        folder: &str,
+        recursive: bool,
+        after: &str,
+    ) -> Result<Listing, Failure> {
+        let entries = with_host(|host| host.store(&self.0).list(folder, recursive, Some(after)))?;
         Ok(Listing(RefCell::new(entries.into())))
     }
 
@@ -194,14 +207,35 @@ pub mod environment {
 
     /// Writes to the operator's log.
     pub fn log(level: Level, message: &str) {
-        with_host(|host| host.log.push((level, message.to_owned())));
+        log_with(level, message, &[]);
+    }
+
+    /// The same with fields, as pairs of name and value. The log has them behind the message, as in
+    /// `made name="a.tar"`.
+    pub fn log_with(level: Level, message: &str, fields: &[(&str, &str)]) {
+        let mut line = message.to_owned();
+        for (name, value) in fields {
+            line.push_str(&format!(" {name}={value:?}"));
+        }
+        with_host(|host| host.log.push((level, line)));
     }
 
     /// Adds to a counter that [`Description::counter`](crate::Description::counter) named.
     pub fn count(metric: &str, labels: &[&str], by: u64) {
+        with_host(|host| *host.counts.entry(series(metric, labels)).or_default() += by);
+    }
+
+    /// Sets a gauge that [`Description::gauge`](crate::Description::gauge) named. A value that is not
+    /// finite is dropped.
+    pub fn set(metric: &str, labels: &[&str], value: f64) {
+        if value.is_finite() {
+            with_host(|host| host.gauges.insert(series(metric, labels), value));
+        }
+    }
+
+    fn series(metric: &str, labels: &[&str]) -> String {
         let series = std::iter::once(metric).chain(labels.iter().copied());
-        let series = series.collect::<Vec<_>>().join(" ");
-        with_host(|host| *host.counts.entry(series).or_default() += by);
+        series.collect::<Vec<_>>().join(" ")
     }
 }
 

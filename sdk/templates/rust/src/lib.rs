@@ -82,7 +82,7 @@ fn save(call: Call<Settings>) -> Result<Reply, Failure> {
     if let Some(digest) = call.request.header("x-sha256") {
         options = options.sha256(digest);
     }
-    let stored = Store::open("main")?.put(&name, call.request.body, &options)?;
+    let stored = Store::open("main")?.put(&name, call.request.body, &options)?.info;
     let archive = Archive {
         name,
         size: stored.size,

@@ -65,6 +65,14 @@ pub(super) fn have_their_status(gateway: &Gateway) {
         assert_eq!(reply.status, status, "{tag}");
         assert!(reply.text().contains("because"), "{tag}: {}", reply.text());
     }
+    let reply = client.get("/faults/refused?status=422&later=7");
+    assert_eq!((reply.status, reply.header("retry-after")), (422, Some("7")));
+    assert!(reply.text().contains("some_code: some reason"), "{}", reply.text());
+    let reply = client.get("/faults/refused?status=599");
+    assert_eq!((reply.status, reply.header("retry-after")), (599, None));
+    let from = gateway.program.stderr.count();
+    assert_eq!(client.status("GET", "/faults/refused?status=200"), 500);
+    gateway.program.stderr.wait_for(from, &["refused with the status 200", "some reason"]);
     let from = gateway.program.stderr.count();
     let reply = client.get("/faults/failure?tag=internal&detail=secret");
     assert!(reply.status == 500 && !reply.text().contains("secret"), "{}", reply.text());

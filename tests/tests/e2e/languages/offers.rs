@@ -48,6 +48,21 @@ pub(super) fn the_host_works_on_bodies(gateway: &Gateway) {
     }
 }
 
+pub(super) fn stores_say_what_changed(gateway: &Gateway) {
+    let said = gateway.endpoint().get("/faults/changed").json();
+    let changes = json!([["created", null, 5], ["replaced", 5, 3], ["unchanged", null, 3]]);
+    assert_eq!(said["changes"], changes);
+    assert_eq!(said["joined"], json!(["created", 6, "text/plain", "b"]));
+    assert_eq!(said["text"], "123bcf");
+    assert_eq!(said["etags"], json!([true, true, true]), "a blob, a folder, a blob");
+    assert_eq!(said["after"], json!([["f/b", "f/d"], ["f/d"], []]));
+    assert_eq!(said["mismatch"][0], "checksum-mismatch");
+    let actual = said["mismatch"][1].as_str().unwrap();
+    assert!(actual.contains(&sha256(b"x".as_slice())), "{actual}");
+    assert_eq!((&said["stale"][0], &said["removed"]), (&json!("precondition-failed"), &json!(3)));
+    assert_eq!(said["tagged"], "invalid");
+}
+
 pub(super) fn jobs_run(gateway: &Gateway) {
     let said = gateway.endpoint().post("/faults/job", b"12345").json();
     let expected = json!({"state": "succeeded", "origin": "request", "output": "5 bytes"});

@@ -1,7 +1,7 @@
 //! Measures the pipes, and the choices that they were made by:
 //!
 //! ```text
-//! cargo run --release -p keepgate-pipes --example throughput -- [DIRECTORY] [WHAT...]
+//! cargo run --release -p keepgate-pipes --example compress -- [DIRECTORY] [WHAT...]
 //! ```
 //!
 //! The directory (by default the current one) gets a temporary folder. WHAT is among

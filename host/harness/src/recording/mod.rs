@@ -1,0 +1,200 @@
+//! A recording (`keepgate serve --record`) as cases: each exchange becomes a step, and what the store
+//! held before is what `world.toml` beside the exchanges says, or nothing. The result is the text of an
+//! ordinary case file, so that what is replayed is also what can be kept and edited.
+//!
+//! `docs/src/recording.md` has the form of exchanges and says what cannot be replayed. Whoever changes
+//! the one changes the other, and `host/http/src/recording/document.rs`, which writes them.
+
+mod exchange;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use toml::{Table, Value};
+
+use crate::case::{Broken, CaseFile};
+use exchange::Exchange;
+
+/// What the world was like, in the form of a case file's `world`.
+const WORLD: &str = "world.toml";
+/// What a recording does not know, and so does not look at.
+const ALLOWED: [&str; 5] = ["blobs", "jobs", "log", "faults", "calls"];
+
+/// A recording that can be replayed.
+#[derive(Debug)]
+pub struct Recording {
+    /// A case for each mount.
+    pub cases: CaseFile,
+    /// Exchanges that cannot be asked again, each with the reason.
+    pub left_out: Vec<String>,
+    /// The text of the cases.
+    text: String,
+    folder: PathBuf,
+}
+
+impl Recording {
+    /// Reads the exchanges of one plugin, called as in the gateway's configuration, from a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] where a file is no exchange, or none is of this plugin.
+    pub fn read(folder: &Path, plugin: &str) -> Result<Self, Broken> {
+        let (mut mounts, mut others) = (BTreeMap::<String, Vec<Exchange>>::new(), Vec::new());
+        for file in files(folder).map_err(|error| Broken::new(folder, error.to_string()))? {
+            let exchange = Exchange::read(&file)?;
+            if exchange.plugin() == plugin {
+                mounts.entry(exchange.mount().to_owned()).or_default().push(exchange);
+            } else if !others.iter().any(|other| other == exchange.plugin()) {
+                others.push(exchange.plugin().to_owned());
+            }
+        }
+        if mounts.is_empty() {
+            let others = match others.as_slice() {
+                [] => "there are no exchanges here".to_owned(),
+                others => format!("those here are of {}", others.join(", ")),
+            };
+            return Err(Broken::new(
+                folder,
+                format!("no exchange of the plugin {plugin}: {others}"),
+            ));
+        }
+        let mut left_out = Vec::new();
+        let cases = mounts.iter().filter_map(|(mount, all)| case(mount, all, &mut left_out));
+        let cases: Vec<_> = cases.map(Value::Table).collect();
+        if cases.is_empty() {
+            let message = format!("nothing can be asked again:\n{}", left_out.join("\n"));
+            return Err(Broken::new(folder, message));
+        }
+        let mut file = Table::new();
+        file.insert("about".to_owned(), about(plugin, &mounts).into());
+        file.insert("case".to_owned(), cases.into());
+        if let Some(world) = world(&folder.join(WORLD))? {
+            file.insert("world".to_owned(), world.into());
+        }
+        let text = toml::to_string(&file);
+        let text = text.map_err(|error| Broken::new(folder, error.to_string()))?;
+        // What is wrong in it comes of `world.toml`: the rest was written here.
+        let cases = CaseFile::parse(&text, &folder.join("case.toml"))
+            .map_err(|broken| Broken::new(&folder.join(WORLD), broken.message))?;
+        Ok(Self { cases, left_out, text, folder: folder.to_owned() })
+    }
+
+    /// Writes the cases and the bodies that they name into a folder that is made for them.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder is there already, or a file cannot be written.
+    pub fn save(&self, into: &Path) -> std::io::Result<()> {
+        if let Some(parent) = into.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::create_dir(into)?;
+        for file in bodies(&self.text) {
+            std::fs::copy(self.folder.join(&file), into.join(&file))?;
+        }
+        std::fs::write(into.join("case.toml"), &self.text)
+    }
+}
+
+/// The exchanges, in the order of their numbers.
+fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let numbered = name.starts_with(|first: char| first.is_ascii_digit());
+        if numbered && name.ends_with(".toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn world(file: &Path) -> Result<Option<Table>, Broken> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|error: toml::de::Error| Broken::new(file, error.message())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Broken::new(file, error.to_string())),
+    }
+}
+
+fn about(plugin: &str, mounts: &BTreeMap<String, Vec<Exchange>>) -> String {
+    let count: usize = mounts.values().map(Vec::len).sum();
+    let first = mounts.values().flatten().map(Exchange::time).min();
+    let first = first.and_then(written).map(|time| format!(" from {time} on"));
+    let first = first.unwrap_or_default();
+    format!("{count} exchanges with {plugin}, recorded{first}")
+}
+
+/// A time as case files write it; none where it has no such form.
+fn written(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| time.to_string())
+}
+
+/// The steps of one mount; none where none can be played.
+fn case(mount: &str, exchanges: &[Exchange], left_out: &mut Vec<String>) -> Option<Table> {
+    let mut steps: Vec<Value> = Vec::new();
+    let mut unknown: Vec<&str> = Vec::new();
+    let mut clock = exchanges.iter().map(Exchange::time).min();
+    let start = clock;
+    for exchange in exchanges {
+        let reason = exchange.obstacle().or_else(|| {
+            let depends = unknown.iter().any(|path| shows(exchange.path(), path));
+            depends.then(|| "it shows something that was left out before".to_owned())
+        });
+        if let Some(reason) = reason {
+            if exchange.changes() {
+                unknown.push(exchange.path());
+            }
+            left_out.push(format!("{}: {reason}", exchange.name()));
+            continue;
+        }
+        let mut step = exchange.step();
+        if let Some(last) = clock
+            && let Ok(passed) = exchange.time().duration_since(last)
+            && !passed.is_zero()
+        {
+            step.insert("advance".to_owned(), format!("{}us", passed.as_micros()).into());
+            clock = Some(exchange.time());
+        }
+        steps.push(step.into());
+    }
+    let mut case = Table::new();
+    let name = mount.trim_matches('/').replace('/', "-");
+    let name = if name.is_empty() { "recorded".to_owned() } else { format!("recorded-{name}") };
+    case.insert("name".to_owned(), name.into());
+    case.insert("allow".to_owned(), ALLOWED.map(Value::from).to_vec().into());
+    if let Some(start) = start.and_then(written) {
+        let world = Table::from_iter([("clock".to_owned(), start.into())]);
+        case.insert("world".to_owned(), world.into());
+    }
+    let any = !steps.is_empty();
+    case.insert("step".to_owned(), steps.into());
+    any.then_some(case)
+}
+
+/// Whether what is asked for under a path depends on what is under another: it is the same, or a
+/// folder around it.
+fn shows(asked: &str, changed: &str) -> bool {
+    asked == changed || (asked.ends_with('/') && changed.starts_with(asked))
+}
+
+/// The files that cases name.
+fn bodies(text: &str) -> Vec<String> {
+    let Ok(table) = text.parse::<Table>() else { return Vec::new() };
+    let steps = table.get("case").and_then(Value::as_array).into_iter().flatten();
+    let steps = steps.filter_map(|case| case.get("step")?.as_array()).flatten();
+    let file = |body: Option<&Value>| Some(body?.get("file")?.as_str()?.to_owned());
+    steps
+        .flat_map(|step| {
+            [file(step.get("body")), file(step.get("expect").and_then(|e| e.get("body")))]
+        })
+        .flatten()
+        .collect()
+}

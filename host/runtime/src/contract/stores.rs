@@ -1,0 +1,118 @@
+//! The types of `blobs`, to and from those of `keepgate_store`. What a plugin may ask is checked on the
+//! way; stores behind trust it.
+
+use keepgate_store::{
+    Change, Condition, Entry, Fields, Info, Key, Part, Piece, PutOptions, Stored,
+    is_reserved_metadata,
+};
+
+use super::{blobs, kept, timestamp};
+use crate::call::Failure;
+
+impl From<blobs::Part> for Part {
+    fn from(part: blobs::Part) -> Self {
+        match part {
+            blobs::Part::Whole => Self::Whole,
+            blobs::Part::Slice((offset, length)) => Self::Slice { offset, length },
+            blobs::Part::Suffix(length) => Self::Suffix(length),
+        }
+    }
+}
+
+impl TryFrom<blobs::Piece> for Piece {
+    type Error = Failure;
+
+    fn try_from(piece: blobs::Piece) -> Result<Self, Failure> {
+        Ok(Self { key: Key::new(piece.key)?, part: piece.part.into() })
+    }
+}
+
+impl From<blobs::Condition> for Condition {
+    fn from(condition: blobs::Condition) -> Self {
+        match condition {
+            blobs::Condition::Always => Self::Always,
+            blobs::Condition::Absent => Self::Absent,
+            blobs::Condition::AbsentOrIdentical => Self::AbsentOrIdentical,
+            blobs::Condition::Matches(etag) => Self::Matches(etag),
+        }
+    }
+}
+
+/// The etag that a blob must have for `delete` to remove it, where one is named.
+pub(crate) fn must_match(condition: blobs::Condition) -> Result<Option<String>, Failure> {
+    match condition {
+        blobs::Condition::Always => Ok(None),
+        blobs::Condition::Matches(etag) => Ok(Some(etag)),
+        blobs::Condition::Absent | blobs::Condition::AbsentOrIdentical => {
+            let what = "a blob is removed always or where it matches: what is absent cannot be";
+            Err(Failure::Invalid(what.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<blobs::PutOptions> for PutOptions {
+    type Error = Failure;
+
+    fn try_from(options: blobs::PutOptions) -> Result<Self, Failure> {
+        let sha256 = options.sha256.as_deref().map(parse_sha256).transpose()?;
+        kept::check(&options).map_err(Failure::Invalid)?;
+        Ok(Self {
+            condition: options.condition.into(),
+            sha256,
+            content_type: options.content_type,
+            metadata: options.metadata,
+            tags: options.tags,
+            witness: None,
+        })
+    }
+}
+
+impl From<Info> for blobs::Info {
+    fn from(info: Info) -> Self {
+        Self {
+            key: info.key.to_string(),
+            size: info.size,
+            modified: timestamp(info.modified),
+            etag: info.etag,
+            content_type: info.content_type,
+            metadata: visible(info.metadata),
+            tags: info.tags,
+        }
+    }
+}
+
+impl From<Stored> for blobs::Stored {
+    fn from(stored: Stored) -> Self {
+        let change = match stored.change {
+            Change::Created => blobs::Change::Created,
+            Change::Replaced { size } => blobs::Change::Replaced(size),
+            Change::Unchanged => blobs::Change::Unchanged,
+        };
+        Self { info: stored.info.into(), change }
+    }
+}
+
+impl From<Entry> for blobs::Entry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            key: entry.key,
+            size: entry.size,
+            modified: timestamp(entry.modified),
+            etag: entry.etag,
+            folder: entry.folder,
+        }
+    }
+}
+
+/// Without what the gateway keeps for itself.
+fn visible(mut metadata: Fields) -> Fields {
+    metadata.retain(|(name, _)| !is_reserved_metadata(name));
+    metadata
+}
+
+fn parse_sha256(text: &str) -> Result<[u8; 32], Failure> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(text, &mut digest)
+        .map_err(|_| Failure::Invalid("a SHA-256 is 64 hexadecimal digits".to_owned()))?;
+    Ok(digest)
+}
