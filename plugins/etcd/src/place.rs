@@ -3,15 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use keepgate_sdk::{Entry, Failure, Listing, Store};
+use keepgate_sdk::{Entry, Failure, Store};
 
 use crate::name::Name;
 use crate::sidecar::{self, Sidecar};
 
 /// The cluster that needs not be named, whose backups lie at the store's top.
 const MAIN: &str = "main";
-/// Entries asked for at once.
-const BATCH: u32 = 1024;
 
 /// Where the backups of a cluster lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,20 +71,26 @@ impl Place {
             listing => listing?,
         };
         let mut files = Vec::new();
-        each(&listing, |name, Entry { size, etag, .. }| {
-            files.extend(Name::parse(name).map(|name| File { name, size, etag }));
-        })?;
+        for entry in listing {
+            let entry = entry?;
+            if let Some(name) = name_of(&entry).and_then(Name::parse) {
+                files.push(File { name, size: entry.size, etag: entry.etag });
+            }
+        }
         Ok(Some(files))
     }
 
     /// Backups, and which of them have a sidecar.
     pub(crate) fn contents(&self, store: &Store) -> Result<Contents, Failure> {
         let mut index = BTreeSet::new();
-        match store.list(&self.below("index"), false) {
-            Err(Failure::NotFound) => {}
-            listing => each(&listing?, |name, _| {
-                index.extend(name.strip_suffix(".json").and_then(Name::parse));
-            })?,
+        let listing = match store.list(&self.below("index"), false) {
+            Err(Failure::NotFound) => None,
+            listing => Some(listing?),
+        };
+        for entry in listing.into_iter().flatten() {
+            let entry = entry?;
+            let name = name_of(&entry).and_then(|name| name.strip_suffix(".json"));
+            index.extend(name.and_then(Name::parse));
         }
         Ok(Contents { files: self.files(store)?.unwrap_or_default(), index })
     }
@@ -121,16 +125,7 @@ impl Place {
     }
 }
 
-/// Hands over each blob of a listing, with its name in its folder.
-fn each(listing: &Listing, mut take: impl FnMut(&str, Entry)) -> Result<(), Failure> {
-    loop {
-        let entries = listing.next(BATCH)?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        for mut entry in entries.into_iter().filter(|entry| !entry.folder) {
-            let key = std::mem::take(&mut entry.key);
-            take(key.rsplit('/').next().unwrap_or_default(), entry);
-        }
-    }
+/// The name of a listing's blob in its folder; none for a folder.
+fn name_of(entry: &Entry) -> Option<&str> {
+    entry.key.rsplit('/').next().filter(|_| !entry.folder)
 }

@@ -76,6 +76,12 @@ fn test(arguments: &Test) -> Result<u8> {
         return Ok(RIGHT);
     }
     let file = under_test(arguments)?;
+<<<<<<< HEAD
+=======
+    if arguments.plugin.is_none() {
+        tell_of_newer_sources(folder(&arguments.what), &file);
+    }
+>>>>>>> author
     let patience = Patience::while_compiling(&file);
     let plugin = PluginUnderTest::load(&file, super::code_folder().as_deref())?;
     drop(patience);
@@ -126,6 +132,16 @@ fn under_test(arguments: &Test) -> Result<PathBuf> {
         );
     }
     Ok(file)
+}
+
+/// Who changes a source and forgets to build would test what was there before.
+fn tell_of_newer_sources(folder: &Path, component: &Path) {
+    if let Some(source) = keepgate_builder::plugin::newer_source(folder, component) {
+        let (component, source, folder) = (component.display(), source.display(), folder.display());
+        note!(
+            "{component} was built before {source} was changed: `keepgate plugin build {folder}`"
+        );
+    }
 }
 
 /// A recording as cases. The plugin is called as its file is, as in the gateway's configuration.

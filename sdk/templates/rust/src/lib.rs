@@ -53,18 +53,15 @@ impl Plugin for Archives {
 
 /// All archives. A list too long to hold in memory would be written piece by piece: `Reply::stream`.
 fn list(_: Call<Settings>) -> Result<Reply, Failure> {
-    let listing = Store::open("main")?.list("", false)?;
     let mut archives = Vec::new();
-    loop {
-        let entries = listing.next(1000)?;
-        if entries.is_empty() {
-            return Reply::ok().json(&archives);
-        }
-        archives.extend(entries.into_iter().map(|entry| Archive {
+    for entry in Store::open("main")?.list("", false)? {
+        let entry = entry?;
+        archives.push(Archive {
             name: entry.key,
             size: entry.size,
-        }));
+        });
     }
+    Reply::ok().json(&archives)
 }
 
 fn fetch(call: Call<Settings>) -> Result<Reply, Failure> {
