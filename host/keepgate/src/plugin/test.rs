@@ -76,12 +76,9 @@ fn test(arguments: &Test) -> Result<u8> {
         return Ok(RIGHT);
     }
     let file = under_test(arguments)?;
-<<<<<<< HEAD
-=======
     if arguments.plugin.is_none() {
         tell_of_newer_sources(folder(&arguments.what), &file);
     }
->>>>>>> author
     let patience = Patience::while_compiling(&file);
     let plugin = PluginUnderTest::load(&file, super::code_folder().as_deref())?;
     drop(patience);
@@ -118,20 +115,10 @@ fn test(arguments: &Test) -> Result<u8> {
 
 /// The component that is tested.
 fn under_test(arguments: &Test) -> Result<PathBuf> {
-    if let Some(file) = &arguments.plugin {
-        return Ok(file.clone());
+    match &arguments.plugin {
+        Some(file) => Ok(file.clone()),
+        None => component(&arguments.what),
     }
-    let file = component(&arguments.what)?;
-    let folder = folder(&arguments.what);
-    if let Some(source) = keepgate_builder::plugin::newer_source(folder, &file) {
-        note!(
-            "{} was built before {} was changed: `keepgate plugin build {}`",
-            file.display(),
-            source.display(),
-            folder.display()
-        );
-    }
-    Ok(file)
 }
 
 /// Who changes a source and forgets to build would test what was there before.
