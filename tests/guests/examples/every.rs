@@ -41,12 +41,12 @@ use bindings::exports::keepgate::plugin::guest::{
 };
 use bindings::exports::keepgate::plugin::job_runner::Guest as Runner;
 use bindings::keepgate::plugin::blobs::{Condition, Info, Part, Piece, PutOptions, Store};
+use bindings::keepgate::plugin::environment;
 use bindings::keepgate::plugin::etcd::{Snapshot, clusters};
 use bindings::keepgate::plugin::http::{Content, Head, Writer};
 use bindings::keepgate::plugin::jobs::{self, Job, Options, Progress, State, WhenBusy};
 use bindings::keepgate::plugin::pipes::{self, Entry, Meter};
 use bindings::keepgate::plugin::types::{Body, Failure, Refusal};
-use bindings::keepgate::plugin::environment;
 
 /// The SHA-256 of `abc`.
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -91,7 +91,7 @@ impl Plugin for Every {
     }
 
     fn handle(request: Request) -> Result<Reply, Failure> {
-        let mut said = Said(String::new());
+        let mut said = Said { lines: String::new(), headers: Vec::new() };
         match request.path.first().map(String::as_str) {
             Some("request") => said.request(&request),
             Some("bodies") => said.bodies(&request.body)?,
@@ -120,8 +120,8 @@ impl Plugin for Every {
             Some("failure") => return Err(failure(request.path.get(1).map_or("", String::as_str))),
             _ => return Err(Failure::NotFound),
         }
-        let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
-        Ok(Reply::Full((Head { status: 200, headers }, Content::Bytes(said.0.into_bytes()))))
+        let head = Head { status: 200, headers: said.headers };
+        Ok(Reply::Full((head, Content::Bytes(said.lines.into_bytes()))))
     }
 }
 
@@ -178,11 +178,21 @@ fn failure(name: &str) -> Failure {
 }
 
 /// What came of each call, in lines.
-struct Said(String);
+struct Said {
+    lines: String,
+    headers: Vec<(String, String)>,
+}
 
 impl Said {
     fn say(&mut self, call: &str, came: impl Debug) {
-        writeln!(self.0, "{call}: {came:?}").unwrap();
+        writeln!(self.lines, "{call}: {came:?}").unwrap();
+    }
+
+    /// How a call failed, without the words: they are no promise.
+    fn fail<T>(&mut self, call: &str, came: Result<T, Failure>) {
+        let failure = came.err().map(|failure| format!("{failure:?}"));
+        let case = failure.as_deref().and_then(|failure| failure.split('(').next());
+        self.say(call, case);
     }
 
     fn request(&mut self, request: &Request) {
@@ -209,7 +219,7 @@ impl Said {
     }
 
     fn blobs(&mut self, body: Body) -> Result<(), Failure> {
-        self.say("open", Store::open("other").err());
+        self.fail("open", Store::open("other"));
         let store = Store::open("main")?;
         self.say("prepare", store.prepare(&["folder/empty".to_owned()]));
         let pairs = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
@@ -223,23 +233,24 @@ impl Said {
         let stored = store.put("abc", body, &options(Condition::Absent))?;
         self.say("put", (&stored.change, stored.info.size));
         let again = store.put("abc", Body::from_bytes(b"abc"), &options(Condition::Absent));
-        self.say("put absent", again.err());
+        self.fail("put absent", again);
         let same = options(Condition::AbsentOrIdentical);
         self.say("put same", store.put("abc", Body::from_bytes(b"abc"), &same)?.change);
         let other = store.put("other", Body::from_bytes(b"abd"), &options(Condition::Always));
-        self.say("put wrong", other.err());
+        self.fail("put wrong", other);
 
         let info: Info = store.head("abc")?;
         self.say("head", (&info.key, info.size, &info.content_type, &info.metadata, &info.tags));
         self.say("head etag", info.etag == stored.info.etag && !info.etag.is_empty());
         self.say("head modified", info.modified > 0);
-        for part in [Part::Whole, Part::Slice((1, None)), Part::Slice((0, Some(2))), Part::Suffix(1)]
+        for part in
+            [Part::Whole, Part::Slice((1, None)), Part::Slice((0, Some(2))), Part::Suffix(1)]
         {
             let found = store.get("abc", part)?;
             let bytes = found.data.read(100)?;
             self.say("get", (found.info.size, found.offset, found.length, bytes));
         }
-        self.say("get beyond", store.get("abc", Part::Slice((3, None))).err());
+        self.fail("get beyond", store.get("abc", Part::Slice((3, None))));
 
         let plain = |condition| PutOptions {
             condition,
@@ -253,7 +264,8 @@ impl Said {
         let joined = store.concat("folder/joined", &pieces, &plain(Condition::Always))?;
         self.say("concat", (joined.change, joined.info.size));
         let matches = Condition::Matches(joined.info.etag.clone());
-        let replaced = store.put("folder/joined", Body::from_bytes(b"new"), &plain(matches.clone()))?;
+        let replaced =
+            store.put("folder/joined", Body::from_bytes(b"new"), &plain(matches.clone()))?;
         self.say("put matches", replaced.change);
 
         for (folder, recursive, after) in
@@ -268,9 +280,9 @@ impl Said {
             self.say("list", shown);
             self.say("next", listing.next(100)?.len());
         }
-        self.say("list none", store.list("none", true, None).err());
+        self.fail("list none", store.list("none", true, None));
 
-        self.say("delete other", store.delete("folder/joined", &matches).err());
+        self.fail("delete other", store.delete("folder/joined", &matches));
         let matches = Condition::Matches(replaced.info.etag);
         self.say("delete matches", store.delete("folder/joined", &matches)?);
         self.say("delete none", store.delete("folder/joined", &Condition::Always)?);
@@ -300,7 +312,7 @@ impl Said {
 
     fn etcd(&mut self) -> Result<(), Failure> {
         self.say("clusters", clusters());
-        self.say("take none", Snapshot::take("none", &[]).err());
+        self.fail("take none", Snapshot::take("none", &[]));
         let snapshot = Snapshot::take("main", &["https://a:2379".to_owned()])?;
         let facts = snapshot.facts();
         self.say("facts", (facts.endpoint, facts.version, facts.revision, facts.keys, facts.size));
@@ -336,7 +348,10 @@ impl Said {
     fn jobs(&mut self, id: Option<&str>) -> Result<(), Failure> {
         if let Some(id) = id {
             let job = jobs::get(id)?;
-            self.say("get", (&job.kind, &job.key, &job.origin, job.state, job.attempt, job.attempts));
+            self.say(
+                "get",
+                (&job.kind, &job.key, &job.origin, job.state, job.attempt, job.attempts),
+            );
             self.say("principal", job.principal.as_ref().map(|user| user.name.as_str()));
             let times = (job.created > 0, job.started.is_some(), job.ended.is_some(), job.next);
             self.say("times", times);
@@ -360,7 +375,7 @@ impl Said {
         };
         let progress = Progress { done: 1, total: None, phase: String::new() };
         self.say("report", jobs::report(&progress).is_err());
-        self.say("get none", jobs::get("none").err());
+        self.fail("get none", jobs::get("none"));
         let id = jobs::start("count", b"fail", &options("one", WhenBusy::Queue, None))?;
         let tomorrow = Some(environment::now() + DAY);
         let later = jobs::start("count", b"", &options("two", WhenBusy::Queue, tomorrow))?;
@@ -374,7 +389,7 @@ impl Said {
         self.say("get queued", (waiting.state == State::Queued, waiting.next == tomorrow));
         self.say("withdraw", jobs::withdraw(&later)?);
         self.say("cancel", jobs::cancel(&later)?);
-        self.say("id", format!("={id}="));
+        self.headers.push(("x-job".to_owned(), id));
         Ok(())
     }
 }

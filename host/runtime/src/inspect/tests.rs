@@ -88,6 +88,23 @@ fn the_contract_does_not_differ_from_itself() {
     assert!(stores.words.starts_with("stores: open, head, get, put"), "{}", stores.words);
 }
 
+/// So that what is kept of a contract stands for all of it.
+#[test]
+fn the_component_that_is_kept_calls_every_function_of_its_contract() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/contracts");
+    let seen = Inspection::of(&std::fs::read(folder.join("0.1.0/every.wasm")).unwrap());
+    assert_eq!((seen.contract.as_deref(), seen.differences.as_slice()), (Some("0.1.0"), &[][..]));
+    let exports: Vec<_> = seen.exports.iter().map(|interface| interface.name.as_str()).collect();
+    assert!(exports.contains(&"guest") && exports.contains(&"job-runner"), "{exports:?}");
+    for interface in world(|_, text| text.to_owned()).imports() {
+        let imported = seen.imports.iter().find(|imported| imported.name == interface.name);
+        let functions = imported.map(|imported| imported.functions.as_slice()).unwrap_or_default();
+        for function in &interface.functions {
+            assert!(functions.contains(function), "{} {function}", interface.name);
+        }
+    }
+}
+
 #[test]
 fn a_function_that_the_gateway_lacks_is_named() {
     let from = "    head: func(key: string) -> result<info, failure>;";

@@ -129,7 +129,8 @@ fn each_guest_and_each_misdeed_has_a_test() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     let others = OTHERS.iter().map(|(name, _)| *name);
-    let known: BTreeSet<String> = ["hostile", "sleeper", "service", "toiler"]
+    // `every` misbehaves in nothing; the tests of `host/harness` have it.
+    let known: BTreeSet<String> = ["hostile", "sleeper", "service", "toiler", "every"]
         .into_iter()
         .chain(others)
         .map(str::to_owned)
