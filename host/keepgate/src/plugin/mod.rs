@@ -21,6 +21,7 @@ mod inspect;
 mod language;
 mod list;
 mod new;
+mod silent;
 pub(crate) mod test;
 
 use std::path::Path;
