@@ -17,6 +17,10 @@ export function count(metric, labels = [], by = 1) {
   environment.count(metric, labels.map(String), by);
 }
 
+export function setGauge(metric, labels, value) {
+  environment.set(metric, labels.map(String), value);
+}
+
 const logAt = (level) => (message, fields) => environment.log(level, String(message), toPairs(fields));
 
 export const log = {

@@ -32,7 +32,21 @@ export function toPairs(fields) {
   return pairs.map(([name, value]) => [String(name), String(value)]);
 }
 
+/** Who is asking, or for whom a job works; null for nobody. */
+export function toPrincipal(principal) {
+  if (principal === undefined || principal === null) {
+    return null;
+  }
+  const { name, method, claims } = principal;
+  return { name, method, claims: new Fields(claims) };
+}
+
 /** The host counts nanoseconds, which a number holds only roughly; a Date needs no better. */
 export function toDate(nanoseconds) {
   return new Date(nanoseconds / 1e6);
+}
+
+/** The same the other way round. */
+export function toNanoseconds(date) {
+  return Math.trunc(date.getTime() * 1e6);
 }

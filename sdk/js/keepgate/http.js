@@ -5,25 +5,40 @@ import * as http from "keepgate:plugin/http@0.1.0";
 import { blobReply } from "./blob-reply.js";
 import { Body, toBytes } from "./body.js";
 import { ask } from "./failure.js";
-import { Fields, toPairs } from "./fields.js";
+import { Fields, toPairs, toPrincipal } from "./fields.js";
 import { own } from "./handles.js";
 
 export class Request {
   constructor(request) {
     this.method = request.method;
+    this.base = request.base;
+    this.target = request.target;
+    this.address = request.address ?? null;
+    this.id = request.id;
     this.path = request.path;
     this.trailingSlash = request.trailingSlash;
     this.query = new Fields(request.query);
     this.headers = new Fields(request.headers);
-    const { principal } = request;
-    this.principal = principal
-      ? { name: principal.name, method: principal.method, claims: new Fields(principal.claims) }
-      : null;
+    this.principal = toPrincipal(request.principal);
     this.body = new Body(request.body);
   }
 
   get user() {
     return this.principal?.name ?? "";
+  }
+
+  url(...segments) {
+    const below = segments.map(encodeURIComponent).join("/");
+    if (this.base !== "") {
+      return `${this.base}/${below}`;
+    }
+    // References begin at the last slash of the request's path.
+    const up = this.path.length - (this.trailingSlash ? 0 : 1);
+    if (up < 0) {
+      // The mount's own path without a slash at its end: its name comes again.
+      return `./${this.target.split("?")[0].split("/").at(-1)}/${below}`;
+    }
+    return (up === 0 ? "./" : "../".repeat(up)) + below;
   }
 }
 

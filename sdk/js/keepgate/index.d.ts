@@ -213,9 +213,26 @@ export class Store {
   prepare(folders: string[]): void;
 }
 
+/** A user, as the host authenticated them. */
+export interface Principal {
+  readonly name: string;
+  /** How: `htpasswd`, say. */
+  readonly method: string;
+  readonly claims: Fields;
+}
+
 /** A request below the plugin's mount. */
 export interface Request {
   readonly method: string;
+  /** The mount as this client reaches it, without a slash at its end; empty where nothing says it.
+   * Unless the operator set it, the host in it is the client's word. */
+  readonly base: string;
+  /** Path and query as they were sent, from the root of the server. */
+  readonly target: string;
+  /** IP address of the client, or of the proxy that it comes by; null over a Unix socket. */
+  readonly address: string | null;
+  /** By which logs name this request. */
+  readonly id: string;
   /** Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys. */
   readonly path: string[];
   /** The path ended with `/`. */
@@ -224,9 +241,12 @@ export interface Request {
   /** Names in lower case, without the credentials that the host has checked. */
   readonly headers: Fields;
   /** Who is asking, as the host authenticated them; null where the mount lets anybody in. */
-  readonly principal: { name: string; method: string; claims: Fields } | null;
+  readonly principal: Principal | null;
   /** The name of who is asking; empty where the mount lets anybody in. */
   readonly user: string;
+  /** Where a path below the mount is for this client: for `Location`, `Link` and bodies. An empty last
+   * segment makes a slash at the end. Where `base` is empty it is relative to this request's path. */
+  url(...segments: string[]): string;
   /** What the client sends. Hand it on rather than read it. */
   readonly body: Body;
 }
@@ -257,6 +277,8 @@ export function now(): Date;
 export function random(length: number): Uint8Array;
 /** Adds to a counter that the description names, by the values of its labels in that order. */
 export function count(metric: string, labels?: unknown[], by?: number): void;
+/** Sets a gauge that the description names, until it is set again or the gateway ends. */
+export function setGauge(metric: string, labels: unknown[], value: number): void;
 
 /** The operator's log. `console` goes there as well. */
 export const log: Record<
@@ -310,10 +332,16 @@ export interface Job {
   readonly key: string;
   /** What started it. */
   readonly origin: string;
+  /** The user whose request started it, and by whose rules it works. */
+  readonly principal: Principal | null;
   readonly input: Uint8Array;
   readonly state: JobState;
   /** From 1; 0 while it waits for its first. */
   readonly attempt: number;
+  /** How often it is tried at most. */
+  readonly attempts: number;
+  /** Before this time no attempt begins. */
+  readonly next: Date | null;
   readonly progress: { done: number; total: number | null; phase: string };
   readonly created: Date;
   readonly started: Date | null;
@@ -326,11 +354,17 @@ export interface Job {
 /** The mount's jobs. What runs them is `jobs` of `definePlugin`. */
 export const jobs: {
   /** Starts a job; durable when it returns its id. */
-  start(
-    kind: string,
-    input: Uint8Array | string,
-    options?: { key?: string; attempts?: number; whenBusy?: "queue" | "join" | "refuse" },
-  ): string;
+  start(kind: string, input: Uint8Array | string, options?: {
+    key?: string;
+    attempts?: number;
+    /** `join-queued` joins only a job of which no attempt has begun. */
+    whenBusy?: "queue" | "join" | "join-queued" | "refuse";
+    notBefore?: Date | null;
+    /** Milliseconds until the second attempt, doubled for each further one. */
+    backoff?: number | null;
+    /** A kind of job that is started once this one has ended, however it did, with its id as input. */
+    finally?: string | null;
+  }): string;
   get(id: string): Job;
   /** Waits until a job leaves a state or so many milliseconds have gone. */
   wait(id: string, leaves: JobState, milliseconds: number): Job;
@@ -354,8 +388,11 @@ export interface Description {
   defaultMount?: string;
   /** Names that it opens stores by; a mount must grant each. */
   stores?: string[];
-  /** Counters for `count`: Prometheus names that end in `_total`. */
-  metrics?: { name: string; help: string; labels?: string[] }[];
+  /** Names that it takes snapshots of clusters by; a mount must grant each. */
+  clusters?: string[];
+  /** Counters for `count`, which is what is meant where no kind is named: Prometheus names that end in
+   * `_total`. Gauges for `setGauge`. */
+  metrics?: { name: string; kind?: "counter" | "gauge"; help: string; labels?: string[] }[];
 }
 
 /** Runs the jobs of one kind. */

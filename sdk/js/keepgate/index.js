@@ -10,7 +10,7 @@ import { installGlobals } from "./globals.js";
 installGlobals(environment);
 
 export { Body } from "./body.js";
-export { count, log, now, random } from "./environment.js";
+export { count, log, now, random, setGauge } from "./environment.js";
 export { Failure } from "./failure.js";
 export { Fields } from "./fields.js";
 export { Reply, Request } from "./http.js";

@@ -38,9 +38,9 @@ function inWords(call) {
 export function definePlugin(plugin) {
   const { describe, checkSettings = () => {}, handle, jobs: runners = {} } = plugin;
   const description = {
-    summary: "", defaultMount: `/${describe.name}`, stores: [], ...describe,
+    summary: "", defaultMount: `/${describe.name}`, stores: [], clusters: [], ...describe,
     jobs: Object.keys(runners),
-    metrics: (describe.metrics ?? []).map((metric) => ({ labels: [], ...metric })),
+    metrics: (describe.metrics ?? []).map((metric) => ({ kind: "counter", labels: [], ...metric })),
   };
   const runner = (kind) => {
     if (!Object.hasOwn(runners, kind)) {

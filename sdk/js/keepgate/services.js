@@ -7,7 +7,7 @@ import * as hostPipes from "keepgate:plugin/pipes@0.1.0";
 import { Body, toBody, toBytes } from "./body.js";
 import { now } from "./environment.js";
 import { ask } from "./failure.js";
-import { toDate } from "./fields.js";
+import { toDate, toNanoseconds, toPrincipal } from "./fields.js";
 import { own } from "./handles.js";
 
 export const pipes = {
@@ -22,7 +22,7 @@ export const pipes = {
 
   tar(entries) {
     const given = [...entries].map(({ path, size, mode = 0o644, modified = now(), data }) => ({
-      path, size, mode, modified: Math.trunc(modified.getTime() * 1e6), data: toBody(data).take(),
+      path, size, mode, modified: toNanoseconds(modified), data: toBody(data).take(),
     }));
     return new Body(ask(() => hostPipes.tar(given)));
   },
@@ -56,8 +56,13 @@ export const etcd = {
 };
 
 export const jobs = {
-  start(kind, input, { key = "", attempts = 1, whenBusy = "queue" } = {}) {
-    return ask(() => hostJobs.start(kind, toBytes(input), { key, attempts, whenBusy }));
+  start(kind, input, options = {}) {
+    const { key = "", attempts = 1, whenBusy = "queue" } = options;
+    const { notBefore = null, backoff = null, finally: last = null } = options;
+    return ask(() => hostJobs.start(kind, toBytes(input), {
+      key, attempts, whenBusy, backoff, finally: last,
+      notBefore: notBefore === null ? null : toNanoseconds(notBefore),
+    }));
   },
   get: (id) => toJob(ask(() => hostJobs.get(id))),
   wait: (id, leaves, milliseconds) => toJob(ask(() => hostJobs.wait(id, leaves, milliseconds))),
@@ -75,6 +80,8 @@ export function toJob(job) {
     ...job,
     input: toBytes(job.input),
     output: toBytes(job.output),
+    principal: toPrincipal(job.principal),
+    next: date(job.next),
     created: toDate(job.created),
     started: date(job.started),
     ended: date(job.ended),

@@ -8,7 +8,7 @@ nothing but what componentize-py brings. What plugins may use is named here, and
 
 from . import etcd, jobs, pipes
 from ._body import Body
-from ._environment import count, now, random
+from ._environment import count, now, random, set_gauge
 from ._failure import (
     AlreadyExists,
     Busy,
@@ -38,5 +38,5 @@ __all__ = [
     "Entry", "Failure", "Fields", "Info", "Internal", "Invalid", "Metric", "NoSpace", "NotFound",
     "OutOfRange", "Piece", "Plugin", "PreconditionFailed", "Principal", "QuotaExceeded", "Refused",
     "Reply", "Request", "Store", "Stored", "TimedOut", "TooLarge", "Truncated", "Unavailable",
-    "Unsupported", "count", "etcd", "export", "jobs", "now", "pipes", "random",
+    "Unsupported", "count", "etcd", "export", "jobs", "now", "pipes", "random", "set_gauge",
 ]

@@ -35,6 +35,11 @@ def count(metric: str, labels: Iterable[object] = (), by: int = 1) -> None:
     environment.count(metric, [str(label) for label in labels], by)
 
 
+def set_gauge(metric: str, labels: Iterable[object], value: float) -> None:
+    """Sets a gauge that the description names, until it is set again or the gateway ends."""
+    environment.set(metric, [str(label) for label in labels], value)
+
+
 def to_datetime(nanoseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from wit_world.imports import http
+from wit_world.imports import http, types
 
 from ._body import Body, _to_bytes, take
 from ._environment import Pairs, to_pairs
@@ -42,7 +43,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking, as the host authenticated them."""
+    """A user, as the host authenticated them."""
 
     name: str
     #: How: `htpasswd`, say.
@@ -55,6 +56,15 @@ class Request:
     """A request below the plugin's mount."""
 
     method: str
+    #: The mount as this client reaches it, without a slash at its end; empty where nothing says it.
+    #: Unless the operator set it, the host in it is the client's word.
+    base: str
+    #: Path and query as they were sent, from the root of the server.
+    target: str
+    #: IP address of the client, or of the proxy that it comes by; None over a Unix socket.
+    address: str | None
+    #: By which logs name this request.
+    id: str
     #: Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys.
     path: list[str]
     #: The path ended with `/`.
@@ -71,6 +81,21 @@ class Request:
     def user(self) -> str:
         """The name of who is asking; empty where the mount lets anybody in."""
         return self.principal.name if self.principal else ""
+
+    def url(self, *segments: str) -> str:
+        """Where a path below the mount is for this client: for `Location`, `Link` and bodies. An empty
+        last segment makes a slash at the end. Where `base` is empty it is relative to this request's
+        path."""
+        below = "/".join(quote(segment, safe="") for segment in segments)
+        if self.base:
+            return f"{self.base}/{below}"
+        # References begin at the last slash of the request's path.
+        up = len(self.path) - (0 if self.trailing_slash else 1)
+        if up < 0:
+            # The mount's own path without a slash at its end: its name comes again.
+            own = self.target.partition("?")[0].rpartition("/")[2]
+            return f"./{own}/{below}"
+        return ("../" * up or "./") + below
 
     def json(self, limit: int = 1 << 20) -> Any:
         """The body as JSON. Raises `Invalid` where it is none, `TooLarge` over the limit."""
@@ -131,16 +156,24 @@ class Reply:
         return http.Reply_Streamed()
 
 
+def to_principal(who: types.Principal | None) -> Principal | None:
+    """The host's principal as ours."""
+    return Principal(who.name, who.method, Fields(who.claims)) if who else None
+
+
 def from_host(request: http.Request) -> Request:
     """The host's request as ours."""
-    who = request.principal
     return Request(
         method=request.method,
+        base=request.base,
+        target=request.target,
+        address=request.address,
+        id=request.id,
         path=request.path,
         trailing_slash=request.trailing_slash,
         query=Fields(request.query),
         headers=Fields(request.headers),
-        principal=Principal(who.name, who.method, Fields(who.claims)) if who else None,
+        principal=to_principal(request.principal),
         body=Body(request.body),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from componentize_py_types import Err
 from wit_world.exports import guest
@@ -21,11 +21,13 @@ Settings = dict[str, Any]
 
 @dataclass
 class Metric:
-    """A counter for `count`: a Prometheus name that ends in `_total`, a line of help, label names."""
+    """A counter for `count`: a Prometheus name that ends in `_total`, a line of help, label names. Or a
+    gauge for `set_gauge`."""
 
     name: str
     help: str
     labels: list[str] = field(default_factory=list)
+    kind: Literal["counter", "gauge"] = "counter"
 
 
 @dataclass
@@ -40,6 +42,8 @@ class Description:
     default_mount: str = ""
     #: Names that it opens stores by; a mount must grant each.
     stores: list[str] = field(default_factory=list)
+    #: Names that it takes snapshots of clusters by; a mount must grant each.
+    clusters: list[str] = field(default_factory=list)
     #: Kinds of job that `run_job` runs.
     jobs: list[str] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
@@ -84,8 +88,12 @@ def export(plugin: type[Plugin]) -> tuple[type, type]:
                 summary=said.summary,
                 default_mount=said.default_mount or f"/{said.name}",
                 stores=said.stores,
+                clusters=said.clusters,
                 jobs=said.jobs,
-                metrics=[guest.Metric(m.name, m.help, m.labels) for m in said.metrics],
+                metrics=[
+                    guest.Metric(m.name, guest.MetricKind[m.kind.upper()], m.help, m.labels)
+                    for m in said.metrics
+                ],
             )
 
         def check_settings(self, settings: str) -> None:

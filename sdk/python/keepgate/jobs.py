@@ -4,14 +4,15 @@ runs the kinds that its method `jobs` names."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from wit_world.imports import jobs
 
 from ._body import _to_bytes
-from ._environment import to_datetime
+from ._environment import to_datetime, to_nanoseconds
 from ._failure import asking
+from ._http import Principal, to_principal
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -26,10 +27,16 @@ class Job:
     key: str
     #: What started it.
     origin: str
+    #: The user whose request started it, and by whose rules it works.
+    principal: Principal | None
     input: bytes
     state: State
     #: From 1; 0 while it waits for its first.
     attempt: int
+    #: How often it is tried at most.
+    attempts: int
+    #: Before this time no attempt begins.
+    next: datetime | None
     created: datetime
     started: datetime | None
     ended: datetime | None
@@ -44,10 +51,22 @@ def start(
     *,
     key: str = "",
     attempts: int = 1,
-    when_busy: Literal["queue", "join", "refuse"] = "queue",
+    when_busy: Literal["queue", "join", "join-queued", "refuse"] = "queue",
+    not_before: datetime | None = None,
+    backoff: timedelta | None = None,
+    finally_: str | None = None,
 ) -> str:
-    """Starts a job; durable when it returns its id."""
-    options = jobs.Options(key, attempts, jobs.WhenBusy[when_busy.upper()])
+    """Starts a job; durable when it returns its id. `join-queued` joins only one of which no attempt has
+    begun. `backoff` is the pause before the second attempt, doubled for each further one. `finally_` is a
+    kind of job that is started once this one has ended, however it did, with its id as input."""
+    options = jobs.Options(
+        key,
+        attempts,
+        jobs.WhenBusy[when_busy.upper().replace("-", "_")],
+        None if not_before is None else to_nanoseconds(not_before),
+        None if backoff is None else backoff // timedelta(milliseconds=1),
+        finally_,
+    )
     with asking():
         return jobs.start(kind, _to_bytes(input), options)
 
@@ -95,9 +114,12 @@ def from_host(job: jobs.Job) -> Job:
         kind=job.kind,
         key=job.key,
         origin=job.origin,
+        principal=to_principal(job.principal),
         input=job.input,
         state=job.state.name.lower(),  # type: ignore[arg-type]
         attempt=job.attempt,
+        attempts=job.attempts,
+        next=None if job.next is None else to_datetime(job.next),
         created=to_datetime(job.created),
         started=None if job.started is None else to_datetime(job.started),
         ended=None if job.ended is None else to_datetime(job.ended),

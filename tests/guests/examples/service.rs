@@ -35,8 +35,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
                     values.first().map(|value| String::from_utf8_lossy(value).into_owned())
                 };
                 let said = format!(
-                    "{:?} {target} prefix={:?} user={:?} accept={:?} environment={:?}",
+                    "{:?} {target} at {:?} {:?} prefix={:?} user={:?} accept={:?} environment={:?}",
                     request.method(),
+                    request.scheme(),
+                    request.authority(),
                     header("x-forwarded-prefix"),
                     header("x-forwarded-user"),
                     header("accept"),

@@ -2,10 +2,20 @@
 // Each path is one thing; `faults.py` has the same ones, and `tests/e2e/languages` asks for them.
 
 import {
-  count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, Store,
+  count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, setGauge, Store,
 } from "./keepgate/index.js";
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** The job when it is over. */
+function ended(id) {
+  let job = jobs.get(id);
+  while (["queued", "running"].includes(job.state)) {
+    job = jobs.wait(id, job.state, 10_000);
+  }
+  return job;
+}
 
 const PATHS = {
   hello: () => Reply.text("hello"),
@@ -114,10 +124,29 @@ const PATHS = {
   },
   job: ({ body }) => {
     const id = jobs.start("count", body.bytes(), { key: "one" });
-    const { state, output, origin } = jobs.wait(id, "queued", 10_000).state === "running"
-      ? jobs.wait(id, "running", 10_000)
-      : jobs.get(id);
-    return Reply.json({ state, origin, output: new TextDecoder().decode(output) });
+    const { state, output, origin } = ended(id);
+    return Reply.json({ state, origin, output: decoder.decode(output) });
+  },
+  finally: () => {
+    const notBefore = new Date(now().getTime() + 300);
+    const options = { key: "two", attempts: 3, whenBusy: "join-queued", notBefore };
+    const id = jobs.start("count", "12", { ...options, backoff: 10, finally: "tidy" });
+    const joined = jobs.start("count", "12", options);
+    const waiting = jobs.get(id);
+    const late = ended(id).started >= notBefore;
+    const tidy = ended(jobs.list("tidy", 1)[0].id);
+    return Reply.json({
+      joined: joined === id,
+      waiting: waiting.next >= notBefore,
+      late,
+      attempts: waiting.attempts,
+      principal: waiting.principal?.name ?? null,
+      tidied: decoder.decode(tidy.output) === id,
+    });
+  },
+  place: (request) => {
+    const { target, address, id } = request;
+    return Reply.json([request.url("a b", "c"), target, address, id !== ""]);
   },
   chance: () => Reply.json([Math.random(), [...random(8)].join()]),
   clock: () => Reply.json([Date.now(), new Date().getTime(), now().getTime()]),
@@ -125,6 +154,7 @@ const PATHS = {
     console.log("printed", { a: 1 });
     log.warn("logged", { b: 2 });
     count("faults_said_total", ["x"], 2);
+    setGauge("faults_level", ["x"], 0.5);
     return Reply.empty();
   },
 };
@@ -134,7 +164,10 @@ export const { guest, jobRunner } = definePlugin({
     name: "faults",
     version: "0.1.0",
     stores: ["main"],
-    metrics: [{ name: "faults_said_total", help: "Times that something was said.", labels: ["what"] }],
+    metrics: [
+      { name: "faults_said_total", help: "Times that something was said.", labels: ["what"] },
+      { name: "faults_level", kind: "gauge", help: "What was said last.", labels: ["what"] },
+    ],
   },
   checkSettings({ bug }) {
     if (bug) {
@@ -161,5 +194,6 @@ export const { guest, jobRunner } = definePlugin({
         return `${input.length} bytes`;
       },
     },
+    tidy: { run: ({ input }) => input },
   },
 });

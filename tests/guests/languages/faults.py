@@ -4,6 +4,7 @@ path is one thing; `faults.js` has the same ones, and `tests/e2e/languages` asks
 import logging
 import random as chances
 import time
+from datetime import timedelta
 
 import keepgate
 from keepgate import (
@@ -11,13 +12,23 @@ from keepgate import (
 )
 
 
+def ended(id: str) -> jobs.Job:
+    job = jobs.get(id)
+    while job.state in ("queued", "running"):
+        job = jobs.wait(id, job.state, 10_000)
+    return job
+
+
 class Faults(Plugin):
     description = Description(
         name="faults",
         version="0.1.0",
         stores=["main"],
-        jobs=["count"],
-        metrics=[Metric("faults_said_total", "Times that something was said.", ["what"])],
+        jobs=["count", "tidy"],
+        metrics=[
+            Metric("faults_said_total", "Times that something was said.", ["what"]),
+            Metric("faults_level", "What was said last.", ["what"], kind="gauge"),
+        ],
     )
 
     def check_settings(self, settings: dict) -> None:
@@ -172,10 +183,30 @@ class Faults(Plugin):
 
     def do_job(self, request: Request) -> Reply:
         id = jobs.start("count", request.body.bytes(), key="one")
-        job = jobs.wait(id, "queued", 10_000)
-        if job.state == "running":
-            job = jobs.wait(id, "running", 10_000)
+        job = ended(id)
         return Reply.json({"state": job.state, "origin": job.origin, "output": job.output.decode()})
+
+    def do_finally(self, request: Request) -> Reply:
+        later = keepgate.now() + timedelta(milliseconds=300)
+        options = {"key": "two", "attempts": 3, "when_busy": "join-queued", "not_before": later}
+        pause = timedelta(milliseconds=10)
+        id = jobs.start("count", b"12", backoff=pause, finally_="tidy", **options)
+        joined = jobs.start("count", b"12", **options)
+        waiting = jobs.get(id)
+        late = ended(id).started >= later
+        tidy = ended(jobs.list("tidy", 1)[0].id)
+        return Reply.json({
+            "joined": joined == id,
+            "waiting": waiting.next >= later,
+            "late": late,
+            "attempts": waiting.attempts,
+            "principal": waiting.principal and waiting.principal.name,
+            "tidied": tidy.output.decode() == id,
+        })
+
+    def do_place(self, request: Request) -> Reply:
+        asked = [request.target, request.address, bool(request.id)]
+        return Reply.json([request.url("a b", "c"), *asked])
 
     def do_chance(self, request: Request) -> Reply:
         return Reply.json([chances.random(), keepgate.random(8).hex()])
@@ -188,6 +219,7 @@ class Faults(Plugin):
         print("printed", {"a": 1})
         logging.warning("logged", extra={"fields": {"b": 2}})
         keepgate.count("faults_said_total", ["x"], 2)
+        keepgate.set_gauge("faults_level", ["x"], 0.5)
         return Reply(204)
 
     def check_job(self, kind: str, input: bytes, settings: dict) -> str:
@@ -196,6 +228,8 @@ class Faults(Plugin):
         return "one"
 
     def run_job(self, job: jobs.Job, settings: dict) -> str:
+        if job.kind == "tidy":
+            return job.input
         jobs.report(len(job.input), phase="counting")
         return f"{len(job.input)} bytes"
 

@@ -105,6 +105,7 @@ fn all_promises(language: Language) {
     offers::the_host_works_on_bodies(&gateway);
     offers::stores_say_what_changed(&gateway);
     offers::jobs_run(&gateway);
+    offers::places_are_told(&gateway);
     offers::surroundings_are_the_hosts(&gateway);
     faults::settings_are_refused_in_words(&setup, &gateway);
     swaps::no_request_fails(language, &setup, &gateway);

@@ -18,6 +18,7 @@ mod metrics_page;
 mod operations;
 mod operators_jobs;
 mod operators_log;
+mod place;
 mod proxy_header;
 mod replies;
 mod support;

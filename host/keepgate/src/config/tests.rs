@@ -74,6 +74,11 @@ fn what_makes_no_sense_is_refused() {
         ("[\"users\"]", "[\"users\", \"none\"]", "stands alone"),
         ("auth = [\"users\"]\n", "", "missing field `auth`"),
         ("127.0.0.1:8000", "8000", "host:port"),
+        (
+            "[auth.users]",
+            "[[listener]]\naddress = \":1\"\npublic_url = \"x\"\n[auth.users]",
+            "https://",
+        ),
         ("stores = ", "limits = { cpu = \"0s\" }\nstores = ", "longer than nothing"),
         ("[auth.users]", "[timeouts]\nidle = \"500000000000y\"\n[auth.users]", "hundred years"),
         ("stores = ", "limits = { memory = \"64 parsecs\" }\nstores = ", ""),

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use futures_util::stream;
+use keepgate_connect::Snapshots;
 use keepgate_runtime::{Grant, Limits, Mount, MountSpec, Plugin, Request, Services, Workbench};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
 use serde::Serialize;
 
 use super::arguments::Bench;
+use super::silent::Silent;
 use super::size;
 use crate::output::say;
 
@@ -139,12 +141,14 @@ async fn mount(
         (name.clone(), grant)
     };
     let stores: BTreeMap<_, _> = plugin.description.stores.iter().map(store).collect();
+    let cluster = |name: &String| (name.clone(), Arc::new(Silent) as Arc<dyn Snapshots>);
+    let clusters = plugin.description.clusters.iter().map(cluster).collect();
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
         settings,
         stores,
-        services: Services::default(),
+        services: Services { clusters, ..Services::default() },
         limits: Limits::default(),
         warm,
     };

@@ -21,6 +21,7 @@ mod inspect;
 mod list;
 mod new;
 mod patience;
+mod silent;
 pub(crate) mod test;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod foreman;
 mod misdeeds;
 mod services;
 mod wasi_http;

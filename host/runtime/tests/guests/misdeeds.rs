@@ -117,6 +117,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("liar", "what_a_plugin_says_of_itself_is_bounded"),
     ("babbler", "what_a_plugin_says_of_itself_is_bounded"),
     ("impostor", "a_plugin_that_takes_anothers_name_takes_nothing_else"),
+    ("foreman", "every_end_of_a_job_is_followed_for_the_same_user"),
 ];
 
 /// Everything that the guests can do is in the tables above, and every test that they name is there.

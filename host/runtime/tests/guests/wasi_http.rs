@@ -20,6 +20,7 @@ async fn a_service_sees_its_request_and_its_settings() {
     let mut bench = Bench::new();
     let mount = service(&mut bench, json!({"GREETING": "hello", "COUNT": 3})).await;
     let mut asked = request("PUT", "/hello/a b/", b"");
+    asked.base = "https://x.example:8443/backup/app".to_owned();
     asked.query = vec![("x".to_owned(), "1 2".to_owned())];
     asked.headers = vec![
         ("accept".to_owned(), "text/plain".to_owned()),
@@ -29,7 +30,8 @@ async fn a_service_sees_its_request_and_its_settings() {
     assert_eq!(reply.status, 200);
     assert_eq!(
         text(reply).await,
-        "Method::Put /hello/a%20b/?x=1+2 prefix=Some(\"/app\") user=Some(\"ann\") \
+        "Method::Put /hello/a%20b/?x=1+2 at Some(Scheme::Https) Some(\"x.example:8443\") \
+         prefix=Some(\"/backup/app\") user=Some(\"ann\") \
          accept=Some(\"text/plain\") environment=[(\"COUNT\", \"3\"), (\"GREETING\", \"hello\")]"
     );
     let status = &bench.loader.build(&[]).await.status()["plugins"][0];

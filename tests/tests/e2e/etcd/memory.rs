@@ -7,7 +7,7 @@ use keepgate_tests::data::sha256;
 use keepgate_tests::etcd::Etcd;
 use keepgate_tests::tools;
 
-use super::{LIST, assert_store_has, back_up, name, resolve, setup};
+use super::{LIST, assert_store_has, back_up, name, path_of, setup};
 
 /// What it may need more than an idle gateway that has taken a small backup: pieces on their way
 /// between etcd, the compressor and the disk, and what the allocator keeps of them.
@@ -31,7 +31,7 @@ fn half_a_gigabyte() {
     let prefer = [("prefer", "respond-async")];
     let reply = client.send("POST", LIST, &prefer, b"");
     assert_eq!(reply.status, 202, "{}", reply.text());
-    let location = resolve(LIST, reply.header("location").unwrap());
+    let location = path_of(reply.header("location").unwrap());
     let end = begun + Duration::from_secs(300);
     let answer = loop {
         let job = client.get(&location).json();

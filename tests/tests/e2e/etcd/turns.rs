@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     LIST, assert_failed, assert_json, assert_says, assert_store_has, assert_whole, back_up, find,
-    list, name, resolve, setup, stored, taken,
+    list, name, path_of, setup, stored, taken,
 };
 
 /// What comes through the gate before it closes: enough for questions, and some of a snapshot.
@@ -95,7 +95,7 @@ fn begin(gateway: &Gateway) -> (String, String) {
     let answer = reply.json();
     assert_eq!(answer["message"], "backup started");
     let id = answer["job"].as_str().unwrap().to_owned();
-    let location = resolve(LIST, reply.header("location").unwrap());
+    let location = path_of(reply.header("location").unwrap());
     assert_eq!(location, format!("{LIST}/jobs/{id}"));
     (id, location)
 }

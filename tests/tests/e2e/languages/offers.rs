@@ -67,6 +67,19 @@ pub(super) fn jobs_run(gateway: &Gateway) {
     let said = gateway.endpoint().post("/faults/job", b"12345").json();
     let expected = json!({"state": "succeeded", "origin": "request", "output": "5 bytes"});
     assert_eq!(said, expected);
+    let said = gateway.endpoint().post("/faults/finally", b"").json();
+    let expected = json!({
+        "joined": true, "waiting": true, "late": true, "attempts": 3, "principal": null,
+        "tidied": true,
+    });
+    assert_eq!(said, expected);
+}
+
+pub(super) fn places_are_told(gateway: &Gateway) {
+    let said = gateway.endpoint().get("/faults/place?x=%2F").json();
+    let expected =
+        json!(["http://localhost/faults/a%20b/c", "/faults/place?x=%2F", "127.0.0.1", true,]);
+    assert_eq!(said, expected);
 }
 
 /// Nothing of the machine that made the component is left: each instance has its own chance, and the
@@ -93,4 +106,6 @@ pub(super) fn surroundings_are_the_hosts(gateway: &Gateway) {
     let counted = |line: &&str| line.starts_with("faults_said_total{") && line.contains("\"x\"");
     let line = metrics.lines().find(counted).unwrap();
     assert!(line.ends_with(" 2"), "{line}");
+    let set = |line: &&str| line.starts_with("faults_level{") && line.contains("\"x\"");
+    assert!(metrics.lines().find(set).unwrap().ends_with(" 0.5"));
 }
