@@ -53,18 +53,15 @@ impl Plugin for Archives {
 
 /// All archives. A list too long to hold in memory would be written piece by piece: `Reply::stream`.
 fn list(_: Call<Settings>) -> Result<Reply, Failure> {
-    let listing = Store::open("main")?.list("", false)?;
     let mut archives = Vec::new();
-    loop {
-        let entries = listing.next(1000)?;
-        if entries.is_empty() {
-            return Reply::ok().json(&archives);
-        }
-        archives.extend(entries.into_iter().map(|entry| Archive {
+    for entry in Store::open("main")?.list("", false)? {
+        let entry = entry?;
+        archives.push(Archive {
             name: entry.key,
             size: entry.size,
-        }));
+        });
     }
+    Reply::ok().json(&archives)
 }
 
 fn fetch(call: Call<Settings>) -> Result<Reply, Failure> {
@@ -82,12 +79,12 @@ fn save(call: Call<Settings>) -> Result<Reply, Failure> {
     if let Some(digest) = call.request.header("x-sha256") {
         options = options.sha256(digest);
     }
-    let stored = Store::open("main")?.put(&name, call.request.body, &options)?.info;
+    let stored = Store::open("main")?.put(&name, call.request.body, &options)?;
     let archive = Archive {
         name,
-        size: stored.size,
+        size: stored.info.size,
     };
-    let reply = Reply::new(201).header("etag", format!("\"{}\"", stored.etag));
+    let reply = Reply::new(201).header("etag", format!("\"{}\"", stored.info.etag));
     reply.json(&archive)
 }
 
