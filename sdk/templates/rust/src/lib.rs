@@ -79,12 +79,12 @@ fn save(call: Call<Settings>) -> Result<Reply, Failure> {
     if let Some(digest) = call.request.header("x-sha256") {
         options = options.sha256(digest);
     }
-    let stored = Store::open("main")?.put(&name, call.request.body, &options)?.info;
+    let stored = Store::open("main")?.put(&name, call.request.body, &options)?;
     let archive = Archive {
         name,
-        size: stored.size,
+        size: stored.info.size,
     };
-    let reply = Reply::new(201).header("etag", format!("\"{}\"", stored.etag));
+    let reply = Reply::new(201).header("etag", format!("\"{}\"", stored.info.etag));
     reply.json(&archive)
 }
 
