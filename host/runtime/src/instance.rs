@@ -13,8 +13,8 @@ use wasmtime::{Engine, Store, WasmBacktrace};
 use keepgate_jobs::{Job, Reporter};
 
 use crate::call::{CallError, Failure, Limit};
+use crate::contract::bindings::worker::{Worker, WorkerPre};
 use crate::contract::bindings::{Plugin as Bindings, PluginPre};
-use crate::contract::job_bindings::{Worker, WorkerPre};
 use crate::contract::{exported, jobs};
 use crate::cpu::Cpu;
 use crate::imports::http::ReplyStart;

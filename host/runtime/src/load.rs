@@ -14,7 +14,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::cache::CodeCache;
 use crate::contract::bindings::PluginPre;
-use crate::contract::job_bindings::WorkerPre;
+use crate::contract::bindings::worker::WorkerPre;
 use crate::contract::{PACKAGE, VERSION, exported};
 use crate::engine::Host;
 use crate::inspect;

@@ -11,7 +11,7 @@ use keepgate_store::Body;
 
 use crate::call::{CallError, Failure, Reply, Request};
 use crate::contract::bindings::PluginPre;
-use crate::contract::job_bindings::WorkerPre;
+use crate::contract::bindings::worker::WorkerPre;
 use crate::contract::{exported, http};
 use crate::faults::{Aside, Record};
 use crate::held::bytes_with;

@@ -19,7 +19,8 @@ fn each_released_contract_is_kept() {
     assert!(versions.iter().any(|version| version.ends_with("0.1.0")), "{versions:?}");
     for version in versions {
         let plugin = PluginUnderTest::load(&version.join("every.wasm"), None).unwrap();
-        let cases = case::read(&version.join("cases")).unwrap_or_else(|broken| panic!("{broken:#?}"));
+        let cases =
+            case::read(&version.join("cases")).unwrap_or_else(|broken| panic!("{broken:#?}"));
         let report = run(&plugin, &cases, &RunOptions::default());
         assert_eq!((report.wrong(), report.broken().len()), (0, 0), "{}", report::text(&report));
         assert!(report.right() >= 10, "{}", report.right());
