@@ -66,6 +66,12 @@ async fn what_is_joined_begins_no_later_than_was_asked() {
         let day_after = Some(at("2026-11-23T12:00:00Z"));
         assert_eq!(jobs.start(ask(when_busy, day_after)).await.unwrap(), planned);
     }
+    // Times are kept in milliseconds: the same moment of a finer clock is the same time.
+    let fine = Some(at("2026-11-21T13:00:00Z") + Duration::from_nanos(10));
+    let finely = NewJob { not_before: fine, ..new("backup", "fine") };
+    let first = jobs.start(finely.clone()).await.unwrap();
+    let again = NewJob { when_busy: WhenBusy::Join, ..finely };
+    assert_eq!(jobs.start(again).await.unwrap(), first);
     let now = jobs.start(ask(WhenBusy::Join, None)).await.unwrap();
     assert_ne!(now, planned);
     assert_eq!(jobs.start(ask(WhenBusy::JoinQueued, None)).await.unwrap(), now);

@@ -74,7 +74,8 @@ impl Record {
     /// One that must not begin before a time may be joined by those that must not either.
     pub(crate) fn suits(&self, not_before: Option<SystemTime>, now: SystemTime) -> bool {
         let begins = self.job.next_attempt.filter(|_| self.job.attempt == 0);
-        begins.is_none_or(|begins| begins <= now.max(not_before.unwrap_or(now)))
+        let from = not_before.map_or(now, milliseconds_up);
+        begins.is_none_or(|begins| begins <= now.max(from))
     }
 
     /// How long it waits after the attempt that it is in.

@@ -72,15 +72,15 @@ impl environment::Host for State {
         let job = self.job.as_ref().map(|job| &*job.id);
         match level {
             Level::Trace => {
-                tracing::trace!(target: "plugin", mount, plugin, request, job, "{line}")
+                tracing::trace!(target: "plugin", mount, plugin, request, job, "{line}");
             }
             Level::Debug => {
-                tracing::debug!(target: "plugin", mount, plugin, request, job, "{line}")
+                tracing::debug!(target: "plugin", mount, plugin, request, job, "{line}");
             }
             Level::Info => tracing::info!(target: "plugin", mount, plugin, request, job, "{line}"),
             Level::Warn => tracing::warn!(target: "plugin", mount, plugin, request, job, "{line}"),
             Level::Error => {
-                tracing::error!(target: "plugin", mount, plugin, request, job, "{line}")
+                tracing::error!(target: "plugin", mount, plugin, request, job, "{line}");
             }
         }
         Ok(())

@@ -126,9 +126,9 @@ async fn every_end_of_a_job_is_followed_for_the_same_user() {
     foreman.jobs.wait(&hanging, State::Queued, Duration::from_secs(60)).await.unwrap();
     assert_eq!(foreman.jobs.cancel(&hanging).await.unwrap(), Some(true));
     for (id, state, said) in [
-        (&good, State::Succeeded, "Succeeded for ann by htpasswd role=admin: "),
-        (&bad, State::Failed, "Failed for ann by htpasswd role=admin: as the test wants"),
-        (&hanging, State::Cancelled, "Cancelled for ann by htpasswd role=admin: cancelled"),
+        (&good, State::Succeeded, "State::Succeeded for ann by htpasswd role=admin: "),
+        (&bad, State::Failed, "State::Failed for ann by htpasswd role=admin: as the test wants"),
+        (&hanging, State::Cancelled, "State::Cancelled for ann by htpasswd role=admin: cancelled"),
     ] {
         assert_eq!(foreman.end(id).await.state, state);
         let tidied = foreman.follower(id).await;
