@@ -57,6 +57,8 @@ mod backend;
 
 #[cfg(any(target_family = "wasm", test))]
 mod allocator;
+#[doc(hidden)]
+pub mod bindings;
 mod blob;
 mod body;
 #[cfg(doctest)]
