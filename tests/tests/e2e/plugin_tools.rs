@@ -85,7 +85,7 @@ fn from_nothing_to_a_plugin_that_serves() {
     assert_eq!(report["description"]["stores"][0], "main");
     let words: Vec<_> = report["inspection"]["imports"].as_array().unwrap().iter().collect();
     let blobs = words.iter().find(|import| import["name"] == "blobs").unwrap();
-    assert_eq!(blobs["words"], "stores: open, head, get, put, delete, list, next");
+    assert_eq!(blobs["words"], "stores: open, get, put, delete, list, next");
 
     let gateway = setup.start();
     let endpoint = gateway.endpoint();
