@@ -4,15 +4,6 @@ use std::time::Duration;
 
 use crate::{Failure, Refusal};
 
-/// A refusal with a status that no case of [`Failure`] has: what comes nearest to it. Here is the one
-/// place to change once the contract has such a case.
-pub(crate) fn refused(status: u16, why: String) -> Failure {
-    match status {
-        405 => Failure::Unsupported(why),
-        _ => Failure::Invalid(why),
-    }
-}
-
 impl Failure {
     /// A refusal that no other case is: a status from 400 to 599, a word for programs (empty where the
     /// surface has none), and a text for whoever made the request.

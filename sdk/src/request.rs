@@ -1,6 +1,5 @@
 //! A request, as a plugin sees it.
 
-use crate::failure::refused;
 use crate::{Body, Failure, Principal, media};
 
 /// An HTTP method.
@@ -158,7 +157,7 @@ impl Request {
     fn is_said_to_be(&self, expected: &str, is: impl Fn(&str) -> bool) -> Result<(), Failure> {
         match self.media_type() {
             Some(other) if !is(&other) => {
-                Err(refused(415, format!("the body is {other:?}; send {expected}")))
+                Err(Failure::refused(415, "", format!("the body is {other:?}; send {expected}")))
             }
             _ => Ok(()),
         }

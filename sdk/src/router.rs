@@ -7,7 +7,6 @@
 
 use std::str::FromStr;
 
-use crate::failure::refused;
 use crate::{Content, Failure, Method, Reply, Request};
 
 /// Answers one kind of request.
@@ -48,7 +47,10 @@ const TAKES: &str = "this path takes ";
 
 /// The methods that a path has, where the failure is that it does not have the one that was asked for.
 pub(crate) fn allowed(failure: &Failure) -> Option<&str> {
-    failure.message().strip_prefix(TAKES)
+    match failure {
+        Failure::Refused(refusal) if refusal.status == 405 => refusal.message.strip_prefix(TAKES),
+        _ => None,
+    }
 }
 
 /// What is asked, with what the path says and the settings.
@@ -126,7 +128,7 @@ impl<S> Methods<S> {
     }
 
     fn refusal(&self) -> Failure {
-        refused(405, format!("{TAKES}{}", self.allow()))
+        Failure::refused(405, "", format!("{TAKES}{}", self.allow()))
     }
 
     /// As in `GET, HEAD, PUT`.
