@@ -2,14 +2,15 @@
 //! does it compile, what does it say of itself. Every refusal says in words what is wrong, which
 //! side it is on, and what to do; a raw linker message is the last resort.
 
+mod error;
+mod spoken;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::cache::CodeCache;
@@ -24,6 +25,10 @@ use crate::state::{Grants, State};
 use crate::trust::Vetted;
 use crate::voice::{shorten, shortened};
 use crate::wasi_http;
+
+pub use error::LoadError;
+use spoken::{Spoken, check_contract, exports_job_runner};
+pub(crate) use spoken::{check_framing, is_spoken, other_version};
 
 /// What `describe` and `check-settings` may use. They run without grants.
 const QUESTION: Bounds =
@@ -81,111 +86,6 @@ pub struct Description {
     pub clusters: Vec<String>,
     /// Kinds of job that it runs.
     pub jobs: Vec<String>,
-}
-
-/// Why a file is not served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// It cannot be read.
-    #[error("the file cannot be read: {0}")]
-    Read(#[from] std::io::Error),
-    /// It is too large.
-    #[error("the file has {size} bytes; a plugin has {MAX_FILE} at most")]
-    TooLarge {
-        /// In bytes.
-        size: u64,
-    },
-    /// It ends within itself, which is how a file looks while it is copied.
-    #[error("the file ends too early: it is still being copied, or the copy broke off")]
-    EndsEarly,
-    /// It is something else.
-    #[error("this is not a WebAssembly component: it does not begin with `\\0asm`")]
-    NotWasm,
-    /// It is a core module.
-    #[error(
-        "this is a WebAssembly core module, not a component; build it with \
-         `keepgate plugin build`, or wrap it with `wasm-tools component new`"
-    )]
-    CoreModule,
-    /// It speaks another version of the contract.
-    #[error(
-        "this plugin speaks version {found} of {PACKAGE}, and this gateway {VERSION}: {advice}"
-    )]
-    OtherVersion {
-        /// The plugin's version.
-        found: String,
-        /// Which side to renew.
-        advice: &'static str,
-    },
-    /// It exports something else.
-    #[error(
-        "this component is no Keepgate plugin: it does not export {PACKAGE}/guest@{VERSION}, nor \
-         wasi:http/incoming-handler@0.2; it exports {exports}"
-    )]
-    NoGuest {
-        /// What it exports instead.
-        exports: String,
-    },
-    /// It is a service of a later version of the standard.
-    #[error(
-        "this component exports {export}; of services this gateway serves those of \
-         wasi:http/incoming-handler@0.2, which the same tools make: build it for that"
-    )]
-    NextHttp {
-        /// What it exports.
-        export: String,
-    },
-    /// It imports something that nobody offers here.
-    #[error(
-        "the plugin imports {import}, which this gateway does not offer; build the plugin without \
-         it, or run it on a gateway that has it"
-    )]
-    NoSuchImport {
-        /// The import's name.
-        import: String,
-    },
-    /// It has the right names with other types.
-    #[error(
-        "the plugin was built against another text of {PACKAGE}@{VERSION} than this gateway's; \
-         build it again with this gateway's `wit/`: {detail}"
-    )]
-    Mismatch {
-        /// Each interface and function that differs; what the linker says where none can be named.
-        detail: String,
-    },
-    /// It does not compile.
-    #[error("the component does not compile: {0}")]
-    Compile(String),
-    /// It broke down when asked what it is.
-    #[error("the plugin broke down in `{call}`: {detail}")]
-    BrokeDown {
-        /// Which call.
-        call: &'static str,
-        /// How.
-        detail: String,
-    },
-    /// What it says of itself cannot be used.
-    #[error("the plugin's description cannot be used: {0}")]
-    Description(String),
-    /// The operator's rules do not let it in.
-    #[error("the plugin is not trusted: {0}")]
-    Untrusted(String),
-    /// The host's own engine failed.
-    #[error("the WebAssembly engine: {0}")]
-    Engine(String),
-}
-
-impl LoadError {
-    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-    pub(crate) fn engine(error: wasmtime::Error) -> Self {
-        Self::Engine(format!("{error:#}"))
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-    pub(crate) fn compile(error: wasmtime::Error) -> Self {
-        Self::Compile(format!("{error:#}"))
-    }
 }
 
 impl Description {
@@ -388,150 +288,4 @@ pub(crate) fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
         voice: metrics.voice("(none)", plugin),
         environment: Vec::new(),
     })
-}
-
-/// Whether the bytes are a whole component, by the lengths of its sections. The compiler would
-/// say so too, in words that help nobody.
-pub(crate) fn check_framing(bytes: &[u8]) -> Result<(), LoadError> {
-    let magic = b"\0asm";
-    if !bytes.starts_with(magic.get(..bytes.len().min(4)).unwrap_or_default()) {
-        return Err(LoadError::NotWasm);
-    }
-    let (Some(layer), Some(mut rest)) = (bytes.get(6), bytes.get(8..)) else {
-        return Err(LoadError::EndsEarly);
-    };
-    if *layer == 0 {
-        return Err(LoadError::CoreModule);
-    }
-    while let Some((_, after)) = rest.split_first() {
-        let (length, after) = section_length(after).ok_or(LoadError::EndsEarly)?;
-        rest = after.get(length..).ok_or(LoadError::EndsEarly)?;
-    }
-    Ok(())
-}
-
-/// A section's length in LEB128, and what follows it.
-fn section_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut length = 0_usize;
-    for (index, byte) in bytes.iter().take(5).enumerate() {
-        length |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((length, bytes.get(index + 1..)?));
-        }
-    }
-    None
-}
-
-/// What a component speaks.
-enum Spoken {
-    Contract,
-    /// In which version.
-    WasiHttp(String),
-}
-
-fn check_contract(host: &Host, component: &Component) -> Result<Spoken, LoadError> {
-    let ty = component.component_type();
-    let exports: Vec<String> = ty.exports(&host.engine).map(|(name, _)| name.to_owned()).collect();
-    let imports: Vec<String> = ty
-        .imports(&host.engine)
-        .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentInstance(_)))
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    let versions = exports.iter().chain(&imports).filter_map(|name| version_of(name));
-    if let Some(found) = versions.into_iter().find(|version| !is_spoken(version)) {
-        return Err(other_version(found));
-    }
-    let service = exports.iter().find_map(|name| name.strip_prefix(wasi_http::EXPORT));
-    if !exports.iter().any(|name| is_ours(name, "guest")) {
-        if let Some(patch) = service {
-            let unknown = imports.into_iter().find(|name| !is_wasi(name));
-            let spoken = Spoken::WasiHttp(format!("wasi:http@0.2.{patch}"));
-            return unknown.map_or(Ok(spoken), |import| Err(LoadError::NoSuchImport { import }));
-        }
-        if let Some(export) = exports.iter().find(|name| name.starts_with(wasi_http::NEXT_EXPORT)) {
-            return Err(LoadError::NextHttp { export: export.clone() });
-        }
-        let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-        return Err(LoadError::NoGuest { exports });
-    }
-    let offered = ["types", "blobs", "environment", "http", "pipes", "etcd", "jobs"];
-    let unknown = imports.into_iter().find(|name| match name.split_once('/') {
-        Some((PACKAGE, _)) => !offered.iter().any(|interface| is_ours(name, interface)),
-        _ => !is_wasi(name) || name.starts_with("wasi:http/"),
-    });
-    unknown.map_or(Ok(Spoken::Contract), |import| Err(LoadError::NoSuchImport { import }))
-}
-
-/// Whether an import is one of WASI's that the host has, though it grants nothing by them.
-fn is_wasi(name: &str) -> bool {
-    let packages = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
-    let package = name.strip_prefix("wasi:").and_then(|rest| rest.split_once('/'));
-    package.is_some_and(|(package, rest)| packages.contains(&package) && rest.contains("@0.2."))
-}
-
-fn exports_job_runner(host: &Host, component: &Component) -> bool {
-    component.component_type().exports(&host.engine).any(|(name, _)| is_ours(name, "job-runner"))
-}
-
-/// Whether a name is that of an interface of the contract, in a version that this host speaks.
-fn is_ours(name: &str, interface: &str) -> bool {
-    let rest = name.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
-    let found = rest.and_then(|rest| rest.split_once('@'));
-    found.is_some_and(|(known, version)| known == interface && is_spoken(version))
-}
-
-/// Whether a version of the contract is this host's, or differs from it in the patch only: such versions
-/// have the same functions, but for those that the later one has besides. What a plugin lacks here shows
-/// when it is linked.
-pub(crate) fn is_spoken(version: &str) -> bool {
-    let minor = VERSION.rsplit_once('.').map_or(VERSION, |(minor, _)| minor);
-    let patch = version.strip_prefix(minor).and_then(|rest| rest.strip_prefix('.'));
-    patch.is_some_and(|patch| patch.parse::<u32>().is_ok())
-}
-
-/// The version of our package in an import's or export's name.
-fn version_of(name: &str) -> Option<&str> {
-    let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
-    Some(rest.split_once('@')?.1)
-}
-
-pub(crate) fn other_version(found: &str) -> LoadError {
-    let number = |version: &str| -> Vec<u64> {
-        version.split(['.', '-']).map_while(|part| part.parse().ok()).collect()
-    };
-    let advice = if number(found) > number(VERSION) {
-        "the gateway is too old for it; use a newer gateway, or an older plugin"
-    } else {
-        "the plugin is too old; build it with this gateway's SDK, or get a newer one"
-    };
-    LoadError::OtherVersion { found: found.to_owned(), advice }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_that_are_no_whole_component_are_told_apart() {
-        assert!(matches!(check_framing(b""), Err(LoadError::EndsEarly)));
-        assert!(matches!(check_framing(b"\0as"), Err(LoadError::EndsEarly)));
-        assert!(matches!(check_framing(b"#!/bin/sh"), Err(LoadError::NotWasm)));
-        assert!(matches!(check_framing(b"\0asm\x01\0\0\0"), Err(LoadError::CoreModule)));
-        assert!(check_framing(b"\0asm\x0d\0\x01\0").is_ok());
-        assert!(check_framing(b"\0asm\x0d\0\x01\0\0\x02ab").is_ok());
-        assert!(matches!(check_framing(b"\0asm\x0d\0\x01\0\0\x03ab"), Err(LoadError::EndsEarly)));
-        assert!(matches!(check_framing(b"\0asm\x0d\0\x01\0\0"), Err(LoadError::EndsEarly)));
-    }
-
-    #[test]
-    fn versions_say_which_side_is_too_old() {
-        assert_eq!(version_of("keepgate:plugin/guest@0.2.0"), Some("0.2.0"));
-        assert_eq!(version_of("wasi:io/poll@0.2.0"), None);
-        assert!(is_spoken("0.1.0") && is_spoken("0.1.7"));
-        assert!(!is_spoken("0.2.0") && !is_spoken("1.1.0") && !is_spoken("0.1.1-rc1"));
-        assert!(is_ours("keepgate:plugin/guest@0.1.3", "guest"));
-        assert!(!is_ours("keepgate:plugin/guests@0.1.0", "guest"));
-        assert!(other_version("0.2.0").to_string().contains("gateway is too old"));
-        assert!(other_version("0.0.9").to_string().contains("plugin is too old"));
-    }
 }
