@@ -73,5 +73,8 @@ fn what_cannot_be_used_is_exit_code_2() {
     assert!(error.contains("run `keepgate plugin build"), "{error}");
     fs::remove_dir_all(folder.path().join("cases")).unwrap();
     let error = test(folder.path(), &[]).fails_with(2);
-    assert!(error.contains("cases: No such file"), "{error}");
+    assert!(error.contains("there are no cases: ") && error.contains("--cases"), "{error}");
+    let none = folder.path().join("none");
+    let error = test(&none, &[]).fails_with(2);
+    assert!(error.contains(&format!("no folder and no file {}", none.display())), "{error}");
 }

@@ -59,7 +59,13 @@ pub(crate) fn run(arguments: &Test) -> u8 {
 }
 
 fn test(arguments: &Test) -> Result<u8> {
+    if !arguments.what.exists() {
+        bail!("there is no folder and no file {}", arguments.what.display());
+    }
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
+    if arguments.replay.is_none() && !cases.exists() {
+        bail!("there are no cases: {} is not there; --cases names others", cases.display());
+    }
     let found = match &arguments.replay {
         Some(recording) => replayed(arguments, recording)?,
         None => case::read(&cases),
