@@ -240,9 +240,11 @@ impl Gateway {
         let log = &self.program.stderr;
         let before = log.count();
         self.program.signal(Signal::HUP);
+        // An earlier reload may still have to say that what served before serves on.
+        let (begun, _) = log.wait_for(before, &["reloading certificates, users and configuration"]);
         let taken: &[&str] = &["serving", "generation="];
-        log.wait_for_either(before, &[taken, &["the configuration stays as it was"]]);
-        log.since(before)
+        log.wait_for_either(begun, &[taken, &["the configuration stays as it was"]]);
+        log.since(begun)
     }
 
     /// Asks it to end, and waits until it has. Panics where it does not end well.
