@@ -128,7 +128,7 @@ const PATHS = {
     return Reply.json({ state, origin, output: decoder.decode(output) });
   },
   finally: () => {
-    const notBefore = new Date(now().getTime() + 300);
+    const notBefore = new Date(now().getTime() + 3000);
     const options = { key: "two", attempts: 3, whenBusy: "join-queued", notBefore };
     const id = jobs.start("count", "12", { ...options, backoff: 10, finally: "tidy" });
     const joined = jobs.start("count", "12", options);

@@ -187,7 +187,7 @@ class Faults(Plugin):
         return Reply.json({"state": job.state, "origin": job.origin, "output": job.output.decode()})
 
     def do_finally(self, request: Request) -> Reply:
-        later = keepgate.now() + timedelta(milliseconds=300)
+        later = keepgate.now() + timedelta(seconds=3)
         options = {"key": "two", "attempts": 3, "when_busy": "join-queued", "not_before": later}
         pause = timedelta(milliseconds=10)
         id = jobs.start("count", b"12", backoff=pause, finally_="tidy", **options)
