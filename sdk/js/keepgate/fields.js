@@ -41,9 +41,12 @@ export function toPrincipal(principal) {
   return { name, method, claims: new Fields(claims) };
 }
 
-/** The host counts nanoseconds, which a number holds only roughly; a Date needs no better. */
+/**
+ * The host counts nanoseconds, which a number holds only roughly: to 256 of them in these years. A Date that
+ * went to the host and comes back must not lose a millisecond by that.
+ */
 export function toDate(nanoseconds) {
-  return new Date(nanoseconds / 1e6);
+  return new Date(Math.floor(nanoseconds / 1e6 + 0.001));
 }
 
 /** The same the other way round. */
