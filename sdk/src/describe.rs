@@ -1,6 +1,7 @@
 //! What a plugin says of itself.
 
 use crate::bindings::exports::keepgate::plugin::guest;
+use crate::capability;
 
 /// What a plugin says of itself at load.
 #[derive(Clone, Debug)]
@@ -9,16 +10,7 @@ pub struct Description(pub(crate) guest::Description);
 impl Description {
     /// A plugin by name and version, mounted at `/name` where the operator says nothing.
     pub fn new(name: &str, version: &str) -> Self {
-        Self(guest::Description {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            summary: String::new(),
-            default_mount: format!("/{name}"),
-            stores: Vec::new(),
-            clusters: Vec::new(),
-            jobs: Vec::new(),
-            metrics: Vec::new(),
-        })
+        Self(capability::described(name, version))
     }
 
     /// One line for operators.
@@ -30,25 +22,6 @@ impl Description {
     /// Where it is mounted when the operator says nothing; begins with `/`.
     pub fn default_mount(mut self, path: &str) -> Self {
         path.clone_into(&mut self.0.default_mount);
-        self
-    }
-
-    /// A name under which it opens a store; each mount must grant it.
-    pub fn store(mut self, name: &str) -> Self {
-        self.0.stores.push(name.to_owned());
-        self
-    }
-
-    /// A name under which it takes snapshots of a cluster; each mount must grant it. A plugin that takes
-    /// whatever it is granted names none, and asks [`etcd::clusters`](crate::etcd::clusters).
-    pub fn cluster(mut self, name: &str) -> Self {
-        self.0.clusters.push(name.to_owned());
-        self
-    }
-
-    /// A kind of job that it runs; see [`Jobs`](crate::Jobs).
-    pub fn job(mut self, kind: &str) -> Self {
-        self.0.jobs.push(kind.to_owned());
         self
     }
 

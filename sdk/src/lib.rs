@@ -48,49 +48,49 @@
 //! component it is a plugin. Built natively it is an ordinary library whose host is the
 //! in-memory one of [`testing`], so that `cargo test` tests its logic.
 
-#[cfg(target_family = "wasm")]
-#[path = "backend/wasm.rs"]
-mod backend;
-#[cfg(not(target_family = "wasm"))]
-#[path = "backend/native/mod.rs"]
-mod backend;
-
 #[cfg(any(target_family = "wasm", test))]
 mod allocator;
 #[doc(hidden)]
 pub mod bindings;
-mod blob;
-mod body;
+mod blob_answer;
 #[cfg(doctest)]
 mod book;
+mod capability;
 mod describe;
-mod entries;
 mod failure;
 #[doc(hidden)]
 pub mod glue;
+mod human_duration;
+pub mod job_api;
+pub mod json;
 mod media;
 mod negotiate;
-mod options;
+mod page;
 pub mod range;
+mod reason;
 mod reply;
 mod request;
+pub mod retention;
 mod router;
-mod starting;
+pub mod sidecar;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+mod time_names;
+mod timestamp;
 
-pub use backend::{Body, Download, Listing, Store, Writer, environment, etcd, jobs, pipes};
-pub use bindings::keepgate::plugin::blobs::{
-    Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored,
-};
-pub use bindings::keepgate::plugin::environment::Level;
 pub use bindings::keepgate::plugin::types::{Failure, Principal, Refusal};
-pub use blob::BlobAnswer;
+pub use blob_answer::BlobAnswer;
+pub use capability::*;
 pub use describe::Description;
-pub use entries::Entries;
+pub use failure::FailureCase;
+pub use human_duration::HumanDuration;
+pub use page::{Filled, Page};
+pub use reason::reason_phrase;
 pub use reply::{Content, Reply, StreamWriter};
 pub use request::{Method, Request};
 pub use router::{Call, Handler, Methods, Router, at};
+pub use time_names::{TimeName, TimeNames};
+pub use timestamp::Timestamp;
 
 /// A backend: what it is, whether it can work with a mount's settings, and what it does with a
 /// request.

@@ -1,6 +1,6 @@
 //! The `Range` header of RFC 9110, 14.2.
 
-use crate::Part;
+use crate::{Download, Failure, Part, Store};
 
 /// What a `Range` header asks for.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,35 @@ impl Range {
             Some(part) => Self::Part(part),
         }
     }
+}
+
+impl Store {
+    /// Opens the part of a blob that a `Range` header asks for, and says which part it is, for
+    /// [`Reply::download`](crate::Reply::download). One call of the store: for blobs that never change under
+    /// their key, named by a hash for example. For all others there is [`BlobAnswer`](crate::BlobAnswer).
+    ///
+    /// An empty blob is the answer to every range, since it has no byte that a range could name. A malformed
+    /// range is refused with a 416.
+    pub fn get_range(&self, key: &str, range: Range) -> Result<(Download, Part), Failure> {
+        let part = match range {
+            Range::Whole => Part::Whole,
+            Range::Part(part) => part,
+            Range::Malformed => {
+                return Err(Failure::refused(416, "", "the range makes no sense"));
+            }
+        };
+        match self.get(key, part) {
+            Err(Failure::OutOfRange(0)) => Ok((self.get(key, Part::Whole)?, Part::Whole)),
+            found => Ok((found?, part)),
+        }
+    }
+}
+
+/// The value of `Content-Range` for a part that was found. It is never empty: the store refuses a part that
+/// has no byte inside the blob.
+pub(crate) fn content_range(found: &Download) -> String {
+    let last = found.offset.saturating_add(found.length).saturating_sub(1);
+    format!("bytes {}-{last}/{}", found.offset, found.info.size)
 }
 
 fn parse_part(text: &str) -> Option<Part> {

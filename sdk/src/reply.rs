@@ -1,6 +1,7 @@
 //! Replies: whole ones, and those made piece by piece.
 
-use crate::{Body, Download, Failure, Part, Writer};
+use crate::capability::http::Writer;
+use crate::{Body, Download, Failure, Part, json, media, range};
 
 /// Pieces of a streamed reply are collected up to this size before they go to the host: a call
 /// costs more than a copy.
@@ -71,10 +72,7 @@ impl Reply {
         let reply = match asked {
             Part::Whole => Self::ok(),
             Part::Slice(_) | Part::Suffix(_) => {
-                // A part is never empty: `get` fails where no byte of it is inside.
-                let last = found.offset.saturating_add(found.length).saturating_sub(1);
-                let range = format!("bytes {}-{last}/{}", found.offset, found.info.size);
-                Self::new(206).header("content-range", range)
+                Self::new(206).header("content-range", range::content_range(&found))
             }
         };
         reply.header("accept-ranges", "bytes").body(found.data)
@@ -87,9 +85,12 @@ impl Reply {
 
     /// With JSON.
     pub fn json(self, value: &impl serde::Serialize) -> Result<Self, Failure> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| Failure::Internal(format!("the reply as JSON: {error}")))?;
-        Ok(self.header("content-type", "application/json").bytes(bytes))
+        Ok(self.json_bytes(json::to_vec(value)?))
+    }
+
+    /// With bytes that are JSON already: what a store or a job has kept.
+    pub fn json_bytes(self, json: impl Into<Vec<u8>>) -> Self {
+        self.header("content-type", media::JSON).bytes(json)
     }
 
     /// Sends the head now, and what `make` writes as it writes it: for replies too long to hold.
@@ -104,6 +105,31 @@ impl Reply {
         make(&mut writer)?;
         writer.flush()?;
         Ok(Self { content: Content::Streamed, ..self })
+    }
+
+    /// The reply to a failure in the plugin's own form, if it has one. A 405 keeps its status and `Allow`.
+    pub(crate) fn of_failure(own: Option<Self>, failure: Failure) -> Result<Self, Failure> {
+        match (own, failure.allowed()) {
+            (Some(reply), None) => Ok(reply),
+            (Some(reply), Some(allow)) => Ok(Self { status: 405, ..reply }.header("allow", allow)),
+            (None, Some(allow)) => Ok(Self::method_not_allowed(allow)),
+            (None, None) => Err(failure),
+        }
+    }
+
+    /// The head of this reply, with the length of the content that a GET would have sent.
+    pub(crate) fn without_content(self) -> Self {
+        let length = match &self.content {
+            Content::Bytes(bytes) => Some(bytes.len() as u64),
+            Content::Body(body) => body.length(),
+            // A streamed reply is out already: the host sends a client that asked for the head only that.
+            Content::Empty | Content::Streamed => return self,
+        };
+        let reply = Self { content: Content::Empty, ..self };
+        match length {
+            Some(length) => reply.header("content-length", length),
+            None => reply,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A request, as a plugin sees it.
 
-use crate::{Body, Failure, Principal, media};
+use crate::{Body, Failure, Principal, json, media};
 
 /// An HTTP method.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,10 +117,7 @@ impl Request {
     /// is read into the plugin, so keep `most` small.
     pub fn json<T: serde::de::DeserializeOwned>(&self, most: u64) -> Result<T, Failure> {
         self.is_said_to_be(media::JSON, media::is_json)?;
-        let bytes = self.bytes(most)?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| Failure::Invalid(format!("the body: {error}")))
+        json::parse("the body", &self.bytes(most)?)
     }
 
     /// The whole body as a form, as browsers and `curl -d` send it, by the names of its fields; otherwise
@@ -147,6 +144,26 @@ impl Request {
     /// The whole body, of `most` bytes at most; else [`Failure::TooLarge`].
     pub fn bytes(&self, most: u64) -> Result<Vec<u8>, Failure> {
         self.body.bytes(most)
+    }
+
+    /// Makes sure that the body is no longer than `most` bytes, for requests whose body says nothing; else
+    /// [`Failure::TooLarge`]. Reads a body only if its length was not announced.
+    pub fn ignore_body(&self, most: u64) -> Result<(), Failure> {
+        match self.body.length() {
+            Some(length) if length <= most => Ok(()),
+            Some(_) => Err(Failure::TooLarge(most)),
+            None => self.body.discard(most),
+        }
+    }
+
+    /// Whether the client would rather be told where to look than wait: `Prefer: respond-async` (RFC 7240).
+    /// See [`job_api`](crate::job_api).
+    pub fn prefers_async(&self) -> bool {
+        let preferences = self.headers.iter().filter(|(name, _)| name == "prefer");
+        preferences
+            .flat_map(|(_, value)| value.split(','))
+            .filter_map(|preference| preference.split(';').next())
+            .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
     }
 
     /// The media type of the body, in lower case and without parameters; none where nothing is said.

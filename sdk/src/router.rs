@@ -7,7 +7,7 @@
 
 use std::str::FromStr;
 
-use crate::{Content, Failure, Method, Reply, Request};
+use crate::{Failure, Method, Reply, Request};
 
 /// Answers one kind of request.
 pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
@@ -40,17 +40,6 @@ pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 pub struct Router<S> {
     routes: Vec<(Pattern, Methods<S>)>,
     odd: fn(&str) -> Failure,
-}
-
-/// How a refusal begins that names the methods of a path.
-const TAKES: &str = "this path takes ";
-
-/// The methods that a path has, where the failure is that it does not have the one that was asked for.
-pub(crate) fn allowed(failure: &Failure) -> Option<&str> {
-    match failure {
-        Failure::Refused(refusal) if refusal.status == 405 => refusal.message.strip_prefix(TAKES),
-        _ => None,
-    }
 }
 
 /// What is asked, with what the path says and the settings.
@@ -128,7 +117,7 @@ impl<S> Methods<S> {
     }
 
     fn refusal(&self) -> Failure {
-        Failure::refused(405, "", format!("{TAKES}{}", self.allow()))
+        Failure::method_not_allowed(&self.allow())
     }
 
     /// As in `GET, HEAD, PUT`.
@@ -200,7 +189,7 @@ impl<S> Router<S> {
         }
         match request.method {
             Method::Head => match methods.handler(&Method::Get) {
-                Some(handler) => handler(Call { request, settings, params }).map(without_content),
+                Some(handler) => handler(Call { request, settings, params }).map(Reply::without_content),
                 None => Err(methods.refusal()),
             },
             Method::Options => Ok(Reply::new(204).header("allow", methods.allow())),
@@ -212,21 +201,6 @@ impl<S> Router<S> {
 impl<S> Default for Router<S> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// A reply's head, with the length of what would have followed.
-fn without_content(reply: Reply) -> Reply {
-    let length = match &reply.content {
-        Content::Bytes(bytes) => Some(bytes.len() as u64),
-        Content::Body(body) => body.length(),
-        // Streamed is out already: the host sends a client that asked for the head only that.
-        Content::Empty | Content::Streamed => return reply,
-    };
-    let reply = Reply { content: Content::Empty, ..reply };
-    match length {
-        Some(length) => reply.header("content-length", length),
-        None => reply,
     }
 }
 

@@ -2,27 +2,26 @@
 //!
 //! | request below the mount | answer |
 //! | --- | --- |
-//! | `GET`, `HEAD` `/api/v1/backup` | names of backups, oldest first; with `?details=true` all that is known |
-//! | `POST` `/api/v1/backup` | makes a backup; with `Prefer: respond-async` only begins to |
+//! | `GET`, `HEAD` `/api/v1/backup` | the names of the backups, oldest first; with `?details=true` all that is known |
+//! | `POST` `/api/v1/backup` | makes a backup; with `Prefer: respond-async` only starts to |
 //! | `GET`, `HEAD`, `DELETE` `/api/v1/backup/NAME` | one backup |
 //! | `GET`, `HEAD`, `DELETE` `/api/v1/backup/jobs/ID` | a job that makes one |
 //!
-//! Other clusters than `main` come first in the path, `/CLUSTER/api/v1/backup`. All answers but
-//! backups themselves are JSON.
+//! For another cluster than `main` its name comes first in the path, `/CLUSTER/api/v1/backup`. All replies but
+//! the backups themselves are JSON.
 //!
-//! `route` reads paths; `ask` starts jobs and tells of them, `backup` is the job, which ends with
-//! `rotate` and the rules in `retain`; `list` and `serve` answer without etcd. `place` and `sidecar`
-//! say where things lie. Settings and differences from etcd-backup are in this plugin's README.
+//! `route` reads paths. `job_api` starts jobs and reports on them; `backup` is the job, and ends with
+//! `retention`. `list` and `serve` answer without etcd. `layout` says where files are in the store, and `sidecar`
+//! what is kept beside each. This plugin's README has the settings and the differences from etcd-backup.
 
-mod ask;
 mod backup;
+mod job_api;
+mod layout;
 mod list;
 mod metrics;
 mod name;
-mod place;
 mod reply;
-mod retain;
-mod rotate;
+mod retention;
 mod route;
 mod serve;
 mod settings;
@@ -60,7 +59,7 @@ impl Plugin for Etcd {
     }
 
     fn refuse(failure: &Failure) -> Option<Reply> {
-        reply::of_failure(failure)
+        failure.reply(reply::refusal)
     }
 }
 
@@ -75,24 +74,26 @@ impl Jobs for Etcd {
 }
 
 fn answer(request: &Request, settings: &Settings) -> Result<Reply, Failure> {
-    let Route { place, resource } =
+    let Route { cluster, resource } =
         Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
     match (&resource, &request.method) {
         (Resource::Backups, Method::Get | Method::Head) => {
-            list::get(&Store::open("main")?, &place, request)
+            list::get(&Store::open("main")?, &cluster, request)
         }
-        (Resource::Backups, Method::Post) => ask::post(&place, request, settings),
-        (Resource::Backups, _) => reply::not_allowed("GET, HEAD, POST"),
+        (Resource::Backups, Method::Post) => job_api::post(&cluster, request, settings),
+        (Resource::Backups, _) => Err(Failure::method_not_allowed("GET, HEAD, POST")),
 
         (Resource::Backup(name), Method::Get | Method::Head) => {
-            serve::get(&Store::open("main")?, &place, name, request)
+            serve::get(&Store::open("main")?, &cluster, name, request)
         }
         (Resource::Backup(name), Method::Delete) => {
-            serve::delete(&Store::open("main")?, &place, name)
+            serve::delete(&Store::open("main")?, &cluster, name)
         }
-        (Resource::Job(id), Method::Get | Method::Head) => ask::status(&place, id),
-        (Resource::Job(id), Method::Delete) => ask::cancel(&place, id),
-        (Resource::Backup(_) | Resource::Job(_), _) => reply::not_allowed("GET, HEAD, DELETE"),
+        (Resource::Job(id), Method::Get | Method::Head) => job_api::status(&cluster, id),
+        (Resource::Job(id), Method::Delete) => job_api::cancel(&cluster, id),
+        (Resource::Backup(_) | Resource::Job(_), _) => {
+            Err(Failure::method_not_allowed("GET, HEAD, DELETE"))
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The plugin's metrics. Names that begin with `keepgate_` are the host's, which tells of schedules,
-//! running jobs and last successes.
+//! The plugin's metrics. The host has its own, named `keepgate_…`, about schedules, running jobs and last
+//! successes.
 
 use keepgate_sdk::{Description, environment};
 

@@ -1,44 +1,46 @@
 //! Paths below the mount: `[CLUSTER/]api/v1/backup`, and what is below that.
 
-use crate::name::Name;
-use crate::place::Place;
+use keepgate_sdk::TimeName;
 
-/// A path that makes sense.
+use crate::layout::Cluster;
+use crate::name;
+
+/// A path of this surface.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) place: Place,
+    pub(crate) cluster: Cluster,
     pub(crate) resource: Resource,
 }
 
-/// What of a cluster is meant.
+/// What the path names of the cluster.
 #[derive(Debug)]
 pub(crate) enum Resource {
     Backups,
-    Backup(Name),
+    Backup(TimeName),
     /// By its id.
     Job(String),
 }
 
 impl Route {
-    /// None where the path is nothing that this surface has.
+    /// None if this surface has no such path.
     pub(crate) fn parse(segments: &[String], trailing_slash: bool) -> Option<Self> {
         if trailing_slash {
             return None;
         }
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let (place, below) = match segments.as_slice() {
-            // A cluster named `api` is still reached, by the arm below.
-            ["api", "v1", "backup", below @ ..] => (Place::main(), below),
-            [cluster, "api", "v1", "backup", below @ ..] => (Place::of(cluster)?, below),
+        let (cluster, below) = match segments.as_slice() {
+            // The arm below still reaches a cluster named `api`.
+            ["api", "v1", "backup", below @ ..] => (Cluster::main(), below),
+            [cluster, "api", "v1", "backup", below @ ..] => (Cluster::new(cluster)?, below),
             _ => return None,
         };
         let resource = match below {
             [] => Resource::Backups,
             ["jobs", id] => Resource::Job((*id).to_owned()),
-            [name] => Resource::Backup(Name::parse(name)?),
+            [name] => Resource::Backup(name::FORM.parse(name)?),
             _ => return None,
         };
-        Some(Self { place, resource })
+        Some(Self { cluster, resource })
     }
 }
 
@@ -54,7 +56,7 @@ mod tests {
             Resource::Backup(name) => name.to_string(),
             Resource::Job(id) => format!("job {id}"),
         };
-        Some((route.place.cluster().to_owned(), resource))
+        Some((route.cluster.name().to_owned(), resource))
     }
 
     #[test]
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_nothing() {
+    fn other_paths_are_not_found() {
         for path in [
             "api",
             "api|v1",
