@@ -54,6 +54,10 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
 #[doc(hidden)]
 pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
     log_panics();
+    let kinds = P::describe().0.jobs;
+    if !kinds.iter().any(|known| known == kind) {
+        return Err(format!("this plugin runs no jobs of the kind {kind:?}; it runs {kinds:?}"));
+    }
     let settings = settings::<P>().map_err(|failure| failure.message().to_owned())?;
     P::check_job(kind, input, &settings)
 }

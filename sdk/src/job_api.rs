@@ -80,11 +80,7 @@ pub fn wait(id: &str, turn: Duration) -> Result<Outcome, Failure> {
 
 /// The reply 202 for a job that was started: `Location` is the path of the job below the mount, and
 /// `Preference-Applied` is there if the client asked not to wait (RFC 7240).
-pub fn accepted(
-    request: &Request,
-    path: &[&str],
-    body: &impl Serialize,
-) -> Result<Reply, Failure> {
+pub fn accepted(request: &Request, path: &[&str], body: &impl Serialize) -> Result<Reply, Failure> {
     let reply = Reply::new(202).json(body)?.header("location", request.url(path));
     Ok(match request.prefers_async() {
         true => reply.header("preference-applied", "respond-async"),

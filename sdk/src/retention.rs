@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use time::Date;
 
-use crate::{HumanDuration, Timestamp};
+use crate::{Failure, HumanDuration, Timestamp};
 
 /// What retention judges: something that was made at a time.
 pub trait Dated {
@@ -72,7 +72,10 @@ impl Policy {
         let mut periods = [
             (self.daily, Periods::new(Date::to_julian_day)),
             (self.weekly, Periods::new(week)),
-            (self.monthly, Periods::new(|date| date.year() * 12 + i32::from(u8::from(date.month())))),
+            (
+                self.monthly,
+                Periods::new(|date| date.year() * 12 + i32::from(u8::from(date.month()))),
+            ),
             (self.yearly, Periods::new(Date::year)),
         ];
         let mut expired = Vec::new();
@@ -92,6 +95,34 @@ impl Policy {
         expired.reverse();
         expired
     }
+}
+
+/// A removal of expired items that ended early.
+#[derive(Debug)]
+pub struct Unfinished<'a, T> {
+    /// How many items are left, the one that could not be removed among them.
+    pub left: usize,
+    /// The item that could not be removed.
+    pub item: &'a T,
+    /// Why it could not be removed.
+    pub failure: Failure,
+}
+
+/// Removes expired items one after another. An item that `remove` does not find unchanged, because somebody was
+/// faster or put another one there, is passed over: it fails with [`Failure::PreconditionFailed`], as
+/// [`Store::delete_matching`](crate::Store::delete_matching) does. Any other failure ends the removal, since the
+/// rest would fail for the same reason: the mount is append-only, or the store is down.
+pub fn remove_each<'a, T>(
+    expired: &[&'a T],
+    mut remove: impl FnMut(&T) -> Result<(), Failure>,
+) -> Result<(), Unfinished<'a, T>> {
+    for (done, item) in expired.iter().copied().enumerate() {
+        match remove(item) {
+            Ok(()) | Err(Failure::PreconditionFailed) => {}
+            Err(failure) => return Err(Unfinished { left: expired.len() - done, item, failure }),
+        }
+    }
+    Ok(())
 }
 
 /// How a policy is written in settings.

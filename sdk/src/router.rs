@@ -39,7 +39,10 @@ pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 #[derive(Debug)]
 pub struct Router<S> {
     routes: Vec<(Pattern, Methods<S>)>,
+    /// The form of segments, by their names.
+    forms: Vec<(&'static str, fn(&str) -> bool)>,
     odd: fn(&str) -> Failure,
+    options: bool,
 }
 
 /// What is asked, with what the path says and the settings.
@@ -53,11 +56,16 @@ pub struct Call<S> {
 }
 
 impl<S> Call<S> {
-    /// A segment of the path by the name that the route gives it. One that does not parse is a path that
+    /// A segment of the path by the name that the route gives it; none if this route has no such segment.
+    pub fn segment(&self, name: &str) -> Option<&str> {
+        let found = self.params.iter().find(|(known, _)| *known == name);
+        found.map(|(_, text)| text.as_str())
+    }
+
+    /// A segment of the path by the name that the route gives it, parsed. One that does not parse is a path that
     /// there is not: [`Failure::NotFound`]. To answer otherwise, ask for a `String`.
     pub fn param<T: FromStr>(&self, name: &str) -> Result<T, Failure> {
-        let found = self.params.iter().find(|(known, _)| *known == name);
-        let (_, text) = found.ok_or_else(|| {
+        let text = self.segment(name).ok_or_else(|| {
             Failure::Internal(format!("the route has no segment {{{name}}} in its path"))
         })?;
         text.parse().map_err(|_| Failure::NotFound)
@@ -136,7 +144,7 @@ impl<S> Methods<S> {
 impl<S> Router<S> {
     /// Without paths.
     pub fn new() -> Self {
-        Self { routes: Vec::new(), odd: |_| Failure::NotFound }
+        Self { routes: Vec::new(), forms: Vec::new(), odd: |_| Failure::NotFound, options: true }
     }
 
     /// With a path: `/`, or segments that are texts or `{names}`; `{*name}` at its end takes all that
@@ -147,6 +155,28 @@ impl<S> Router<S> {
     #[must_use]
     pub fn route(mut self, path: &'static str, methods: Methods<S>) -> Self {
         self.routes.push((Pattern::new(path), methods));
+        self
+    }
+
+    /// Segments of this name have this form, in all routes: a path whose segment does not is one that there is
+    /// not, whatever the method.
+    ///
+    /// ```
+    /// use keepgate_sdk::{Router, is_sha256};
+    ///
+    /// let router = Router::<()>::new().segment("hash", is_sha256);
+    /// ```
+    #[must_use]
+    pub fn segment(mut self, name: &'static str, form: fn(&str) -> bool) -> Self {
+        self.forms.push((name, form));
+        self
+    }
+
+    /// OPTIONS is a method like any other: a 405 unless a route has a handler for it. Without this it is
+    /// answered with a 204 and `Allow`.
+    #[must_use]
+    pub fn without_options(mut self) -> Self {
+        self.options = false;
         self
     }
 
@@ -172,7 +202,7 @@ impl<S> Router<S> {
         let mut odd = None;
         let found = self.routes.iter().find_map(|(pattern, methods)| {
             match pattern.matches(segments, trailing_slash) {
-                Fit::Fits(params) => Some((params, methods)),
+                Fit::Fits(params) => self.has_form(&params).then_some((params, methods)),
                 Fit::Odd(segment) => {
                     odd = odd.or(Some(segment));
                     None
@@ -189,12 +219,23 @@ impl<S> Router<S> {
         }
         match request.method {
             Method::Head => match methods.handler(&Method::Get) {
-                Some(handler) => handler(Call { request, settings, params }).map(Reply::without_content),
+                Some(handler) => {
+                    handler(Call { request, settings, params }).map(Reply::without_content)
+                }
                 None => Err(methods.refusal()),
             },
-            Method::Options => Ok(Reply::new(204).header("allow", methods.allow())),
+            Method::Options if self.options => Ok(Reply::new(204).header("allow", methods.allow())),
             _ => Err(methods.refusal()),
         }
+    }
+}
+
+impl<S> Router<S> {
+    fn has_form(&self, params: &[(&'static str, String)]) -> bool {
+        let fits = |(name, text): &(&'static str, String)| {
+            self.forms.iter().all(|(known, form)| known != name || form(text))
+        };
+        params.iter().all(fits)
     }
 }
 

@@ -62,7 +62,10 @@ impl Timestamp {
 
     /// Year, month and day; hour, minute and second. None if there is no such day or time, or if it lies
     /// before 1970 or after 2554.
-    pub(crate) fn utc([year, month, day]: [u16; 3], [hour, minute, second]: [u16; 3]) -> Option<Self> {
+    pub(crate) fn utc(
+        [year, month, day]: [u16; 3],
+        [hour, minute, second]: [u16; 3],
+    ) -> Option<Self> {
         let small = |number: u16| u8::try_from(number).ok();
         let month = Month::try_from(small(month)?).ok()?;
         let date = Date::from_calendar_date(year.into(), month, small(day)?).ok()?;

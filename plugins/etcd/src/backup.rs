@@ -1,7 +1,7 @@
 //! The job: a snapshot of one member, compressed on its way into the store, then the sidecar, then retention. A
 //! backup is in the list once all its bytes are durable and verified, and not before.
 
-use keepgate_sdk::etcd::Snapshot;
+use keepgate_sdk::etcd::{self, Snapshot};
 use keepgate_sdk::jobs::{Job, report_progress};
 use keepgate_sdk::pipes::{self, Meter};
 use keepgate_sdk::{
@@ -22,37 +22,22 @@ const COLLISIONS: usize = 5;
 const MODE: u32 = 0o600;
 
 /// The input of a job.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Input {
-    pub(crate) cluster: String,
-}
-
-impl Default for Input {
-    fn default() -> Self {
-        Self { cluster: Cluster::main().name().to_owned() }
-    }
+    pub(crate) cluster: Cluster,
 }
 
 impl Input {
     pub(crate) fn parse(input: &[u8]) -> Result<Self, Failure> {
         jobs::input(KIND, input)
     }
-
-    fn cluster(&self) -> Result<Cluster, Failure> {
-        let refused = || Failure::Invalid(format!("no cluster can be named {:?}", self.cluster));
-        Cluster::new(&self.cluster).ok_or_else(refused)
-    }
 }
 
 /// The key of a job that a schedule starts: jobs of one cluster run one after another.
-pub(crate) fn key(kind: &str, input: &[u8]) -> Result<String, String> {
-    if kind != KIND {
-        return Err(format!("there are no jobs of the kind {kind:?}; write {KIND:?}"));
-    }
-    let cluster = Input::parse(input).and_then(|input| input.cluster());
-    let cluster = cluster.map_err(|failure| failure.message().to_owned())?;
-    cluster.require()?;
+pub(crate) fn key(input: &[u8]) -> Result<String, String> {
+    let Input { cluster } = Input::parse(input).map_err(|failure| failure.message().to_owned())?;
+    etcd::require(cluster.name()).map_err(|refused| refused.message().to_owned())?;
     Ok(cluster.name().to_owned())
 }
 
@@ -77,16 +62,22 @@ struct Answer<'a> {
 
 /// Runs one attempt of a job.
 pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
-    let cluster = Input::parse(&job.input)?.cluster()?;
+    let Input { cluster } = Input::parse(&job.input)?;
     let (store, format, level) = (Store::open("main")?, settings.format, settings.level());
     let backup = Backup { store: &store, cluster: &cluster, format, level };
     let (name, facts) = backup.make().inspect_err(|_| metrics::not_saved(cluster.name()))?;
     metrics::saved(cluster.name(), facts.filesize, facts.snapshot_size);
     let key = cluster.file(&name);
-    let (size, revision) = (facts.filesize.to_string(), facts.revision.to_string());
-    let (size, revision) = (("size", size.as_str()), ("revision", revision.as_str()));
-    let fields = [("file", key.as_str()), size, revision, ("endpoint", &facts.endpoint)];
-    environment::log_with(Level::Info, "backup stored", &fields);
+    environment::log_with(
+        Level::Info,
+        "backup stored",
+        &[
+            ("file", &key),
+            ("size", &facts.filesize),
+            ("revision", &facts.revision),
+            ("endpoint", &facts.endpoint),
+        ],
+    );
 
     let mut warnings = Vec::new();
     // The backup is stored, and its name alone makes it one.
@@ -96,8 +87,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     report_progress("rotating", facts.snapshot_size, Some(facts.snapshot_size));
     warnings.extend(retention::apply(&store, &cluster, &settings.policy(), &name));
     for warning in &warnings {
-        let fields = [("file", key.as_str()), ("warning", warning)];
-        environment::log_with(Level::Warn, "backup stored with a warning", &fields);
+        environment::log_with(Level::Warn, warning, &[("file", &key)]);
     }
     json::to_vec(&Answer {
         message: reply::SAVED,
@@ -108,7 +98,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
         snapshot_sha256: &facts.snapshot_sha256,
         revision: facts.revision,
         keys: facts.keys,
-        cluster: &facts.cluster,
+        cluster: facts.cluster.name(),
         endpoint: &facts.endpoint,
         etcd_version: &facts.etcd_version,
         warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
@@ -148,7 +138,7 @@ impl Backup<'_> {
                     if !why.contains(&endpoint) {
                         why = format!("{endpoint}: {why}");
                     }
-                    metrics::broken_off(self.cluster.name());
+                    environment::count(metrics::BROKEN_OFF, &[self.cluster.name()], 1);
                     environment::log(Level::Warn, &format!("{why}; asking another member"));
                     asked.push(endpoint);
                     reasons.push(why);
@@ -204,8 +194,8 @@ impl Backup<'_> {
             snapshot_sha256,
             created: begun,
             duration_ms: environment::now().saturating_sub(begun.0) / 1_000_000,
-            format: self.format.name(),
-            cluster: self.cluster.name().to_owned(),
+            format: self.format,
+            cluster: self.cluster.clone(),
             cluster_id: format!("{:x}", facts.cluster_id),
             member_id: format!("{:x}", facts.member_id),
             endpoint: facts.endpoint,

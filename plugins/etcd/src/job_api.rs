@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keepgate_sdk::job_api::{self, Outcome};
 use keepgate_sdk::jobs::{Job, Options};
-use keepgate_sdk::{Failure, Reply, Request, jobs};
+use keepgate_sdk::{Call, Failure, Reply, etcd, jobs};
 use serde::Serialize;
 
 use crate::backup::{Input, KIND};
@@ -23,17 +23,15 @@ struct Started<'a> {
 }
 
 /// Makes a backup, or starts to.
-pub(crate) fn post(
-    cluster: &Cluster,
-    request: &Request,
-    settings: &Settings,
-) -> Result<Reply, Failure> {
+pub(crate) fn post(call: Call<Settings>) -> Result<Reply, Failure> {
+    let (request, cluster) = (&call.request, Cluster::of(&call));
     request.ignore_body(LARGEST_BODY)?;
-    cluster.require().map_err(|why| {
-        Failure::refused(404, NOT_FOUND, format!("{why}; POST to CLUSTER/api/v1/backup"))
+    etcd::require(cluster.name()).map_err(|refused| {
+        let why = format!("{}; POST to CLUSTER/api/v1/backup", refused.message());
+        Failure::refused(404, NOT_FOUND, why)
     })?;
-    let input = Input { cluster: cluster.name().to_owned() };
-    let id = match jobs::start_with(KIND, &input, &Options::new(cluster.name())) {
+    let options = Options::new(cluster.name());
+    let id = match jobs::start_with(KIND, &Input { cluster }, &options) {
         Err(Failure::Busy(why)) => return Err(busy(why)),
         Err(Failure::TimedOut) => return Err(Failure::TimedOut),
         id => id.map_err(|failure| not_saved(failure.message()))?,
@@ -43,7 +41,7 @@ pub(crate) fn post(
         let started = Started { message: "backup started", job: &id };
         return job_api::accepted(request, &path, &started);
     }
-    match job_api::wait(&id, settings.wait()) {
+    match job_api::wait(&id, call.settings.wait()) {
         Ok(Outcome::Succeeded(answer)) => Ok(Reply::ok().json_bytes(answer)),
         Ok(Outcome::Failed(why)) => Err(not_saved(why)),
         Ok(Outcome::NoTurn) => Err(busy("")),
@@ -59,23 +57,20 @@ fn busy(why: impl Into<String>) -> Failure {
 }
 
 /// A job of this cluster; once it has ended, with what a POST would have said.
-pub(crate) fn status(cluster: &Cluster, id: &str) -> Result<Reply, Failure> {
-    let job = find(cluster, id)?;
+pub(crate) fn status(call: Call<Settings>) -> Result<Reply, Failure> {
+    let job = find(&call)?;
     let error = Some(job_api::reason(&job));
     job_api::status(&job, &Refusal { message: NOT_SAVED, error })
 }
 
 /// Cancels a job of this cluster.
-pub(crate) fn cancel(cluster: &Cluster, id: &str) -> Result<Reply, Failure> {
-    let ended = |failure| match failure {
-        Failure::Refused(refusal) => Failure::refused(409, &refusal.message, ""),
-        failure => failure,
-    };
-    job_api::cancel(&find(cluster, id)?).map_err(ended)
+pub(crate) fn cancel(call: Call<Settings>) -> Result<Reply, Failure> {
+    job_api::cancel(&find(&call)?)
 }
 
-fn find(cluster: &Cluster, id: &str) -> Result<Job, Failure> {
-    job_api::find(id, KIND, |job| {
-        Input::parse(&job.input).is_ok_and(|input| input.cluster == cluster.name())
+fn find(call: &Call<Settings>) -> Result<Job, Failure> {
+    let (id, cluster) = (call.param::<String>("id")?, Cluster::of(call));
+    job_api::find(&id, KIND, |job| {
+        Input::parse(&job.input).is_ok_and(|input| input.cluster == cluster)
     })
 }

@@ -4,17 +4,38 @@
 use std::collections::BTreeSet;
 
 use keepgate_sdk::retention::Dated;
-use keepgate_sdk::{Entry, Failure, Store, TimeName, Timestamp, etcd, sidecar};
+use keepgate_sdk::{Call, Failure, Store, TimeName, Timestamp, is_key_segment, sidecar};
+use serde::{Deserialize, Serialize};
 
 use crate::name;
-use crate::sidecar::Known;
+use crate::settings::Settings;
+use crate::sidecar::{Essence, Known};
 
 /// The cluster that need not be named, whose backups are at the store's top.
 const MAIN: &str = "main";
 
-/// A cluster, by the name that paths and the mount's settings have for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A cluster, by the name that paths, jobs and the mount's configuration have for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) struct Cluster(String);
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self(MAIN.to_owned())
+    }
+}
+
+impl TryFrom<String> for Cluster {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if is_key_segment(&name) {
+            Ok(Self(name))
+        } else {
+            Err(format!("no cluster can be named {name:?}"))
+        }
+    }
+}
 
 /// A backup, as a listing has it.
 #[derive(Clone, Debug)]
@@ -42,33 +63,13 @@ pub(crate) struct Contents {
 }
 
 impl Cluster {
-    pub(crate) fn main() -> Self {
-        Self(MAIN.to_owned())
-    }
-
-    /// None if no folder can have this name.
-    pub(crate) fn new(name: &str) -> Option<Self> {
-        let is_folder = !matches!(name, "" | "." | ".." | ".keepgate")
-            && !name.contains(['/', '\0'])
-            && name.len() <= 255;
-        is_folder.then(|| Self(name.to_owned()))
+    /// The one that a path names.
+    pub(crate) fn of(call: &Call<Settings>) -> Self {
+        call.segment("cluster").map_or_else(Self::default, |name| Self(name.to_owned()))
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.0
-    }
-
-    /// Whether the mount grants it; otherwise the error says which clusters it grants.
-    pub(crate) fn require(&self) -> Result<(), String> {
-        let granted = etcd::clusters();
-        if granted.contains(&self.0) {
-            return Ok(());
-        }
-        let granted = match granted.as_slice() {
-            [] => "no clusters are configured".to_owned(),
-            granted => format!("its `etcd` has: {}", granted.join(", ")),
-        };
-        Err(format!("this mount has no cluster {:?} ({granted})", self.0))
     }
 
     /// The key of a backup.
@@ -84,9 +85,9 @@ impl Cluster {
     /// The backups, oldest first: names sort by time.
     pub(crate) fn files(&self, store: &Store) -> Result<Vec<File>, Failure> {
         let mut files = Vec::new();
-        for entry in list(store, if self.0 == MAIN { "" } else { &self.0 })? {
+        for entry in store.entries(if self.0 == MAIN { "" } else { &self.0 }, false)? {
             let entry = entry?;
-            if let Some(name) = file_name(&entry).and_then(|name| name::FORM.parse(name)) {
+            if let Some(name) = name::FORM.parse(entry.name()).filter(|_| !entry.folder) {
                 files.push(File { name, size: entry.size, etag: entry.etag });
             }
         }
@@ -96,9 +97,9 @@ impl Cluster {
     /// The backups, and which of them have a sidecar.
     pub(crate) fn contents(&self, store: &Store) -> Result<Contents, Failure> {
         let mut index = BTreeSet::new();
-        for entry in list(store, &self.below("index"))? {
+        for entry in store.entries(&self.below("index"), false)? {
             let entry = entry?;
-            let name = file_name(&entry).and_then(|name| name.strip_suffix(".json"));
+            let name = entry.name().strip_suffix(".json").filter(|_| !entry.folder);
             index.extend(name.and_then(|name| name::FORM.parse(name)));
         }
         Ok(Contents { files: self.files(store)?, index })
@@ -123,29 +124,16 @@ impl Cluster {
         Ok(contents.files.last().map(|file| &file.name))
     }
 
-    /// The sidecar of a backup, if there is one that fits.
+    /// The sidecar of a backup, if there is one that describes this very file.
     pub(crate) fn known(&self, store: &Store, file: &File) -> Result<Option<Known>, Failure> {
-        let known = sidecar::read(store, &self.sidecar(&file.name))?;
-        Ok(known.filter(|known: &Known| known.value.fits(file)))
+        let known: Option<Known> = sidecar::read(store, &self.sidecar(&file.name))?;
+        let fits = |Essence { filename, filesize, .. }: &Essence| {
+            filename == file.name.as_str() && *filesize == file.size
+        };
+        Ok(known.filter(|known| fits(&known.value)))
     }
 
     fn below(&self, name: &str) -> String {
         if self.0 == MAIN { name.to_owned() } else { format!("{}/{name}", self.0) }
     }
-}
-
-/// A folder's entries; none if there is no such folder.
-fn list(
-    store: &Store,
-    folder: &str,
-) -> Result<impl Iterator<Item = Result<Entry, Failure>> + use<>, Failure> {
-    match store.list(folder, false) {
-        Err(Failure::NotFound) => Ok(None.into_iter().flatten()),
-        listing => Ok(Some(listing?).into_iter().flatten()),
-    }
-}
-
-/// The name of a blob in its folder; none for a folder.
-fn file_name(entry: &Entry) -> Option<&str> {
-    entry.key.rsplit('/').next().filter(|_| !entry.folder)
 }

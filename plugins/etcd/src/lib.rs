@@ -10,9 +10,11 @@
 //! For another cluster than `main` its name comes first in the path, `/CLUSTER/api/v1/backup`. All replies but
 //! the backups themselves are JSON.
 //!
-//! `route` reads paths. `job_api` starts jobs and reports on them; `backup` is the job, and ends with
-//! `retention`. `list` and `serve` answer without etcd. `layout` says where files are in the store, and `sidecar`
-//! what is kept beside each. This plugin's README has the settings and the differences from etcd-backup.
+//! `job_api` starts jobs and reports on them; `backup` is the job, and ends with `retention`. `list` and `serve`
+//! answer without etcd. `layout` says where files are in the store, and `sidecar` what is kept beside each. This
+//! plugin's README has the settings and the differences from etcd-backup.
+
+#![expect(clippy::needless_pass_by_value, reason = "a handler owns its call, for the body in it")]
 
 mod backup;
 mod job_api;
@@ -22,15 +24,15 @@ mod metrics;
 mod name;
 mod reply;
 mod retention;
-mod route;
 mod serve;
 mod settings;
 mod sidecar;
 
 use keepgate_sdk::jobs::Job;
-use keepgate_sdk::{Description, Failure, Jobs, Method, Plugin, Reply, Request, Store};
+use keepgate_sdk::{
+    Description, Failure, Jobs, Plugin, Reply, Request, Router, at, is_key_segment,
+};
 
-use route::{Resource, Route};
 pub use settings::Settings;
 
 /// The plugin.
@@ -55,7 +57,20 @@ impl Plugin for Etcd {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        answer(&request, &settings)
+        let backups = || at().get(list::get).post(job_api::post);
+        let job = || at().get(job_api::status).delete(job_api::cancel);
+        let backup = || at().get(serve::get).delete(serve::delete);
+        Router::new()
+            .segment("cluster", is_key_segment)
+            .segment("name", |name| name::FORM.parse(name).is_some())
+            .without_options()
+            .route("/api/v1/backup", backups())
+            .route("/api/v1/backup/jobs/{id}", job())
+            .route("/api/v1/backup/{name}", backup())
+            .route("/{cluster}/api/v1/backup", backups())
+            .route("/{cluster}/api/v1/backup/jobs/{id}", job())
+            .route("/{cluster}/api/v1/backup/{name}", backup())
+            .handle(request, settings)
     }
 
     fn refuse(failure: &Failure) -> Option<Reply> {
@@ -64,36 +79,12 @@ impl Plugin for Etcd {
 }
 
 impl Jobs for Etcd {
-    fn check_job(kind: &str, input: &[u8], _: &Settings) -> Result<String, String> {
-        backup::key(kind, input)
+    fn check_job(_: &str, input: &[u8], _: &Settings) -> Result<String, String> {
+        backup::key(input)
     }
 
     fn run_job(job: Job, settings: Settings) -> Result<Vec<u8>, Failure> {
         backup::run(&job, &settings)
-    }
-}
-
-fn answer(request: &Request, settings: &Settings) -> Result<Reply, Failure> {
-    let Route { cluster, resource } =
-        Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
-    match (&resource, &request.method) {
-        (Resource::Backups, Method::Get | Method::Head) => {
-            list::get(&Store::open("main")?, &cluster, request)
-        }
-        (Resource::Backups, Method::Post) => job_api::post(&cluster, request, settings),
-        (Resource::Backups, _) => Err(Failure::method_not_allowed("GET, HEAD, POST")),
-
-        (Resource::Backup(name), Method::Get | Method::Head) => {
-            serve::get(&Store::open("main")?, &cluster, name, request)
-        }
-        (Resource::Backup(name), Method::Delete) => {
-            serve::delete(&Store::open("main")?, &cluster, name)
-        }
-        (Resource::Job(id), Method::Get | Method::Head) => job_api::status(&cluster, id),
-        (Resource::Job(id), Method::Delete) => job_api::cancel(&cluster, id),
-        (Resource::Backup(_) | Resource::Job(_), _) => {
-            Err(Failure::method_not_allowed("GET, HEAD, DELETE"))
-        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Lists of backups, oldest first.
 
-use keepgate_sdk::{Failure, Reply, Request, Store, json};
+use keepgate_sdk::{Call, Failure, Reply, Store, etcd, json};
 use serde::Serialize;
 
 use crate::layout::{Cluster, File};
 use crate::reply::NOT_FOUND;
+use crate::settings::Settings;
 
 /// Details of so many backups, the newest, are read for a list with details: each costs a read.
 const DETAILED: usize = 1000;
@@ -16,14 +17,16 @@ struct Bare<'a> {
     filesize: u64,
 }
 
-pub(crate) fn get(store: &Store, cluster: &Cluster, request: &Request) -> Result<Reply, Failure> {
-    let files = cluster.files(store)?;
+pub(crate) fn get(call: Call<Settings>) -> Result<Reply, Failure> {
+    let (store, cluster) = (Store::open("main")?, Cluster::of(&call));
+    let files = cluster.files(&store)?;
     // Backups of a cluster that is no longer granted can still be restored.
-    if files.is_empty() && *cluster != Cluster::main() {
-        cluster.require().map_err(|why| Failure::refused(404, NOT_FOUND, why))?;
+    if files.is_empty() && cluster != Cluster::default() {
+        etcd::require(cluster.name())
+            .map_err(|refused| Failure::refused(404, NOT_FOUND, refused.message()))?;
     }
-    match request.query("details") {
-        Some("true" | "1") => details(store, cluster, &files),
+    match call.request.query("details") {
+        Some("true" | "1") => details(&store, &cluster, &files),
         _ => Reply::ok().json(&files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>()),
     }
 }

@@ -24,10 +24,13 @@ pub(crate) fn refusal(failure: &Failure) -> Result<Reply, Failure> {
         Failure::NotFound | Failure::Invalid(_) => (404, NOT_FOUND, ""),
         Failure::Denied(why) => (403, "forbidden", why.as_str()),
         Failure::PreconditionFailed => (412, "the backup is another one", ""),
-        Failure::TooLarge(_) => (413, "request body too large", "a backup needs no body; send none"),
+        Failure::TooLarge(_) => {
+            (413, "request body too large", "a backup needs no body; send none")
+        }
         Failure::OutOfRange(_) => (416, "requested range not satisfiable", ""),
         Failure::Refused(_) if failure.status() == 405 => (405, "method not allowed", ""),
-        Failure::Refused(_) => (failure.status(), failure.code(), failure.message()),
+        Failure::Refused(why) if why.code.is_empty() => (failure.status(), failure.message(), ""),
+        Failure::Refused(why) => (failure.status(), why.code.as_str(), failure.message()),
         Failure::Internal(_) => (500, "internal error", ""),
         other => (500, "internal error", other.message()),
     };

@@ -1,7 +1,7 @@
 //! Removes what the policy no longer keeps. It runs only after a success, when the new backup is durable. When it
 //! fails it leaves backups; it never removes one too many.
 
-use keepgate_sdk::retention::Policy;
+use keepgate_sdk::retention::{Policy, remove_each};
 use keepgate_sdk::{Failure, Level, Store, TimeName, Timestamp, environment};
 
 use crate::layout::{Cluster, Contents, File};
@@ -45,34 +45,21 @@ fn remove_expired(
     let good = good.map_err(|failure| format!("old backups stay: {}", failure.message()))?;
     let is_spared = |file: &File| file.name == *made || good == Some(&file.name);
     let expired = policy.expired(&contents.files, Timestamp::now(), is_spared);
-    for (done, file) in expired.iter().enumerate() {
-        match remove(store, cluster, file) {
-            // Another gateway was faster, or put another file there: the policy did not judge that one.
-            Err(Failure::PreconditionFailed) => {}
-            Ok(()) => {
-                metrics::removed(cluster.name(), "rotation");
-                let key = cluster.file(&file.name);
-                environment::log_with(Level::Info, "backup removed by rotation", &[("file", &key)]);
-            }
-            // The others would fail for the same reason: the mount is append-only, or the store is down.
-            Err(failure) => {
-                return Err(format!(
-                    "{} old backups stay: {} cannot be removed: {}",
-                    expired.len() - done,
-                    file.name,
-                    failure.message()
-                ));
-            }
-        }
-    }
-    Ok(())
+    remove_each(&expired, |file| remove(store, cluster, file)).map_err(|unfinished| {
+        let (left, name) = (unfinished.left, &unfinished.item.name);
+        let why = unfinished.failure.message();
+        format!("{left} old backups stay: {name} cannot be removed: {why}")
+    })
 }
 
 /// Removes the very file that was judged, and its sidecar.
 fn remove(store: &Store, cluster: &Cluster, file: &File) -> Result<(), Failure> {
+    let key = cluster.file(&file.name);
     // The file first: a sidecar without its file is removed by the next rotation, but a backup without its
     // sidecar would have lost what is known of it.
-    store.delete_matching(&cluster.file(&file.name), &file.etag)?;
+    store.delete_matching(&key, &file.etag)?;
+    environment::count(metrics::REMOVED, &[cluster.name(), "rotation"], 1);
+    environment::log_with(Level::Info, "backup removed by rotation", &[("file", &key)]);
     store.delete(&cluster.sidecar(&file.name))?;
     Ok(())
 }
@@ -104,7 +91,7 @@ mod tests {
         for name in &names {
             host.put(name, b"old");
         }
-        let (store, cluster) = (Store::open("main").unwrap(), Cluster::main());
+        let (store, cluster) = (Store::open("main").unwrap(), Cluster::default());
         let contents = cluster.contents(&store).unwrap();
         // Meanwhile another program puts the first one there anew, and another gateway is faster.
         host.put(&names[0], b"new");

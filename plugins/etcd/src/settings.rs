@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keepgate_sdk::HumanDuration;
 use keepgate_sdk::retention::Policy;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How many backups stay by default.
 const ROTATE: u32 = 14;
@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 /// What a backup is stored as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum Format {
     /// A compressed tar archive with the snapshot as its one member.
     #[default]
@@ -46,11 +46,6 @@ impl Format {
             Self::TarGz => ".tar.gz",
             Self::DbGz => ".db.gz",
         }
-    }
-
-    /// As in the settings.
-    pub(crate) fn name(self) -> &'static str {
-        self.extension().trim_start_matches('.')
     }
 }
 

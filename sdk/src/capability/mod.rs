@@ -15,7 +15,7 @@ pub mod pipes;
 
 pub use blobs::{
     Change, Condition, Download, Entries, Entry, Info, Listing, Part, Piece, PutOptions, Store,
-    Stored,
+    Stored, is_key_segment, is_sha256, join_key,
 };
 pub use body::Body;
 pub use environment::Level;

@@ -94,3 +94,20 @@ fn policies_are_read_from_settings() {
         assert!(error.contains(words), "{text}: {error}");
     }
 }
+
+#[test]
+fn removal_passes_over_what_changed_and_ends_at_a_failure() {
+    let expired = [&1, &2, &3, &4];
+    let mut seen = Vec::new();
+    let unfinished = remove_each(&expired, |item| {
+        seen.push(*item);
+        match item {
+            2 => Err(Failure::PreconditionFailed),
+            3 => Err(Failure::Denied("append-only".to_owned())),
+            _ => Ok(()),
+        }
+    });
+    let Unfinished { left, item, failure } = unfinished.unwrap_err();
+    assert_eq!((left, *item, failure.status()), (2, 3, 403));
+    assert_eq!(seen, [1, 2, 3]);
+}

@@ -30,7 +30,7 @@ use std::rc::Rc;
 pub use crate::capability::doubles::*;
 pub use request::{RequestBuilder, TestReply};
 
-use crate::{Plugin, Principal, glue};
+use crate::{Jobs, Plugin, Principal, glue};
 
 thread_local! {
     /// What each capability's double knows, by its type.
@@ -100,6 +100,11 @@ impl Default for Host {
 /// ```
 pub fn check_settings<P: Plugin>(settings: &serde_json::Value) -> Result<(), String> {
     glue::check_settings::<P>(&settings.to_string())
+}
+
+/// Checks the kind and the input of a job as the host does for a schedule: the job's key, or what is wrong.
+pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
+    glue::check_job::<P>(kind, input)
 }
 
 /// Bytes as lower-case hex.

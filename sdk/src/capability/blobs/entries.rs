@@ -1,8 +1,10 @@
-//! Listings as iterators.
+//! Listings as iterators, and names in them.
 
+use std::borrow::Cow;
 use std::vec;
 
-use crate::{Entry, Failure, Listing};
+use super::{Entry, Listing, Store};
+use crate::Failure;
 
 /// Entries asked for at once: a call costs more than a copy.
 const BATCH: u32 = 1024;
@@ -32,6 +34,57 @@ pub struct Entries {
     /// None at its end.
     listing: Option<Listing>,
     batch: vec::IntoIter<Entry>,
+}
+
+impl Store {
+    /// As [`list`](Self::list), but a folder that is not there has no entries.
+    pub fn entries(&self, folder: &str, recursive: bool) -> Result<Entries, Failure> {
+        match self.list(folder, recursive) {
+            Err(Failure::NotFound) => Ok(Entries { listing: None, batch: Vec::new().into_iter() }),
+            listing => Ok(listing?.into_iter()),
+        }
+    }
+}
+
+impl Entry {
+    /// The last segment of its key: its name in its folder.
+    pub fn name(&self) -> &str {
+        self.key.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Where it is in the order of listings, for [`Store::list_after`](crate::Store::list_after): its key,
+    /// followed by a slash if it is a folder.
+    pub fn place(&self) -> Cow<'_, str> {
+        if self.folder { format!("{}/", self.key).into() } else { self.key.as_str().into() }
+    }
+}
+
+/// A key below a folder; the folder is empty for the top of the store.
+///
+/// ```
+/// use keepgate_sdk::join_key;
+///
+/// assert_eq!((join_key("a/b", "c"), join_key("", "c")), ("a/b/c".to_owned(), "c".to_owned()));
+/// ```
+pub fn join_key(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// Whether a text can be a segment of a key: a name of a blob or of a folder. Stores refuse all others.
+///
+/// ```
+/// assert!(keepgate_sdk::is_key_segment("snapshot.tar.gz"));
+/// assert!(!keepgate_sdk::is_key_segment("..") && !keepgate_sdk::is_key_segment("a/b"));
+/// ```
+pub fn is_key_segment(text: &str) -> bool {
+    !matches!(text, "" | "." | ".." | ".keepgate")
+        && !text.contains(['/', '\0'])
+        && text.len() <= 255
+}
+
+/// Whether a text is a SHA-256 as the contract has them: 64 hexadecimal digits in lower case.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl Iterator for Entries {

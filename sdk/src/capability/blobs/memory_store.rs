@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored, limits};
+use super::{
+    Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored, is_key_segment, limits,
+};
 use crate::Failure;
 use crate::testing::hex;
-
-/// The folder that belongs to the host.
-const RESERVED: &str = ".keepgate";
 
 /// Whether a key is meant.
 type Keys = fn(&str) -> bool;
@@ -266,8 +265,7 @@ fn append_only() -> Failure {
 }
 
 fn check(key: &str) -> Result<(), Failure> {
-    let bad = |segment: &str| matches!(segment, "" | "." | ".." | RESERVED) || segment.len() > 255;
-    if key.len() > 1024 || key.contains('\0') || key.split('/').any(bad) {
+    if key.len() > 1024 || !key.split('/').all(is_key_segment) {
         return Err(Failure::Invalid(format!("key {key:?}")));
     }
     Ok(())

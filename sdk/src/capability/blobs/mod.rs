@@ -14,7 +14,7 @@ mod wasm;
 pub use crate::bindings::keepgate::plugin::blobs::{
     Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored,
 };
-pub use entries::Entries;
+pub use entries::{Entries, is_key_segment, is_sha256, join_key};
 #[cfg(not(target_family = "wasm"))]
 pub use native::{Download, Listing, Store};
 #[cfg(target_family = "wasm")]

@@ -1,11 +1,9 @@
-//! Ready-made ways to store a blob, and small things of blobs that the contract leaves to say.
+//! How a blob is stored, one method for each option.
 
-use std::borrow::Cow;
-
-use crate::{Condition, Entry, Part, Piece, PutOptions};
+use super::{Condition, Part, Piece, PutOptions};
 
 impl PutOptions {
-    /// Whatever is under the key is replaced.
+    /// A blob that is there is replaced.
     pub fn replace() -> Self {
         Self::with(Condition::Always)
     }
@@ -22,30 +20,34 @@ impl PutOptions {
     }
 
     /// The bytes must have this SHA-256, in lower-case hex.
+    #[must_use]
     pub fn sha256(mut self, digest: &str) -> Self {
         self.sha256 = Some(digest.to_owned());
         self
     }
 
-    /// The blob that is there must have this etag, else
+    /// The blob that is there must have this etag; otherwise it fails with
     /// [`PreconditionFailed`](crate::Failure::PreconditionFailed).
     pub fn matches(etag: &str) -> Self {
         Self::with(Condition::Matches(etag.to_owned()))
     }
 
     /// With a media type, kept with the blob.
+    #[must_use]
     pub fn content_type(mut self, media_type: &str) -> Self {
         self.content_type = Some(media_type.to_owned());
         self
     }
 
     /// With another pair of metadata, kept with the blob: visible ASCII, the name in lower case.
+    #[must_use]
     pub fn metadata(mut self, name: &str, value: &str) -> Self {
         self.metadata.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// With another tag, kept with the blob. Ten are the most.
+    #[must_use]
     pub fn tag(mut self, name: &str, value: &str) -> Self {
         self.tags.push((name.to_owned(), value.to_owned()));
         self
@@ -65,13 +67,5 @@ impl Piece {
     /// So many bytes of a blob from an offset on.
     pub fn slice(key: &str, offset: u64, length: u64) -> Self {
         Self { key: key.to_owned(), part: Part::Slice((offset, Some(length))) }
-    }
-}
-
-impl Entry {
-    /// Where it is in the order of listings, for [`Store::list_after`](crate::Store::list_after): its
-    /// key, behind which a folder has a slash.
-    pub fn place(&self) -> Cow<'_, str> {
-        if self.folder { format!("{}/", self.key).into() } else { self.key.as_str().into() }
     }
 }

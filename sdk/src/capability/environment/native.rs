@@ -41,9 +41,8 @@ pub fn random(length: u32) -> Vec<u8> {
     vec![0; usize::try_from(length).unwrap_or(0)]
 }
 
-/// Writes to the operator's log, with fields as pairs of name and value. The log of a test has them behind the
-/// message, as in `stored name="a.tar"`.
-pub fn log_with(level: Level, message: &str, fields: &[(&str, &str)]) {
+/// The log of a test has fields behind the message, as in `stored name="a.tar"`.
+pub(super) fn log_fields(level: Level, message: &str, fields: &[(String, String)]) {
     let mut line = message.to_owned();
     for (name, value) in fields {
         line.push_str(&format!(" {name}={value:?}"));

@@ -5,12 +5,7 @@
 use crate::bindings::keepgate::plugin::environment as contract;
 pub use contract::{now, random, settings};
 
-use super::Level;
-
-pub fn log_with(level: Level, message: &str, fields: &[(&str, &str)]) {
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    contract::log(level, message, &fields.iter().map(owned).collect::<Vec<_>>());
-}
+pub(super) use contract::log as log_fields;
 
 pub fn count(metric: &str, labels: &[&str], by: u64) {
     contract::count(metric, &owned(labels), by);

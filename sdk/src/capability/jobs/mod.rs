@@ -7,7 +7,9 @@ mod options;
 
 pub use crate::bindings::keepgate::plugin::jobs::{Job, Options, Progress, State, WhenBusy};
 #[cfg(target_family = "wasm")]
-pub use crate::bindings::keepgate::plugin::jobs::{cancel, get, list, report, start, wait, withdraw};
+pub use crate::bindings::keepgate::plugin::jobs::{
+    cancel, get, list, report, start, wait, withdraw,
+};
 #[cfg(not(target_family = "wasm"))]
 pub use native::{cancel, get, list, report, start, wait, withdraw};
 
@@ -55,7 +57,8 @@ pub fn input<T: DeserializeOwned>(kind: &str, input: &[u8]) -> Result<T, Failure
 /// two words, and `done` of `total` is in whatever unit, mostly bytes.
 pub fn report_progress(phase: &str, done: u64, total: Option<u64>) {
     if let Err(failure) = report(&Progress { done, total, phase: phase.to_owned() }) {
-        let fields = [("phase", phase), ("error", failure.message())];
+        let fields: [(_, &dyn std::fmt::Display); 2] =
+            [("phase", &phase), ("error", &failure.message())];
         environment::log_with(Level::Debug, "progress not reported", &fields);
     }
 }

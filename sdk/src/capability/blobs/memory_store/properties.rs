@@ -18,7 +18,10 @@ const KEYS: [&str; 6] = ["a", "a/b", "a/b/c", "a/d", "e", "f/../g"];
 const FOLDERS: [&str; 4] = ["", "a", "a/b", "none"];
 
 fn config() -> ProptestConfig {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/capability/blobs/memory_store/properties.regressions");
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/capability/blobs/memory_store/properties.regressions"
+    );
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
         ..ProptestConfig::default()
