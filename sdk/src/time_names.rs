@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::Timestamp;
+use crate::retention::Dated;
 use crate::timestamp::digits;
 
 /// A form of names: a stamp, a number for what is made within the same second, and what the name ends with.
@@ -175,6 +176,12 @@ impl TimeName {
     /// Its number within the second, from 1.
     pub fn number(&self) -> u16 {
         self.number
+    }
+}
+
+impl Dated for TimeName {
+    fn time(&self) -> Timestamp {
+        self.time
     }
 }
 

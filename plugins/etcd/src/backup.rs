@@ -5,7 +5,7 @@ use keepgate_sdk::etcd::{self, Snapshot};
 use keepgate_sdk::jobs::{Job, report_progress};
 use keepgate_sdk::pipes::{self, Meter};
 use keepgate_sdk::{
-    Failure, Level, PutOptions, Store, TimeName, Timestamp, environment, jobs, json, sidecar,
+    Failure, PutOptions, Store, TimeName, Timestamp, environment, jobs, json, sidecar,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,16 +68,9 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     let (name, facts) = backup.make().inspect_err(|_| metrics::not_saved(cluster.name()))?;
     metrics::saved(cluster.name(), facts.filesize, facts.snapshot_size);
     let key = cluster.file(&name);
-    environment::log_with(
-        Level::Info,
-        "backup stored",
-        &[
-            ("file", &key),
-            ("size", &facts.filesize),
-            ("revision", &facts.revision),
-            ("endpoint", &facts.endpoint),
-        ],
-    );
+    let source = format!("revision {} of {}", facts.revision, facts.endpoint);
+    let size = facts.filesize;
+    environment::info("backup stored", &[("file", &key), ("size", &size), ("source", &source)]);
 
     let mut warnings = Vec::new();
     // The backup is stored, and its name alone makes it one.
@@ -87,7 +80,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     report_progress("rotating", facts.snapshot_size, Some(facts.snapshot_size));
     warnings.extend(retention::apply(&store, &cluster, &settings.policy(), &name));
     for warning in &warnings {
-        environment::log_with(Level::Warn, warning, &[("file", &key)]);
+        environment::warn(warning, &[("file", &key)]);
     }
     json::to_vec(&Answer {
         message: reply::SAVED,
@@ -139,7 +132,7 @@ impl Backup<'_> {
                         why = format!("{endpoint}: {why}");
                     }
                     environment::count(metrics::BROKEN_OFF, &[self.cluster.name()], 1);
-                    environment::log(Level::Warn, &format!("{why}; asking another member"));
+                    environment::warn(&format!("{why}; asking another member"), &[]);
                     asked.push(endpoint);
                     reasons.push(why);
                 }
@@ -208,7 +201,6 @@ impl Backup<'_> {
 
 /// Whether another member may do better: the bytes of this one did not come to a good end.
 fn is_of_member(snapshot: &Snapshot, failure: &Failure) -> bool {
-    let told =
-        matches!(failure, Failure::Unavailable(_) | Failure::Truncated | Failure::Invalid(_));
-    told && snapshot.sha256().is_none()
+    matches!(failure, Failure::Unavailable(_) | Failure::Truncated | Failure::Invalid(_))
+        && snapshot.sha256().is_none()
 }

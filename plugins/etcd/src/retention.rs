@@ -2,7 +2,7 @@
 //! fails it leaves backups; it never removes one too many.
 
 use keepgate_sdk::retention::{Policy, remove_each};
-use keepgate_sdk::{Failure, Level, Store, TimeName, Timestamp, environment};
+use keepgate_sdk::{Failure, Store, TimeName, Timestamp, environment};
 
 use crate::layout::{Cluster, Contents, File};
 use crate::metrics;
@@ -59,7 +59,7 @@ fn remove(store: &Store, cluster: &Cluster, file: &File) -> Result<(), Failure> 
     // sidecar would have lost what is known of it.
     store.delete_matching(&key, &file.etag)?;
     environment::count(metrics::REMOVED, &[cluster.name(), "rotation"], 1);
-    environment::log_with(Level::Info, "backup removed by rotation", &[("file", &key)]);
+    environment::info("backup removed by rotation", &[("file", &key)]);
     store.delete(&cluster.sidecar(&file.name))?;
     Ok(())
 }

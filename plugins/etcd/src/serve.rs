@@ -1,6 +1,6 @@
 //! Single backups: what a GET or HEAD sends, and removal by request.
 
-use keepgate_sdk::{BlobAnswer, Call, Content, Failure, Level, Reply, Store, environment, is_sha256};
+use keepgate_sdk::{BlobAnswer, Call, Content, Failure, Reply, Store, environment, is_sha256};
 
 use crate::layout::{Cluster, File};
 use crate::settings::Settings;
@@ -37,11 +37,11 @@ pub(crate) fn delete(call: Call<Settings>) -> Result<Reply, Failure> {
     let key = cluster.file(&name);
     store.delete(&key)?.ok_or(Failure::NotFound)?;
     environment::count(metrics::REMOVED, &[cluster.name(), "request"], 1);
-    environment::log_with(Level::Info, "backup removed by request", &[("file", &key)]);
+    environment::info("backup removed by request", &[("file", &key)]);
     // If this fails, the next rotation removes it.
     let key = cluster.sidecar(&name);
     if let Err(failure) = store.delete(&key) {
-        environment::log_with(Level::Warn, failure.message(), &[("file", &key)]);
+        environment::warn(failure.message(), &[("file", &key)]);
     }
     Ok(Reply::new(204))
 }

@@ -1,8 +1,8 @@
 //! What is known of a backup, as JSON beside it. Fields may be added; what is there keeps its meaning. A backup
 //! without a sidecar is a backup all the same.
 
-use keepgate_sdk::sidecar::Sidecar;
 use keepgate_sdk::Timestamp;
+use keepgate_sdk::sidecar::Sidecar;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Cluster;

@@ -22,10 +22,7 @@ pub(crate) fn get_config(store: &Store, key: &str) -> Result<Reply, Failure> {
 
 /// A configuration is not named by its content, and never replaced.
 pub(crate) fn post_config(store: &Store, key: &str, body: Body) -> Result<Reply, Failure> {
-    if body.length().is_some_and(|length| length > MAX_CONFIG) {
-        return Err(Failure::TooLarge(MAX_CONFIG));
-    }
-    store.put(key, body, &PutOptions::absent())?;
+    store.put(key, body.announced_at_most(MAX_CONFIG)?, &PutOptions::absent())?;
     Ok(Reply::ok())
 }
 

@@ -18,7 +18,7 @@ mod list;
 mod route;
 
 use keepgate_sdk::{
-    Description, Failure, Level, Method, Plugin, Reply, Request, Store, environment, reason_phrase,
+    Description, Failure, Method, Plugin, Reply, Request, Store, environment, reason_phrase,
 };
 
 use route::{Resource, Route};
@@ -61,7 +61,8 @@ impl Plugin for Restic {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        let route = Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
+        let route =
+            Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
         if settings.private_repos && !route.belongs_to(request.user()) {
             let why = "this user may use only repositories below /their-name/";
             return Err(Failure::refused(401, "", why));
@@ -73,9 +74,10 @@ impl Plugin for Restic {
 
             (Resource::Config, Method::Head) => blob::head(&store, &route.key()),
             (Resource::Config, Method::Get) => blob::get_config(&store, &route.key()),
-            (Resource::Config, Method::Post) => blob::post_config(&store, &route.key(), request.body),
+            (Resource::Config, Method::Post) => {
+                blob::post_config(&store, &route.key(), request.body)
+            }
             (Resource::Config, Method::Delete) => store.delete(&route.key()).map(|_| Reply::ok()),
-            (Resource::Config, _) => Err(Failure::method_not_allowed("HEAD, GET, POST, DELETE")),
 
             (Resource::List(_), Method::Get) => list::get(&store, &route, request.header("accept")),
             (Resource::List(_), _) => Err(Failure::method_not_allowed("GET")),
@@ -84,7 +86,9 @@ impl Plugin for Restic {
             (Resource::Blob(..), Method::Get) => blob::get(&store, &route, &request),
             (Resource::Blob(_, id), Method::Post) => blob::post(&store, &route, id, request),
             (Resource::Blob(..), Method::Delete) => blob::delete(&store, &route, request.user()),
-            (Resource::Blob(..), _) => Err(Failure::method_not_allowed("HEAD, GET, POST, DELETE")),
+            (Resource::Config | Resource::Blob(..), _) => {
+                Err(Failure::method_not_allowed("HEAD, GET, POST, DELETE"))
+            }
         }
     }
 
@@ -101,11 +105,7 @@ fn create(store: &Store, route: &Route, request: &Request) -> Result<Reply, Fail
         return Err(Failure::refused(400, "", "a repository is made with `?create=true`"));
     }
     store.prepare(&route.folders())?;
-    environment::log_with(
-        Level::Info,
-        "repository created",
-        &[("repository", &route.repository)],
-    );
+    environment::info("repository created", &[("repository", &route.repository)]);
     Ok(Reply::ok())
 }
 

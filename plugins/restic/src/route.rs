@@ -45,7 +45,7 @@ impl Route {
             .take_while(|part| !reserved(part))
             .count();
         let (folders, rest) = parts.split_at_checked(depth)?;
-        if !folders.iter().all(|name| is_folder_name(name)) {
+        if !folders.iter().all(|name| !matches!(*name, "" | "." | "..") && !name.contains('\0')) {
             return None;
         }
         let resource = match rest {
@@ -98,10 +98,6 @@ impl Route {
 
 fn known(kind: &str) -> Option<&'static str> {
     TYPES.into_iter().find(|known| *known == kind)
-}
-
-fn is_folder_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains('\0')
 }
 
 #[cfg(test)]

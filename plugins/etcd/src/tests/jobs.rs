@@ -1,7 +1,7 @@
 //! Turns, waiting, and jobs told of.
 
-use keepgate_sdk::jobs::State;
 use keepgate_sdk::jobs;
+use keepgate_sdk::jobs::State;
 use keepgate_sdk::testing::check_job;
 
 use super::*;

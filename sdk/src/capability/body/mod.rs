@@ -28,6 +28,15 @@ impl Body {
         Ok(bytes)
     }
 
+    /// The same body, if it did not announce more than `most` bytes; else [`Failure::TooLarge`]. Nothing of it is
+    /// read: one that announced no length passes.
+    pub fn announced_at_most(self, most: u64) -> Result<Self, Failure> {
+        match self.length() {
+            Some(length) if length > most => Err(Failure::TooLarge(most)),
+            _ => Ok(self),
+        }
+    }
+
     /// Reads what is left of it and drops it, at most `most` bytes; else [`Failure::TooLarge`].
     pub fn discard(&self, most: u64) -> Result<(), Failure> {
         self.each_piece(most, |_| ())

@@ -57,9 +57,9 @@ pub fn input<T: DeserializeOwned>(kind: &str, input: &[u8]) -> Result<T, Failure
 /// two words, and `done` of `total` is in whatever unit, mostly bytes.
 pub fn report_progress(phase: &str, done: u64, total: Option<u64>) {
     if let Err(failure) = report(&Progress { done, total, phase: phase.to_owned() }) {
-        let fields: [(_, &dyn std::fmt::Display); 2] =
-            [("phase", &phase), ("error", &failure.message())];
-        environment::log_with(Level::Debug, "progress not reported", &fields);
+        let why = failure.message();
+        let fields: environment::Fields<'_> = &[("phase", &phase), ("error", &why)];
+        environment::log_with(Level::Debug, "progress not reported", fields);
     }
 }
 
