@@ -370,8 +370,9 @@ fn dead_links(
                     }
                 }
             }
-            let good = target(&to.join("/"))
-                .is_some_and(|text| anchor.is_empty() || anchors(&text).iter().any(|a| a == anchor));
+            let good = target(&to.join("/")).is_some_and(|text| {
+                anchor.is_empty() || anchors(&text).iter().any(|a| a == anchor)
+            });
             if !good {
                 dead.push(format!("{page}: {address}"));
             }
