@@ -8,7 +8,6 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use keepgate_http::RecordLimits;
 
-use crate::plugin;
 use crate::rest_server::flags::{self, Flags};
 
 /// A backup gateway: each backup protocol is a WebAssembly component in a folder.
@@ -33,10 +32,12 @@ pub(crate) enum Command {
     User(User),
     /// Look at jobs and schedules of the running gateway, cancel and start them
     Jobs(Jobs),
-    /// Make, build, check, test and measure plugins; list those of the running gateway
+    /// Create, build, check, test and measure plugins; list those of the running gateway
+    #[command(disable_help_flag = true)]
     Plugin {
-        #[command(subcommand)]
-        command: plugin::arguments::Command,
+        /// Passed to the program keepgate-plugin; `keepgate plugin --help` lists its commands
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
 }
 
@@ -254,6 +255,15 @@ mod tests {
         assert!(rest_server);
         assert_eq!(arguments.get(1..).unwrap(), ["rest-server", "--tls"]);
         assert!(!expanded(&["keepgate", "serve"]).1);
+    }
+
+    #[test]
+    fn everything_after_plugin_is_passed_on() {
+        for words in [&["--help"][..], &["test", "--json", "--", "x", "-h"], &["--version"], &[]] {
+            let cli = Cli::try_parse_from([&["keepgate", "plugin"], words].concat()).unwrap();
+            let Command::Plugin { arguments } = cli.command else { panic!("{:?}", cli.command) };
+            assert_eq!(arguments, words);
+        }
     }
 
     #[test]

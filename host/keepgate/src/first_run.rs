@@ -78,7 +78,7 @@ fn self_signed(names: &[String]) -> Result<(String, String)> {
 /// Copies the stock components, where they are found, into the new folder: it is the operator's
 /// from then on.
 fn copy_plugins(folder: &Path) -> Result<()> {
-    let Some(stock) = crate::stock::folder() else {
+    let Some(stock) = crate::bundled_plugins::folder() else {
         return Ok(());
     };
     for entry in fs::read_dir(&stock)? {

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use keepgate_http::OperatorClient;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -279,6 +281,17 @@ impl Config {
         check::check(&config).map_err(|(offset, what)| wrong(offset, what))?;
         config.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(config)
+    }
+
+    /// A client of the admin listener, which is needed to `purpose`.
+    pub(crate) fn operator_client(&self, purpose: &str) -> anyhow::Result<OperatorClient> {
+        let admin = self.admin.as_ref().with_context(|| {
+            format!(
+                "the configuration has no [admin] listener, which is needed to {purpose}; add [admin] \
+                 with an address, for example \"127.0.0.1:9090\""
+            )
+        })?;
+        Ok(OperatorClient::new(admin.address.get_ref().parse()?))
     }
 
     /// Listens at another address than the file says.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use keepgate_http::{OperatorClient, OperatorError};
 use keepgate_jobs::Job;
 use serde_json::{Value, json};
@@ -62,11 +62,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(config: &Config) -> Result<Self> {
-        let admin = config.admin.as_ref().context(
-            "the configuration has no [admin] listener, and jobs are managed through it; add \
-             [admin] with an address, as in \"127.0.0.1:9090\"",
-        )?;
-        let client = OperatorClient::new(admin.address.get_ref().parse()?);
+        let client = config.operator_client("manage jobs")?;
         Ok(Self { client, file: config.data_dir.join(JOBS_FILE) })
     }
 

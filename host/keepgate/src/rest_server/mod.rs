@@ -19,7 +19,7 @@ use keepgate_http::htpasswd::HtpasswdError;
 use crate::config::Config;
 use crate::output::{note, say};
 use crate::serve::{Running, Source};
-use crate::stock;
+use crate::bundled_plugins;
 use configuration::Surroundings;
 use flags::Flags;
 use profile::Profile;
@@ -87,11 +87,11 @@ async fn start(config: Config) -> Result<Running> {
 }
 
 fn plugins() -> Result<std::path::PathBuf> {
-    stock::folder().with_context(|| {
+    bundled_plugins::folder().with_context(|| {
         format!(
             "there is no restic.wasm in any of {:?}; set KEEPGATE_PLUGIN_DIR to the folder that \
              it is in",
-            stock::candidates()
+            bundled_plugins::candidates()
         )
     })
 }
