@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let (bytes, config) = match (read, config) {
         (Ok(bytes), Ok(config)) => (bytes, config),
         (Err(error), _) | (_, Err(error)) => {
-            note!("keepgate: {}", keepgate::explain(&error));
+            keepgate::explain(&error).lines().for_each(|line| note!("keepgate: {line}"));
             return Ok(2);
         }
     };

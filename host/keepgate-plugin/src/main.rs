@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            note!("keepgate: {}", keepgate::explain(&error));
+            keepgate::explain(&error).lines().for_each(|line| note!("keepgate: {line}"));
             ExitCode::FAILURE
         }
     }

@@ -78,9 +78,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // rest-server begins its last word so.
+            // rest-server starts its final message like this.
             let who = if as_rest_server { "error" } else { "keepgate" };
-            note!("{who}: {}", explain(&error));
+            // Several lines if the configuration has several errors.
+            explain(&error).lines().for_each(|line| note!("{who}: {line}"));
             ExitCode::FAILURE
         }
     }

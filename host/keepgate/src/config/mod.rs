@@ -1,11 +1,14 @@
-//! The configuration: one TOML file. Its shape is here; what must hold between its parts is in
-//! [`check`]. Every key is explained in `examples/keepgate.toml`, which a test keeps true.
+//! The configuration: one TOML file. Its types are here; [`check`] has the rules that types cannot
+//! express, and [`problems`] collects all errors of a file. `examples/keepgate.toml` explains every
+//! key; a test compares it with these types.
 //!
 //! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
 
 mod auth;
 mod check;
+mod parse;
 mod plugins;
+mod problems;
 mod services;
 mod units;
 
@@ -19,8 +22,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use auth::proxy_header;
+use check::names;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use plugins::Plugins;
+pub(crate) use problems::{LocatedProblem, Problem, Problems};
 pub(crate) use services::{EtcdCluster, Jobs, Missed, Schedule};
 pub(crate) use units::{Interval, Size};
 
@@ -47,7 +52,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
     #[serde(default)]
-    pub(crate) auth: BTreeMap<String, Auth>,
+    pub(crate) auth: BTreeMap<String, Spanned<Auth>>,
     #[serde(default)]
     pub(crate) store: BTreeMap<String, Store>,
     /// Clusters that mounts may be granted.
@@ -251,13 +256,14 @@ pub(crate) struct AutoMount {
     pub(crate) store: Spanned<String>,
 }
 
-/// What is wrong with a configuration, and where.
+/// Why a configuration cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read the configuration {}: {why}", file.display())]
     Unreadable { file: PathBuf, why: String },
-    #[error("{}:{line}:{column}: {what}", file.display())]
-    Wrong { file: PathBuf, line: usize, column: usize, what: String },
+    /// Everything that is wrong with the file, one line for each.
+    #[error("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid { problems: Vec<LocatedProblem> },
 }
 
 impl Config {
@@ -271,14 +277,14 @@ impl Config {
     }
 
     pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let wrong = |offset: usize, what: String| {
-            let (line, column) = position(text, offset);
-            ConfigError::Wrong { file: file.to_owned(), line, column, what }
-        };
-        let mut config: Self = toml::from_str(text).map_err(|error| {
-            wrong(error.span().map_or(0, |span| span.start), error.message().to_owned())
+        let mut problems = Problems::default();
+        let config = parse::parse::<Self>(text, &mut problems);
+        if let Some(config) = &config {
+            check::check(config, &mut problems);
+        }
+        let mut config = config.filter(|_| problems.is_empty()).ok_or_else(|| {
+            ConfigError::Invalid { problems: problems.located(text, file) }
         })?;
-        check::check(&config).map_err(|(offset, what)| wrong(offset, what))?;
         config.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
@@ -309,7 +315,7 @@ impl Config {
         let paths = [&mut self.data_dir, &mut self.plugin_dir]
             .into_iter()
             .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
-            .chain(self.auth.values_mut().filter_map(|auth| auth.htpasswd.as_mut()))
+            .chain(self.auth.values_mut().filter_map(|auth| auth.get_mut().htpasswd.as_mut()))
             .chain(self.store.values_mut().map(|store| &mut store.path))
             .chain(plugins.and_then(|plugins| plugins.keys_file.as_mut()))
             .chain(self.log.access.as_mut().filter(|file| file.as_os_str() != "-"));
@@ -370,14 +376,6 @@ impl Policy {
             unverified: self.unverified,
         }
     }
-}
-
-/// Line and column, from 1, of a byte; columns count characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    (line, column)
 }
 
 #[cfg(test)]

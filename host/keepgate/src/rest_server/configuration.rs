@@ -72,8 +72,11 @@ pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
         flags.no_verify_upload,
     )?;
     Config::parse(&config, Path::new("(flags)")).map_err(|error| match error {
-        // Its place in this text helps nobody.
-        ConfigError::Wrong { what, .. } => anyhow!(what),
+        // Lines and columns of this text mean nothing to the user.
+        ConfigError::Invalid { problems } => {
+            let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
+            anyhow!(messages.join("; "))
+        }
         error => error.into(),
     })
 }
@@ -131,7 +134,7 @@ mod tests {
         let config = config(&[]);
         assert_eq!(config.listener[0].address.get_ref(), ":8000");
         assert!(config.listener[0].tls.is_none() && config.metrics.is_none());
-        let users = config.auth["users"].htpasswd.as_deref();
+        let users = config.auth["users"].get_ref().htpasswd.as_deref();
         assert_eq!(users, Some(Path::new("/srv/x/.htpasswd")));
         let policy = &config.mount[0].policy;
         assert!(!policy.append_only && !policy.unverified);
