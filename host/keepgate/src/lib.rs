@@ -114,7 +114,7 @@ async fn serve(arguments: Serve) -> Result<()> {
     let (folder, file) = (&arguments.data, arguments.data.join(first_run::FILE));
     let made = if file.exists() { None } else { Some(first_run::make(folder, &[])?) };
     if let Some(made) = &made {
-        quick_start::made(made)?;
+        quick_start::print_created(made)?;
     }
     let source = Source {
         file: Some(file),
@@ -136,7 +136,7 @@ async fn serve(arguments: Serve) -> Result<()> {
 
 fn init(arguments: &Init) -> Result<()> {
     let made = first_run::make(&arguments.folder, &arguments.names)?;
-    quick_start::made(&made)?;
+    quick_start::print_created(&made)?;
     say!("serve it with: keepgate serve --config {}", made.config.display())
 }
 

@@ -160,7 +160,7 @@ fn init_writes_what_serves_and_never_overwrites() {
     run(&["check", "--config", text(&config)]).success();
     let before = fs::read(new.join("htpasswd")).unwrap();
     let error = run(&["init", text(&new)]).fails_with(1);
-    assert!(error.contains("exists already"), "{error}");
+    assert!(error.contains("already exists"), "{error}");
     assert!(fs::read(new.join("htpasswd")).unwrap() == before);
     let (_, password) = said.split_once("password ").unwrap();
     let password = password.split_whitespace().next().unwrap();

@@ -300,7 +300,18 @@ impl Config {
         Ok(OperatorClient::new(admin.address.get_ref().parse()?))
     }
 
-    /// Listens at another address than the file says.
+    /// Whether another configuration has changes that only a restart can make.
+    pub(crate) fn needs_restart(&self, new: &Self) -> bool {
+        self.listener != new.listener
+            || self.admin != new.admin
+            || self.plugin_dir != new.plugin_dir
+            || self.data_dir != new.data_dir
+            || self.timeouts != new.timeouts
+            || self.log != new.log
+            || self.jobs != new.jobs
+    }
+
+    /// Overrides the address of the first listener.
     pub(crate) fn listen_at(&mut self, address: &str) -> anyhow::Result<()> {
         address.parse::<keepgate_http::Address>()?;
         if let Some(listener) = self.listener.first_mut() {

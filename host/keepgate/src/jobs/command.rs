@@ -1,5 +1,5 @@
-//! `keepgate jobs`: asks the running gateway on its admin listener. Where none runs, what there is to
-//! read is read from its file.
+//! `keepgate jobs`: asks the running gateway on its admin listener. If none runs, reads the jobs from
+//! its file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::config::Config;
 use crate::output::{self, note, say};
 use crate::services::JOBS_FILE;
 
-/// How often a job that is waited for is asked for.
+/// How often `--wait` asks for the job.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs the command; the exit code: 0, or 1 where a job that was waited for did not succeed.
+/// Runs the command. The exit code is 1 if a job that was waited for did not succeed.
 pub(crate) async fn run(config: &Path, json: bool, command: JobsCommand) -> Result<u8> {
     let config = Config::load(config)?;
     let gateway = Gateway::new(&config)?;
@@ -54,7 +54,7 @@ pub(crate) async fn run(config: &Path, json: bool, command: JobsCommand) -> Resu
     Ok(0)
 }
 
-/// The gateway of a configuration, as it can be asked.
+/// The gateway of a configuration.
 struct Gateway {
     client: OperatorClient,
     file: PathBuf,
@@ -103,7 +103,7 @@ impl Gateway {
             Err(OperatorError::NotRunning { .. }) => {
                 let read = self.read().await?;
                 let job = read.jobs.iter().find(|job| job.id == id);
-                Ok(json!(job.ok_or_else(|| anyhow!("there is no job {id}"))?))
+                Ok(json!(job.ok_or_else(|| anyhow!("unknown job {id}"))?))
             }
             said => said.map_err(|error| self.explain(error)),
         }
@@ -113,7 +113,7 @@ impl Gateway {
     async fn ended(&self, job: &Value) -> Result<Value> {
         let id = text(job, "id");
         if id.is_empty() {
-            bail!("the gateway's answer names no job");
+            bail!("the response of the gateway contains no job");
         }
         loop {
             let job = self.client.get(&format!("/jobs/{}", encoded(id))).await;
@@ -125,11 +125,11 @@ impl Gateway {
         }
     }
 
-    /// What is on disk, where no gateway has it.
+    /// Reads the file of jobs, which only works while no gateway runs.
     async fn read(&self) -> Result<keepgate_jobs::Snapshot> {
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || keepgate_jobs::read(&file)).await??;
-        note!("no gateway runs; this is what the last one left");
+        note!("no gateway is running; showing what the last one saved");
         Ok(read)
     }
 
@@ -152,7 +152,7 @@ fn print(json: bool, value: &Value, table: fn(&Value) -> String) -> Result<()> {
     Ok(())
 }
 
-/// A member of a job; empty where it has none of that name.
+/// A property of a job, or an empty text.
 fn text<'a>(job: &'a Value, name: &str) -> &'a str {
     job.get(name).and_then(Value::as_str).unwrap_or_default()
 }

@@ -7,9 +7,11 @@
 //! | `anatomy` | sections, memories, tables, what it was made with |
 //! | `world` | imports and exports, as WIT and in words |
 //! | `compare` | where a component's idea of the contract differs from this gateway's |
+//! | `custom` | custom sections |
 
 mod anatomy;
 mod compare;
+mod custom;
 mod world;
 
 use serde::Serialize;
@@ -19,6 +21,7 @@ use crate::contract::{PACKAGE, VERSION};
 use crate::load::{LoadError, check_framing};
 
 pub use anatomy::{Extent, Section};
+pub use custom::custom_section;
 pub use compare::{Difference, Side};
 pub use world::Interface;
 
