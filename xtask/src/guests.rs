@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use keepgate_builder::component::{Builder, Settings, core_file};
-use keepgate_builder::{files, quick_start};
 use keepgate_builder::process::{note, step};
 use keepgate_builder::workspace::{Package, Target, Workspace};
+use keepgate_builder::{files, quick_start};
 
 use crate::languages;
 
@@ -167,7 +167,10 @@ mod tests {
         let targets = vec![target("lib", false, true), target("eat-memory", true, true)];
         let found = test_guests(&package(TEST_GUESTS, "/w/tests/guests", targets)).unwrap();
         let core = "examples/eat_memory.wasm".into();
-        assert_eq!(found, [Guest { name: "eat-memory".into(), folder: "/w/tests/guests".into(), core }]);
+        assert_eq!(
+            found,
+            [Guest { name: "eat-memory".into(), folder: "/w/tests/guests".into(), core }]
+        );
         let targets = vec![target("loop", true, false)];
         let error = test_guests(&package(TEST_GUESTS, "/w/tests/guests", targets)).unwrap_err();
         assert!(error.to_string().contains("loop"), "{error}");

@@ -102,7 +102,15 @@ mod tests {
     /// The packages that a program is linked with and their features, one per line.
     fn dependencies(program: &str) -> String {
         let mut command = Workspace::load().unwrap().cargo("tree");
-        command.args(["--package", program, "--edges", "normal", "--prefix", "none", "--no-dedupe"]);
+        command.args([
+            "--package",
+            program,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--no-dedupe",
+        ]);
         process::output(command.args(["--format", "{p} {f}", "--locked", "--offline"])).unwrap()
     }
 
@@ -112,8 +120,7 @@ mod tests {
             let of_package = |line: &&str| line.split(' ').next() == Some(package);
             tree.lines().filter(of_package).any(|line| line.contains(feature))
         };
-        let unwanted =
-            [("keepgate-builder", ""), ("keepgate-harness", ""), ("tokio", "test-util")];
+        let unwanted = [("keepgate-builder", ""), ("keepgate-harness", ""), ("tokio", "test-util")];
         let (gateway, tools) = (dependencies(GATEWAY), dependencies(PLUGIN_TOOLS));
         assert!(has(&gateway, "tokio", "rt-multi-thread"), "{gateway}");
         for (package, feature) in unwanted {

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use keepgate::output::{note, say};
 use anyhow::Result;
+use keepgate::output::{note, say};
 use keepgate_runtime::inspect::Section;
 use keepgate_runtime::{Inspection, inspect};
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::progress_notice::ProgressNotice;
-use keepgate::output::{self, note, say};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use keepgate::output::{self, note, say};
 use keepgate_harness::{PluginUnderTest, Recording, RunOptions, case, report};
 
 #[derive(Debug, Args)]

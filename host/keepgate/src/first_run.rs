@@ -63,7 +63,8 @@ fn self_signed(names: &[String]) -> Result<(String, String)> {
             subjects.push(name.clone());
         }
     }
-    let mut params = CertificateParams::new(subjects).context("invalid name for the certificate")?;
+    let mut params =
+        CertificateParams::new(subjects).context("invalid name for the certificate")?;
     params.distinguished_name.push(DnType::CommonName, "Keepgate");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

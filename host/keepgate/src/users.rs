@@ -165,7 +165,9 @@ pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
 /// The first line of standard input.
 fn read_password() -> Result<String> {
     if io::stdin().is_terminal() {
-        tell(format_args!("password (visible while you type; you can also pipe it in, or use --generate): "));
+        tell(format_args!(
+            "password (visible while you type; you can also pipe it in, or use --generate): "
+        ));
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;
         return Ok(line.trim_end_matches(['\n', '\r']).to_owned());

@@ -41,7 +41,10 @@ fn a_changed_policy_takes_effect_and_a_broken_file_does_not() {
     // Settings that the plugin does not accept: only the plugin can say so.
     fs::write(setup.config(), format!("{good}settings = {{ private_repo = true }}\n")).unwrap();
     let said = gateway.reload();
-    assert!(said.contains("configuration rejected, the current one stays active error=mount /: "), "{said}");
+    assert!(
+        said.contains("configuration rejected, the current one stays active error=mount /: "),
+        "{said}"
+    );
     assert!(said.contains("unknown field `private_repo`"), "{said}");
     assert_eq!(client.status("DELETE", &two), 403);
     fs::remove_file(setup.config()).unwrap();

@@ -61,14 +61,17 @@ fn check_listener(listener: &Listener, problems: &mut Problems) {
     if let Some(mode) = &listener.mode
         && octal(mode.get_ref()).is_none()
     {
-        let message = "mode: write the permissions of the socket as octal digits, for example \"660\"";
+        let message =
+            "mode: write the permissions of the socket as octal digits, for example \"660\"";
         problems.add(mode.span(), message);
     }
     if let Some(version) = listener.tls.as_ref().and_then(|tls| tls.min_version.as_ref())
         && !["1.2", "1.3"].contains(&version.get_ref().as_str())
     {
-        let message =
-            format!("min_version: {:?} is not supported; use \"1.2\" or \"1.3\"", version.get_ref());
+        let message = format!(
+            "min_version: {:?} is not supported; use \"1.2\" or \"1.3\"",
+            version.get_ref()
+        );
         problems.add(version.span(), message);
     }
 }
@@ -128,7 +131,8 @@ fn check_rule(about: &str, rule: &Rule, problems: &mut Problems) {
         (None, Some(folder)) => {
             let only_quota = Policy { quota: policy.quota, ..Policy::default() };
             if policy.quota.is_none() || *policy != only_quota {
-                let message = format!("{about}: the policy of a folder is a `quota` and nothing else");
+                let message =
+                    format!("{about}: the policy of a folder is a `quota` and nothing else");
                 problems.add(span, message);
             }
             let (pattern, limit) = (folder.get_ref().clone(), 0);
@@ -155,8 +159,9 @@ fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
                 problems.add(header.span(), format!("[auth.{name}] {error}"));
             }
         }
-        _ => problems
-            .add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`")),
+        _ => {
+            problems.add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`"))
+        }
     }
 }
 

@@ -282,9 +282,9 @@ impl Config {
         if let Some(config) = &config {
             check::check(config, &mut problems);
         }
-        let mut config = config.filter(|_| problems.is_empty()).ok_or_else(|| {
-            ConfigError::Invalid { problems: problems.located(text, file) }
-        })?;
+        let mut config = config
+            .filter(|_| problems.is_empty())
+            .ok_or_else(|| ConfigError::Invalid { problems: problems.located(text, file) })?;
         config.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }

@@ -38,8 +38,10 @@ pub(super) fn parse<'i, T: Deserialize<'i>>(text: &'i str, problems: &mut Proble
             Err(error) => error,
         };
         let (span, message) = (error.span().unwrap_or_default(), error.message());
-        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-        let was_rejected = missing.is_some_and(|name| rejected.contains(&(span.clone(), name.to_owned())));
+        let missing =
+            message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let was_rejected =
+            missing.is_some_and(|name| rejected.contains(&(span.clone(), name.to_owned())));
         let table = root.span();
         let removed = remove(root.get_mut(), &table, &span);
         complete &= removed.as_ref().is_some_and(|removed| removed.unknown);

@@ -71,7 +71,9 @@ fn read_keys(file: &Path) -> Result<Vec<String>> {
     let keys: Vec<_> =
         lines.filter(|line| !line.is_empty() && !comment(line)).map(str::to_owned).collect();
     if keys.is_empty() {
-        bail!("[plugins] keys_file: {name} contains no keys; concatenate one or more .pub files of minisign");
+        bail!(
+            "[plugins] keys_file: {name} contains no keys; concatenate one or more .pub files of minisign"
+        );
     }
     Ok(keys)
 }
@@ -88,7 +90,11 @@ mod tests {
         let file = folder.path().join("plugins.pub");
         let plugins = Plugins { keys_file: Some(file.clone()), ..Plugins::default() };
         let said = |plugins: &Plugins| crate::explain(&plugins.trust().unwrap_err());
-        assert!(said(&plugins).contains("cannot read") && said(&plugins).contains("plugins.pub"), "{}", said(&plugins));
+        assert!(
+            said(&plugins).contains("cannot read") && said(&plugins).contains("plugins.pub"),
+            "{}",
+            said(&plugins)
+        );
         std::fs::write(&file, "# nobody yet\n\n").unwrap();
         assert!(said(&plugins).contains("plugins.pub contains no keys"), "{}", said(&plugins));
         std::fs::write(&file, "untrusted comment: key 1\nRWno\n").unwrap();

@@ -36,7 +36,10 @@ fn relative_paths_begin_at_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/keepgate/state"));
     assert_eq!(config.plugin_dir, Path::new("/usr/lib/keepgate/plugins"));
-    assert_eq!(config.auth["users"].get_ref().htpasswd.as_deref(), Some(Path::new("/etc/keepgate/htpasswd")));
+    assert_eq!(
+        config.auth["users"].get_ref().htpasswd.as_deref(),
+        Some(Path::new("/etc/keepgate/htpasswd"))
+    );
     assert_eq!(config.store["main"].path, Path::new("/etc/keepgate/blobs"));
     let socket = MINIMAL.replace("127.0.0.1:8000", "unix:keepgate.sock");
     let config = parse(&socket).unwrap();
@@ -83,20 +86,36 @@ fn what_makes_no_sense_is_refused() {
         ("[auth.users]", "[timeouts]\nidle = \"500000000000y\"\n[auth.users]", "hundred years"),
         ("stores = ", "limits = { memory = \"64 parsecs\" }\nstores = ", ""),
         ("main = \"main\"", "main = \"main/../x\"", "\"..\" is not allowed"),
-        ("htpasswd = \"htpasswd\"", "header = \"X-User\"\nhtpasswd = \"x\"", "either `htpasswd` or `header`"),
+        (
+            "htpasswd = \"htpasswd\"",
+            "header = \"X-User\"\nhtpasswd = \"x\"",
+            "either `htpasswd` or `header`",
+        ),
         ("htpasswd = \"htpasswd\"", "header = \"a b\"", "header's name"),
         ("htpasswd = \"htpasswd\"", "header = \"X-U\"\nfrom = [\"here\"]", "10.0.0.0/8"),
         ("htpasswd = \"htpasswd\"", "htpasswd = \"x\"\nfrom = [\"::1\"]", "`from` applies only to"),
-        ("stores = ", "rule = [{ policy = { quota = 1 } }]\nstores = ", "either `user` or `folder`"),
+        (
+            "stores = ",
+            "rule = [{ policy = { quota = 1 } }]\nstores = ",
+            "either `user` or `folder`",
+        ),
         ("stores = ", "rule = [{ folder = \"*\", policy = {} }]\nstores = ", "is a `quota`"),
         ("stores = ", "rule = [{ folder = \"/a\", policy = { quota = 1 } }]\nstores = ", "/a"),
         ("stores = ", "policy = { quota = \"1 XB\" }\nstores = ", ""),
         ("[auth.users]", "[metrics]\npath = \"/\"\nauth = [\"none\"]\n[auth.users]", "already"),
-        ("[auth.users]", "[metrics]\npath = \"/m\"\nauth = [\"x\"]\n[auth.users]", "unknown auth \"x\""),
+        (
+            "[auth.users]",
+            "[metrics]\npath = \"/m\"\nauth = [\"x\"]\n[auth.users]",
+            "unknown auth \"x\"",
+        ),
         ("stores = ", "limits = { calls = 0 }\nstores = ", "no request is served"),
         ("stores = ", "policy = { append_only = true, except = [\"[\"] }\nstores = ", "policy"),
         ("[auth.users]", "[admin]\naddress = \"0.0.0.0:9090\"\n[auth.users]", "no password"),
-        ("stores = ", "etcd = { main = \"x\" }\nstores = ", "unknown etcd cluster \"x\"; configured clusters: none"),
+        (
+            "stores = ",
+            "etcd = { main = \"x\" }\nstores = ",
+            "unknown etcd cluster \"x\"; configured clusters: none",
+        ),
     ] {
         let said = complaint(from, to);
         assert!(said.contains(expected), "{to}: {said}");

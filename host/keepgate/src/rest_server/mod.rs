@@ -16,10 +16,10 @@ use anyhow::{Context as _, Result, anyhow};
 use keepgate_http::LocalAddress;
 use keepgate_http::htpasswd::HtpasswdError;
 
+use crate::bundled_plugins;
 use crate::config::Config;
 use crate::output::{note, say};
 use crate::serve::{Running, Source};
-use crate::bundled_plugins;
 use configuration::Environment;
 use flags::Flags;
 use profile::Profile;

@@ -34,9 +34,9 @@ use tokio::sync::oneshot;
 use crate::assemble::Assembly;
 use crate::config::Config;
 use crate::services;
+use candidate::{Configuration, Published};
 use listeners::{bind, bind_admin};
 use pages::{Current, Pages};
-use candidate::{Configuration, Published};
 use reload::{ReloadedFiles, Reloader};
 
 /// How often the plugin folder is scanned without an event.

@@ -21,8 +21,8 @@ use crate::contract::{PACKAGE, VERSION};
 use crate::load::{LoadError, check_framing};
 
 pub use anatomy::{Extent, Section};
-pub use custom::custom_section;
 pub use compare::{Difference, Side};
+pub use custom::custom_section;
 pub use world::Interface;
 
 /// What a file is.
