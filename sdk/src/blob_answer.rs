@@ -1,14 +1,13 @@
-//! A blob as the answer to a GET or HEAD: ranges, conditions and the headers that belong to them, in the
-//! order of RFC 9110, 13.2.2. What differs by surface, entity tags and media types, is said by whoever
-//! answers.
+//! A blob as the reply to a GET or HEAD, with ranges, conditions and their headers, in the order of RFC 9110,
+//! 13.2.2. Entity tags and media types differ by surface: the caller sets them.
 
 use std::time::{Duration, SystemTime};
 
 use crate::range::{Range, content_range};
 use crate::{Body, Download, Failure, Info, Method, Part, Reply, Request, Store};
 
-/// A blob that a request asks for. It is opened once, so that what is said of it and what is sent are of
-/// one blob, also while others replace it.
+/// A blob that a request asks for. It is opened once, so that headers and content belong to the same blob even if
+/// somebody replaces it meanwhile.
 ///
 /// ```
 /// use keepgate_sdk::{BlobAnswer, Failure, Reply, Request, Store};
@@ -21,15 +20,15 @@ use crate::{Body, Download, Failure, Info, Method, Part, Reply, Request, Store};
 pub struct BlobAnswer<'a> {
     store: &'a Store,
     info: Info,
-    /// All of it. Not a byte is read of what is not sent.
+    /// All of it. Nothing is read of what is not sent.
     data: Body,
     /// Without its quotes; never weak.
     etag: String,
-    /// Where it is not what it was stored with.
+    /// If it is not what the blob was stored with.
     content_type: Option<String>,
 }
 
-/// What a request wants to have.
+/// What a request asks for.
 enum Wanted {
     Bytes(Part),
     /// The client has it.
@@ -38,7 +37,7 @@ enum Wanted {
 }
 
 impl<'a> BlobAnswer<'a> {
-    /// The blob under a key; fails with [`Failure::NotFound`] where there is none.
+    /// The blob under a key; fails with [`Failure::NotFound`] if there is none.
     pub fn of(store: &'a Store, key: &str) -> Result<Self, Failure> {
         let Download { info, data, .. } = store.get(key, Part::Whole)?;
         let etag = info.etag.clone();
@@ -50,26 +49,26 @@ impl<'a> BlobAnswer<'a> {
         &self.info
     }
 
-    /// With another entity tag than the store's: a hash of its content, say, which is the same on every
-    /// gateway. Without quotes.
+    /// Sets another entity tag than the store's, without quotes: a hash of the content, for example, which is the
+    /// same on every gateway.
     #[must_use]
     pub fn etag(mut self, etag: &str) -> Self {
         etag.clone_into(&mut self.etag);
         self
     }
 
-    /// With another media type than it was stored with.
+    /// Sets another media type than the blob was stored with.
     #[must_use]
     pub fn content_type(mut self, media_type: &str) -> Self {
         self.content_type = Some(media_type.to_owned());
         self
     }
 
-    /// The answer to a GET or HEAD: 200, 206, or 304 where the client has it already. Fails with
-    /// [`Failure::PreconditionFailed`] where the client meant another state of it, with
-    /// [`Failure::OutOfRange`] where it has no byte of the range, and with what the store says.
+    /// The reply to a GET or HEAD: 200, 206, or 304 if the client has this blob already. Fails with
+    /// [`Failure::PreconditionFailed`] if a condition of the request does not hold, with [`Failure::OutOfRange`] if
+    /// no byte of the range is inside the blob, and as the store does.
     ///
-    /// Of several ranges none is sent, but all of it: a server may do that, and hardly a client asks.
+    /// A request for several ranges gets the whole blob: a server may do that, and hardly any client asks.
     pub fn to(self, request: &Request) -> Result<Reply, Failure> {
         let is_head = request.method == Method::Head;
         let part = match self.wanted(request, is_head)? {
@@ -95,8 +94,8 @@ impl<'a> BlobAnswer<'a> {
         Ok(self.described(206).header("content-range", range).body(found.data))
     }
 
-    /// Another blob came between the look at it and the range. A range of that one was not asked for: all
-    /// of it is the answer, as to a range on a condition that does not hold.
+    /// Another blob was stored after this one was opened. The client did not ask for a range of that one: it gets
+    /// all of it, as if `If-Range` did not hold.
     fn replaced(self, request: &Request) -> Result<Reply, Failure> {
         let meant = ["if-match", "if-unmodified-since"];
         if meant.iter().any(|name| request.header(name).is_some()) {
@@ -121,7 +120,7 @@ impl<'a> BlobAnswer<'a> {
         }
     }
 
-    /// To the second, as HTTP's dates are.
+    /// To the second, as dates of HTTP are.
     fn modified(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.info.modified / 1_000_000_000)
     }
@@ -152,7 +151,7 @@ impl<'a> BlobAnswer<'a> {
         if is_head || !request.header("if-range").is_none_or(is_this) {
             return Ok(Wanted::Bytes(Part::Whole));
         }
-        // A server that does not know a unit takes the header for absent.
+        // A server ignores a unit that it does not know.
         let range = request.header("range").filter(|range| range.trim().starts_with("bytes"));
         Ok(match Range::parse(range) {
             Range::Whole => Wanted::Bytes(Part::Whole),
@@ -173,7 +172,7 @@ impl<'a> BlobAnswer<'a> {
     }
 }
 
-/// Whether a weak tag counts as the same.
+/// Whether a weak tag counts as equal.
 #[derive(Clone, Copy)]
 enum Compared {
     Strongly,
@@ -201,7 +200,7 @@ mod tests {
         }
     }
 
-    /// As [`Shelf`], whose blob is replaced between the look at it and the answer.
+    /// As [`Shelf`], but its blob is replaced before the reply is made.
     struct Busy;
 
     impl Plugin for Busy {
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_and_what_is_sent_are_of_one_blob() {
+    fn headers_and_content_belong_to_the_same_blob() {
         let host = Host::new();
         let get = |target: &str, headers: &[(&str, &str)]| {
             host.put("a", b"0123456789");
@@ -303,7 +302,7 @@ mod tests {
         let whole = get("/?by=other", &[]);
         assert_eq!((whole.status, &*whole.text()), (200, "0123456789"));
         assert_eq!(whole.header("etag"), Some("\"old\""));
-        // A range would be of another blob than the tag: all of the new one, with its own tag.
+        // The range would be of another blob than the tag: the client gets all of the new one, with its tag.
         for headers in
             [&[("range", "bytes=2-4")][..], &[("range", "bytes=-1"), ("if-range", "\"old\"")]]
         {

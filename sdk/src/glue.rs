@@ -1,5 +1,4 @@
-//! Between the generated bindings and [`Plugin`]. Used by [`export!`](crate::export), not by
-//! plugins.
+//! Connects the generated bindings with [`Plugin`]. Used by [`export!`](crate::export), not by plugins.
 
 #[cfg(target_family = "wasm")]
 use crate::bindings::{exports::keepgate::plugin::guest, keepgate::plugin::http};

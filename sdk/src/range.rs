@@ -5,17 +5,16 @@ use crate::{Download, Failure, Part, Store};
 /// What a `Range` header asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Range {
-    /// Everything: there is no header, or it names several ranges, which a server may ignore.
+    /// The whole blob: there is no header, or it names several ranges, which a server may ignore.
     Whole,
     /// One range.
     Part(Part),
-    /// Nothing that makes sense.
+    /// A range that makes no sense.
     Malformed,
 }
 
 impl Range {
-    /// Reads the header's value. Units other than bytes are malformed here; servers may also
-    /// ignore them.
+    /// Parses the value of the header. Units other than bytes are malformed here; a server may also ignore them.
     pub fn parse(value: Option<&str>) -> Self {
         let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
             return Self::Whole;
@@ -79,7 +78,7 @@ fn parse_part(text: &str) -> Option<Part> {
     }
 }
 
-/// Digits only: `u64::from_str` would take a plus sign. Numbers too large stand for the largest.
+/// Digits only: `u64::from_str` would accept a plus sign. A number that is too large stands for the largest.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

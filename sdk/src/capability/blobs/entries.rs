@@ -6,10 +6,10 @@ use std::vec;
 use super::{Entry, Listing, Store};
 use crate::Failure;
 
-/// Entries asked for at once: a call costs more than a copy.
+/// How many entries one call asks for: a call costs more than a copy.
 const BATCH: u32 = 1024;
 
-/// One entry after the other. After a failure nothing more comes.
+/// Yields one entry after another. A failure is the last item.
 ///
 /// ```
 /// use keepgate_sdk::{Failure, Store};
@@ -31,7 +31,7 @@ impl IntoIterator for Listing {
 /// Entries of a listing, ascending by key.
 #[derive(Debug)]
 pub struct Entries {
-    /// None at its end.
+    /// None at the end.
     listing: Option<Listing>,
     batch: vec::IntoIter<Entry>,
 }

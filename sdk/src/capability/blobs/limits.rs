@@ -1,5 +1,5 @@
-//! What may be kept with a blob, as the gateway has it: a plugin that passes its tests is not refused
-//! there. The rules and numbers are the contract's.
+//! The contract's limits on what is kept with a blob, the same as in the gateway: what passes a plugin's tests is
+//! not refused there.
 
 use crate::PutOptions;
 
@@ -7,16 +7,16 @@ type Pairs = [(String, String)];
 
 /// The longest content type, in bytes.
 const MAX_CONTENT_TYPE: usize = 256;
-/// Names and values of metadata in all, in bytes: 2 KiB in a bucket, less what the gateway keeps.
+/// The most bytes of names and values of metadata: 2 KiB in a bucket, less what the gateway keeps.
 const MAX_METADATA: usize = 1792;
-/// The most tags, ...
+/// The most tags.
 const MAX_TAGS: usize = 10;
-/// ... and the most characters of their names ...
+/// The most characters of a tag's name.
 const MAX_TAG_NAME: usize = 128;
-/// ... and values.
+/// The most characters of a tag's value.
 const MAX_TAG_VALUE: usize = 256;
 
-/// Says what is wrong with what is to be kept.
+/// Says what is wrong with what is to be kept, if anything.
 pub(super) fn check(options: &PutOptions) -> Result<(), String> {
     if let Some(value) = &options.content_type {
         check_content_type(value)?;
@@ -90,7 +90,7 @@ fn once(what: &str, fields: &Pairs) -> Result<(), String> {
     twice.map_or(Ok(()), |name| Err(format!("{what} {name:?} is there twice")))
 }
 
-/// RFC 9110, 5.6.2, without what folding would change and what HTTP clients of buckets trip over.
+/// RFC 9110, 5.6.2, without letters whose case could change and characters that clients of buckets mishandle.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte)
 }

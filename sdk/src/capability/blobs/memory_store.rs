@@ -1,4 +1,5 @@
-//! A store in memory, with the contract's rules for keys, conditions, checksums and what may be kept.
+//! A store in memory, with the contract's rules for keys, conditions, checksums and limits. It is self-contained, since
+//! authors get a copy of the SDK; `properties` holds it to the answers of the gateway's own memory store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,30 +11,30 @@ use super::{
 use crate::Failure;
 use crate::testing::hex;
 
-/// Whether a key is meant.
+/// Tells which keys are affected.
 type Keys = fn(&str) -> bool;
 
-/// A blob with what was said of it.
+/// A blob with what is kept with it.
 #[derive(Debug)]
 struct Kept {
     bytes: Vec<u8>,
     options: PutOptions,
     /// Nanoseconds since the Unix epoch.
     modified: u64,
-    /// Another for each blob that was ever stored.
+    /// A new one for each blob that is stored.
     etag: String,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
     blobs: BTreeMap<String, Kept>,
-    /// What time it is, in nanoseconds since the Unix epoch.
+    /// The present time, in nanoseconds since the Unix epoch.
     pub(crate) now: u64,
     folders: BTreeSet<String>,
     append_only: Option<Keys>,
     refuses: Option<(Keys, Failure)>,
     full: bool,
-    /// How many blobs were stored.
+    /// How many blobs were ever stored.
     count: u64,
 }
 

@@ -44,33 +44,34 @@ pub struct Download {
 pub struct Store(String);
 
 impl Store {
-    /// The store that the mount's configuration has under this name.
+    /// The store that the mount's configuration has under this name. Fails with [`Failure::Denied`] if there is none.
     pub fn open(name: &str) -> Result<Self, Failure> {
         let there = with(|stores: &mut Stores| stores.0.contains_key(name));
         let refused = || Failure::Denied(format!("the mount grants no store named {name:?}"));
         if there { Ok(Self(name.to_owned())) } else { Err(refused()) }
     }
 
-    /// What is known of a blob.
+    /// What is known of a blob. Fails with [`Failure::NotFound`] if there is none.
     pub fn head(&self, key: &str) -> Result<Info, Failure> {
         self.with(|store| store.head(key))
     }
 
-    /// Opens a blob or a part of it.
+    /// Opens a blob or a part of it. Fails with [`Failure::NotFound`] if there is none, and with
+    /// [`Failure::OutOfRange`] if no byte of the part is inside.
     pub fn get(&self, key: &str, part: Part) -> Result<Download, Failure> {
         let (info, offset, bytes) = self.with(|store| store.get(key, part))?;
         let (length, data) = (bytes.len() as u64, Body::from_bytes(&bytes));
         Ok(Download { info, offset, length, data })
     }
 
-    /// Stores a body, all of it or nothing; durable when it returns. What it changed is in the answer:
-    /// with [`PutOptions::absent_or_identical`] a success may be one that wrote nothing.
+    /// Stores a body, all of it or nothing; durable when it returns. The result says what changed: with
+    /// [`PutOptions::absent_or_identical`] a success may have written nothing.
     pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
         self.with(|store| store.put(key, || data.into_bytes(), options))
     }
 
     /// Joins pieces of blobs into one, in order, with the same guarantees as [`put`](Self::put). The
-    /// blobs stay. Fails with [`Failure::OutOfRange`] where no byte of a piece is inside its blob.
+    /// blobs stay. Fails with [`Failure::OutOfRange`] if no byte of a piece is inside its blob.
     pub fn concat(
         &self,
         key: &str,
@@ -80,25 +81,26 @@ impl Store {
         self.with(|store| store.concat(key, pieces, options))
     }
 
-    /// Removes a blob; its size in bytes, none where there was none. Durable when it returns.
+    /// Removes a blob and returns its size in bytes, none if there was none. Durable when it returns.
     pub fn delete(&self, key: &str) -> Result<Option<u64>, Failure> {
         self.with(|store| store.delete(key, None))
     }
 
-    /// Removes the very blob that has this etag. Fails with [`Failure::PreconditionFailed`] where
-    /// another is there by now, or none.
+    /// Removes the blob only if it still has this etag. Fails with [`Failure::PreconditionFailed`] if another one is
+    /// there by now, or none.
     pub fn delete_matching(&self, key: &str, etag: &str) -> Result<Option<u64>, Failure> {
         self.with(|store| store.delete(key, Some(etag)))
     }
 
-    /// Blobs below a folder, ascending by the bytes of their keys. Fails with [`Failure::NotFound`]
-    /// where there is no such folder; the top, written as the empty text, is always there.
+    /// Lists blobs below a folder, ascending by the bytes of their keys. Fails with [`Failure::NotFound`] if there is
+    /// no such folder; the top, which is the empty text, is always there.
     pub fn list(&self, folder: &str, recursive: bool) -> Result<Listing, Failure> {
         let entries = self.with(|store| store.list(folder, recursive, None))?;
         Ok(Listing(RefCell::new(entries.into())))
     }
 
-    /// Those after a [place](Entry::place): the next page of a list. What comes before costs nothing.
+    /// As [`list`](Self::list), but begins behind a [place](Entry::place): the next page of a list. What comes before
+    /// costs nothing.
     pub fn list_after(
         &self,
         folder: &str,
@@ -120,12 +122,12 @@ impl Store {
     }
 }
 
-/// A listing under way.
+/// A listing in progress.
 #[derive(Debug)]
 pub struct Listing(RefCell<VecDeque<Entry>>);
 
 impl Listing {
-    /// The next entries, `max` at most; an empty list is the end.
+    /// The next entries, at most `max`; an empty list is the end.
     pub fn next(&self, max: u32) -> Result<Vec<Entry>, Failure> {
         let mut rest = self.0.borrow_mut();
         let length = rest.len().min(usize::try_from(max.max(1)).unwrap_or(1));

@@ -1,5 +1,5 @@
-//! The store of tests must not lie: whatever is done to it has the outcome that the gateway's own stores
-//! have, which are held to one suite in `host/store/tests`.
+//! The store of tests must not lie: every call has the same outcome as with the gateway's own memory store, which one
+//! suite in `host/store/tests` holds to the same answers as the disk.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -83,7 +83,7 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// What came of a call, in words that both stores share. Etags and times are each store's own.
+/// The outcome of a call, in words that both stores share. Etags and times are each store's own.
 type Outcome = Result<String, String>;
 
 fn ours(store: &mut MemoryStore, call: &Call) -> Outcome {
@@ -236,7 +236,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn it_does_what_the_gateways_stores_do(calls in proptest::collection::vec(call(), 0..30)) {
+    fn both_memory_stores_give_the_same_answers(calls in proptest::collection::vec(call(), 0..30)) {
         let (mut our, their) = (MemoryStore::default(), HostStore::new());
         for call in calls {
             prop_assert_eq!(ours(&mut our, &call), theirs(&their, &call), "{:?}", call);
@@ -254,7 +254,7 @@ fn identical_bytes_with_a_wrong_hash_are_other_bytes() {
 }
 
 #[test]
-fn what_is_kept_has_the_limits_of_the_contract() {
+fn limits_are_those_of_the_contract() {
     let mut store = MemoryStore::default();
     let mut put = |options: PutOptions| store.put("a", || Ok(Vec::new()), &options);
     let kept = PutOptions::replace().content_type("a/b").metadata("x", "y").tag("Some", "Tag");
