@@ -13,7 +13,7 @@ use keepgate_http::{
     Access, AccessLog, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown,
     Site, Timeouts, Tls, TlsFiles,
 };
-use keepgate_runtime::{CallError, Failure, Reply, Request};
+use keepgate_core::{CallError, Failure, Reply, Request};
 use keepgate_store::{Body, BodyError};
 use prometheus::Registry;
 use rustls_pki_types::CertificateDer;
