@@ -81,27 +81,6 @@ pub struct Mount {
     serving: Result<Arc<Serving>, String>,
 }
 
-impl keepgate_core::Handler for Mount {
-    fn path(&self) -> &str {
-        Self::path(self)
-    }
-
-    fn plugin(&self) -> &str {
-        Self::plugin(self)
-    }
-
-    fn digest(&self) -> Option<&str> {
-        self.serving().ok().map(|plugin| plugin.digest.as_str())
-    }
-
-    fn call(
-        &self,
-        request: Request,
-    ) -> futures_util::future::BoxFuture<'_, Result<Reply, CallError>> {
-        Box::pin(Self::call(self, request))
-    }
-}
-
 impl Mount {
     pub(crate) fn new(spec: Arc<MountSpec>, serving: Result<Arc<Serving>, String>) -> Self {
         Self { spec, serving }
