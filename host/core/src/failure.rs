@@ -158,16 +158,14 @@ impl Failure {
             Self::PreconditionFailed => {
                 row("precondition-failed", 412, "the blob under this key has been replaced")
             }
-            Self::ChecksumMismatch(actual) => Row {
-                message: mismatch(actual.as_deref()),
-                ..row("checksum-mismatch", 400, "")
+            Self::ChecksumMismatch(actual) => {
+                Row { message: mismatch(actual.as_deref()), ..row("checksum-mismatch", 400, "") }
+            }
+            Self::Truncated => row("truncated", 400, "the body ended before its announced length"),
+            Self::TooLarge(limit) => Row {
+                message: format!("more than {limit} bytes").into(),
+                ..row("too-large", 413, "")
             },
-            Self::Truncated => {
-                row("truncated", 400, "the body ended before its announced length")
-            }
-            Self::TooLarge(limit) => {
-                Row { message: format!("more than {limit} bytes").into(), ..row("too-large", 413, "") }
-            }
             Self::OutOfRange(size) => Row {
                 message: format!("the requested range is outside of the {size} bytes").into(),
                 ..row("out-of-range", 416, "")
@@ -181,10 +179,9 @@ impl Failure {
             Self::Busy(what) => row("busy", 503, what),
             Self::TimedOut => Row { public: false, ..row("timed-out", 504, "timed out") },
             Self::Internal(what) => Row { public: false, ..row("internal", 500, what) },
-            Self::Refused(refusal) => Row {
-                message: refusal.to_string().into(),
-                ..row("refused", refusal.status, "")
-            },
+            Self::Refused(refusal) => {
+                Row { message: refusal.to_string().into(), ..row("refused", refusal.status, "") }
+            }
         }
     }
 
@@ -282,7 +279,9 @@ impl fmt::Display for CallError {
         match self {
             Self::Failure(failure) => failure.fmt(f),
             Self::NotServing(why) => f.write_str(why),
-            Self::Busy(limit) => write!(f, "the mount's limit of {limit} concurrent calls is reached"),
+            Self::Busy(limit) => {
+                write!(f, "the mount's limit of {limit} concurrent calls is reached")
+            }
             Self::Aside(pause) => {
                 write!(f, "the plugin keeps breaking down and is suspended for {pause:.0?}")
             }

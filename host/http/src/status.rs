@@ -121,7 +121,11 @@ mod tests {
             (Failure::Internal(text()), 500),
         ];
         for (failure, status) in cases {
-            assert_eq!(answer(&failure.clone().into(), Waiting::ForGateway).0, status, "{failure:?}");
+            assert_eq!(
+                answer(&failure.clone().into(), Waiting::ForGateway).0,
+                status,
+                "{failure:?}"
+            );
         }
         assert_eq!(answer(&Failure::TimedOut.into(), Waiting::ForClient).0, 408);
     }
@@ -169,7 +173,8 @@ mod tests {
 
     #[test]
     fn headers_help_the_client() {
-        let response = |error: CallError| Refusal::from_call(&error, Waiting::ForGateway).into_response();
+        let response =
+            |error: CallError| Refusal::from_call(&error, Waiting::ForGateway).into_response();
         let range = response(Failure::OutOfRange(7).into());
         assert_eq!(range.headers()[header::CONTENT_RANGE], "bytes */7");
         assert_eq!(response(CallError::Busy(1)).headers()[header::RETRY_AFTER], "1");
