@@ -7,7 +7,6 @@
 //! | `assemble` | from a configuration to opened stores, users and mounts |
 //! | `stores`, `quotas` | opened stores with their limits |
 //! | `grants` | what a mount may do with a store, and for whom |
-//! | `services` | what mounts reach besides stores: clusters, jobs, a spool |
 //! | `schedules` | from the configuration's schedules to those that run |
 //! | `serve` | the gateway at work, and its reloads |
 //! | `rest_server` | restic's rest-server by its own flags |
@@ -21,7 +20,7 @@ mod check;
 mod cli;
 mod config;
 mod first_run;
-mod grants;
+mod guarded_store;
 mod jobs;
 mod log;
 mod output;
@@ -30,7 +29,6 @@ mod quotas;
 mod rest_server;
 mod schedules;
 mod serve;
-mod services;
 mod stock;
 mod stores;
 mod users;

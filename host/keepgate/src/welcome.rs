@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use keepgate_http::LocalAddress;
+use keepgate_runtime::capability::etcd::Clusters;
 use keepgate_runtime::{Generation, Mount};
 
 use crate::first_run::{CERTIFICATE, FirstRun, USER};
@@ -72,7 +73,7 @@ fn command(mount: &Mount, host: &str, certificate: &str, password: &str) -> Vec<
             let curl = format!("curl --cacert '{certificate}' -u '{USER}:{password}'");
             let url = format!("https://{host}{path}/api/v1/backup");
             let mut lines = vec![format!("{curl} {url}")];
-            if mount.spec().services.clusters.is_empty() {
+            if mount.spec().grants.get::<Clusters>().is_none_or(|clusters| clusters.0.is_empty()) {
                 lines.push(format!("# name a cluster in {}: it shows how", crate::first_run::FILE));
             } else {
                 lines.push(format!("{curl} -X POST {url}"));

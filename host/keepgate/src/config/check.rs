@@ -10,7 +10,7 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
-use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule, plugins, services};
+use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule, capability, plugins, schedule};
 
 /// What is wrong, and at which byte of the file.
 pub(crate) type Complaint = (usize, String);
@@ -48,7 +48,8 @@ pub(super) fn check(config: &Config) -> Result<(), Complaint> {
         plugins::check(table)?;
     }
     check_mounts(config)?;
-    services::check(config)?;
+    capability::check(config)?;
+    schedule::check(config)?;
     if let Some(page) = &config.metrics {
         check_page(config, page)?;
     }

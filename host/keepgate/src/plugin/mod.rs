@@ -21,7 +21,6 @@ mod inspect;
 mod list;
 mod new;
 mod patience;
-mod silent;
 pub(crate) mod test;
 
 use std::path::{Path, PathBuf};

@@ -81,7 +81,7 @@ impl Reloader {
                 Ok(()) if renewed || !scanned.changed => Ok(()),
                 other => {
                     if let (Err(_), Some(undo)) = (&other, undo) {
-                        self.loader.take_back(undo);
+                        self.loader.undo(undo);
                         settled = self.loader.scan().await.settled;
                     }
                     complain(other);

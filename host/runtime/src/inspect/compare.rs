@@ -10,20 +10,12 @@ use wit_parser::{
 };
 
 use super::world::{World, plain};
+use crate::capability::registry;
+use crate::component_kind::is_supported;
 use crate::contract::PACKAGE;
-use crate::load::is_spoken;
 
-/// The contract's text, as this gateway was built with.
-const CONTRACT: [(&str, &str); 8] = [
-    ("types.wit", include_str!("../../../../wit/0.1.0/types.wit")),
-    ("blobs.wit", include_str!("../../../../wit/0.1.0/blobs.wit")),
-    ("environment.wit", include_str!("../../../../wit/0.1.0/environment.wit")),
-    ("http.wit", include_str!("../../../../wit/0.1.0/http.wit")),
-    ("pipes.wit", include_str!("../../../../wit/0.1.0/pipes.wit")),
-    ("etcd.wit", include_str!("../../../../wit/0.1.0/etcd.wit")),
-    ("jobs.wit", include_str!("../../../../wit/0.1.0/jobs.wit")),
-    ("world.wit", include_str!("../../../../wit/0.1.0/world.wit")),
-];
+/// What plugins export.
+const WORLD: &str = include_str!("../../../../wit/0.1.0/world.wit");
 
 /// Who lacks something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -138,15 +130,16 @@ fn other_shapes(interface: &str, theirs: &Text, known: &Text, found: &mut Vec<Di
 /// The name of an interface of our package, in a version that is spoken here.
 fn ours(full: &str) -> Option<&str> {
     let (name, version) = full.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?;
-    is_spoken(version).then_some(name)
+    is_supported(version).then_some(name)
 }
 
 /// The contract, read. None only where its own text were wrong, which a test rules out.
 fn contract() -> Option<Resolve> {
     let mut map = SourceMap::default();
-    for (name, text) in CONTRACT {
+    for (name, text) in registry::wit() {
         map.push_str(name, text);
     }
+    map.push_str("world", WORLD);
     let mut resolve = Resolve::default();
     let group = map.parse().ok()?;
     resolve.push_group(group).ok()?;
@@ -284,14 +277,19 @@ mod tests {
     #[test]
     fn the_contract_is_read_whole() {
         let contract = contract().unwrap();
-        for name in ["types", "blobs", "environment", "http", "pipes", "etcd", "jobs", "guest"] {
+        assert!(interface(&contract, "guest").is_some());
+        for (name, _) in registry::wit() {
             assert!(interface(&contract, name).is_some(), "{name}");
         }
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0");
-        let mut files: Vec<_> =
-            folder.read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut files: Vec<_> = folder
+            .read_dir()
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
         files.sort();
-        let mut known: Vec<_> = CONTRACT.iter().map(|(name, _)| *name).collect();
+        let mut known: Vec<_> = registry::wit().map(|(name, _)| format!("{name}.wit")).collect();
+        known.push("world.wit".to_owned());
         known.sort_unstable();
         assert_eq!(files, known, "a file of the contract is not compared");
     }

@@ -5,22 +5,25 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | `anatomy` | sections, memories, tables, what it was made with |
+//! | `interface` | an interface, in words |
 //! | `world` | imports and exports, as WIT and in words |
 //! | `compare` | where a component's idea of the contract differs from this gateway's |
 
 mod anatomy;
 mod compare;
+pub(crate) mod interface;
 mod world;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::component_kind::{check_framing, is_supported, other_version};
 use crate::contract::{PACKAGE, VERSION};
-use crate::load::{LoadError, check_framing};
+use crate::error::LoadError;
 
 pub use anatomy::{Extent, Section};
 pub use compare::{Difference, Side};
-pub use world::Interface;
+pub use interface::Interface;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -163,11 +166,11 @@ impl Inspection {
             _ => Kind::OtherComponent,
         };
         match (&self.contract, self.kind) {
-            (Some(found), Kind::Plugin) if crate::load::is_spoken(found) => {
+            (Some(found), Kind::Plugin) if is_supported(found) => {
                 self.differences = compare::differences(&world);
             }
             (Some(found), Kind::Plugin) => {
-                self.refusal = Some(crate::load::other_version(found).to_string());
+                self.refusal = Some(other_version(found).to_string());
             }
             (_, Kind::Program) => {
                 self.refusal = Some(format!(

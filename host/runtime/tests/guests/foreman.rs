@@ -4,9 +4,9 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use keepgate_connect::{ConnectError, EndpointStatus, Snapshot, Snapshots};
+use keepgate_connect::{ConnectError, EndpointStatus, Snapshot};
 use keepgate_jobs::{FINAL_ATTEMPTS, Filter, Job, Jobs, State, User};
-use keepgate_runtime::{Grant, JobRunner};
+use keepgate_runtime::JobRunner;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -33,7 +33,7 @@ type Opened = Arc<Mutex<Vec<Option<Principal>>>>;
 #[derive(Debug)]
 struct Asked(Arc<dyn BlobStore>, Opened);
 
-impl Grant for Asked {
+impl StoreGrant for Asked {
     fn store(&self, principal: Option<&Principal>) -> Arc<dyn BlobStore> {
         self.1.lock().unwrap().push(principal.cloned());
         self.0.clone()
@@ -56,9 +56,9 @@ impl Foreman {
         let opened = Opened::default();
         let spec = spec("/", "foreman", |spec| {
             let grant = Asked(with_store(spec), opened.clone());
-            spec.stores.insert("main".to_owned(), Arc::new(grant));
-            spec.services.clusters.insert("main".to_owned(), Arc::new(Silent));
-            spec.services.jobs = Some(jobs.clone());
+            grant_store(spec, grant);
+            grant_cluster(spec, Arc::new(Silent));
+            spec.grants.insert(JobQueue(jobs.clone()));
         });
         let generation = bench.generation(&[spec]).await;
         assert_eq!(generation.refused, []);

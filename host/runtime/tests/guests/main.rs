@@ -8,16 +8,19 @@ mod misdeeds;
 mod services;
 mod wasi_http;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use keepgate_connect::Snapshots;
+use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
+use keepgate_runtime::capability::etcd::Clusters;
+use keepgate_runtime::capability::jobs::JobQueue;
 use keepgate_runtime::{
-    CallError, Failure, Generation, Limit, Limits, Loader, Metrics, Mount, MountSpec, Principal,
-    Reply, Request, Services,
+    CallError, Failure, Generation, Grants, Limit, Limits, Loader, Metrics, Mount, MountSpec,
+    Principal, Reply, Request,
 };
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body};
@@ -89,8 +92,7 @@ fn spec(path: &str, plugin: &str, change: impl FnOnce(&mut MountSpec)) -> Arc<Mo
         path: path.to_owned(),
         plugin: plugin.to_owned(),
         settings: serde_json::Map::new(),
-        stores: BTreeMap::new(),
-        services: Services::default(),
+        grants: Grants::default(),
         limits: Limits { cpu: Duration::from_millis(300), ..Limits::default() },
         warm: false,
     };
@@ -98,9 +100,21 @@ fn spec(path: &str, plugin: &str, change: impl FnOnce(&mut MountSpec)) -> Arc<Mo
     Arc::new(spec)
 }
 
+fn grant_store(spec: &mut MountSpec, store: impl StoreGrant) {
+    spec.grants.update::<Stores>(|stores| {
+        stores.0.insert("main".to_owned(), Arc::new(store));
+    });
+}
+
+fn grant_cluster(spec: &mut MountSpec, cluster: Arc<dyn Snapshots>) {
+    spec.grants.update::<Clusters>(|clusters| {
+        clusters.0.insert("main".to_owned(), cluster);
+    });
+}
+
 fn with_store(spec: &mut MountSpec) -> Arc<dyn BlobStore> {
     let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
-    spec.stores.insert("main".to_owned(), Arc::new(store.clone()));
+    grant_store(spec, store.clone());
     store
 }
 

@@ -173,7 +173,7 @@ async fn bounded(bench: &mut Bench, plugin: &str, warm: bool) -> (Arc<Mount>, te
     let store = keepgate_store::disk::DiskStore::open(folder.path(), Default::default()).unwrap();
     let store: Arc<dyn BlobStore> = Arc::new(store);
     let spec = spec("/", plugin, |spec| {
-        spec.stores.insert("main".to_owned(), Arc::new(store));
+        grant_store(spec, store);
         // On a machine that is busy with other things the clock of a guest runs on.
         spec.limits.cpu = Duration::from_secs(1);
         spec.limits.time = Duration::from_secs(5);
@@ -388,19 +388,19 @@ async fn a_plugin_that_breaks_down_again_and_again_is_put_aside_and_brought_back
         "{error}"
     );
     assert_eq!(aside(&bench), 1.0);
-    let said = mount.aside().unwrap();
+    let said = mount.suspended().unwrap();
     assert!(said.pauses == 1 && said.why.contains("broke down"), "{said:?}");
 
     tokio::time::pause();
     tokio::time::advance(quick.pause).await;
     tokio::time::resume();
     assert_eq!(get(&mount, "/trap").await.unwrap_err().reason(), "trap");
-    assert_eq!(mount.aside().unwrap().pauses, 2);
+    assert_eq!(mount.suspended().unwrap().pauses, 2);
     tokio::time::pause();
     tokio::time::advance(quick.longest).await;
     tokio::time::resume();
     assert_eq!(text(get(&mount, "/hello").await.unwrap()).await, "hello ann");
-    assert_eq!((mount.aside(), aside(&bench)), (None, 0.0));
+    assert_eq!((mount.suspended(), aside(&bench)), (None, 0.0));
 
     // A new file ends a pause at once.
     for _ in 0..5 {
@@ -419,7 +419,7 @@ async fn jobs_that_do_not_work_end_and_the_others_go_on() {
     bench.put("toiler.wasm", &guest("toiler"));
     let jobs = Jobs::in_memory();
     let spec = spec("/", "toiler", |spec| {
-        spec.services.jobs = Some(jobs.clone());
+        spec.grants.insert(JobQueue(jobs.clone()));
         spec.limits.job_time = Duration::from_secs(2);
         spec.limits.faults.count = 1;
     });

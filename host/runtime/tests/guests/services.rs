@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use keepgate_connect::{Checked, ConnectError, EndpointStatus, Facts, Snapshot, Snapshots};
+use keepgate_connect::{Checked, ConnectError, EndpointStatus, Facts, Snapshot};
 use keepgate_jobs::{Filter, Job, Jobs, NewJob, State, WhenBusy};
-use keepgate_runtime::{Grant, JobRunner};
+use keepgate_runtime::JobRunner;
 use keepgate_store::{BodyError, Folder};
 use tokio::sync::oneshot;
 
@@ -84,7 +84,7 @@ impl Snapshots for Told {
 #[derive(Debug)]
 struct Asked(Arc<dyn BlobStore>, Arc<Mutex<Vec<Option<String>>>>);
 
-impl Grant for Asked {
+impl StoreGrant for Asked {
     fn store(&self, principal: Option<&Principal>) -> Arc<dyn BlobStore> {
         self.1.lock().unwrap().push(principal.map(|principal| principal.name.clone()));
         self.0.clone()
@@ -114,10 +114,10 @@ impl Etcd {
         let spec = spec("/", "etcd", |spec| {
             let made = with_store(spec);
             let grant = Asked(made.clone(), asked.clone());
-            spec.stores.insert("main".to_owned(), Arc::new(grant));
+            grant_store(spec, grant);
             store = Some(made);
-            spec.services.clusters.insert("main".to_owned(), cluster);
-            spec.services.jobs = Some(jobs.clone());
+            grant_cluster(spec, cluster);
+            spec.grants.insert(JobQueue(jobs.clone()));
         });
         let generation = bench.generation(&[spec]).await;
         assert_eq!(generation.refused, []);
