@@ -4,7 +4,7 @@
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use crate::capability::registry;
+use crate::capability;
 use crate::contract::{PACKAGE, VERSION};
 use crate::engine::Host;
 use crate::error::LoadError;
@@ -81,7 +81,7 @@ pub(crate) fn check_contract(
     let unknown = imports.into_iter().find(|name| match name.split_once('/') {
         Some((PACKAGE, rest)) => {
             let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
-            !(registry::is_offered(interface) && is_supported(version))
+            !(capability::is_offered(interface) && is_supported(version))
         }
         _ => !is_wasi(name) || name.starts_with("wasi:http/"),
     });

@@ -3,7 +3,7 @@
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::capability::registry;
+use crate::capability;
 use crate::cpu::TICK;
 use crate::error::LoadError;
 use crate::guest_state::GuestState;
@@ -38,7 +38,7 @@ impl Host {
             }
         };
         let mut linker = Linker::new(&engine);
-        registry::add_to_linker(&mut linker).map_err(LoadError::engine)?;
+        capability::add_to_linker(&mut linker).map_err(LoadError::engine)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(LoadError::engine)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)
             .map_err(LoadError::engine)?;

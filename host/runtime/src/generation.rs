@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::capability::registry;
+use crate::capability;
 use crate::contract::VERSION;
 use crate::load::Plugin;
 use crate::mount::Mount;
@@ -138,7 +138,7 @@ fn mount_status(mount: &Mount) -> Value {
         "calls": mount.counts(),
     });
     if let Value::Object(status) = &mut status {
-        let granted = registry::granted(&spec.grants).into_iter();
+        let granted = capability::granted(&spec.grants).into_iter();
         status.extend(granted.map(|granted| (granted.key.to_owned(), json!(granted.names))));
     }
     status

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::cache::CodeCache;
+use crate::capability;
 use crate::capability::jobs::{self, WorkerPre};
-use crate::capability::registry;
 use crate::capability::requests::Requests;
 use crate::component_kind::{ComponentKind, check_contract, check_framing, exports_job_runner};
 use crate::contract::{PACKAGE, VERSION};
@@ -89,7 +89,7 @@ impl Description {
             version: String::new(),
             summary: format!("a service of {contract}"),
             default_mount: format!("/{name}"),
-            requests: registry::no_requests(),
+            requests: capability::no_requests(),
         }
     }
 }
@@ -194,7 +194,7 @@ async fn describe(
     let said = asked
         .await
         .map_err(|error| LoadError::BrokeDown { call: "describe", detail: error.to_string() })?;
-    let requests = registry::requests(&said);
+    let requests = capability::requests(&said);
     check_bounds(&said, &requests).map_err(LoadError::Description)?;
     let bad = |what: String| Err(LoadError::Description(what));
     if said.name.is_empty() {
@@ -248,14 +248,13 @@ fn check_bounds(said: &exported::Description, requests: &Requests) -> Result<(),
         ("the summary", &*said.summary),
         ("the default mount", &*said.default_mount),
     ];
-    let named = requests
-        .fields()
-        .flat_map(|(field, names)| names.iter().map(move |name| (field, name.as_str())));
+    let named = requests.fields().flat_map(|(_, names)| names);
+    let named = named.map(|name| ("a requested name", name.as_str()));
     for (what, text) in texts.into_iter().chain(named).chain(metrics) {
         if text.len() > MAX_TEXT || text.contains(char::is_control) {
             let shown = shorten(text, 40);
             return Err(format!(
-                "{what}: {shown:?}… is longer than {MAX_TEXT} bytes or has line breaks"
+                "{what} is {shown:?}…, which is longer than {MAX_TEXT} bytes or has line breaks"
             ));
         }
     }

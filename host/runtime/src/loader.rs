@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cache::CodeCache;
-use crate::capability::registry;
+use crate::capability;
 use crate::engine::Host;
 use crate::error::LoadError;
 use crate::folder::{self, Contents, Stamp, Stamps};
@@ -298,7 +298,7 @@ impl Loader {
 
 /// Checks whether a plugin can serve a mount. The error says why not.
 pub(crate) async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
-    registry::check(&plugin.name, &plugin.description.requests, &spec.grants)?;
+    capability::check(&plugin.name, &plugin.description.requests, &spec.grants)?;
     plugin.check_settings(&spec.settings).await.map_err(|why| {
         format!("the plugin {} does not accept the mount's settings: {why}", plugin.name)
     })

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use super::Capability;
+use super::definition::Capability;
 use crate::call::Failure;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;

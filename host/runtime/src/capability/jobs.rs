@@ -11,9 +11,9 @@ use keepgate_jobs::{
 
 use wasmtime::component::{HasSelf, Linker};
 
+use super::definition::{Capability, Request};
 use super::grants::Grant;
 use super::types::types;
-use super::{Capability, Request};
 use crate::call::{Failure, Principal};
 use crate::contract::{ImportError, time, timestamp};
 use crate::guest_state::GuestState;

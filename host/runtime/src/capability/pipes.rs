@@ -6,7 +6,7 @@ use keepgate_pipes::{Meter, PipeError, Spool, SpoolError};
 use keepgate_store::{Body, BodyError};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use super::Capability;
+use super::definition::Capability;
 use super::grants::Grant;
 use super::types::BodyHandle;
 use crate::call::Failure;

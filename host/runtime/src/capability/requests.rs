@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-/// The names that a plugin's description lists, as in `stores`, `clusters` and `jobs`.
+/// The names that a plugin's description lists, as in `stores` and `jobs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests(Vec<Field>);
 

@@ -5,13 +5,13 @@ use serde::Serialize;
 /// An interface that a component imports or exports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
-    /// As in `keepgate:plugin`; empty for what is named in the world itself.
+    /// As in `keepgate:plugin`; empty for what the world itself names.
     pub package: String,
     /// As in `blobs`.
     pub name: String,
     /// As in `0.1.0`.
     pub version: Option<String>,
-    /// Its functions, as WIT's names have them without brackets: `store.get`, `gzip`.
+    /// Its functions by their WIT names without brackets: `store.get`, `gzip`.
     pub functions: Vec<String>,
     /// In words, as in `stores: open, get, put`.
     pub words: String,

@@ -4,7 +4,7 @@ use wit_component::{DecodedWasm, OutputToString, WitPrinter};
 use wit_parser::{InterfaceId, PackageId, Resolve, WorldItem, WorldKey};
 
 use super::interface::Interface;
-use crate::capability::registry;
+use crate::capability;
 use crate::contract::PACKAGE;
 
 /// A component's world.
@@ -15,7 +15,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// None where the bytes are WIT itself.
+    /// `None` if the bytes are a WIT package.
     pub(super) fn decode(bytes: &[u8]) -> Result<Option<Self>, String> {
         let decoded = wit_component::decode(bytes).map_err(|error| format!("{error:#}"))?;
         let DecodedWasm::Component(resolve, world) = decoded else { return Ok(None) };
@@ -66,7 +66,7 @@ pub(super) fn plain(function: &str) -> String {
     if function.starts_with("[constructor]") { format!("new {name}") } else { name.to_owned() }
 }
 
-/// A component as WIT, with the packages that it uses.
+/// A component's WIT, with the packages that it uses.
 pub(super) fn text(bytes: &[u8]) -> Result<String, String> {
     let decoded = wit_component::decode(bytes).map_err(|error| format!("{error:#}"))?;
     let (resolve, main) = (decoded.resolve(), decoded.package());
@@ -82,7 +82,7 @@ fn words(package: &str, name: &str, functions: &[String]) -> String {
     let what = match (package, name) {
         (PACKAGE, "guest") => "answers requests",
         (PACKAGE, "job-runner") => "runs jobs",
-        (PACKAGE, _) => registry::purpose(name).unwrap_or_default(),
+        (PACKAGE, _) => capability::purpose(name).unwrap_or_default(),
         _ => "",
     };
     let what = match (what, package) {

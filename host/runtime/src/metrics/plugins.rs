@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_gauge_shows_its_last_value_while_its_mount_is_served() {
         let own = PluginMetrics::default();
-        own.declare("x", &gauge("age", &["cluster"])).unwrap();
+        own.declare("x", &gauge("age", &["disk"])).unwrap();
         own.declare("x", &spec(&[])).unwrap();
         for (mount, value) in [("/a", 1.5), ("/a", -2.5), ("/b", 7.0)] {
             own.set(mount, "age", &["main".to_owned()], value).unwrap();
@@ -335,8 +335,8 @@ mod tests {
         };
         let both = text(&["/a", "/b"]);
         assert!(both.contains("# TYPE age gauge"), "{both}");
-        assert!(both.contains("age{cluster=\"main\",mount=\"/a\"} -2.5"), "{both}");
-        assert!(both.contains("age{cluster=\"main\",mount=\"/b\"} 7\n"), "{both}");
+        assert!(both.contains("age{disk=\"main\",mount=\"/a\"} -2.5"), "{both}");
+        assert!(both.contains("age{disk=\"main\",mount=\"/b\"} 7\n"), "{both}");
         let one = text(&["/a"]);
         assert!(one.contains("mount=\"/a\"") && !one.contains("mount=\"/b\""), "{one}");
         assert!(!text(&[]).contains("age"), "{}", text(&[]));
@@ -348,11 +348,11 @@ mod tests {
         assert!(own.count("/a", "age", &["main".to_owned()], 1).unwrap_err().contains("a gauge"));
         assert!(own.set("/a", "age", &[], 1.0).is_err());
         // What was a gauge may be a counter in the plugin's next version, and not in another's.
-        let counter = MetricSpec { kind: MetricKind::Counter, ..gauge("age", &["cluster"]) };
+        let counter = MetricSpec { kind: MetricKind::Counter, ..gauge("age", &["disk"]) };
         assert!(own.declare("y", &counter).unwrap_err().contains("as a gauge"));
         own.declare("x", &counter).unwrap();
         own.count("/a", "age", &["main".to_owned()], 1).unwrap();
-        assert!(text(&["/a"]).contains("age{cluster=\"main\",mount=\"/a\"} 1\n"));
+        assert!(text(&["/a"]).contains("age{disk=\"main\",mount=\"/a\"} 1\n"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! What wasmtime's `wasi:http` keeps for a service, and the client that sends nothing.
+//! What wasmtime's `wasi:http` needs in the state of an instance, and a client that sends no requests.
 
 use wasmtime_wasi_http::{
     Error, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx, WasiHttpHooks,
 };
 
-/// Most bytes of a set of header fields, with what the host needs to keep it.
+/// The most bytes of a set of header fields, including the host's overhead.
 const MAX_FIELDS: usize = 64 << 10;
 
-/// What services share with the host.
+/// The part of an instance's state that `wasi:http` uses.
 #[derive(Debug)]
 pub(crate) struct WasiHttpState {
     pub(super) context: WasiHttpCtx,
@@ -22,7 +22,7 @@ impl Default for WasiHttpState {
     }
 }
 
-/// Sends no request for anybody.
+/// Refuses every outgoing request.
 #[derive(Debug)]
 pub(super) struct NoClient;
 

@@ -1,11 +1,10 @@
-//! Components of the standard's own world: a `wasi:http` 0.2 service, as many tools make them, is
-//! served at a mount like a plugin. Change here what such a service sees of a request.
+//! Serves `wasi:http` 0.2 components, which many tools build, at mounts like plugins. Change here what a
+//! service sees of a request.
 //!
-//! It is granted its own requests and nothing else: no outgoing request, no file, no socket. The
-//! mount's settings are its environment variables. Its path begins below the mount; scheme and
-//! authority are those under which the client reaches it, and `x-forwarded-prefix` is the mount's path
-//! there. Who asks is in `x-forwarded-user`. Neither header comes from a client: theirs are left out. An
-//! instance serves one request.
+//! A service is granted nothing but its own requests: no outgoing requests, files or sockets. The mount's
+//! settings are its environment variables. Paths are relative to the mount; scheme and authority are those
+//! that the client used, `x-forwarded-prefix` is the mount's path and `x-forwarded-user` the user. The
+//! client's own headers of these names are removed. An instance serves one request.
 //!
 //! This is the one folder of the runtime that uses HTTP's crates, because wasmtime's does.
 
@@ -35,15 +34,15 @@ use crate::spec::Bounds;
 use crate::streamed_reply::{Arriving, Head, ReplyStart, Started};
 use body::ServiceBody;
 
-/// What a service exports, without the version.
+/// What a service exports, without the patch version.
 pub(crate) const EXPORT: &str = "wasi:http/incoming-handler@0.2.";
-/// What a service of the standard's next version exports, without the version.
+/// What a service for the next version of `wasi:http` exports, without the version.
 pub(crate) const NEXT_EXPORT: &str = "wasi:http/handler@";
-/// Most handles of a service: each may be a set of header fields.
+/// The most handles of a service, each of which may be a set of header fields.
 const MAX_HANDLES: usize = 2000;
 /// The mount's path, for services that make links to themselves.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// The name of the user whom the host authenticated.
+/// The name of the authenticated user.
 const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 
 impl WasiHttpView for GuestState {
@@ -56,7 +55,7 @@ impl WasiHttpView for GuestState {
     }
 }
 
-/// The environment that settings make, or which of them cannot be part of one.
+/// Settings as environment variables. The error says which of them cannot be one.
 pub(crate) fn environment(
     settings: &serde_json::Map<String, serde_json::Value>,
 ) -> Result<Vec<(String, String)>, String> {
@@ -68,8 +67,8 @@ pub(crate) fn environment(
             Value::Bool(flag) => flag.to_string(),
             _ => {
                 return Err(format!(
-                    "{name}: the settings of a wasi:http service are its environment variables, \
-                     and must be texts, numbers or booleans"
+                    "{name}: the settings of a wasi:http service are environment variables, so they \
+                     must be strings, numbers or booleans"
                 ));
             }
         };
@@ -81,7 +80,7 @@ pub(crate) fn environment(
     settings.iter().map(variable).collect()
 }
 
-/// Calls a service. The reply goes through `start`, also where all of it is there already.
+/// Calls a service. The reply goes through `start`, even if it is complete.
 pub(crate) async fn serve(
     pre: &ProxyPre<GuestState>,
     mount: Arc<MountContext>,
@@ -111,7 +110,7 @@ pub(crate) async fn serve(
     let said = {
         let handler = service.wasi_http_incoming_handler();
         let mut call = pin!(handler.call_handle(&mut store, request, out));
-        // The service answers while it is polled, so one look after each poll is enough.
+        // The service answers while it is polled, so checking after each poll is enough.
         let call = std::future::poll_fn(|context| {
             let poll = call.as_mut().poll(context);
             answering.look();
@@ -126,7 +125,7 @@ pub(crate) async fn serve(
 /// Waits for the head of a service's reply.
 struct Answering {
     answered: oneshot::Receiver<Result<http::Response<HyperOutgoingBody>, ErrorCode>>,
-    /// Until there is one.
+    /// Until the head has arrived.
     start: Option<ReplyStart>,
     problem: Option<CallError>,
 }
@@ -143,11 +142,13 @@ impl Answering {
         let start = self.start.take();
         let started = match answer {
             Ok(response) => started(response),
-            // Whatever it met, it is the service that has no answer.
-            Err(code) => Err(Failure::Internal(format!("the service says: {code:?}")).into()),
+            // Whatever the reason is, the service has no answer.
+            Err(code) => {
+                Err(Failure::Internal(format!("the service returned the error {code:?}")).into())
+            }
         };
         match (started, start) {
-            // Where nobody waits any more the client has gone.
+            // If nobody waits, the client has gone.
             (Ok(started), Some(start)) => drop(start.send(started)),
             (Err(problem), _) => self.problem = Some(problem),
             (Ok(_), None) => {}
@@ -180,7 +181,7 @@ fn started(response: http::Response<HyperOutgoingBody>) -> Result<Started, CallE
 
 type Incoming = StreamBody<Pin<Box<dyn Stream<Item = HttpResult<Frame<Bytes>>> + Send>>>;
 
-/// A request as a service sees it.
+/// Converts a request to what a service sees.
 fn incoming(request: Request, mount: &str) -> Result<http::Request<Incoming>, CallError> {
     let invalid = |what: String| CallError::Failure(Failure::Invalid(what));
     let mut incoming = http::Request::new(incoming_body(request.body));
@@ -231,13 +232,13 @@ fn incoming_error(error: &BodyError) -> Error {
     }
 }
 
-/// The path below the mount with its query, encoded again.
+/// The path below the mount and the query, percent-encoded again.
 fn target(path: &[String], trailing_slash: bool, query: &Fields) -> String {
     let mut target = String::new();
     for segment in path {
         target.push('/');
         for &byte in segment.as_bytes() {
-            // RFC 3986: what a segment may have as it is.
+            // RFC 3986: what needs no encoding in a segment.
             if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
                 target.push(char::from(byte));
             } else {
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_variables() {
+    fn settings_are_environment_variables() {
         let made = |settings: serde_json::Value| environment(settings.as_object().unwrap());
         let variables = made(json!({"A": "x", "B": 7, "C": true})).unwrap();
         let expected = [("A", "x"), ("B", "7"), ("C", "true")];
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_tells_does_not_come_from_a_client() {
+    fn forwarded_headers_do_not_come_from_the_client() {
         let request = |base: &str| Request {
             method: "GET".to_owned(),
             base: base.to_owned(),

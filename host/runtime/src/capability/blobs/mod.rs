@@ -11,10 +11,10 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, DeleteOptions, Folder, Key, Listing};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
+use super::definition::{Capability, Granted, Request, list, missing};
 use super::grants::{Grant, Grants};
 use super::requests::Requests;
 use super::types::BodyHandle;
-use super::{Capability, Granted, Request};
 use crate::call::{Failure, Principal};
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
@@ -99,7 +99,7 @@ impl Capability for Blobs {
 
     fn check(&self, plugin: &str, requests: &Requests, grants: &Grants) -> Result<(), String> {
         let granted = grants.get::<Stores>().map(|stores| &stores.0);
-        match super::missing(requests.names(REQUESTS), granted) {
+        match missing(requests.names(REQUESTS), granted) {
             None => Ok(()),
             Some(name) => Err(format!(
                 "the plugin {plugin} opens a store {name:?}, which the mount does not grant; add \
@@ -172,7 +172,7 @@ impl blobs::HostStore for GuestState {
             return Err(Failure::Denied(format!(
                 "the mount {} grants no store {name:?}; granted: {}",
                 self.mount.path,
-                super::list(granted.into_iter().flat_map(BTreeMap::keys)),
+                list(granted.into_iter().flat_map(BTreeMap::keys)),
             ))
             .into());
         };

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::Capability;
+use super::definition::Capability;
 use super::jobs::RunningJob;
 use crate::contract::timestamp;
 use crate::guest_log::{Gate, push_escaped, shorten};

@@ -12,11 +12,11 @@ use keepgate_jobs::{Progress, Reporter};
 use keepgate_store::Body;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
+use super::definition::{Capability, Granted, Request, list, missing};
 use super::grants::{Grant, Grants};
 use super::jobs::RunningJob;
 use super::requests::Requests;
 use super::types::BodyHandle;
-use super::{Capability, Granted, Request};
 use crate::call::Failure;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
@@ -84,7 +84,7 @@ impl Capability for Etcd {
 
     fn check(&self, plugin: &str, requests: &Requests, grants: &Grants) -> Result<(), String> {
         let granted = grants.get::<Clusters>().map(|clusters| &clusters.0);
-        match super::missing(requests.names(REQUESTS), granted) {
+        match missing(requests.names(REQUESTS), granted) {
             None => Ok(()),
             Some(name) => Err(format!(
                 "the plugin {plugin} takes snapshots of a cluster {name:?}, which the mount does not \
@@ -151,7 +151,7 @@ impl etcd::HostSnapshot for GuestState {
             return Err(Failure::Denied(format!(
                 "the mount {} grants no cluster {cluster:?}; granted: {}",
                 self.mount.path,
-                super::list(granted.into_iter().flat_map(BTreeMap::keys)),
+                list(granted.into_iter().flat_map(BTreeMap::keys)),
             ))
             .into());
         };

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use keepgate_store::Body;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
-use super::Capability;
+use super::definition::Capability;
 use crate::call::Failure;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;

@@ -1,5 +1,4 @@
-//! What plugins reach besides stores: clusters, pipes and jobs, by the etcd plugin and a cluster that
-//! does what a test says.
+//! Clusters, pipes and jobs, tested with the etcd plugin and a scripted cluster.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -8,9 +7,10 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use keepgate_connect::{Checked, ConnectError, EndpointStatus, Facts, Snapshot};
+use keepgate_connect::{Checked, ConnectError, EndpointStatus, Facts, Snapshot, Snapshots};
 use keepgate_jobs::{Filter, Job, Jobs, NewJob, State, WhenBusy};
 use keepgate_runtime::JobRunner;
+use keepgate_runtime::capability::etcd::Clusters;
 use keepgate_store::{BodyError, Folder};
 use tokio::sync::oneshot;
 
@@ -19,13 +19,13 @@ use super::*;
 /// What a member sends.
 enum Sends {
     All(Vec<u8>),
-    /// And then fails.
+    /// These bytes, and then an error.
     Some(Vec<u8>),
-    /// And then nothing any more.
+    /// These bytes, and then nothing.
     Hangs(Vec<u8>),
 }
 
-/// A cluster whose snapshots are told beforehand.
+/// A cluster with scripted snapshots.
 struct Told(Mutex<VecDeque<(&'static str, Sends)>>);
 
 impl std::fmt::Debug for Told {
@@ -80,7 +80,7 @@ impl Snapshots for Told {
     }
 }
 
-/// A store that remembers who opens it.
+/// A store grant that records who opens the store.
 #[derive(Debug)]
 struct Asked(Arc<dyn BlobStore>, Arc<Mutex<Vec<Option<String>>>>);
 
@@ -91,7 +91,7 @@ impl StoreGrant for Asked {
     }
 }
 
-/// The etcd plugin at work, with jobs.
+/// The etcd plugin with a job queue.
 struct Etcd {
     _bench: Bench,
     mount: Arc<Mount>,
@@ -186,7 +186,7 @@ async fn a_snapshot_streams_through_the_pipes_into_the_store() {
     assert!(entries.next().is_none());
     let job = etcd.job(State::Succeeded).await;
     assert_eq!((job.key.as_str(), job.origin.as_str()), ("main", "user ann"));
-    // It may do what she may, and no more.
+    // The job uses the store with her rights.
     assert_eq!(*etcd.asked.lock().unwrap(), vec![Some("ann".to_owned()); 2]);
 }
 
@@ -201,7 +201,7 @@ async fn a_member_that_breaks_off_is_replaced_by_the_next() {
     let (status, said) = etcd.post().await;
     assert_eq!((status, &said["endpoint"]), (200, &json!("http://b")), "{said}");
 
-    // And where there is none, nothing is left of it.
+    // If there is no other member, nothing is left of the backup.
     let etcd = Etcd::start(vec![("http://a", Sends::Some(b"half".to_vec()))]).await;
     let (status, said) = etcd.post().await;
     assert_eq!((status, &said["message"]), (500, &json!("failed to save an etcd backup")));
@@ -211,7 +211,7 @@ async fn a_member_that_breaks_off_is_replaced_by_the_next() {
 }
 
 #[tokio::test]
-async fn a_job_goes_on_without_its_client_and_ends_when_it_is_cancelled() {
+async fn a_job_survives_its_client_and_ends_when_it_is_cancelled() {
     let etcd = Etcd::start(vec![("http://a", Sends::Hangs(b"half".to_vec()))]).await;
     let post = tokio::time::timeout(Duration::from_millis(200), etcd.post());
     assert!(post.await.is_err());
@@ -228,7 +228,7 @@ async fn a_job_goes_on_without_its_client_and_ends_when_it_is_cancelled() {
 }
 
 #[tokio::test]
-async fn what_stops_leaves_its_jobs_told() {
+async fn stopping_the_gateway_records_the_state_of_its_jobs() {
     let mut etcd = Etcd::start(vec![("http://a", Sends::Hangs(b"half".to_vec()))]).await;
     let new = NewJob {
         mount: "/".to_owned(),
@@ -253,7 +253,7 @@ async fn what_stops_leaves_its_jobs_told() {
 }
 
 #[tokio::test]
-async fn a_plugin_says_what_it_thinks_of_a_schedules_input() {
+async fn a_plugin_checks_the_input_of_a_schedule() {
     let etcd = Etcd::start(Vec::new()).await;
     let ask =
         async |kind: &str, input: &str| etcd.mount.check_job(kind, input.as_bytes()).await.unwrap();
@@ -277,4 +277,21 @@ async fn a_mount_without_grants_says_what_is_missing() {
     let reply = mount.call(request("POST", "/api/v1/backup", b"")).await.unwrap();
     assert_eq!(reply.status, 404);
     assert!(text(reply).await.contains("no cluster named"));
+}
+
+#[tokio::test]
+async fn a_mount_without_a_requested_cluster_is_refused() {
+    let mut bench = Bench::new();
+    bench.put("foreman.wasm", &guest("foreman"));
+    let spec = spec("/", "foreman", |spec| drop(with_store(spec)));
+    let generation = bench.generation(&[spec]).await;
+    let why = generation.mounts[0].serving().unwrap_err();
+    assert!(why.contains("takes snapshots of a cluster \"main\""), "{why}");
+    assert!(why.contains("add `etcd = { main = "), "{why}");
+}
+
+fn grant_cluster(spec: &mut MountSpec, cluster: Arc<dyn Snapshots>) {
+    spec.grants.update::<Clusters>(|clusters| {
+        clusters.0.insert("main".to_owned(), cluster);
+    });
 }

@@ -1,35 +1,18 @@
-//! What a plugin that starts jobs and sets gauges may ask for, and what it is told: by the guest
-//! `foreman`, which does as its requests say.
+//! Jobs and gauges as a plugin uses them, tested with the guest `foreman`, which does what its requests
+//! say.
 
 use std::sync::Mutex;
 
-use async_trait::async_trait;
-use keepgate_connect::{ConnectError, EndpointStatus, Snapshot};
 use keepgate_jobs::{FINAL_ATTEMPTS, Filter, Job, Jobs, State, User};
 use keepgate_runtime::JobRunner;
 use tokio::sync::oneshot;
 
 use super::*;
 
-/// A cluster of which nobody asks anything.
-#[derive(Debug)]
-struct Silent;
-
-#[async_trait]
-impl Snapshots for Silent {
-    async fn take(&self, _: &[String]) -> Result<Snapshot, ConnectError> {
-        Err(ConnectError::Unavailable("nobody answers".to_owned()))
-    }
-
-    async fn status(&self) -> Vec<EndpointStatus> {
-        Vec::new()
-    }
-}
-
-/// For whom a store was opened.
+/// The users for whom a store was opened.
 type Opened = Arc<Mutex<Vec<Option<Principal>>>>;
 
-/// A store that remembers for whom it is opened.
+/// A store grant that records for whom the store is opened.
 #[derive(Debug)]
 struct Asked(Arc<dyn BlobStore>, Opened);
 
@@ -52,12 +35,13 @@ impl Foreman {
     async fn start() -> Self {
         let mut bench = Bench::new();
         bench.put("foreman.wasm", &guest("foreman"));
+        bench.scan().await;
         let jobs = Jobs::in_memory();
         let opened = Opened::default();
         let spec = spec("/", "foreman", |spec| {
             let grant = Asked(with_store(spec), opened.clone());
             grant_store(spec, grant);
-            grant_cluster(spec, Arc::new(Silent));
+            grant_the_rest(spec, &bench.loader);
             spec.grants.insert(JobQueue(jobs.clone()));
         });
         let generation = bench.generation(&[spec]).await;
@@ -78,7 +62,7 @@ impl Foreman {
         }
     }
 
-    /// Starts a job of a kind for Ann, who has a role; its id.
+    /// Starts a job of this kind for Ann, who has a role, and returns its id.
     async fn begin(&self, kind: &str, wish: &str) -> Result<String, Failure> {
         let mut request = request("POST", &format!("/{kind}"), wish.as_bytes());
         request.principal = Some(ann());
@@ -95,7 +79,7 @@ impl Foreman {
         }
     }
 
-    /// The job that the end of this one started, when it is over.
+    /// Waits for the `finally` job of this one to end.
     async fn follower(&self, id: &str) -> Job {
         let all = self.jobs.list(Filter::default(), 100).await.unwrap();
         let follower = all.into_iter().find(|job| job.after.as_deref() == Some(id)).unwrap();
@@ -109,7 +93,7 @@ fn ann() -> Principal {
 }
 
 #[tokio::test]
-async fn every_end_of_a_job_is_followed_for_the_same_user() {
+async fn finally_runs_for_the_same_user_however_a_job_ends() {
     let foreman = Foreman::start().await;
     let by_ann = User {
         name: "ann".to_owned(),
@@ -140,20 +124,20 @@ async fn every_end_of_a_job_is_followed_for_the_same_user() {
         assert_eq!(tidied.user.as_ref(), Some(&by_ann));
         assert_eq!(tidied.origin, format!("job {id}"));
     }
-    // With her rules, in each of them.
+    // Each of them opens the store for her.
     let opened = foreman.opened.lock().unwrap().clone();
     assert_eq!(opened, vec![Some(ann()); 4]);
 }
 
 #[tokio::test]
-async fn a_job_that_a_job_starts_works_for_its_user() {
+async fn a_job_started_by_a_job_runs_for_the_same_user() {
     let foreman = Foreman::start().await;
     let id = foreman.begin("begin", "key=a&attempts=1").await.unwrap();
     let begun = String::from_utf8(foreman.end(&id).await.output).unwrap();
     let job = foreman.end(&begun).await;
     assert_eq!(job.output, b"ann by htpasswd role=admin");
     assert_eq!(job.origin, format!("job {id}"));
-    // Nobody's is nobody's.
+    // A job that nobody started runs for nobody.
     let mut nobodys = request("POST", "/work", b"key=b&attempts=1");
     nobodys.principal = None;
     let id = foreman.call(nobodys).await.unwrap();
@@ -161,13 +145,13 @@ async fn a_job_that_a_job_starts_works_for_its_user() {
 }
 
 #[tokio::test]
-async fn when_a_job_is_tried_is_as_was_asked() {
+async fn attempts_start_when_the_options_say() {
     let foreman = Foreman::start().await;
     let wish = "key=a&attempts=3&backoff=20&delay=2000";
     let id = foreman.begin("fail", wish).await.unwrap();
     let told = foreman.call(request("GET", &format!("/jobs/{id}"), b"")).await.unwrap();
     assert_eq!(told, r#"[0,3,true,"ann by htpasswd role=admin"]"#);
-    // Of those that must not begin earlier, one is joined.
+    // A job that is queued for a later time is joined.
     let joining = format!("{wish}&when_busy=join-queued");
     assert_eq!(foreman.begin("fail", &joining).await.unwrap(), id);
     let other = foreman.begin("fail", "key=a&attempts=1&when_busy=join-queued").await.unwrap();
@@ -181,7 +165,7 @@ async fn when_a_job_is_tried_is_as_was_asked() {
 }
 
 #[tokio::test]
-async fn kinds_that_the_plugin_does_not_run_are_refused_at_the_start() {
+async fn starting_a_kind_that_the_plugin_does_not_run_fails() {
     let foreman = Foreman::start().await;
     for (kind, wish) in [("rest", "key=a&attempts=1"), ("work", "key=a&attempts=1&finally=rest")] {
         let refused = foreman.begin(kind, wish).await.unwrap_err();
@@ -192,7 +176,7 @@ async fn kinds_that_the_plugin_does_not_run_are_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn gauges_are_what_they_were_set_to() {
+async fn gauges_have_the_value_that_was_set() {
     let foreman = Foreman::start().await;
     let metrics = || {
         let families = foreman.bench.registry.gather();
@@ -209,7 +193,7 @@ async fn gauges_are_what_they_were_set_to() {
 }
 
 #[tokio::test]
-async fn a_request_says_where_it_came_in() {
+async fn a_request_has_its_base_and_the_clients_address() {
     let foreman = Foreman::start().await;
     let mut asked = request("GET", "/place", b"");
     asked.base = "https://backup.example/x".to_owned();
@@ -218,15 +202,4 @@ async fn a_request_says_where_it_came_in() {
     let told = foreman.call(asked).await.unwrap();
     let expected = r#"["https://backup.example/x","/x/place?y=%20","2001:db8::1","test-1","https://backup.example/x/a%20b"]"#;
     assert_eq!(told, expected);
-}
-
-#[tokio::test]
-async fn a_mount_without_a_cluster_that_the_plugin_names_is_refused() {
-    let mut bench = Bench::new();
-    bench.put("foreman.wasm", &guest("foreman"));
-    let spec = spec("/", "foreman", |spec| drop(with_store(spec)));
-    let generation = bench.generation(&[spec]).await;
-    let why = generation.mounts[0].serving().unwrap_err();
-    assert!(why.contains("takes snapshots of a cluster \"main\""), "{why}");
-    assert!(why.contains("add `etcd = { main = "), "{why}");
 }
