@@ -1,4 +1,4 @@
-//! `keepgate check`: everything that a start would trip over, without serving.
+//! `keepgate check`: finds everything that would fail at a start, without serving.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::output::say;
 use crate::schedules;
 
-/// Prints what is wrong, and what would serve; the exit code.
+/// Prints what would serve and what is wrong, and returns the exit code.
 pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let config = Config::load(file)?;
     let mut problems = Vec::new();

@@ -6,8 +6,7 @@ use keepgate_jobs::When;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::{Complaint, complain};
-use super::{Config, Interval};
+use super::{Config, Interval, Problem, Problems};
 
 /// A job that starts by itself.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,30 +48,32 @@ pub(crate) enum Missed {
 }
 
 impl Schedule {
-    /// When it runs, or what is wrong with that in words.
-    pub(crate) fn when(&self) -> Result<When, Complaint> {
-        let (when, place) = match (&self.cron, self.every) {
+    /// When it runs.
+    pub(crate) fn when(&self) -> Result<When, Problem> {
+        let (when, span) = match (&self.cron, self.every) {
             (Some(cron), None) => {
                 if let Some(jitter) = &self.jitter {
-                    return Err((jitter.span().start, "`jitter` is for `every`".to_owned()));
+                    let message = "`jitter` applies only to `every`; remove it";
+                    return Err(Problem::new(jitter.span(), message));
                 }
                 let zone = self.time_zone.as_ref().map_or("UTC", |zone| zone.get_ref());
                 let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
-                (When::Cron { pattern, time_zone }, cron.span().start)
+                (When::Cron { pattern, time_zone }, cron.span())
             }
             (None, Some(Interval(interval))) => {
                 if let Some(zone) = &self.time_zone {
-                    return Err(complain(zone, "`time_zone` is for `cron`"));
+                    let message = "`time_zone` applies only to `cron`; remove it";
+                    return Err(Problem::new(zone.span(), message));
                 }
                 let jitter = self.jitter.as_ref().map_or(Duration::ZERO, |later| later.get_ref().0);
-                (When::Every { interval, jitter }, self.mount.span().start)
+                (When::Every { interval, jitter }, self.mount.span())
             }
             _ => {
-                let what = "a schedule has `cron` or `every`: write one of them";
-                return Err(complain(&self.mount, what));
+                let message = "a schedule needs either `cron` or `every`";
+                return Err(Problem::new(self.mount.span(), message));
             }
         };
-        when.check().map_err(|error| (place, error.to_string()))?;
+        when.check().map_err(|error| Problem::new(span, error.to_string()))?;
         Ok(when)
     }
 
@@ -82,25 +83,31 @@ impl Schedule {
     }
 }
 
-pub(super) fn check(config: &Config) -> Result<(), Complaint> {
-    config.schedule.iter().try_for_each(|(name, schedule)| check_schedule(config, name, schedule))
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    for (name, schedule) in &config.schedule {
+        check_schedule(config, name, schedule, problems);
+    }
 }
 
-fn check_schedule(config: &Config, name: &str, schedule: &Schedule) -> Result<(), Complaint> {
+fn check_schedule(config: &Config, name: &str, schedule: &Schedule, problems: &mut Problems) {
+    let mount = &schedule.mount;
     if !config.jobs.enabled {
-        let what = format!("[schedule.{name}] needs jobs, and [jobs] says `enabled = false`");
-        return Err(complain(&schedule.mount, &what));
+        let message = format!("[schedule.{name}] needs jobs, but [jobs] has `enabled = false`");
+        problems.add(mount.span(), message);
     }
-    // Mounts that plugins get by themselves are known only once plugins are loaded.
-    let mounted = config.mount.iter().any(|mount| mount.path.get_ref() == schedule.mount.get_ref());
+    // Automatic mounts are known only once plugins are loaded.
+    let mounted = config.mount.iter().any(|other| other.path.get_ref() == mount.get_ref());
     if !mounted && config.auto_mount.is_none() {
-        let what = format!("there is no mount {}", schedule.mount.get_ref());
-        return Err(complain(&schedule.mount, &what));
+        let known = super::names(config.mount.iter().map(|mount| mount.path.get_ref()));
+        let path = mount.get_ref();
+        let message =
+            format!("[schedule.{name}] unknown mount {path:?}; configured mounts: {known}");
+        problems.add(mount.span(), message);
     }
     if let Some(attempts) = &schedule.attempts
         && *attempts.get_ref() == 0
     {
-        return Err((attempts.span().start, "a job has one attempt at least".to_owned()));
+        problems.add(attempts.span(), format!("[schedule.{name}] attempts must be at least 1"));
     }
-    schedule.when().map(|_| ())
+    problems.add_error(schedule.when());
 }

@@ -7,9 +7,11 @@
 //! | `interface` | an interface that a component imports or exports |
 //! | `world` | imports and exports, as WIT and in words |
 //! | `compare` | how a component's contract differs from this gateway's |
+//! | `custom` | custom sections |
 
 mod anatomy;
 mod compare;
+mod custom;
 pub(crate) mod interface;
 mod world;
 
@@ -22,6 +24,7 @@ use crate::error::LoadError;
 
 pub use anatomy::{Extent, Section};
 pub use compare::{Difference, Side};
+pub use custom::custom_section;
 pub use interface::Interface;
 
 /// What a file is.

@@ -15,8 +15,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Probe, Provider};
-use crate::config::check::{Complaint, complain};
-use crate::config::{Config, Interval, Mount};
+use crate::config::{Config, Interval, Mount, Problems, names};
 
 /// A cluster of etcd.
 #[derive(Clone, Debug, Deserialize)]
@@ -96,50 +95,47 @@ impl EtcdCluster {
     }
 }
 
-pub(super) fn check(config: &Config) -> std::result::Result<(), Complaint> {
+pub(super) fn check(config: &Config, problems: &mut Problems) {
     for (name, cluster) in &config.etcd {
-        check_cluster(name, cluster)?;
+        check_cluster(name, cluster, problems);
     }
     for mount in &config.mount {
         for cluster in mount.etcd.values() {
             if !config.etcd.contains_key(cluster.get_ref()) {
-                let known = known(config.etcd.keys(), "etcd");
-                let what = format!("there is no [etcd.{}]; there is {known}", cluster.get_ref());
-                return Err(complain(cluster, &what));
+                let message = format!(
+                    "mount {:?}: unknown etcd cluster {:?}; configured clusters: {}",
+                    mount.path.get_ref(),
+                    cluster.get_ref(),
+                    names(config.etcd.keys())
+                );
+                problems.add(cluster.span(), message);
             }
         }
     }
-    Ok(())
 }
 
-fn check_cluster(name: &str, cluster: &EtcdCluster) -> std::result::Result<(), Complaint> {
-    let place = cluster.endpoints.span().start;
-    let wrong = |what: &str| Err((place, format!("[etcd.{name}] {what}")));
+fn check_cluster(name: &str, cluster: &EtcdCluster, problems: &mut Problems) {
+    let span = cluster.endpoints.span();
+    let mut add = |what: &str| problems.add(span.clone(), format!("[etcd.{name}] {what}"));
     if cluster.endpoints.get_ref().is_empty() {
-        return wrong("has no endpoints; add the URL of a member, as in \"https://10.0.0.1:2379\"");
+        add("has no endpoints; add the URL of a member, for example \"https://10.0.0.1:2379\"");
     }
     if cluster.user.is_some() && cluster.user_file.is_some() {
-        return wrong("has both `user` and `user_file`; keep one of them");
+        add("has both `user` and `user_file`; keep one of them");
     }
     if cluster.password.is_some() && cluster.password_file.is_some() {
-        return wrong("has both `password` and `password_file`; keep one of them");
+        add("has both `password` and `password_file`; keep one of them");
     }
     let user = cluster.user.is_some() || cluster.user_file.is_some();
     let password = cluster.password.is_some() || cluster.password_file.is_some();
     match (user, password) {
-        (true, false) => wrong("has a user without `password` or `password_file`"),
-        (false, true) => wrong("has a password without `user` or `user_file`"),
-        _ => Ok(()),
+        (true, false) => add("has a user but no `password` or `password_file`"),
+        (false, true) => add("has a password but no `user` or `user_file`"),
+        _ => {}
     }
 }
 
-/// `[etcd.one], [etcd.two]`, or `none`.
-fn known<'a>(names: impl Iterator<Item = &'a String>, table: &str) -> String {
-    let names = names.map(|name| format!("[{table}.{name}]")).collect::<Vec<_>>().join(", ");
-    if names.is_empty() { "none".to_owned() } else { names }
-}
-
-/// Relative paths begin at the configuration's folder.
+/// Relative paths are relative to the configuration's folder.
 pub(super) fn resolve(config: &mut Config, base: &Path) {
     for path in config.etcd.values_mut().flat_map(EtcdCluster::paths) {
         *path = base.join(&*path);

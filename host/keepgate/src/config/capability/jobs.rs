@@ -8,10 +8,10 @@ use keepgate_jobs::JobsError;
 use keepgate_runtime::Grants;
 use keepgate_runtime::capability::jobs::JobQueue;
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::Provider;
-use crate::config::check::Complaint;
-use crate::config::{Config, Interval, Mount};
+use crate::config::{Config, Interval, Mount, Problems};
 
 /// In the folder of the gateway's own state.
 pub(crate) const JOBS_FILE: &str = "jobs.redb";
@@ -26,13 +26,13 @@ pub(crate) struct Jobs {
     pub(crate) keep: usize,
     pub(crate) keep_for: Option<Interval>,
     /// That run at once.
-    pub(crate) at_once: usize,
+    pub(crate) at_once: Option<Spanned<usize>>,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
         let options = keepgate_jobs::Options::default();
-        Self { enabled: true, keep: options.keep, keep_for: None, at_once: options.at_once }
+        Self { enabled: true, keep: options.keep, keep_for: None, at_once: None }
     }
 }
 
@@ -42,16 +42,17 @@ impl Jobs {
         keepgate_jobs::Options {
             keep: self.keep,
             keep_for: self.keep_for.map_or(default.keep_for, |interval| interval.0),
-            at_once: self.at_once,
+            at_once: self.at_once.as_ref().map_or(default.at_once, |most| *most.get_ref()),
         }
     }
 }
 
-pub(super) fn check(config: &Config) -> std::result::Result<(), Complaint> {
-    if config.jobs.at_once == 0 {
-        return Err((0, "[jobs] at_once = 0 would let no job run".to_owned()));
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    if let Some(at_once) = &config.jobs.at_once
+        && *at_once.get_ref() == 0
+    {
+        problems.add(at_once.span(), "[jobs] at_once must be at least 1");
     }
-    Ok(())
 }
 
 /// The queue, if the gateway has one.

@@ -12,8 +12,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use keepgate_runtime::Grants;
 
-use super::check::Complaint;
-use super::{Config, Mount};
+use super::{Config, Mount, Problems};
 
 mod etcd;
 mod jobs;
@@ -47,12 +46,12 @@ pub(crate) struct Probe {
 #[derive(Debug)]
 pub(crate) struct Providers(Vec<Box<dyn Provider>>);
 
-pub(super) fn check(config: &Config) -> std::result::Result<(), Complaint> {
-    etcd::check(config)?;
-    jobs::check(config)
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    etcd::check(config, problems);
+    jobs::check(config, problems);
 }
 
-/// Relative paths begin at the configuration's folder.
+/// Relative paths are relative to the configuration's folder.
 pub(super) fn resolve(config: &mut Config, base: &Path) {
     etcd::resolve(config, base);
 }

@@ -2,7 +2,6 @@
 //! serves, with stores in memory, so that no disk and no network is measured. Times of another
 //! machine are other times; the ratios tell more.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use futures_util::stream;
-use keepgate_connect::Snapshots;
 use keepgate_runtime::capability::stand_in;
 use keepgate_runtime::{Grants, Limits, Mount, MountSpec, Plugin, Request, Workbench};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
 use serde::Serialize;
 
-use super::arguments::Bench;
-use super::size;
-use crate::output::say;
+use crate::arguments::Bench;
+use crate::size;
+use keepgate::output::say;
 
 /// How often a plugin is compiled and bytes are moved: what takes long needs few rounds.
 const FEW: u32 = 5;
@@ -77,7 +75,7 @@ pub(crate) async fn run(arguments: &Bench) -> Result<()> {
 }
 
 async fn measure(arguments: &Bench) -> Result<Report> {
-    let bytes = super::read(&arguments.file)?;
+    let bytes = crate::read(&arguments.file)?;
     let bench = Workbench::new()?;
     let mut times = Vec::new();
     let mut loaded = None;
