@@ -142,7 +142,7 @@ impl JobInstance {
         let state = self.store.data_mut();
         state.begin(None);
         // A job may not do more than the user who started it.
-        state.principal = job.user.clone().map(Into::into);
+        state.principal = job.user.clone().map(crate::capability::jobs::to_principal);
         state.call.insert(RunningJob { id: job.id.clone(), reporter });
         let job = jobs::Job::from(job);
         let runner = self.bindings.keepgate_plugin_job_runner();

@@ -40,6 +40,7 @@ pub mod generation;
 mod guest;
 mod guest_log;
 mod guest_state;
+mod handler;
 mod host_allocation;
 pub mod inspect;
 mod instance;
