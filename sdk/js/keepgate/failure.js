@@ -86,6 +86,15 @@ export function toVariant(error) {
   }
 }
 
+/** The headers that HTTP has for a failure, whatever form a surface gives it. */
+export function refusalHeaders({ tag, detail }) {
+  if (tag === "out-of-range") {
+    return [["content-range", `bytes */${detail}`]];
+  }
+  const after = detail?.retryAfter;
+  return after === undefined || after === null ? [] : [["retry-after", String(after)]];
+}
+
 export function describeError(error) {
   if (!(error instanceof Error)) {
     return `thrown: ${String(error)}`;

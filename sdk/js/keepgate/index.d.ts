@@ -378,6 +378,66 @@ export const jobs: {
   report(progress: { done: number; total?: number | null; phase?: string }): void;
 };
 
+/** An HTTP API over a job: start it and wait, or answer 202 at once; look at it; cancel it. */
+export const jobApi: {
+  /** Whether the client would rather be told where to look than wait: `Prefer: respond-async` (RFC 7240). */
+  prefersAsync(request: Request): boolean;
+  /** The reply 202 for a job that was started; `path` is that of the job below the mount. */
+  accepted(request: Request, path: string[], body: unknown): Reply;
+  /** Waits until a job begins, at most `turn` milliseconds, and then until it ends, however long that takes. A job
+   * that has not begun by then is withdrawn: null. */
+  wait(id: string, turn: number): Job | null;
+  /** A job of this kind that fits. Throws `not-found` for all others, so that one part of a surface does not show
+   * the jobs of another. */
+  find(id: string, kind: string, fits?: (job: Job) => boolean): Job;
+  /** The document about a job. Once the job has ended, `result` is its output, or what `failed` makes of the reason
+   * if it has none that is JSON. */
+  status(job: Job, failed: (reason: string) => unknown): Reply;
+  /** Cancels a job: 204. Throws a 409 if it has ended. */
+  cancel(job: Job): Reply;
+  /** Why a job failed, was cancelled, or waits for another attempt. */
+  reason(job: Job): string;
+};
+
+/** A retention policy: an item stays if one of these rules keeps it. */
+export interface RetentionPolicy {
+  /** Keeps the newest so many. */
+  last?: number;
+  /** Keeps all that are not older than so many milliseconds. */
+  within?: number;
+  /** Keeps the newest of each of the last so many days that have one, in UTC. */
+  daily?: number;
+  /** The same for ISO weeks, Monday to Sunday. */
+  weekly?: number;
+  /** The same for months. */
+  monthly?: number;
+  /** The same for years. */
+  yearly?: number;
+}
+
+/** The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first; the newest one always
+ * stays, and so does each for which `isSpared` is true. `time` is a member of this name unless it is given. */
+export function expired<Item>(items: Item[], policy: RetentionPolicy, options?: {
+  now?: Date;
+  time?: (item: Item) => Date;
+  isSpared?: (item: Item) => boolean;
+}): Item[];
+
+/** Milliseconds of a duration in settings, as in `7d` or `1m30s`; longer than zero. Throws an `Error`. */
+export function parseDuration(text: string): number;
+
+/** Which page of a list a request asks for: `?limit=100&after=KEY`. Throws `invalid` if `limit` is not a number from 1
+ * to `most`. */
+export function page(
+  request: Request, standard: number, most: number,
+): { limit: number; after: string | undefined };
+/** As many items as the page has, and behind what the next page begins; null if this one is the last. */
+export function fillPage<Item>(
+  page: { limit: number }, items: Iterable<Item>, place: (item: Item) => string,
+): { items: Item[]; next: string | null };
+/** The header `Link` to the next page (RFC 8288); nothing for the last. */
+export function linkHeaders(request: Request, next: string | null): Record<string, string>;
+
 /** What a plugin says of itself. */
 export interface Description {
   name: string;
@@ -410,6 +470,12 @@ export interface Plugin<Settings> {
   checkSettings?(settings: Settings): void;
   /** Answers a request. Plain functions: imports of the host wait by themselves, nothing is async. */
   handle(request: Request, settings: Settings): Reply;
+  /** The reply to a failure in this surface's own form. Without it, or where it returns nothing, the host replies
+   * with the failure's status and message in plain text. `Content-Range` and `Retry-After` are added.
+   *
+   *     refuse: ({ status, code, message }) => Reply.json({ error: code, message }, { status }),
+   */
+  refuse?(failure: Failure): Reply | void;
   /** By kind of job. */
   jobs?: Record<string, JobRunner<Settings>>;
 }

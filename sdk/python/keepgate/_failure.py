@@ -25,6 +25,10 @@ class Failure(Exception):
         super().__init__(self.message if detail is None else detail)
         self.detail = detail
 
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers that HTTP has for this failure, whatever form a surface gives it."""
+        return []
+
     def _to_host(self) -> Err:
         if not self._has_value:
             return Err(self.case())
@@ -82,6 +86,9 @@ class OutOfRange(Failure):
     """416; `detail` is the size of the blob in bytes, and must be given."""
 
     status, message, case = 416, "no byte of the asked range is inside", types.Failure_OutOfRange
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("content-range", f"bytes */{self.detail}")]
 
 
 class QuotaExceeded(Failure):
@@ -149,6 +156,9 @@ class Refused(Failure):
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.retry_after = retry_after
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [] if self.retry_after is None else [("retry-after", str(self.retry_after))]
 
     def _to_host(self) -> Err:
         refusal = types.Refusal(self.status, self.code, self.message, self.retry_after)

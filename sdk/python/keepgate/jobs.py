@@ -37,6 +37,11 @@ class Job:
     attempts: int
     #: Before this time no attempt begins.
     next: datetime | None
+    #: How far it has come, in whatever unit, and of how much; mostly bytes.
+    done: int
+    total: int | None
+    #: One or two words for operators.
+    phase: str
     created: datetime
     started: datetime | None
     ended: datetime | None
@@ -120,6 +125,9 @@ def from_host(job: jobs.Job) -> Job:
         attempt=job.attempt,
         attempts=job.attempts,
         next=None if job.next is None else to_datetime(job.next),
+        done=job.progress.done,
+        total=job.progress.total,
+        phase=job.progress.phase,
         created=to_datetime(job.created),
         started=None if job.started is None else to_datetime(job.started),
         ended=None if job.ended is None else to_datetime(job.ended),
