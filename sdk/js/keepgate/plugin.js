@@ -1,4 +1,4 @@
-// What a plugin is, and how it becomes the component's exports.
+// What a plugin is, and how it becomes the exports of the component.
 
 import * as environment from "keepgate:plugin/environment@0.1.0";
 
@@ -9,7 +9,7 @@ import { releaseAll } from "./handles.js";
 import { Reply, Request, sendReply } from "./http.js";
 import { toJob } from "./jobs.js";
 
-/** Runs one call of the host's, and leaves nothing of it behind. */
+/** Runs one call from the host, and leaves no handle behind. */
 function during(call) {
   try {
     return call();
@@ -43,7 +43,7 @@ function answer(handle, refuse) {
   }
 }
 
-/** The same for questions that are answered in words: an `Error` is an answer, others are bugs. */
+/** The same for calls whose error is a text for the operator: an `Error` is meant, any other exception is a bug. */
 function inWords(call) {
   try {
     return call();
