@@ -1,4 +1,4 @@
-"""What a plugin is, and how it becomes the component's exports."""
+"""What a plugin is, and how it becomes the exports of the component."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Description:
     version: str
     #: One line for operators.
     summary: str = ""
-    #: Where it is mounted when the operator says nothing; `/NAME` without it.
+    #: Where it is mounted unless the operator says otherwise; `/NAME` by default.
     default_mount: str = ""
-    #: Names that it opens stores by; a mount must grant each.
+    #: Names of the stores that it opens; a mount must grant each.
     stores: list[str] = field(default_factory=list)
-    #: Names that it takes snapshots of clusters by; a mount must grant each.
+    #: Names of the clusters that it takes snapshots of; a mount must grant each.
     clusters: list[str] = field(default_factory=list)
     #: Kinds of job that `run_job` runs.
     jobs: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Plugin:
     description: Description
 
     def check_settings(self, settings: Settings) -> None:
-        """Says what is wrong with a mount's settings, by raising `ValueError` with the words."""
+        """Validates a mount's settings. Raises `ValueError` with a message that says what is wrong; accepts everything by default."""
 
     def handle(self, request: Request, settings: Settings) -> Reply:
         """Answers a request."""
