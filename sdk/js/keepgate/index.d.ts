@@ -3,7 +3,7 @@
 /** Pairs of name and value: an object, or a list in which a name may occur more than once. */
 export type Pairs = Iterable<readonly [string, unknown]> | Record<string, unknown>;
 
-/** Why a call failed. Each tag has one HTTP status, with which the host answers where a
+/** Why a call failed. Each tag has one HTTP status, with which the host replies if a
  * failure leaves `handle`. */
 export type FailureTag =
   /** 404 */
@@ -470,7 +470,7 @@ export interface Plugin<Settings> {
   checkSettings?(settings: Settings): void;
   /** Answers a request. Plain functions: imports of the host wait by themselves, nothing is async. */
   handle(request: Request, settings: Settings): Reply;
-  /** The reply to a failure in this surface's own form. Without it, or where it returns nothing, the host replies
+  /** The reply to a failure in this surface's own form. Without it, or if it returns nothing, the host replies
    * with the failure's status and message in plain text. `Content-Range` and `Retry-After` are added.
    *
    *     refuse: ({ status, code, message }) => Reply.json({ error: code, message }, { status }),

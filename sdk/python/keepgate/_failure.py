@@ -144,7 +144,7 @@ class Internal(Failure):
 
 
 class Refused(Failure):
-    """A refusal that no other class is: a status from 400 to 599, a word for programs (empty where the
+    """A refusal that no other class is: a status from 400 to 599, a code for programs (empty if the
     surface has none), a text for whoever made the request, and the seconds until it is worth trying
     again. A job that raises it is not tried again if the status is below 500."""
 

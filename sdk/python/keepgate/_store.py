@@ -147,7 +147,7 @@ class Store:
 
     def delete(self, key: str, *, matches: str | None = None) -> int | None:
         """The size in bytes of the blob that this call removed; None if there was none. With
-        `matches` it removes the blob of that etag only, and raises `PreconditionFailed` where another
+        `matches` it removes only the blob with that etag, and raises `PreconditionFailed` if another
         is there, or none."""
         must = blobs.Condition_Always() if matches is None else blobs.Condition_Matches(matches)
         with asking():
