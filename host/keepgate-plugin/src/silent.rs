@@ -1,5 +1,4 @@
-//! A cluster that grants itself to a plugin and answers nothing: for calling plugins by themselves that
-//! name clusters.
+//! A cluster without members, for `bench` of plugins that ask for clusters.
 
 use async_trait::async_trait;
 use keepgate_connect::{ConnectError, EndpointStatus, Snapshot, Snapshots};
