@@ -2,7 +2,6 @@
 //! stores in memory, so that neither disk nor network is measured. Times depend on the machine; the
 //! ratios are more comparable.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use futures_util::stream;
-use keepgate_connect::Snapshots;
-use keepgate_runtime::{Grant, Limits, Mount, MountSpec, Plugin, Request, Services, Workbench};
+use keepgate_runtime::capability::stand_in;
+use keepgate_runtime::{Grants, Limits, Mount, MountSpec, Plugin, Request, Workbench};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
 use serde::Serialize;
 
 use crate::arguments::Bench;
-use crate::silent::Silent;
 use crate::size;
 use keepgate::output::say;
 
@@ -135,20 +133,13 @@ async fn mount(
     warm: bool,
 ) -> Result<Mount> {
     let settings = serde_json::from_str(settings).context("--settings must be a JSON object")?;
-    let store = |name: &String| {
-        let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
-        let grant: Arc<dyn Grant> = Arc::new(store);
-        (name.clone(), grant)
-    };
-    let stores: BTreeMap<_, _> = plugin.description.stores.iter().map(store).collect();
-    let cluster = |name: &String| (name.clone(), Arc::new(Silent) as Arc<dyn Snapshots>);
-    let clusters = plugin.description.clusters.iter().map(cluster).collect();
+    let mut grants = Grants::default();
+    stand_in(&plugin.description.requests, &mut grants);
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
         settings,
-        stores,
-        services: Services { clusters, ..Services::default() },
+        grants,
         limits: Limits::default(),
         warm,
     };

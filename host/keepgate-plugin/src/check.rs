@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use keepgate::GatewayConfig;
-use keepgate_runtime::inspect::{Extent, Interface};
+use keepgate_runtime::capability::{Granted, granted, unmet_imports};
+use keepgate_runtime::inspect::Extent;
 use keepgate_runtime::{Inspection, MountSpec, Plugin, Workbench};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::arguments::Check;
@@ -21,13 +22,16 @@ use keepgate::output::{note, say};
 #[derive(Debug, Serialize)]
 struct Fit {
     path: String,
-    /// Names of the stores that it grants.
-    stores: Vec<String>,
-    /// Names of the clusters that it grants.
-    etcd: Vec<String>,
+    /// What it grants, by the keys of its table.
+    #[serde(flatten, serialize_with = "as_map")]
+    granted: Vec<Granted>,
     /// In bytes.
     memory_limit: u64,
     problems: Vec<String>,
+}
+
+fn as_map<S: Serializer>(granted: &[Granted], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(granted.iter().map(|granted| (granted.key, &granted.names)))
 }
 
 /// Prints the findings and returns the exit code.
@@ -119,8 +123,7 @@ async fn mounts(
         problems.extend(needs(seen, &spec));
         fits.push(Fit {
             path: spec.path.clone(),
-            stores: spec.stores.keys().cloned().collect(),
-            etcd: spec.services.clusters.keys().cloned().collect(),
+            granted: granted(&spec.grants),
             memory_limit: spec.limits.memory,
             problems,
         });
@@ -140,13 +143,7 @@ fn needs(seen: &Inspection, spec: &MountSpec) -> Vec<String> {
             size(limit)
         ));
     }
-    let takes = |i: &Interface| i.name == "etcd" && i.functions.iter().any(|f| f.contains("take"));
-    if seen.imports.iter().any(takes) && spec.services.clusters.is_empty() {
-        problems.push(
-            "the plugin takes snapshots of etcd, but the mount grants no cluster; add `etcd = { … }`"
-                .to_owned(),
-        );
-    }
+    problems.extend(unmet_imports(&seen.imports, &spec.grants));
     problems
 }
 
@@ -175,19 +172,17 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
     lines.extend(seen.exports.iter().map(|interface| ("exports", interface.words.clone())));
     if let Some(plugin) = plugin {
         let said = &plugin.description;
-        lines.extend(said.stores.iter().map(|store| ("opens store", store.clone())));
-        lines.extend(said.clusters.iter().map(|cluster| ("asks etcd", cluster.clone())));
-        lines.extend(said.jobs.iter().map(|kind| ("runs jobs", kind.clone())));
+        lines.extend(said.requests.in_words().map(|(label, name)| (label, name.to_owned())));
         lines.push(("mounts at", format!("{} by default", said.default_mount)));
     }
     for fit in fits {
-        let named = |what: &str, names: &[String]| match names {
-            [] => String::new(),
-            names => format!(", {what} {}", names.join(", ")),
-        };
-        let memory = size(fit.memory_limit);
-        let (stores, etcd) = (named("store", &fit.stores), named("etcd", &fit.etcd));
-        lines.push(("mount", format!("{} grants {memory} of memory{stores}{etcd}", fit.path)));
+        let mut grants = format!("{} grants {} of memory", fit.path, size(fit.memory_limit));
+        for Granted { label, names, .. } in &fit.granted {
+            if !names.is_empty() {
+                grants.push_str(&format!(", {label} {}", names.join(", ")));
+            }
+        }
+        lines.push(("mount", grants));
     }
     say!("{}", file.display())?;
     let mut before = "";

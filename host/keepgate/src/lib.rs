@@ -27,7 +27,7 @@ mod cli;
 mod config;
 mod first_run;
 mod gateway_config;
-mod grants;
+mod guarded_store;
 mod jobs;
 mod log;
 pub mod output;
@@ -37,7 +37,6 @@ mod quotas;
 mod rest_server;
 mod schedules;
 mod serve;
-mod services;
 mod stores;
 mod users;
 

@@ -146,7 +146,10 @@ fn a_plugin_that_only_breaks_down_is_put_aside_and_brought_back() {
     for _ in 0..4 {
         assert_eq!(client.status("GET", "/aside/trap"), 500);
     }
-    gateway.program.stderr.wait_for(from, &["put aside for 1s", "/aside", "broke down"]);
+    gateway
+        .program
+        .stderr
+        .wait_for(from, &["plugin suspended", "pause_seconds=1", "/aside", "broke down"]);
     let refused = client.get("/aside/hello");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(!refused.text().contains("broke"), "{}", refused.text());
@@ -173,7 +176,7 @@ fn a_plugin_that_only_breaks_down_is_put_aside_and_brought_back() {
         assert!(Instant::now() < give_up, "not brought back");
         thread::sleep(Duration::from_millis(50));
     }
-    gateway.program.stderr.wait_for(from, &["brought back", "/aside"]);
+    gateway.program.stderr.wait_for(from, &["plugin resumed", "/aside"]);
     assert_eq!((gauge("/aside"), &mount(&gateway, "/aside")["aside"]), (0.0, &Value::Null));
     gateway.stop();
 }

@@ -5,11 +5,12 @@
 //! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
 
 mod auth;
+pub(crate) mod capability;
 mod check;
 mod parse;
 mod plugins;
 mod problems;
-mod services;
+mod schedule;
 mod units;
 
 use std::collections::BTreeMap;
@@ -22,11 +23,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use auth::proxy_header;
+pub(crate) use capability::{EtcdCluster, Jobs};
 use check::names;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};
-pub(crate) use services::{EtcdCluster, Jobs, Missed, Schedule};
+pub(crate) use schedule::{Missed, Schedule};
 pub(crate) use units::{Interval, Size};
 
 /// The value of `auth` that gives access without a login.
@@ -333,7 +335,7 @@ impl Config {
         for path in paths {
             *path = base.join(&*path);
         }
-        services::resolve(&mut self.etcd, base);
+        capability::resolve(self, base);
         let admin = self.admin.iter_mut().map(|admin| &mut admin.address);
         for address in self.listener.iter_mut().map(|listener| &mut listener.address).chain(admin) {
             if let Some(path) = address.get_ref().strip_prefix("unix:") {

@@ -262,8 +262,8 @@ fn inconsistent_rules_of_trust_are_rejected() {
     for (added, expected) in [
         ("", ":16:1: [plugins] trusts no plugin"),
         ("allow = []\nkeys = []", ":16:1: [plugins] trusts no plugin"),
-        ("allow = [\"abc\"]", ":17:10: [plugins] allow: \"abc\" is no digest"),
-        ("keys = [\"RW\"]", ":17:9: [plugins] keys: \"RW\" is no public key"),
+        ("allow = [\"abc\"]", ":17:10: [plugins] allow: \"abc\" is not a digest"),
+        ("keys = [\"RW\"]", ":17:9: [plugins] keys: \"RW\" is not a minisign public key"),
         ("key = [\"RW\"]", ":17:1: unknown field `key`"),
     ] {
         let said = parse(&format!("{MINIMAL}\n[plugins]\n{added}\n")).unwrap_err().to_string();

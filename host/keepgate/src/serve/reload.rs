@@ -128,7 +128,7 @@ impl Reloader {
             Err(error) => {
                 log_rejected(&error);
                 if let Some(undo) = undo {
-                    self.loader.take_back(undo);
+                    self.loader.undo(undo);
                     settled = self.loader.scan().await.settled;
                 }
                 // The scan may have loaded plugins.
