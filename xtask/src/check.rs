@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn skip_lines_have_one_form() {
-        let lines: Vec<_> = skip_lines("skipped: no etcd\n\n  no LXD \n").collect();
-        assert_eq!(lines, ["skipped: no etcd", "skipped: no LXD"]);
+        let lines: Vec<_> = skip_lines("skipped: no curl\n\n  no LXD \n").collect();
+        assert_eq!(lines, ["skipped: no curl", "skipped: no LXD"]);
     }
 }
