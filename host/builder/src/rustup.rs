@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 
 use crate::process;
-use crate::toolchain::TARGET;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -18,18 +17,18 @@ fn sysroot() -> Result<PathBuf> {
     Ok(printed.trim_end().into())
 }
 
-/// Whether the active rustc has a standard library for guests.
-pub(crate) fn has_target() -> Result<bool> {
-    let folder = sysroot()?.join("lib/rustlib").join(TARGET).join("lib");
+/// Whether the active rustc has the standard library of a target.
+pub(crate) fn has_target(target: &str) -> Result<bool> {
+    let folder = sysroot()?.join("lib/rustlib").join(target).join("lib");
     let Ok(entries) = folder.read_dir() else {
         return Ok(false);
     };
     Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
-/// Adds the target to the active toolchain with rustup. A failure is remembered for a day, so that builds on
+/// Adds a target to the active toolchain with rustup. A failure is remembered for a day, so that builds on
 /// a machine that cannot reach rustup's server do not wait for it each time.
-pub(crate) fn add_target(cache: &Path) -> Result<(), String> {
+pub(crate) fn add_target(target: &str, cache: &Path) -> Result<(), String> {
     if process::find("rustup").is_none() {
         return Err("rustup is not installed".to_owned());
     }
@@ -39,7 +38,7 @@ pub(crate) fn add_target(cache: &Path) -> Result<(), String> {
         return Err(format!("{reason} (next try when {} is a day old)", memory.display()));
     }
     let mut command = Command::new("rustup");
-    command.args(["target", "add", TARGET]).env("RUST_BACKTRACE", "0");
+    command.args(["target", "add", target]).env("RUST_BACKTRACE", "0");
     let result = process::within(LIMIT, command);
     match &result {
         // If this cannot be saved, the next run only waits once more.

@@ -31,12 +31,12 @@ impl Toolchain {
     /// Takes the first compiler that works. The last resort is to install Debian packages, if `may_install` is
     /// set and it is possible. The error is one line with the ways to get a compiler.
     pub fn find(workspace: &Workspace, may_install: bool) -> Result<Self> {
-        if rustup::has_target()? {
+        if rustup::has_target(TARGET)? {
             process::note(&format!("compiler: the active rustc, which has {TARGET}"));
             return Ok(Self::Active);
         }
-        match rustup::add_target(&workspace.cache) {
-            Ok(()) if rustup::has_target()? => {
+        match rustup::add_target(TARGET, &workspace.cache) {
+            Ok(()) if rustup::has_target(TARGET)? => {
                 process::note(&format!("compiler: the active rustc; rustup installed {TARGET}"));
                 return Ok(Self::Active);
             }

@@ -107,7 +107,7 @@ impl Pages {
             let mut status = current.generation.status();
             if let Value::Object(status) = &mut status {
                 let quotas: Vec<_> = current.quotas.iter().map(NamedQuota::status).collect();
-                status.insert("version".to_owned(), json!(crate::VERSION));
+                status.insert("version".to_owned(), json!(crate::version::VERSION));
                 status.insert("stores".to_owned(), current.stores.clone());
                 status.insert("quotas".to_owned(), json!(quotas));
                 status.insert("listeners".to_owned(), json!(listeners));
