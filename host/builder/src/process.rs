@@ -160,7 +160,7 @@ mod tests {
         let error = within(minute, shell("echo error: one; echo two >&2; exit 3")).unwrap_err();
         assert_eq!(error, "error: one");
         let error = within(minute, shell("exit 3")).unwrap_err();
-        assert!(error.contains("said nothing"), "{error}");
+        assert!(error.contains("without a message"), "{error}");
         within(minute, shell("echo fine")).unwrap();
     }
 
