@@ -51,7 +51,10 @@ impl Options {
                     let names = step_names().collect::<Vec<_>>().join(", ");
                     let step =
                         rest.next().with_context(|| format!("--only needs a step: {names}"))?;
-                    ensure!(step_names().any(|name| name == step), "unknown step `{step}`; the steps are {names}");
+                    ensure!(
+                        step_names().any(|name| name == step),
+                        "unknown step `{step}`; the steps are {names}"
+                    );
                     options.only.push(step.clone());
                 }
                 "--" => options.arguments.extend(rest.by_ref().cloned()),
@@ -187,7 +190,9 @@ fn tests(check: &mut Check<'_>) -> Result<()> {
     }
     if !status?.success() {
         ensure!(check.tally.failed == before, "tests failed, see above");
-        bail!("no test failed, but cargo did: something does not compile, or a test program crashed");
+        bail!(
+            "no test failed, but cargo did: something does not compile, or a test program crashed"
+        );
     }
     ensure!(check.tally.passed > 0, "no test ran; is there a test with this name?");
     Ok(())

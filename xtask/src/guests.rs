@@ -36,11 +36,7 @@ pub(crate) fn build(workspace: &Workspace, with_test_guests: bool) -> Result<()>
     step("plugins");
     let packages = plugin_packages(workspace);
     let plugins: Vec<_> = packages.iter().map(|package| plugin(package)).collect::<Result<_>>()?;
-    ensure!(
-        !plugins.is_empty(),
-        "no plugin crate in {}",
-        workspace.root.join("plugins").display()
-    );
+    ensure!(!plugins.is_empty(), "no plugin crate in {}", workspace.root.join("plugins").display());
     let builder = Builder::new(workspace, SETTINGS)?;
     for package in packages {
         builder.compile_library(package)?;

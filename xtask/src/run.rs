@@ -35,10 +35,7 @@ pub(crate) fn plugin(workspace: &Workspace, arguments: &[String]) -> Result<Exit
 
 /// Builds everything, installs the programs to compare with and runs the benchmarks.
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    ensure!(
-        workspace.package(BENCH).is_some(),
-        "the workspace has no package {BENCH}"
-    );
+    ensure!(workspace.package(BENCH).is_some(), "the workspace has no package {BENCH}");
     guests::build(workspace, true)?;
     build_program(workspace, GATEWAY)?;
     build_program(workspace, BENCH)?;

@@ -177,8 +177,7 @@ impl Componentizer {
         // The stack trace of the builder does not help authors of plugins.
         command.env("RUST_BACKTRACE", "0").env_remove("RUST_LIB_BACKTRACE");
         let ended = command.arg("--output").arg(&made).stdin(Stdio::null()).output();
-        let ended =
-            ended.with_context(|| format!("cannot start {}", self.program.display()))?;
+        let ended = ended.with_context(|| format!("cannot start {}", self.program.display()))?;
         if !ended.status.success() {
             let said = mistake(&String::from_utf8_lossy(&ended.stderr));
             let (main, command) = (main.display(), words(&command));

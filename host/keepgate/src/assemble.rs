@@ -148,7 +148,9 @@ impl Assembly {
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,
             other => {
-                return Err(anyhow!("mount {path:?}: cannot convert `settings` to JSON: {other:?}"));
+                return Err(anyhow!(
+                    "mount {path:?}: cannot convert `settings` to JSON: {other:?}"
+                ));
             }
         };
         let spec = MountSpec {

@@ -57,7 +57,11 @@ impl Request {
         let mut first = None;
         let received = client.body(framing, |_| _ = first.get_or_insert_with(Instant::now)).await?;
         if let Some(expected) = self.answer.filter(|_| !self.is_head) {
-            ensure!(received == expected, "unexpected size of {received} bytes for {}", self.line());
+            ensure!(
+                received == expected,
+                "unexpected size of {received} bytes for {}",
+                self.line()
+            );
         }
         Ok((received + self.body.as_ref().map_or(0, Blob::length), first))
     }
