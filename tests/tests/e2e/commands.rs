@@ -154,7 +154,7 @@ fn apaches_htpasswd_is_understood() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("users");
     for (flags, name) in [("-cbB", "bcrypt"), ("-bs", "sha"), ("-bm", "apache")] {
-        let mut command = std::process::Command::new(&htpasswd);
+        let mut command = Command::new(&htpasswd);
         command.args([flags, text(&file), name, "secret"]);
         tools::run(command).success();
     }
