@@ -63,7 +63,7 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
         assert!(text.contains("append-only") && text.contains(name), "{text}");
         assert!(text.contains("adding blobs is allowed"), "{text}");
     }
-    let options = DeleteOptions { matches: Some(first.etag.clone()), witness: None };
+    let options = DeleteOptions { matches: Some(first.etag.clone()), observer: None };
     let outcome = store.delete_with(&blob, options).await;
     assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
     assert_eq!(inner.head(&blob).await.unwrap(), first);

@@ -148,7 +148,7 @@ pub(super) async fn deleting_is_idempotent_and_keeps_folders(store: Store) {
 }
 
 pub(super) async fn deleting_on_a_condition(store: Store) {
-    let matching = |etag: &str| DeleteOptions { matches: Some(etag.to_owned()), witness: None };
+    let matching = |etag: &str| DeleteOptions { matches: Some(etag.to_owned()), observer: None };
     put(&store, "a/b", &bytes(10, 1)).await;
     let old = store.head(&key("a/b")).await.unwrap().etag;
     put(&store, "a/b", &bytes(10, 1)).await;
@@ -175,7 +175,7 @@ pub(super) async fn one_of_a_put_and_a_delete_wins_a_match(store: Store) {
             let (store, options) = (store.clone(), when(Condition::Matches(etag.clone())));
             async move { store.put(&key("blob"), bytes(7, round).into_body(), options).await }
         });
-        let options = DeleteOptions { matches: Some(etag), witness: None };
+        let options = DeleteOptions { matches: Some(etag), observer: None };
         let deleted = store.delete_with(&key("blob"), options).await;
         let replaced = replacing.await.unwrap();
         match (deleted, replaced) {

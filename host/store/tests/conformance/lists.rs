@@ -67,10 +67,10 @@ pub(super) async fn a_listing_begins_after_a_name(store: Store) {
         ("c", false),
     ] {
         let whole = entries(&store, folder, recursive, 100).await.unwrap();
-        assert!(whole.is_sorted_by(|one, other| one.place() < other.place()));
-        let places = whole.iter().map(|entry| entry.place().into_owned());
+        assert!(whole.is_sorted_by(|one, other| one.sort_key() < other.sort_key()));
+        let places = whole.iter().map(|entry| entry.sort_key().into_owned());
         for after in between.map(str::to_owned).into_iter().chain(places) {
-            let rest: Vec<_> = whole.iter().filter(|entry| *entry.place() > *after).collect();
+            let rest: Vec<_> = whole.iter().filter(|entry| *entry.sort_key() > *after).collect();
             let found = entries_after(&store, folder, recursive, 2, Some(&after)).await.unwrap();
             assert!(found.iter().eq(rest), "{folder:?} {recursive} after {after:?}: {found:?}");
         }

@@ -11,12 +11,12 @@
 )]
 
 mod blobs;
+mod commit_observer;
 #[path = "../common/mod.rs"]
 mod common;
 mod lists;
 mod make;
 mod uploads;
-mod witness;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use blobs::*;
 use bytes::Bytes;
+use commit_observer::*;
 use common::*;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, stream};
@@ -32,13 +33,12 @@ use keepgate_store::guard::{AppendOnly, Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{
-    Body, BodyError, Change, Changed, Condition, DeleteOptions, Key, Observer, Part, Piece,
-    PutOptions, StoreError, Stored, Witness,
+    Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
+    ObserverHandle, Part, Piece, PutOptions, StoreError, Stored,
 };
 use lists::*;
 use tempfile::TempDir;
 use uploads::*;
-use witness::*;
 
 /// Runs every case against every store, each time on a new one.
 macro_rules! conformance {
@@ -99,8 +99,8 @@ conformance! {
         folders_are_prepared
         the_longest_names_work
         what_changes_adds_up
-        a_witness_is_told_what_changed
-        a_witness_is_let_go
-        a_witness_may_refuse_to_join
+        an_observer_is_told_what_changed
+        an_observer_is_released_when_the_call_is_over
+        an_observer_may_refuse_a_concat
     }
 }

@@ -1,7 +1,7 @@
 //! Measures the pipes, and the choices that they were made by:
 //!
 //! ```text
-//! cargo run --release -p keepgate-pipes --example compress -- [DIRECTORY] [WHAT...]
+//! cargo bench -p keepgate-pipes --bench compress -- [DIRECTORY] [WHAT...]
 //! ```
 //!
 //! The directory (by default the current one) gets a temporary folder. WHAT is among
@@ -36,7 +36,8 @@ const BATCH: usize = 256 * KIB;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let mut arguments = std::env::args().skip(1);
+    // `cargo bench` adds `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let directory = arguments.next().unwrap_or_else(|| ".".to_owned());
     let wanted: Vec<_> = arguments.collect();
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|one| one == what);

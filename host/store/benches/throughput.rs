@@ -1,7 +1,7 @@
 //! Measures a [`DiskStore`], and the pieces that its sizes were chosen by:
 //!
 //! ```text
-//! cargo run --release -p keepgate-store --example throughput -- [DIRECTORY] [WHAT...]
+//! cargo bench -p keepgate-store --bench throughput -- [DIRECTORY] [WHAT...]
 //! ```
 //!
 //! The directory (by default the current one) gets a temporary folder on the disk to be measured.
@@ -35,7 +35,8 @@ const RECEIVED: usize = 64 * KIB;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let mut arguments = std::env::args().skip(1);
+    // `cargo bench` adds `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let directory = arguments.next().unwrap_or_else(|| ".".to_owned());
     let wanted: Vec<_> = arguments.collect();
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|one| one == what);
