@@ -1,4 +1,4 @@
-//! What only a disk can get wrong: links, special files, leftovers, modes, other programs.
+//! What can go wrong only on a disk: links, special files, leftovers, modes, other programs.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,7 +6,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod common;
@@ -41,12 +41,12 @@ fn named() -> Features {
     Features { unnamed_files: false, ..Features::default() }
 }
 
-/// Both ways to resolve names.
+/// Both ways of resolving names.
 fn resolvers() -> [Features; 2] {
     [Features::default(), Features { openat2: false, ..Features::default() }]
 }
 
-/// All files below a folder, hidden ones too, except locks.
+/// All files below a folder including hidden ones, except locks.
 fn files(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -65,7 +65,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_blob_is_the_file_of_its_name() {
+async fn a_blob_is_the_file_with_its_name() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     put(&store, "data/ab/blob", &bytes(1000, 1)).await;
@@ -77,7 +77,7 @@ async fn a_blob_is_the_file_of_its_name() {
 }
 
 #[tokio::test]
-async fn modes_are_as_asked() {
+async fn files_and_folders_have_the_requested_modes() {
     let modes = |options: DiskOptions| async {
         let dir = TempDir::new().unwrap();
         let root = dir.path().join("made/root");
@@ -86,7 +86,7 @@ async fn modes_are_as_asked() {
         let mode = |path: &str| fs::metadata(root.join(path)).unwrap().mode() & 0o7777;
         [mode("."), mode(".keepgate"), mode("a"), mode("a/blob")]
     };
-    // The umask of a test is as it is: take from it what is to be expected.
+    // The test cannot set the umask, so it is taken into account.
     let probe = TempDir::new().unwrap();
     let probe = probe.path().join("probe");
     fs::create_dir(&probe).unwrap();
@@ -105,7 +105,7 @@ async fn modes_are_as_asked() {
 }
 
 #[tokio::test]
-async fn the_root_is_made_only_where_that_is_wanted() {
+async fn the_root_is_only_made_if_requested() {
     let dir = TempDir::new().unwrap();
     let root = dir.path().join("a/b");
     let options = DiskOptions { create: false, ..DiskOptions::default() };
@@ -175,7 +175,7 @@ async fn symbolic_links_are_never_followed() {
             let outcome = store.prepare(&[folder(name)]).await;
             assert!(matches!(outcome, Err(StoreError::Denied(_))), "{name}: {outcome:?}");
         }
-        // A listing passes them by.
+        // A listing leaves them out.
         assert_eq!(names(&store, "", true).await, ["folder/blob"]);
         assert_eq!(names(&store, "", false).await, ["folder/"]);
         assert_eq!(files(outside.path()), [outside.path().join("secret")]);
@@ -185,7 +185,7 @@ async fn symbolic_links_are_never_followed() {
 }
 
 #[tokio::test]
-async fn special_files_are_no_blobs_and_do_not_block() {
+async fn special_files_are_not_blobs_and_do_not_block() {
     for features in resolvers() {
         let dir = TempDir::new().unwrap();
         let store = open_with(dir.path(), features);
@@ -231,7 +231,7 @@ async fn hidden_folders_and_odd_names_are_not_listed() {
     fs::create_dir(dir.path().join(odd)).unwrap();
     fs::write(dir.path().join(odd).join("x"), b"").unwrap();
     fs::write(dir.path().join("a").join(odd), b"").unwrap();
-    // Deeper than a key can say.
+    // Longer than a key may be.
     let mut deep = dir.path().join("a");
     for _ in 0..6 {
         deep = deep.join("d".repeat(200));
@@ -283,8 +283,8 @@ async fn a_folder_removed_during_an_upload_is_an_error_and_the_next_upload_works
     }
 }
 
-/// Waits until nothing but these files is there; the thread that held a dropped upload lets go of
-/// it a moment later.
+/// Waits until only these files are there, because the thread that held a dropped upload releases it
+/// a moment later.
 async fn only(root: &Path, expected: &[PathBuf]) {
     let settled = async {
         while files(root) != expected {
@@ -296,7 +296,7 @@ async fn only(root: &Path, expected: &[PathBuf]) {
 }
 
 #[tokio::test]
-async fn uploads_that_fail_or_are_dropped_leave_no_file() {
+async fn failed_and_dropped_uploads_leave_no_file() {
     let mut all_seen = Vec::new();
     let ways = places().into_iter().map(|dir| (dir, Features::default()));
     for (dir, features) in ways.chain([(TempDir::new().unwrap(), named())]) {
@@ -317,7 +317,7 @@ async fn uploads_that_fail_or_are_dropped_leave_no_file() {
                 drop(upload);
                 only(dir.path(), &old).await;
             }
-            // Failures leave nothing at once.
+            // A failure leaves nothing, at once.
             let outcome =
                 store.put(&key(name), broken(&bytes(400_000, 1)), PutOptions::default()).await;
             assert!(matches!(outcome, Err(StoreError::Body(BodyError::TimedOut))));
@@ -332,12 +332,12 @@ async fn uploads_that_fail_or_are_dropped_leave_no_file() {
         assert_eq!(files(dir.path()), old);
         all_seen.push(seen);
     }
-    // On one of them at least, there were unfinished files to leave behind.
+    // At least one of them had unfinished files to leave behind.
     assert!(all_seen.iter().any(|seen| seen.contains(&2)), "{all_seen:?}");
 }
 
 #[tokio::test]
-async fn opening_sweeps_what_the_dead_left_and_spares_the_living() {
+async fn opening_sweeps_what_dead_processes_left_and_spares_live_ones() {
     let dir = TempDir::new().unwrap();
     let living = open_with(dir.path(), named());
     let (body, taken) = stalling((0..9).map(|seed| bytes(50_000, seed)).collect());
@@ -349,7 +349,7 @@ async fn opening_sweeps_what_the_dead_left_and_spares_the_living() {
     let unfinished = files(dir.path());
     assert_eq!(unfinished.len(), 1);
 
-    // One process was killed, another one (played by a lock of ours) lives.
+    // One process was killed; another one, simulated by our lock, is alive.
     let tmp = dir.path().join(".keepgate/tmp");
     for name in ["dead", "foreign"] {
         fs::create_dir(tmp.join(name)).unwrap();
@@ -358,7 +358,7 @@ async fn opening_sweeps_what_the_dead_left_and_spares_the_living() {
     }
     let lock = fs::File::open(tmp.join("foreign/lock")).unwrap();
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
-    // Blobs and other folders of ours are nobody's to sweep.
+    // A sweep touches neither blobs nor other folders of the same names.
     fs::create_dir_all(dir.path().join("tmp/x")).unwrap();
     fs::write(dir.path().join("tmp/x/upload"), b"blob").unwrap();
     fs::write(dir.path().join("tmp/x/lock"), b"blob").unwrap();
@@ -381,20 +381,20 @@ async fn opening_sweeps_what_the_dead_left_and_spares_the_living() {
 }
 
 #[tokio::test]
-async fn a_commit_under_way_finishes_without_its_caller() {
+async fn a_commit_in_progress_finishes_without_its_caller() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let mut unfinished = 0;
     for round in 0..200 {
         let key = key(&format!("blob{round}"));
         let blob = bytes(1000, round);
-        // At hand, so that the first poll hands it over, and nobody waits for the outcome.
+        // In memory, so that the first poll starts the commit, and nobody waits for the result.
         let mut upload = Box::pin(store.put(&key, blob.clone().into_body(), verified(&blob)));
         let turn = futures_util::future::poll_immediate(&mut upload).await;
         unfinished += usize::from(turn.is_none());
         drop(upload);
     }
-    assert!(unfinished > 0, "every upload was done at once: nothing was tested");
+    assert!(unfinished > 0, "every upload finished at once, so nothing was tested");
     let expected: Vec<_> = (0..200).map(|round| dir.path().join(format!("blob{round}"))).collect();
     let mut sorted = expected.clone();
     sorted.sort_unstable();
@@ -405,7 +405,7 @@ async fn a_commit_under_way_finishes_without_its_caller() {
 }
 
 #[tokio::test]
-async fn a_file_that_shrinks_is_an_error_and_one_that_is_replaced_is_read_whole() {
+async fn a_file_that_shrinks_is_an_error_and_a_replaced_one_is_read_to_its_end() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let blob = bytes(1_000_000, 1);
@@ -436,21 +436,21 @@ async fn a_file_that_shrinks_is_an_error_and_one_that_is_replaced_is_read_whole(
 }
 
 #[tokio::test]
-async fn what_is_not_cached_is_read_as_well() {
+async fn uncached_blobs_are_read_too() {
     let dir = TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let store = open(dir.path());
     let blob = bytes(3_000_001, 1);
     put(&store, "blob", &blob).await;
     let file = fs::File::open(dir.path().join("blob")).unwrap();
     for offset in [0, 1_000_000] {
-        // Clean pages leave the cache: all of them, or those behind an offset.
+        // Evicts clean pages: all of them, or those after an offset.
         rustix::fs::fadvise(&file, offset, None, rustix::fs::Advice::DontNeed).unwrap();
         assert_eq!(read(&store, "blob").await, blob);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listing_survives_other_programs() {
+async fn a_listing_survives_changes_by_other_programs() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     for folder in 0..20 {
@@ -471,7 +471,7 @@ async fn a_listing_survives_other_programs() {
                     fs::write(folder.join("passing"), b"").unwrap();
                     fs::write(root.join(format!("{index:02}/passing")), b"").unwrap();
                     symlink("/", root.join(format!("{index:02}/link"))).unwrap();
-                    // What was a folder is a link, then gone.
+                    // What was a folder becomes a link, then disappears.
                     fs::remove_dir_all(&folder).unwrap();
                     symlink("/", &folder).unwrap();
                     fs::remove_file(&folder).unwrap();
@@ -492,7 +492,7 @@ async fn a_listing_survives_other_programs() {
 }
 
 #[tokio::test]
-async fn metadata_has_a_limit_and_survives_being_large() {
+async fn metadata_may_be_large_up_to_a_limit() {
     let dir = TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let store = open(dir.path());
     let with = |length| PutOptions {
@@ -507,7 +507,7 @@ async fn metadata_has_a_limit_and_survives_being_large() {
     assert!(matches!(outcome, Err(StoreError::Invalid(_))), "{outcome:?}");
     assert!(!read_of.load(Ordering::Relaxed), "the body was read");
     assert_eq!(names(&store, "", true).await, ["blob"]);
-    // Somebody else's attribute is no reason to withhold the bytes.
+    // Another program's attribute is no reason to withhold the bytes.
     let file = fs::File::open(dir.path().join("blob")).unwrap();
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::fsetxattr(&file, "user.keepgate", b"{", flags).unwrap();
@@ -531,7 +531,7 @@ async fn a_blob_changed_in_place_has_another_etag() {
     let after = store.head(&key("blob")).await.unwrap();
     assert_ne!(before.etag, after.etag);
     assert_eq!(read(&store, "blob").await, all);
-    // A change of mode is none of the blob.
+    // Changing the mode does not change the blob.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(store.head(&key("blob")).await.unwrap().etag, after.etag);
 }
@@ -557,15 +557,15 @@ async fn two_stores_on_one_root_keep_each_others_promises() {
     }
 }
 
-/// Root may read everything, so the test runs itself once more without that right.
+/// Root may read everything, so the test runs itself again without that capability.
 #[tokio::test]
-async fn what_may_not_be_read_is_an_error_and_never_missing() {
+async fn unreadable_files_are_errors_and_never_missing() {
     let dir = TempDir::new().unwrap();
     let locked = dir.path().join("b/locked");
     fs::create_dir_all(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read_dir(&locked).is_ok() {
-        let name = "what_may_not_be_read_is_an_error_and_never_missing";
+        let name = "unreadable_files_are_errors_and_never_missing";
         assert!(std::env::var_os("KEEPGATE_TEST_AGAIN").is_none(), "setpriv did not help");
         let mut again = Command::new("setpriv");
         again.args(["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]);
@@ -593,7 +593,7 @@ async fn what_may_not_be_read_is_an_error_and_never_missing() {
         refused(store.put(&blob, "x".into_body(), PutOptions::default()).await.map(drop));
         refused(store.prepare(&[folder("b/locked/c")]).await);
         refused(entries(&store, "b/locked", true, 1).await.map(drop));
-        // A listing that meets it on its way fails there, and from then on.
+        // A listing that reaches it fails there, and stays failed.
         let mut listing = store.list(&folder(""), true).await.unwrap();
         let mut found = 0;
         let failure = loop {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keepgate_connect::etcd::{self, ClusterOptions, Login, Secret, TlsFiles};
-use keepgate_jobs::When;
+use keepgate_jobs::Trigger;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -164,7 +164,7 @@ impl EtcdCluster {
 
 impl Schedule {
     /// When it runs, or what is wrong with that in words.
-    pub(crate) fn when(&self) -> Result<When, Complaint> {
+    pub(crate) fn when(&self) -> Result<Trigger, Complaint> {
         let (when, place) = match (&self.cron, self.every) {
             (Some(cron), None) => {
                 if let Some(jitter) = &self.jitter {
@@ -172,14 +172,14 @@ impl Schedule {
                 }
                 let zone = self.time_zone.as_ref().map_or("UTC", |zone| zone.get_ref());
                 let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
-                (When::Cron { pattern, time_zone }, cron.span().start)
+                (Trigger::Cron { pattern, time_zone }, cron.span().start)
             }
             (None, Some(Interval(interval))) => {
                 if let Some(zone) = &self.time_zone {
                     return Err(complain(zone, "`time_zone` is for `cron`"));
                 }
                 let jitter = self.jitter.as_ref().map_or(Duration::ZERO, |later| later.get_ref().0);
-                (When::Every { interval, jitter }, self.mount.span().start)
+                (Trigger::Every { interval, jitter }, self.mount.span().start)
             }
             _ => {
                 let what = "a schedule has `cron` or `every`: write one of them";

@@ -1,8 +1,8 @@
-//! What a call says that it changed, and what its observer is told.
+//! What a call reports as changed, and what its observer is told.
 
 use super::*;
 
-pub(super) async fn what_changes_adds_up(store: Store) {
+pub(super) async fn reported_changes_add_up(store: Store) {
     for round in 0..10_usize {
         let name = format!("folder/blob{}", round % 3);
         let calls = (0..12_usize).map(|index| {
@@ -29,7 +29,7 @@ pub(super) async fn what_changes_adds_up(store: Store) {
 
 #[derive(Debug, Default)]
 struct Notes {
-    /// None between `before` and `after`.
+    /// The inner none stands between `before_commit` and `after_commit`.
     changes: Mutex<Vec<Option<Option<CommittedChange>>>>,
     refuse: bool,
 }
@@ -54,12 +54,12 @@ impl CommitObserver for Notes {
 }
 
 impl Notes {
-    /// What it was told, where the store has let it go.
+    /// What it was told, once the store has released it.
     fn told(self: Arc<Self>) -> Vec<CommittedChange> {
-        // The store holds it no more.
+        // The store no longer holds it.
         let notes = Arc::into_inner(self).unwrap();
         let changes = notes.changes.into_inner().unwrap();
-        // After every `before` it was told the end.
+        // Every `before_commit` was followed by an `after_commit`.
         changes.into_iter().filter_map(Option::unwrap).collect()
     }
 }
@@ -74,7 +74,7 @@ pub(super) async fn an_observer_is_told_what_changed(store: Store) {
     let blob = key("a/b");
     let metadata = vec![("name".to_owned(), "value".to_owned())];
     let with = |condition| PutOptions { metadata: metadata.clone(), ..when(condition) };
-    // Where users are counted, more is kept than the caller knows.
+    // If users are counted, more metadata is stored than the caller gave.
     let went = |told: &CommittedChange, size| {
         let gone = told.removed.as_ref().unwrap();
         assert_eq!(gone.size, size);
@@ -119,7 +119,7 @@ pub(super) async fn an_observer_is_told_what_changed(store: Store) {
 pub(super) async fn an_observer_is_released_when_the_call_is_over(store: Store) {
     let blob = key("a/b");
     put(&store, "a/b", &bytes(9, 1)).await;
-    // Whatever a call ends with, nobody holds its observer afterwards, and nothing was changed.
+    // However a call ends, nobody holds its observer afterwards, and nothing was changed.
     for condition in
         [Condition::Absent, Condition::AbsentOrIdentical, Condition::Matches("another".to_owned())]
     {
@@ -138,7 +138,7 @@ pub(super) async fn an_observer_is_released_when_the_call_is_over(store: Store) 
     store.put(&blob, bytes(9, 1).into_body(), options).await.unwrap_err();
     assert_eq!(notes.told(), []);
 
-    // A future that is dropped: as soon as nothing can come of it any more.
+    // A dropped future releases it as soon as nothing can come of the call any more.
     for count in [1, 9] {
         let (notes, options) = noted(PutOptions::default());
         let (body, taken) = stalling((0..count).map(|seed| bytes(50_000, seed)).collect());
@@ -156,7 +156,7 @@ pub(super) async fn an_observer_is_released_when_the_call_is_over(store: Store) 
         }
         assert_eq!(notes.told(), []);
     }
-    // One that is dropped in the midst of its commit, or before: told of what became of it.
+    // If the future is dropped during the commit or before, the observer is told the outcome.
     for round in 0..200 {
         let (notes, options) = noted(PutOptions::default());
         let body = bytes(10, round).into_body();
