@@ -320,7 +320,7 @@ impl Jobs {
 
 /// The content of a file of jobs, to be inspected while no gateway runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct FileContents {
     /// Newest first.
     pub jobs: Vec<Job>,
     /// By name, including those that are no longer in the configuration.
@@ -333,9 +333,9 @@ pub struct Snapshot {
 /// # Errors
 ///
 /// [`JobsError::Missing`], [`JobsError::InUse`], and as for [`Jobs::open`].
-pub fn read(file: &Path) -> Result<Snapshot, JobsError> {
+pub fn read(file: &Path) -> Result<FileContents, JobsError> {
     let content = JobFile::open_existing(file)?.content()?;
     let jobs = content.jobs.into_iter().rev().map(|record| record.job).collect();
     let schedules = content.schedules.iter().map(schedule::PlannedSchedule::status).collect();
-    Ok(Snapshot { jobs, schedules })
+    Ok(FileContents { jobs, schedules })
 }

@@ -334,5 +334,5 @@ async fn schedules_can_be_read_from_the_file_without_a_gateway() {
     assert_eq!(snapshot.jobs[0].id, id);
     assert_eq!(snapshot.schedules[0].next, Some(at("2026-11-21T13:00:00Z")));
     let json = serde_json::to_string(&snapshot).unwrap();
-    assert_eq!(serde_json::from_str::<keepgate_jobs::Snapshot>(&json).unwrap(), snapshot);
+    assert_eq!(serde_json::from_str::<keepgate_jobs::FileContents>(&json).unwrap(), snapshot);
 }

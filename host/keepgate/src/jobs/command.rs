@@ -130,7 +130,7 @@ impl Gateway {
     }
 
     /// What is on disk, where no gateway has it.
-    async fn read(&self) -> Result<keepgate_jobs::Snapshot> {
+    async fn read(&self) -> Result<keepgate_jobs::FileContents> {
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || keepgate_jobs::read(&file)).await??;
         note!("no gateway runs; this is what the last one left");

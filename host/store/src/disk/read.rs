@@ -49,7 +49,7 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
     } else {
         let path = store.tree.path_of(key.as_str());
         let buffers = Arc::clone(&store.buffers);
-        let reader = Reader {
+        let reader = BlobReader {
             file: Arc::new(file),
             path,
             offset,
@@ -58,7 +58,7 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
             advised: false,
             buffers,
         };
-        Body::from_stream(Some(length), stream::try_unfold(reader, Reader::next))
+        Body::from_stream(Some(length), stream::try_unfold(reader, BlobReader::next))
     };
     Ok(Download { info, offset, length, body })
 }
@@ -91,7 +91,7 @@ fn described(
 }
 
 /// A file being read.
-struct Reader {
+struct BlobReader {
     file: Arc<std::fs::File>,
     path: PathBuf,
     offset: u64,
@@ -103,7 +103,7 @@ struct Reader {
     buffers: Arc<Buffers>,
 }
 
-impl Reader {
+impl BlobReader {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
         if self.left == 0 {
             return Ok(None);
