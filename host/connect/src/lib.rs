@@ -19,8 +19,8 @@ use keepgate_store::Body;
 pub enum ConnectError {
     /// No endpoint delivered; one line that names each endpoint and its error.
     #[error("{0}")]
+    Unavailable(String),
     /// The configuration is invalid; the text names the file or the value.
-    /// What the operator wrote cannot be used; the text names the file or the value.
     #[error("{0}")]
     Invalid(String),
 }
@@ -113,8 +113,8 @@ pub struct MemberStatus {
     pub cluster_id: u64,
     /// Identifies the member in its cluster.
     pub member_id: u64,
-    /// The leader's identifier; none where it sees no leader, so that what it has may be old.
     /// The leader's identifier; none if it sees no leader, so its data may be old.
+    pub leader: Option<u64>,
     /// Whether it has no vote yet and may be far behind.
     pub learner: bool,
     /// The last revision that it has applied.

@@ -168,7 +168,7 @@ fn long_name(path: &[u8]) -> Vec<u8> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::GNULongName);
     set_name(&mut header, b"././@LongLink");
-        // The content ends with a zero byte.
+    // The content ends with a zero byte.
     header.set_size(path.len() as u64 + 1);
     header.set_mode(0o644);
     header.set_mtime(0);

@@ -48,7 +48,11 @@ impl Codec for Gunzip {
             let read = member.total_in();
             let taken = usize::try_from(read - before).unwrap_or(usize::MAX);
             let status = status.map_err(|error| {
-                invalid(self.offset + read, self.members, error.message().unwrap_or("it is damaged"))
+                invalid(
+                    self.offset + read,
+                    self.members,
+                    error.message().unwrap_or("it is damaged"),
+                )
             })?;
             *input = input.get(taken..).unwrap_or_default();
             if status == Status::StreamEnd {

@@ -16,8 +16,8 @@
 //! runtime.
 
 mod archive;
-mod codec;
 mod batch_reader;
+mod codec;
 mod gunzip;
 mod gzip;
 mod meter;

@@ -39,8 +39,8 @@ pub struct Spool {
 
 /// A body that was read to its end.
 #[derive(Debug)]
-    /// File size in bytes.
-    /// Bytes.
+pub struct Spooled {
+    /// Size in bytes.
     pub size: u64,
     /// SHA-256 of all of them.
     pub sha256: [u8; 32],
@@ -145,7 +145,8 @@ impl SpoolWriter {
             }
             _ => Err(error),
         });
-        let file = opened.map_err(|error| spool_error("making a temporary file in", &folder, &error))?;
+        let file =
+            opened.map_err(|error| spool_error("making a temporary file in", &folder, &error))?;
         Ok(Self { file: UnnamedFile(Some(file)), folder, hasher: Sha256::new() })
     }
 

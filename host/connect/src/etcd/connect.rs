@@ -43,7 +43,11 @@ impl Limits {
 }
 
 /// The settings of a connection. Blocks, because the system's authorities are files.
-pub(super) fn endpoint(url: &Url, credentials: &Credentials, limits: Limits) -> Result<Endpoint, String> {
+pub(super) fn endpoint(
+    url: &Url,
+    credentials: &Credentials,
+    limits: Limits,
+) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from(url.uri().clone())
         .connect_timeout(limits.connect)
         .initial_stream_window_size(WINDOW)

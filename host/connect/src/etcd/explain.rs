@@ -1,6 +1,6 @@
-//! Turns errors into messages that tell a person what to do. gRPC libraries wrap a cause several times
-//! and say "transport error"; what matters is deep inside, partly only as text. So this code searches
-//! the texts of the whole chain, and shows them unchanged if it knows none of them.
+//! Turns errors into messages that tell a person what to do. gRPC libraries wrap a cause several
+//! times and say "transport error"; what matters is deep inside, partly only as text. So this code
+//! searches the texts of the whole chain, and shows them unchanged if it knows none of them.
 //!
 //! The tests with real members check these phrases against the libraries' texts.
 
@@ -17,7 +17,7 @@ use super::url::Url;
 /// How many characters of another program's text are shown.
 const SHOWN: usize = 300;
 
-/// What libraries put around a cause, and what helps nobody.
+/// Texts that libraries put around a cause and that help nobody.
 const WRAPPING: [&str; 5] = [
     "transport error: ",
     "connection error: ",
@@ -26,8 +26,8 @@ const WRAPPING: [&str; 5] = [
     "tcp connect error: ",
 ];
 
-/// What is said where a connection ends without a word.
 /// What libraries say if a connection ends without an explanation.
+const DROPPED: [&str; 6] = [
     "broken pipe",
     "onnection reset",
     "connection closed",
@@ -36,56 +36,55 @@ const WRAPPING: [&str; 5] = [
     "handshake eof",
 ];
 
-/// Who was spoken to, and with what.
 /// The member, and the credentials used.
+pub(super) struct Peer<'a> {
     pub(super) url: &'a Url,
     pub(super) credentials: &'a Credentials,
     pub(super) stage: Stage,
 }
 
-/// How far things had come. A connection that ends means something else each time.
 /// How far the connection had come, because its end means something different at each stage.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Connecting, TLS included.
     Connecting,
-    /// Connected; nothing was heard yet.
     /// Connected, but nothing was received yet.
-    /// It has answered.
+    Connected,
     /// The member has answered.
+    Answered,
 }
 
-/// Why a call failed.
+/// Explains why a call failed.
 pub(super) fn error(error: &Error, peer: &Peer<'_>) -> String {
     match error {
         Error::GRpcStatus(status) => match status.source() {
-            // Made on this side, of a connection that failed.
-            Some(source) => transport(source, peer),
             // Created on this side because a connection failed.
+            Some(source) => transport(source, peer),
+            None => refusal(status, peer),
         },
         Error::TransportError(error) => transport(error, peer),
         other => one_line(&other.to_string()),
     }
 }
 
-/// Whether a cluster says that nobody needs to sign in.
-pub(super) fn needs_no_login(error: &Error) -> bool {
 /// Whether a cluster says that signing in is not required.
+pub(super) fn needs_no_login(error: &Error) -> bool {
+    matches!(error, Error::GRpcStatus(status)
         if status.message().contains("authentication is not enabled"))
 }
 
-/// What a member answered.
-fn refusal(status: &Status, peer: &Peer<'_>) -> String {
 /// Explains a member's answer.
+fn refusal(status: &Status, peer: &Peer<'_>) -> String {
+    let message = status.message();
     let is = |part: &str| message.contains(part);
     if is("user name is empty") {
-        return "the cluster wants user and password (auth: user name is empty), and none are \
-                configured"
         return "the cluster requires a user and a password (auth: user name is empty), but none \
                 are configured"
-    if is("invalid user ID or password") {
-        return "authentication failed: the cluster knows no such user with this password"
             .to_owned();
-        return "authentication failed: the cluster has no such user with this password"
+    }
+    if is("invalid user ID or password") {
+        return "authentication failed: the cluster has no such user with this password".to_owned();
+    }
     if status.code() == Code::PermissionDenied || is("permission denied") {
         return "permission denied: the user needs the role root to take snapshots".to_owned();
     }
@@ -95,17 +94,17 @@ fn refusal(status: &Status, peer: &Peer<'_>) -> String {
     if message.is_empty() || status.code() == Code::Unknown && is("grpc-status") {
         return format!("it ended the call without saying why ({})", status.code());
     }
-    // What is made of an answer that is no gRPC at all, too.
-    let words = one_line(message);
     // This also covers the answers of servers that do not speak gRPC.
+    let words = one_line(message);
+    match explain_protocol(&words, peer) {
         Some(explained) => explained,
         None => format!("it failed: {words}"),
     }
 }
 
-/// Why there is no connection, or why one broke.
-pub(super) fn transport(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> String {
 /// Explains why there is no connection, or why one broke.
+pub(super) fn transport(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> String {
+    let chain = Chain::of(error);
     let host = peer.url.host();
     match chain.io {
         Some(io::ErrorKind::ConnectionRefused) => return "connection refused".to_owned(),
@@ -131,7 +130,7 @@ pub(super) fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
     Chain::of(error).io == Some(io::ErrorKind::TimedOut)
 }
 
-/// Why the files cannot be used together.
+/// Explains why the files cannot be used together.
 pub(super) fn broken_files(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> String {
     let chain = Chain::of(error);
     match &peer.credentials.certificate {
@@ -194,7 +193,7 @@ fn explain_protocol(text: &str, peer: &Peer<'_>) -> Option<String> {
     None
 }
 
-/// What it means that a member refuses the connection.
+/// Explains why a member refuses a TLS connection.
 fn tls_refusal(text: &str, certificate: Option<&Path>) -> String {
     let words = detail(text);
     match certificate {
@@ -227,8 +226,8 @@ pub(super) fn one_line(text: &str) -> String {
 struct Chain {
     /// Each text once, from the outside in.
     text: String,
-    /// What the system says, where it does.
     /// The system's error, if there is one.
+    io: Option<io::ErrorKind>,
 }
 
 impl Chain {

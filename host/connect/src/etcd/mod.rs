@@ -13,8 +13,8 @@
 //! Each member has a client of its own, because etcd-client spreads the calls of one client over all
 //! of its endpoints, and here it must be known which member answered.
 
-mod credentials;
 mod connect;
+mod credentials;
 mod explain;
 mod probe;
 mod stream;
@@ -30,8 +30,8 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::credentials::{Credentials, CredentialFiles};
 use self::connect::Limits;
+use self::credentials::{CredentialFiles, Credentials};
 use self::probe::Member;
 use self::url::Url;
 use crate::{ConnectError, EndpointStatus, MemberStatus, Snapshot, Snapshots};
@@ -61,10 +61,10 @@ pub struct ClusterOptions {
 
 /// Files for TLS, all in PEM format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
     /// The authorities for the members' certificates. None: the system's.
-    /// The authorities that sign the members' certificates. None: the system's.
+    pub ca: Option<PathBuf>,
     /// The client certificate with its chain. Only together with `key`.
-    /// The certificate to show, with its chain. Only together with `key`.
     pub certificate: Option<PathBuf>,
     /// The private key of `certificate`.
     pub key: Option<PathBuf>,

@@ -10,8 +10,8 @@ use etcd_client::{
 };
 use tokio::time::timeout;
 
-use super::credentials::Credentials;
 use super::connect::{Limits, connect};
+use super::credentials::Credentials;
 use super::explain::{self, Peer, Stage};
 use super::stream::{self, Origin};
 use super::url::Url;

@@ -111,18 +111,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_the_reason() {
+    fn invalid_endpoints_are_refused_with_the_reason() {
         for (text, reason) in [
             ("10.0.0.1:2379", "must begin with http://"),
             ("unix:///run/etcd", "must begin with http://"),
-            ("http://", "is no URL"),
-            ("http://:2379", "names no host"),
-            ("http://host:", "has no port"),
-            ("http://host:0", "has no port"),
+            ("http://", "is not a URL"),
+            ("http://:2379", "has no host"),
+            ("http://host:", "has an invalid port"),
+            ("http://host:0", "has an invalid port"),
             ("http://host:99999", ""),
             ("http://host:2379/v3", "must end after host and port"),
             ("http://host:2379?x", "must end after host and port"),
-            ("http://ho st:2379", "is no URL"),
+            ("http://ho st:2379", "is not a URL"),
         ] {
             let refused = Url::parse(text).unwrap_err();
             assert!(refused.contains(reason), "{text}: {refused}");

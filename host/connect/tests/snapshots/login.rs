@@ -50,7 +50,7 @@ async fn refused_users_are_told_why() {
         let member = member(&program).await;
         let url = member.url.as_str();
         let cause = "the cluster requires a user and a password (auth: user name is empty), but none \
-                     configured";
+                     are configured";
         refused(&cluster(&[url]), url, cause).await;
 
         let cause = "authentication failed: the cluster has no such user with this password";

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use sha2::{Digest as _, Sha256};
 
-use super::{MAGIC, SECTOR, TRAILER, Verifier, InvalidSnapshot, size};
+use super::{InvalidSnapshot, MAGIC, SECTOR, TRAILER, Verifier, size};
 
 fn config() -> ProptestConfig {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/etcd/verify/properties.regressions");
@@ -32,7 +32,11 @@ fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
 }
 
 /// Verifies these bytes, split at these positions.
-fn look(bytes: &[u8], size: usize, cuts: &[prop::sample::Index]) -> Result<String, InvalidSnapshot> {
+fn look(
+    bytes: &[u8],
+    size: usize,
+    cuts: &[prop::sample::Index],
+) -> Result<String, InvalidSnapshot> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     places.extend([0, bytes.len()]);
     places.sort_unstable();
