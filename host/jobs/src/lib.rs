@@ -290,7 +290,7 @@ impl Jobs {
     ) -> Result<T, JobsError> {
         let jobs = self.clone();
         let step = move |machine: &mut StateMachine, now| {
-            let done = step(book, now);
+            let done = step(machine, now);
             jobs.changed.notify_one();
             done
         };
