@@ -317,7 +317,7 @@ impl Both {
     fn restart(&mut self) {
         let empty = JobFile::in_memory().unwrap();
         let file = std::mem::replace(&mut self.machine.file, empty);
-        self.book = StateMachine::open(file, options(), self.now, Arc::default()).unwrap();
+        self.machine = StateMachine::open(file, options(), self.now, Arc::default()).unwrap();
         let interrupted = running(&self.plain);
         for index in &interrupted {
             // A pending cancellation is forgotten with the process.
@@ -355,7 +355,7 @@ impl Both {
 
 /// Failed cases are stored beside this file and tried first.
 fn config() -> ProptestConfig {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/book/properties.regressions");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/state_machine/properties.regressions");
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
         ..ProptestConfig::default()
