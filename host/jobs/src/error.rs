@@ -39,7 +39,7 @@ pub enum JobsError {
     /// An I/O error.
     #[error("{action} {}: {detail}", path.display())]
     File {
-        /// What was being done, such as "opening".
+        /// What failed, such as "cannot open".
         action: &'static str,
         /// The file.
         path: PathBuf,

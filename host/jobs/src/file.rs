@@ -91,7 +91,7 @@ pub(crate) struct JobFile {
 impl JobFile {
     /// Opens the file, or creates it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, JobsError> {
-        if !path.try_exists().map_err(|error| failed("looking for", path, &error))? {
+        if !path.try_exists().map_err(|error| failed("cannot look for", path, &error))? {
             create(path)?;
         }
         Self::open_existing(path)
@@ -100,7 +100,7 @@ impl JobFile {
     pub(crate) fn open_existing(path: &Path) -> Result<Self, JobsError> {
         let database = open_database(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o600))
-            .map_err(|error| failed("restricting", path, &error))?;
+            .map_err(|error| failed("cannot restrict the mode of", path, &error))?;
         Ok(Self { path: path.to_owned(), database: Some(database) })
     }
 
@@ -128,7 +128,7 @@ impl JobFile {
         if changes.is_empty() {
             return Ok(());
         }
-        self.with("writing", |database| {
+        self.with("cannot write", |database| {
             let mut transaction = database.begin_write()?;
             transaction.set_durability(durability)?;
             {
@@ -153,7 +153,7 @@ impl JobFile {
 
     /// One job; none if it does not exist.
     pub(crate) fn job(&mut self, id: &str) -> Result<Option<Record>, JobsError> {
-        self.with("reading", |database| {
+        self.with("cannot read", |database| {
             let jobs = database.begin_read()?.open_table(JOBS)?;
             Ok(jobs.get(id)?.and_then(|value| parsed("job", id, value.value())))
         })
@@ -161,7 +161,7 @@ impl JobFile {
 
     /// Everything. Entries that cannot be read are logged and left in place.
     pub(crate) fn content(&mut self) -> Result<Content, JobsError> {
-        self.with("reading", |database| {
+        self.with("cannot read", |database| {
             let transaction = database.begin_read()?;
             let mut content = Content::default();
             for entry in transaction.open_table(JOBS)?.iter()? {
@@ -211,7 +211,7 @@ fn parsed<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Option<T>
 
 /// Creates the file under another name first: a partly written one would be refused for ever.
 fn create(path: &Path) -> Result<(), JobsError> {
-    let fail = |error: io::Error| failed("making", path, &error);
+    let fail = |error: io::Error| failed("cannot create", path, &error);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -220,8 +220,8 @@ fn create(path: &Path) -> Result<(), JobsError> {
     let database = Builder::new()
         .set_cache_size(CACHE)
         .create(new.path())
-        .map_err(|error| failed("making", path, &error))?;
-    initialize(&database).map_err(|error| failed("making", path, &error))?;
+        .map_err(|error| failed("cannot create", path, &error))?;
+    initialize(&database).map_err(|error| failed("cannot create", path, &error))?;
     drop(database);
     new.as_file().sync_all().map_err(fail)?;
     match new.persist_noclobber(path) {
@@ -261,7 +261,7 @@ fn open_database(path: &Path) -> Result<Database, JobsError> {
                 io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
             ) =>
         {
-            failed("opening", path, &error)
+            failed("cannot open", path, &error)
         }
         error => damaged(path, error.to_string()),
     })?;

@@ -59,5 +59,5 @@ impl Codec for Gzip {
 
 /// An error of the compressor itself, which no input causes.
 fn broken(error: &(impl ToString + ?Sized)) -> BodyError {
-    BodyError::Failed(format!("compressing: {}", error.to_string()))
+    BodyError::Failed(format!("cannot compress: {}", error.to_string()))
 }

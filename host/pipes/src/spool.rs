@@ -145,8 +145,8 @@ impl SpoolWriter {
             }
             _ => Err(error),
         });
-        let file =
-            opened.map_err(|error| spool_error("making a temporary file in", &folder, &error))?;
+        let file = opened
+            .map_err(|error| spool_error("cannot create a temporary file in", &folder, &error))?;
         Ok(Self { file: UnnamedFile(Some(file)), folder, hasher: Sha256::new() })
     }
 
@@ -155,7 +155,9 @@ impl SpoolWriter {
         let written = self.file.get().and_then(|mut file| file.write_all(bytes));
         match written {
             Ok(()) => Ok(self),
-            Err(error) => Err(spool_error("writing a temporary file in", &self.folder, &error)),
+            Err(error) => {
+                Err(spool_error("cannot write a temporary file in", &self.folder, &error))
+            }
         }
     }
 
@@ -188,9 +190,9 @@ impl SpoolReader {
             let mut bytes = vec![0; wanted];
             file.get()?.read_exact_at(&mut bytes, offset).map(|()| bytes)
         });
-        let bytes = joined(reading.await)
-            .flatten()
-            .map_err(|error| with_context("reading a temporary file in", &self.folder, &error))?;
+        let bytes = joined(reading.await).flatten().map_err(|error| {
+            with_context("cannot read a temporary file in", &self.folder, &error)
+        })?;
         self.offset += bytes.len() as u64;
         Ok(Some((bytes.into(), self)))
     }

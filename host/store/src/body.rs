@@ -30,7 +30,7 @@ pub enum BodyError {
     #[error("{0}")]
     QuotaExceeded(String),
     /// The source failed. Whoever sees the error logs it.
-    #[error("reading the body: {0}")]
+    #[error("cannot read the body: {0}")]
     Io(#[from] io::Error),
     /// The bytes are malformed; the text says how.
     #[error("{0}")]

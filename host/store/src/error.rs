@@ -58,7 +58,7 @@ pub enum StoreError {
     /// An I/O error.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was being done, such as "writing".
+        /// What failed, such as "cannot write".
         action: &'static str,
         /// The file.
         path: PathBuf,

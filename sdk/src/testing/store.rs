@@ -213,8 +213,8 @@ impl MemoryStore {
             folder: true,
         });
         let mut entries: Vec<_> = blobs.chain(folders).collect();
-        entries.retain(|entry| after.is_none_or(|after| *entry.sort_key() > *after));
-        entries.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
+        entries.retain(|entry| after.is_none_or(|after| *entry.place() > *after));
+        entries.sort_by(|one, other| one.place().cmp(&other.place()));
         Ok(entries)
     }
 

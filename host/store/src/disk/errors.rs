@@ -55,7 +55,7 @@ pub(super) fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Re
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(StoreError::Io {
-                action: "waiting for a thread",
+                action: "cannot run a blocking step",
                 path: PathBuf::new(),
                 source: io::Error::other("the process is shutting down"),
             }),

@@ -75,7 +75,7 @@ impl Inner {
                 }
                 Ok(())
             }
-            Err(errno) => Err(errors::io("syncing", self.tree.path_of(name), errno)),
+            Err(errno) => Err(errors::io("cannot sync", self.tree.path_of(name), errno)),
         }
     }
 
@@ -87,7 +87,7 @@ impl Inner {
             Err(errno @ (Errno::NAMETOOLONG | Errno::ILSEQ)) => {
                 Err(self.tree.path_error(name, errno))
             }
-            Err(errno) => Err(errors::io("making", self.tree.path_of(name), errno)),
+            Err(errno) => Err(errors::io("cannot create", self.tree.path_of(name), errno)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Inner {
         if found == name {
             return Ok(folder);
         }
-        Err(errors::io("opening", self.tree.path_of(name), Errno::NOENT))
+        Err(errors::io("cannot open", self.tree.path_of(name), Errno::NOENT))
     }
 }
 

@@ -83,7 +83,7 @@ impl Listing for DiskListing {
         if self.failed {
             // Otherwise a failed listing could be taken for a short one.
             let source = io::Error::other("this listing failed before its end");
-            return Err(errors::io("listing", &self.path, source));
+            return Err(errors::io("cannot list", &self.path, source));
         }
         let entries = self.try_next(max).await;
         self.failed = entries.is_err();
@@ -250,7 +250,7 @@ impl Walk {
         })
         .map_err(|errno| match errno {
             Errno::NOENT if !folder.is_empty() => StoreError::NotFound,
-            errno => errors::io("listing", path(), errno),
+            errno => errors::io("cannot list", path(), errno),
         })?;
         names.sort_unstable_by(|one, other| one.order().cmp(other.order()));
         let (dir, prefix) = (Arc::new(dir), prefix.into());
@@ -337,7 +337,7 @@ impl Run {
                 Err(Errno::NOENT | Errno::STALE) => {}
                 Err(errno) => {
                     let path = store.tree.path_of(&self.prefix).join(&name.name);
-                    return Err(errors::io("looking at", path, errno));
+                    return Err(errors::io("cannot look up", path, errno));
                 }
             }
         }

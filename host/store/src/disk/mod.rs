@@ -163,7 +163,7 @@ impl DiskStore {
         }
         let tree = Tree::open(root, options.features.openat2)?;
         let stat = tree::stat(tree.root())
-            .map_err(|errno| errors::io("opening the store's root", root, errno))?;
+            .map_err(|errno| errors::io("cannot open the store's root", root, errno))?;
         let inner = Inner {
             mount: tree::mount(&stat),
             tree,
@@ -191,7 +191,7 @@ impl Inner {
     /// A workspace from which files can be moved to `folder`. `dir` is the folder, or its deepest
     /// existing parent.
     fn workspace(&self, dir: &OwnedFd, folder: &str) -> Result<Arc<Workspace>> {
-        let failed = |errno| errors::io("looking at", self.tree.path_of(folder), errno);
+        let failed = |errno| errors::io("cannot look up", self.tree.path_of(folder), errno);
         if !self.capabilities.central.works() {
             return self.temporary_workspace(dir, folder);
         }
@@ -226,7 +226,7 @@ impl Inner {
             );
             // Those processes may have made folders without having synced them.
             rustix::fs::syncfs(self.tree.root())
-                .map_err(|errno| errors::io("syncing", self.tree.path_of(""), errno))?;
+                .map_err(|errno| errors::io("cannot sync", self.tree.path_of(""), errno))?;
         }
         let workspace = Arc::new(workspace);
         *central = Some(Arc::clone(&workspace));
@@ -243,7 +243,7 @@ impl Inner {
         let mode = Mode::from_raw_mode(self.options.directory_mode);
         Workspace::open(base, mode, stay).map_err(|errno| {
             let path = self.tree.path_of(name).join(crate::key::RESERVED);
-            errors::io("making the folder for unfinished uploads", path, errno)
+            errors::io("cannot create the folder for unfinished uploads", path, errno)
         })
     }
 
@@ -270,13 +270,13 @@ impl Inner {
                 Ok(stat) if tree::is_symlink(&stat) => return Err(errors::symlink(key.as_str())),
                 Ok(_) => return nothing(),
                 Err(errno) if errors::is_missing(errno) => return nothing(),
-                Err(errno) => return Err(errors::io("looking at", path(), errno)),
+                Err(errno) => return Err(errors::io("cannot look up", path(), errno)),
             };
             options.check(Some(&xattr::etag(&stat)))?;
             let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
                 Err(Errno::NOENT) => Ok(false),
-                Err(errno) => Err(errors::io("deleting", path(), errno)),
+                Err(errno) => Err(errors::io("cannot delete", path(), errno)),
             };
             let deleted = match &options.observer {
                 None => unlink()?,
@@ -366,7 +366,7 @@ fn make_root(root: &Path, mode: u32) -> Result<()> {
     if root.is_dir() {
         return Ok(());
     }
-    let failed = |error: io::Error| errors::io("making the store's root", root, error);
+    let failed = |error: io::Error| errors::io("cannot create the store's root", root, error);
     let parent = match root.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,

@@ -121,7 +121,7 @@ impl BlobReader {
                     let _ = rustix::fs::fadvise(&file, offset, soon, Advice::Sequential);
                 }
                 file.read_exact_at(buffer.space(), offset)
-                    .map_err(|error| errors::io("reading", path, shrank(error)))?;
+                    .map_err(|error| errors::io("cannot read", path, shrank(error)))?;
                 Ok(buffer)
             })
             .await

@@ -99,7 +99,7 @@ impl Temp {
                 Err(errno) if errors::is_unsupported(errno) || errno == Errno::ISDIR => {}
                 Err(errno) => {
                     let path = store.tree.path_of(folder);
-                    return Err(errors::io("making a file in", path, errno));
+                    return Err(errors::io("cannot create a file in", path, errno));
                 }
             }
         }
@@ -112,7 +112,8 @@ impl Temp {
         kept: Arc<Attributes>,
         folder: &str,
     ) -> Result<Self> {
-        let failed = |errno| errors::io("making a file for", store.tree.path_of(folder), errno);
+        let failed =
+            |errno| errors::io("cannot create a file for", store.tree.path_of(folder), errno);
         let name = random_name().map_err(failed)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::io::retry_on_intr(|| {
@@ -230,13 +231,13 @@ impl Temp {
         match placed {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            Err(errno) => Err(errors::io("naming", target.path(store), errno)),
+            Err(errno) => Err(errors::io("cannot name", target.path(store), errno)),
         }
     }
 
     /// Replaces another file, in one step.
     pub(super) fn publish_over(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |errno| errors::io("replacing", target.path(store), errno);
+        let failed = |errno| errors::io("cannot replace", target.path(store), errno);
         if self.name.is_none() {
             self.link_in_workspace(store, target)?;
         }
@@ -295,7 +296,7 @@ impl Temp {
 
     /// Gives a file without a name one in a workspace, so that it can be renamed.
     fn link_in_workspace(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |errno| errors::io("naming a file for", target.path(store), errno);
+        let failed = |errno| errors::io("cannot name a file for", target.path(store), errno);
         let name = random_name().map_err(failed)?;
         let link = |workspace: &Workspace| {
             store.capabilities.link_unnamed(&self.file, workspace.folder(), &name)
@@ -320,7 +321,7 @@ impl Temp {
     /// Copies the bytes to a named file in the target's own folder, from which the target can
     /// certainly be reached.
     fn copy_near(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |error| errors::io("copying a file for", target.path(store), error);
+        let failed = |error| errors::io("cannot copy a file for", target.path(store), error);
         let capabilities = &store.capabilities;
         let lost = if self.name.is_none() { &capabilities.unnamed } else { &capabilities.central };
         lost.lose(|| target.path(store));

@@ -47,7 +47,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Opens an existing directory. `openat2` says whether to use that call if the kernel has it.
     pub(super) fn open(path: &Path, openat2: bool) -> Result<Self> {
-        let failed = |errno| errors::io("opening the store's root", path, errno);
+        let failed = |errno| errors::io("cannot open the store's root", path, errno);
         let root = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed)?;
         // Old container runtimes forbid the call instead of not knowing it, so any error means no.
         let openat2 =
@@ -73,7 +73,7 @@ impl Tree {
             Ok(folder) => Ok(Some(folder)),
             Err(errno) if errors::is_missing(errno) => Ok(None),
             Err(Errno::LOOP) => Err(errors::symlink(name)),
-            Err(errno) => Err(errors::io("opening", self.path_of(name), errno)),
+            Err(errno) => Err(errors::io("cannot open", self.path_of(name), errno)),
         }
     }
 
@@ -85,7 +85,7 @@ impl Tree {
             Err(Errno::NXIO | Errno::NODEV) => Ok(None),
             Err(errno) if errors::is_missing(errno) => Ok(None),
             Err(Errno::LOOP) => Err(errors::symlink(name)),
-            Err(errno) => Err(errors::io("opening", self.path_of(name), errno)),
+            Err(errno) => Err(errors::io("cannot open", self.path_of(name), errno)),
         }
     }
 
@@ -105,7 +105,8 @@ impl Tree {
     }
 
     fn regular(&self, name: &str, file: OwnedFd) -> Result<Option<Opened>> {
-        let stat = stat(&file).map_err(|errno| errors::io("reading", self.path_of(name), errno))?;
+        let stat =
+            stat(&file).map_err(|errno| errors::io("cannot read", self.path_of(name), errno))?;
         Ok(is_regular(&stat).then_some((file, stat)))
     }
 
@@ -134,7 +135,7 @@ impl Tree {
             Errno::NAMETOOLONG | Errno::ILSEQ => StoreError::Invalid(format!(
                 "{folder}: the store's file system cannot hold this name"
             )),
-            errno => errors::io("opening", self.path_of(folder), errno),
+            errno => errors::io("cannot open", self.path_of(folder), errno),
         }
     }
 

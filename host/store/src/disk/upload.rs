@@ -101,13 +101,13 @@ impl Upload {
         let path = || self.store.tree.path_of(self.key.as_str());
         match &mut self.sink {
             Sink::Write(temp) => {
-                temp.write(chunks).map_err(|error| errors::io("writing", path(), error))
+                temp.write(chunks).map_err(|error| errors::io("cannot write", path(), error))
             }
             Sink::Compare { stored, identical, .. } => {
                 for chunk in chunks {
                     *identical = *identical
                         && continues_with(stored, chunk)
-                            .map_err(|error| errors::io("reading", path(), error))?;
+                            .map_err(|error| errors::io("cannot read", path(), error))?;
                 }
                 Ok(())
             }
@@ -121,18 +121,18 @@ impl Upload {
             return match temp.append(part, offset, length) {
                 Ok(appended) if appended == length => Ok(()),
                 Ok(_) => Err(shrank(path)),
-                Err(error) => Err(errors::io("copying a part of", path, error)),
+                Err(error) => Err(errors::io("cannot copy a part of", path, error)),
             };
         }
         let mut part = part;
         let mut left = length;
         part.seek(SeekFrom::Start(offset))
-            .map_err(|error| errors::io("reading a part of", &path, error))?;
+            .map_err(|error| errors::io("cannot read a part of", &path, error))?;
         while left > 0 {
             let mut piece = vec![0; usize::try_from(left).unwrap_or(PIECE).min(PIECE)];
             part.read_exact(&mut piece).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => shrank(path.clone()),
-                _ => errors::io("reading a part of", &path, error),
+                _ => errors::io("cannot read a part of", &path, error),
             })?;
             left -= piece.len() as u64;
             self.write(&[piece.into()])?;
@@ -157,7 +157,7 @@ impl Upload {
     /// upload that is not durable yet, so it is synced before anybody is told.
     fn confirm_stored(&self, stored: &File, stat: &Statx) -> Result<Stored> {
         let path = || self.store.tree.path_of(self.key.as_str());
-        stored.sync_all().map_err(|error| errors::io("syncing", path(), error))?;
+        stored.sync_all().map_err(|error| errors::io("cannot sync", path(), error))?;
         let there = self.store.blob_at(&self.dir, &self.key)?;
         if there.as_ref().map(xattr::etag) != Some(xattr::etag(stat)) {
             return Err(StoreError::PreconditionFailed);
@@ -171,7 +171,7 @@ impl Upload {
     fn commit(mut self) -> Result<Stored> {
         let path = self.store.tree.path_of(self.key.as_str());
         if let Sink::Write(temp) = &self.sink {
-            temp.finish().map_err(|error| errors::io("syncing", &path, error))?;
+            temp.finish().map_err(|error| errors::io("cannot sync", &path, error))?;
         }
         if self.folder_exists {
             self.store.wait_for_folders();
@@ -194,7 +194,8 @@ impl Upload {
         let Sink::Write(temp) = &self.sink else {
             return Err(StoreError::AlreadyExists);
         };
-        let stat = tree::stat(temp.file()).map_err(|errno| errors::io("reading", path, errno))?;
+        let stat =
+            tree::stat(temp.file()).map_err(|errno| errors::io("cannot read", path, errno))?;
         let info = xattr::info(&self.store, &self.key, temp.file(), &stat)?;
         Ok(Stored { info, change })
     }
@@ -213,8 +214,9 @@ impl Upload {
             Sink::Write(temp) => temp.file().metadata().map(|stat| stat.len()),
             Sink::Compare { stat, .. } => Ok(stat.stx_size),
         };
-        let size = size
-            .map_err(|error| errors::io("reading", store.tree.path_of(self.key.as_str()), error))?;
+        let size = size.map_err(|error| {
+            errors::io("cannot read", store.tree.path_of(self.key.as_str()), error)
+        })?;
         let wanted = observer.before_commit()?;
         let outcome = self.publish_locked(wanted);
         let done = outcome.as_ref().ok().and_then(Option::as_ref);
@@ -263,7 +265,7 @@ impl Upload {
             return Ok(None);
         };
         let path = || self.store.tree.path_of(self.key.as_str());
-        let failed = |error| errors::io("comparing", path(), error);
+        let failed = |error| errors::io("cannot compare", path(), error);
         let Sink::Write(temp) = &self.sink else {
             return Ok(None);
         };
@@ -298,7 +300,7 @@ impl Inner {
                 return Err(self.tree.path_error(key.as_str(), errno));
             }
             Err(errno) => {
-                return Err(errors::io("looking at", self.tree.path_of(key.as_str()), errno));
+                return Err(errors::io("cannot look up", self.tree.path_of(key.as_str()), errno));
             }
         };
         match tree::kind(&stat) {
@@ -357,5 +359,5 @@ fn at_end(mut file: &File, stat: &Statx) -> bool {
 
 fn shrank(path: std::path::PathBuf) -> StoreError {
     let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the part became shorter meanwhile");
-    errors::io("reading a part of", path, source)
+    errors::io("cannot read a part of", path, source)
 }

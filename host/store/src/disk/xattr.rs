@@ -53,7 +53,7 @@ impl Attributes {
         }
         let path = || store.tree.path_of(name);
         let json = serde_json::to_vec(self)
-            .map_err(|error| errors::io("writing the metadata of", path(), error))?;
+            .map_err(|error| errors::io("cannot write the metadata of", path(), error))?;
         let too_large = || {
             Err(StoreError::Invalid(format!(
                 "{name}: content type, metadata and tags have {} bytes together, more than the \
@@ -71,7 +71,7 @@ impl Attributes {
             Err(Errno::TOOBIG | Errno::RANGE) => too_large(),
             // ext4 and others report "no space" if an attribute does not fit into its place.
             Err(Errno::NOSPC) if has_space(&file) => too_large(),
-            Err(errno) => Err(errors::io("writing the metadata of", path(), errno)),
+            Err(errno) => Err(errors::io("cannot write the metadata of", path(), errno)),
         }
     }
 
@@ -163,5 +163,5 @@ fn has_space(file: impl AsFd) -> bool {
 }
 
 fn unreadable(store: &Inner, name: &str, errno: Errno) -> StoreError {
-    errors::io("reading the metadata of", store.tree.path_of(name), errno)
+    errors::io("cannot read the metadata of", store.tree.path_of(name), errno)
 }

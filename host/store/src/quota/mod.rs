@@ -360,7 +360,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         Err(StoreError::Io {
-            action: "waiting for a thread",
+            action: "cannot run a blocking step",
             path: PathBuf::new(),
             source: std::io::Error::other(error),
         })

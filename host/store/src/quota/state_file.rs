@@ -68,7 +68,7 @@ impl Saved {
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("reading", path, error)),
+            Err(error) => return Err(failed("cannot read", path, error)),
         };
         match serde_json::from_slice::<Self>(&text) {
             Ok(saved) if saved.version == VERSION => Ok(Some(saved)),
@@ -103,7 +103,8 @@ impl StateFile {
     /// Makes the file's folder. Blocks.
     pub(super) fn new(path: PathBuf, lock: Option<File>) -> Result<Self> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failed("making", folder, error))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|error| failed("cannot create", folder, error))?;
         }
         Ok(Self { path, _lock: lock })
     }
@@ -113,7 +114,7 @@ impl StateFile {
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
         let new = PathBuf::from(name);
-        let fail = |error| failed("writing the state of a quota to", &self.path, error);
+        let fail = |error| failed("cannot write the state of a quota to", &self.path, error);
         let json = serde_json::to_vec(saved).map_err(|error| fail(error.into()))?;
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new);

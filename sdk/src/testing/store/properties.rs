@@ -117,7 +117,7 @@ fn ours(store: &mut MemoryStore, call: &Call) -> Outcome {
             let listed = store.list(FOLDERS[*folder], *recursive, after.as_deref());
             listed.map(|entries| {
                 let places =
-                    entries.iter().map(|entry| format!("{} {}", entry.sort_key(), entry.size));
+                    entries.iter().map(|entry| format!("{} {}", entry.place(), entry.size));
                 places.collect::<Vec<_>>().join(", ")
             })
         }

@@ -17,9 +17,9 @@ const NAMING: &str = "linkat,renameat2,renameat";
 /// Steps of an upload after its last byte: what is called in it, which of the thread's calls
 /// fails, whether the blob has its name by then, and what the log says.
 const STEPS: &[(&str, &str, bool, &str)] = &[
-    ("fsync", "", false, "syncing"),
-    (NAMING, "", false, "naming"),
-    ("fsync", ":when=2", true, "syncing"),
+    ("fsync", "", false, "cannot sync"),
+    (NAMING, "", false, "cannot name"),
+    ("fsync", ":when=2", true, "cannot sync"),
 ];
 
 /// Whether a whole reply of this kind comes to `GET`.
