@@ -11,13 +11,14 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use keepgate_http::{Access, Htpasswd, Method, Tls, TlsFiles, htpasswd, tls::TlsVersion};
 use keepgate_jobs::Jobs;
-use keepgate_runtime::{Grant, Limits, MountSpec, Plugin, Services, Trust};
+use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
+use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
 use keepgate_store::Folder;
 
+use crate::config::capability::Providers;
 use crate::config::{self, Config, NO_AUTH};
-use crate::grants::Granted;
+use crate::guarded_store::GuardedStore;
 use crate::quotas::NamedQuota;
-use crate::services::OpenServices;
 use crate::stores::OpenStore;
 
 /// Everything that a configuration names, opened.
@@ -33,7 +34,7 @@ pub(crate) struct Assembly {
     /// Which plugins may be loaded.
     pub(crate) trust: Trust,
     /// What mounts reach besides stores.
-    pub(crate) services: OpenServices,
+    pub(crate) capabilities: Providers,
 }
 
 /// A page of metrics on the listeners of clients.
@@ -59,7 +60,7 @@ pub(crate) struct MountPlan {
 struct AutoPlan {
     access: Arc<Access>,
     store: (OpenStore, Folder),
-    services: Services,
+    grants: Grants,
     /// Kept while the plugin asks for the same, so that its mount is carried over.
     mounts: BTreeMap<String, MountPlan>,
 }
@@ -77,7 +78,7 @@ impl Assembly {
             let known = before.and_then(|before| before.stores.get(name));
             stores.insert(name.clone(), OpenStore::open(config, (name, store), known).await?);
         }
-        Self::around(stores, config, before, OpenServices::new(config, jobs)?)
+        Self::around(stores, config, before, Providers::open(config, jobs)?)
     }
 
     /// Opens everything but quotas and jobs, which belong to the gateway that serves.
@@ -86,14 +87,14 @@ impl Assembly {
         for (name, store) in &config.store {
             stores.insert(name.clone(), OpenStore::open_unlimited((name, store), None)?);
         }
-        Self::around(stores, config, None, OpenServices::new(config, None)?)
+        Self::around(stores, config, None, Providers::open(config, None)?)
     }
 
     fn around(
         stores: BTreeMap<String, OpenStore>,
         config: &Config,
         before: Option<&Self>,
-        services: OpenServices,
+        capabilities: Providers,
     ) -> Result<Self> {
         let mut assembly = Self {
             stores,
@@ -105,9 +106,9 @@ impl Assembly {
                 .plugins
                 .as_ref()
                 .map_or_else(|| Ok(Trust::default()), |plugins| plugins.get_ref().trust())?,
-            services,
+            capabilities,
         };
-        for file in config.auth.values().filter_map(|auth| auth.htpasswd.as_ref()) {
+        for file in config.auth.values().filter_map(|auth| auth.get_ref().htpasswd.as_ref()) {
             let users = match before.and_then(|before| before.users.get(file)) {
                 Some(users) => users.clone(),
                 None => Htpasswd::load(file, htpasswd::Options::default())?,
@@ -130,7 +131,7 @@ impl Assembly {
             assembly.auto = Some(AutoPlan {
                 access: Arc::new(assembly.access(config, &auto.auth)?),
                 store: assembly.store(auto.store.get_ref())?,
-                services: assembly.services.plain(),
+                grants: assembly.capabilities.grants(None)?,
                 mounts: BTreeMap::new(),
             });
         }
@@ -139,10 +140,10 @@ impl Assembly {
 
     fn plan(&self, config: &Config, mount: &config::Mount) -> Result<MountPlan> {
         let path = mount.path.get_ref();
-        let mut stores: BTreeMap<String, Arc<dyn Grant>> = BTreeMap::new();
+        let mut stores: BTreeMap<String, Arc<dyn StoreGrant>> = BTreeMap::new();
         for (name, store) in &mount.stores {
             let (store, folder) = self.store(store.get_ref())?;
-            stores.insert(name.clone(), Arc::new(Granted::new(mount, store, folder)));
+            stores.insert(name.clone(), Arc::new(GuardedStore::new(mount, store, folder)));
         }
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,
@@ -154,8 +155,7 @@ impl Assembly {
             path: path.clone(),
             plugin: mount.plugin.get_ref().clone(),
             settings,
-            stores,
-            services: self.services.of(mount)?,
+            grants: self.capabilities.grants(Some(mount))?.with(Stores(stores)),
             limits: mount.limits.to_runtime(),
             warm: mount.warm,
         };
@@ -169,8 +169,8 @@ impl Assembly {
             if name.get_ref() == NO_AUTH {
                 return Ok(Access::Open);
             }
-            let auth = config.auth.get(name.get_ref());
-            let auth = auth.ok_or_else(|| anyhow!("there is no [auth.{}]", name.get_ref()))?;
+            let auth = config.auth.get(name.get_ref()).map(toml::Spanned::get_ref);
+            let auth = auth.ok_or_else(|| anyhow!("unknown auth {:?}", name.get_ref()))?;
             let users = auth.htpasswd.as_ref().and_then(|file| self.users.get(file));
             methods.push(match users {
                 Some(users) => Method::Htpasswd(users.clone()),
@@ -183,7 +183,7 @@ impl Assembly {
     /// A store by its name, or a folder of one, as in `main/team`.
     fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
         let (name, folder) = config::store_and_folder(named);
-        let open = self.stores.get(name).ok_or_else(|| anyhow!("there is no [store.{name}]"))?;
+        let open = self.stores.get(name).ok_or_else(|| anyhow!("unknown store {name:?}"))?;
         Ok((open.clone(), Folder::new(folder)?))
     }
 
@@ -250,8 +250,10 @@ impl Assembly {
 
 /// Whether a mount made for an older version of a plugin suits this one.
 fn fits(spec: &MountSpec, plugin: &Plugin) -> bool {
+    let granted = spec.grants.get::<Stores>();
+    let stores = granted.iter().flat_map(|stores| stores.0.keys());
     spec.path == plugin.description.default_mount
-        && spec.stores.keys().eq(plugin.description.stores.iter())
+        && stores.eq(plugin.description.requests.names(blobs::REQUESTS).iter())
 }
 
 fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
@@ -263,14 +265,14 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         }
     };
     let (store, _) = &auto.store;
-    let store: Arc<dyn Grant> = Arc::new(Granted::plain(store.clone(), folder));
-    let stores = plugin.description.stores.iter().map(|name| (name.clone(), store.clone()));
+    let store: Arc<dyn StoreGrant> = Arc::new(GuardedStore::plain(store.clone(), folder));
+    let requested = plugin.description.requests.names(blobs::REQUESTS);
+    let stores = requested.iter().map(|name| (name.clone(), store.clone()));
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
         settings: serde_json::Map::new(),
-        stores: stores.collect(),
-        services: auto.services.clone(),
+        grants: auto.grants.clone().with(Stores(stores.collect())),
         limits: Limits::default(),
         warm: false,
     };

@@ -1,4 +1,4 @@
-//! `keepgate check`: everything that a start would trip over, without serving.
+//! `keepgate check`: finds everything that would fail at a start, without serving.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::output::say;
 use crate::schedules;
 
-/// Prints what is wrong, and what would serve; the exit code.
+/// Prints what would serve and what is wrong, and returns the exit code.
 pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let config = Config::load(file)?;
     let mut problems = Vec::new();
@@ -48,7 +48,10 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             problems.extend(refused.map(|refused| format!("{}: {}", refused.what, refused.why)));
             problems.extend(schedules::plan(&config, &generation).await.1);
             if connect {
-                problems.extend(reach_out(&assembly).await?);
+                for probe in assembly.capabilities.probe().await {
+                    probe.lines.iter().try_for_each(|line| say!("{line}"))?;
+                    problems.extend(probe.problems);
+                }
             }
         }
     }
@@ -59,35 +62,4 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
         say!("{} is fine", file.display())?;
     }
     Ok(u8::from(!problems.is_empty()))
-}
-
-/// Asks each endpoint of each cluster how it is; what is wrong. A cluster of which no snapshot can be
-/// had is wrong; an endpoint that is down is only told, where another answers.
-async fn reach_out(assembly: &Assembly) -> Result<Vec<String>> {
-    let mut problems = Vec::new();
-    for (name, cluster) in assembly.services.clusters() {
-        let mut answers = false;
-        for endpoint in cluster.status().await {
-            let url = &endpoint.endpoint;
-            match endpoint.outcome {
-                Ok(member) => {
-                    answers = true;
-                    let (version, revision) = (&member.version, member.revision);
-                    let size = bytesize::ByteSize(member.db_size);
-                    let leader = if member.leader.is_some() { "" } else { ", sees no leader" };
-                    say!(
-                        "etcd {name}  {url}: etcd {version}, revision {revision}, {size}{leader}"
-                    )?;
-                    for error in &member.errors {
-                        say!("etcd {name}  {url}: {error}")?;
-                    }
-                }
-                Err(why) => say!("etcd {name}  {url}: {why}")?,
-            }
-        }
-        if !answers {
-            problems.push(format!("[etcd.{name}] no endpoint answers"));
-        }
-    }
-    Ok(problems)
 }

@@ -12,8 +12,9 @@ use futures_util::future::BoxFuture;
 use keepgate_http::{
     Access, Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
 };
+use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
 use keepgate_runtime::{
-    CallError, Failure, Grant, Limits, Loader, Mount, MountSpec, Reply, Request, Services,
+    CallError, Failure, Grants, Limits, Loader, Mount, MountSpec, Reply, Request,
 };
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
@@ -97,12 +98,13 @@ async fn mounts(plugins: &Path, store: &Arc<dyn BlobStore>) -> Result<[Arc<Mount
 
 /// A mount of restic's plugin.
 pub(crate) fn spec(path: &str, warm: bool, store: &Arc<dyn BlobStore>) -> Arc<MountSpec> {
+    let grant: Arc<dyn StoreGrant> = Arc::new(store.clone());
+    let stores = BTreeMap::from([("main".to_owned(), grant)]);
     Arc::new(MountSpec {
         path: path.to_owned(),
         plugin: "restic".to_owned(),
         settings: serde_json::Map::new(),
-        stores: BTreeMap::from([("main".to_owned(), Arc::new(store.clone()) as Arc<dyn Grant>)]),
-        services: Services::default(),
+        grants: Grants::default().with(Stores(stores)),
         limits: Limits::default(),
         warm,
     })

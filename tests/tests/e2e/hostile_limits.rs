@@ -146,7 +146,10 @@ fn a_plugin_that_only_breaks_down_is_suspended_and_resumed() {
     for _ in 0..4 {
         assert_eq!(client.status("GET", "/aside/trap"), 500);
     }
-    gateway.program.stderr.wait_for(from, &["put aside for 10s", "/aside", "broke down"]);
+    gateway
+        .program
+        .stderr
+        .wait_for(from, &["plugin suspended", "pause_seconds=10", "/aside", "broke down"]);
     let refused = client.get("/aside/hello");
     assert_eq!(refused.status, 503);
     let retry_after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
@@ -175,7 +178,7 @@ fn a_plugin_that_only_breaks_down_is_suspended_and_resumed() {
         assert!(Instant::now() < give_up, "it was not resumed");
         thread::sleep(Duration::from_millis(50));
     }
-    gateway.program.stderr.wait_for(from, &["brought back", "/aside"]);
+    gateway.program.stderr.wait_for(from, &["plugin resumed", "/aside"]);
     assert_eq!((gauge("/aside"), &mount(&gateway, "/aside")["aside"]), (0.0, &Value::Null));
     gateway.stop();
 }

@@ -122,8 +122,8 @@ fn files_that_are_not_plugins_are_told_apart() {
         ("notes.txt", b"These are my notes.\n".as_slice(), "a text file"),
         ("module.wasm", b"\0asm\x01\0\0\0", "core module"),
         ("empty.wasm", b"\0asm\x0d\0\x01\0", "it exports nothing"),
-        ("half.wasm", component::half(&restic), "ends too early"),
-        ("other.wasm", &component::of_another_version(&restic), "speaks version 0.9.0"),
+        ("half.wasm", component::half(&restic), "is truncated"),
+        ("other.wasm", &component::of_another_version(&restic), "built for version 0.9.0"),
         ("program", &fs::read("/proc/self/exe").unwrap(), "machine code"),
     ] {
         let why = refused(folder.path(), name, bytes);

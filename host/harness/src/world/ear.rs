@@ -1,11 +1,11 @@
-//! The clock, the randomness and the ear of a world: see [`Surroundings`].
+//! The clock, the randomness and the ear of a world: see [`TestHooks`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use keepgate_jobs::Clock;
-use keepgate_runtime::{Failure, Surroundings};
+use keepgate_runtime::{Failure, TestHooks};
 use tokio::time::Instant;
 
 use crate::case::Content;
@@ -104,7 +104,7 @@ impl Ear {
     }
 }
 
-impl Surroundings for Ear {
+impl TestHooks for Ear {
     fn now(&self) -> SystemTime {
         Clock::now(&self.clock)
     }

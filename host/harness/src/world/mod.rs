@@ -14,10 +14,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use keepgate_connect::Snapshots;
 use keepgate_jobs::{Filter, Job, Jobs, NewJob, Options, WhenBusy};
 use keepgate_pipes::Spool;
-use keepgate_runtime::{Faults, JobRunner, Limits, Mount, MountSpec, Principal, Services};
+use keepgate_runtime::capability::blobs::{self, Stores};
+use keepgate_runtime::capability::etcd::Clusters;
+use keepgate_runtime::capability::jobs::{self, JobQueue};
+use keepgate_runtime::capability::pipes::SpoolFolder;
+use keepgate_runtime::capability::stand_in;
+use keepgate_runtime::{Faults, Grants, Hooks, JobRunner, Limits, Mount, MountSpec, Principal};
 use keepgate_store::guard::Policy;
 use keepgate_store::{BlobStore, Fields, Folder, Info, Key, PutOptions};
 use tokio::sync::oneshot;
@@ -89,12 +93,12 @@ impl World {
             path: MOUNT.to_owned(),
             plugin: plugin.name().to_owned(),
             settings: told.settings.clone().unwrap_or_default(),
-            stores: BTreeMap::new(),
-            services: Services { surroundings: Some(ear.clone()), ..Services::default() },
+            grants: Grants::default().with(Hooks(ear.clone())),
             limits: limits(told),
             warm: told.warm.unwrap_or(false),
         };
         let mut stores = BTreeMap::new();
+        let mut granted = Stores::default();
         for name in names(plugin, told) {
             let armed = faults.iter().zip(&told.fault).filter(|(_, told)| told.store == name);
             let store =
@@ -103,27 +107,30 @@ impl World {
             let guarded: Arc<dyn BlobStore> = policy
                 .guard(store.clone())
                 .map_err(|error| format!("the policy of the store {name}: {error}"))?;
-            spec.stores.insert(name.clone(), Arc::new(guarded));
+            granted.0.insert(name.clone(), Arc::new(guarded));
             stores.insert(name, store);
         }
+        spec.grants.insert(granted);
+        let mut clusters = Clusters::default();
         for (name, members) in &told.cluster {
             let members = members.iter().map(|member| {
                 member.sends.0.bytes(folder, values).map(|bytes| (member.clone(), bytes))
             });
             let cluster = cluster::ToldCluster::new(members.collect::<Result<_, _>>()?);
-            spec.services.clusters.insert(name.clone(), Arc::new(cluster));
+            clusters.0.insert(name.clone(), Arc::new(cluster));
         }
+        spec.grants.insert(clusters);
         // What the plugin says that it asks for is there, and answers nothing where nothing is told.
-        for name in plugin.clusters() {
-            let silent = || Arc::new(cluster::ToldCluster::new(Vec::new())) as Arc<dyn Snapshots>;
-            spec.services.clusters.entry(name.clone()).or_insert_with(silent);
-        }
+        stand_in(plugin.requests(), &mut spec.grants);
         let spool = spool(told, &mut spec)?;
-        if told.jobs.unwrap_or_else(|| plugin.runs_jobs()) {
-            let jobs = Jobs::with_clock(None, Options::default(), Arc::new(clock));
-            spec.services.jobs = Some(jobs.map_err(|error| error.to_string())?);
+        let runs_jobs = !plugin.requests().names(jobs::REQUESTS).is_empty();
+        let mut jobs = None;
+        if told.jobs.unwrap_or(runs_jobs) {
+            let queue = Jobs::with_clock(None, Options::default(), Arc::new(clock));
+            let queue = queue.map_err(|error| error.to_string())?;
+            spec.grants.insert(JobQueue(queue.clone()));
+            jobs = Some(queue);
         }
-        let jobs = spec.services.jobs.clone();
         let generation = plugin.generation(spec).await;
         let Some(mount) = generation.mounts.first().cloned() else {
             return Err(NoWorld::Told("there is no mount".to_owned()));
@@ -255,7 +262,7 @@ pub(crate) fn principal(user: &case::User) -> Option<Principal> {
 /// Stores that the plugin says that it opens, and those that the world tells of.
 fn names(plugin: &PluginUnderTest, told: &case::World) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = told.store.keys().cloned().collect();
-    names.extend(plugin.stores().iter().cloned());
+    names.extend(plugin.requests().names(blobs::REQUESTS).iter().cloned());
     if !(told.blobs.is_empty() && told.folders.is_empty() && told.policy.is_none()) {
         names.insert(MAIN.to_owned());
     }
@@ -328,6 +335,6 @@ async fn place(
 fn spool(told: &case::World, spec: &mut MountSpec) -> Result<Option<tempfile::TempDir>, String> {
     let Some(limit) = told.spool else { return Ok(None) };
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    spec.services.spool = Some(Arc::new(Spool::new(folder.path().to_owned(), limit)));
+    spec.grants.insert(SpoolFolder(Arc::new(Spool::new(folder.path().to_owned(), limit))));
     Ok(Some(folder))
 }

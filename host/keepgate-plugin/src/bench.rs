@@ -1,0 +1,403 @@
+//! `keepgate plugin bench`: what a plugin costs on this machine. Everything is done by the code that
+//! serves, with stores in memory, so that no disk and no network is measured. Times of another
+//! machine are other times; the ratios tell more.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use bytes::Bytes;
+use futures_util::stream;
+use keepgate_runtime::capability::stand_in;
+use keepgate_runtime::{Grants, Limits, Mount, MountSpec, Plugin, Request, Workbench};
+use keepgate_store::memory::MemoryStore;
+use keepgate_store::{BlobStore, Body, Key, PutOptions};
+use serde::Serialize;
+
+use crate::arguments::Bench;
+use crate::size;
+use keepgate::output::say;
+
+/// How often a plugin is compiled and bytes are moved: what takes long needs few rounds.
+const FEW: u32 = 5;
+/// As large as what the gateway reads from a socket at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Times of one thing done many times.
+#[derive(Debug, Serialize)]
+struct Times {
+    rounds: usize,
+    p50_us: f64,
+    p90_us: f64,
+    p99_us: f64,
+    max_us: f64,
+}
+
+/// Bytes moved through a plugin, beside the same bytes without it.
+#[derive(Debug, Serialize)]
+struct Moved {
+    bytes_per_second: f64,
+    /// Of the bytes moved, how many entered the plugin: 0 where the host moved them all.
+    guest_share: f64,
+    /// Of the rate at which the store alone takes or gives them.
+    of_the_store: f64,
+}
+
+/// All that is measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    plugin: String,
+    size_bytes: u64,
+    compile: Times,
+    instantiate: Times,
+    /// Linear memory in bytes, before a call and after all the calls of a warm instance.
+    memory_fresh_bytes: u64,
+    memory_warm_bytes: u64,
+    request: String,
+    status: String,
+    call_fresh: Times,
+    call_warm: Times,
+    upload: Option<Moved>,
+    download: Option<Moved>,
+}
+
+/// Measures, and prints a table or JSON.
+pub(crate) async fn run(arguments: &Bench) -> Result<()> {
+    let report = measure(arguments).await?;
+    if arguments.json {
+        say!("{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(())
+}
+
+async fn measure(arguments: &Bench) -> Result<Report> {
+    let bytes = crate::read(&arguments.file)?;
+    let bench = Workbench::new()?;
+    let mut times = Vec::new();
+    let mut loaded = None;
+    for _ in 0..FEW {
+        let (begun, bytes) = (Instant::now(), bytes.clone());
+        let plugin = bench.load(&arguments.file, bytes).await;
+        times.push(begun.elapsed());
+        loaded = Some(plugin.with_context(|| arguments.file.display().to_string())?);
+    }
+    let plugin = loaded.context("nothing was loaded")?;
+    let compile = Times::of(times);
+
+    let (mut times, mut memory) = (Vec::new(), 0);
+    for _ in 0..arguments.rounds {
+        let made = bench.instantiate(&plugin, &Limits::default()).await?;
+        times.push(made.took);
+        memory = made.memory;
+    }
+    let instantiate = Times::of(times);
+
+    let (method, target) = parse(&arguments.request)?;
+    let fresh = mount(&bench, &plugin, &arguments.settings, false).await?;
+    let (call_fresh, status) = calls(&fresh, method, target, arguments.rounds).await;
+    let warm = mount(&bench, &plugin, &arguments.settings, true).await?;
+    let (call_warm, _) = calls(&warm, method, target, arguments.rounds).await;
+
+    let (mut upload, mut download) = (None, None);
+    if let Some(target) = &arguments.upload {
+        let bytes = arguments.size.as_u64();
+        let (up, down) = transfers(&fresh, &arguments.method, target, bytes).await?;
+        (upload, download) = (Some(up), Some(down));
+    }
+    Ok(Report {
+        file: arguments.file.display().to_string(),
+        plugin: format!("{} {}", plugin.description.name, plugin.description.version),
+        size_bytes: plugin.size,
+        compile,
+        instantiate,
+        memory_fresh_bytes: memory,
+        memory_warm_bytes: warm.warm_memory(),
+        request: arguments.request.clone(),
+        status,
+        call_fresh,
+        call_warm,
+        upload,
+        download,
+    })
+}
+
+/// The plugin with empty stores in memory, all that it asks for.
+async fn mount(
+    bench: &Workbench,
+    plugin: &Arc<Plugin>,
+    settings: &str,
+    warm: bool,
+) -> Result<Mount> {
+    let settings = serde_json::from_str(settings).context("--settings is no JSON object")?;
+    let mut grants = Grants::default();
+    stand_in(&plugin.description.requests, &mut grants);
+    let spec = MountSpec {
+        path: plugin.description.default_mount.clone(),
+        plugin: plugin.name.clone(),
+        settings,
+        grants,
+        limits: Limits::default(),
+        warm,
+    };
+    bench.mount(spec, plugin).await.map_err(|why| anyhow!(why))
+}
+
+/// Times of calls to the end of their replies; the first answer's status tells what was measured.
+async fn calls(mount: &Mount, method: &str, target: &str, rounds: u32) -> (Times, String) {
+    let (mut times, mut status) = (Vec::new(), String::new());
+    for _ in 0..rounds {
+        let request = request(method, target, Body::empty());
+        let begun = Instant::now();
+        let said = match mount.call(request).await {
+            Ok(reply) => {
+                let status = reply.status.to_string();
+                drain(reply.body).await.map_or_else(|error| error.to_string(), |_| status)
+            }
+            Err(error) => error.to_string(),
+        };
+        times.push(begun.elapsed());
+        if status.is_empty() {
+            status = said;
+        }
+    }
+    (Times::of(times), status)
+}
+
+/// Uploads bytes and downloads them again, several times.
+async fn transfers(
+    mount: &Mount,
+    method: &str,
+    target: &str,
+    bytes: u64,
+) -> Result<(Moved, Moved)> {
+    let (mut up, mut down) = (Sum::default(), Sum::default());
+    let alone = alone(bytes).await?;
+    for round in 0..FEW {
+        let target = target.replace("{n}", &round.to_string());
+        let upload = Transfer::begin(mount);
+        let reply = mount.call(request(method, &target, body(bytes))).await;
+        let reply = reply.with_context(|| format!("{method} {target}"))?;
+        ensure!(reply.status < 300, "{method} {target} is answered with {}", reply.status);
+        drain(reply.body).await?;
+        up.add(&upload, bytes);
+
+        let download = Transfer::begin(mount);
+        let reply = mount.call(request("GET", &target, Body::empty())).await;
+        let reply = reply.with_context(|| format!("GET {target}"))?;
+        let got = drain(reply.body).await?;
+        ensure!(got >= bytes, "GET {target} gives {got} of the {bytes} bytes that were uploaded");
+        down.add(&download, got);
+    }
+    Ok((up.moved(alone.0), down.moved(alone.1)))
+}
+
+/// The same bytes into and out of such a store without a plugin: bytes per second.
+async fn alone(bytes: u64) -> Result<(f64, f64)> {
+    let (mut put, mut got) = (Sum::default(), Sum::default());
+    let store = MemoryStore::new();
+    let key = Key::new("bench".to_owned())?;
+    for _ in 0..FEW {
+        let begun = Instant::now();
+        store.put(&key, body(bytes), PutOptions::default()).await?;
+        put.time += begun.elapsed();
+        let begun = Instant::now();
+        let download = store.get(&key, keepgate_store::Part::Whole).await?;
+        drain(download.body).await?;
+        got.time += begun.elapsed();
+        put.bytes += bytes;
+        got.bytes += bytes;
+    }
+    Ok((put.rate(), got.rate()))
+}
+
+/// A transfer under way: when it began, and what the plugin had moved before.
+struct Transfer<'a> {
+    mount: &'a Mount,
+    begun: Instant,
+    before: u64,
+}
+
+impl<'a> Transfer<'a> {
+    fn begin(mount: &'a Mount) -> Self {
+        Self { mount, before: mount.counts().guest_bytes, begun: Instant::now() }
+    }
+}
+
+#[derive(Default)]
+struct Sum {
+    bytes: u64,
+    guest: u64,
+    time: Duration,
+}
+
+impl Sum {
+    fn add(&mut self, transfer: &Transfer<'_>, bytes: u64) {
+        self.time += transfer.begun.elapsed();
+        self.bytes += bytes;
+        self.guest += transfer.mount.counts().guest_bytes - transfer.before;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    fn rate(&self) -> f64 {
+        self.bytes as f64 / self.time.as_secs_f64().max(1e-9)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    fn moved(&self, alone: f64) -> Moved {
+        Moved {
+            bytes_per_second: self.rate(),
+            guest_share: self.guest as f64 / (self.bytes.max(1)) as f64,
+            of_the_store: self.rate() / alone,
+        }
+    }
+}
+
+impl Times {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |percent: usize| {
+            let index = (times.len() * percent).div_ceil(100).saturating_sub(1);
+            times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+        };
+        let (p50_us, p90_us, p99_us, max_us) = (at(50), at(90), at(99), at(100));
+        Self { rounds: times.len(), p50_us, p90_us, p99_us, max_us }
+    }
+}
+
+/// `GET /path?query` in its parts.
+fn parse(request: &str) -> Result<(&str, &str)> {
+    let (method, target) = request.split_once(' ').unwrap_or((request, ""));
+    if method.is_empty() || !target.starts_with('/') {
+        bail!("--request {request:?} is none; write a method and a path, as in \"GET /\"");
+    }
+    Ok((method, target))
+}
+
+fn request(method: &str, target: &str, body: Body) -> Request {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let segments = path.strip_prefix('/').unwrap_or(path);
+    let mut path: Vec<String> = segments.split('/').map(str::to_owned).collect();
+    let trailing_slash = path.last().is_some_and(String::is_empty);
+    if trailing_slash {
+        path.pop();
+    }
+    let pair = |text: &str| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    Request {
+        method: method.to_owned(),
+        base: "http://localhost".to_owned(),
+        target: target.to_owned(),
+        address: None,
+        id: "bench".to_owned(),
+        path,
+        trailing_slash,
+        query: query.split('&').filter(|text| !text.is_empty()).map(pair).collect(),
+        headers: Vec::new(),
+        principal: None,
+        body,
+    }
+}
+
+/// So many bytes, in chunks that are all the same memory.
+fn body(bytes: u64) -> Body {
+    let chunk = Bytes::from(vec![0x5a; CHUNK]);
+    let chunks = stream::unfold(bytes, move |left| {
+        let chunk = chunk.clone();
+        async move {
+            let size = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+            (left > 0).then(|| (Ok(chunk.slice(..size)), left - size as u64))
+        }
+    });
+    Body::from_stream(Some(bytes), Box::pin(chunks))
+}
+
+/// Reads a body to its end, and copies it as a socket would: a store in memory hands out what it has
+/// without touching it.
+async fn drain(mut body: Body) -> Result<u64> {
+    let mut read = 0;
+    let mut socket = Vec::with_capacity(CHUNK);
+    while let Some(chunk) = body.chunk().await {
+        let chunk = chunk?;
+        read += chunk.len() as u64;
+        for piece in chunk.chunks(CHUNK) {
+            socket.clear();
+            socket.extend_from_slice(std::hint::black_box(piece));
+            std::hint::black_box(&socket);
+        }
+    }
+    Ok(read)
+}
+
+fn print(report: &Report) -> Result<()> {
+    let file = Path::new(&report.file).display();
+    say!("{} ({file}, {})", report.plugin, size(report.size_bytes))?;
+    say!("{:<26} {:>10} {:>10} {:>10} {:>10} {:>8}", "", "median", "p90", "p99", "max", "rounds")?;
+    let line = |what: &str, times: &Times| -> Result<()> {
+        let cell = |us: f64| format!("{:.1?}", Duration::from_secs_f64(us / 1e6));
+        let [a, b, c, d] = [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(cell);
+        say!("{what:<26} {a:>10} {b:>10} {c:>10} {d:>10} {:>8}", times.rounds)
+    };
+    line("compile, link, describe", &report.compile)?;
+    line("instantiate", &report.instantiate)?;
+    line("call, fresh instance", &report.call_fresh)?;
+    line("call, warm instance", &report.call_warm)?;
+    say!("the call is {}, answered with {}", report.request, report.status)?;
+    say!(
+        "memory of an instance: {} before a call, {} after {} calls",
+        size(report.memory_fresh_bytes),
+        size(report.memory_warm_bytes),
+        report.call_warm.rounds,
+    )?;
+    for (what, moved) in [("upload", &report.upload), ("download", &report.download)] {
+        if let Some(moved) = moved {
+            let who = match moved.guest_share {
+                share if share < 0.01 => "moved by the host alone".to_owned(),
+                share => format!("{:.0} % of the bytes entered the plugin", share * 100.0),
+            };
+            say!(
+                "{what}: {:.0} MB/s, {:.2} of what the store alone does; {who}",
+                moved.bytes_per_second / 1e6,
+                moved.of_the_store,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_what_was_measured() {
+        let times = Times::of((1..=100).rev().map(Duration::from_micros).collect());
+        let all = [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(f64::round);
+        assert_eq!((times.rounds, all), (100, [50.0, 90.0, 99.0, 100.0]));
+        assert_eq!(Times::of(vec![Duration::from_micros(3)]).p50_us.round(), 3.0);
+    }
+
+    #[test]
+    fn requests_are_read() {
+        assert_eq!(parse("GET /a/b?c").unwrap(), ("GET", "/a/b?c"));
+        for bad in ["", "GET", "/a", "GET a"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let request = request("PUT", "/a/b/?x=1&y", Body::empty());
+        assert_eq!(request.path, ["a", "b"]);
+        assert!(request.trailing_slash);
+        assert_eq!(request.query.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_body_has_the_bytes_that_it_says() {
+        for bytes in [0, 1, 65536, 65537, 1_000_000] {
+            assert_eq!(drain(body(bytes)).await.unwrap(), bytes);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `keepgate plugin build`: from a folder of sources to a component in it, by whatever builds its
+//! language here. What the component is worth is said at once.
+
+use anyhow::{Result, bail};
+use keepgate_runtime::Inspection;
+
+use crate::arguments::Build;
+use crate::size;
+use keepgate::output::say;
+
+/// Builds a plugin, and says where it is.
+pub(crate) fn run(arguments: &Build) -> Result<()> {
+    let component = keepgate_builder::plugin::build(&arguments.folder, arguments.install)?;
+    let bytes = crate::read(&component)?;
+    let seen = Inspection::of(&bytes);
+    say!("{}: {}", component.display(), size(seen.size))?;
+    if let Some(why) = seen.refusal {
+        bail!("{}: {why}", component.display());
+    }
+    match seen.differences.first() {
+        Some(difference) => bail!("{}: {difference}", component.display()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,100 @@
+//! `keepgate plugin inspect`: a component as WIT that can be read and kept, its parts as comments
+//! after it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use keepgate::output::{note, say};
+use keepgate_runtime::inspect::Section;
+use keepgate_runtime::{Inspection, inspect};
+
+/// Prints it; the exit code: 1 where it is no component.
+pub(crate) fn run(file: &Path) -> Result<u8> {
+    let bytes = crate::read(file)?;
+    let seen = Inspection::of(&bytes);
+    let wit = inspect::wit(&bytes);
+    if let Ok(text) = &wit {
+        say!("{}\n", text.trim_end())?;
+    }
+    say!("// {}: {} bytes, sha256 {}", file.display(), seen.size, seen.digest)?;
+    for part in parts(&seen.sections) {
+        let indent = "  ".repeat(part.depth);
+        let times = if part.times > 1 { format!(" ({} times)", part.times) } else { String::new() };
+        say!("// {:>10}  {indent}{}{times}", part.size, part.name)?;
+    }
+    match wit {
+        Ok(_) => Ok(0),
+        Err(why) => {
+            note!("{}: {}", file.display(), seen.refusal.unwrap_or(why));
+            Ok(1)
+        }
+    }
+}
+
+/// Sections of one name side by side in the same place, which tools cut into many small ones.
+#[derive(Debug, PartialEq, Eq)]
+struct Part<'a> {
+    depth: usize,
+    name: &'a str,
+    /// In bytes, all together.
+    size: u64,
+    times: usize,
+    /// Whether there is anything inside it: then it stands for itself.
+    holds: bool,
+}
+
+fn parts(sections: &[Section]) -> Vec<Part<'_>> {
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    for (index, section) in sections.iter().enumerate() {
+        let holds = sections.get(index + 1).is_some_and(|next| next.depth > section.depth);
+        // Back to where the parts beside this one begin, and no further.
+        let siblings = parts.iter_mut().rev().take_while(|part| part.depth >= section.depth);
+        let same = |part: &&mut Part<'_>| {
+            part.depth == section.depth && part.name == section.name && !part.holds
+        };
+        match siblings.into_iter().find(same).filter(|_| !holds) {
+            Some(part) => {
+                part.size += section.size;
+                part.times += 1;
+            }
+            None => parts.push(Part {
+                depth: section.depth,
+                name: &section.name,
+                size: section.size,
+                times: 1,
+                holds,
+            }),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_sections_of_one_place_are_added_up() {
+        let section = |depth, name: &str, size| Section { depth, name: name.to_owned(), size };
+        let sections = [
+            section(0, "aliases", 1),
+            section(0, "core module", 50),
+            section(1, "code", 40),
+            section(0, "core module", 7),
+            section(1, "code", 3),
+            section(0, "aliases", 2),
+        ];
+        let seen: Vec<_> =
+            parts(&sections).iter().map(|p| (p.depth, p.name, p.size, p.times)).collect();
+        assert_eq!(
+            seen,
+            [
+                (0, "aliases", 3, 2),
+                (0, "core module", 50, 1),
+                (1, "code", 40, 1),
+                (0, "core module", 7, 1),
+                (1, "code", 3, 1),
+            ]
+        );
+    }
+}
