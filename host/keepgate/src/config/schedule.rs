@@ -48,7 +48,7 @@ pub(crate) enum Missed {
 }
 
 impl Schedule {
-    /// Trigger it runs.
+    /// When it runs.
     pub(crate) fn when(&self) -> Result<Trigger, Problem> {
         let (when, span) = match (&self.cron, self.every) {
             (Some(cron), None) => {
