@@ -113,7 +113,7 @@ async fn failed_attempts_are_retried_after_doubling_pauses() {
     assert_eq!(job.next_attempt.unwrap().duration_since(job.created).unwrap(), seconds(30));
     tokio::time::sleep(seconds(30)).await;
     let job = running.jobs.get(&id).await.unwrap().unwrap();
-    assert!(job.message.contains("broke down"), "{job:?}");
+    assert!(job.message.contains("panicked"), "{job:?}");
     let job = running.end(&id).await;
     assert_eq!((job.state, job.attempt, job.message.as_str()), (State::Succeeded, 4, ""));
     assert_eq!(script.begins(), [0, 30, 90, 210]);

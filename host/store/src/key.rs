@@ -36,6 +36,11 @@ impl Key {
         &self.0
     }
 
+    /// The last segment: the name in its folder.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
     /// The folder that contains it.
     pub fn folder(&self) -> Folder {
         Folder(self.0.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned()))

@@ -188,7 +188,7 @@ async fn an_invalid_start_is_refused_before_the_body_begins() {
         refused(&[message(5, vec![0; 4096]), DONE]).await,
         "it announced a snapshot of 4096 and 5 bytes, which cannot be a database"
     );
-    assert!(refused(&[message(u64::MAX, first_page()), DONE]).await.contains("it announces"));
+    assert!(refused(&[message(u64::MAX, first_page()), DONE]).await.contains("it announced"));
     assert_eq!(
         refused(&[message(4096, vec![0; 4096]), DONE]).await,
         "it did not send an etcd database"

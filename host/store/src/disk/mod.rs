@@ -264,7 +264,7 @@ impl Inner {
         };
         let size = {
             let _lock = self.lock_key(key);
-            let name = upload::last(key);
+            let name = key.name();
             let stat = match tree::stat_at(&dir, name) {
                 Ok(stat) if tree::is_regular(&stat) => stat,
                 Ok(stat) if tree::is_symlink(&stat) => return Err(errors::symlink(key.as_str())),

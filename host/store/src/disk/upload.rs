@@ -233,7 +233,7 @@ impl Upload {
         let Sink::Write(temp) = &mut self.sink else {
             return Ok(None);
         };
-        let target = Target { dir: &self.dir, folder: &self.folder, name: last(&self.key) };
+        let target = Target { dir: &self.dir, folder: &self.folder, name: self.key.name() };
         let there = match &self.condition {
             Condition::Absent | Condition::AbsentOrIdentical => {
                 return Ok(temp.publish_new(store, target)?.then_some(None));
@@ -293,7 +293,7 @@ impl Upload {
 impl Inner {
     /// The blob under a key, if there is one. Anything that is not a blob cannot be replaced by one.
     fn blob_at(&self, dir: &OwnedFd, key: &Key) -> Result<Option<Statx>> {
-        let stat = match tree::stat_at(dir, last(key)) {
+        let stat = match tree::stat_at(dir, key.name()) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno @ (Errno::NAMETOOLONG | Errno::ILSEQ)) => {
@@ -316,11 +316,6 @@ impl Inner {
 
 fn change(gone: Option<&RemovedBlob>) -> Change {
     gone.map_or(Change::Created, |gone| Change::Replaced { size: gone.size })
-}
-
-/// The last segment of a key.
-pub(super) fn last(key: &Key) -> &str {
-    key.as_str().rsplit('/').next().unwrap_or(key.as_str())
 }
 
 fn check(hasher: Option<Sha256>, expected: Option<[u8; 32]>) -> Result<()> {

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
-use super::{errors, upload};
+use super::errors;
 use crate::error::{Result, StoreError};
 use crate::key::Key;
 use crate::{Fields, Info, PutOptions, RemovedBlob};
@@ -126,7 +126,7 @@ pub(super) fn gone(
 ) -> RemovedBlob {
     let read = || {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(dir, upload::last(key), flags, Mode::empty())
+        let file = rustix::fs::openat(dir, key.name(), flags, Mode::empty())
             .map_err(|errno| unreadable(store, key.as_str(), errno))?;
         Attributes::read(store, key.as_str(), file)
     };
