@@ -239,7 +239,7 @@ fn a_missing_builder_is_reported_with_how_to_get_it() {
         let said = tools::run(build).fails_with(1);
         assert_eq!(said.trim_end().lines().count(), 1, "{said}");
         // Without node, npm could not install anything.
-        let node = said.contains("need node; get it by");
+        let node = said.contains("need node; get it with");
         assert!(node || said.contains("--install") && said.contains(by_hand), "{said}");
         assert!(!cache.exists(), "nothing was installed");
     }
