@@ -1,6 +1,8 @@
 //! `check`, `user`, `init`, `--version`: exit codes, and messages that say what to do.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use keepgate_tests::gateway::{Setup, text};
 use keepgate_tests::program::{LONG, keepgate};
@@ -54,6 +56,18 @@ fn check_reports_file_line_and_column() {
             let place = format!("keepgate: {}:{}:", text(&setup.config()), changed + 1);
             assert!(error.starts_with(&place) && error.contains(said), "{to}: {error}");
         }
+    }
+    // Several errors at once, in the order of the file, one line each.
+    let bad = good.replace("auth = [\"none\"]", "auth = [\"people\"]\nappend_onyl = true");
+    fs::write(setup.config(), bad.replace("{ main = \"main\" }", "{ main = \"mian\" }")).unwrap();
+    for command in ["check", "serve"] {
+        let error = run(&[command, "--config", text(&setup.config())]).fails_with(1);
+        let place = format!("keepgate: {}:", text(&setup.config()));
+        assert!(error.lines().all(|line| line.starts_with(&place)), "{error}");
+        for (line, said) in error.lines().zip(["\"people\"", "`append_onyl`", "\"mian\""]) {
+            assert!(line.contains(said), "{said}: {error}");
+        }
+        assert_eq!(error.lines().count(), 3, "{error}");
     }
     let error = run(&["check", "--config", "/no/such/keepgate.toml"]).fails_with(1);
     assert!(error.contains("/no/such/keepgate.toml"), "{error}");
@@ -140,7 +154,7 @@ fn apaches_htpasswd_is_supported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("users");
     for (flags, name) in [("-cbB", "bcrypt"), ("-bs", "sha"), ("-bm", "apache")] {
-        let mut command = std::process::Command::new(&htpasswd);
+        let mut command = Command::new(&htpasswd);
         command.args([flags, text(&file), name, "secret"]);
         tools::run(command).success();
     }
@@ -181,4 +195,33 @@ fn versions_and_unknown_commands() {
     for command in ["serve", "init", "check", "rest-server", "user"] {
         assert!(said.contains(command), "{said}");
     }
+}
+
+/// The tools for plugin authors are a program of their own, which is missing at first.
+#[test]
+fn plugin_tools_are_found_on_the_path_or_reported_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("keepgate");
+    // Not a symbolic link: the program would find the tools beside the file that it points to.
+    if fs::hard_link(tools::keepgate(), &alone).is_err() {
+        fs::copy(tools::keepgate(), &alone).unwrap();
+    }
+    let run = |path: &str| {
+        let mut command = Command::new(&alone);
+        command.args(["plugin", "test", "--json", "a b"]).env("PATH", path);
+        tools::run(command)
+    };
+    let missing = run("/nonexistent");
+    assert_eq!(missing.status.code(), Some(127), "{missing:?}");
+    for part in ["needs the program keepgate-plugin", text(folder.path()), "PATH", "cargo build"] {
+        assert!(missing.stderr.contains(part), "{part}: {missing:?}");
+    }
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = bin.join("keepgate-plugin");
+    fs::write(&script, "#!/bin/sh\nfor word; do echo \"$word\"; done\nexit 7\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let found = run(text(&bin));
+    assert_eq!(found.status.code(), Some(7), "{found:?}");
+    assert_eq!(found.stdout, "test\n--json\na b\n");
 }
