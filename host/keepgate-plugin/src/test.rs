@@ -86,7 +86,7 @@ fn test(arguments: &Test) -> Result<u8> {
         warn_of_newer_sources(folder(&arguments.what), &file);
     }
     let notice = ProgressNotice::while_compiling(&file);
-    let plugin = PluginUnderTest::load(&file, crate::code_folder().as_deref())?;
+    let plugin = PluginUnderTest::load(&file, crate::files::code_folder().as_deref())?;
     drop(notice);
     let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
     let (report, rewritten) = if arguments.update {

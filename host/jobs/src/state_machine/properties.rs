@@ -1,5 +1,5 @@
-//! The book against a plainer reading of the same rules: a list of jobs that is gone through from
-//! its beginning. Every step, in any order, must leave both alike.
+//! Compares the state machine with a simpler model of the same rules: a list of jobs that is scanned
+//! from its beginning. After every step, in any order, both must agree.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -26,7 +26,7 @@ enum Step {
         finally: bool,
     },
     Begin,
-    /// Of the jobs that run, one ends so; which one is reckoned modulo their number.
+    /// One of the running jobs ends like this; the index is taken modulo their number.
     Finish {
         which: usize,
         how: How,
@@ -99,7 +99,7 @@ impl Plain {
         (&self.mount, self.kind, &self.key) == (&other.mount, other.kind, &other.key)
     }
 
-    /// Whether one that may begin then is joined to this.
+    /// Whether a job that may begin at that time is joined to this one.
     fn is_joined(&self, when_busy: WhenBusy, from: SystemTime) -> bool {
         let in_time = self.attempt > 0 || self.next.is_none_or(|next| next <= from);
         match when_busy {
@@ -131,7 +131,7 @@ fn running(jobs: &[Plain]) -> Vec<usize> {
     (0..jobs.len()).filter(|index| jobs[*index].state == State::Running).collect()
 }
 
-/// The job that begins next.
+/// The job that starts next.
 fn next(jobs: &[Plain], now: SystemTime) -> Option<usize> {
     let running = running(jobs);
     if running.len() >= AT_ONCE {
@@ -144,12 +144,12 @@ fn next(jobs: &[Plain], now: SystemTime) -> Option<usize> {
         let job = &jobs[*index];
         job.state == State::Queued && job.next.is_none_or(|next| next <= now) && is_free(job)
     });
-    // The first of several that are alike.
+    // The first of several equal candidates.
     due.min_by_key(|index| load(&jobs[*index]))
 }
 
 struct Both {
-    book: Book,
+    machine: StateMachine,
     plain: Vec<Plain>,
     now: SystemTime,
     /// The tokens of attempts, by job.
@@ -164,8 +164,8 @@ impl Both {
     fn new() -> Self {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let file = JobFile::in_memory().unwrap();
-        let book = Book::open(file, options(), now, Arc::default()).unwrap();
-        Self { book, plain: Vec::new(), now, told: BTreeMap::new() }
+        let machine = StateMachine::open(file, options(), now, Arc::default()).unwrap();
+        Self { machine, plain: Vec::new(), now, told: BTreeMap::new() }
     }
 
     fn take(&mut self, step: &Step) {
@@ -214,7 +214,7 @@ impl Both {
             finally: job.finally.then(|| "tidy".to_owned()),
             when_busy,
         };
-        let started = self.book.start(new, self.now);
+        let started = self.machine.start(new, self.now);
         let from = job.next.unwrap_or(self.now);
         let alike = |other: &&Plain| {
             let is_there = !other.state.is_over() && other.is_like(&job);
@@ -234,7 +234,7 @@ impl Both {
     }
 
     fn begin(&mut self) {
-        let begun = self.book.begin(&CancellationToken::new(), self.now).unwrap();
+        let begun = self.machine.begin(&CancellationToken::new(), self.now).unwrap();
         let expected = next(&self.plain, self.now);
         let id = expected.map(|index| self.plain[index].id.clone());
         assert_eq!(begun.as_ref().map(|begun| begun.job.id.clone()), id);
@@ -256,23 +256,23 @@ impl Both {
             How::Badly => Outcome::Over(failed(false)),
             How::Stopped => Outcome::Stopped,
         };
-        self.book.finish(&job.id, outcome.clone(), self.now).unwrap();
+        self.machine.finish(&job.id, outcome.clone(), self.now).unwrap();
         job.end(how, self.now);
-        // Once more says nothing new.
-        self.book.finish(&job.id, outcome, self.now).unwrap();
+        // Reporting it again changes nothing.
+        self.machine.finish(&job.id, outcome, self.now).unwrap();
         self.follow(&[*index]);
     }
 
-    /// Those of these jobs that are over have started what they are to start, in their order.
+    /// Checks that the finished ones among these jobs have started what they must start, in order.
     fn follow(&mut self, ended: &[usize]) {
         let over = ended.iter().map(|index| &self.plain[*index]);
         let over: Vec<Plain> =
             over.filter(|job| job.state.is_over() && job.finally).cloned().collect();
         for job in over {
-            let started = self.book.live.values().map(|live| &live.record.job);
+            let started = self.machine.live.values().map(|live| &live.record.job);
             let mut started = started.filter(|other| other.after.as_ref() == Some(&job.id));
             let id = started.next().unwrap().id.clone();
-            assert_eq!(started.next(), None, "two follow {job:?}");
+            assert_eq!(started.next(), None, "two jobs follow {job:?}");
             assert!(self.plain.iter().all(|other| other.id < id));
             self.plain.push(Plain {
                 id,
@@ -295,32 +295,32 @@ impl Both {
         }
         let index = which % self.plain.len();
         let job = &mut self.plain[index];
-        let came = self.book.cancel(&job.id, unless_begun, self.now).unwrap();
+        let came = self.machine.cancel(&job.id, unless_begun, self.now).unwrap();
         let is_too_late = job.state.is_over() || unless_begun && job.attempt > 0;
         match came {
-            Cancelling::TooLate => assert!(is_too_late),
-            Cancelling::Done => {
+            CancelOutcome::TooLate => assert!(is_too_late),
+            CancelOutcome::Done => {
                 assert!(!is_too_late && job.state == State::Queued);
                 job.state = State::Cancelled;
                 job.next = None;
                 self.follow(&[index]);
             }
-            Cancelling::Told(_) => {
+            CancelOutcome::Signalled(_) => {
                 assert!(!is_too_late && job.state == State::Running);
                 assert!(self.told[&job.id].is_cancelled());
                 job.is_cancelled = true;
             }
-            Cancelling::Unknown => panic!("{job:?} is unknown"),
+            CancelOutcome::Unknown => panic!("{job:?} is unknown"),
         }
     }
 
     fn restart(&mut self) {
         let empty = JobFile::in_memory().unwrap();
-        let file = std::mem::replace(&mut self.book.file, empty);
-        self.book = Book::open(file, options(), self.now, Arc::default()).unwrap();
+        let file = std::mem::replace(&mut self.machine.file, empty);
+        self.machine = StateMachine::open(file, options(), self.now, Arc::default()).unwrap();
         let interrupted = running(&self.plain);
         for index in &interrupted {
-            // A wish that was not fulfilled is forgotten with the process.
+            // A pending cancellation is forgotten with the process.
             self.plain[*index].is_cancelled = false;
             self.plain[*index].end(How::Stopped, self.now);
         }
@@ -328,7 +328,7 @@ impl Both {
     }
 
     fn compare(&mut self) {
-        let jobs = self.book.list(&Filter::default(), 1000).unwrap();
+        let jobs = self.machine.list(&Filter::default(), 1000).unwrap();
         let ids: Vec<&String> = jobs.iter().rev().map(|job| &job.id).collect();
         assert_eq!(ids, self.plain.iter().map(|job| &job.id).collect::<Vec<_>>());
         for (job, plain) in jobs.iter().rev().zip(&self.plain) {
@@ -353,9 +353,9 @@ impl Both {
     }
 }
 
-/// Cases that failed once are kept beside this file and tried first.
+/// Failed cases are stored beside this file and tried first.
 fn config() -> ProptestConfig {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/book/properties.regressions");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/state_machine/properties.regressions");
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(file))),
         ..ProptestConfig::default()
@@ -366,7 +366,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn it_is_what_a_list_of_jobs_would_be(steps in steps()) {
+    fn it_behaves_like_the_list_model(steps in steps()) {
         let mut both = Both::new();
         steps.iter().for_each(|step| both.take(step));
     }

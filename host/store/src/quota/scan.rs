@@ -1,38 +1,38 @@
-//! A count that is being made while uploads and deletes go on. The argument why it is exact is in
-//! the documentation of [`quota`](super); this is the bookkeeping, which does no I/O.
+//! A count in progress while uploads and deletes go on. The documentation of [`quota`](super)
+//! argues why it is exact; this is the bookkeeping, which does no I/O.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rules::{Charge, Compiled};
-use super::tally::Tally;
+use super::totals::Totals;
 
-/// A count under way.
+/// A count in progress.
 #[derive(Debug)]
-pub(super) struct Census {
-    /// Under which it counts; they may be other ones than those in force.
+pub(super) struct Scan {
+    /// The rules to count by, which may differ from those in force.
     pub(super) rules: Arc<Compiled>,
-    tally: Tally,
+    totals: Totals,
     cursor: Cursor,
-    /// Keys of which the walk's own look does not count.
-    aside: HashMap<String, Aside>,
+    /// Keys for which what the walk itself saw does not count.
+    overrides: HashMap<String, Override>,
 }
 
-/// How far the walk is.
+/// How far the walk has come.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cursor {
     Beginning,
-    /// Past this key and all before it.
+    /// Past this key and all keys before it.
     Past(String),
     End,
 }
 
-/// What is under a key that was set aside.
+/// What is under a key, regardless of what the walk saw.
 #[derive(Debug)]
-struct Aside {
-    /// The blob, by what its last change told.
+struct Override {
+    /// The blob, according to the key's last change.
     blob: Option<(u64, Charge)>,
-    /// It is being changed at this moment.
+    /// The key is being changed at this moment.
     open: bool,
 }
 
@@ -44,22 +44,22 @@ pub(super) struct Seen {
     pub(super) owner: Option<String>,
 }
 
-/// How a key changed, by the owners of the blobs.
+/// How a key changed, with the owners of the blobs.
 #[derive(Debug)]
 pub(super) struct Delta<'a> {
     pub(super) gone: Option<(u64, Option<&'a str>)>,
     pub(super) came: Option<(u64, Option<&'a str>)>,
 }
 
-impl Census {
-    /// Begins one. The walk must begin afterwards.
+impl Scan {
+    /// Begins a count. The walk must start afterwards.
     pub(super) fn new(rules: Arc<Compiled>) -> Self {
-        let (tally, aside) = Default::default();
-        Self { rules, tally, cursor: Cursor::Beginning, aside }
+        let (totals, overrides) = Default::default();
+        Self { rules, totals, cursor: Cursor::Beginning, overrides }
     }
 
-    /// The walk is past these blobs, which come in order, and past every key up to the last of
-    /// them; past all keys where there are none. `open` are keys that are being changed now.
+    /// Records that the walk is past these blobs, which are sorted, and past every key up to
+    /// `last`; past all keys if `last` is none. `open` are keys that are being changed now.
     pub(super) fn pass<'a>(
         &mut self,
         seen: &[Seen],
@@ -69,29 +69,29 @@ impl Census {
         let cursor = last.map_or(Cursor::End, |last| Cursor::Past(last.to_owned()));
         let before = std::mem::replace(&mut self.cursor, cursor);
         for key in open.filter(|key| !before.is_past(key) && self.cursor.is_past(key)) {
-            let aside = self.aside.entry(key.to_owned()).or_insert_with(|| {
+            let known = self.overrides.entry(key.to_owned()).or_insert_with(|| {
                 let found = seen.binary_search_by(|seen| seen.key.as_str().cmp(key)).ok();
                 let blob = found.and_then(|at| seen.get(at)).map(|seen| of(&self.rules, seen));
-                Aside { blob, open: true }
+                Override { blob, open: true }
             });
-            aside.open = true;
+            known.open = true;
         }
         for seen in seen {
-            if !self.aside.contains_key(&seen.key) {
+            if !self.overrides.contains_key(&seen.key) {
                 let (size, charge) = of(&self.rules, seen);
-                self.tally.add(&charge, size);
+                self.totals.add(&charge, size);
             }
         }
     }
 
-    /// A change is over; none where nothing was changed in the end.
+    /// Records that a change is over; none if nothing changed in the end.
     pub(super) fn changed(&mut self, key: &str, delta: Option<Delta<'_>>) {
         let rules = &self.rules;
         let charged = |(size, owner): (u64, Option<&str>)| (size, rules.charge(key, owner));
-        if let Some(aside) = self.aside.get_mut(key) {
-            aside.open = false;
+        if let Some(known) = self.overrides.get_mut(key) {
+            known.open = false;
             if let Some(delta) = delta {
-                aside.blob = delta.came.map(charged);
+                known.blob = delta.came.map(charged);
             }
             return;
         }
@@ -99,31 +99,32 @@ impl Census {
             return;
         };
         if !self.cursor.is_past(key) {
-            let aside = Aside { blob: delta.came.map(charged), open: false };
-            self.aside.insert(key.to_owned(), aside);
+            let known = Override { blob: delta.came.map(charged), open: false };
+            self.overrides.insert(key.to_owned(), known);
             return;
         }
         if let Some((size, charge)) = delta.came.map(charged) {
-            self.tally.add(&charge, size);
+            self.totals.add(&charge, size);
         }
         if let Some((size, charge)) = delta.gone.map(charged) {
-            // Fewer where another program made the blob behind the walk: the next count finds it.
-            let _ = self.tally.subtract(&charge, size);
+            // Too few bytes if another program made the blob behind the walk: the next count
+            // corrects it.
+            let _ = self.totals.subtract(&charge, size);
         }
     }
 
     /// Whether the count is complete.
     pub(super) fn is_over(&self) -> bool {
-        self.cursor == Cursor::End && !self.aside.values().any(|aside| aside.open)
+        self.cursor == Cursor::End && !self.overrides.values().any(|known| known.open)
     }
 
-    /// The count, once it is complete.
-    pub(super) fn finish(self) -> (Arc<Compiled>, Tally) {
-        let mut tally = self.tally;
-        for (size, charge) in self.aside.into_values().filter_map(|aside| aside.blob) {
-            tally.add(&charge, size);
+    /// The sums, once the count is complete.
+    pub(super) fn finish(self) -> (Arc<Compiled>, Totals) {
+        let mut totals = self.totals;
+        for (size, charge) in self.overrides.into_values().filter_map(|known| known.blob) {
+            totals.add(&charge, size);
         }
-        (self.rules, tally)
+        (self.rules, totals)
     }
 }
 
@@ -152,27 +153,27 @@ mod tests {
     /// A blob: bytes and owner.
     type Blob = (u64, Option<&'static str>);
 
-    /// A change of a key on its way through its steps.
+    /// A change of a key, in one of its steps.
     #[derive(Clone, Copy)]
     enum Step {
-        /// `before` was called.
+        /// `before_commit` was called.
         Open { key: usize, to: Option<Blob>, fails: bool },
-        /// The blob is another one.
+        /// The blob was replaced or removed.
         Done { key: usize, from: Option<Blob>, to: Option<Blob> },
     }
 
     const KEYS: [&str; 6] = ["a", "f/a", "f/b", "f/c", "g/a", "z"];
 
     struct World {
-        census: Option<Census>,
+        scan: Option<Scan>,
         rules: Arc<Compiled>,
         blobs: [Option<Blob>; KEYS.len()],
         steps: Vec<Step>,
-        /// What the walk saw and has not passed yet.
+        /// What the walk has seen but not passed yet.
         seen: Vec<Seen>,
         /// The key that the walk looks at next.
         next: usize,
-        finished: Option<Tally>,
+        finished: Option<Totals>,
     }
 
     impl World {
@@ -183,7 +184,7 @@ mod tests {
             self.steps.iter().map(key).collect()
         }
 
-        /// One random step of one change, in any order among changes of different keys.
+        /// One random step of one change; changes of different keys interleave.
         fn change(&mut self, random: &mut Random) {
             if self.steps.len() < 3 && random.below(3) == 0 {
                 let key = random.below(KEYS.len());
@@ -217,24 +218,24 @@ mod tests {
         }
 
         fn tell(&mut self, key: usize, delta: Option<Delta<'_>>) {
-            if let Some(census) = &mut self.census {
-                census.changed(KEYS[key], delta);
-            } else if let (Some(tally), Some(delta)) = (&mut self.finished, delta) {
-                // Taken over: from now on it is corrected by all that is told.
+            if let Some(scan) = &mut self.scan {
+                scan.changed(KEYS[key], delta);
+            } else if let (Some(totals), Some(delta)) = (&mut self.finished, delta) {
+                // The count was taken over; changes correct it from now on.
                 let charge = |owner| self.rules.charge(KEYS[key], owner);
                 if let Some((size, owner)) = delta.came {
-                    tally.add(&charge(owner), size);
+                    totals.add(&charge(owner), size);
                 }
                 if let Some((size, owner)) = delta.gone {
-                    assert!(tally.subtract(&charge(owner), size), "more went than there was");
+                    assert!(totals.subtract(&charge(owner), size), "removed more than there was");
                 }
             }
         }
 
-        /// One step of the walk: look at a key, or pass those that were looked at.
+        /// One step of the walk: looks at a key, or passes the keys it has looked at.
         fn walk(&mut self, random: &mut Random) {
             let open = self.open();
-            let Some(census) = &mut self.census else { return };
+            let Some(scan) = &mut self.scan else { return };
             if self.next < KEYS.len() && random.below(3) > 0 {
                 if let Some((size, owner)) = self.blobs[self.next] {
                     let owner = owner.map(str::to_owned);
@@ -245,26 +246,26 @@ mod tests {
             }
             let open = open.into_iter().map(|key| KEYS[key]);
             if let Some(last) = self.seen.last().map(|last| last.key.clone()) {
-                census.pass(&std::mem::take(&mut self.seen), Some(&last), open);
-            } else if self.next == KEYS.len() && census.cursor != Cursor::End {
-                census.pass(&[], None, open);
+                scan.pass(&std::mem::take(&mut self.seen), Some(&last), open);
+            } else if self.next == KEYS.len() && scan.cursor != Cursor::End {
+                scan.pass(&[], None, open);
             }
-            if census.is_over() {
-                self.finished = self.census.take().map(|census| census.finish().1);
+            if scan.is_over() {
+                self.finished = self.scan.take().map(|scan| scan.finish().1);
             }
         }
     }
 
-    /// Plays changes, the walk's looks and its passing in every order that comes up.
+    /// Interleaves changes, the walk's looks and its passing at random.
     #[test]
-    fn a_count_is_exact_whatever_comes_between() {
+    fn a_count_is_exact_however_changes_interleave_with_it() {
         let folders = vec![FolderRule { pattern: "*".to_owned(), limit: 0 }];
         let users = vec![UserRule { user: "*".to_owned(), limit: 0 }];
         let rules = Arc::new(Compiled::new(Rules { total: None, folders, users }).unwrap());
         for seed in 0..20_000 {
             let mut random = Random(seed);
             let mut world = World {
-                census: None,
+                scan: None,
                 rules: Arc::clone(&rules),
                 blobs: Default::default(),
                 steps: Vec::new(),
@@ -275,10 +276,10 @@ mod tests {
             for _ in 0..random.below(30) {
                 world.change(&mut random);
             }
-            // Some changes are open already.
-            world.census = Some(Census::new(Arc::clone(&rules)));
+            // Some changes are already open.
+            world.scan = Some(Scan::new(Arc::clone(&rules)));
             while world.finished.is_none() {
-                // More changes than the walk can follow in some runs, hardly any in others.
+                // In some runs more changes than the walk can keep up with, in others hardly any.
                 for _ in 0..random.below(2 + usize::try_from(seed).unwrap() % 6) {
                     world.change(&mut random);
                 }
@@ -287,17 +288,17 @@ mod tests {
             while !world.steps.is_empty() {
                 world.change(&mut random);
             }
-            let mut truth = Tally::default();
+            let mut truth = Totals::default();
             for (key, blob) in KEYS.iter().zip(world.blobs) {
                 if let Some((size, owner)) = blob {
                     truth.add(&rules.charge(key, owner), size);
                 }
             }
-            let sorted = |tally: &Tally| {
-                let sums = tally.folders.iter().chain(&tally.users);
+            let sorted = |totals: &Totals| {
+                let sums = totals.folders.iter().chain(&totals.users);
                 let sums: BTreeMap<_, _> =
                     sums.map(|(name, sum)| (name.to_string(), *sum)).collect();
-                (tally.store, sums)
+                (totals.store, sums)
             };
             assert_eq!(sorted(&world.finished.unwrap()), sorted(&truth), "seed {seed}");
         }

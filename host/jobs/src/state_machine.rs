@@ -1,7 +1,7 @@
-//! The book of jobs: what lives, what ended, what is planned. Each step here is one transition, at
-//! a time that the caller names, and blocks until it is on disk. Memory follows the disk: what could
-//! not be written did not happen. Nothing here waits, runs anything or knows a runtime; that is
-//! `dispatch`.
+//! The state of all jobs: active ones, finished ones, and schedules. Each method is one transition,
+//! at a time that the caller passes in, and blocks until the change is on disk. Memory follows the
+//! disk: a change that could not be written did not happen. Nothing here waits, runs jobs or knows
+//! an async runtime; that is `dispatch`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,111 +15,112 @@ use crate::clock::whole_milliseconds;
 use crate::error::JobsError;
 use crate::file::{Changes, Content, JobFile};
 use crate::history::History;
-use crate::id;
 use crate::job::{Filter, Job, Record, State};
-use crate::metrics::Figures;
+use crate::metrics::MetricValues;
 use crate::runner::Reporter;
-use crate::schedule::Plans;
+use crate::schedule::SchedulePlans;
+use crate::ulid;
 
-use self::live::Live;
-pub(crate) use self::settle::Outcome;
-use self::settle::{cancelled, log_end, settle};
+use self::active::ActiveJob;
+pub(crate) use self::transitions::Outcome;
+use self::transitions::{cancelled, log_end, record_outcome};
 
-mod live;
-mod plans;
+mod active;
 #[cfg(test)]
 mod properties;
-mod settle;
+mod schedules;
 mod start;
+mod transitions;
 
-/// An attempt that is to be made.
+/// An attempt that the dispatcher is to make.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct Attempt {
     pub(crate) job: Job,
     pub(crate) progress: Reporter,
     pub(crate) stop: CancellationToken,
 }
 
-/// What came of a wish to end a job.
+/// The result of a request to cancel a job.
 #[derive(Debug)]
-pub(crate) enum Cancelling {
+pub(crate) enum CancelOutcome {
     /// There is no such job.
     Unknown,
-    /// It had ended, or begun where only those are meant that have not.
+    /// It had ended; or it had begun, and only jobs that have not begun were to be cancelled.
     TooLate,
-    /// It is ended.
+    /// It was cancelled.
     Done,
-    /// It was told; this says when it ends.
-    Told(watch::Receiver<State>),
+    /// It was told to stop; the receiver says when it ends.
+    Signalled(watch::Receiver<State>),
 }
 
-/// A job as it is now, and where its changes of state are told if it is not over.
-pub(crate) type Seen = (Job, Option<watch::Receiver<State>>);
+/// A job in its current state, and its state changes if it is not over.
+pub(crate) type JobView = (Job, Option<watch::Receiver<State>>);
 
-/// See the file's first lines.
+/// All jobs and schedules, in memory and on disk.
 #[derive(Debug)]
-pub(crate) struct Book {
+pub(crate) struct StateMachine {
     file: JobFile,
     options: Options,
-    /// By id.
-    live: BTreeMap<String, Live>,
+    /// Active jobs by id.
+    live: BTreeMap<String, ActiveJob>,
     history: History,
-    plans: Plans,
-    /// The number behind the newest id.
+    plans: SchedulePlans,
+    /// The numeric value of the newest id.
     last_id: u128,
-    /// Jobs whose start failed, though they may be on disk.
-    ghosts: Vec<String>,
-    /// When it was last asked what is due.
+    /// Jobs whose start failed although they may be on disk; the next commit removes them.
+    uncertain_starts: Vec<String>,
+    /// When due schedules were last asked for.
     asked: Option<SystemTime>,
-    figures: Arc<Mutex<Figures>>,
+    metric_values: Arc<Mutex<MetricValues>>,
 }
 
-impl Book {
-    /// Reads what is there. What ran when the file was last written was interrupted.
+impl StateMachine {
+    /// Reads the file. Jobs that were running when it was last written are treated as interrupted.
     pub(crate) fn open(
         mut file: JobFile,
         options: Options,
         now: SystemTime,
-        figures: Arc<Mutex<Figures>>,
+        metric_values: Arc<Mutex<MetricValues>>,
     ) -> Result<Self, JobsError> {
         let Content { jobs, schedules } = file.content()?;
-        let mut book = Self {
+        let mut machine = Self {
             file,
             options,
             live: BTreeMap::new(),
             history: History::default(),
-            plans: Plans::load(schedules),
+            plans: SchedulePlans::load(schedules),
             last_id: 0,
-            ghosts: Vec::new(),
+            uncertain_starts: Vec::new(),
             asked: None,
-            figures,
+            metric_values,
         };
         for record in jobs {
-            book.last_id = book.last_id.max(id::from_text(&record.job.id).unwrap_or_default());
+            machine.last_id =
+                machine.last_id.max(ulid::from_text(&record.job.id).unwrap_or_default());
             if record.job.state.is_over() {
-                book.history.add(&record.job);
+                machine.history.add(&record.job);
             } else {
-                book.live.insert(record.job.id.clone(), Live::new(record));
+                machine.live.insert(record.job.id.clone(), ActiveJob::new(record));
             }
         }
-        book.interrupt(now)?;
-        book.expire(now);
-        book.publish();
-        Ok(book)
+        machine.interrupt(now)?;
+        machine.expire(now);
+        machine.publish();
+        Ok(machine)
     }
 
-    /// Begins the job whose turn it is, if there is one and fewer than the limit run. Of the jobs
-    /// that are due it is the oldest; those of the mount that has the fewest running come first, so
-    /// that one mount's queue does not keep another waiting.
+    /// Starts the next job, if there is one that is due and fewer than the limit are running. It is
+    /// the oldest job of the mount that has the fewest running, so that one mount's queue does not
+    /// hold up another's.
     ///
-    /// A job that waits for another attempt does not keep its place: younger ones of its key run
-    /// meanwhile. Whoever asks for a backup while an earlier one is put off because a cluster was
-    /// down wants it now, and a long pause must not hold back what would succeed.
+    /// A job that waits for another attempt does not keep its place; younger jobs of its key run
+    /// meanwhile. Somebody who asks for a backup while an earlier one is waiting because a cluster
+    /// was down wants it now, and a long pause must not hold back what would succeed.
     pub(crate) fn begin(
         &mut self,
         stop: &CancellationToken,
         now: SystemTime,
-    ) -> Result<Option<Begun>, JobsError> {
+    ) -> Result<Option<Attempt>, JobsError> {
         let running: Vec<&Job> = self.running().collect();
         if running.len() >= self.options.at_once {
             return Ok(None);
@@ -148,16 +149,16 @@ impl Book {
         let stop = stop.child_token();
         let begun = self.live.get_mut(&id).map(|live| {
             live.record = record;
-            // A reporter of its own: one that an earlier attempt left behind reaches nobody.
+            // A new reporter, so that one left over from an earlier attempt reaches nobody.
             live.progress = Reporter::default();
             live.stop = Some(stop.clone());
             live.state.send_replace(State::Running);
-            Begun { job: live.job(), progress: live.progress.clone(), stop }
+            Attempt { job: live.job(), progress: live.progress.clone(), stop }
         });
         self.publish();
-        if let Some(Begun { job, .. }) = &begun {
+        if let Some(Attempt { job, .. }) = &begun {
             let Job { id, mount, kind, key, origin, attempt, attempts, .. } = job;
-            tracing::info!(job = id, mount, kind, key, origin, attempt, attempts, "job begins");
+            tracing::info!(job = id, mount, kind, key, origin, attempt, attempts, "job started");
         }
         Ok(begun)
     }
@@ -167,7 +168,7 @@ impl Book {
         jobs.filter(|job| job.state == State::Running)
     }
 
-    /// An attempt is over. Does nothing where that is known already.
+    /// Records that an attempt is over. Does nothing if that is already known.
     pub(crate) fn finish(
         &mut self,
         id: &str,
@@ -180,53 +181,54 @@ impl Book {
         }
         let is_cancelled = live.is_cancelled;
         let now = whole_milliseconds(now);
-        let record = live.changed(|record| settle(record, outcome, is_cancelled, now));
-        self.settle_all(vec![record])
+        let record = live.changed(|record| record_outcome(record, outcome, is_cancelled, now));
+        self.commit_outcomes(vec![record])
     }
 
-    /// Ends a job: one that waits at once; one that runs is told, unless only jobs are meant that
-    /// have not begun.
+    /// Cancels a job. A queued one ends at once; a running one is told to stop, unless only jobs
+    /// that have not begun are to be cancelled.
     pub(crate) fn cancel(
         &mut self,
         id: &str,
         unless_begun: bool,
         now: SystemTime,
-    ) -> Result<Cancelling, JobsError> {
+    ) -> Result<CancelOutcome, JobsError> {
         let Some(live) = self.live.get_mut(id) else {
             let is_known = self.history.contains(id);
-            return Ok(if is_known { Cancelling::TooLate } else { Cancelling::Unknown });
+            return Ok(if is_known { CancelOutcome::TooLate } else { CancelOutcome::Unknown });
         };
         if unless_begun && live.record.job.attempt > 0 {
-            return Ok(Cancelling::TooLate);
+            return Ok(CancelOutcome::TooLate);
         }
         if live.record.job.state == State::Running {
             live.is_cancelled = true;
             if let Some(stop) = &live.stop {
                 stop.cancel();
             }
-            return Ok(Cancelling::Told(live.state.subscribe()));
+            return Ok(CancelOutcome::Signalled(live.state.subscribe()));
         }
         let now = whole_milliseconds(now);
         let record = live.changed(|record| cancelled(record, now));
-        self.settle_all(vec![record])?;
-        Ok(Cancelling::Done)
+        self.commit_outcomes(vec![record])?;
+        Ok(CancelOutcome::Done)
     }
 
-    /// Treats what runs as a kill of the gateway would have it: with attempts left it waits for its
-    /// turn again, else it failed.
+    /// Treats running jobs as if the gateway had been killed: a job with attempts left is queued
+    /// again, otherwise it is marked failed.
     pub(crate) fn interrupt(&mut self, now: SystemTime) -> Result<(), JobsError> {
         let now = whole_milliseconds(now);
         let running = self.live.values().filter(|live| live.record.job.state == State::Running);
         let records = running.map(|live| {
-            live.changed(|record| settle(record, Outcome::Stopped, live.is_cancelled, now))
+            live.changed(|record| record_outcome(record, Outcome::Stopped, live.is_cancelled, now))
         });
         let records: Vec<Record> = records.collect();
-        self.settle_all(records)
+        self.commit_outcomes(records)
     }
 
-    /// Writes how attempts ended, with the jobs that this starts, and lets everybody know. All of it is
-    /// one commit: no end of the gateway loses what is to be done after a job.
-    fn settle_all(&mut self, records: Vec<Record>) -> Result<(), JobsError> {
+    /// Writes how attempts ended, together with the jobs that this starts, and tells everybody who
+    /// waits. All of it is one commit, so that no end of the gateway loses what must happen after a
+    /// job.
+    fn commit_outcomes(&mut self, records: Vec<Record>) -> Result<(), JobsError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -235,8 +237,8 @@ impl Book {
         let mut planned = Vec::new();
         let started = self.finally(&records);
         for job in over {
-            // Of two ends that count for one schedule the later one is written; only the start of
-            // the gateway settles more than one, and none of those is a success.
+            // If two ends count for one schedule, the later one is written. This only happens at
+            // startup, when none of the ends is a success.
             planned.extend(self.plans.ended(job));
         }
         for record in records.iter().chain(&started) {
@@ -246,12 +248,12 @@ impl Book {
             changes.put_schedule(planned)?;
         }
         if let Err(error) = self.commit(changes) {
-            self.ghosts.extend(started.into_iter().map(|record| record.job.id));
+            self.uncertain_starts.extend(started.into_iter().map(|record| record.job.id));
             return Err(error);
         }
         planned.into_iter().for_each(|planned| self.plans.apply(planned));
         let now = records.iter().filter_map(|record| record.job.ended).max();
-        records.into_iter().for_each(|record| self.settled(record));
+        records.into_iter().for_each(|record| self.apply_outcome(record));
         started.into_iter().for_each(|record| self.enter(record));
         if let Some(now) = now {
             self.expire(now);
@@ -260,30 +262,30 @@ impl Book {
         Ok(())
     }
 
-    /// Memory and log follow what is on disk.
-    fn settled(&mut self, record: Record) {
+    /// Brings memory and log in line with what is on disk.
+    fn apply_outcome(&mut self, record: Record) {
         log_end(&record.job);
         let state = record.job.state;
-        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut metric_values = self.metric_values.lock().unwrap_or_else(PoisonError::into_inner);
         if state.is_over() {
-            figures.ended(&record.job);
-            drop(figures);
+            metric_values.ended(&record.job);
+            drop(metric_values);
             self.history.add(&record.job);
             if let Some(live) = self.live.remove(&record.job.id) {
                 live.state.send_replace(state);
             }
         } else if let Some(live) = self.live.get_mut(&record.job.id) {
-            figures.retried(&record.job);
+            metric_values.retried(&record.job);
             live.record = record;
             live.stop = None;
             live.state.send_replace(state);
         }
     }
 
-    /// Removes what is kept no longer. It is found again where that fails or gets lost.
+    /// Removes jobs that are no longer kept. If that fails or gets lost, they are found again later.
     fn expire(&mut self, now: SystemTime) {
         let mut expired = self.history.expired(&self.options, now);
-        // What works off the end of a job may want to know how that was.
+        // A job that follows another one may still want to look at that one's result.
         let followed =
             |id: &String| self.live.values().any(|live| live.record.job.after.as_ref() == Some(id));
         expired.retain(|id| !followed(id));
@@ -291,7 +293,7 @@ impl Book {
         expired.iter().for_each(|id| changes.remove_job(id));
         match self.file.commit_later(&changes) {
             Ok(()) => expired.iter().for_each(|id| self.history.remove(id)),
-            Err(error) => tracing::warn!(%error, "old jobs could not be removed"),
+            Err(error) => tracing::warn!(%error, "cannot remove old jobs"),
         }
     }
 
@@ -304,14 +306,14 @@ impl Book {
     }
 
     fn commit(&mut self, mut changes: Changes) -> Result<(), JobsError> {
-        self.ghosts.iter().for_each(|id| changes.remove_job(id));
+        self.uncertain_starts.iter().for_each(|id| changes.remove_job(id));
         self.file.commit(&changes)?;
-        self.ghosts.clear();
+        self.uncertain_starts.clear();
         Ok(())
     }
 
-    /// A job; none where it is unknown or kept no longer.
-    pub(crate) fn look(&mut self, id: &str) -> Result<Option<Seen>, JobsError> {
+    /// A job; none if it is unknown or no longer kept.
+    pub(crate) fn find(&mut self, id: &str) -> Result<Option<JobView>, JobsError> {
         if let Some(live) = self.live.get(id) {
             return Ok(Some((live.job(), Some(live.state.subscribe()))));
         }
@@ -321,11 +323,11 @@ impl Book {
         Ok(self.file.job(id)?.map(|record| (record.job, None)))
     }
 
-    /// The newest jobs that a filter takes, newest first.
+    /// The newest jobs that match a filter, newest first.
     pub(crate) fn list(&mut self, filter: &Filter, max: usize) -> Result<Vec<Job>, JobsError> {
-        let takes = |job: &Job| filter.takes(&job.mount, &job.kind, job.state);
+        let matches = |job: &Job| filter.matches(&job.mount, &job.kind, job.state);
         let mut ids: Vec<&String> = self.history.ids(filter).take(max).collect();
-        let live = self.live.iter().rev().filter(|(_, live)| takes(&live.record.job));
+        let live = self.live.iter().rev().filter(|(_, live)| matches(&live.record.job));
         ids.extend(live.map(|(id, _)| id).take(max));
         ids.sort_unstable_by(|a, b| b.cmp(a));
         let mut jobs = Vec::new();
@@ -338,10 +340,10 @@ impl Book {
         Ok(jobs)
     }
 
-    /// Says to metrics what there is now.
+    /// Updates the metrics.
     fn publish(&self) {
-        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut metric_values = self.metric_values.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live.values().map(|live| &live.record.job);
-        figures.set(live, &self.history, self.plans.statuses());
+        metric_values.set(live, &self.history, self.plans.statuses());
     }
 }

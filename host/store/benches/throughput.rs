@@ -1,11 +1,11 @@
-//! Measures a [`DiskStore`], and the pieces that its sizes were chosen by:
+//! Measures a [`DiskStore`], and the choices behind its sizes:
 //!
 //! ```text
-//! cargo run --release -p keepgate-store --example throughput -- [DIRECTORY] [WHAT...]
+//! cargo bench -p keepgate-store --bench throughput -- [DIRECTORY] [WHAT...]
 //! ```
 //!
-//! The directory (by default the current one) gets a temporary folder on the disk to be measured.
-//! WHAT is among `pieces reads put small get list`; all by default.
+//! A temporary folder is made in the directory (by default the current one), on the disk to measure.
+//! WHAT is any of `pieces reads put small get list`; all by default.
 
 #![expect(clippy::print_stdout, reason = "this program's purpose is to print")]
 
@@ -30,12 +30,13 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const PACK: usize = 16 * MIB;
-/// What a socket gives at a time.
+/// What a socket delivers at a time.
 const RECEIVED: usize = 64 * KIB;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let mut arguments = std::env::args().skip(1);
+    // `cargo bench` adds `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let directory = arguments.next().unwrap_or_else(|| ".".to_owned());
     let wanted: Vec<_> = arguments.collect();
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|one| one == what);
@@ -63,7 +64,7 @@ async fn main() -> Outcome {
     Ok(())
 }
 
-/// Hashing and writing in pieces, without syncing: on another thread, or inline.
+/// Hashing and writing in pieces, without syncing: on another thread, or in place.
 async fn pieces(scratch: &Path) -> Outcome {
     for size in [64, 128, 256, 512, 1024] {
         let size = size * KIB;
@@ -103,7 +104,7 @@ async fn pieces(scratch: &Path) -> Outcome {
     Ok(())
 }
 
-/// Reading what is in the page cache: without waiting on this thread, or on another.
+/// Reading from the page cache: without waiting on this thread, or on another one.
 async fn reads(scratch: &Path) -> Outcome {
     let path = scratch.join("read");
     std::fs::write(&path, vec![7; PACK])?;
@@ -162,7 +163,7 @@ async fn put(store: &Arc<dyn BlobStore>) -> Outcome {
     Ok(())
 }
 
-/// Small durable blobs, at hand and streamed.
+/// Small durable blobs, in memory and streamed.
 async fn small(store: &Arc<dyn BlobStore>) -> Outcome {
     for (kind, streamed) in [("at hand", false), ("streamed", true)] {
         for streams in [1, 8] {
@@ -190,7 +191,7 @@ async fn small(store: &Arc<dyn BlobStore>) -> Outcome {
     Ok(())
 }
 
-/// Reading packs and small blobs, and looking at one.
+/// Reads packs and small blobs, and their metadata.
 async fn get(store: &Arc<dyn BlobStore>, path: &Path) -> Outcome {
     let (pack, tiny) = (Key::new("get/pack")?, Key::new("get/tiny")?);
     store.put(&pack, Body::from_bytes(vec![7; PACK]), PutOptions::default()).await?;
@@ -204,7 +205,7 @@ async fn get(store: &Arc<dyn BlobStore>, path: &Path) -> Outcome {
     println!("get     16 MiB cached: {}", rate(PACK, median(times)));
     let (file, mut times) = (File::open(path)?, Vec::new());
     for _ in 0..32 {
-        // Takes what is on the disk out of the cache.
+        // Evicts what is on disk from the cache.
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
         let start = Instant::now();
         drain(store, &pack).await?;
@@ -265,7 +266,7 @@ fn verified(sha256: [u8; 32]) -> PutOptions {
     PutOptions { condition: Condition::Absent, sha256: Some(sha256), ..PutOptions::default() }
 }
 
-/// A body in chunks as a socket gives them, and its hash.
+/// A body in chunks such as a socket delivers, and its hash.
 fn pack(size: usize, seed: usize) -> (Body, [u8; 32]) {
     let bytes = Bytes::from(vec![u8::try_from(seed % 251).unwrap_or(0); size]);
     let sha256 = Sha256::digest(&bytes).into();
@@ -273,8 +274,8 @@ fn pack(size: usize, seed: usize) -> (Body, [u8; 32]) {
     (Body::from_stream(Some(size as u64), stream::iter(chunks)), sha256)
 }
 
-/// Runs `count` calls, some at once. Returns the time of all and the time of each; making what a
-/// call needs is not counted where one runs at a time.
+/// Runs `count` calls, some at once. Returns the total time and the time of each call; preparing a
+/// call is not counted if one runs at a time.
 async fn together<F, W>(streams: usize, count: usize, work: W) -> Outcome<(Duration, Vec<Duration>)>
 where
     F: Future<Output = Outcome> + Send + 'static,

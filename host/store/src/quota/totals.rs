@@ -1,26 +1,26 @@
-//! Sums of bytes: one for the store, one for each folder and each user that is counted.
+//! Sums of bytes: one for the store, and one for each folder and each user that is counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rules::{Charge, Counted, Scope};
 
-/// Bytes by scope. A folder or a user that is not in it has none.
+/// Bytes by scope. A folder or a user without bytes is not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Totals {
     pub(super) store: u64,
     pub(super) folders: HashMap<Arc<str>, u64>,
     pub(super) users: HashMap<Arc<str>, u64>,
 }
 
-impl Tally {
+impl Totals {
     pub(super) fn add(&mut self, charge: &Charge, bytes: u64) {
         self.store = self.store.saturating_add(bytes);
         add(&mut self.folders, charge.folder.as_ref(), bytes);
         add(&mut self.users, charge.user.as_ref(), bytes);
     }
 
-    /// False where there were fewer bytes than that, so that none are left.
+    /// False if there were fewer bytes than that; none are left then.
     #[must_use]
     pub(super) fn subtract(&mut self, charge: &Charge, bytes: u64) -> bool {
         let enough = self.store >= bytes;
@@ -30,7 +30,7 @@ impl Tally {
         enough && folder && user
     }
 
-    /// All of another one, too.
+    /// Adds all sums of another one.
     pub(super) fn join(&mut self, other: &Self) {
         self.store = self.store.saturating_add(other.store);
         for (ours, others) in [(&mut self.folders, &other.folders), (&mut self.users, &other.users)]
@@ -78,7 +78,7 @@ fn add(sums: &mut HashMap<Arc<str>, u64>, counted: Option<&Counted>, bytes: u64)
     }
 }
 
-/// Names without bytes go, so that folders and users of the past cost nothing.
+/// Removes names that have no bytes left, so that former folders and users cost nothing.
 fn subtract(sums: &mut HashMap<Arc<str>, u64>, counted: Option<&Counted>, bytes: u64) -> bool {
     let Some(counted) = counted.filter(|_| bytes > 0) else {
         return true;

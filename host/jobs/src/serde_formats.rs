@@ -1,4 +1,4 @@
-//! How times and bytes look in JSON: so that people can read them, and nothing of them is lost.
+//! JSON formats of times and bytes: readable, and without loss.
 
 pub(crate) mod time {
     //! RFC 3339.
@@ -43,8 +43,8 @@ pub(crate) mod optional_time {
 }
 
 pub(crate) mod bytes {
-    //! A text where it is one, and else `{"hex": "…"}`: what jobs are given and return is nearly
-    //! always JSON, and people read it.
+    //! A string if the bytes are UTF-8, otherwise `{"hex": "…"}`. Inputs and outputs of jobs are
+    //! nearly always JSON, and people read them.
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 

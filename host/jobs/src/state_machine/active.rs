@@ -1,4 +1,4 @@
-//! A job that waits or runs, with those who wait for it and the attempt that is made.
+//! A job that is queued or running, with those who wait for it and its current attempt.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -6,19 +6,19 @@ use tokio_util::sync::CancellationToken;
 use crate::job::{Job, Record, State};
 use crate::runner::Reporter;
 
-/// A job that waits or runs.
+/// A job that is queued or running.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct ActiveJob {
     pub(super) record: Record,
     pub(super) state: watch::Sender<State>,
     pub(super) progress: Reporter,
-    /// Of the attempt that runs.
+    /// Stops the current attempt.
     pub(super) stop: Option<CancellationToken>,
-    /// Somebody wants it to end.
+    /// Whether it was cancelled.
     pub(super) is_cancelled: bool,
 }
 
-impl Live {
+impl ActiveJob {
     pub(super) fn new(record: Record) -> Self {
         let state = watch::Sender::new(record.job.state);
         let progress = Reporter::default();
@@ -30,7 +30,7 @@ impl Live {
         Job { progress: self.progress.latest(), ..self.record.job.clone() }
     }
 
-    /// What it would be after a change, with what was reported by now.
+    /// The record after a change, with the progress reported so far. The job itself stays as it is.
     pub(super) fn changed(&self, change: impl FnOnce(&mut Record)) -> Record {
         let mut record = self.record.clone();
         record.job.progress = self.progress.latest();
@@ -38,8 +38,8 @@ impl Live {
         record
     }
 
-    /// The same with its next attempt at once; none where it does not wait for one.
-    pub(super) fn hastened(&self) -> Option<Record> {
+    /// The record without a pause before the next attempt; none if it does not wait for one.
+    pub(super) fn without_delay(&self) -> Option<Record> {
         self.record.job.next_attempt?;
         Some(self.changed(|record| record.job.next_attempt = None))
     }

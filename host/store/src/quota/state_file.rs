@@ -1,6 +1,6 @@
-//! The state file: a count that was true once, and by how much it may be too low by now. Fields
-//! may be added; a change of meaning needs another [`VERSION`]. A file that cannot be read, or of
-//! another version, is as good as none: everything is counted anew.
+//! The state file: sums that were right once, and by how much they may be too low by now. Fields
+//! may be added; a change of meaning needs a new [`VERSION`]. If the file cannot be read or has
+//! another version, it is ignored and everything is counted again.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Compiled;
-use super::tally::Tally;
+use super::totals::Totals;
 use crate::error::{Result, StoreError};
 
 const VERSION: u32 = 1;
@@ -21,20 +21,20 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Saved {
     version: u32,
-    /// Written at an orderly end; the sums are exact.
+    /// Written by an orderly shutdown: the sums are exact.
     pub(super) clean: bool,
-    /// No sum is too low by more bytes than this.
+    /// No sum is too low by more than this many bytes.
     pub(super) ahead: u64,
     /// The patterns of the folders that were counted.
     patterns: Vec<String>,
     store: u64,
     folders: BTreeMap<String, u64>,
-    /// None where users were not counted.
+    /// None if users were not counted.
     users: Option<BTreeMap<String, u64>>,
 }
 
 impl Saved {
-    pub(super) fn new(rules: &Compiled, tally: &Tally, ahead: u64, clean: bool) -> Self {
+    pub(super) fn new(rules: &Compiled, totals: &Totals, ahead: u64, clean: bool) -> Self {
         let sums = |sums: &std::collections::HashMap<Arc<str>, u64>| {
             sums.iter().map(|(name, bytes)| (name.to_string(), *bytes)).collect()
         };
@@ -43,14 +43,14 @@ impl Saved {
             clean,
             ahead,
             patterns: rules.patterns(),
-            store: tally.store,
-            folders: sums(&tally.folders),
-            users: rules.counts_users().then(|| sums(&tally.users)),
+            store: totals.store,
+            folders: sums(&totals.folders),
+            users: rules.counts_users().then(|| sums(&totals.users)),
         }
     }
 
-    /// The sums, where all that these rules need was counted.
-    pub(super) fn tally(&self, rules: &Compiled) -> Option<Tally> {
+    /// The sums, if everything that these rules need was counted.
+    pub(super) fn totals(&self, rules: &Compiled) -> Option<Totals> {
         if !rules.is_counted_by(&self.patterns, self.users.is_some()) {
             return None;
         }
@@ -60,15 +60,15 @@ impl Saved {
         let folders =
             if rules.patterns().is_empty() { Default::default() } else { sums(&self.folders) };
         let users = self.users.as_ref().filter(|_| rules.counts_users()).map(sums);
-        Some(Tally { store: self.store, folders, users: users.unwrap_or_default() })
+        Some(Totals { store: self.store, folders, users: users.unwrap_or_default() })
     }
 
-    /// Reads the file; none where there is none that can be used. Blocks.
+    /// Reads the file; none if it is missing or unusable. Blocks.
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("reading", path, error)),
+            Err(error) => return Err(failed("cannot read", path, error)),
         };
         match serde_json::from_slice::<Self>(&text) {
             Ok(saved) if saved.version == VERSION => Ok(Some(saved)),
@@ -76,14 +76,14 @@ impl Saved {
                 let version = saved.version;
                 tracing::warn!(
                     path = %path.display(), version,
-                    "the state of a quota is of another version; everything is counted anew"
+                    "ignored a quota state of another version; counting everything"
                 );
                 Ok(None)
             }
             Err(error) => {
                 tracing::warn!(
                     path = %path.display(), %error,
-                    "the state of a quota cannot be read; everything is counted anew"
+                    "ignored an unreadable quota state; counting everything"
                 );
                 Ok(None)
             }
@@ -91,29 +91,30 @@ impl Saved {
     }
 }
 
-/// Where the state is written. Whoever holds it is the only one to write.
+/// The state file for writing. Only its holder writes it.
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
-    /// Whatever keeps others from writing it. Calls hold on to this longer than the quota lives.
+    /// Keeps other processes from writing it. Calls hold on to it after the quota is dropped.
     _lock: Option<File>,
 }
 
 impl StateFile {
-    /// Makes the folder that the file is in. Blocks.
+    /// Makes the file's folder. Blocks.
     pub(super) fn new(path: PathBuf, lock: Option<File>) -> Result<Self> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failed("making", folder, error))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|error| failed("cannot create", folder, error))?;
         }
         Ok(Self { path, _lock: lock })
     }
 
-    /// Puts a state in the place of the one before; durable when it returns. Blocks.
+    /// Replaces the saved state; durable when it returns. Blocks.
     pub(super) fn write(&mut self, saved: &Saved) -> Result<()> {
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
         let new = PathBuf::from(name);
-        let fail = |error| failed("writing the state of a quota to", &self.path, error);
+        let fail = |error| failed("cannot write the state of a quota to", &self.path, error);
         let json = serde_json::to_vec(saved).map_err(|error| fail(error.into()))?;
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new);
@@ -127,7 +128,7 @@ impl StateFile {
             _ => Path::new("."),
         };
         match File::open(folder).and_then(|folder| folder.sync_all()) {
-            // A file system that cannot sync folders.
+            // This file system cannot sync folders.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             other => other.map_err(fail),
         }

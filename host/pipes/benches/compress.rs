@@ -1,11 +1,11 @@
-//! Measures the pipes, and the choices that they were made by:
+//! Measures the pipes, and the choices behind them:
 //!
 //! ```text
-//! cargo run --release -p keepgate-pipes --example compress -- [DIRECTORY] [WHAT...]
+//! cargo bench -p keepgate-pipes --bench compress -- [DIRECTORY] [WHAT...]
 //! ```
 //!
-//! The directory (by default the current one) gets a temporary folder. WHAT is among
-//! `levels threads others`; all by default. The programs `gzip` and `tar` are measured beside.
+//! A temporary folder is made in the directory (by default the current one). WHAT is any of
+//! `levels threads others`; all by default. The programs `gzip` and `tar` are measured for comparison.
 
 #![expect(clippy::print_stdout, reason = "this program's purpose is to print")]
 
@@ -29,14 +29,15 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-/// What a socket gives at a time.
+/// What a socket delivers at a time.
 const RECEIVED: usize = 64 * KIB;
 /// What is compressed at a time on another thread.
 const BATCH: usize = 256 * KIB;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let mut arguments = std::env::args().skip(1);
+    // `cargo bench` adds `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let directory = arguments.next().unwrap_or_else(|| ".".to_owned());
     let wanted: Vec<_> = arguments.collect();
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|one| one == what);
@@ -54,7 +55,7 @@ async fn main() -> Outcome {
     Ok(())
 }
 
-/// Keys and values as Kubernetes keeps them in etcd: words that repeat, and hashes that do not.
+/// Keys and values such as Kubernetes keeps in etcd: repetitive words, and hashes that do not repeat.
 fn sample(size: usize) -> Outcome<Bytes> {
     let mut text = String::with_capacity(size + KIB);
     let mut number = 0_u64;
@@ -81,7 +82,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Each level, and the program of the same name.
+/// Each level, and the `gzip` program.
 async fn levels(scratch: &Path, data: &Bytes) -> Outcome {
     let file = scratch.join("data");
     std::fs::write(&file, data)?;
@@ -114,9 +115,9 @@ async fn levels(scratch: &Path, data: &Bytes) -> Outcome {
     Ok(())
 }
 
-/// Compressing in the task that reads, in small pieces, or beside it in batches. Before it a meter, behind it
-/// a meter and a store, as for a snapshot of etcd. Then, on a runtime of a single thread, for how
-/// long another task waits for its turn.
+/// Compressing in the task that reads, in small pieces, or in batches on another thread. A meter comes
+/// before it, a meter and a store after it, as for a snapshot of etcd. Then the same on a
+/// single-threaded runtime, to see how long another task has to wait.
 async fn threads(scratch: &Path, data: &Bytes) -> Outcome {
     let store = DiskStore::open(scratch.join("store"), DiskOptions::default())?;
     let key = Key::new("backup")?;
@@ -144,7 +145,7 @@ async fn threads(scratch: &Path, data: &Bytes) -> Outcome {
     Ok(())
 }
 
-/// For how long a task that is always ready waits for its turn, while a body is read.
+/// How long a task that is always ready waits while a body is read.
 async fn longest_wait(body: Body) -> Outcome<Duration> {
     let reading = tokio::spawn(drain(body));
     let mut longest = Duration::ZERO;
@@ -157,7 +158,7 @@ async fn longest_wait(body: Body) -> Outcome<Duration> {
     Ok(longest)
 }
 
-/// The other way: batches on threads that may block, while the next one is read.
+/// The alternative: batches on blocking threads, while the next one is read.
 fn beside(body: Body, level: u8) -> Body {
     let state = Compress::new_gzip(Compression::new(level.into()), 15);
     let batch = Vec::new();
@@ -168,7 +169,7 @@ fn beside(body: Body, level: u8) -> Body {
                 return Ok(None);
             };
             let compressing = spawn_blocking(move || {
-                // Larger than what a batch becomes.
+                // Larger than a compressed batch can become.
                 let mut output = Vec::with_capacity(2 * BATCH);
                 state
                     .compress_vec(&batch, &mut output, FlushCompress::None)
@@ -199,7 +200,7 @@ fn beside(body: Body, level: u8) -> Body {
     )
 }
 
-/// What only moves and counts.
+/// Pipes that only move and count bytes.
 async fn others(scratch: &Path, data: &Bytes) -> Outcome {
     let spool = Spool::new(scratch.join("spool"), u64::MAX);
     let (mut archived, mut metered, mut written, mut read) = (vec![], vec![], vec![], vec![]);
@@ -232,7 +233,7 @@ async fn others(scratch: &Path, data: &Bytes) -> Outcome {
     Ok(())
 }
 
-/// A body in chunks as a socket gives them.
+/// A body in chunks such as a socket delivers.
 fn received(data: &Bytes) -> Body {
     let (data, length) = (data.clone(), data.len());
     let chunks =

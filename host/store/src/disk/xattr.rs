@@ -1,6 +1,6 @@
-//! What a file itself tells of its blob: its facts as an [`Info`], its etag, and what `put` was
-//! given to keep with it, as one JSON document in the extended attribute `user.keepgate`. The
-//! attribute's fields may be added to, never renamed: blobs written years ago have them.
+//! What a file says about its blob: [`Info`] and etag from its metadata, and what `put` stored with
+//! it as one JSON document in the extended attribute `user.keepgate`. Fields may be added to the
+//! attribute but never renamed, because blobs written years ago have them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,18 +10,18 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
-use super::{fault, upload};
+use super::errors;
 use crate::error::{Result, StoreError};
 use crate::key::Key;
-use crate::{Fields, Gone, Info, PutOptions};
+use crate::{Fields, Info, PutOptions, RemovedBlob};
 
 const ATTRIBUTE: &str = "user.keepgate";
-/// Linux's own limit of an attribute, in bytes.
+/// The limit that Linux sets for an attribute, in bytes.
 const MAX_ATTRIBUTE: usize = 64 * 1024;
 
-/// What is kept with a blob besides its bytes.
+/// What is stored with a blob besides its bytes.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct Attributes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -30,8 +30,8 @@ pub(super) struct Kept {
     tags: Fields,
 }
 
-impl Kept {
-    /// What `put` was given.
+impl Attributes {
+    /// The attributes given to `put`.
     pub(super) fn of(options: &PutOptions) -> Self {
         Self {
             content_type: options.content_type.clone(),
@@ -40,20 +40,20 @@ impl Kept {
         }
     }
 
-    /// Something to find out with whether anything can be kept.
+    /// A sample to find out whether the file system can store attributes.
     pub(super) fn sample() -> Self {
         Self { content_type: Some("text/plain".to_owned()), ..Self::default() }
     }
 
-    /// Writes it to a file that has no name yet, so that both appear together. Nothing is
-    /// written where there is nothing to keep.
+    /// Writes them to a file that has no name yet, so that the bytes and the attributes appear
+    /// together. Writes nothing if they are empty.
     pub(super) fn write(&self, store: &Inner, name: &str, file: impl AsFd) -> Result<()> {
         if *self == Self::default() {
             return Ok(());
         }
         let path = || store.tree.path_of(name);
         let json = serde_json::to_vec(self)
-            .map_err(|error| fault::io("writing the metadata of", path(), error))?;
+            .map_err(|error| errors::io("cannot write the metadata of", path(), error))?;
         let too_large = || {
             Err(StoreError::Invalid(format!(
                 "{name}: content type, metadata and tags have {} bytes together, more than the \
@@ -69,13 +69,13 @@ impl Kept {
                     .to_owned(),
             )),
             Err(Errno::TOOBIG | Errno::RANGE) => too_large(),
-            // ext4 and others say "no space" of an attribute that does not fit its place.
+            // ext4 and others report "no space" if an attribute does not fit into its place.
             Err(Errno::NOSPC) if has_space(&file) => too_large(),
-            Err(errno) => Err(fault::io("writing the metadata of", path(), errno)),
+            Err(errno) => Err(errors::io("cannot write the metadata of", path(), errno)),
         }
     }
 
-    /// Reads it from a file; empty where it has none.
+    /// Reads them from a file; empty if it has none.
     fn read(store: &Inner, name: &str, file: impl AsFd) -> Result<Self> {
         let mut small = [0; 1024];
         let mut large = Vec::new();
@@ -94,49 +94,55 @@ impl Kept {
         serde_json::from_slice(json).or_else(|error| {
             tracing::warn!(
                 path = %store.tree.path_of(name).display(), %error,
-                "the attribute {ATTRIBUTE} is not what this program writes; taken as absent"
+                "ignored an attribute {ATTRIBUTE} that keepgate did not write"
             );
             Ok(Self::default())
         })
     }
 }
 
-/// What is known of a blob whose file is open.
-pub(super) fn info(store: &Inner, key: &Key, file: impl AsFd, facts: &Statx) -> Result<Info> {
-    let kept = Kept::read(store, key.as_str(), file)?;
+/// What is known about a blob whose file is open.
+pub(super) fn info(store: &Inner, key: &Key, file: impl AsFd, stat: &Statx) -> Result<Info> {
+    let kept = Attributes::read(store, key.as_str(), file)?;
     Ok(Info {
         key: key.clone(),
-        size: facts.stx_size,
-        modified: time(&facts.stx_mtime),
-        etag: etag(facts),
+        size: stat.stx_size,
+        modified: time(&stat.stx_mtime),
+        etag: etag(stat),
         content_type: kept.content_type,
         metadata: kept.metadata,
         tags: kept.tags,
     })
 }
 
-/// What is to be remembered of a blob that is about to go. Of one whose metadata cannot be read
-/// the size is: nobody shall be kept from deleting it.
-pub(super) fn gone(store: &Inner, dir: &OwnedFd, key: &Key, facts: &Statx, all: bool) -> Gone {
+/// What the commit observer is told about a blob that is about to be removed. If its metadata
+/// cannot be read, the size is still reported, because that must not keep anybody from deleting it.
+pub(super) fn gone(
+    store: &Inner,
+    dir: &OwnedFd,
+    key: &Key,
+    stat: &Statx,
+    all: bool,
+) -> RemovedBlob {
     let read = || {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(dir, upload::last(key), flags, Mode::empty())
+        let file = rustix::fs::openat(dir, key.name(), flags, Mode::empty())
             .map_err(|errno| unreadable(store, key.as_str(), errno))?;
-        Kept::read(store, key.as_str(), file)
+        Attributes::read(store, key.as_str(), file)
     };
-    let kept = if all { read() } else { Ok(Kept::default()) };
+    let kept = if all { read() } else { Ok(Attributes::default()) };
     let metadata = kept.map(|kept| kept.metadata).unwrap_or_else(|error| {
-        tracing::warn!(%key, %error, "the metadata of a blob that goes cannot be read");
+        tracing::warn!(%key, %error, "cannot read the metadata of a removed blob");
         Vec::new()
     });
-    Gone { size: facts.stx_size, metadata }
+    RemovedBlob { size: stat.stx_size, metadata }
 }
 
-/// Another one for every blob ever stored under a key: inode numbers come again, but not together
-/// with the nanosecond that [`Temp::finish`](super::temp::Temp::finish) gives a file.
-pub(super) fn etag(facts: &Statx) -> String {
-    let modified = &facts.stx_mtime;
-    format!("{:x}-{:x}-{:x}.{:x}", facts.stx_ino, facts.stx_size, modified.tv_sec, modified.tv_nsec)
+/// Unique among all blobs ever stored under a key: inode numbers are reused, but not together with
+/// the nanosecond that [`Temp::finish`](super::temp::Temp::finish) gives a file.
+pub(super) fn etag(stat: &Statx) -> String {
+    let modified = &stat.stx_mtime;
+    format!("{:x}-{:x}-{:x}.{:x}", stat.stx_ino, stat.stx_size, modified.tv_sec, modified.tv_nsec)
 }
 
 /// A file's time.
@@ -153,9 +159,9 @@ pub(super) fn time(stamp: &StatxTimestamp) -> SystemTime {
 }
 
 fn has_space(file: impl AsFd) -> bool {
-    rustix::fs::fstatvfs(file).is_ok_and(|facts| facts.f_bavail > 0 && facts.f_favail > 0)
+    rustix::fs::fstatvfs(file).is_ok_and(|stat| stat.f_bavail > 0 && stat.f_favail > 0)
 }
 
 fn unreadable(store: &Inner, name: &str, errno: Errno) -> StoreError {
-    fault::io("reading the metadata of", store.tree.path_of(name), errno)
+    errors::io("cannot read the metadata of", store.tree.path_of(name), errno)
 }

@@ -1,19 +1,19 @@
-//! The book's side of schedules: what is due is started and planned anew in one commit, so that
-//! no end of the gateway loses a run or makes it twice.
+//! Schedules: a due run is started and the next one planned in one commit, so that no end of the
+//! gateway loses a run or makes it twice.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use super::live::Live;
+use super::active::ActiveJob;
 use super::start::Prepared;
-use super::{Book, Changes, JobsError};
+use super::{Changes, JobsError, StateMachine};
 use crate::clock::whole_milliseconds;
 use crate::error::StartError;
 use crate::job::State;
 use crate::schedule::{Schedule, ScheduleStatus};
 
-impl Book {
-    /// Puts these schedules in the place of those before; durable when it returns.
+impl StateMachine {
+    /// Replaces the schedules; durable when it returns.
     pub(crate) fn set_schedules(
         &mut self,
         schedules: Vec<Schedule>,
@@ -25,7 +25,7 @@ impl Book {
                 |reason: String| JobsError::Schedule { name: schedule.name.clone(), reason };
             schedule.check().map_err(|error| refused(error.to_string()))?;
             if !names.insert(schedule.name.as_str()) {
-                return Err(refused("there are two of this name".to_owned()));
+                return Err(refused("there are two schedules of this name".to_owned()));
             }
         }
         let plans = self.plans.configured(schedules, now, self.options.keep_for);
@@ -41,7 +41,7 @@ impl Book {
         Ok(())
     }
 
-    /// Starts what is due. To be called often: it also notices a clock that went back.
+    /// Starts what is due. Call it often, because it also notices when the clock was set back.
     pub(crate) fn start_due(&mut self, now: SystemTime) -> Result<(), JobsError> {
         let went_back = self.asked.is_some_and(|asked| now < asked);
         self.asked = Some(now);
@@ -57,14 +57,14 @@ impl Book {
             match self.start_schedule(&name, true, now) {
                 Ok(_) => {}
                 Err(StartError::Jobs(error)) => return Err(error),
-                Err(error) => self.leave_out(&name, &error, now)?,
+                Err(error) => self.record_failed_start(&name, &error, now)?,
             }
         }
         Ok(())
     }
 
-    /// Starts a schedule's job, or finds the one that it joins; because its time has come, or
-    /// because an operator wants it.
+    /// Starts a schedule's job, or finds the job that it joins, either because the run is due or
+    /// because an operator asked for it.
     pub(crate) fn start_schedule(
         &mut self,
         name: &str,
@@ -78,11 +78,12 @@ impl Book {
         };
         let prepared = self.prepare(new, now)?;
         let mut changes = Changes::default();
-        let mut hastened = None;
+        let mut without_delay = None;
         let id = match &prepared {
             Prepared::Joined(id) => {
-                hastened = self.live.get(id).filter(|_| !is_planned).and_then(Live::hastened);
-                if let Some(record) = &hastened {
+                without_delay =
+                    self.live.get(id).filter(|_| !is_planned).and_then(ActiveJob::without_delay);
+                if let Some(record) = &without_delay {
                     changes.put_job(record)?;
                 }
                 id.clone()
@@ -98,32 +99,32 @@ impl Book {
         }
         if let Err(error) = self.commit(changes) {
             if let Prepared::New(_) = prepared {
-                self.ghosts.push(id);
+                self.uncertain_starts.push(id);
             }
             return Err(error.into());
         }
         planned.into_iter().for_each(|planned| self.plans.apply(planned));
-        if let (Some(record), Some(live)) = (hastened, self.live.get_mut(&id)) {
+        if let (Some(record), Some(live)) = (without_delay, self.live.get_mut(&id)) {
             live.record = record;
         }
         match prepared {
             Prepared::New(record) => self.enter(*record),
             Prepared::Joined(id) => {
-                tracing::info!(schedule = name, job = id, "a schedule joins a job that is there");
+                tracing::info!(schedule = name, job = id, "schedule joined an existing job");
             }
         }
         self.publish();
         Ok(id)
     }
 
-    /// A run could not be started for a reason that stays; it counts as failed.
-    fn leave_out(
+    /// Records a run that could not be started for a permanent reason; it counts as failed.
+    fn record_failed_start(
         &mut self,
         name: &str,
         reason: &StartError,
         now: SystemTime,
     ) -> Result<(), JobsError> {
-        tracing::error!(schedule = name, error = %reason, "a schedule's job could not be started");
+        tracing::error!(schedule = name, error = %reason, "cannot start a schedule's job");
         if let Some(planned) = self.plans.ran(name, None, true, whole_milliseconds(now)) {
             let mut changes = Changes::default();
             changes.put_schedule(&planned)?;
@@ -138,7 +139,7 @@ impl Book {
         self.plans.statuses()
     }
 
-    /// When there may be something to do next, if nothing happens before.
+    /// When something may become due, if nothing else happens before.
     pub(crate) fn next_due(&self, now: SystemTime) -> Option<SystemTime> {
         let queued = self.live.values().map(|live| &live.record.job);
         let attempts = queued.filter(|job| job.state == State::Queued);

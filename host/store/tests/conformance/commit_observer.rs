@@ -1,8 +1,8 @@
-//! What a call says that it changed, and what its witness is told.
+//! What a call reports as changed, and what its observer is told.
 
 use super::*;
 
-pub(super) async fn what_changes_adds_up(store: Store) {
+pub(super) async fn reported_changes_add_up(store: Store) {
     for round in 0..10_usize {
         let name = format!("folder/blob{}", round % 3);
         let calls = (0..12_usize).map(|index| {
@@ -29,12 +29,12 @@ pub(super) async fn what_changes_adds_up(store: Store) {
 
 #[derive(Debug, Default)]
 struct Notes {
-    /// None between `before` and `after`.
-    changes: Mutex<Vec<Option<Option<Changed>>>>,
+    /// The inner none stands between `before_commit` and `after_commit`.
+    changes: Mutex<Vec<Option<Option<CommittedChange>>>>,
     refuse: bool,
 }
 
-impl Witness for Notes {
+impl CommitObserver for Notes {
     fn admit(&self, _: u64) -> keepgate_store::Result<()> {
         if self.refuse {
             return Err(StoreError::QuotaExceeded("refused".to_owned()));
@@ -42,48 +42,48 @@ impl Witness for Notes {
         Ok(())
     }
 
-    fn before(&self) -> Result<bool, StoreError> {
+    fn before_commit(&self) -> Result<bool, StoreError> {
         self.changes.lock().unwrap().push(None);
         Ok(true)
     }
 
-    fn after(&self, changed: Option<Changed>) {
+    fn after_commit(&self, changed: Option<CommittedChange>) {
         let before = self.changes.lock().unwrap().last_mut().unwrap().replace(changed);
         assert!(before.is_none(), "told twice");
     }
 }
 
 impl Notes {
-    /// What it was told, where the store has let it go.
-    fn told(self: Arc<Self>) -> Vec<Changed> {
-        // The store holds it no more.
+    /// What it was told, once the store has released it.
+    fn told(self: Arc<Self>) -> Vec<CommittedChange> {
+        // The store no longer holds it.
         let notes = Arc::into_inner(self).unwrap();
         let changes = notes.changes.into_inner().unwrap();
-        // After every `before` it was told the end.
+        // Every `before_commit` was followed by an `after_commit`.
         changes.into_iter().filter_map(Option::unwrap).collect()
     }
 }
 
 fn noted(options: PutOptions) -> (Arc<Notes>, PutOptions) {
     let notes = Arc::new(Notes::default());
-    let witness: Arc<dyn Witness> = notes.clone();
-    (notes, PutOptions { witness: Some(Observer::new(witness)), ..options })
+    let observer: Arc<dyn CommitObserver> = notes.clone();
+    (notes, PutOptions { observer: Some(ObserverHandle::new(observer)), ..options })
 }
 
-pub(super) async fn a_witness_is_told_what_changed(store: Store) {
+pub(super) async fn an_observer_is_told_what_changed(store: Store) {
     let blob = key("a/b");
     let metadata = vec![("name".to_owned(), "value".to_owned())];
     let with = |condition| PutOptions { metadata: metadata.clone(), ..when(condition) };
-    // Where users are counted, more is kept than the caller knows.
-    let went = |told: &Changed, size| {
-        let gone = told.gone.as_ref().unwrap();
+    // If users are counted, more metadata is stored than the caller gave.
+    let went = |told: &CommittedChange, size| {
+        let gone = told.removed.as_ref().unwrap();
         assert_eq!(gone.size, size);
         assert!(gone.metadata.contains(&metadata[0]), "{gone:?}");
     };
 
     let (notes, options) = noted(with(Condition::Always));
     store.put(&blob, bytes(9, 1).into_body(), options).await.unwrap();
-    assert_eq!(notes.told(), [Changed { gone: None, came: Some(9) }]);
+    assert_eq!(notes.told(), [CommittedChange { removed: None, size: Some(9) }]);
     for body in [bytes(9, 1).into_body(), chunked(&bytes(9, 1), 2)] {
         let (notes, options) = noted(with(Condition::AbsentOrIdentical));
         store.put(&blob, body, options).await.unwrap();
@@ -92,19 +92,19 @@ pub(super) async fn a_witness_is_told_what_changed(store: Store) {
     let (notes, options) = noted(with(Condition::Always));
     let etag = store.put(&blob, chunked(&bytes(7, 2), 2), options).await.unwrap().info.etag;
     let told = notes.told();
-    assert_eq!((told.len(), told[0].came), (1, Some(7)));
+    assert_eq!((told.len(), told[0].size), (1, Some(7)));
     went(&told[0], 9);
     let (notes, options) = noted(with(Condition::Matches(etag)));
     store.concat(&blob, &pieces(&[blob.clone(), blob.clone()]), options).await.unwrap();
     let told = notes.told();
-    assert_eq!((told.len(), told[0].came), (1, Some(14)));
+    assert_eq!((told.len(), told[0].size), (1, Some(14)));
     went(&told[0], 7);
 
     let notes = Arc::new(Notes::default());
     for expected in [Some(14), None] {
-        let witness: Arc<dyn Witness> = notes.clone();
-        let witness = Some(Observer::new(witness));
-        let other = DeleteOptions { matches: Some("another".to_owned()), witness };
+        let observer: Arc<dyn CommitObserver> = notes.clone();
+        let observer = Some(ObserverHandle::new(observer));
+        let other = DeleteOptions { matches: Some("another".to_owned()), observer };
         let options = DeleteOptions { matches: None, ..other.clone() };
         let refused = store.delete_with(&blob, other).await;
         assert!(matches!(refused, Err(StoreError::PreconditionFailed)), "{refused:?}");
@@ -112,14 +112,14 @@ pub(super) async fn a_witness_is_told_what_changed(store: Store) {
         assert_eq!(deleted.unwrap(), expected);
     }
     let told = notes.told();
-    assert_eq!((told.len(), told[0].came), (1, None));
+    assert_eq!((told.len(), told[0].size), (1, None));
     went(&told[0], 14);
 }
 
-pub(super) async fn a_witness_is_let_go(store: Store) {
+pub(super) async fn an_observer_is_released_when_the_call_is_over(store: Store) {
     let blob = key("a/b");
     put(&store, "a/b", &bytes(9, 1)).await;
-    // Whatever a call ends with, nobody holds its witness afterwards, and nothing was changed.
+    // However a call ends, nobody holds its observer afterwards, and nothing was changed.
     for condition in
         [Condition::Absent, Condition::AbsentOrIdentical, Condition::Matches("another".to_owned())]
     {
@@ -138,7 +138,7 @@ pub(super) async fn a_witness_is_let_go(store: Store) {
     store.put(&blob, bytes(9, 1).into_body(), options).await.unwrap_err();
     assert_eq!(notes.told(), []);
 
-    // A future that is dropped: as soon as nothing can come of it any more.
+    // A dropped future releases it as soon as nothing can come of the call any more.
     for count in [1, 9] {
         let (notes, options) = noted(PutOptions::default());
         let (body, taken) = stalling((0..count).map(|seed| bytes(50_000, seed)).collect());
@@ -156,7 +156,7 @@ pub(super) async fn a_witness_is_let_go(store: Store) {
         }
         assert_eq!(notes.told(), []);
     }
-    // One that is dropped in the midst of its commit, or before: told of what became of it.
+    // If the future is dropped during the commit or before, the observer is told the outcome.
     for round in 0..200 {
         let (notes, options) = noted(PutOptions::default());
         let body = bytes(10, round).into_body();
@@ -174,15 +174,16 @@ pub(super) async fn a_witness_is_let_go(store: Store) {
         }
         let told = notes.told();
         let there = store.delete(&key("a/new")).await.unwrap();
-        assert_eq!(told.first().and_then(|changed| changed.came), there);
+        assert_eq!(told.first().and_then(|changed| changed.size), there);
     }
 }
 
-pub(super) async fn a_witness_may_refuse_to_join(store: Store) {
+pub(super) async fn an_observer_may_refuse_a_concat(store: Store) {
     put(&store, "one", &bytes(5, 1)).await;
     let notes = Arc::new(Notes { refuse: true, ..Notes::default() });
-    let witness: Arc<dyn Witness> = notes.clone();
-    let options = PutOptions { witness: Some(Observer::new(witness)), ..PutOptions::default() };
+    let observer: Arc<dyn CommitObserver> = notes.clone();
+    let options =
+        PutOptions { observer: Some(ObserverHandle::new(observer)), ..PutOptions::default() };
     let outcome = store.concat(&key("new"), &pieces(&[key("one")]), options).await;
     assert!(matches!(outcome, Err(StoreError::QuotaExceeded(_))), "{outcome:?}");
     assert_eq!(notes.told(), []);
@@ -191,5 +192,5 @@ pub(super) async fn a_witness_may_refuse_to_join(store: Store) {
     let part = Part::Slice { offset: 3, length: None };
     let pieces = [Piece::from(key("one")), Piece { key: key("one"), part }];
     store.concat(&key("new"), &pieces, options).await.unwrap();
-    assert_eq!(notes.told(), [Changed { gone: None, came: Some(7) }]);
+    assert_eq!(notes.told(), [CommittedChange { removed: None, size: Some(7) }]);
 }

@@ -1,4 +1,4 @@
-//! How a job goes on when an attempt is over, and what the log says of it.
+//! What becomes of a job when an attempt is over, and what is logged about it.
 
 use std::time::SystemTime;
 
@@ -6,20 +6,25 @@ use crate::clock::between;
 use crate::job::{Job, MAX_OUTPUT, Record, State};
 use crate::runner::Failed;
 
-/// What a job says that the gateway left.
+/// The message of a job that was running when the gateway stopped.
 const INTERRUPTED: &str = "the gateway stopped while it ran";
 
-/// How an attempt came to its end.
+/// How an attempt ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     /// By itself.
     Over(Result<Vec<u8>, Failed>),
-    /// It was told to.
+    /// It was told to stop.
     Stopped,
 }
 
-/// How a job goes on after an attempt.
-pub(super) fn settle(record: &mut Record, outcome: Outcome, is_cancelled: bool, now: SystemTime) {
+/// Records how an attempt ended, and what the job's state is after it.
+pub(super) fn record_outcome(
+    record: &mut Record,
+    outcome: Outcome,
+    is_cancelled: bool,
+    now: SystemTime,
+) {
     let has_attempts = record.job.attempt < record.job.attempts;
     match outcome {
         Outcome::Over(Ok(output)) if output.len() > MAX_OUTPUT => {
@@ -46,12 +51,12 @@ pub(super) fn settle(record: &mut Record, outcome: Outcome, is_cancelled: bool, 
     }
 }
 
-/// Ends a job because somebody wants it.
+/// Ends a job because it was cancelled.
 pub(super) fn cancelled(record: &mut Record, now: SystemTime) {
     record.end(State::Cancelled, "cancelled".to_owned(), now);
 }
 
-/// Tells the log how an attempt ended.
+/// Logs how an attempt ended.
 pub(super) fn log_end(job: &Job) {
     let Job { id, mount, kind, key, origin, attempt, attempts, message, .. } = job;
     let ended = job.ended.unwrap_or(job.created);
@@ -84,7 +89,7 @@ pub(super) fn log_end(job: &Job) {
             attempt,
             attempts,
             message,
-            "an attempt of a job failed; it is tried again"
+            "job attempt failed; retrying"
         ),
     }
 }

@@ -1,19 +1,19 @@
-//! Ids of jobs: 26 letters and digits whose order is the order of the starts. The first ten say the
-//! millisecond, the others are random; a clock that goes back does not disturb the order, since an
-//! id is always greater than the one before.
+//! Ids of jobs are ULIDs: 26 characters of Crockford's base 32 that sort in the order in which the
+//! jobs were started. The first ten characters encode the millisecond, the others are random. An id
+//! is always greater than the previous one, so the order survives a clock that is set back.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Digits of base 32 in ascending order, without those that people confuse.
+/// Crockford's base 32, in ascending order, without letters that are easily confused.
 const DIGITS: [u8; 32] = *b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LENGTH: usize = 26;
 const RANDOM_BITS: u32 = 80;
 
-/// The number behind the id that follows `last`.
+/// The numeric value of the id that follows `last`.
 pub(crate) fn next(last: u128, now: SystemTime) -> u128 {
     let milliseconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let mut random = [0; 16];
-    // Without random bits ids are still unique within the file, which is all that matters.
+    // Without random bits, ids are still unique within the file, which is all that matters.
     let _ = getrandom::fill(&mut random);
     let random = u128::from_le_bytes(random) >> (u128::BITS - RANDOM_BITS);
     ((milliseconds << RANDOM_BITS) | random).max(last.saturating_add(1))
@@ -29,7 +29,7 @@ pub(crate) fn to_text(mut number: u128) -> String {
     text.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// None where the text is no id.
+/// None if the text is not an id.
 pub(crate) fn from_text(text: &str) -> Option<u128> {
     if text.len() != LENGTH {
         return None;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_in_the_order_of_the_numbers_also_when_the_clock_goes_back() {
+    fn ids_sort_by_start_even_if_the_clock_goes_back() {
         let mut last = 0;
         let mut texts = Vec::new();
         for seconds in [1_800_000_000_u64, 1_800_000_001, 1_700_000_000, 1_800_000_001, 0] {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_ids() {
+    fn other_texts_are_not_ids() {
         for text in ["", "x", "../../../../../../../etcd/", "0000000000000000000000000i"] {
             assert_eq!(from_text(text), None);
         }

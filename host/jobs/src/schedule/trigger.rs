@@ -1,4 +1,4 @@
-//! Times of schedules: parsed, checked and reckoned. Nothing here waits or keeps anything.
+//! When a schedule runs: parsing, validating and calculating times. Nothing here waits or has state.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -16,28 +16,28 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest interval: ten years, so that no sum of times overflows.
 const MAX_INTERVAL: Duration = Duration::from_secs(3650 * 24 * 3600);
 
-/// At which times a schedule runs.
+/// When a schedule runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum When {
-    /// At the times of a pattern.
+pub enum Trigger {
+    /// At the times of a cron pattern.
     Cron {
         /// Minute, hour, day of the month, month, day of the week; or `@daily` and its like.
         pattern: String,
-        /// A name of the IANA database, such as `Europe/Berlin`, or `UTC`.
+        /// A name from the IANA database, such as `Europe/Berlin`, or `UTC`.
         time_zone: String,
     },
-    /// Again and again.
+    /// At a fixed interval.
     Every {
         /// From one second to ten years.
         interval: Duration,
-        /// Each run is put off by a random time below this; at most the interval.
+        /// Each run is delayed by a random time below this; at most the interval.
         jitter: Duration,
     },
 }
 
-impl When {
-    /// Says whether there are such times.
+impl Trigger {
+    /// Validates the times.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl When {
     }
 }
 
-impl fmt::Display for When {
+impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = |time: &Duration| {
             let seconds = SignedDuration::try_from(*time).unwrap_or(SignedDuration::MAX);
@@ -83,7 +83,7 @@ impl fmt::Display for When {
     }
 }
 
-/// A cron pattern that was read, in its time zone.
+/// A parsed cron pattern in its time zone.
 #[derive(Debug)]
 pub(super) struct Pattern {
     cron: Cron,
@@ -93,7 +93,7 @@ pub(super) struct Pattern {
 impl Pattern {
     pub(super) fn new(pattern: &str, time_zone: &str) -> Result<Self, ScheduleError> {
         let zone = match time_zone {
-            // There may be no database of time zones in a small container.
+            // A small container may have no time zone database.
             "UTC" => TimeZone::UTC,
             name => TimeZone::get(name).map_err(|_| {
                 ScheduleError(format!(
@@ -116,14 +116,14 @@ impl Pattern {
         Ok(Self { cron, zone })
     }
 
-    /// The first time that is later; none where there is none within this age.
+    /// The first later time; none if there is none in the foreseeable future.
     pub(super) fn next_after(&self, time: SystemTime) -> Option<SystemTime> {
         let from = Zoned::new(Timestamp::try_from(time).ok()?, self.zone.clone());
         self.cron.find_next_occurrence(&from, false).ok().map(|next| next.timestamp().into())
     }
 }
 
-/// The first time that is later, a whole number of intervals after the one that was planned.
+/// The first time later than `now` that is a whole number of intervals after the planned one.
 pub(super) fn next_in_step(
     planned: SystemTime,
     interval: Duration,
@@ -134,10 +134,10 @@ pub(super) fn next_in_step(
     planned.checked_add(interval.checked_mul(u32::try_from(steps).ok()?)?)
 }
 
-/// A random time below this one.
+/// A random duration below this one.
 pub(super) fn random_part(of: Duration) -> Duration {
     let mut random = [0; 8];
-    // Without random bits runs are on time, which is no harm.
+    // Without random bits runs are on time, which does no harm.
     let _ = getrandom::fill(&mut random);
     let most = u64::try_from(of.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(u64::from_le_bytes(random) % most)
@@ -151,7 +151,7 @@ mod tests {
         text.parse::<Timestamp>().unwrap().into()
     }
 
-    /// The times after one, in UTC.
+    /// The times after `from`, in UTC.
     fn times(pattern: &str, time_zone: &str, from: &str, count: usize) -> Vec<String> {
         let pattern = Pattern::new(pattern, time_zone).unwrap();
         let next = |time: &SystemTime| pattern.next_after(*time);
@@ -159,13 +159,13 @@ mod tests {
         times.map(|time| Timestamp::try_from(time).unwrap().to_string()).collect()
     }
 
-    fn cron(pattern: &str, time_zone: &str) -> When {
-        When::Cron { pattern: pattern.to_owned(), time_zone: time_zone.to_owned() }
+    fn cron(pattern: &str, time_zone: &str) -> Trigger {
+        Trigger::Cron { pattern: pattern.to_owned(), time_zone: time_zone.to_owned() }
     }
 
     #[test]
-    fn a_time_that_the_spring_leaves_out_comes_right_after_the_gap() {
-        // In Berlin 02:00 to 03:00 is left out on 2026-03-29.
+    fn a_time_skipped_in_spring_comes_right_after_the_gap() {
+        // In Berlin 02:00 to 03:00 is skipped on 2026-03-29.
         assert_eq!(
             times("30 2 * * *", "Europe/Berlin", "2026-03-27T12:00:00Z", 3),
             ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
@@ -177,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_autumn_repeats_comes_once_and_steps_come_in_both_hours() {
-        // In Berlin 02:00 to 03:00 comes twice on 2026-10-25.
+    fn a_time_repeated_in_autumn_runs_once_and_steps_run_in_both_hours() {
+        // In Berlin 02:00 to 03:00 happens twice on 2026-10-25.
         assert_eq!(
             times("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2),
             ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn time_zones_are_those_of_the_system() {
+    fn time_zones_come_from_the_system() {
         assert_eq!(cron("@daily", "America/New_York").check(), Ok(()));
         let error = cron("@daily", "Europe/Atlantis").check().unwrap_err().to_string();
         assert!(error.contains("Europe/Atlantis") && error.contains("tzdata"), "{error}");
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn intervals_have_bounds() {
-        let every = |interval, jitter| When::Every {
+        let every = |interval, jitter| Trigger::Every {
             interval: Duration::from_secs(interval),
             jitter: Duration::from_secs(jitter),
         };
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_kept_however_many_were_missed() {
+    fn intervals_keep_their_phase_however_many_runs_were_missed() {
         let base = at("2026-01-01T00:00:00Z");
         let hour = Duration::from_secs(3600);
         let next = |now| next_in_step(base, hour, at(now)).unwrap();

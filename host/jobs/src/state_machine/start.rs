@@ -1,23 +1,23 @@
-//! Starting jobs: which there may be, which are joined instead, and which the ends of others start.
+//! Starting jobs: which are allowed, which join another one, and which follow the end of another.
 
 use std::time::SystemTime;
 
-use super::Book;
-use super::live::Live;
+use super::StateMachine;
+use super::active::ActiveJob;
 use crate::clock::whole_milliseconds;
 use crate::error::StartError;
 use crate::file::Changes;
-use crate::id;
 use crate::job::{Job, MAX_LIVE, NewJob, Record, WhenBusy};
+use crate::ulid;
 
-/// What becomes of a start.
+/// What a start leads to.
 pub(super) enum Prepared {
     Joined(String),
     New(Box<Record>),
 }
 
-impl Book {
-    /// Starts a job, or finds the one that it joins.
+impl StateMachine {
+    /// Starts a job, or finds the job that it joins.
     pub(crate) fn start(&mut self, new: NewJob, now: SystemTime) -> Result<String, StartError> {
         match self.prepare(new, now)? {
             Prepared::Joined(id) => Ok(id),
@@ -26,7 +26,7 @@ impl Book {
                 changes.put_job(&record)?;
                 let id = record.job.id.clone();
                 if let Err(error) = self.commit(changes) {
-                    self.ghosts.push(id);
+                    self.uncertain_starts.push(id);
                     return Err(error.into());
                 }
                 self.enter(*record);
@@ -43,8 +43,10 @@ impl Book {
         let suits = |record: &Record| match new.when_busy {
             WhenBusy::Queue => false,
             WhenBusy::Refuse => true,
-            WhenBusy::Join => record.suits(new.not_before, now),
-            WhenBusy::JoinQueued => record.job.attempt == 0 && record.suits(new.not_before, now),
+            WhenBusy::Join => record.can_be_joined(new.not_before, now),
+            WhenBusy::JoinQueued => {
+                record.job.attempt == 0 && record.can_be_joined(new.not_before, now)
+            }
         };
         let mut there = of_mount().filter(|live| is_alike(&live.record.job));
         if let Some(there) = there.rfind(|live| suits(&live.record)) {
@@ -63,19 +65,19 @@ impl Book {
     }
 
     fn next_id(&mut self, now: SystemTime) -> String {
-        self.last_id = id::next(self.last_id, now);
-        id::to_text(self.last_id)
+        self.last_id = ulid::next(self.last_id, now);
+        ulid::to_text(self.last_id)
     }
 
-    /// A new job that is on disk.
+    /// Adds a new job that is on disk.
     pub(super) fn enter(&mut self, record: Record) {
         let Job { id, mount, kind, key, origin, .. } = &record.job;
         tracing::info!(job = id, mount, kind, key, origin, "job queued");
-        self.live.insert(id.clone(), Live::new(record));
+        self.live.insert(id.clone(), ActiveJob::new(record));
     }
 
-    /// The jobs that these ends start. There may be as many as jobs ended, so that a mount never has
-    /// more of them than it may.
+    /// The jobs that start because these ended. There are at most as many as jobs that ended, so a
+    /// mount never exceeds its limit.
     pub(super) fn finally(&mut self, records: &[Record]) -> Vec<Record> {
         let ends = records.iter().filter_map(|record| Some((record, record.job.ended?)));
         ends.filter_map(|(record, ended)| record.finally(|| self.next_id(ended), ended)).collect()

@@ -1,5 +1,5 @@
-//! The files of a cluster: certificates, its user and password. They are read anew for each
-//! snapshot, so that what was renewed on disk is used without a reload.
+//! A cluster's files: certificates, user and password. They are read again for each snapshot, so files
+//! that were renewed on disk take effect without a reload.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,27 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::{Login, Secret, TlsFiles};
 
-/// Where everything is.
+/// Where the credentials are.
 #[derive(Clone)]
-pub(super) struct AccessFiles {
+pub(super) struct CredentialFiles {
     ca: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
     login: Option<Login>,
 }
 
-/// Everything as it is now.
-pub(super) struct Access {
+/// The credentials as they are now.
+pub(super) struct Credentials {
     pub(super) tls: ClientTlsConfig,
     /// Name and password.
     pub(super) login: Option<(String, String)>,
-    /// Who signed the members' certificates, for messages.
+    /// The authorities for the members' certificates, for messages.
     pub(super) ca: Option<PathBuf>,
     /// The file of the client certificate, for messages.
     pub(super) certificate: Option<PathBuf>,
 }
 
-impl AccessFiles {
-    /// Certificate and key come together; no file is read.
+impl CredentialFiles {
+    /// Checks that certificate and key come together. Reads no file.
     pub(super) fn new(tls: Option<TlsFiles>, login: Option<Login>) -> Result<Self, String> {
         let TlsFiles { ca, certificate, key } = tls.unwrap_or_default();
         let identity = match (certificate, key) {
@@ -38,18 +38,18 @@ impl AccessFiles {
             (None, None) => None,
             (Some(certificate), None) => {
                 let certificate = certificate.display();
-                return Err(format!("the certificate {certificate} is of no use without its key"));
+                return Err(format!("the certificate {certificate} was given without its key"));
             }
             (None, Some(key)) => {
                 let key = key.display();
-                return Err(format!("the key {key} is of no use without its certificate"));
+                return Err(format!("the key {key} was given without its certificate"));
             }
         };
         Ok(Self { ca, identity, login })
     }
 
     /// Reads everything. Blocks.
-    pub(super) fn read(&self) -> Result<Access, String> {
+    pub(super) fn read(&self) -> Result<Credentials, String> {
         let mut tls = ClientTlsConfig::new();
         match &self.ca {
             Some(ca) => tls = tls.ca_certificate(Certificate::from_pem(certificates(ca)?)),
@@ -66,7 +66,7 @@ impl AccessFiles {
             None => None,
         };
         let certificate = self.identity.as_ref().map(|(certificate, _)| certificate.clone());
-        Ok(Access { tls, login, ca: self.ca.clone(), certificate })
+        Ok(Credentials { tls, login, ca: self.ca.clone(), certificate })
     }
 }
 
@@ -77,7 +77,7 @@ impl Secret {
             Self::File(file) => {
                 let text = fs::read(file).map_err(|error| unreadable(file, &error))?;
                 let text = String::from_utf8(text)
-                    .map_err(|_| format!("{} is no UTF-8 text", file.display()))?;
+                    .map_err(|_| format!("{} is not UTF-8 text", file.display()))?;
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 let text = text.strip_suffix('\r').unwrap_or(text);
                 (text.to_owned(), format!("the {what} in {}", file.display()))
@@ -87,13 +87,13 @@ impl Secret {
     }
 }
 
-/// The text of a file of certificates. One that holds none would trust nobody, and say so only when
-/// a member is asked.
+/// Reads a file of certificates. One without certificates would trust nobody, and only show that when a
+/// member is asked.
 fn certificates(file: &Path) -> Result<Vec<u8>, String> {
     let pem = fs::read(file).map_err(|error| unreadable(file, &error))?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        certificate.map_err(|error| format!("{} is no PEM file: {error}", file.display()))?;
+        certificate.map_err(|error| format!("{} is not a PEM file: {error}", file.display()))?;
         count += 1;
     }
     if count == 0 { Err(format!("there is no certificate in {}", file.display())) } else { Ok(pem) }
