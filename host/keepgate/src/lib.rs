@@ -7,11 +7,10 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | `cli` | the command line |
-//! | `config` | the configuration file and its errors |
+//! | `config` | the configuration file and its errors; `config::capability` is what mounts are granted besides stores |
 //! | `assemble` | turns a configuration into open stores, users and mounts |
 //! | `stores`, `quotas` | open stores and their limits |
-//! | `grants` | what a mount may do with a store, and for whom |
-//! | `services` | what mounts reach besides stores: clusters, jobs, a spool |
+//! | `guarded_store` | a store as a mount grants it: folder and policy |
 //! | `schedules` | turns configured schedules into running ones |
 //! | `serve` | the running gateway and its reloads |
 //! | `rest_server` | a replacement for restic's rest-server, with its flags |

@@ -13,19 +13,19 @@ use toml::Spanned;
 use super::Provider;
 use crate::config::{Config, Interval, Mount, Problems};
 
-/// In the folder of the gateway's own state.
+/// The file of jobs, in the data folder.
 pub(crate) const JOBS_FILE: &str = "jobs.redb";
 
-/// The gateway's jobs.
+/// `[jobs]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Jobs {
-    /// Without them plugins can start none, and there are no schedules.
+    /// If not, plugins cannot start jobs and there can be no schedules.
     pub(crate) enabled: bool,
-    /// Ended jobs of each mount and kind that are remembered.
+    /// How many ended jobs of each mount and kind are kept.
     pub(crate) keep: usize,
     pub(crate) keep_for: Option<Interval>,
-    /// That run at once.
+    /// How many run at the same time.
     pub(crate) at_once: Option<Spanned<usize>>,
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_job
         Err(error @ JobsError::InUse(_))
             if config.schedule.is_empty() && !super::needs_jobs(config) =>
         {
-            tracing::warn!("plugins can start no jobs here: {error}");
+            tracing::warn!(%error, "plugins cannot start jobs in this gateway");
             Ok(None)
         }
         Err(error) => Err(error.into()),
