@@ -14,7 +14,7 @@ use keepgate_runtime::capability::etcd::Clusters;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Probe, Provider};
+use super::provider::{Probe, Provider};
 use crate::config::{Config, Interval, Mount, Problems, names};
 
 /// `[etcd.NAME]`.

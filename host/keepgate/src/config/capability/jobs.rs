@@ -10,7 +10,7 @@ use keepgate_runtime::capability::jobs::JobQueue;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Provider;
+use super::provider::Provider;
 use crate::config::{Config, Interval, Mount, Problems};
 
 /// The file of jobs, in the data folder.
@@ -74,9 +74,12 @@ impl Provider for OpenQueue {
     }
 }
 
-/// Opens the file of jobs. If another gateway has it open, a gateway that needs no jobs goes on without:
-/// it has neither schedules nor a capability that is of no use without jobs.
-pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_jobs::Jobs>>> {
+/// Opens the file of jobs. If another gateway has it open and jobs are not `required`, this gateway goes
+/// on without.
+pub(super) async fn open_file(
+    config: &Config,
+    required: bool,
+) -> Result<Option<Arc<keepgate_jobs::Jobs>>> {
     if !config.jobs.enabled {
         return Ok(None);
     }
@@ -89,9 +92,7 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_job
     });
     match opening.await?? {
         Ok(jobs) => Ok(Some(jobs)),
-        Err(error @ JobsError::InUse(_))
-            if config.schedule.is_empty() && !super::needs_jobs(config) =>
-        {
+        Err(error @ JobsError::InUse(_)) if !required => {
             tracing::warn!(%error, "plugins cannot start jobs in this gateway");
             Ok(None)
         }
