@@ -1,5 +1,5 @@
-//! The book's Rust, compiled and run with the documentation tests: one item for each page of `docs/src`
-//! that has some. A page that is not named here is not tested.
+//! The Rust examples of the book, compiled and run as documentation tests: one item for each page of `docs/src` that
+//! has some. A test makes sure that none is missing here.
 
 macro_rules! pages {
     ($($name:ident from $path:literal),+ $(,)?) => {
@@ -20,6 +20,7 @@ pages! {
     Pipes from "contract/pipes.md",
     Jobs from "contract/jobs.md",
     Etcd from "contract/etcd.md",
+    BuildingBlocks from "building-blocks.md",
     Testing from "testing.md",
     Porting from "porting.md",
 }
