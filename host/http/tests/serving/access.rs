@@ -2,11 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
-use keepgate_http::htpasswd::Options;
-use keepgate_http::{Access, Htpasswd, Method};
+use keepgate_auth::htpasswd::Options;
+use keepgate_auth::{Access, Htpasswd, Method};
 
 use crate::support::{Response, Running, config, start_with};
 
@@ -96,38 +95,6 @@ async fn a_right_password_is_checked_once() {
 }
 
 #[tokio::test]
-async fn remembered_logins_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = Options { remember: Duration::ZERO, ..Options::default() };
-    let users = load(folder.path(), &line("alice", "secret"), options);
-    let from = None;
-    for checks in 1..=3 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        let verdict = users.verify("alice", b"secret", from).await;
-        assert_eq!(verdict, keepgate_http::htpasswd::Verdict::Accepted);
-        assert_eq!(users.bcrypt_checks(), checks);
-    }
-}
-
-#[tokio::test]
-async fn unknown_users_cost_what_known_ones_do() {
-    use keepgate_http::htpasswd::Verdict::{Accepted, Rejected};
-    let folder = tempfile::tempdir().unwrap();
-    let sha = "carol:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=\n";
-    let users = load(folder.path(), &(line("alice", "a") + sha), Options::default());
-    for (checks, user) in [(1, "alice"), (2, "nobody"), (3, "carol"), (4, "a/b")] {
-        assert_eq!(users.verify(user, b"wrong", None).await, Rejected);
-        assert_eq!(users.bcrypt_checks(), checks, "{user}");
-    }
-    assert_eq!(users.verify("carol", b"myPassword", None).await, Accepted);
-    assert_eq!(users.bcrypt_checks(), 4);
-    // Where no user has a slow hash, nobody does.
-    let users = load(folder.path(), sha, Options::default());
-    assert_eq!(users.verify("nobody", b"wrong", None).await, Rejected);
-    assert_eq!(users.bcrypt_checks(), 0);
-}
-
-#[tokio::test]
 async fn a_flood_of_wrong_passwords_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { checks: 1, waiting: 4, waiting_per_address: 2, ..Options::default() };
@@ -149,42 +116,4 @@ async fn a_flood_of_wrong_passwords_is_bounded() {
     let busy = guesses.iter().find(|guess| guess.status == 503).unwrap();
     assert_eq!(busy.header("retry-after"), Some("2"));
     server.end().await;
-}
-
-#[tokio::test]
-async fn a_changed_file_is_noticed() {
-    use keepgate_http::htpasswd::Verdict::{Accepted, Rejected};
-    let folder = tempfile::tempdir().unwrap();
-    let options = Options { check_every: Duration::ZERO, ..Options::default() };
-    let users = load(folder.path(), &line("alice", "old"), options);
-    assert_eq!(users.verify("alice", b"old", None).await, Accepted);
-
-    // Renamed into place: used at once, and the old password is forgotten.
-    let replace = |text: &str| {
-        std::fs::write(folder.path().join("new"), text).unwrap();
-        std::fs::rename(folder.path().join("new"), users.path()).unwrap();
-    };
-    replace(&line("alice", "new"));
-    assert_eq!(users.verify("alice", b"old", None).await, Rejected);
-    assert_eq!(users.verify("alice", b"new", None).await, Accepted);
-
-    // Written in place: at the second look, because at the first it may be half written.
-    std::fs::write(users.path(), line("alice", "in place") + "# longer\n").unwrap();
-    assert_eq!(users.verify("alice", b"new", None).await, Accepted);
-    assert_eq!(users.verify("alice", b"new", None).await, Rejected);
-    assert_eq!(users.verify("alice", b"in place", None).await, Accepted);
-
-    // What cannot be used changes nothing.
-    replace("rubbish\n");
-    assert_eq!(users.verify("alice", b"in place", None).await, Accepted);
-    assert!(users.reload().unwrap_err().to_string().contains("line 1"));
-    std::fs::remove_file(users.path()).unwrap();
-    assert_eq!(users.verify("alice", b"in place", None).await, Accepted);
-    assert!(users.reload().unwrap_err().to_string().contains(".htpasswd"));
-
-    // An empty file is no mistake: it lets nobody in.
-    std::fs::write(users.path(), "").unwrap();
-    users.reload().unwrap();
-    assert_eq!(users.verify("alice", b"in place", None).await, Rejected);
-    assert_eq!(users.users(), 0);
 }

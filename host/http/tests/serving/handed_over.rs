@@ -10,8 +10,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use keepgate_auth::Access;
 use keepgate_http::{
-    Access, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown, Site,
+    Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown, Site,
 };
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use keepgate_http::{Access, Handler, Site};
+use keepgate_auth::Access;
+use keepgate_http::{Handler, Site};
 
 use crate::support::{Native, config, start, start_mounts, text};
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use keepgate_http::{Access, ListenerConfig, Timeouts};
+use keepgate_auth::Access;
+use keepgate_http::{ListenerConfig, Timeouts};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 

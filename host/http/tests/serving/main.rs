@@ -10,6 +10,7 @@
 
 mod abuse;
 mod access;
+mod base;
 mod handed_over;
 mod heads;
 mod http2;
@@ -18,7 +19,6 @@ mod metrics_page;
 mod operations;
 mod operators_jobs;
 mod operators_log;
-mod place;
 mod proxy_header;
 mod replies;
 mod support;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use keepgate_http::{Access, Handler, Method, MetricsPage};
+use keepgate_auth::{Access, Method};
+use keepgate_http::{Handler, MetricsPage};
 use prometheus::{IntCounter, Registry};
 
 use crate::support::{Native, Running, config, start_mounts, stock, text};

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use keepgate_auth::{Access, Htpasswd, Method};
 use keepgate_http::{
-    Access, AccessLog, Admin, Gateway, Htpasswd, ListenerConfig, Method, Metrics, Server, Shutdown,
-    Site, Timeouts, Visit,
+    AccessLog, AccessLogEntry, Admin, Gateway, ListenerConfig, Metrics, Server, Shutdown, Site,
+    Timeouts,
 };
 use prometheus::Registry;
 use tokio::sync::mpsc;
@@ -159,10 +160,10 @@ async fn the_log_says_who_failed_and_never_a_password() {
     }
 }
 
-struct Told(mpsc::UnboundedSender<Visit>);
+struct Told(mpsc::UnboundedSender<AccessLogEntry>);
 
 impl AccessLog for Told {
-    fn ended(&self, visit: &Visit) {
+    fn ended(&self, visit: &AccessLogEntry) {
         self.0.send(visit.clone()).unwrap();
     }
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use keepgate_http::{Access, CombinedLog, LogTarget, Method};
+use keepgate_auth::{Access, Method};
+use keepgate_http::{CombinedLog, LogTarget};
 
 use crate::support::{LONG, Native, Running, config, start_logged, stock};
 

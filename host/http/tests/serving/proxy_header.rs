@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use keepgate_http::htpasswd::Options;
-use keepgate_http::{Access, Address, Htpasswd, ListenerConfig, Method, ProxyHeader};
+use keepgate_auth::htpasswd::Options;
+use keepgate_auth::{Access, Htpasswd, Method, ProxyHeader};
+use keepgate_http::{Address, ListenerConfig};
 use tokio::net::UnixStream;
 
 use crate::support::{Client, LONG, Native, Running, config, start_mounts, start_with, text};
@@ -54,7 +55,7 @@ async fn the_word_of_others_does_not_count() {
     let path = folder.path().join(".htpasswd");
     std::fs::write(&path, "a:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=\n").unwrap();
     let users = Method::Htpasswd(Htpasswd::load(path, Options::default()).unwrap());
-    let elsewhere = header().believed_from(["192.0.2.0/24".parse().unwrap()]);
+    let elsewhere = header().trusted_from(["192.0.2.0/24".parse().unwrap()]);
     let methods = vec![Method::ProxyHeader(elsewhere), users.clone()];
     let server = start(methods, config()).await;
     let forged = server.ask(&request("X-Forwarded-User: root\r\n")).await;
@@ -66,7 +67,7 @@ async fn the_word_of_others_does_not_count() {
     assert_eq!(known.text(), r#"Some(("a", "htpasswd")) []"#);
     server.end().await;
 
-    let here = header().believed_from(["127.0.0.0/8".parse().unwrap()]);
+    let here = header().trusted_from(["127.0.0.0/8".parse().unwrap()]);
     let server = start(vec![Method::ProxyHeader(here.clone()), users], config()).await;
     let known = server.ask(&request(both)).await;
     assert_eq!(known.text(), r#"Some(("root", "proxy")) []"#);
@@ -89,5 +90,5 @@ async fn the_word_of_others_does_not_count() {
 }
 
 fn elsewhere_too() -> ProxyHeader {
-    header().believed_from(["192.0.2.0/24".parse().unwrap()])
+    header().trusted_from(["192.0.2.0/24".parse().unwrap()])
 }

@@ -1,6 +1,6 @@
 //! Replies: lengths, HEAD, and that what breaks off is never taken for whole.
 
-use keepgate_http::Access;
+use keepgate_auth::Access;
 
 use crate::support::{Client, config, start, start_with};
 

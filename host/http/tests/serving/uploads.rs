@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keepgate_auth::Access;
 use keepgate_core::Reply;
-use keepgate_http::{Access, ListenerConfig};
+use keepgate_http::ListenerConfig;
 use keepgate_store::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
