@@ -15,5 +15,5 @@ pub mod failure;
 pub mod handler;
 
 pub use call::{Principal, Reply, Request};
-pub use failure::{Answer, CallError, Failure, Limit, PluginRefusal, Waiting};
+pub use failure::{Answer, CallError, Failure, FailureCase, Limit, PluginRefusal, Waiting};
 pub use handler::Handler;

@@ -243,7 +243,7 @@ fn log(error: &CallError, route: &Route, head: &http::request::Parts, id: &str) 
         | CallError::NotServing(_)
         | CallError::Busy(_) => log!(warn),
         // The suspension itself has been logged.
-        CallError::Failure(_) | CallError::Aside(_) => log!(debug),
+        CallError::Failure(_) | CallError::Suspended(_) => log!(debug),
         _ => log!(error),
     }
 }

@@ -8,12 +8,15 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | `capture` | collects one exchange while it happens |
+//! | `exchange`, `body` | an exchange to be written, and what is kept of its bodies |
 //! | `redaction` | removes secrets |
 //! | `document` | the format of the files |
 //! | `writer` | the queue, the thread that drains it, the limits |
 
+mod body;
 mod capture;
 mod document;
+mod exchange;
 mod redaction;
 mod writer;
 

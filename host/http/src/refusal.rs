@@ -159,7 +159,7 @@ mod tests {
             (CallError::OverLimit(Limit::Memory(3)), 503),
             (CallError::OverLimit(Limit::Held(3)), 503),
             (CallError::OverLimit(Limit::Handles(3)), 503),
-            (CallError::Aside(3 * second), 503),
+            (CallError::Suspended(3 * second), 503),
             (CallError::OverLimit(Limit::Cpu(second)), 503),
             (CallError::OverLimit(Limit::Time(second)), 504),
         ];
@@ -178,8 +178,8 @@ mod tests {
         let range = response(Failure::OutOfRange(7).into());
         assert_eq!(range.headers()[header::CONTENT_RANGE], "bytes */7");
         assert_eq!(response(CallError::Busy(1)).headers()[header::RETRY_AFTER], "1");
-        let aside = response(CallError::Aside(Duration::from_millis(2001)));
-        assert_eq!(aside.headers()[header::RETRY_AFTER], "3");
+        let suspended = response(CallError::Suspended(Duration::from_millis(2001)));
+        assert_eq!(suspended.headers()[header::RETRY_AFTER], "3");
         let denied = response(Failure::Denied("no".to_owned()).into());
         assert_eq!(denied.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(denied.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");

@@ -14,6 +14,8 @@ use keepgate_store::{Body, BodyError};
 use sha2::{Digest as _, Sha256};
 
 use super::Recorder;
+use super::body::{Captured, Content};
+use super::exchange::RecordedExchange;
 use super::redaction::RedactedHead;
 
 /// An exchange that is being recorded. It is written when the request ends.
@@ -23,51 +25,6 @@ pub(crate) struct Recording {
     pub(super) exchange: RecordedExchange,
     request_body: Arc<Mutex<Capture>>,
     reply_body: Capture,
-}
-
-/// A complete exchange, ready to be written.
-#[derive(Debug)]
-pub(super) struct RecordedExchange {
-    pub(super) begun: SystemTime,
-    pub(super) took: Duration,
-    pub(super) mount: String,
-    pub(super) plugin: String,
-    pub(super) digest: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: Option<String>,
-    pub(super) request: RedactedHead,
-    pub(super) request_body: Captured,
-    /// `None` if the client went away before there was a response.
-    pub(super) status: Option<u16>,
-    pub(super) reply: RedactedHead,
-    pub(super) reply_body: Captured,
-}
-
-/// A captured body.
-#[derive(Debug, Default)]
-pub(super) struct Captured {
-    pub(super) content: Content,
-    /// Whether its end was seen.
-    pub(super) whole: bool,
-}
-
-/// What is kept of a body.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    Bytes(Vec<u8>),
-    /// Of a body that is too large to keep.
-    Digest {
-        sha256: String,
-        length: u64,
-    },
-}
-
-impl Default for Content {
-    fn default() -> Self {
-        Self::Bytes(Vec::new())
-    }
 }
 
 impl Recording {

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::capture::{Captured, Content, RecordedExchange};
+use super::body::{Captured, Content};
+use super::exchange::RecordedExchange;
 use super::redaction::RedactedHead;
 
 /// Texts up to this many bytes are written into the TOML file.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, header};
 use serde_json::Value;
 
-use super::capture::{Captured, Content, RecordedExchange};
+use super::body::{Captured, Content};
 
 /// Replaces a secret.
 pub(super) const REMOVED: &str = "REMOVED";
@@ -80,6 +80,12 @@ impl RedactedHead {
         head
     }
 
+    /// The content type in lower case; empty if it is missing.
+    pub(super) fn content_type(&self) -> String {
+        let first = self.fields.get("content-type").and_then(|values| values.first());
+        first.map(|kind| kind.to_ascii_lowercase()).unwrap_or_default()
+    }
+
     /// Sets the host of a request that names it in the target.
     pub(super) fn host(&mut self, host: &str) {
         self.fields.insert(header::HOST.as_str().to_owned(), vec![host.to_owned()]);
@@ -106,27 +112,10 @@ impl RedactedHead {
     }
 }
 
-/// Removes the secrets from the bodies of an exchange.
-pub(super) fn redact(exchange: &mut RecordedExchange) {
-    let kind = |heads: &RedactedHead| {
-        let kind = heads.fields.get("content-type").and_then(|values| values.first().cloned());
-        kind.unwrap_or_default().to_ascii_lowercase()
-    };
-    let kinds = (kind(&exchange.request), kind(&exchange.reply));
-    for (body, kind, removed, whose) in [
-        (&mut exchange.request_body, kinds.0, &mut exchange.request.removed, "request"),
-        (&mut exchange.reply_body, kinds.1, &mut exchange.reply.removed, "reply"),
-    ] {
-        for name in redact_body(body, &kind) {
-            removed.push(format!("{whose} body {name}"));
-        }
-    }
-}
-
-/// Removes the secrets from a body and returns their names.
-fn redact_body(body: &mut Captured, kind: &str) -> Vec<String> {
-    let form = kind.starts_with("application/x-www-form-urlencoded");
-    let json = kind.contains("json");
+/// Removes the secrets from a body and returns their names. `content_type` is in lower case.
+pub(super) fn redact_body(body: &mut Captured, content_type: &str) -> Vec<String> {
+    let form = content_type.starts_with("application/x-www-form-urlencoded");
+    let json = content_type.contains("json");
     match &mut body.content {
         Content::Digest { .. } if form || json => {
             // The digest could reveal a short secret.

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::capture::RecordedExchange;
 use super::document::Document;
-use super::{RecordError, RecordLimits, redaction};
+use super::exchange::RecordedExchange;
+use super::{RecordError, RecordLimits};
 
 /// Exchanges that may be queued; together with the largest body this bounds the memory.
 const QUEUE: usize = 64;
@@ -113,7 +113,7 @@ impl Thread {
     }
 
     fn write(&mut self, mut exchange: RecordedExchange) {
-        redaction::redact(&mut exchange);
+        exchange.redact_bodies();
         let method: String =
             exchange.method.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
         let stem = format!("{:08}-{method}", self.number);

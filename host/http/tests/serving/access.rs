@@ -1,4 +1,4 @@
-//! Who comes in: challenges, passwords, and what a password costs.
+//! Authentication over HTTP: challenges, passwords, and what a password check costs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ async fn login(server: &Running, user: &str, password: &str) -> Response {
 }
 
 #[tokio::test]
-async fn nobody_comes_in_without_the_right_password() {
+async fn nobody_is_admitted_without_the_right_password() {
     let folder = tempfile::tempdir().unwrap();
     let users = load(folder.path(), &line("zoë", "päss"), Options::default());
     let server = start(&users).await;
@@ -52,7 +52,7 @@ async fn nobody_comes_in_without_the_right_password() {
     assert_eq!(accepted.status, 200);
     assert!(accepted.text().starts_with(r#"GET ["show"] false [] Some("zoë")"#));
     assert!(!accepted.text().contains("authorization"));
-    // A plugin's own 401 asks for a password as well.
+    // A plugin's own 401 gets a challenge as well.
     let kept_out = server.ask(&request("/keep-out", "zoë", "päss")).await;
     assert_eq!((kept_out.status, kept_out.header("www-authenticate")), (401, CHALLENGE));
 
@@ -62,7 +62,7 @@ async fn nobody_comes_in_without_the_right_password() {
 }
 
 #[tokio::test]
-async fn a_mount_without_a_method_lets_nobody_in() {
+async fn a_mount_without_a_method_admits_nobody() {
     let server = start_with(Access::Methods(Vec::new()), config()).await;
     let closed = login(&server, "anybody", "anything").await;
     assert_eq!((closed.status, closed.header("www-authenticate")), (401, None));
@@ -70,11 +70,11 @@ async fn a_mount_without_a_method_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_right_password_is_checked_once() {
+async fn a_valid_password_is_checked_once() {
     let folder = tempfile::tempdir().unwrap();
     let users = load(folder.path(), &line("alice", "secret"), Options::default());
     let server = start(&users).await;
-    // All at once: one check, not eight.
+    // Concurrent requests share one check.
     let logins = (0..8).map(|_| login(&server, "alice", "secret"));
     for response in futures_util::future::join_all(logins).await {
         assert_eq!(response.status, 200);
@@ -84,7 +84,7 @@ async fn a_right_password_is_checked_once() {
         assert_eq!(login(&server, "alice", "secret").await.status, 200);
     }
     assert_eq!(users.bcrypt_checks(), 1);
-    // A wrong one is checked each time, and does not push the right one out.
+    // Wrong passwords are checked each time and do not evict the valid one.
     for _ in 0..3 {
         assert_eq!(login(&server, "alice", "wrong").await.status, 401);
     }
@@ -109,7 +109,7 @@ async fn a_flood_of_wrong_passwords_is_bounded() {
     let guesses = futures_util::future::join_all(guesses);
     let known = async { login(&server, "alice", "secret").await };
     let (guesses, known) = tokio::join!(guesses, known);
-    assert_eq!(known.status, 200, "who is known does not wait");
+    assert_eq!(known.status, 200, "a remembered login does not wait");
     let count = |status| guesses.iter().filter(|guess| guess.status == status).count();
     assert!(count(401) >= 2 && count(503) >= 1, "{guesses:?}");
     assert_eq!(count(401) + count(503), 12);

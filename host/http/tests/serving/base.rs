@@ -1,5 +1,5 @@
-//! What a handler is told of where a request came in: the mount's address as the client knows it, the
-//! target as it was sent, who connected, and an id.
+//! What a handler learns about the origin of a request: the mount's URL as the client sees it, the target
+//! as sent, the client's address, and an id.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ async fn start(config: ListenerConfig) -> Running {
 }
 
 /// Base and target.
-async fn told(server: &Running, request: &str) -> (String, String) {
+async fn base_and_target(server: &Running, request: &str) -> (String, String) {
     let response = server.ask(request).await;
     assert_eq!(response.status, 200, "{request}");
     let mut lines = response.text().lines();
@@ -35,7 +35,7 @@ async fn told(server: &Running, request: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn the_base_is_what_the_client_called_the_mount() {
+async fn the_base_names_the_host_that_the_client_addressed() {
     let server = start(config()).await;
     for (request, base, target) in [
         ("GET /x?y=%2f HTTP/1.1\r\nHost: backup:8000\r\n", "http://backup:8000", "/x?y=%2f"),
@@ -50,7 +50,7 @@ async fn the_base_is_what_the_client_called_the_mount() {
             "/a%20b/c",
         ),
         ("GET http://a.example HTTP/1.1\r\nHost: b\r\n", "http://a.example", "/"),
-        // Nothing that a client says of itself counts, but its name for the server.
+        // Only the host counts, not what a client claims in forwarding headers.
         (
             "GET / HTTP/1.1\r\nHost: b\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\n\
              X-Forwarded-For: 192.0.2.1\r\nForwarded: host=evil\r\n",
@@ -62,28 +62,29 @@ async fn the_base_is_what_the_client_called_the_mount() {
         ("GET / HTTP/1.1\r\nHost: u@b\r\n", "", "/"),
         ("GET / HTTP/1.1\r\nHost: a/b\r\n", "", "/"),
     ] {
-        let found = told(&server, &format!("{request}Connection: close\r\n\r\n")).await;
+        let found = base_and_target(&server, &format!("{request}Connection: close\r\n\r\n")).await;
         assert_eq!(found, (base.to_owned(), target.to_owned()), "{request}");
     }
     server.end().await;
 }
 
 #[tokio::test]
-async fn what_the_operator_says_is_the_base_whatever_the_client_calls_it() {
+async fn a_configured_public_url_is_the_base() {
     let public_url = Some("https://x.example/backups/".parse().unwrap());
     let server = start(ListenerConfig { public_url, ..config() }).await;
     let close = "Connection: close\r\n\r\n";
     for host in ["Host: 10.0.0.1:8000\r\n", "Host: a\r\nHost: b\r\n", ""] {
-        let (base, _) = told(&server, &format!("GET / HTTP/1.0\r\n{host}{close}")).await;
+        let (base, _) = base_and_target(&server, &format!("GET / HTTP/1.0\r\n{host}{close}")).await;
         assert_eq!(base, "https://x.example/backups");
-        let (base, _) = told(&server, &format!("GET /a%20b/c/ HTTP/1.0\r\n{host}{close}")).await;
+        let (base, _) =
+            base_and_target(&server, &format!("GET /a%20b/c/ HTTP/1.0\r\n{host}{close}")).await;
         assert_eq!(base, "https://x.example/backups/a%20b/c");
     }
     server.end().await;
 }
 
 #[tokio::test]
-async fn each_request_has_an_id_and_one_over_a_unix_socket_no_address() {
+async fn requests_have_an_id_and_over_unix_sockets_no_address() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let address = format!("unix:{}", path.display()).parse().unwrap();

@@ -1,5 +1,5 @@
-//! The real server on loopback, with native handlers in the place of plugins. Each file holds
-//! the cases of one side of it; `support` has the server, the handlers and the clients.
+//! The real server on loopback, with native handlers instead of plugins. Each file tests one aspect;
+//! `support` has the server, the handlers and the clients.
 
 #![expect(
     clippy::unwrap_used,
