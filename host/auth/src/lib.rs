@@ -7,7 +7,7 @@
 //! | [`htpasswd`] | users and password hashes in a file |
 //! | [`proxy_header`] | users that a proxy in front has authenticated |
 //!
-//! Invariants: without a configured method nobody is admitted, and a method's answer never depends on
+//! Invariants: without a configured method nobody is admitted, and a client's identity never depends on
 //! load. This crate knows heads of requests, but no connections and no mounts.
 
 pub mod access;
