@@ -1,30 +1,27 @@
-//! `keepgate plugin bench`: what a plugin costs on this machine. Everything is done by the code that
-//! serves, with stores in memory, so that no disk and no network is measured. Times of another
-//! machine are other times; the ratios tell more.
+//! `keepgate plugin bench`: measures what a plugin costs on this machine. Uses the code of the server, with
+//! stores in memory, so that neither disk nor network is measured. Times depend on the machine; the
+//! ratios are more comparable.
+
+mod transfer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use bytes::Bytes;
-use futures_util::stream;
+use anyhow::{Context as _, Result, anyhow, bail};
 use keepgate_runtime::capability::stand_in;
-use keepgate_runtime::{Grants, Limits, Mount, MountSpec, Plugin, Request, Workbench};
-use keepgate_store::memory::MemoryStore;
-use keepgate_store::{BlobStore, Body, Key, PutOptions};
+use keepgate_runtime::{Grants, Limits, Mount, MountSpec, Plugin, Workbench};
+use keepgate_store::Body;
 use serde::Serialize;
 
 use crate::arguments::Bench;
-use crate::size;
+use crate::files::size;
 use keepgate::output::say;
+use transfer::{Moved, drain, request, transfers};
 
-/// How often a plugin is compiled and bytes are moved: what takes long needs few rounds.
+/// Rounds of slow measurements: compilation and transfers.
 const FEW: u32 = 5;
-/// As large as what the gateway reads from a socket at once.
-const CHUNK: usize = 64 * 1024;
-
-/// Times of one thing done many times.
+/// Durations of repeated operations.
 #[derive(Debug, Serialize)]
 struct Times {
     rounds: usize,
@@ -34,17 +31,7 @@ struct Times {
     max_us: f64,
 }
 
-/// Bytes moved through a plugin, beside the same bytes without it.
-#[derive(Debug, Serialize)]
-struct Moved {
-    bytes_per_second: f64,
-    /// Of the bytes moved, how many entered the plugin: 0 where the host moved them all.
-    guest_share: f64,
-    /// Of the rate at which the store alone takes or gives them.
-    of_the_store: f64,
-}
-
-/// All that is measured.
+/// All measurements.
 #[derive(Debug, Serialize)]
 struct Report {
     file: String,
@@ -63,7 +50,7 @@ struct Report {
     download: Option<Moved>,
 }
 
-/// Measures, and prints a table or JSON.
+/// Measures and prints a table or JSON.
 pub(crate) async fn run(arguments: &Bench) -> Result<()> {
     let report = measure(arguments).await?;
     if arguments.json {
@@ -75,7 +62,7 @@ pub(crate) async fn run(arguments: &Bench) -> Result<()> {
 }
 
 async fn measure(arguments: &Bench) -> Result<Report> {
-    let bytes = crate::read(&arguments.file)?;
+    let bytes = crate::files::read(&arguments.file)?;
     let bench = Workbench::new()?;
     let mut times = Vec::new();
     let mut loaded = None;
@@ -125,14 +112,14 @@ async fn measure(arguments: &Bench) -> Result<Report> {
     })
 }
 
-/// The plugin with empty stores in memory, all that it asks for.
+/// Mounts the plugin with an empty memory store for each store that it asks for.
 async fn mount(
     bench: &Workbench,
     plugin: &Arc<Plugin>,
     settings: &str,
     warm: bool,
 ) -> Result<Mount> {
-    let settings = serde_json::from_str(settings).context("--settings is no JSON object")?;
+    let settings = serde_json::from_str(settings).context("--settings must be a JSON object")?;
     let mut grants = Grants::default();
     stand_in(&plugin.description.requests, &mut grants);
     let spec = MountSpec {
@@ -146,7 +133,7 @@ async fn mount(
     bench.mount(spec, plugin).await.map_err(|why| anyhow!(why))
 }
 
-/// Times of calls to the end of their replies; the first answer's status tells what was measured.
+/// Durations of calls up to the end of their responses, and the status of the first response.
 async fn calls(mount: &Mount, method: &str, target: &str, rounds: u32) -> (Times, String) {
     let (mut times, mut status) = (Vec::new(), String::new());
     for _ in 0..rounds {
@@ -167,95 +154,6 @@ async fn calls(mount: &Mount, method: &str, target: &str, rounds: u32) -> (Times
     (Times::of(times), status)
 }
 
-/// Uploads bytes and downloads them again, several times.
-async fn transfers(
-    mount: &Mount,
-    method: &str,
-    target: &str,
-    bytes: u64,
-) -> Result<(Moved, Moved)> {
-    let (mut up, mut down) = (Sum::default(), Sum::default());
-    let alone = alone(bytes).await?;
-    for round in 0..FEW {
-        let target = target.replace("{n}", &round.to_string());
-        let upload = Transfer::begin(mount);
-        let reply = mount.call(request(method, &target, body(bytes))).await;
-        let reply = reply.with_context(|| format!("{method} {target}"))?;
-        ensure!(reply.status < 300, "{method} {target} is answered with {}", reply.status);
-        drain(reply.body).await?;
-        up.add(&upload, bytes);
-
-        let download = Transfer::begin(mount);
-        let reply = mount.call(request("GET", &target, Body::empty())).await;
-        let reply = reply.with_context(|| format!("GET {target}"))?;
-        let got = drain(reply.body).await?;
-        ensure!(got >= bytes, "GET {target} gives {got} of the {bytes} bytes that were uploaded");
-        down.add(&download, got);
-    }
-    Ok((up.moved(alone.0), down.moved(alone.1)))
-}
-
-/// The same bytes into and out of such a store without a plugin: bytes per second.
-async fn alone(bytes: u64) -> Result<(f64, f64)> {
-    let (mut put, mut got) = (Sum::default(), Sum::default());
-    let store = MemoryStore::new();
-    let key = Key::new("bench".to_owned())?;
-    for _ in 0..FEW {
-        let begun = Instant::now();
-        store.put(&key, body(bytes), PutOptions::default()).await?;
-        put.time += begun.elapsed();
-        let begun = Instant::now();
-        let download = store.get(&key, keepgate_store::Part::Whole).await?;
-        drain(download.body).await?;
-        got.time += begun.elapsed();
-        put.bytes += bytes;
-        got.bytes += bytes;
-    }
-    Ok((put.rate(), got.rate()))
-}
-
-/// A transfer under way: when it began, and what the plugin had moved before.
-struct Transfer<'a> {
-    mount: &'a Mount,
-    begun: Instant,
-    before: u64,
-}
-
-impl<'a> Transfer<'a> {
-    fn begin(mount: &'a Mount) -> Self {
-        Self { mount, before: mount.counts().guest_bytes, begun: Instant::now() }
-    }
-}
-
-#[derive(Default)]
-struct Sum {
-    bytes: u64,
-    guest: u64,
-    time: Duration,
-}
-
-impl Sum {
-    fn add(&mut self, transfer: &Transfer<'_>, bytes: u64) {
-        self.time += transfer.begun.elapsed();
-        self.bytes += bytes;
-        self.guest += transfer.mount.counts().guest_bytes - transfer.before;
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    fn rate(&self) -> f64 {
-        self.bytes as f64 / self.time.as_secs_f64().max(1e-9)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-    fn moved(&self, alone: f64) -> Moved {
-        Moved {
-            bytes_per_second: self.rate(),
-            guest_share: self.guest as f64 / (self.bytes.max(1)) as f64,
-            of_the_store: self.rate() / alone,
-        }
-    }
-}
-
 impl Times {
     fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
@@ -268,70 +166,13 @@ impl Times {
     }
 }
 
-/// `GET /path?query` in its parts.
+/// Splits `GET /path?query`.
 fn parse(request: &str) -> Result<(&str, &str)> {
     let (method, target) = request.split_once(' ').unwrap_or((request, ""));
     if method.is_empty() || !target.starts_with('/') {
-        bail!("--request {request:?} is none; write a method and a path, as in \"GET /\"");
+        bail!("--request {request:?}: expected a method and a path, for example \"GET /\"");
     }
     Ok((method, target))
-}
-
-fn request(method: &str, target: &str, body: Body) -> Request {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let segments = path.strip_prefix('/').unwrap_or(path);
-    let mut path: Vec<String> = segments.split('/').map(str::to_owned).collect();
-    let trailing_slash = path.last().is_some_and(String::is_empty);
-    if trailing_slash {
-        path.pop();
-    }
-    let pair = |text: &str| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        (name.to_owned(), value.to_owned())
-    };
-    Request {
-        method: method.to_owned(),
-        base: "http://localhost".to_owned(),
-        target: target.to_owned(),
-        address: None,
-        id: "bench".to_owned(),
-        path,
-        trailing_slash,
-        query: query.split('&').filter(|text| !text.is_empty()).map(pair).collect(),
-        headers: Vec::new(),
-        principal: None,
-        body,
-    }
-}
-
-/// So many bytes, in chunks that are all the same memory.
-fn body(bytes: u64) -> Body {
-    let chunk = Bytes::from(vec![0x5a; CHUNK]);
-    let chunks = stream::unfold(bytes, move |left| {
-        let chunk = chunk.clone();
-        async move {
-            let size = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            (left > 0).then(|| (Ok(chunk.slice(..size)), left - size as u64))
-        }
-    });
-    Body::from_stream(Some(bytes), Box::pin(chunks))
-}
-
-/// Reads a body to its end, and copies it as a socket would: a store in memory hands out what it has
-/// without touching it.
-async fn drain(mut body: Body) -> Result<u64> {
-    let mut read = 0;
-    let mut socket = Vec::with_capacity(CHUNK);
-    while let Some(chunk) = body.chunk().await {
-        let chunk = chunk?;
-        read += chunk.len() as u64;
-        for piece in chunk.chunks(CHUNK) {
-            socket.clear();
-            socket.extend_from_slice(std::hint::black_box(piece));
-            std::hint::black_box(&socket);
-        }
-    }
-    Ok(read)
 }
 
 fn print(report: &Report) -> Result<()> {
@@ -347,7 +188,7 @@ fn print(report: &Report) -> Result<()> {
     line("instantiate", &report.instantiate)?;
     line("call, fresh instance", &report.call_fresh)?;
     line("call, warm instance", &report.call_warm)?;
-    say!("the call is {}, answered with {}", report.request, report.status)?;
+    say!("request: {}, response: {}", report.request, report.status)?;
     say!(
         "memory of an instance: {} before a call, {} after {} calls",
         size(report.memory_fresh_bytes),
@@ -375,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_what_was_measured() {
+    fn percentiles_are_computed_from_all_rounds() {
         let times = Times::of((1..=100).rev().map(Duration::from_micros).collect());
         let all = [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(f64::round);
         assert_eq!((times.rounds, all), (100, [50.0, 90.0, 99.0, 100.0]));
@@ -383,21 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read() {
+    fn method_and_target_are_parsed() {
         assert_eq!(parse("GET /a/b?c").unwrap(), ("GET", "/a/b?c"));
         for bad in ["", "GET", "/a", "GET a"] {
             assert!(parse(bad).is_err(), "{bad}");
-        }
-        let request = request("PUT", "/a/b/?x=1&y", Body::empty());
-        assert_eq!(request.path, ["a", "b"]);
-        assert!(request.trailing_slash);
-        assert_eq!(request.query.len(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_body_has_the_bytes_that_it_says() {
-        for bytes in [0, 1, 65536, 65537, 1_000_000] {
-            assert_eq!(drain(body(bytes)).await.unwrap(), bytes);
         }
     }
 }

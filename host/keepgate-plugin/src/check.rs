@@ -1,5 +1,5 @@
-//! `keepgate plugin check`: what a file is, what it asks for, and whether a gateway would serve it,
-//! said by the code that would load it.
+//! `keepgate plugin check`: shows what a file is, what it asks for, and whether a gateway would serve it,
+//! using the code that would load it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,11 +14,11 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::arguments::Check;
+use crate::files::size;
 use crate::progress_notice::ProgressNotice;
-use crate::size;
 use keepgate::output::{note, say};
 
-/// A mount held against the plugin.
+/// How the plugin fits a mount.
 #[derive(Debug, Serialize)]
 struct Fit {
     path: String,
@@ -34,9 +34,9 @@ fn as_map<S: Serializer>(granted: &[Granted], serializer: S) -> Result<S::Ok, S:
     serializer.collect_map(granted.iter().map(|granted| (granted.key, &granted.names)))
 }
 
-/// Prints what there is to say; the exit code.
+/// Prints the findings and returns the exit code.
 pub(crate) async fn run(arguments: &Check) -> Result<u8> {
-    let read = crate::read(&arguments.file);
+    let read = crate::files::read(&arguments.file);
     let config = arguments.config.as_deref().map(GatewayConfig::load).transpose();
     let (bytes, config) = match (read, config) {
         (Ok(bytes), Ok(config)) => (bytes, config),
@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let mut plugin = None;
     let mut fits = Vec::new();
     if problems.is_empty() {
-        let bench = Workbench::new()?.keeping_code(crate::code_folder().as_deref());
+        let bench = Workbench::new()?.keeping_code(crate::files::code_folder().as_deref());
         let _notice = ProgressNotice::while_compiling(&arguments.file);
         match bench.load(&arguments.file, bytes).await {
             Ok(loaded) => {
@@ -91,7 +91,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     Ok(u8::from(!served))
 }
 
-/// Each mount that would have the plugin, or the one that is asked for.
+/// Checks each mount that would have the plugin, or only the one at `path`.
 async fn mounts(
     bench: &Workbench,
     config: &GatewayConfig,
@@ -131,14 +131,14 @@ async fn mounts(
     Ok(fits)
 }
 
-/// What the file itself needs and a mount does not grant.
+/// What the file needs and a mount does not grant.
 fn needs(seen: &Inspection, spec: &MountSpec) -> Vec<String> {
     let mut problems = Vec::new();
     let memory: u64 = seen.memories.iter().map(|memory| memory.minimum).sum();
     let limit = spec.limits.memory;
     if memory > limit {
         problems.push(format!(
-            "the plugin begins with {} of memory, and `limits.memory` is {}",
+            "the plugin starts with {} of memory, but `limits.memory` is {}",
             size(memory),
             size(limit)
         ));
@@ -166,14 +166,14 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
         let times = if times > 1 { format!("{times} times ") } else { String::new() };
         lines.push(("table", format!("{times}{}", extent(&table, |n| format!("{n} elements")))));
     }
-    // What is there for its types only, a plugin does nothing with.
+    // An interface without functions is only imported for its types.
     let used = seen.imports.iter().filter(|interface| !interface.functions.is_empty());
     lines.extend(used.map(|interface| ("imports", interface.words.clone())));
     lines.extend(seen.exports.iter().map(|interface| ("exports", interface.words.clone())));
     if let Some(plugin) = plugin {
         let said = &plugin.description;
         lines.extend(said.requests.in_words().map(|(label, name)| (label, name.to_owned())));
-        lines.push(("mounts at", format!("{}, where nobody says otherwise", said.default_mount)));
+        lines.push(("mounts at", format!("{} by default", said.default_mount)));
     }
     for fit in fits {
         let mut grants = format!("{} grants {} of memory", fit.path, size(fit.memory_limit));
@@ -193,7 +193,7 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
     Ok(())
 }
 
-/// Equal ones together: a component has many small tables of its own making.
+/// Groups equal extents: a component has many small generated tables.
 fn grouped(extents: &[Extent]) -> Vec<(Extent, usize)> {
     let mut groups: BTreeMap<(u64, Option<u64>), usize> = BTreeMap::new();
     for extent in extents {
@@ -207,7 +207,7 @@ fn extent(extent: &Extent, unit: impl Fn(u64) -> String) -> String {
     let least = unit(extent.minimum);
     match extent.maximum {
         Some(most) if most == extent.minimum => least,
-        Some(most) => format!("{least} at first, {} at most", unit(most)),
-        None => format!("{least} at first, then up to the mount's limit"),
+        Some(most) => format!("{least} initially, at most {}", unit(most)),
+        None => format!("{least} initially, then up to the limit of the mount"),
     }
 }

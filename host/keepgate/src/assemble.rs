@@ -1,8 +1,8 @@
-//! From a configuration to the things that it names: opened stores with their policies, files of
-//! users, certificates, and the specs of mounts.
+//! Opens what a configuration names: stores with their policies, htpasswd files, certificates, and the
+//! specs of mounts.
 //!
-//! A reload assembles anew and takes over what has not changed, so that an open store stays open
-//! and remembered logins stay remembered.
+//! A reload shares everything that has not changed with the previous assembly, so that stores stay open
+//! and cached logins stay cached.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub(crate) struct Assembly {
     users: BTreeMap<PathBuf, Arc<Htpasswd>>,
     /// The mounts that the configuration names.
     pub(crate) mounts: Vec<MountPlan>,
-    /// The page of metrics beside them.
+    /// The metrics page beside them.
     pub(crate) metrics_page: Option<PagePlan>,
     auto: Option<AutoPlan>,
     /// Which plugins may be loaded.
@@ -38,37 +38,37 @@ pub(crate) struct Assembly {
     pub(crate) capabilities: Providers,
 }
 
-/// A page of metrics on the listeners of clients.
+/// A metrics page on the listeners of clients.
 #[derive(Clone, Debug)]
 pub(crate) struct PagePlan {
     pub(crate) path: String,
     pub(crate) access: Arc<Access>,
-    /// The only one who may read it.
+    /// The only user who may read it.
     pub(crate) user: Option<String>,
-    /// Whether plugins' counters say to which mount they belong.
+    /// Whether counters of plugins have a label with the mount.
     pub(crate) mount_label: bool,
 }
 
-/// A mount with the way in to it.
+/// A mount and who may access it.
 #[derive(Clone, Debug)]
 pub(crate) struct MountPlan {
     pub(crate) spec: Arc<MountSpec>,
     pub(crate) access: Arc<Access>,
 }
 
-/// How plugins are mounted that the configuration does not name.
+/// How plugins without a [[mount]] are mounted.
 #[derive(Debug)]
 struct AutoPlan {
     access: Arc<Access>,
     store: (OpenStore, Folder),
     grants: Grants,
-    /// Kept while the plugin asks for the same, so that its mount is carried over.
+    /// By plugin. Reused while the plugin asks for the same, so that the mount stays the same.
     mounts: BTreeMap<String, MountPlan>,
 }
 
 impl Assembly {
-    /// Opens everything; `before` gives what has not changed. The jobs of a gateway stay the same for
-    /// as long as it runs.
+    /// Opens everything. What has not changed is shared with `before`. The jobs stay open as long as the
+    /// gateway runs.
     pub(crate) async fn new(
         config: &Config,
         before: Option<&Self>,
@@ -82,7 +82,7 @@ impl Assembly {
         Self::around(stores, config, before, Providers::open(config, jobs)?)
     }
 
-    /// Opens everything but quotas and jobs, which belong to the gateway that serves.
+    /// Opens everything except quotas and jobs, which belong to the running gateway.
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
@@ -149,7 +149,9 @@ impl Assembly {
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,
             other => {
-                return Err(anyhow!("the settings of mount {path} are no table: {other:?}"));
+                return Err(anyhow!(
+                    "mount {path:?}: cannot convert `settings` to JSON: {other:?}"
+                ));
             }
         };
         let spec = MountSpec {
@@ -181,19 +183,19 @@ impl Assembly {
         Ok(Access::Methods(methods))
     }
 
-    /// A store by its name, or a folder of one, as in `main/team`.
+    /// A store by its name, or a folder of one, for example `main/team`.
     fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
         let (name, folder) = config::store_and_folder(named);
         let open = self.stores.get(name).ok_or_else(|| anyhow!("unknown store {name:?}"))?;
         Ok((open.clone(), Folder::new(folder)?))
     }
 
-    /// The quotas in force.
+    /// All quotas.
     pub(crate) fn quotas(&self) -> impl Iterator<Item = &NamedQuota> {
         self.stores.values().flat_map(|store| &store.quotas)
     }
 
-    /// Puts the limits of this configuration in force.
+    /// Activates the limits of this configuration.
     pub(crate) async fn change_quotas(&self) -> Result<()> {
         for quota in self.quotas() {
             quota.change().await?;
@@ -201,12 +203,12 @@ impl Assembly {
         Ok(())
     }
 
-    /// The files of users, to be read again on SIGHUP.
+    /// The htpasswd files, which SIGHUP reads again.
     pub(crate) fn users(&self) -> impl Iterator<Item = &Arc<Htpasswd>> {
         self.users.values()
     }
 
-    /// For the status: the stores' names and folders.
+    /// Names and folders of the stores, for `/status`.
     pub(crate) fn store_status(&self) -> serde_json::Value {
         let stores = self.stores.iter().map(|(name, store)| {
             (name.clone(), serde_json::json!({"path": store.path.display().to_string()}))
@@ -214,8 +216,8 @@ impl Assembly {
         serde_json::Value::Object(stores.collect())
     }
 
-    /// All mounts: those of the configuration, and where it says so those of the plugins that it
-    /// does not name, each at the place that the plugin proposes.
+    /// All mounts: those of the configuration, and with [auto_mount] one for each other plugin, at the path
+    /// that the plugin proposes.
     pub(crate) fn plans(&mut self, plugins: &[Arc<Plugin>]) -> Vec<MountPlan> {
         let mut plans = self.mounts.clone();
         let Some(auto) = &mut self.auto else {
@@ -232,7 +234,7 @@ impl Assembly {
                 tracing::warn!(
                     plugin = name,
                     path,
-                    "not mounted: the path is taken; add a [[mount]] for it"
+                    "plugin not mounted, its path is taken; add a [[mount]] for it"
                 );
                 continue;
             }
@@ -249,7 +251,7 @@ impl Assembly {
     }
 }
 
-/// Whether a mount made for an older version of a plugin suits this one.
+/// Whether a mount that was made for a previous version of a plugin suits this one.
 fn fits(spec: &MountSpec, plugin: &Plugin) -> bool {
     let granted = spec.grants.get::<Stores>();
     let stores = granted.iter().flat_map(|stores| stores.0.keys());
@@ -261,7 +263,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
     let folder = match Folder::new(auto.store.1.join(&plugin.name)) {
         Ok(folder) => folder,
         Err(error) => {
-            tracing::warn!(plugin = plugin.name, %error, "not mounted: its name is no folder");
+            tracing::warn!(plugin = plugin.name, %error, "plugin not mounted, its name cannot name a folder");
             return None;
         }
     };
@@ -280,7 +282,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
     Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone() })
 }
 
-/// A listener's certificate, loaded.
+/// Loads the certificate of a listener.
 pub(crate) fn load_tls(tls: &config::Tls) -> Result<Arc<Tls>> {
     let minimum = match tls.min_version.as_ref().map(|version| version.get_ref().as_str()) {
         Some("1.3") => TlsVersion::V1_3,

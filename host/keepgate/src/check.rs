@@ -17,11 +17,11 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let mut problems = Vec::new();
     for tls in config.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
         if let Err(error) = load_tls(tls) {
-            problems.push(crate::explain(&error));
+            problems.push(crate::output::explain(&error));
         }
     }
     match Assembly::to_look_at(&config) {
-        Err(error) => problems.push(crate::explain(&error)),
+        Err(error) => problems.push(crate::output::explain(&error)),
         Ok(mut assembly) => {
             for users in assembly.users() {
                 let file = users.path().display().to_string();

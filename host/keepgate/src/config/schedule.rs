@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepgate_jobs::When;
+use keepgate_jobs::Trigger;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -49,7 +49,7 @@ pub(crate) enum Missed {
 
 impl Schedule {
     /// When it runs.
-    pub(crate) fn when(&self) -> Result<When, Problem> {
+    pub(crate) fn when(&self) -> Result<Trigger, Problem> {
         let (when, span) = match (&self.cron, self.every) {
             (Some(cron), None) => {
                 if let Some(jitter) = &self.jitter {
@@ -58,7 +58,7 @@ impl Schedule {
                 }
                 let zone = self.time_zone.as_ref().map_or("UTC", |zone| zone.get_ref());
                 let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
-                (When::Cron { pattern, time_zone }, cron.span())
+                (Trigger::Cron { pattern, time_zone }, cron.span())
             }
             (None, Some(Interval(interval))) => {
                 if let Some(zone) = &self.time_zone {
@@ -66,7 +66,7 @@ impl Schedule {
                     return Err(Problem::new(zone.span(), message));
                 }
                 let jitter = self.jitter.as_ref().map_or(Duration::ZERO, |later| later.get_ref().0);
-                (When::Every { interval, jitter }, self.mount.span())
+                (Trigger::Every { interval, jitter }, self.mount.span())
             }
             _ => {
                 let message = "a schedule needs either `cron` or `every`";

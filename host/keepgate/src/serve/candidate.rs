@@ -94,7 +94,7 @@ impl Candidate {
             problems: self.schedule_problems,
         }));
         published.site.store(Arc::new(self.site));
-        // Last, so that whoever reads this line finds what it says.
+        // Last: everything that this line says is true by now.
         tracing::info!(generation = number, mounts, refused, "serving");
     }
 }
@@ -102,6 +102,6 @@ impl Candidate {
 /// Logs an error that does not stop what is done.
 pub(super) fn log_error(result: Result<()>) {
     if let Err(error) = result {
-        tracing::error!("{}", crate::explain(&error));
+        tracing::error!("{}", crate::output::explain(&error));
     }
 }

@@ -169,7 +169,7 @@ impl ReloadedFiles {
 
 /// One line for each error of a configuration.
 fn log_rejected(error: &anyhow::Error) {
-    for error in crate::explain(error).lines() {
+    for error in crate::output::explain(error).lines() {
         tracing::error!(%error, "configuration rejected, the current one stays active");
     }
 }

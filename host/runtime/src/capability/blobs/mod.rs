@@ -255,7 +255,7 @@ impl blobs::HostStore for GuestState {
         });
         let store = self.store(&store)?;
         let key = Key::new(key)?;
-        let options = DeleteOptions { matches: must_match(condition)?, witness: None };
+        let options = DeleteOptions { matches: must_match(condition)?, observer: None };
         Ok(store.delete_with(&key, options).await?)
     }
 
