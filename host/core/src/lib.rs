@@ -13,6 +13,7 @@
 pub mod call;
 pub mod failure;
 pub mod handler;
+mod store_error;
 
 pub use call::{Principal, Reply, Request};
 pub use failure::{Answer, CallError, Failure, FailureCase, Limit, PluginRefusal, Waiting};
