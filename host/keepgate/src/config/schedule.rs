@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{Config, Interval, Problem, Problems};
 
-/// A job that starts by itself.
+/// `[schedule.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Schedule {
@@ -18,15 +18,15 @@ pub(crate) struct Schedule {
     pub(crate) job: Spanned<String>,
     #[serde(default)]
     pub(crate) cron: Option<Spanned<String>>,
-    /// Of `cron`; UTC without it.
+    /// Of `cron`; UTC by default.
     #[serde(default)]
     pub(crate) time_zone: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) every: Option<Interval>,
-    /// Each run of `every` is later by up to this.
+    /// The longest random delay of each run of `every`.
     #[serde(default)]
     pub(crate) jitter: Option<Spanned<Interval>>,
-    /// Handed to the plugin as JSON.
+    /// Passed to the plugin as JSON.
     #[serde(default)]
     pub(crate) input: toml::Table,
     #[serde(default)]
@@ -37,12 +37,12 @@ pub(crate) struct Schedule {
     pub(crate) backoff: Option<Interval>,
 }
 
-/// What happens to a run whose time passed while the gateway was down.
+/// What happens to a run that was missed because the gateway was down.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Missed {
     Skip,
-    /// A machine that is down at that hour every day would never have a backup otherwise.
+    /// The default, because a machine that is off at that hour every day would never have a backup.
     #[default]
     Run,
 }
@@ -77,7 +77,7 @@ impl Schedule {
         Ok(when)
     }
 
-    /// What the plugin is handed.
+    /// The input of its jobs.
     pub(crate) fn input(&self) -> anyhow::Result<Vec<u8>> {
         Ok(serde_json::to_vec(&self.input)?)
     }

@@ -1,5 +1,7 @@
 //! `http`: the writer of streamed replies.
 
+pub(crate) mod writer;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use wasmtime::component::{HasSelf, Linker, Resource};
@@ -10,19 +12,8 @@ use crate::contract::ImportError;
 use crate::guest_state::GuestState;
 use crate::streamed_reply::{Arriving, Head, Started};
 
-pub(crate) use bindings::keepgate::plugin::http;
-
-crate::contract::bindings! {
-    interfaces: "import keepgate:plugin/http@0.1.0;",
-    imports: {
-        "keepgate:plugin/http.[static]writer.start": trappable,
-        default: async | trappable,
-    },
-    with: {
-        "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types,
-        "keepgate:plugin/http.writer": crate::capability::http::WriterHandle,
-    },
-}
+pub(crate) use crate::guest::bindings::keepgate::plugin::http;
+pub(crate) use writer::WriterHandle;
 
 /// How many pieces a guest may write ahead of its client.
 const PIECES: usize = 4;
@@ -39,22 +30,17 @@ impl Capability for Http {
     }
 
     fn purpose(&self) -> &'static str {
-        "replies made piece by piece"
+        "streamed replies"
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../wit/0.1.0/http.wit")
+        include_str!("../../../../../wit/0.1.0/http.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         http::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
     }
 }
-
-/// A streamed reply in a guest's hands.
-#[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct WriterHandle(mpsc::Sender<Bytes>);
 
 impl http::Host for GuestState {}
 

@@ -1,5 +1,5 @@
-//! Starts jobs as a request says, sets gauges, asks for a cluster by its name, and tells what it is told
-//! of requests and jobs. It does nothing wrong: what it shows is what the host does.
+//! Starts jobs, sets gauges and takes a snapshot as its requests say, and reports what the host tells it of requests and
+//! jobs. It does nothing wrong: it shows what the host does.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use serde::de::IgnoredAny;
 
 /// The plugin.
 #[derive(Debug)]
-pub struct Foreman;
+pub struct JobGuest;
 
-keepgate_sdk::export!(Foreman, jobs);
+keepgate_sdk::export!(JobGuest, jobs);
 
-/// What a POST to a kind asks for, as a form.
+/// The form of a POST to a kind of job.
 #[derive(Deserialize)]
 struct Wish {
     key: String,
@@ -30,15 +30,15 @@ struct Wish {
     when_busy: Option<String>,
 }
 
-impl Plugin for Foreman {
+impl Plugin for JobGuest {
     type Settings = IgnoredAny;
 
     fn describe() -> Description {
-        let description = Description::new("foreman", "1.0.0")
+        let description = Description::new("job_guest", "1.0.0")
             .store("main")
             .cluster("main")
-            .gauge("foreman_level", "What was set last", &["what"])
-            .counter("foreman_calls_total", "Calls", &[]);
+            .gauge("job_guest_level", "What was set last", &["what"])
+            .counter("job_guest_calls_total", "Calls", &[]);
         ["work", "fail", "hang", "begin", "tidy"].into_iter().fold(description, Description::job)
     }
 
@@ -51,10 +51,10 @@ impl Plugin for Foreman {
                 Reply::ok().json(&(base, target, address, id, url))
             }
             (Method::Get, ["gauge", value]) => {
-                environment::set("foreman_level", &["x"], value.parse().unwrap_or(f64::NAN));
-                // Dropped, each for another reason.
-                environment::set("foreman_calls_total", &[], 1.0);
-                environment::count("foreman_level", &["x"], 1);
+                environment::set("job_guest_level", &["x"], value.parse().unwrap_or(f64::NAN));
+                // The host drops each of these, for different reasons.
+                environment::set("job_guest_calls_total", &[], 1.0);
+                environment::count("job_guest_level", &["x"], 1);
                 Ok(Reply::new(204))
             }
             (Method::Get, ["jobs", id]) => {
@@ -90,21 +90,21 @@ fn options(wish: Wish) -> Options {
     }
 }
 
-/// For whom a job works, as in `ann by htpasswd role=admin`.
+/// The user for whom a job works, `ann by htpasswd role=admin` for example.
 fn told(job: &Job) -> String {
     let Some(principal) = &job.principal else { return "nobody".to_owned() };
     let claims = principal.claims.iter().map(|(name, value)| format!(" {name}={value}"));
     format!("{} by {}{}", principal.name, principal.method, claims.collect::<String>())
 }
 
-impl Jobs for Foreman {
+impl Jobs for JobGuest {
     fn run_job(job: Job, _: IgnoredAny) -> Result<Vec<u8>, Failure> {
         match job.kind.as_str() {
             "fail" => Err(Failure::Unavailable("as the test wants".to_owned())),
             "hang" => loop {
                 jobs::wait(&job.id, State::Running, 60_000)?;
             },
-            // One that is started by a job works for the same user.
+            // A job that a job starts works for the same user.
             "begin" => jobs::start("work", b"", &Options::new(&job.key)).map(String::into_bytes),
             "tidy" => {
                 let id = String::from_utf8(job.input.clone())
