@@ -4,9 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+/// The folder of the contract, in the repository and in projects with a copy of the Rust SDK.
+const CONTRACT: &str = "wit/0.1.0";
+
 /// The name of the constant for each folder of the repository.
 const FOLDERS: [(&str, &str); 8] = [
-    ("CONTRACT", "wit/0.1.0"),
+    ("CONTRACT", CONTRACT),
     ("CASES", "sdk/templates/cases"),
     ("RUST_TEMPLATE", "sdk/templates/rust"),
     ("RUST_SDK", "sdk/src"),
@@ -18,7 +21,7 @@ const FOLDERS: [(&str, &str); 8] = [
 
 fn main() -> io::Result<()> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    let mut text = String::new();
+    let mut text = format!("const CONTRACT_FOLDER: &str = {CONTRACT:?};\n");
     for (constant, folder) in FOLDERS {
         let folder = repository.join(folder);
         println!("cargo:rerun-if-changed={}", folder.display());

@@ -51,7 +51,7 @@ fn sdk(language: Language) -> Vec<(PathBuf, &'static str)> {
     match language {
         Language::Rust => below("sdk/src", RUST_SDK)
             .chain(below("sdk", &[RUST_SDK_MANIFEST]))
-            .chain(below("wit/0.1.0", CONTRACT))
+            .chain(below(CONTRACT_FOLDER, CONTRACT))
             .collect(),
         Language::JavaScript => below("", JS_SDK).chain(contract()).collect(),
         Language::Python => below("", PYTHON_SDK).chain(contract()).collect(),
@@ -186,6 +186,12 @@ mod tests {
     #[test]
     fn the_world_is_the_one_that_is_built() {
         assert!(WORLD.1.contains(&format!("world {WORLD_NAME} {{")));
+    }
+
+    #[test]
+    fn the_copy_of_the_sdk_is_built_on_the_copy_of_the_contract() {
+        let (_, bindings) = RUST_SDK.iter().find(|(file, _)| *file == "bindings.rs").unwrap();
+        assert!(bindings.contains(&format!("path: \"../{CONTRACT_FOLDER}\"")));
     }
 
     /// The copy of the SDK that plugins in Rust have is built as the SDK here is.

@@ -5,7 +5,9 @@ pub const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (commit ",
     env!("KEEPGATE_COMMIT"),
-    ", contract 0.1.0, ",
+    ", contract ",
+    keepgate_runtime::contract_version!(),
+    ", ",
     env!("KEEPGATE_COMPILER"),
     ")"
 );

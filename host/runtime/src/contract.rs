@@ -1,5 +1,8 @@
 //! The contract of `wit/0.1.0`: its name and version, the macro by which each capability binds its own
 //! interface to Rust, and how an import fails. What plugins export is bound in `guest`.
+//!
+//! The version is written in this file only, several times because `bindgen!` takes nothing but literals.
+//! To move the host to the next patch version, replace it everywhere in this file.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,14 +13,45 @@ use keepgate_store::StoreError;
 use crate::call;
 use crate::host_allocation::OverAllocated;
 
+/// The version of the contract that this host supports, as a literal for `concat!`.
+#[macro_export]
+macro_rules! contract_version {
+    () => {
+        "0.1.0"
+    };
+}
+
 /// The version of the contract that this host supports.
-pub(crate) const VERSION: &str = "0.1.0";
+pub(crate) const VERSION: &str = contract_version!();
 /// The package of the contract, without the version.
 pub(crate) const PACKAGE: &str = "keepgate:plugin";
 
-/// Generates a module `bindings` from an interface or world of the contract. Takes what wasmtime's
-/// `bindgen!` takes, without what is the same everywhere.
+/// Generates a module `bindings` from an interface or world of the contract: `interface: "NAME"` or
+/// `world: "NAME"`, followed by what wasmtime's `bindgen!` takes, without what is the same everywhere.
+/// A new interface needs a line here.
 macro_rules! bindings {
+    (interface: "blobs", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/blobs@0.1.0;", $($config)*);
+    };
+    (interface: "environment", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/environment@0.1.0;", $($config)*);
+    };
+    (interface: "etcd", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/etcd@0.1.0;", $($config)*);
+    };
+    (interface: "pipes", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/pipes@0.1.0;", $($config)*);
+    };
+    (interface: "guest", $($config:tt)*) => {
+        crate::contract::bindings!(
+            inline: "package keepgate:runtime; world component { export keepgate:plugin/guest@0.1.0; }",
+            world: "keepgate:runtime/component",
+            $($config)*
+        );
+    };
+    (interface: $unknown:literal, $($config:tt)*) => {
+        compile_error!(concat!("add the interface ", $unknown, " to `bindings` in contract.rs"));
+    };
     ($($config:tt)*) => {
         #[allow(
             unsafe_code,
@@ -48,7 +82,13 @@ pub(crate) use bindings;
 /// The text of a file of the contract.
 macro_rules! wit {
     ($file:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/0.1.0/", $file))
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../wit/",
+            $crate::contract_version!(),
+            "/",
+            $file
+        ))
     };
 }
 pub(crate) use wit;

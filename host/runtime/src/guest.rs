@@ -5,8 +5,7 @@ pub(crate) use bindings::exports::keepgate::plugin::guest as exported;
 pub(crate) use bindings::{Component as Guest, ComponentPre as GuestPre};
 
 crate::contract::bindings! {
-    inline: "package keepgate:runtime; world component { export keepgate:plugin/guest@0.1.0; }",
-    world: "keepgate:runtime/component",
+    interface: "guest",
     imports: {
         "keepgate:plugin/types.[static]body.from-bytes": trappable,
         "keepgate:plugin/types.[method]body.length": trappable,

@@ -17,7 +17,7 @@ use crate::host_allocation::body_with;
 use bindings::keepgate::plugin::pipes;
 
 crate::contract::bindings! {
-    interfaces: "import keepgate:plugin/pipes@0.1.0;",
+    interface: "pipes",
     imports: {
         "keepgate:plugin/pipes.gzip": trappable,
         "keepgate:plugin/pipes.gunzip": trappable,

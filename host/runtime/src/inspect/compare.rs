@@ -281,7 +281,8 @@ mod tests {
         for (name, _) in capability::wit() {
             assert!(interface(&contract, name).is_some(), "{name}");
         }
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = folder.join("../../wit").join(crate::contract::VERSION);
         let mut files: Vec<_> = folder
             .read_dir()
             .unwrap()

@@ -45,7 +45,8 @@ fn an_empty_component_is_named() {
 
 /// The world `plugin` of a contract whose texts were changed.
 fn world(change: impl Fn(&str, &str) -> String) -> World {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = folder.join("../../wit").join(VERSION);
     let mut map = SourceMap::default();
     for entry in folder.read_dir().unwrap() {
         let path = entry.unwrap().path();

@@ -24,7 +24,7 @@ use bindings::keepgate::plugin::blobs;
 use convert::must_match;
 
 crate::contract::bindings! {
-    interfaces: "import keepgate:plugin/blobs@0.1.0;",
+    interface: "blobs",
     imports: {
         "keepgate:plugin/blobs.[static]store.open": trappable,
         default: async | trappable,

@@ -13,7 +13,7 @@ use crate::guest_state::GuestState;
 use bindings::keepgate::plugin::environment;
 
 crate::contract::bindings! {
-    interfaces: "import keepgate:plugin/environment@0.1.0;",
+    interface: "environment",
     // None of them waits, so they need no fiber switch.
     imports: { default: trappable },
 }

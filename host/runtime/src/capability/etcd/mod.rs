@@ -26,7 +26,7 @@ use bindings::keepgate::plugin::etcd;
 use stand_in::NoMembers;
 
 crate::contract::bindings! {
-    interfaces: "import keepgate:plugin/etcd@0.1.0;",
+    interface: "etcd",
     imports: {
         "keepgate:plugin/etcd.clusters": trappable,
         "keepgate:plugin/etcd.[method]snapshot.facts": trappable,
