@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Clock, FromShort, Json, Values};
 
-/// Where bytes come from: one of the first seven; without any, there are none.
+/// Where bytes come from: one of the first seven fields; without any, there are no bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Content {
@@ -84,7 +84,7 @@ impl Content {
             return Ok(values.fill_json(json)?.to_string().into_bytes());
         }
         if let Some(name) = &self.named {
-            return values.body(name);
+            return values.body(name).map(|bytes| bytes.to_vec());
         }
         if let Some(text) = &self.repeat {
             return Ok(text.repeat(self.times.unwrap_or(1)).into_bytes());
