@@ -243,7 +243,7 @@ impl Gateway {
         // An earlier reload may still have to say that what served before serves on.
         let (begun, _) = log.wait_for(before, &["reloading certificates, users and configuration"]);
         let taken: &[&str] = &["serving", "generation="];
-        log.wait_for_either(begun, &[taken, &["the configuration stays as it was"]]);
+        log.wait_for_either(begun, &[taken, &["configuration rejected"]]);
         log.since(begun)
     }
 

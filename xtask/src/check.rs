@@ -22,7 +22,7 @@ const STEPS: [Step; 8] = [
     ("fmt", true, formatting),
     ("clippy", true, lints),
     ("guests", false, components_of_wasm),
-    ("build", false, gateway),
+    ("build", false, programs),
     ("languages", false, components_of_languages),
     ("components", false, real_components),
     ("doc", true, documentation),
@@ -148,8 +148,9 @@ fn real_components(check: &mut Check<'_>) -> Result<()> {
     Ok(())
 }
 
-fn gateway(check: &mut Check<'_>) -> Result<()> {
-    run::build_program(check.workspace, "keepgate")
+fn programs(check: &mut Check<'_>) -> Result<()> {
+    run::build_program(check.workspace, run::GATEWAY)?;
+    run::build_program(check.workspace, run::PLUGIN_TOOLS)
 }
 
 fn documentation(check: &mut Check<'_>) -> Result<()> {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use keepgate_builder::component::{Builder, Settings, core_file};
-use keepgate_builder::files;
 use keepgate_builder::process::{note, step};
 use keepgate_builder::workspace::{Package, Target, Workspace};
+use keepgate_builder::{files, quick_start};
 
 use crate::languages;
 
@@ -24,6 +24,8 @@ const TEST_GUESTS: &str = "keepgate-guests";
 struct Guest {
     /// The file it becomes, `NAME.wasm`.
     name: String,
+    /// The folder of its crate.
+    folder: PathBuf,
     /// Where cargo leaves the core module, below the folder of target and profile.
     core: PathBuf,
 }
@@ -76,7 +78,11 @@ fn plugin(package: &Package) -> Result<Guest> {
     let Some(library) = targets.find(|target| target.is_cdylib && !target.is_example) else {
         bail!("{} is no component: its [lib] needs crate-type = [\"cdylib\"]", package.name);
     };
-    Ok(Guest { name: folder.into_owned(), core: core_file(&library.name) })
+    Ok(Guest {
+        name: folder.into_owned(),
+        folder: package.folder.clone(),
+        core: core_file(&library.name),
+    })
 }
 
 fn test_guests(package: &Package) -> Result<Vec<Guest>> {
@@ -88,7 +94,7 @@ fn test_guests(package: &Package) -> Result<Vec<Guest>> {
             target.name
         );
         let core = Path::new("examples").join(core_file(&target.name));
-        Ok(Guest { name: target.name.clone(), core })
+        Ok(Guest { name: target.name.clone(), folder: package.folder.clone(), core })
     };
     examples.map(guest).collect()
 }
@@ -98,9 +104,10 @@ fn collect(builder: &Builder<'_>, guests: &[Guest], folder: &Path) -> Result<()>
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let mut files = BTreeSet::new();
     for guest in guests {
-        let component = builder
+        let mut component = builder
             .component(&guest.core)
-            .with_context(|| format!("{} does not make a component", guest.name))?;
+            .with_context(|| format!("cannot make a component of {}", guest.name))?;
+        quick_start::embed(&mut component, &guest.folder)?;
         let file = folder.join(format!("{}.wasm", guest.name));
         let changed = files::replace(&file, &component)
             .with_context(|| format!("{} cannot be written", file.display()))?;
@@ -143,7 +150,11 @@ mod tests {
     fn a_plugin_is_named_after_its_folder() {
         let library = || vec![target("keepgate_data_backer", false, true)];
         let found = plugin(&package("keepgate-data-backer", "/w/plugins/data-backer", library()));
-        let guest = Guest { name: "data-backer".into(), core: "keepgate_data_backer.wasm".into() };
+        let guest = Guest {
+            name: "data-backer".into(),
+            folder: "/w/plugins/data-backer".into(),
+            core: "keepgate_data_backer.wasm".into(),
+        };
         assert_eq!(found.unwrap(), guest);
         let error = plugin(&package("restic", "/w/plugins/restic", library())).unwrap_err();
         assert!(error.to_string().contains("keepgate-restic"), "{error}");
@@ -156,7 +167,10 @@ mod tests {
         let targets = vec![target("lib", false, true), target("eat-memory", true, true)];
         let found = test_guests(&package(TEST_GUESTS, "/w/tests/guests", targets)).unwrap();
         let core = "examples/eat_memory.wasm".into();
-        assert_eq!(found, [Guest { name: "eat-memory".into(), core }]);
+        assert_eq!(
+            found,
+            [Guest { name: "eat-memory".into(), folder: "/w/tests/guests".into(), core }]
+        );
         let targets = vec![target("loop", true, false)];
         let error = test_guests(&package(TEST_GUESTS, "/w/tests/guests", targets)).unwrap_err();
         assert!(error.to_string().contains("loop"), "{error}");

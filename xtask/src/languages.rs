@@ -15,6 +15,8 @@ use keepgate_builder::process::{self, note};
 use keepgate_builder::project;
 use keepgate_builder::workspace::Workspace;
 
+use crate::run;
+
 /// A component: its name, its language, and the main file that takes the place of the template's.
 type Stock = (&'static str, Language, Option<&'static str>);
 
@@ -96,12 +98,11 @@ fn build_one(
     Ok(())
 }
 
-/// `keepgate plugin COMMAND FOLDER`, quietly unless it fails.
+/// Runs `keepgate plugin COMMAND FOLDER`; prints nothing unless it fails.
 fn plugin(workspace: &Workspace, command: &str, folder: &Path, more: &[&str]) -> Result<()> {
-    let mut keepgate = Command::new(workspace.program("keepgate"));
-    keepgate.args(["plugin", command]).arg(folder).args(more);
-    keepgate.env("KEEPGATE_CACHE", &workspace.cache);
-    process::output_of_both(&mut keepgate).map(drop)
+    let mut tools = Command::new(workspace.program(run::PLUGIN_TOOLS));
+    tools.arg(command).arg(folder).args(more).env("KEEPGATE_CACHE", &workspace.cache);
+    process::output_of_both(&mut tools).map(drop)
 }
 
 fn identity(builder: &Componentizer, language: Language, main: Option<&str>) -> String {

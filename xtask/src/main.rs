@@ -41,7 +41,7 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   plugins [--guests] [--languages]
                          build the plugins (and the test guests; and those in JavaScript and Python)
                          into the target folder
-  plugin ARGUMENTS       build the gateway, then run `keepgate plugin ARGUMENTS`
+  plugin ARGUMENTS       build the plugin tools, then run `keepgate plugin ARGUMENTS`
   bench [ARGUMENTS]      build everything in release and run `keepgate-bench ARGUMENTS`
   restic-suite [VERSION] run restic's own tests of its REST backend against the gateway; needs go
   help                   this text
@@ -105,7 +105,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
 /// Builds the stock components in languages other than Rust, by the gateway's own commands; returns
 /// what was skipped.
 fn build_languages(workspace: &Workspace) -> Result<Vec<String>> {
-    run::build_program(workspace, "keepgate")?;
+    run::build_program(workspace, run::PLUGIN_TOOLS)?;
     keepgate_builder::process::step("plugins in JavaScript and Python");
     languages::build(workspace)
 }

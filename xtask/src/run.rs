@@ -10,22 +10,26 @@ use keepgate_builder::workspace::Workspace;
 
 use crate::{components, guests, protoc};
 
+/// The program that serves.
+pub(crate) const GATEWAY: &str = "keepgate";
+/// The program behind `keepgate plugin`.
+pub(crate) const PLUGIN_TOOLS: &str = "keepgate-plugin";
 const BENCH: &str = "keepgate-bench";
 
 /// Builds the plugins and the gateway and runs `keepgate serve` in the current folder.
 pub(crate) fn serve(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     guests::build(workspace, false)?;
-    build_program(workspace, "keepgate")?;
-    let mut command = Command::new(workspace.program("keepgate"));
+    build_program(workspace, GATEWAY)?;
+    let mut command = Command::new(workspace.program(GATEWAY));
     command.arg("serve").args(arguments).env("KEEPGATE_PLUGIN_DIR", workspace.plugins());
     become_program(command)
 }
 
-/// Builds the gateway and runs `keepgate plugin` in the current folder.
+/// Builds the plugin tools and runs `keepgate-plugin` in the current folder.
 pub(crate) fn plugin(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    build_program(workspace, "keepgate")?;
-    let mut command = Command::new(workspace.program("keepgate"));
-    command.arg("plugin").args(arguments).env("KEEPGATE_CACHE", &workspace.cache);
+    build_program(workspace, PLUGIN_TOOLS)?;
+    let mut command = Command::new(workspace.program(PLUGIN_TOOLS));
+    command.args(arguments).env("KEEPGATE_CACHE", &workspace.cache);
     become_program(command)
 }
 
@@ -36,7 +40,7 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
         "the workspace has no member {BENCH}: there is nothing to measure with"
     );
     guests::build(workspace, true)?;
-    build_program(workspace, "keepgate")?;
+    build_program(workspace, GATEWAY)?;
     build_program(workspace, BENCH)?;
     process::step("components");
     components::install(workspace);
@@ -46,7 +50,9 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitC
     become_program(command)
 }
 
-/// Builds a program of the workspace with `--release`.
+/// Builds a program of the workspace with `--release`. Each program is built by itself: if cargo built
+/// several packages together, each would get the features that any of them asks for, and the gateway
+/// would contain the test clock of the plugin tools.
 pub(crate) fn build_program(workspace: &Workspace, package: &str) -> Result<()> {
     process::step(&format!("build {package}"));
     let mut command = protoc::cargo(workspace, "build")?;
@@ -57,7 +63,7 @@ pub(crate) fn build_program(workspace: &Workspace, package: &str) -> Result<()> 
 /// Tells a test or bench where the gateway, the plugins, the hostile guests and the peers are.
 pub(crate) fn environment(workspace: &Workspace, command: &mut Command) {
     command
-        .env("KEEPGATE_BIN", workspace.program("keepgate"))
+        .env("KEEPGATE_BIN", workspace.program(GATEWAY))
         .env("KEEPGATE_PLUGIN_DIR", workspace.plugins())
         .env("KEEPGATE_GUEST_DIR", workspace.test_guests())
         .env("KEEPGATE_TOOLS", workspace.tools());
@@ -91,6 +97,36 @@ mod tests {
         let workspace = Workspace::sample(Path::new("/nonexistent"), vec![]);
         let error = bench(&workspace, &[]).unwrap_err();
         assert!(error.to_string().contains("keepgate-bench"), "{error}");
+    }
+
+    /// The packages that a program is linked with and their features, one per line.
+    fn dependencies(program: &str) -> String {
+        let mut command = Workspace::load().unwrap().cargo("tree");
+        command.args([
+            "--package",
+            program,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--no-dedupe",
+        ]);
+        process::output(command.args(["--format", "{p} {f}", "--locked", "--offline"])).unwrap()
+    }
+
+    #[test]
+    fn the_gateway_contains_no_tools_for_authors_and_no_test_clock() {
+        let has = |tree: &str, package: &str, feature: &str| {
+            let of_package = |line: &&str| line.split(' ').next() == Some(package);
+            tree.lines().filter(of_package).any(|line| line.contains(feature))
+        };
+        let unwanted = [("keepgate-builder", ""), ("keepgate-harness", ""), ("tokio", "test-util")];
+        let (gateway, tools) = (dependencies(GATEWAY), dependencies(PLUGIN_TOOLS));
+        assert!(has(&gateway, "tokio", "rt-multi-thread"), "{gateway}");
+        for (package, feature) in unwanted {
+            assert!(!has(&gateway, package, feature), "{package} {feature}");
+            assert!(has(&tools, package, feature), "{package} {feature}");
+        }
     }
 
     #[test]

@@ -35,12 +35,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         "restic's tests need go (https://go.dev/doc/install), and there is none on the PATH"
     );
     guests::build(workspace, false)?;
-    run::build_program(workspace, "keepgate")?;
+    run::build_program(workspace, run::GATEWAY)?;
 
     process::step(&format!("restic's own test-suite, {version}"));
     let folder = workspace.cache.join("restic-suite");
     components::require(&folder, RESTIC.0, version).map_err(|error| anyhow!(error))?;
-    wrap(&workspace.program("keepgate"), &folder.join("rest-server"))?;
+    wrap(&workspace.program(run::GATEWAY), &folder.join("rest-server"))?;
     let gateway = Gateway::start(workspace, &folder)?;
 
     let others = env::var_os("PATH").unwrap_or_default();
@@ -92,7 +92,7 @@ impl Gateway {
         if data.exists() {
             fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
         }
-        let mut command = Command::new(workspace.program("keepgate"));
+        let mut command = Command::new(workspace.program(run::GATEWAY));
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
         command.env("KEEPGATE_PLUGIN_DIR", workspace.plugins());
         command.env("KEEPGATE_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::piped());

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::language::Language;
 use crate::process::{find, note, output, words};
-use crate::{debian, files, project};
+use crate::{debian, files, project, quick_start};
 
 const NPM_PACKAGE: &str = include_str!("../../../sdk/js/toolchain/package.json");
 const NPM_LOCK: &str = include_str!("../../../sdk/js/toolchain/package-lock.json");
@@ -188,6 +188,9 @@ impl Componentizer {
             ensure!(!said.is_empty(), "`{command}` failed ({}) and said nothing", ended.status);
             bail!("{main} does not make a component:\n{said}");
         }
+        let mut bytes = fs::read(&made).with_context(|| made.display().to_string())?;
+        quick_start::embed(&mut bytes, folder)?;
+        fs::write(&made, bytes).with_context(|| made.display().to_string())?;
         fs::rename(&made, component).with_context(|| component.display().to_string())
     }
 }

@@ -1,20 +1,19 @@
-//! Building guests: finding what compiles them, compiling, and wrapping core modules into components;
-//! and what a new plugin begins with. `cargo xtask` builds this workspace's guests by it, `keepgate
-//! plugin new` and `build` make everybody's.
+//! Creates and builds plugins: templates of new projects, finding compilers, compiling, and wrapping
+//! core modules into components. `cargo xtask` builds this workspace's guests with it; `keepgate plugin
+//! new` and `build` use it for everybody else's. The callers decide what is built and where it goes.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`language`] | the languages that plugins are written in here |
+//! | [`language`] | the supported languages |
 //! | [`project`] | what a new plugin consists of: template, cases, SDK |
-//! | [`plugin`] | from a folder of sources to a component, in any of the languages |
-//! | [`componentize`] | what makes components of JavaScript and Python |
-//! | [`toolchain`] | something that compiles Rust to WebAssembly, by rustup or from Debian |
-//! | [`workspace`] | what cargo says of a workspace |
+//! | [`plugin`] | from a folder of sources in any of the languages to a component |
+//! | [`componentize`] | the component builders of JavaScript and Python |
+//! | [`toolchain`] | a Rust compiler for WebAssembly, from rustup or Debian |
+//! | [`workspace`] | what cargo knows about a workspace |
 //! | [`component`] | from a crate to a component |
-//! | [`files`] | replacing files that a gateway watches |
-//! | [`process`], [`debian`] | running programs; installing packages |
-//!
-//! What is built and where it goes is said by whoever calls.
+//! | [`quick_start`] | the text in a component that shows how to try the plugin |
+//! | [`files`] | replaces files that a gateway watches |
+//! | [`process`], [`debian`] | runs programs; installs packages |
 
 pub mod component;
 pub mod componentize;
@@ -24,6 +23,7 @@ pub mod language;
 pub mod plugin;
 pub mod process;
 pub mod project;
+pub mod quick_start;
 mod rustup;
 mod system;
 pub mod toolchain;

@@ -11,7 +11,7 @@ use crate::component::{Builder, Settings, core_file};
 use crate::componentize::Componentizer;
 use crate::language::Language;
 use crate::workspace::{Package, Workspace, cache_folder};
-use crate::{files, process};
+use crate::{files, process, quick_start};
 
 /// Everything but a plugin's own crate is compiled once for all plugins on a machine.
 const SETTINGS: Settings =
@@ -49,9 +49,10 @@ fn rust(folder: &Path, may_install: bool) -> Result<PathBuf> {
     })?;
     let builder = Builder::new(&workspace, Settings { may_install, ..SETTINGS })?;
     builder.compile_library(package)?;
-    let component = builder
+    let mut component = builder
         .component(&core_file(&library.name))
-        .with_context(|| format!("{} does not make a component", package.name))?;
+        .with_context(|| format!("cannot make a component of {}", package.name))?;
+    quick_start::embed(&mut component, folder)?;
     let file = folder.join(format!("{}.wasm", package.name));
     let replaced = files::replace(&file, &component).and_then(|changed| match changed {
         true => Ok(()),
@@ -106,6 +107,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(sources(&path));
+        } else if name == quick_start::FILE {
+            found.push(path);
         } else if Path::new(&*name).extension().is_some_and(|kind| {
             ["rs", "toml", "js", "mjs", "json", "py", "wit"].iter().any(|known| kind == *known)
         }) {

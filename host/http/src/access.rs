@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use keepgate_runtime::Principal;
+use keepgate_core::Principal;
 
 use crate::htpasswd::{Htpasswd, Verdict};
 

@@ -1,7 +1,7 @@
 //! The way in: listeners, TLS, authentication, routing, replies. The only crate that names axum,
 //! hyper and rustls.
 //!
-//! It knows mounts only as [`Handler`]s, which `keepgate_runtime::Mount` is; it does not know
+//! It knows mounts only as [`Handler`]s, which the wiring brings; it does not know
 //! WebAssembly, configuration files or disks. Start at [`Gateway`], the one path of a request,
 //! and [`Server`], which owns sockets and connections.
 //!
@@ -53,6 +53,7 @@ pub use combined_log::{CombinedLog, LogError, LogTarget};
 pub use connection::{Connection, Exchange, Peer};
 pub use htpasswd::Htpasswd;
 pub use ipnet::IpNet;
+pub use keepgate_core::Handler;
 pub use listen::{Address, BindError, HandedOverError, LocalAddress};
 pub use metrics::{Metrics, MetricsPage};
 pub use recording::{RecordError, RecordLimits, Recorder};
@@ -60,5 +61,5 @@ pub use reply::ReplyBody;
 pub use server::{Application, ListenerConfig, Server, Timeouts};
 pub use service::{AccessLog, Gateway, PublicUrl, PublicUrlError, Visit};
 pub use shutdown::Shutdown;
-pub use site::{Handler, Site, SiteError};
+pub use site::{Site, SiteError};
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -3,10 +3,10 @@
 //! nothing here.
 
 use http::Uri;
-use keepgate_runtime::CallError;
+use keepgate_core::{CallError, Waiting};
 use keepgate_store::Fields;
 
-use crate::status::{Refusal, Waited};
+use crate::status::Refusal;
 use crate::target::{Target, query};
 
 /// Where a request goes, below a mount at `/`.
@@ -35,13 +35,13 @@ pub fn destination(target: &str) -> Result<Destination, String> {
 /// What a client is answered where a call has no reply: status, headers and text. `for_client` where
 /// it was the client that did not go on.
 pub fn refusal(error: &CallError, for_client: bool) -> (u16, Fields, String) {
-    let waited = if for_client { Waited::ForClient } else { Waited::ForUs };
-    Refusal::from_call(error, waited).into_parts()
+    let waiting = if for_client { Waiting::ForClient } else { Waiting::ForGateway };
+    Refusal::from_call(error, waiting).into_parts()
 }
 
 #[cfg(test)]
 mod tests {
-    use keepgate_runtime::Failure;
+    use keepgate_core::Failure;
 
     use super::*;
 

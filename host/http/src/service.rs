@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use keepgate_runtime::{CallError, Failure, Principal, Request};
+use keepgate_core::{CallError, Failure, Principal, Request, Waiting};
 use keepgate_store::Body;
 
 use crate::access::{BASIC_CHALLENGE, Decision};
@@ -21,7 +21,7 @@ use crate::recording::Recorder;
 use crate::reply::ReplyBody;
 use crate::server::{Application, Timeouts};
 use crate::site::{Route, Site};
-use crate::status::{Refusal, Waited};
+use crate::status::Refusal;
 use crate::target::{Target, query};
 use crate::upload;
 
@@ -163,8 +163,8 @@ impl Gateway {
             Err(error) => {
                 log(&error, route, head, record.id());
                 let stalled = exchange.upload_stalled();
-                let waited = if stalled { Waited::ForClient } else { Waited::ForUs };
-                Refusal::from_call(&error, waited).into_response()
+                let waiting = if stalled { Waiting::ForClient } else { Waiting::ForGateway };
+                Refusal::from_call(&error, waiting).into_response()
             }
         }
     }

@@ -7,55 +7,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-use keepgate_runtime::{CallError, Mount, Reply, Request};
+use keepgate_core::Handler;
 
 use crate::access::Access;
 use crate::metrics::{Metrics, MountMetrics};
-
-/// What answers the requests below one prefix. `keepgate_runtime::Mount` is the one that serves;
-/// tests and benchmarks bring their own.
-pub trait Handler: Send + Sync + 'static {
-    /// Where it is mounted: `/`, or `/restic` without a trailing slash.
-    fn path(&self) -> &str;
-
-    /// The name of the plugin, for logs.
-    fn plugin(&self) -> &str;
-
-    /// SHA-256 of the plugin's component in lower-case hex, where there is one that serves.
-    fn digest(&self) -> Option<&str> {
-        None
-    }
-
-    /// Whether a request is for this handler, where its path begins with the mount's: `below` is
-    /// what follows, and `trailing_slash` says that the path ended with `/`. Others go on to the
-    /// next shorter mount. By default all of them are.
-    fn takes(&self, below: &[String], trailing_slash: bool) -> bool {
-        let _ = (below, trailing_slash);
-        true
-    }
-
-    /// Answers one request. Dropped where the client goes away.
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>>;
-}
-
-impl Handler for Mount {
-    fn path(&self) -> &str {
-        Self::path(self)
-    }
-
-    fn plugin(&self) -> &str {
-        Self::plugin(self)
-    }
-
-    fn digest(&self) -> Option<&str> {
-        self.serving().ok().map(|plugin| plugin.digest.as_str())
-    }
-
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {
-        Box::pin(Self::call(self, request))
-    }
-}
 
 /// An immutable table of mounts.
 #[derive(Debug, Default)]
@@ -145,6 +100,9 @@ impl fmt::Debug for Route {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+    use keepgate_core::{CallError, Reply, Request};
+
     use super::*;
 
     struct At(&'static str);

@@ -1,18 +1,13 @@
-//! The one place that turns a failure into a status and a short text. What a client reads says
-//! nothing of the host's inside; what the operator needs is logged in `service`.
+//! Refusals as HTTP responses: a status, headers and one line of text. Which failure gets which
+//! status and text is decided in `keepgate_core::failure`; what operators need is logged by `service`.
+
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use keepgate_runtime::{CallError, Failure, Limit, PluginRefusal};
+use keepgate_core::{CallError, Waiting};
 use keepgate_store::Fields;
 
 use crate::reply::ReplyBody;
-
-/// Whether the client was the one that did not go on, which is a 408 and not a 504.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waited {
-    ForClient,
-    ForUs,
-}
 
 /// A failure as a client sees it.
 #[derive(Debug)]
@@ -39,75 +34,21 @@ impl Refusal {
         self
     }
 
-    /// Why a call has no reply.
-    pub(crate) fn from_call(error: &CallError, waited: Waited) -> Self {
-        match error {
-            CallError::Failure(failure) => Self::from_failure(failure, waited),
-            CallError::NotServing(_) => {
-                let text = "nothing serves this path just now";
-                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text).with(header::RETRY_AFTER, 5)
-            }
-            CallError::Busy(_) => {
-                let text = "too many requests are under way here";
-                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text).with(header::RETRY_AFTER, 1)
-            }
-            CallError::Aside(pause) => {
-                let text = "nothing serves this path just now";
-                let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
-                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
-                    .with(header::RETRY_AFTER, seconds.max(1))
-            }
-            CallError::OverLimit(Limit::Time(_)) => {
-                Self::saying(StatusCode::GATEWAY_TIMEOUT, &"the request took too long")
-            }
-            CallError::OverLimit(_) => {
-                let text = "the request needs more than one is given here";
-                Self::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
-            }
-            _ => Self::of(StatusCode::INTERNAL_SERVER_ERROR),
+    /// The answer to a call that has no reply; `keepgate_core::failure` chooses it.
+    pub(crate) fn from_call(error: &CallError, waiting: Waiting) -> Self {
+        let answer = error.answer(waiting);
+        let status =
+            StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut refusal = Self { text: answer.message.map(Cow::into_owned), ..Self::of(status) };
+        if let Some(seconds) = answer.retry_after {
+            refusal = refusal.with(header::RETRY_AFTER, seconds);
         }
-    }
-
-    fn from_failure(failure: &Failure, waited: Waited) -> Self {
-        let status = match failure {
-            Failure::NotFound => return Self::of(StatusCode::NOT_FOUND),
-            Failure::AlreadyExists => StatusCode::CONFLICT,
-            Failure::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
-            Failure::ChecksumMismatch(_) | Failure::Truncated | Failure::Invalid(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            Failure::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Failure::OutOfRange(size) => {
-                let refusal = Self::saying(StatusCode::RANGE_NOT_SATISFIABLE, failure);
-                return match HeaderValue::try_from(format!("bytes */{size}")) {
-                    Ok(range) => refusal.with(header::CONTENT_RANGE, range),
-                    Err(_) => refusal,
-                };
-            }
-            Failure::QuotaExceeded(_) | Failure::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
-            Failure::Denied(_) => StatusCode::FORBIDDEN,
-            Failure::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            Failure::Unavailable(_) | Failure::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::TimedOut => {
-                return match waited {
-                    Waited::ForClient => Self::of(StatusCode::REQUEST_TIMEOUT),
-                    Waited::ForUs => Self::of(StatusCode::GATEWAY_TIMEOUT),
-                };
-            }
-            Failure::Internal(_) => return Self::of(StatusCode::INTERNAL_SERVER_ERROR),
-            Failure::Refused(refused) => return Self::from_refused(refused),
-        };
-        Self::saying(status, failure)
-    }
-
-    /// What the plugin says in its own words; its code comes before the message.
-    fn from_refused(refused: &PluginRefusal) -> Self {
-        let status = StatusCode::from_u16(refused.status);
-        let refusal = Self::saying(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), refused);
-        match refused.retry_after {
-            Some(seconds) => refusal.with(header::RETRY_AFTER, seconds),
-            None => refusal,
+        if let Some(size) = answer.size
+            && let Ok(range) = HeaderValue::try_from(format!("bytes */{size}"))
+        {
+            refusal = refusal.with(header::CONTENT_RANGE, range);
         }
+        refusal
     }
 
     /// `Not Found\n`, or `Forbidden: text\n`.
@@ -149,10 +90,12 @@ impl Refusal {
 mod tests {
     use std::time::Duration;
 
+    use keepgate_core::{Failure, Limit, PluginRefusal};
+
     use super::*;
 
-    fn answer(error: &CallError, waited: Waited) -> (u16, String) {
-        let refusal = Refusal::from_call(error, waited);
+    fn answer(error: &CallError, waiting: Waiting) -> (u16, String) {
+        let refusal = Refusal::from_call(error, waiting);
         (refusal.status.as_u16(), refusal.text.unwrap_or_default())
     }
 
@@ -178,9 +121,13 @@ mod tests {
             (Failure::Internal(text()), 500),
         ];
         for (failure, status) in cases {
-            assert_eq!(answer(&failure.clone().into(), Waited::ForUs).0, status, "{failure:?}");
+            assert_eq!(
+                answer(&failure.clone().into(), Waiting::ForGateway).0,
+                status,
+                "{failure:?}"
+            );
         }
-        assert_eq!(answer(&Failure::TimedOut.into(), Waited::ForClient).0, 408);
+        assert_eq!(answer(&Failure::TimedOut.into(), Waiting::ForClient).0, 408);
     }
 
     #[test]
@@ -188,7 +135,7 @@ mod tests {
         let refused = |code: &str, retry_after| {
             let (code, message) = (code.to_owned(), "it has 7 bytes".to_owned());
             let refused = PluginRefusal { status: 422, code, message, retry_after };
-            Refusal::from_call(&Failure::Refused(refused).into(), Waited::ForUs).into_parts()
+            Refusal::from_call(&Failure::Refused(refused).into(), Waiting::ForGateway).into_parts()
         };
         let (status, headers, text) = refused("size_conflict", Some(30));
         assert_eq!(status, 422);
@@ -218,7 +165,7 @@ mod tests {
         ];
         for (error, status) in cases {
             let shown = format!("{error:?}");
-            let (found, text) = answer(&error, Waited::ForUs);
+            let (found, text) = answer(&error, Waiting::ForGateway);
             assert_eq!(found, status, "{shown}");
             assert!(!text.contains("secret") && !text.contains('3'), "{shown}: {text}");
         }
@@ -226,7 +173,8 @@ mod tests {
 
     #[test]
     fn headers_help_the_client() {
-        let response = |error: CallError| Refusal::from_call(&error, Waited::ForUs).into_response();
+        let response =
+            |error: CallError| Refusal::from_call(&error, Waiting::ForGateway).into_response();
         let range = response(Failure::OutOfRange(7).into());
         assert_eq!(range.headers()[header::CONTENT_RANGE], "bytes */7");
         assert_eq!(response(CallError::Busy(1)).headers()[header::RETRY_AFTER], "1");

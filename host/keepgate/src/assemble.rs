@@ -107,7 +107,7 @@ impl Assembly {
                 .map_or_else(|| Ok(Trust::default()), |plugins| plugins.get_ref().trust())?,
             services,
         };
-        for file in config.auth.values().filter_map(|auth| auth.htpasswd.as_ref()) {
+        for file in config.auth.values().filter_map(|auth| auth.get_ref().htpasswd.as_ref()) {
             let users = match before.and_then(|before| before.users.get(file)) {
                 Some(users) => users.clone(),
                 None => Htpasswd::load(file, htpasswd::Options::default())?,
@@ -169,8 +169,8 @@ impl Assembly {
             if name.get_ref() == NO_AUTH {
                 return Ok(Access::Open);
             }
-            let auth = config.auth.get(name.get_ref());
-            let auth = auth.ok_or_else(|| anyhow!("there is no [auth.{}]", name.get_ref()))?;
+            let auth = config.auth.get(name.get_ref()).map(toml::Spanned::get_ref);
+            let auth = auth.ok_or_else(|| anyhow!("unknown auth {:?}", name.get_ref()))?;
             let users = auth.htpasswd.as_ref().and_then(|file| self.users.get(file));
             methods.push(match users {
                 Some(users) => Method::Htpasswd(users.clone()),
@@ -183,7 +183,7 @@ impl Assembly {
     /// A store by its name, or a folder of one, as in `main/team`.
     fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
         let (name, folder) = config::store_and_folder(named);
-        let open = self.stores.get(name).ok_or_else(|| anyhow!("there is no [store.{name}]"))?;
+        let open = self.stores.get(name).ok_or_else(|| anyhow!("unknown store {name:?}"))?;
         Ok((open.clone(), Folder::new(folder)?))
     }
 

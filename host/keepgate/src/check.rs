@@ -1,4 +1,4 @@
-//! `keepgate check`: everything that a start would trip over, without serving.
+//! `keepgate check`: finds everything that would fail at a start, without serving.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::output::say;
 use crate::schedules;
 
-/// Prints what is wrong, and what would serve; the exit code.
+/// Prints what would serve and what is wrong, and returns the exit code.
 pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let config = Config::load(file)?;
     let mut problems = Vec::new();
@@ -61,8 +61,8 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     Ok(u8::from(!problems.is_empty()))
 }
 
-/// Asks each endpoint of each cluster how it is; what is wrong. A cluster of which no snapshot can be
-/// had is wrong; an endpoint that is down is only told, where another answers.
+/// Asks each endpoint of each cluster for its status, and returns the problems. A cluster without any
+/// reachable endpoint is a problem; a single endpoint that is down is only printed.
 async fn reach_out(assembly: &Assembly) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for (name, cluster) in assembly.services.clusters() {

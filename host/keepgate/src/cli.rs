@@ -1,5 +1,5 @@
-//! The command line: what may be typed, and nothing else. Called by the name `rest-server`, through
-//! a link say, the program is `keepgate rest-server`.
+//! The command line, and nothing else. If the program is started under the name `rest-server`, for
+//! example through a symbolic link, it is `keepgate rest-server`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use keepgate_http::RecordLimits;
 
-use crate::plugin;
 use crate::rest_server::flags::{self, Flags};
 
 /// A backup gateway: each backup protocol is a WebAssembly component in a folder.
@@ -21,63 +20,65 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve. Without --config: a trial set-up in ./keepgate-data, made at the first start
+    /// Start the gateway. Without --config, create a trial set-up in ./keepgate-data at the first start
     Serve(Serve),
-    /// Write a first configuration, with a self-signed certificate and one user
+    /// Create a configuration with a self-signed certificate and one user
     Init(Init),
-    /// Say what is wrong with a configuration, its files and its plugins
+    /// Check a configuration, its files and its plugins
     Check(Check),
-    /// Serve restic like restic's rest-server, by the same flags
+    /// Replace restic's rest-server, with the same flags
     RestServer(Flags),
-    /// Manage users in a file of passwords
+    /// Manage the users in an htpasswd file
     User(User),
-    /// Look at jobs and schedules of the running gateway, cancel and start them
+    /// List, start and cancel jobs of the running gateway; list its schedules
     Jobs(Jobs),
-    /// Make, build, check, test and measure plugins; list those of the running gateway
+    /// Create, build, check, test and measure plugins; list those of the running gateway
+    #[command(disable_help_flag = true)]
     Plugin {
-        #[command(subcommand)]
-        command: plugin::arguments::Command,
+        /// Passed to the program keepgate-plugin; `keepgate plugin --help` lists its commands
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The configuration
+    /// The configuration file
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["data", "listen"])]
     pub(crate) config: Option<PathBuf>,
-    /// Folder of the trial set-up
+    /// The folder of the trial set-up
     #[arg(long, value_name = "FOLDER", default_value = "keepgate-data")]
     pub(crate) data: PathBuf,
-    /// Address of the trial set-up, instead of the one in its configuration
+    /// Listen address of the trial set-up; overrides its configuration
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
     #[command(flatten)]
     pub(crate) recording: Recording,
 }
 
-/// Exchanges kept as files.
+/// Recording of requests and responses as files.
 #[derive(Debug, Args)]
 pub(crate) struct Recording {
-    /// Record requests and replies into this folder, without credentials and what looks like them
+    /// Record requests and responses into this folder, without credentials
     #[arg(long, value_name = "FOLDER")]
     pub(crate) record: Option<PathBuf>,
-    /// Bodies up to this size are recorded, of others the SHA-256 and length
+    /// Record bodies up to this size; of larger ones, only their SHA-256 and length
     #[arg(long, value_name = "SIZE", default_value = "64KiB", requires = "record")]
     pub(crate) record_bodies: ByteSize,
-    /// No more is recorded once the folder holds so many bytes
+    /// Stop recording when the folder holds this many bytes
     #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record")]
     pub(crate) record_size: ByteSize,
-    /// No more is recorded once the folder holds so many exchanges
+    /// Stop recording when the folder holds this many requests
     #[arg(long, value_name = "NUMBER", default_value_t = 100_000, requires = "record")]
     pub(crate) record_count: u64,
-    /// Record one of so many exchanges
+    /// Record only every Nth request
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "record",
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) record_every: u64,
 }
 
 impl Recording {
-    /// The folder, and how much goes there.
+    /// The folder and the limits.
     pub(crate) fn plan(self) -> Option<(PathBuf, RecordLimits)> {
         let limits = RecordLimits {
             body: usize::try_from(self.record_bodies.as_u64()).unwrap_or(usize::MAX),
@@ -91,27 +92,27 @@ impl Recording {
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Where to write it; must not hold a configuration yet
+    /// Where to create it; must not contain a configuration
     #[arg(value_name = "FOLDER", default_value = "keepgate-data")]
     pub(crate) folder: PathBuf,
-    /// Further names and addresses for the certificate
+    /// Additional names and addresses for the certificate
     #[arg(long = "name", value_name = "HOST")]
     pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The configuration
+    /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value = "keepgate-data/keepgate.toml")]
     pub(crate) config: PathBuf,
-    /// Also reach out to what it names: each endpoint of each etcd cluster
+    /// Also connect to the systems that it names
     #[arg(long)]
     pub(crate) connect: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Jobs {
-    /// The configuration of the gateway, which says where its admin listener is
+    /// The configuration of the gateway; it names the admin listener
     #[arg(
         long,
         short,
@@ -129,25 +130,25 @@ pub(crate) struct Jobs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
-    /// Print jobs, the newest first
+    /// List jobs, newest first
     List(JobsList),
-    /// Print schedules, with their next and last runs
+    /// List schedules with their next and last runs
     Schedules,
-    /// Print all that is known of a job
+    /// Show everything about a job
     Show {
-        /// As in `list`
+        /// The id, as shown by `list`
         id: String,
     },
-    /// End a job that waits or runs
+    /// Cancel a queued or running job
     Cancel {
-        /// As in `list`
+        /// The id, as shown by `list`
         id: String,
     },
     /// Start the job of a schedule now
     Run {
-        /// Its name in the configuration
+        /// The name of the schedule in the configuration
         schedule: String,
-        /// Wait until the job has ended; exit with 1 where it did not succeed
+        /// Wait until the job has ended; exit with 1 if it did not succeed
         #[arg(long)]
         wait: bool,
     },
@@ -155,23 +156,23 @@ pub(crate) enum JobsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct JobsList {
-    /// Only of this mount
+    /// Only jobs of this mount
     #[arg(long, value_name = "PATH")]
     pub(crate) mount: Option<String>,
-    /// Only of this kind
+    /// Only jobs of this kind
     #[arg(long)]
     pub(crate) kind: Option<String>,
-    /// Only in this state: queued, running, succeeded, failed, cancelled
+    /// Only jobs in this state: queued, running, succeeded, failed, cancelled
     #[arg(long)]
     pub(crate) state: Option<String>,
-    /// At most so many
+    /// The maximum number of jobs
     #[arg(long, default_value_t = 100)]
     pub(crate) max: usize,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct User {
-    /// The file of users, in htpasswd's format
+    /// The htpasswd file
     #[arg(
         long,
         short,
@@ -186,44 +187,45 @@ pub(crate) struct User {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
-    /// Add a user or change a password, which is read from standard input, or made up and shown
+    /// Add a user or change a password; the password is read from standard input
     Add {
         /// Letters, digits, `@`, `.`, `_` and `-`
         name: String,
-        /// Make up a password and print it
+        /// Generate a password and print it
         #[arg(long)]
         generate: bool,
     },
     /// Remove a user
     Remove {
-        /// As in `list`
+        /// The name, as shown by `list`
         name: String,
     },
-    /// Print the users' names, one a line
+    /// List the names of all users, one per line
     List,
-    /// Check a password, read from standard input; exit with 1 where it is wrong
+    /// Check a password, read from standard input; exit with 1 if it is wrong
     Verify {
-        /// As in `list`
+        /// The name, as shown by `list`
         name: String,
     },
 }
 
-/// Reads the command line; the exit code where there is nothing to be done, or nothing that makes
-/// sense. What there is to say has been said by then.
+/// Reads the command line. If there is nothing to do, for example after `--help` or a mistake, prints
+/// what there is to say and returns the exit code.
 pub(crate) fn read() -> Result<Command, u8> {
     let (arguments, rest_server) = expand(std::env::args_os());
     Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| {
-        // A closed pipe is no reason to break down.
+        // Printing fails if the pipe is closed, and then nobody reads it.
         let _ = error.print();
         match error.exit_code() {
-            // As rest-server's own.
+            // rest-server exits with 1.
             2 if rest_server => 1,
             code => u8::try_from(code).unwrap_or(1),
         }
     })
 }
 
-/// The arguments with `rest-server` in its place, and whether it is there.
+/// Inserts `rest-server` if that is the name of the program. Also returns whether the command is
+/// `rest-server`.
 fn expand(arguments: impl Iterator<Item = OsString>) -> (Vec<OsString>, bool) {
     let mut arguments: Vec<OsString> = arguments.collect();
     let name = arguments.first().and_then(|path| Path::new(path).file_name());
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_rest_servers_name_is_rest_server() {
+    fn a_program_named_rest_server_is_rest_server() {
         let (arguments, rest_server) = expanded(&["/usr/local/bin/rest-server", "--tls=false"]);
         assert!(rest_server);
         assert_eq!(arguments.get(1..).unwrap(), ["rest-server"]);
@@ -257,7 +259,16 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_makes_sense() {
+    fn everything_after_plugin_is_passed_on() {
+        for words in [&["--help"][..], &["test", "--json", "--", "x", "-h"], &["--version"], &[]] {
+            let cli = Cli::try_parse_from([&["keepgate", "plugin"], words].concat()).unwrap();
+            let Command::Plugin { arguments } = cli.command else { panic!("{:?}", cli.command) };
+            assert_eq!(arguments, words);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
 }

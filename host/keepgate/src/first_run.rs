@@ -1,5 +1,5 @@
-//! A first configuration: a folder with everything that a gateway needs, so that one command
-//! serves. Written once, never overwritten.
+//! The first configuration: creates a folder with everything that a gateway needs, so that one command is
+//! enough to serve. Nothing is ever overwritten.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -14,24 +14,24 @@ use crate::users;
 pub(crate) const FILE: &str = "keepgate.toml";
 /// The certificate in its folder.
 pub(crate) const CERTIFICATE: &str = "tls/certificate.pem";
-/// The user that is made.
+/// The user that is created.
 pub(crate) const USER: &str = "keepgate";
-/// Years until the certificate ends. Nobody renews a self-signed one by machine.
+/// Years until the certificate expires. Nothing renews a self-signed certificate automatically.
 const YEARS: i32 = 10;
 
-/// What was made.
+/// What was created.
 pub(crate) struct FirstRun {
     pub(crate) config: PathBuf,
-    /// Shown once; the file has its hash.
+    /// Shown once; the file contains only its hash.
     pub(crate) password: String,
 }
 
-/// Makes a configuration in a folder that has none. Whatever a broken-off attempt left behind is
-/// made again: the configuration itself is written last.
+/// Creates a configuration in a folder that has none. The configuration is written last, so that an
+/// interrupted attempt is repeated.
 pub(crate) fn make(folder: &Path, names: &[String]) -> Result<FirstRun> {
     let config = folder.join(FILE);
     if config.exists() {
-        bail!("{} exists already; it stays as it is", config.display());
+        bail!("{} already exists; nothing was changed", config.display());
     }
     for part in ["", "tls", "state", "store", "plugins"] {
         let path = folder.join(part);
@@ -39,7 +39,7 @@ pub(crate) fn make(folder: &Path, names: &[String]) -> Result<FirstRun> {
             .recursive(true)
             .mode(0o700)
             .create(&path)
-            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+            .with_context(|| format!("cannot create the folder {}", path.display()))?;
     }
     let (certificate, key) = self_signed(names)?;
     users::write_durably(&folder.join("tls/key.pem"), key.as_bytes())?;
@@ -53,7 +53,7 @@ pub(crate) fn make(folder: &Path, names: &[String]) -> Result<FirstRun> {
     Ok(FirstRun { config, password })
 }
 
-/// A certificate that restic and other clients take by `--cacert`.
+/// A certificate that clients accept with `--cacert`.
 fn self_signed(names: &[String]) -> Result<(String, String)> {
     let mut subjects: Vec<String> =
         ["localhost", "127.0.0.1", "::1"].into_iter().map(str::to_owned).collect();
@@ -63,7 +63,8 @@ fn self_signed(names: &[String]) -> Result<(String, String)> {
             subjects.push(name.clone());
         }
     }
-    let mut params = CertificateParams::new(subjects).context("a name for the certificate")?;
+    let mut params =
+        CertificateParams::new(subjects).context("invalid name for the certificate")?;
     params.distinguished_name.push(DnType::CommonName, "Keepgate");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -75,13 +76,13 @@ fn self_signed(names: &[String]) -> Result<(String, String)> {
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// Copies the stock components, where they are found, into the new folder: it is the operator's
-/// from then on.
+/// Copies the bundled plugins, if there are any, into the new folder, which belongs to the operator from
+/// then on.
 fn copy_plugins(folder: &Path) -> Result<()> {
-    let Some(stock) = crate::stock::folder() else {
+    let Some(bundled) = crate::bundled_plugins::folder() else {
         return Ok(());
     };
-    for entry in fs::read_dir(&stock)? {
+    for entry in fs::read_dir(&bundled)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "wasm")
             && let Some(name) = path.file_name()
@@ -140,7 +141,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn what_is_written_is_a_configuration_and_stays() {
+    fn the_configuration_is_valid_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("new");
         let made = make(&folder, &["backup.example.org".to_owned()]).unwrap();

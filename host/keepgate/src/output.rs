@@ -1,13 +1,14 @@
-//! What commands print. Nothing else writes to standard output or error: std's macros panic where a
-//! reader has gone, and a list of which somebody wants the `head` is no reason to break down.
+//! Printing. All output of commands goes through [`say`] and [`note`]: the macros of std panic when the
+//! reader has closed the pipe, and `keepgate … | head` must not end in a panic.
 
 use std::fmt::Arguments;
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
 
-/// Prints a line, as `println!` does. A reader that has gone is no error: it has what it wanted, and
-/// the command's exit code stays what it is.
+/// Prints a line, like `println!`. A closed pipe is not an error: the reader has what it wanted, and
+/// the exit code of the command stays the same.
+#[macro_export]
 macro_rules! say {
     () => {
         $crate::output::print(format_args!("\n"))
@@ -16,30 +17,31 @@ macro_rules! say {
         $crate::output::print(format_args!("{}\n", format_args!($($text)+)))
     };
 }
-pub(crate) use say;
+pub use crate::say;
 
-/// Says a line on standard error, as `eprintln!` does. Where that fails there is nobody to tell.
+/// Prints a line to standard error, like `eprintln!`, and ignores failures.
+#[macro_export]
 macro_rules! note {
     ($($text:tt)+) => {
         $crate::output::tell(format_args!("{}\n", format_args!($($text)+)))
     };
 }
-pub(crate) use note;
+pub use crate::note;
 
-/// Writes to standard output. Fails where the text is lost though somebody may want it: on a full
-/// disk, say.
-pub(crate) fn print(text: Arguments<'_>) -> Result<()> {
+/// Writes to standard output. Fails if a reader may miss the text, for example on a full disk, but not
+/// if the pipe is closed.
+pub fn print(text: Arguments<'_>) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_fmt(text).and_then(|()| out.flush());
-    heard(written).context("cannot write to standard output")
+    unless_closed(written).context("cannot write to standard output")
 }
 
-/// Writes to standard error, as far as that is possible.
-pub(crate) fn tell(text: Arguments<'_>) {
+/// Writes to standard error and ignores failures.
+pub fn tell(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_fmt(text);
 }
 
-fn heard(written: io::Result<()>) -> io::Result<()> {
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
@@ -51,8 +53,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_reader_that_has_gone_is_no_error() {
-        let of = |kind: io::ErrorKind| heard(Err(kind.into())).is_ok();
+    fn only_a_closed_pipe_is_ignored() {
+        let of = |kind: io::ErrorKind| unless_closed(Err(kind.into())).is_ok();
         assert!(of(io::ErrorKind::BrokenPipe));
         assert!(!of(io::ErrorKind::StorageFull));
     }

@@ -1,5 +1,4 @@
-//! The quotas that are in force: opened once for what they count, kept over reloads of the
-//! configuration, and shown to operators.
+//! Active quotas. Each is opened once, kept across reloads of the configuration, and shown to operators.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -15,24 +14,23 @@ use prometheus::{IntGaugeVec, Opts};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// How often a quota counts anew what is there, where the configuration does not say: other
-/// programs may change the folder.
+/// How often a quota counts all blobs again by default, since other programs may change the folder.
 const RECOUNT: Duration = Duration::from_secs(24 * 3600);
 
-/// Most processes that count the same.
+/// The maximum number of processes with a quota on the same folder.
 const MAX_PROCESSES: u32 = 64;
 
-/// A quota, by what it is about.
+/// A quota and its name.
 #[derive(Clone, Debug)]
 pub(crate) struct NamedQuota {
     /// `store main`, or `mount /team, store main/team`.
     pub(crate) name: String,
     pub(crate) quota: Arc<Quota>,
-    /// Of the configuration that this belongs to; in force from [`change`](Self::change) on.
+    /// The rules of its configuration; active once [`change`](Self::change) was called.
     rules: Rules,
 }
 
-/// Where a quota keeps its count, and how often it counts anew.
+/// Where a quota saves its count, and how often it counts again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keeping<'a> {
     pub(crate) data_dir: &'a Path,
@@ -40,7 +38,7 @@ pub(crate) struct Keeping<'a> {
 }
 
 impl NamedQuota {
-    /// Opens a quota around a store. `identity` says what is counted: another text, another count.
+    /// Opens a quota around a store. `identity` names what is counted; each identity has a count of its own.
     pub(crate) async fn open(
         (name, rules): (String, Rules),
         store: Arc<dyn BlobStore>,
@@ -48,27 +46,27 @@ impl NamedQuota {
         keeping: Keeping<'_>,
     ) -> Result<Self> {
         let (state_file, lock) = state_file(keeping.data_dir, identity)
-            .with_context(|| format!("the count of the quota of {name}"))?;
+            .with_context(|| format!("cannot open the saved count of the quota of {name}"))?;
         let recount_every = Some(keeping.recount.unwrap_or(RECOUNT));
         let options = QuotaOptions { state_file, lock: Some(lock), recount_every };
         let quota = Quota::open(store, rules.clone(), options)
             .await
-            .with_context(|| format!("the quota of {name}"))?;
+            .with_context(|| format!("cannot open the quota of {name}"))?;
         Ok(Self { name, quota, rules })
     }
 
-    /// The same quota, as a new configuration has it.
+    /// The same quota with the rules of a new configuration.
     pub(crate) fn with_rules(&self, rules: Rules) -> Self {
         Self { rules, ..self.clone() }
     }
 
-    /// Puts the rules in force.
+    /// Activates the rules.
     pub(crate) async fn change(&self) -> Result<()> {
         let changed = self.quota.change(self.rules.clone()).await;
-        changed.with_context(|| format!("the quota of {}", self.name))
+        changed.with_context(|| format!("cannot change the quota of {}", self.name))
     }
 
-    /// For the status.
+    /// For `/status`.
     pub(crate) fn status(&self) -> Value {
         let usage = self.quota.usage().into_iter().map(|usage| {
             json!({
@@ -85,16 +83,16 @@ impl NamedQuota {
         })
     }
 
-    /// Writes down the counts, so that the next start need not count.
+    /// Saves the counts, so that the next start need not count.
     pub(crate) async fn close(&self) {
         if let Err(error) = self.quota.close().await {
-            tracing::warn!(quota = self.name, "the next start will count anew: {error}");
+            tracing::warn!(quota = self.name, %error, "cannot save quota usage, the next start counts again");
         }
     }
 }
 
-/// Where to keep a count, locked. Where another process has it, as when two servers with different
-/// rights share a folder, this one counts for itself.
+/// A file for a count, locked. If another process has locked it, for example because two servers with
+/// different rights share a folder, this process gets a file of its own.
 fn state_file(data_dir: &Path, identity: &str) -> Result<(PathBuf, File)> {
     let digest = hex::encode(Sha256::digest(identity));
     let short = digest.get(..16).unwrap_or(&digest);
@@ -109,8 +107,8 @@ fn state_file(data_dir: &Path, identity: &str) -> Result<(PathBuf, File)> {
             Ok(()) => {
                 if number > 1 {
                     tracing::warn!(
-                        "another process serves what this quota counts: each sees what the other \
-                         changes only when it counts anew; set `recount` to a short time"
+                        "another process has a quota on the same folder; each sees the changes of the \
+                         other only when it counts again, so set `recount` to a short time"
                     );
                 }
                 return Ok((folder.join(format!("{name}.json")), lock));
@@ -121,10 +119,10 @@ fn state_file(data_dir: &Path, identity: &str) -> Result<(PathBuf, File)> {
             }
         }
     }
-    bail!("{MAX_PROCESSES} processes have a count in {} already", folder.display())
+    bail!("{MAX_PROCESSES} processes already have quotas in {}", folder.display())
 }
 
-/// How full quotas are, for Prometheus.
+/// Usage and limits of quotas for Prometheus.
 pub(crate) struct QuotaMetrics<F> {
     quotas: F,
     used: IntGaugeVec,
@@ -132,7 +130,7 @@ pub(crate) struct QuotaMetrics<F> {
 }
 
 impl<F: Fn() -> Vec<NamedQuota>> QuotaMetrics<F> {
-    /// Of whatever quotas there are when it is asked.
+    /// Metrics of the quotas that `quotas` returns at the time of each scrape.
     pub(crate) fn new(quotas: F) -> Result<Self, prometheus::Error> {
         let labels = ["quota", "folder", "user"];
         let gauge = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &labels);
@@ -144,7 +142,7 @@ impl<F: Fn() -> Vec<NamedQuota>> QuotaMetrics<F> {
     }
 
     fn fill(&self) -> Result<(), prometheus::Error> {
-        // Folders and users that have nothing any more shall not stay.
+        // Folders and users without blobs disappear.
         self.used.reset();
         self.limit.reset();
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -173,10 +171,10 @@ impl<F: Fn() -> Vec<NamedQuota> + Send + Sync> Collector for QuotaMetrics<F> {
 
     fn collect(&self) -> Vec<MetricFamily> {
         if let Err(error) = self.fill() {
-            tracing::error!(%error, "the metrics of quotas");
+            tracing::error!(%error, "cannot collect metrics of quotas");
         }
         let families = self.used.collect().into_iter().chain(self.limit.collect());
-        // A family without a metric cannot be shown.
+        // The encoder rejects families without metrics.
         families.filter(|family| !family.get_metric().is_empty()).collect()
     }
 }

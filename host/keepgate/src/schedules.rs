@@ -39,7 +39,7 @@ fn planned(name: &str, schedule: &config::Schedule) -> Result<Schedule, String> 
         kind: schedule.job.get_ref().clone(),
         key: String::new(),
         input: schedule.input().map_err(|error| error.to_string())?,
-        when: schedule.when().map_err(|(_, why)| why)?,
+        when: schedule.when().map_err(config::Problem::into_message)?,
         missed: match schedule.missed {
             config::Missed::Skip => Missed::Skip,
             config::Missed::Run => Missed::Run,

@@ -1,5 +1,5 @@
-//! Users in a file of passwords, in htpasswd's format with bcrypt. The file is replaced whole and
-//! durably, so that a running gateway never reads half of one.
+//! `keepgate user`: manages an htpasswd file with bcrypt hashes. The file is replaced atomically and
+//! durably, so that a running gateway never reads half of it.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -12,13 +12,13 @@ use keepgate_http::{Htpasswd, htpasswd};
 use crate::cli::{User, UserCommand};
 use crate::output::{note, say, tell};
 
-/// bcrypt's cost: about 50 ms on a machine of 2024. Right logins are remembered, so that it is
-/// paid once in a while and not with each request.
+/// The cost of bcrypt: about 50 ms on a machine of 2024. The gateway caches successful logins, so this
+/// is not paid for each request.
 const COST: u32 = 10;
-/// bcrypt looks at no more bytes than this.
+/// bcrypt ignores further bytes.
 const MAX_PASSWORD: usize = 72;
 
-/// What `keepgate user` does; its exit code.
+/// Runs the command and returns the exit code.
 pub(crate) async fn run(arguments: &User) -> Result<u8> {
     let file = &arguments.file;
     match &arguments.command {
@@ -32,7 +32,7 @@ pub(crate) async fn run(arguments: &User) -> Result<u8> {
         }
         UserCommand::Remove { name } => {
             if !remove(file, name)? {
-                bail!("no user {name:?} in {}", file.display());
+                bail!("unknown user {name:?} in {}", file.display());
             }
             note!("removed {name} from {}", file.display());
         }
@@ -47,17 +47,17 @@ pub(crate) async fn run(arguments: &User) -> Result<u8> {
             let password = read_password()?;
             let users = Htpasswd::load(file, htpasswd::Options::default())?;
             if users.verify(name, password.as_bytes(), None).await != htpasswd::Verdict::Accepted {
-                note!("the password of {name} is another one, or there is no such user");
+                note!("wrong password or unknown user {name:?}");
                 return Ok(1);
             }
-            note!("the password of {name} is right");
+            note!("the password of {name} is correct");
         }
     }
     Ok(0)
 }
 
-/// Adds a user or changes a password; true where the user was there. A file that is not there is
-/// made.
+/// Adds a user or changes a password, and creates the file if necessary. Returns whether the user
+/// existed.
 pub(crate) fn set(file: &Path, name: &str, password: &str) -> Result<bool> {
     check_name(name)?;
     if password.is_empty() {
@@ -74,7 +74,7 @@ pub(crate) fn set(file: &Path, name: &str, password: &str) -> Result<bool> {
     let mut lines = Vec::new();
     for old in read_or_nothing(file)?.lines() {
         if user_of(old) == Some(name) {
-            // The last line of a user counts; one is enough.
+            // Of several lines of a user, one is kept.
             if !found {
                 lines.push(line.clone());
             }
@@ -102,7 +102,7 @@ fn remove(file: &Path, name: &str) -> Result<bool> {
     Ok(found)
 }
 
-/// 128 random bits in letters and digits that are hard to mistake for each other.
+/// 130 random bits, as letters and digits that are hard to confuse.
 pub(crate) fn make_password() -> Result<String> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0; 26];
@@ -111,11 +111,11 @@ pub(crate) fn make_password() -> Result<String> {
     Ok(bytes.iter().filter_map(digit).collect())
 }
 
-/// The rule of rest-server, which keeps `/` and other trouble out of folders named by users.
+/// The rule of rest-server, which keeps `/` and the like out of folders that are named after users.
 fn check_name(name: &str) -> Result<()> {
     let fine = |c: char| c.is_alphabetic() || c.is_ascii_digit() || "@._-".contains(c);
     if name.is_empty() || !name.chars().all(fine) {
-        bail!("a user's name is made of letters, digits, `@`, `.`, `_` and `-`; {name:?} is not");
+        bail!("user name {name:?}: only letters, digits, `@`, `.`, `_` and `-` are allowed");
     }
     Ok(())
 }
@@ -137,8 +137,8 @@ fn replace(file: &Path, lines: &[String]) -> Result<()> {
     write_durably(file, text.as_bytes())
 }
 
-/// Writes a file for the owner's eyes only, or with the mode of the file that it replaces: all of
-/// it or nothing, and to stay.
+/// Writes a file atomically and durably, readable by its owner only, or with the mode of the file that
+/// it replaces.
 pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
     let context = || format!("cannot write {}", file.display());
     let mode = fs::metadata(file).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
@@ -165,7 +165,9 @@ pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
 /// The first line of standard input.
 fn read_password() -> Result<String> {
     if io::stdin().is_terminal() {
-        tell(format_args!("password (it will be visible; or pipe it in, or use --generate): "));
+        tell(format_args!(
+            "password (visible while you type; you can also pipe it in, or use --generate): "
+        ));
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;
         return Ok(line.trim_end_matches(['\n', '\r']).to_owned());
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn users_come_change_and_go() {
+    async fn users_are_added_changed_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("htpasswd");
         assert!(!set(&file, "ann", "one").unwrap());
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_stays() {
+    fn lines_of_others_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("htpasswd");
         fs::write(&file, "# staff\n old:{SHA}x\nann:$2y$05$x\n").unwrap();
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_passwords_that_make_trouble_are_refused() {
+    fn unsafe_names_and_passwords_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("htpasswd");
         for name in ["", "a/b", "a:b", "a b", "a\nb"] {

@@ -154,7 +154,7 @@ impl JobInstance {
         let state = self.store.data_mut();
         state.begin(None);
         // What a user starts must not do more than the user may.
-        state.principal = job.user.clone().map(Into::into);
+        state.principal = job.user.clone().map(crate::imports::jobs::to_principal);
         state.job = Some(RunningJob { id: job.id.clone(), reporter });
         let job = jobs::Job::from(job);
         let runner = self.bindings.keepgate_plugin_job_runner();

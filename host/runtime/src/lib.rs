@@ -34,6 +34,7 @@ mod faults;
 pub mod folder;
 pub mod generation;
 pub mod grant;
+mod handler;
 mod held;
 mod imports;
 pub mod inspect;

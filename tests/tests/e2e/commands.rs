@@ -39,8 +39,8 @@ fn check_says_file_line_and_column() {
             "auth = [\"none\"]\nappend_onyl = true",
             "unknown field `append_onyl`",
         ),
-        ("{ main = \"main\" }", "{ main = \"mian\" }", "there is no [store.mian]"),
-        ("auth = [\"none\"]", "auth = [\"people\"]", "there is no [auth.people]"),
+        ("{ main = \"main\" }", "{ main = \"mian\" }", "unknown store \"mian\""),
+        ("auth = [\"none\"]", "auth = [\"people\"]", "unknown auth \"people\""),
         ("path = \"/\"", "path = \"/x/\"", "does not end with it"),
         ("address = \"127.0.0.1:0\"", "address = 8000", "invalid type"),
         ("plugin_dir = \"plugins\"", "plugin_dir = \"plugins", ""),
@@ -160,7 +160,7 @@ fn init_writes_what_serves_and_never_overwrites() {
     run(&["check", "--config", text(&config)]).success();
     let before = fs::read(new.join("htpasswd")).unwrap();
     let error = run(&["init", text(&new)]).fails_with(1);
-    assert!(error.contains("exists already"), "{error}");
+    assert!(error.contains("already exists"), "{error}");
     assert!(fs::read(new.join("htpasswd")).unwrap() == before);
     let (_, password) = said.split_once("password ").unwrap();
     let password = password.split_whitespace().next().unwrap();

@@ -2,11 +2,11 @@
 //! listener as well; this is for those who have one port only.
 
 use futures_util::future::BoxFuture;
-use keepgate_runtime::{CallError, Failure, Reply, Request};
+use keepgate_core::{CallError, Failure, Reply, Request};
 use keepgate_store::Body;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
-use crate::site::Handler;
+use keepgate_core::Handler;
 
 /// A handler that shows a registry to whoever its site lets in. It takes its very path only:
 /// below `/metrics` the next shorter mount answers, so that a folder may be called `metrics`.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderName, StatusCode, request};
-use keepgate_runtime::Principal;
+use keepgate_core::Principal;
 use keepgate_store::{Body, BodyError};
 use sha2::{Digest as _, Sha256};
 

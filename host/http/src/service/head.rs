@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
-use keepgate_runtime::{CallError, Reply};
+use keepgate_core::{CallError, Reply};
 use keepgate_store::Fields;
 
 use crate::access::Access;

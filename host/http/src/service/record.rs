@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Uri, Version, header};
-use keepgate_runtime::Principal;
+use keepgate_core::Principal;
 
 use crate::connection::{Exchange, Peer};
 use crate::metrics::MountMetrics;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use keepgate_core::{CallError, Failure, Reply, Request};
 use keepgate_http::{
     Access, AccessLog, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown,
     Site, Timeouts, Tls, TlsFiles,
 };
-use keepgate_runtime::{CallError, Failure, Reply, Request};
 use keepgate_store::{Body, BodyError};
 use prometheus::Registry;
 use rustls_pki_types::CertificateDer;

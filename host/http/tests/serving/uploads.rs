@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keepgate_core::Reply;
 use keepgate_http::{Access, ListenerConfig};
-use keepgate_runtime::Reply;
 use keepgate_store::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,7 +1,8 @@
-//! What must hold between the parts of a configuration: names that are used are defined, paths
-//! are of the right form. Each complaint comes with the place in the file that it is about.
+//! The rules of a configuration that its types cannot express: names that are used are defined, paths
+//! and addresses are well-formed. Every violation is reported, each with its place in the file.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use keepgate_http::{Address, PublicUrl};
@@ -10,210 +11,256 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
-use super::{Auth, Config, Metrics, NO_AUTH, Policy, Rule, plugins, services};
+use super::{
+    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, plugins,
+    services,
+};
 
-/// What is wrong, and at which byte of the file.
-pub(crate) type Complaint = (usize, String);
-
-pub(super) fn check(config: &Config) -> Result<(), Complaint> {
+pub(super) fn check(config: &Config, problems: &mut Problems) {
     if config.listener.is_empty() {
-        return Err((0, "nothing to listen at: add a [[listener]] with an address".to_owned()));
+        problems.add(0..0, "no listener is configured; add a [[listener]] with an `address`");
     }
     for listener in &config.listener {
-        check_address(&listener.address)?;
-        if let Some(url) = &listener.public_url {
-            url.get_ref()
-                .parse::<PublicUrl>()
-                .map_err(|error| complain(url, &error.to_string()))?;
-        }
-        if let Some(mode) = &listener.mode {
-            octal(mode.get_ref()).ok_or_else(|| {
-                complain(mode, "write the mode of a socket as octal digits, as in \"660\"")
-            })?;
-        }
-        if let Some(version) = listener.tls.as_ref().and_then(|tls| tls.min_version.as_ref())
-            && !["1.2", "1.3"].contains(&version.get_ref().as_str())
-        {
-            return Err(complain(version, "the oldest TLS version may be \"1.2\" or \"1.3\""));
-        }
+        check_listener(listener, problems);
     }
     if let Some(admin) = &config.admin {
-        check_address(&admin.address)?;
-        check_private(&admin.address)?;
+        check_address(&admin.address, problems);
+        check_private(&admin.address, problems);
     }
     for (name, auth) in &config.auth {
-        check_method(name, auth)?;
+        check_method(name, auth, problems);
     }
     if let Some(table) = &config.plugins {
-        plugins::check(table)?;
+        plugins::check(table, problems);
     }
-    check_mounts(config)?;
-    services::check(config)?;
-    if let Some(page) = &config.metrics {
-        check_page(config, page)?;
-    }
-    if let Some(auto) = &config.auto_mount {
-        check_auth(config, &auto.auth, auto.store.span().start)?;
-        check_store(config, &auto.store)?;
-    }
-    Ok(())
-}
-
-fn check_mounts(config: &Config) -> Result<(), Complaint> {
     let mut paths = HashSet::new();
     for mount in &config.mount {
-        check_path(&mount.path)?;
         if !paths.insert(mount.path.get_ref()) {
-            return Err(complain(&mount.path, "another mount has this path already"));
+            let message =
+                format!("mount {:?}: another mount has the same path", mount.path.get_ref());
+            problems.add(mount.path.span(), message);
         }
-        if mount.plugin.get_ref().contains(['/', '.']) || mount.plugin.get_ref().is_empty() {
-            return Err(complain(
-                &mount.plugin,
-                "the plugin is named by its file without folder and `.wasm`, as in \"restic\"",
-            ));
-        }
-        check_auth(config, &mount.auth, mount.path.span().start)?;
-        for store in mount.stores.values() {
-            check_store(config, store)?;
-        }
-        if let Some(calls) = &mount.limits.calls
-            && *calls.get_ref() == 0
-        {
-            return Err(complain(calls, "a mount that allows no call serves nothing"));
-        }
-        check_policy(&mount.policy, mount.path.span().start)?;
-        for rule in &mount.rule {
-            check_rule(rule)?;
-        }
+        check_mount(config, mount, problems);
     }
-    Ok(())
+    services::check(config, problems);
+    if let Some(page) = &config.metrics {
+        check_metrics(config, page, problems);
+    }
+    if let Some(auto) = &config.auto_mount {
+        check_auto_mount(config, auto, problems);
+    }
 }
 
-fn check_path(path: &Spanned<String>) -> Result<(), Complaint> {
+fn check_listener(listener: &Listener, problems: &mut Problems) {
+    check_address(&listener.address, problems);
+    if let Some(url) = &listener.public_url
+        && let Err(error) = url.get_ref().parse::<PublicUrl>()
+    {
+        problems.add(url.span(), format!("public_url: {error}"));
+    }
+    if let Some(mode) = &listener.mode
+        && octal(mode.get_ref()).is_none()
+    {
+        let message =
+            "mode: write the permissions of the socket as octal digits, for example \"660\"";
+        problems.add(mode.span(), message);
+    }
+    if let Some(version) = listener.tls.as_ref().and_then(|tls| tls.min_version.as_ref())
+        && !["1.2", "1.3"].contains(&version.get_ref().as_str())
+    {
+        let message = format!(
+            "min_version: {:?} is not supported; use \"1.2\" or \"1.3\"",
+            version.get_ref()
+        );
+        problems.add(version.span(), message);
+    }
+}
+
+fn check_mount(config: &Config, mount: &Mount, problems: &mut Problems) {
+    let path = mount.path.get_ref();
+    let about = format!("mount {path:?}");
+    check_path(&mount.path, problems);
+    let plugin = mount.plugin.get_ref();
+    if plugin.contains(['/', '.']) || plugin.is_empty() {
+        let message = format!(
+            "{about}: plugin {plugin:?}: write the name of the file without folder and \".wasm\", for \
+             example \"restic\""
+        );
+        problems.add(mount.plugin.span(), message);
+    }
+    check_auth(config, &about, &mount.auth, mount.path.span(), problems);
+    for store in mount.stores.values() {
+        check_store(config, &about, store, problems);
+    }
+    if let Some(calls) = &mount.limits.calls
+        && *calls.get_ref() == 0
+    {
+        let message = format!("{about}: limits.calls must be at least 1, or no request is served");
+        problems.add(calls.span(), message);
+    }
+    check_policy(&about, &mount.policy, mount.path.span(), problems);
+    for rule in &mount.rule {
+        check_rule(&about, rule, problems);
+    }
+}
+
+fn check_path(path: &Spanned<String>, problems: &mut Problems) {
     let text = path.get_ref();
     let plain = |part: &str| !matches!(part, "" | "." | "..");
-    if text == "/" || (text.starts_with('/') && text.split('/').skip(1).all(plain)) {
-        return Ok(());
+    if text != "/" && !(text.starts_with('/') && text.split('/').skip(1).all(plain)) {
+        let message = format!(
+            "path {text:?}: a path is \"/\" or, for example, \"/restic\": it begins with / and does not \
+             end with it"
+        );
+        problems.add(path.span(), message);
     }
-    let form = "a mount's path is / or, say, /restic: it begins with / and does not end with it";
-    Err(complain(path, form))
 }
 
-/// Guarding anything at all tells whether the patterns are right.
-fn check_policy(policy: &Policy, place: usize) -> Result<(), Complaint> {
-    let guarded = policy.to_store().guard(Arc::new(MemoryStore::new()));
-    guarded.map_err(|error| (place, format!("policy: {error}")))?;
-    Ok(())
+/// Applies the policy to a store, which checks its patterns.
+fn check_policy(about: &str, policy: &Policy, span: Range<usize>, problems: &mut Problems) {
+    if let Err(error) = policy.to_store().guard(Arc::new(MemoryStore::new())) {
+        problems.add(span, format!("{about}: policy: {error}"));
+    }
 }
 
-fn check_rule(rule: &Rule) -> Result<(), Complaint> {
-    let (policy, place) = (rule.policy.get_ref(), rule.policy.span().start);
-    check_policy(policy, place)?;
+fn check_rule(about: &str, rule: &Rule, problems: &mut Problems) {
+    let (policy, span) = (rule.policy.get_ref(), rule.policy.span());
+    check_policy(about, policy, span.clone(), problems);
     match (&rule.user, &rule.folder) {
-        (Some(_), None) => Ok(()),
+        (Some(_), None) => {}
         (None, Some(folder)) => {
             let only_quota = Policy { quota: policy.quota, ..Policy::default() };
             if policy.quota.is_none() || *policy != only_quota {
-                return Err((place, "the policy of a folder is a quota, and nothing else".into()));
+                let message =
+                    format!("{about}: the policy of a folder is a `quota` and nothing else");
+                problems.add(span, message);
             }
             let (pattern, limit) = (folder.get_ref().clone(), 0);
             let rules = Rules { folders: vec![FolderRule { pattern, limit }], ..Rules::default() };
-            rules.check().map_err(|error| complain(folder, &error.to_string()))
-        }
-        _ => Err((place, "a rule is about a `user` or about a `folder`: write one of them".into())),
-    }
-}
-
-fn check_method(name: &str, auth: &Auth) -> Result<(), Complaint> {
-    match (&auth.htpasswd, &auth.header) {
-        (Some(_), None) => match auth.from.first() {
-            Some(from) => Err(complain(from, "`from` is for a `header` that a proxy sets")),
-            None => Ok(()),
-        },
-        (None, Some(header)) => {
-            let read = super::proxy_header(auth);
-            read.map(|_| ()).map_err(|error| complain(header, &error.to_string()))
-        }
-        _ => Err((0, format!("[auth.{name}] needs `htpasswd` or `header`, and not both"))),
-    }
-}
-
-fn check_page(config: &Config, page: &Metrics) -> Result<(), Complaint> {
-    check_path(&page.path)?;
-    if config.mount.iter().any(|mount| mount.path.get_ref() == page.path.get_ref()) {
-        return Err(complain(&page.path, "a mount has this path already"));
-    }
-    check_auth(config, &page.auth, page.path.span().start)
-}
-
-fn check_auth(config: &Config, names: &[Spanned<String>], place: usize) -> Result<(), Complaint> {
-    if names.is_empty() {
-        return Err((
-            place,
-            format!(
-                "`auth` is empty, so nobody could come in; name an [auth.…], or \"{NO_AUTH}\" to let everybody in"
-            ),
-        ));
-    }
-    for name in names {
-        if name.get_ref() == NO_AUTH {
-            if names.len() > 1 {
-                return Err(complain(name, "\"none\" lets everybody in and stands alone"));
+            if let Err(error) = rules.check() {
+                problems.add(folder.span(), format!("{about}: folder: {error}"));
             }
-        } else if !config.auth.contains_key(name.get_ref()) {
-            return Err(complain(name, &format!("there is no [auth.{}]", name.get_ref())));
+        }
+        _ => problems.add(span, format!("{about}: a rule needs either `user` or `folder`")),
+    }
+}
+
+fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
+    let Auth { htpasswd, header, from } = auth.get_ref();
+    match (htpasswd, header) {
+        (Some(_), None) => {
+            if let Some(from) = from.first() {
+                let message = format!("[auth.{name}] `from` applies only to `header`; remove it");
+                problems.add(from.span(), message);
+            }
+        }
+        (None, Some(header)) => {
+            if let Err(error) = super::proxy_header(auth.get_ref()) {
+                problems.add(header.span(), format!("[auth.{name}] {error}"));
+            }
+        }
+        _ => {
+            problems.add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`"))
         }
     }
-    Ok(())
 }
 
-fn check_store(config: &Config, name: &Spanned<String>) -> Result<(), Complaint> {
-    let (store, folder) = store_and_folder(name.get_ref());
-    if config.store.contains_key(store) {
-        Folder::new(folder).map_err(|error| complain(name, &error.to_string()))?;
-        return Ok(());
+fn check_metrics(config: &Config, page: &Metrics, problems: &mut Problems) {
+    check_path(&page.path, problems);
+    if config.mount.iter().any(|mount| mount.path.get_ref() == page.path.get_ref()) {
+        let message = format!("[metrics] path: a mount already has {:?}", page.path.get_ref());
+        problems.add(page.path.span(), message);
     }
-    let known =
-        config.store.keys().map(|name| format!("[store.{name}]")).collect::<Vec<_>>().join(", ");
-    let known = if known.is_empty() { "none".to_owned() } else { known };
-    Err(complain(name, &format!("there is no [store.{store}]; there is {known}")))
+    check_auth(config, "[metrics]", &page.auth, page.path.span(), problems);
 }
 
-fn check_address(address: &Spanned<String>) -> Result<(), Complaint> {
-    address.get_ref().parse::<Address>().map_err(|error| complain(address, &error.to_string()))?;
-    Ok(())
+fn check_auto_mount(config: &Config, auto: &AutoMount, problems: &mut Problems) {
+    check_auth(config, "[auto_mount]", &auto.auth, auto.store.span(), problems);
+    check_store(config, "[auto_mount]", &auto.store, problems);
 }
 
-/// The admin listener asks nobody who they are.
-fn check_private(address: &Spanned<String>) -> Result<(), Complaint> {
+fn check_auth(
+    config: &Config,
+    about: &str,
+    methods: &[Spanned<String>],
+    span: Range<usize>,
+    problems: &mut Problems,
+) {
+    if methods.is_empty() {
+        let message = format!(
+            "{about}: `auth` is empty, so nobody has access; add the name of an [auth.NAME] table, or \
+             \"{NO_AUTH}\" for access without a login"
+        );
+        problems.add(span, message);
+    }
+    for method in methods {
+        let name = method.get_ref();
+        if name == NO_AUTH {
+            if methods.len() > 1 {
+                let message = format!(
+                    "{about}: auth \"{NO_AUTH}\" gives access to everybody; remove it or the other methods"
+                );
+                problems.add(method.span(), message);
+            }
+        } else if !config.auth.contains_key(name) {
+            let known = names(config.auth.keys());
+            let message = format!("{about}: unknown auth {name:?}; configured methods: {known}");
+            problems.add(method.span(), message);
+        }
+    }
+}
+
+fn check_store(config: &Config, about: &str, named: &Spanned<String>, problems: &mut Problems) {
+    let (store, folder) = store_and_folder(named.get_ref());
+    if !config.store.contains_key(store) {
+        let known = names(config.store.keys());
+        let message = format!("{about}: unknown store {store:?}; configured stores: {known}");
+        problems.add(named.span(), message);
+    }
+    if let Err(error) = Folder::new(folder) {
+        problems.add(named.span(), format!("{about}: store {:?}: {error}", named.get_ref()));
+    }
+}
+
+fn check_address(address: &Spanned<String>, problems: &mut Problems) {
+    if let Err(error) = address.get_ref().parse::<Address>() {
+        problems.add(address.span(), format!("address: {error}"));
+    }
+}
+
+/// The admin listener has no authentication.
+fn check_private(address: &Spanned<String>, problems: &mut Problems) {
     let private = match address.get_ref().parse() {
         Ok(Address::Unix(_)) => true,
         Ok(Address::Tcp { host, .. }) => {
             host == "localhost"
                 || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         }
-        Ok(Address::Systemd { .. }) | Err(_) => false,
+        Ok(Address::Systemd { .. }) => false,
+        // Already reported.
+        Err(_) => true,
     };
-    if private {
-        return Ok(());
+    if !private {
+        problems.add(
+            address.span(),
+            "[admin] address: the admin listener asks for no password; use an address of this machine \
+             only, for example \"127.0.0.1:9090\" or \"unix:/run/keepgate-admin.sock\"",
+        );
     }
-    Err(complain(
-        address,
-        "the admin listener asks for no password: give it an address of this machine only, as in \
-         \"127.0.0.1:9090\", or \"unix:/run/keepgate-admin.sock\"",
-    ))
 }
 
-/// `main`, or `main/a/folder/of/it`.
+/// Splits `main` or `main/a/folder/of/it`.
 pub(crate) fn store_and_folder(text: &str) -> (&str, &str) {
     text.split_once('/').unwrap_or((text, ""))
 }
 
-/// Octal digits as a mode.
+/// Parses octal permissions.
 pub(crate) fn octal(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
 }
 
-pub(super) fn complain<T>(place: &Spanned<T>, what: &str) -> Complaint {
-    (place.span().start, what.to_owned())
+/// Names for an error message: `a, b`, or `none`.
+pub(super) fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -1,11 +1,14 @@
-//! The configuration: one TOML file. Its shape is here; what must hold between its parts is in
-//! [`check`]. Every key is explained in `examples/keepgate.toml`, which a test keeps true.
+//! The configuration: one TOML file. Its types are here; [`check`] has the rules that types cannot
+//! express, and [`problems`] collects all errors of a file. `examples/keepgate.toml` explains every
+//! key; a test compares it with these types.
 //!
 //! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
 
 mod auth;
 mod check;
+mod parse;
 mod plugins;
+mod problems;
 mod services;
 mod units;
 
@@ -13,12 +16,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use keepgate_http::OperatorClient;
 use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use auth::proxy_header;
+use check::names;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use plugins::Plugins;
+pub(crate) use problems::{LocatedProblem, Problem, Problems};
 pub(crate) use services::{EtcdCluster, Jobs, Missed, Schedule};
 pub(crate) use units::{Interval, Size};
 
@@ -45,7 +52,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
     #[serde(default)]
-    pub(crate) auth: BTreeMap<String, Auth>,
+    pub(crate) auth: BTreeMap<String, Spanned<Auth>>,
     #[serde(default)]
     pub(crate) store: BTreeMap<String, Store>,
     /// Clusters that mounts may be granted.
@@ -249,13 +256,14 @@ pub(crate) struct AutoMount {
     pub(crate) store: Spanned<String>,
 }
 
-/// What is wrong with a configuration, and where.
+/// Why a configuration cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read the configuration {}: {why}", file.display())]
     Unreadable { file: PathBuf, why: String },
-    #[error("{}:{line}:{column}: {what}", file.display())]
-    Wrong { file: PathBuf, line: usize, column: usize, what: String },
+    /// Everything that is wrong with the file, one line for each.
+    #[error("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid { problems: Vec<LocatedProblem> },
 }
 
 impl Config {
@@ -269,19 +277,41 @@ impl Config {
     }
 
     pub(crate) fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let wrong = |offset: usize, what: String| {
-            let (line, column) = position(text, offset);
-            ConfigError::Wrong { file: file.to_owned(), line, column, what }
-        };
-        let mut config: Self = toml::from_str(text).map_err(|error| {
-            wrong(error.span().map_or(0, |span| span.start), error.message().to_owned())
-        })?;
-        check::check(&config).map_err(|(offset, what)| wrong(offset, what))?;
+        let mut problems = Problems::default();
+        let config = parse::parse::<Self>(text, &mut problems);
+        if let Some(config) = &config {
+            check::check(config, &mut problems);
+        }
+        let mut config = config
+            .filter(|_| problems.is_empty())
+            .ok_or_else(|| ConfigError::Invalid { problems: problems.located(text, file) })?;
         config.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
 
-    /// Listens at another address than the file says.
+    /// A client of the admin listener, which is needed to `purpose`.
+    pub(crate) fn operator_client(&self, purpose: &str) -> anyhow::Result<OperatorClient> {
+        let admin = self.admin.as_ref().with_context(|| {
+            format!(
+                "the configuration has no [admin] listener, which is needed to {purpose}; add [admin] \
+                 with an address, for example \"127.0.0.1:9090\""
+            )
+        })?;
+        Ok(OperatorClient::new(admin.address.get_ref().parse()?))
+    }
+
+    /// Whether another configuration has changes that only a restart can make.
+    pub(crate) fn needs_restart(&self, new: &Self) -> bool {
+        self.listener != new.listener
+            || self.admin != new.admin
+            || self.plugin_dir != new.plugin_dir
+            || self.data_dir != new.data_dir
+            || self.timeouts != new.timeouts
+            || self.log != new.log
+            || self.jobs != new.jobs
+    }
+
+    /// Overrides the address of the first listener.
     pub(crate) fn listen_at(&mut self, address: &str) -> anyhow::Result<()> {
         address.parse::<keepgate_http::Address>()?;
         if let Some(listener) = self.listener.first_mut() {
@@ -296,7 +326,7 @@ impl Config {
         let paths = [&mut self.data_dir, &mut self.plugin_dir]
             .into_iter()
             .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
-            .chain(self.auth.values_mut().filter_map(|auth| auth.htpasswd.as_mut()))
+            .chain(self.auth.values_mut().filter_map(|auth| auth.get_mut().htpasswd.as_mut()))
             .chain(self.store.values_mut().map(|store| &mut store.path))
             .chain(plugins.and_then(|plugins| plugins.keys_file.as_mut()))
             .chain(self.log.access.as_mut().filter(|file| file.as_os_str() != "-"));
@@ -357,14 +387,6 @@ impl Policy {
             unverified: self.unverified,
         }
     }
-}
-
-/// Line and column, from 1, of a byte; columns count characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    (line, column)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the configuration says of the plugins that may be loaded: `[plugins]`.
+//! `[plugins]`: which plugins may be loaded.
 
 use std::path::{Path, PathBuf};
 
@@ -7,45 +7,46 @@ use keepgate_runtime::Trust;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::{Complaint, complain};
+use super::Problems;
 
-/// Which components are trusted; without this table all of them are.
+/// The components that are trusted. Without this table all of them are.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plugins {
-    /// SHA-256 of components, `sha256:…`.
+    /// SHA-256 digests of components, `sha256:…`.
     #[serde(default)]
     pub(crate) allow: Vec<Spanned<String>>,
-    /// Public keys of minisign's, `RW…`.
+    /// minisign public keys, `RW…`.
     #[serde(default)]
     pub(crate) keys: Vec<Spanned<String>>,
-    /// File of more of them.
+    /// A file with more keys.
     #[serde(default)]
     pub(crate) keys_file: Option<PathBuf>,
 }
 
-pub(super) fn check(plugins: &Spanned<Plugins>) -> Result<(), Complaint> {
+pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
     let Plugins { allow, keys, keys_file } = plugins.get_ref();
     for digest in allow {
-        let rules = Trust::new([digest.get_ref().as_str()], []);
-        rules.map_err(|error| complain(digest, &error.to_string()))?;
+        if let Err(error) = Trust::new([digest.get_ref().as_str()], []) {
+            problems.add(digest.span(), format!("[plugins] allow: {error}"));
+        }
     }
     for key in keys {
-        let rules = Trust::new([], [key.get_ref().as_str()]);
-        rules.map_err(|error| complain(key, &error.to_string()))?;
+        if let Err(error) = Trust::new([], [key.get_ref().as_str()]) {
+            problems.add(key.span(), format!("[plugins] keys: {error}"));
+        }
     }
     if allow.is_empty() && keys.is_empty() && keys_file.is_none() {
-        return Err(complain(
-            plugins,
-            "no plugin could be loaded: name digests in `allow`, or keys in `keys` or `keys_file`; \
-             without [plugins] all are trusted",
-        ));
+        problems.add(
+            plugins.span(),
+            "[plugins] trusts no plugin; add digests to `allow` or keys to `keys` or `keys_file`, or \
+             remove [plugins] to trust all",
+        );
     }
-    Ok(())
 }
 
 impl Plugins {
-    /// The rules, with the file of keys as it is now.
+    /// The rules, with the current content of the file of keys.
     pub(crate) fn trust(&self) -> Result<Trust> {
         let file = self.keys_file.as_deref();
         let more = file.map(read_keys).transpose()?.unwrap_or_default();
@@ -53,24 +54,26 @@ impl Plugins {
         let keys = self.keys.iter().map(|key| key.get_ref().as_str());
         let rules = Trust::new(digests, keys.chain(more.iter().map(String::as_str)));
         rules.with_context(|| match file {
-            // Those in the configuration itself were checked before.
-            Some(file) => format!("the keys of plugins in {}", file.display()),
+            // Keys in the configuration itself have been checked before.
+            Some(file) => format!("[plugins] keys_file: {}", file.display()),
             None => "[plugins]".to_owned(),
         })
     }
 }
 
-/// Keys, one a line, as minisign writes them: with comments between.
+/// Reads keys, one per line, with comments between them as minisign writes them.
 fn read_keys(file: &Path) -> Result<Vec<String>> {
     let name = file.display();
     let text = std::fs::read_to_string(file)
-        .with_context(|| format!("the keys of plugins in {name} cannot be read"))?;
+        .with_context(|| format!("[plugins] keys_file: cannot read {name}"))?;
     let lines = text.lines().map(str::trim);
     let comment = |line: &&str| line.starts_with('#') || line.starts_with("untrusted comment:");
     let keys: Vec<_> =
         lines.filter(|line| !line.is_empty() && !comment(line)).map(str::to_owned).collect();
     if keys.is_empty() {
-        bail!("there is no key in {name}: put a .pub file of minisign's there, or several");
+        bail!(
+            "[plugins] keys_file: {name} contains no keys; concatenate one or more .pub files of minisign"
+        );
     }
     Ok(keys)
 }
@@ -82,14 +85,18 @@ mod tests {
     const KEY: &str = "RWTR6gsW/UUAK7Qugdeeu39laHVl9pDlWU5ryv7F3GGdyLJZ7C72J6m5";
 
     #[test]
-    fn a_file_of_keys_is_what_minisign_writes_or_several_of_it() {
+    fn a_file_of_keys_is_one_or_more_files_of_minisign() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("plugins.pub");
         let plugins = Plugins { keys_file: Some(file.clone()), ..Plugins::default() };
         let said = |plugins: &Plugins| crate::explain(&plugins.trust().unwrap_err());
-        assert!(said(&plugins).contains("plugins.pub cannot be read"), "{}", said(&plugins));
+        assert!(
+            said(&plugins).contains("cannot read") && said(&plugins).contains("plugins.pub"),
+            "{}",
+            said(&plugins)
+        );
         std::fs::write(&file, "# nobody yet\n\n").unwrap();
-        assert!(said(&plugins).contains("there is no key in"), "{}", said(&plugins));
+        assert!(said(&plugins).contains("plugins.pub contains no keys"), "{}", said(&plugins));
         std::fs::write(&file, "untrusted comment: key 1\nRWno\n").unwrap();
         let wrong = said(&plugins);
         assert!(wrong.contains("plugins.pub") && wrong.contains("\"RWno\""), "{wrong}");

@@ -1,5 +1,5 @@
-//! What holds of every text that is taken for a configuration: it is read or refused, and a
-//! complaint points into it. CONTRIBUTING.md says how to run many cases.
+//! Properties of every text that is read as a configuration: it is accepted or rejected, and every
+//! problem points into it. CONTRIBUTING.md says how to run many cases.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -123,8 +123,7 @@ fn apply(mut text: String, change: Change) -> String {
     }
 }
 
-/// Reads a text. A complaint must have a place in it, and fit on a screen; what is accepted must
-/// be good for all that is made of it.
+/// Reads a text. Each problem must have a place in it; what is accepted must be usable.
 fn look(text: &str) -> Result<(), TestCaseError> {
     match Config::parse(text, Path::new("/etc/keepgate/keepgate.toml")) {
         Ok(config) => {
@@ -146,13 +145,18 @@ fn look(text: &str) -> Result<(), TestCaseError> {
                 }
             }
         }
-        Err(ConfigError::Wrong { line, column, what, .. }) => {
-            prop_assert!(!what.is_empty());
-            prop_assert!(line >= 1 && column >= 1);
-            // The end of the text is a place, too.
-            let found = text.split('\n').nth(line - 1);
-            let length = found.map(|line| line.chars().count());
-            prop_assert!(length.is_some_and(|length| column <= length + 1), "{line}:{column}");
+        Err(ConfigError::Invalid { problems }) => {
+            prop_assert!(!problems.is_empty());
+            let places: Vec<_> = problems.iter().map(|one| (one.line, one.column)).collect();
+            prop_assert!(places.is_sorted(), "{places:?}");
+            for LocatedProblem { line, column, message, .. } in problems {
+                prop_assert!(!message.is_empty());
+                prop_assert!(line >= 1 && column >= 1);
+                // The end of the text is a place, too.
+                let found = text.split('\n').nth(line - 1);
+                let length = found.map(|line| line.chars().count());
+                prop_assert!(length.is_some_and(|length| column <= length + 1), "{line}:{column}");
+            }
         }
         Err(error) => prop_assert!(false, "{error}"),
     }
@@ -193,7 +197,7 @@ proptest! {
     #[test]
     fn places_are_those_that_an_editor_shows(text in "[ab\né\r]{0,40}", at: Index) {
         let at = place(&text, at);
-        let (line, column) = position(&text, at);
+        let (line, column) = problems::position(&text, at);
         let before: String = text.split('\n').take(line - 1).map(|line| format!("{line}\n")).collect();
         let rest = text.split('\n').nth(line - 1).unwrap();
         let within: String = rest.chars().take(column - 1).collect();

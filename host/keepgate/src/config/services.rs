@@ -11,8 +11,7 @@ use keepgate_jobs::When;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::{Complaint, complain};
-use super::{Config, Interval};
+use super::{Config, Interval, Problem, Problems};
 
 /// A cluster of etcd.
 #[derive(Clone, Debug, Deserialize)]
@@ -72,13 +71,13 @@ pub(crate) struct Jobs {
     pub(crate) keep: usize,
     pub(crate) keep_for: Option<Interval>,
     /// That run at once.
-    pub(crate) at_once: usize,
+    pub(crate) at_once: Option<Spanned<usize>>,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
         let options = keepgate_jobs::Options::default();
-        Self { enabled: true, keep: options.keep, keep_for: None, at_once: options.at_once }
+        Self { enabled: true, keep: options.keep, keep_for: None, at_once: None }
     }
 }
 
@@ -88,7 +87,7 @@ impl Jobs {
         keepgate_jobs::Options {
             keep: self.keep,
             keep_for: self.keep_for.map_or(default.keep_for, |interval| interval.0),
-            at_once: self.at_once,
+            at_once: self.at_once.as_ref().map_or(default.at_once, |most| *most.get_ref()),
         }
     }
 }
@@ -163,30 +162,32 @@ impl EtcdCluster {
 }
 
 impl Schedule {
-    /// When it runs, or what is wrong with that in words.
-    pub(crate) fn when(&self) -> Result<When, Complaint> {
-        let (when, place) = match (&self.cron, self.every) {
+    /// When it runs.
+    pub(crate) fn when(&self) -> Result<When, Problem> {
+        let (when, span) = match (&self.cron, self.every) {
             (Some(cron), None) => {
                 if let Some(jitter) = &self.jitter {
-                    return Err((jitter.span().start, "`jitter` is for `every`".to_owned()));
+                    let message = "`jitter` applies only to `every`; remove it";
+                    return Err(Problem::new(jitter.span(), message));
                 }
                 let zone = self.time_zone.as_ref().map_or("UTC", |zone| zone.get_ref());
                 let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
-                (When::Cron { pattern, time_zone }, cron.span().start)
+                (When::Cron { pattern, time_zone }, cron.span())
             }
             (None, Some(Interval(interval))) => {
                 if let Some(zone) = &self.time_zone {
-                    return Err(complain(zone, "`time_zone` is for `cron`"));
+                    let message = "`time_zone` applies only to `cron`; remove it";
+                    return Err(Problem::new(zone.span(), message));
                 }
                 let jitter = self.jitter.as_ref().map_or(Duration::ZERO, |later| later.get_ref().0);
-                (When::Every { interval, jitter }, self.mount.span().start)
+                (When::Every { interval, jitter }, self.mount.span())
             }
             _ => {
-                let what = "a schedule has `cron` or `every`: write one of them";
-                return Err(complain(&self.mount, what));
+                let message = "a schedule needs either `cron` or `every`";
+                return Err(Problem::new(self.mount.span(), message));
             }
         };
-        when.check().map_err(|error| (place, error.to_string()))?;
+        when.check().map_err(|error| Problem::new(span, error.to_string()))?;
         Ok(when)
     }
 
@@ -196,72 +197,75 @@ impl Schedule {
     }
 }
 
-pub(super) fn check(config: &Config) -> Result<(), Complaint> {
+pub(super) fn check(config: &Config, problems: &mut Problems) {
     for (name, cluster) in &config.etcd {
-        check_cluster(name, cluster)?;
+        check_cluster(name, cluster, problems);
     }
     for mount in &config.mount {
         for cluster in mount.etcd.values() {
             if !config.etcd.contains_key(cluster.get_ref()) {
-                let known = known(config.etcd.keys(), "etcd");
-                let what = format!("there is no [etcd.{}]; there is {known}", cluster.get_ref());
-                return Err(complain(cluster, &what));
+                let message = format!(
+                    "mount {:?}: unknown etcd cluster {:?}; configured clusters: {}",
+                    mount.path.get_ref(),
+                    cluster.get_ref(),
+                    super::names(config.etcd.keys())
+                );
+                problems.add(cluster.span(), message);
             }
         }
     }
     for (name, schedule) in &config.schedule {
-        check_schedule(config, name, schedule)?;
+        check_schedule(config, name, schedule, problems);
     }
-    if config.jobs.at_once == 0 {
-        return Err((0, "[jobs] at_once = 0 would let no job run".to_owned()));
+    if let Some(at_once) = &config.jobs.at_once
+        && *at_once.get_ref() == 0
+    {
+        problems.add(at_once.span(), "[jobs] at_once must be at least 1");
     }
-    Ok(())
 }
 
-fn check_cluster(name: &str, cluster: &EtcdCluster) -> Result<(), Complaint> {
-    let place = cluster.endpoints.span().start;
-    let wrong = |what: &str| Err((place, format!("[etcd.{name}] {what}")));
+fn check_cluster(name: &str, cluster: &EtcdCluster, problems: &mut Problems) {
+    let span = cluster.endpoints.span();
+    let mut add = |what: &str| problems.add(span.clone(), format!("[etcd.{name}] {what}"));
     if cluster.endpoints.get_ref().is_empty() {
-        return wrong("has no endpoints; add the URL of a member, as in \"https://10.0.0.1:2379\"");
+        add("has no endpoints; add the URL of a member, for example \"https://10.0.0.1:2379\"");
     }
     if cluster.user.is_some() && cluster.user_file.is_some() {
-        return wrong("has both `user` and `user_file`; keep one of them");
+        add("has both `user` and `user_file`; keep one of them");
     }
     if cluster.password.is_some() && cluster.password_file.is_some() {
-        return wrong("has both `password` and `password_file`; keep one of them");
+        add("has both `password` and `password_file`; keep one of them");
     }
     let user = cluster.user.is_some() || cluster.user_file.is_some();
     let password = cluster.password.is_some() || cluster.password_file.is_some();
     match (user, password) {
-        (true, false) => wrong("has a user without `password` or `password_file`"),
-        (false, true) => wrong("has a password without `user` or `user_file`"),
-        _ => Ok(()),
+        (true, false) => add("has a user but no `password` or `password_file`"),
+        (false, true) => add("has a password but no `user` or `user_file`"),
+        _ => {}
     }
 }
 
-fn check_schedule(config: &Config, name: &str, schedule: &Schedule) -> Result<(), Complaint> {
+fn check_schedule(config: &Config, name: &str, schedule: &Schedule, problems: &mut Problems) {
+    let mount = &schedule.mount;
     if !config.jobs.enabled {
-        let what = format!("[schedule.{name}] needs jobs, and [jobs] says `enabled = false`");
-        return Err(complain(&schedule.mount, &what));
+        let message = format!("[schedule.{name}] needs jobs, but [jobs] has `enabled = false`");
+        problems.add(mount.span(), message);
     }
-    // Mounts that plugins get by themselves are known only once plugins are loaded.
-    let mounted = config.mount.iter().any(|mount| mount.path.get_ref() == schedule.mount.get_ref());
+    // Automatic mounts are known only once plugins are loaded.
+    let mounted = config.mount.iter().any(|other| other.path.get_ref() == mount.get_ref());
     if !mounted && config.auto_mount.is_none() {
-        let what = format!("there is no mount {}", schedule.mount.get_ref());
-        return Err(complain(&schedule.mount, &what));
+        let known = super::names(config.mount.iter().map(|mount| mount.path.get_ref()));
+        let path = mount.get_ref();
+        let message =
+            format!("[schedule.{name}] unknown mount {path:?}; configured mounts: {known}");
+        problems.add(mount.span(), message);
     }
     if let Some(attempts) = &schedule.attempts
         && *attempts.get_ref() == 0
     {
-        return Err((attempts.span().start, "a job has one attempt at least".to_owned()));
+        problems.add(attempts.span(), format!("[schedule.{name}] attempts must be at least 1"));
     }
-    schedule.when().map(|_| ())
-}
-
-/// `[etcd.one], [etcd.two]`, or `none`.
-fn known<'a>(names: impl Iterator<Item = &'a String>, table: &str) -> String {
-    let names = names.map(|name| format!("[{table}.{name}]")).collect::<Vec<_>>().join(", ");
-    if names.is_empty() { "none".to_owned() } else { names }
+    problems.add_error(schedule.when());
 }
 
 /// Relative paths begin at the configuration's folder.

@@ -36,7 +36,10 @@ fn relative_paths_begin_at_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/keepgate/state"));
     assert_eq!(config.plugin_dir, Path::new("/usr/lib/keepgate/plugins"));
-    assert_eq!(config.auth["users"].htpasswd.as_deref(), Some(Path::new("/etc/keepgate/htpasswd")));
+    assert_eq!(
+        config.auth["users"].get_ref().htpasswd.as_deref(),
+        Some(Path::new("/etc/keepgate/htpasswd"))
+    );
     assert_eq!(config.store["main"].path, Path::new("/etc/keepgate/blobs"));
     let socket = MINIMAL.replace("127.0.0.1:8000", "unix:keepgate.sock");
     let config = parse(&socket).unwrap();
@@ -52,12 +55,12 @@ fn complaints_have_file_line_and_column() {
     );
     let said = complaint("main = \"main\"", "main = \"mian\"");
     assert!(
-        said.starts_with("/etc/keepgate/keepgate.toml:14:19: there is no [store.mian]"),
+        said.starts_with("/etc/keepgate/keepgate.toml:14:19: mount \"/\": unknown store \"mian\"; configured stores: main"),
         "{said}"
     );
     let said = complaint("[\"users\"]", "[\"people\"]");
     assert!(
-        said.starts_with("/etc/keepgate/keepgate.toml:13:9: there is no [auth.people]"),
+        said.starts_with("/etc/keepgate/keepgate.toml:13:9: mount \"/\": unknown auth \"people\"; configured methods: users"),
         "{said}"
     );
     let said = complaint("address = ", "address ");
@@ -70,8 +73,8 @@ fn what_makes_no_sense_is_refused() {
         ("path = \"/\"", "path = \"/restic/\"", "does not end with it"),
         ("path = \"/\"", "path = \"/a/../b\"", "begins with /"),
         ("\"restic\"", "\"restic.wasm\"", "without folder"),
-        ("[\"users\"]", "[]", "nobody could come in"),
-        ("[\"users\"]", "[\"users\", \"none\"]", "stands alone"),
+        ("[\"users\"]", "[]", "nobody has access"),
+        ("[\"users\"]", "[\"users\", \"none\"]", "gives access to everybody"),
         ("auth = [\"users\"]\n", "", "missing field `auth`"),
         ("127.0.0.1:8000", "8000", "host:port"),
         (
@@ -83,26 +86,42 @@ fn what_makes_no_sense_is_refused() {
         ("[auth.users]", "[timeouts]\nidle = \"500000000000y\"\n[auth.users]", "hundred years"),
         ("stores = ", "limits = { memory = \"64 parsecs\" }\nstores = ", ""),
         ("main = \"main\"", "main = \"main/../x\"", "\"..\" is not allowed"),
-        ("htpasswd = \"htpasswd\"", "header = \"X-User\"\nhtpasswd = \"x\"", "not both"),
+        (
+            "htpasswd = \"htpasswd\"",
+            "header = \"X-User\"\nhtpasswd = \"x\"",
+            "either `htpasswd` or `header`",
+        ),
         ("htpasswd = \"htpasswd\"", "header = \"a b\"", "header's name"),
         ("htpasswd = \"htpasswd\"", "header = \"X-U\"\nfrom = [\"here\"]", "10.0.0.0/8"),
-        ("htpasswd = \"htpasswd\"", "htpasswd = \"x\"\nfrom = [\"::1\"]", "`from` is for"),
-        ("stores = ", "rule = [{ policy = { quota = 1 } }]\nstores = ", "write one of them"),
-        ("stores = ", "rule = [{ folder = \"*\", policy = {} }]\nstores = ", "is a quota"),
+        ("htpasswd = \"htpasswd\"", "htpasswd = \"x\"\nfrom = [\"::1\"]", "`from` applies only to"),
+        (
+            "stores = ",
+            "rule = [{ policy = { quota = 1 } }]\nstores = ",
+            "either `user` or `folder`",
+        ),
+        ("stores = ", "rule = [{ folder = \"*\", policy = {} }]\nstores = ", "is a `quota`"),
         ("stores = ", "rule = [{ folder = \"/a\", policy = { quota = 1 } }]\nstores = ", "/a"),
         ("stores = ", "policy = { quota = \"1 XB\" }\nstores = ", ""),
         ("[auth.users]", "[metrics]\npath = \"/\"\nauth = [\"none\"]\n[auth.users]", "already"),
-        ("[auth.users]", "[metrics]\npath = \"/m\"\nauth = [\"x\"]\n[auth.users]", "[auth.x]"),
-        ("stores = ", "limits = { calls = 0 }\nstores = ", "serves nothing"),
+        (
+            "[auth.users]",
+            "[metrics]\npath = \"/m\"\nauth = [\"x\"]\n[auth.users]",
+            "unknown auth \"x\"",
+        ),
+        ("stores = ", "limits = { calls = 0 }\nstores = ", "no request is served"),
         ("stores = ", "policy = { append_only = true, except = [\"[\"] }\nstores = ", "policy"),
         ("[auth.users]", "[admin]\naddress = \"0.0.0.0:9090\"\n[auth.users]", "no password"),
-        ("stores = ", "etcd = { main = \"x\" }\nstores = ", "there is no [etcd.x]; there is none"),
+        (
+            "stores = ",
+            "etcd = { main = \"x\" }\nstores = ",
+            "unknown etcd cluster \"x\"; configured clusters: none",
+        ),
     ] {
         let said = complaint(from, to);
         assert!(said.contains(expected), "{to}: {said}");
     }
     let twice = format!("{MINIMAL}[[mount]]\npath = \"/\"\nplugin = \"x\"\nauth = [\"none\"]\n");
-    assert!(parse(&twice).unwrap_err().to_string().contains("has this path already"));
+    assert!(parse(&twice).unwrap_err().to_string().contains("another mount has the same path"));
 }
 
 #[test]
@@ -110,18 +129,18 @@ fn clusters_and_schedules_that_make_no_sense_are_refused() {
     let schedule = "[schedule.x]\nmount = \"/\"\njob = \"backup\"\n";
     for (added, expected) in [
         ("[etcd.a]\nendpoints = []", "has no endpoints"),
-        ("[etcd.a]\nendpoints = [\"x\"]\nuser = \"u\"", "without `password`"),
-        ("[etcd.a]\nendpoints = [\"x\"]\npassword = \"u\"", "without `user`"),
+        ("[etcd.a]\nendpoints = [\"x\"]\nuser = \"u\"", "no `password`"),
+        ("[etcd.a]\nendpoints = [\"x\"]\npassword = \"u\"", "no `user`"),
         ("[etcd.a]\nendpoints = [\"x\"]\nuser = \"u\"\nuser_file = \"f\"", "keep one of them"),
         ("[etcd.a]\nendpoints = [\"x\"]\ntls = { cert = \"f\" }", "unknown field `cert`"),
-        ("[jobs]\nat_once = 0", "let no job run"),
-        ("@", "`cron` or `every`"),
-        ("@cron = \"0 * * * *\"\nevery = \"1h\"", "write one of them"),
+        ("[jobs]\nat_once = 0", "at_once must be at least 1"),
+        ("@", "either `cron` or `every`"),
+        ("@cron = \"0 * * * *\"\nevery = \"1h\"", "either `cron` or `every`"),
         ("@cron = \"0 25 * * *\"", "25"),
         ("@cron = \"0 2 * * *\"\ntime_zone = \"Europe/Nowhere\"", "Europe/Nowhere"),
-        ("@cron = \"0 2 * * *\"\njitter = \"1m\"", "`jitter` is for `every`"),
-        ("@every = \"1h\"\ntime_zone = \"UTC\"", "`time_zone` is for `cron`"),
-        ("@every = \"1h\"\nattempts = 0", "one attempt at least"),
+        ("@cron = \"0 2 * * *\"\njitter = \"1m\"", "`jitter` applies only to `every`"),
+        ("@every = \"1h\"\ntime_zone = \"UTC\"", "`time_zone` applies only to `cron`"),
+        ("@every = \"1h\"\nattempts = 0", "attempts must be at least 1"),
         ("@every = \"1h\"\nmissed = \"later\"", "unknown variant `later`"),
         ("@every = \"1h\"\n[jobs]\nenabled = false", "needs jobs"),
     ] {
@@ -131,17 +150,120 @@ fn clusters_and_schedules_that_make_no_sense_are_refused() {
     }
     let elsewhere = schedule.replace("\"/\"", "\"/other\"");
     let said = parse(&format!("{MINIMAL}{elsewhere}every = \"1h\"\n")).unwrap_err().to_string();
-    assert!(said.contains("there is no mount /other"), "{said}");
+    assert!(said.contains("unknown mount \"/other\"; configured mounts: /"), "{said}");
     assert!(parse(&format!("{MINIMAL}{schedule}every = \"1h\"\n")).is_ok());
+}
+
+/// Places and beginnings of all problems of a text.
+fn problems(text: &str) -> Vec<(usize, usize, String)> {
+    let Err(ConfigError::Invalid { problems }) = parse(text) else { panic!("{text}") };
+    problems.into_iter().map(|one| (one.line, one.column, one.message)).collect()
+}
+
+#[track_caller]
+fn assert_problems(text: &str, expected: &[(usize, usize, &str)]) {
+    let found = problems(text);
+    let matches = found.len() == expected.len()
+        && found.iter().zip(expected).all(|(found, expected)| {
+            (found.0, found.1) == (expected.0, expected.1) && found.2.starts_with(expected.2)
+        });
+    assert!(matches, "{found:#?}");
+}
+
+#[test]
+fn all_problems_are_reported_in_the_order_of_the_file() {
+    let text = r#"
+data_dir = "state"
+plugin_dir = "plugins"
+[[listener]]
+address = "8000"
+[auth.users]
+[store.main]
+path = "blobs"
+[[mount]]
+path = "/x/"
+plugin = "restic"
+auth = ["user"]
+stores = { main = "mian" }
+append_onyl = true
+[[mount]]
+path = "/y"
+plugin = "restic"
+auth = []
+paht = "/z"
+[jobs]
+at_once = 0
+"#;
+    assert_problems(
+        text,
+        &[
+            (5, 11, "address: "),
+            (6, 1, "[auth.users] needs either"),
+            (10, 8, "path \"/x/\": "),
+            (12, 9, "mount \"/x/\": unknown auth \"user\"; configured methods: users"),
+            (13, 19, "mount \"/x/\": unknown store \"mian\"; configured stores: main"),
+            (14, 1, "unknown field `append_onyl`"),
+            (16, 8, "mount \"/y\": `auth` is empty"),
+            (19, 1, "unknown field `paht`"),
+            (21, 11, "[jobs] at_once must be"),
+        ],
+    );
+}
+
+#[test]
+fn each_value_of_a_wrong_type_is_reported_and_not_called_missing() {
+    let text = r#"
+data_dir = 1
+plugin_dir = "plugins"
+[[listener]]
+address = 8000
+[[mount]]
+path = "/x"
+auth = ["users", 1]
+limits = { cpu = "0s", memory = "64MiB", calls = "x", cup = 1 }
+[mount.policy]
+append_only = "yes"
+[[mount]]
+plugin = "etcd"
+auth = "users"
+[store.main]
+path = "blobs"
+quota = "1 XB"
+[auth.users]
+htpasswd = "htpasswd"
+"#;
+    assert_problems(
+        text,
+        &[
+            (2, 12, "data_dir: invalid type"),
+            (5, 11, "listener.address: invalid type"),
+            (6, 1, "mount: missing field `plugin`"),
+            (8, 18, "mount.auth: invalid type"),
+            (9, 18, "mount.limits.cpu: "),
+            (9, 50, "mount.limits.calls: invalid type"),
+            (9, 55, "unknown field `cup`"),
+            (11, 15, "mount.policy.append_only: invalid type"),
+            (12, 1, "mount: missing field `path`"),
+            (14, 8, "mount.auth: invalid type"),
+            (17, 9, "store.main.quota: "),
+        ],
+    );
+}
+
+#[test]
+fn all_syntax_errors_are_reported() {
+    let found = problems("data_dir = \nplugin_dir = \"plugins\"\n[[listener]\naddress = \":1\"\n");
+    let lines: Vec<_> = found.iter().map(|(line, ..)| *line).collect();
+    assert_eq!(lines, [1, 3], "{found:?}");
 }
 
 #[test]
 fn rules_of_trust_that_make_no_sense_are_refused() {
     for (added, expected) in [
-        ("", ":16:1: no plugin could be loaded"),
-        ("allow = []\nkeys = []", ":16:1: no plugin could be loaded"),
-        ("allow = [\"abc\"]", ":17:10: \"abc\" is no digest"),
-        ("keys = [\"RW\"]", ":17:9: \"RW\" is no public key"),
+        ("", ":16:1: [plugins] trusts no plugin"),
+        ("allow = []\nkeys = []", ":16:1: [plugins] trusts no plugin"),
+        ("allow = [\"abc\"]", ":17:10: [plugins] allow: \"abc\" is no digest"),
+        ("keys = [\"RW\"]", ":17:9: [plugins] keys: \"RW\" is no public key"),
         ("key = [\"RW\"]", ":17:1: unknown field `key`"),
     ] {
         let said = parse(&format!("{MINIMAL}\n[plugins]\n{added}\n")).unwrap_err().to_string();

@@ -1,10 +1,10 @@
-//! `keepgate jobs`: asks the running gateway on its admin listener. Where none runs, what there is to
-//! read is read from its file.
+//! `keepgate jobs`: asks the running gateway on its admin listener. If none runs, reads the jobs from
+//! its file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use keepgate_http::{OperatorClient, OperatorError};
 use keepgate_jobs::Job;
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ use crate::config::Config;
 use crate::output::{self, note, say};
 use crate::services::JOBS_FILE;
 
-/// How often a job that is waited for is asked for.
+/// How often `--wait` asks for the job.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs the command; the exit code: 0, or 1 where a job that was waited for did not succeed.
+/// Runs the command. The exit code is 1 if a job that was waited for did not succeed.
 pub(crate) async fn run(config: &Path, json: bool, command: JobsCommand) -> Result<u8> {
     let config = Config::load(config)?;
     let gateway = Gateway::new(&config)?;
@@ -54,7 +54,7 @@ pub(crate) async fn run(config: &Path, json: bool, command: JobsCommand) -> Resu
     Ok(0)
 }
 
-/// The gateway of a configuration, as it can be asked.
+/// The gateway of a configuration.
 struct Gateway {
     client: OperatorClient,
     file: PathBuf,
@@ -62,11 +62,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(config: &Config) -> Result<Self> {
-        let admin = config.admin.as_ref().context(
-            "the configuration has no [admin] listener, and jobs are managed through it; add \
-             [admin] with an address, as in \"127.0.0.1:9090\"",
-        )?;
-        let client = OperatorClient::new(admin.address.get_ref().parse()?);
+        let client = config.operator_client("manage jobs")?;
         Ok(Self { client, file: config.data_dir.join(JOBS_FILE) })
     }
 
@@ -107,7 +103,7 @@ impl Gateway {
             Err(OperatorError::NotRunning { .. }) => {
                 let read = self.read().await?;
                 let job = read.jobs.iter().find(|job| job.id == id);
-                Ok(json!(job.ok_or_else(|| anyhow!("there is no job {id}"))?))
+                Ok(json!(job.ok_or_else(|| anyhow!("unknown job {id}"))?))
             }
             said => said.map_err(|error| self.explain(error)),
         }
@@ -117,7 +113,7 @@ impl Gateway {
     async fn ended(&self, job: &Value) -> Result<Value> {
         let id = text(job, "id");
         if id.is_empty() {
-            bail!("the gateway's answer names no job");
+            bail!("the response of the gateway contains no job");
         }
         loop {
             let job = self.client.get(&format!("/jobs/{}", encoded(id))).await;
@@ -129,11 +125,11 @@ impl Gateway {
         }
     }
 
-    /// What is on disk, where no gateway has it.
+    /// Reads the file of jobs, which only works while no gateway runs.
     async fn read(&self) -> Result<keepgate_jobs::Snapshot> {
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || keepgate_jobs::read(&file)).await??;
-        note!("no gateway runs; this is what the last one left");
+        note!("no gateway is running; showing what the last one saved");
         Ok(read)
     }
 
@@ -156,7 +152,7 @@ fn print(json: bool, value: &Value, table: fn(&Value) -> String) -> Result<()> {
     Ok(())
 }
 
-/// A member of a job; empty where it has none of that name.
+/// A property of a job, or an empty text.
 fn text<'a>(job: &'a Value, name: &str) -> &'a str {
     job.get(name).and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What the admin listener answers about jobs.
+//! Jobs on the admin listener.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use keepgate_http::{JobsPage, JobsQuery, Refusal};
 use keepgate_jobs::{Filter, Job, Jobs, JobsError, StartError, State};
 use serde_json::{Value, json};
 
-/// Jobs in a list, where nobody says how many.
+/// The default maximum of jobs in a list.
 const MAX: usize = 100;
 
 /// The jobs of this gateway.
@@ -51,10 +51,10 @@ impl JobsPage for Page {
             Some(false) => {
                 let job = self.0.get(id).await.map_err(broken)?;
                 let state = job.map_or("over", |job| job.state.as_str());
-                Err(refusal(409, format!("job {id} has {state} already")))
+                Err(refusal(409, format!("job {id} has already {state}")))
             }
             Some(true) => {
-                tracing::info!(job = id, "an operator cancelled a job");
+                tracing::info!(job = id, "job cancelled by an operator");
                 self.show(id).await
             }
         }
@@ -78,17 +78,17 @@ fn state(text: &str) -> Result<State, Refusal> {
     let all = [State::Queued, State::Running, State::Succeeded, State::Failed, State::Cancelled];
     all.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
         let names = all.map(State::as_str).join(", ");
-        refusal(400, format!("{text:?} is no state of a job; there are {names}"))
+        refusal(400, format!("unknown state {text:?}; the states are {names}"))
     })
 }
 
 fn unknown(id: &str) -> Refusal {
-    refusal(404, format!("there is no job {id}; old ones are forgotten in time"))
+    refusal(404, format!("unknown job {id}; old jobs are removed after a while"))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn broken(error: JobsError) -> Refusal {
-    tracing::error!(%error, "jobs");
+    tracing::error!(%error, "cannot read jobs");
     refusal(500, error.to_string())
 }
 

@@ -1,10 +1,10 @@
-//! Jobs and schedules as lines for people. Whoever reads them with a program asks for JSON.
+//! Jobs and schedules as tables for people. Programs use the JSON output.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// A line for each job, the newest first.
+/// One line per job, newest first.
 pub(super) fn jobs(jobs: &Value) -> String {
     let mut rows = vec![
         ["ID", "MOUNT", "KIND", "KEY", "STATE", "STARTED BY", "CREATED", "MESSAGE"]
@@ -25,7 +25,7 @@ pub(super) fn jobs(jobs: &Value) -> String {
     lines(&rows)
 }
 
-/// A line for each schedule.
+/// One line per schedule.
 pub(super) fn schedules(schedules: &Value) -> String {
     let head = ["NAME", "MOUNT", "KIND", "WHEN", "NEXT RUN", "LAST RUN", "LAST SUCCESS", "LAST"];
     let mut rows = vec![head.map(str::to_owned)];
@@ -44,7 +44,7 @@ pub(super) fn schedules(schedules: &Value) -> String {
     lines(&rows)
 }
 
-/// All that is known of one job, a line each.
+/// Everything about one job, one line per property.
 pub(super) fn job(job: &Value) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
@@ -87,7 +87,7 @@ fn progress(job: &Value) -> String {
     [phase, numbers].iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// How far it is while it runs, what it waits for, and what it says otherwise.
+/// The progress of a running job, what a queued one waits for, and otherwise its message.
 fn message(job: &Value) -> String {
     if text(job, "state") == "running" {
         return progress(job);
@@ -98,7 +98,7 @@ fn message(job: &Value) -> String {
     parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(": ")
 }
 
-/// By whose rules it works. An earlier gateway's file has the name alone.
+/// The user whose permissions it has. Files of earlier versions contain only the name.
 fn user(job: &Value) -> String {
     match job.get("user") {
         Some(user @ Value::Object(_)) => {
@@ -116,7 +116,7 @@ fn text(value: &Value, name: &str) -> String {
     }
 }
 
-/// To the second: a column of milliseconds is hard to read.
+/// Rounded down to seconds, which are easier to read.
 fn moment(value: &Value, name: &str) -> String {
     let text = text(value, name);
     match text.split_once('.') {
@@ -125,7 +125,7 @@ fn moment(value: &Value, name: &str) -> String {
     }
 }
 
-/// Columns as wide as their widest cell; the last one is not filled up.
+/// Pads columns to their widest cell, except the last one.
 fn lines<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -176,13 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_has_no_line() {
+    fn unknown_properties_have_no_line() {
         let said = job(&json!({"id": "1", "attempt": 1, "attempts": 3, "ended": null}));
         assert_eq!(said, "id           1\nattempt      1 of 3\n");
     }
 
     #[test]
-    fn a_job_says_for_whom_it_works_what_it_waits_for_and_what_comes_then() {
+    fn a_job_shows_its_user_what_it_waits_for_and_what_follows() {
         let said = job(&json!({
             "id": "2", "user": {"name": "ann", "method": "htpasswd"}, "after": "1",
             "attempt": 0, "attempts": 5, "next_attempt": "2026-11-21T09:01:00Z", "finally": "tidy",

@@ -1,5 +1,5 @@
-//! The configuration that the flags mean, as text: the same checks apply to it as to a file, and
-//! what is wrong is said in the same words.
+//! The configuration that the flags stand for, as TOML, so that the same checks and error messages apply
+//! to it as to a file.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use super::flags::Flags;
 use crate::config::{Config, ConfigError};
 
-/// What is known from elsewhere than the flags.
+/// What the configuration depends on besides the flags.
 #[derive(Debug)]
-pub(super) struct Surroundings {
+pub(super) struct Environment {
     /// Where `restic.wasm` is.
     pub(super) plugins: PathBuf,
-    /// A socket was handed over, which is then listened on whatever the flags say.
+    /// systemd passed a socket, which overrides the listen address.
     pub(super) handed_over: bool,
 }
 
-pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
+pub(super) fn of(flags: &Flags, environment: &Environment) -> Result<Config> {
     if !["1.2", "1.3"].contains(&flags.tls_min_ver.as_str()) {
         let version = &flags.tls_min_ver;
         bail!("Unsupported TLS min version: {version}. Allowed versions are 1.2 or 1.3");
@@ -27,8 +27,8 @@ pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
     let mut config = String::new();
     let mut line = |key: &str, value: String| writeln!(config, "{key} = {value}");
     line("data_dir", quoted(&path.join(".keepgate")))?;
-    line("plugin_dir", quoted(&absolute(&surroundings.plugins)?))?;
-    // Its plugin starts none, and two gateways may serve one folder.
+    line("plugin_dir", quoted(&absolute(&environment.plugins)?))?;
+    // The plugin starts none, and several gateways may share a folder.
     line("jobs.enabled", "false".to_owned())?;
     line("log.level", quoted(if flags.debug { "debug" } else { "warn" }))?;
     if let Some(file) = &flags.log {
@@ -40,7 +40,7 @@ pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
     if flags.max_size > 0 {
         line("store.main.quota", flags.max_size.to_string())?;
     }
-    line("listener", format!("[{}]", listener(flags, surroundings)?))?;
+    line("listener", format!("[{}]", listener(flags, environment)?))?;
     let auth = quoted(match &flags.proxy_auth_username {
         _ if flags.no_auth => "none",
         Some(header) => {
@@ -55,8 +55,8 @@ pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
     if flags.prometheus {
         let open = flags.prometheus_no_auth;
         let page = if open { quoted("none") } else { auth.clone() };
-        // The one user who is not the owner of a folder. Without authentication nobody is: as in
-        // rest-server, the page is closed then.
+        // With private repositories, only the user `metrics` may read the page. Without authentication
+        // nobody is this user, so nobody may, as with rest-server.
         let user = if flags.private_repos && !open { ", user = \"metrics\"" } else { "" };
         let page = format!("{{ path = \"/metrics\", auth = [{page}], mount_label = false{user} }}");
         line("metrics", page)?;
@@ -72,14 +72,17 @@ pub(super) fn of(flags: &Flags, surroundings: &Surroundings) -> Result<Config> {
         flags.no_verify_upload,
     )?;
     Config::parse(&config, Path::new("(flags)")).map_err(|error| match error {
-        // Its place in this text helps nobody.
-        ConfigError::Wrong { what, .. } => anyhow!(what),
+        // Lines and columns of this text mean nothing to the user.
+        ConfigError::Invalid { problems } => {
+            let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
+            anyhow!(messages.join("; "))
+        }
         error => error.into(),
     })
 }
 
-fn listener(flags: &Flags, surroundings: &Surroundings) -> Result<String> {
-    let address = if surroundings.handed_over { "systemd" } else { flags.listen.as_str() };
+fn listener(flags: &Flags, environment: &Environment) -> Result<String> {
+    let address = if environment.handed_over { "systemd" } else { flags.listen.as_str() };
     let address = quoted(address);
     if !flags.tls {
         if flags.tls_cert.is_some() || flags.tls_key.is_some() {
@@ -95,13 +98,13 @@ fn listener(flags: &Flags, surroundings: &Surroundings) -> Result<String> {
     ))
 }
 
-/// As a string of TOML.
+/// A TOML string.
 fn quoted(text: &(impl AsRef<Path> + ?Sized)) -> String {
     toml::Value::String(text.as_ref().display().to_string()).to_string()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("the path {}", path.display()))
+    std::path::absolute(path).with_context(|| format!("cannot resolve the path {}", path.display()))
 }
 
 #[cfg(test)]
@@ -119,7 +122,7 @@ mod tests {
 
     fn try_config(arguments: &[&str]) -> Result<Config> {
         let cli = Cli::parse_from(["rest-server", "--path", "/srv/x"].iter().chain(arguments));
-        of(&cli.flags, &Surroundings { plugins: "/plugins".into(), handed_over: false })
+        of(&cli.flags, &Environment { plugins: "/plugins".into(), handed_over: false })
     }
 
     fn config(arguments: &[&str]) -> Config {
@@ -131,7 +134,7 @@ mod tests {
         let config = config(&[]);
         assert_eq!(config.listener[0].address.get_ref(), ":8000");
         assert!(config.listener[0].tls.is_none() && config.metrics.is_none());
-        let users = config.auth["users"].htpasswd.as_deref();
+        let users = config.auth["users"].get_ref().htpasswd.as_deref();
         assert_eq!(users, Some(Path::new("/srv/x/.htpasswd")));
         let policy = &config.mount[0].policy;
         assert!(!policy.append_only && !policy.unverified);

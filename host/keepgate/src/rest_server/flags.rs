@@ -1,5 +1,5 @@
-//! The flags of restic's rest-server 0.14: its names, defaults and forms. What they mean is in
-//! `configuration`.
+//! The flags of restic's rest-server 0.14, with its names, defaults and syntax. `configuration` gives them
+//! their meaning.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -85,7 +85,7 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// Without authentication there are no users to tell apart.
+    /// Without authentication there are no users.
     pub(crate) fn separates_users(&self) -> bool {
         self.private_repos && !self.no_auth
     }
@@ -103,8 +103,8 @@ impl Flags {
     }
 }
 
-/// Arguments with switches in Go's form, `--tls=true` and `--tls=false`, in clap's: there or not.
-/// What makes no sense is left to clap, which says so.
+/// Converts switches from Go's syntax, `--tls=true` and `--tls=false`, to clap's: present or not. Anything
+/// invalid is left to clap, which reports it.
 pub(crate) fn plain(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut plain: Vec<OsString> = Vec::new();
     for argument in arguments {
@@ -117,7 +117,7 @@ pub(crate) fn plain(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStri
     plain
 }
 
-/// The switch in `--switch=BOOL`, and whether it is on; in the words that Go takes.
+/// The switch in `--switch=BOOL` and whether it is on, with the values that Go accepts.
 fn switched(argument: &OsStr) -> Option<(&'static str, bool)> {
     let (name, value) = argument.to_str()?.split_once('=')?;
     let switch = SWITCHES.into_iter().find(|switch| *switch == name)?;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_read_in_gos_forms() {
+    fn flags_are_read_in_gos_syntax() {
         let flags = parse(&["--append-only=1", "--tls=false", "--path=/a", "--path", "/b"]);
         let flags = flags.unwrap();
         assert!(flags.append_only && !flags.tls);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_flags_are_rejected() {
         for arguments in [
             &["--append-only=maybe"][..],
             &["--max-size", "10k"],

@@ -1,11 +1,11 @@
-//! `keepgate rest-server`: restic's rest-server by its own flags, with the lines that it says at
-//! its start. The flags become an ordinary configuration with one mount; nothing else in the
-//! gateway knows that there are two ways.
+//! `keepgate rest-server`: a replacement for restic's rest-server, with its flags and the lines that it
+//! prints at the start. The flags become an ordinary configuration with one mount; the rest of the
+//! gateway does not know the difference.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | `flags` | what may be typed |
-//! | `configuration` | what it means |
+//! | `flags` | the command line |
+//! | `configuration` | the configuration that the flags stand for |
 //! | `profile` | `--cpu-profile` |
 
 mod configuration;
@@ -16,27 +16,27 @@ use anyhow::{Context as _, Result, anyhow};
 use keepgate_http::LocalAddress;
 use keepgate_http::htpasswd::HtpasswdError;
 
+use crate::bundled_plugins;
 use crate::config::Config;
 use crate::output::{note, say};
 use crate::serve::{Running, Source};
-use crate::stock;
-use configuration::Surroundings;
+use configuration::Environment;
 use flags::Flags;
 use profile::Profile;
 
 /// The version of rest-server whose flags and behaviour these are.
 const COMPATIBLE: &str = "0.14.0";
 
-/// Serves until it is told to stop.
+/// Serves until a signal stops it.
 pub(crate) async fn run(flags: &Flags) -> Result<()> {
     if flags.version {
         return print_version();
     }
-    let surroundings = Surroundings {
+    let environment = Environment {
         plugins: plugins()?,
         handed_over: keepgate_http::listen::take_handed_over().count() > 0,
     };
-    let config = configuration::of(flags, &surroundings)?;
+    let config = configuration::of(flags, &environment)?;
     crate::log::start(&config.log);
     note!("Data directory: {}", flags.path.display());
     let profile = flags.cpu_profile.as_deref().map(Profile::start).transpose()?;
@@ -55,7 +55,7 @@ pub(crate) async fn run(flags: &Flags) -> Result<()> {
     note!("Append only mode {}", on(flags.append_only));
     note!("Private repositories {}", on(flags.private_repos));
     note!("Group accessible repos {}", on(flags.group_accessible_repos));
-    if surroundings.handed_over {
+    if environment.handed_over {
         note!("systemd socket activation mode");
     }
     for address in running.addresses() {
@@ -87,11 +87,10 @@ async fn start(config: Config) -> Result<Running> {
 }
 
 fn plugins() -> Result<std::path::PathBuf> {
-    stock::folder().with_context(|| {
+    bundled_plugins::folder().with_context(|| {
         format!(
-            "there is no restic.wasm in any of {:?}; set KEEPGATE_PLUGIN_DIR to the folder that \
-             it is in",
-            stock::candidates()
+            "there is no restic.wasm in any of {:?}; set KEEPGATE_PLUGIN_DIR to its folder",
+            bundled_plugins::candidates()
         )
     })
 }
@@ -105,12 +104,12 @@ fn about_access(flags: &Flags) -> &'static str {
 }
 
 fn gib(bytes: u64) -> String {
-    // Hundredths, without a detour through floating point.
+    // In hundredths, without floating point.
     let hundredths = bytes.saturating_mul(100) >> 30;
     format!("{}.{:02} GiB", hundredths / 100, hundredths % 100)
 }
 
-/// rest-server's words, so that what looks for its version finds one.
+/// In the format of rest-server, for programs that parse its version.
 fn print_version() -> Result<()> {
     let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
     let ours = crate::VERSION;

@@ -1,5 +1,4 @@
-//! `--cpu-profile`: where the process spends its time, sampled from start to end, in the format
-//! that `go tool pprof` reads.
+//! `--cpu-profile`: samples where the process spends its time, and writes a profile for `go tool pprof`.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,12 +9,12 @@ use anyhow::{Context as _, Result};
 use pprof::ProfilerGuard;
 use pprof::protos::Message as _;
 
-/// Samples a second, as Go takes them.
+/// Samples per second, as in Go.
 const FREQUENCY: i32 = 100;
 
-/// A profile being taken.
+/// A running profile.
 pub(super) struct Profile {
-    /// Opened at the start, so that a path that does not work is told then.
+    /// Opened at the start, so that an invalid path is reported early.
     file: File,
     guard: ProfilerGuard<'static>,
 }
@@ -26,7 +25,7 @@ impl Profile {
             .with_context(|| format!("cannot write the profile {}", path.display()))?;
         let guard = pprof::ProfilerGuardBuilder::default()
             .frequency(FREQUENCY)
-            // Unwinding from within these can wait for a lock that they hold.
+            // Unwinding inside these can deadlock on a lock that they hold.
             .blocklist(&["libc", "libgcc", "pthread", "vdso"])
             .build()
             .context("cannot start profiling")?;

@@ -1,13 +1,15 @@
-//! The gateway at work: from a configuration to bound listeners and a first table of mounts, then
-//! signals, then the end.
+//! The running gateway: binds listeners and builds the first table of mounts, handles signals, and
+//! shuts down.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
 //! | `listeners` | sockets and certificates |
 //! | `reload` | the one task that changes what serves |
+//! | `candidate` | a new table of mounts, until it serves |
 //! | `pages` | what operators see |
-//! | `notify` | what systemd is told |
+//! | `notify` | status messages to systemd |
 
+mod candidate;
 mod listeners;
 mod notify;
 mod pages;
@@ -32,11 +34,12 @@ use tokio::sync::oneshot;
 use crate::assemble::Assembly;
 use crate::config::Config;
 use crate::services;
+use candidate::{Configuration, Published};
 use listeners::{bind, bind_admin};
 use pages::{Current, Pages};
-use reload::Reloader;
+use reload::{ReloadedFiles, Reloader};
 
-/// How often the plugin folder is looked at without an event.
+/// How often the plugin folder is scanned without an event.
 const RESCAN: Duration = Duration::from_secs(10);
 
 /// A gateway with its listeners bound and its first generation loaded.
@@ -50,8 +53,8 @@ pub(crate) struct Running {
     signals: Signals,
 }
 
-/// The signals that mean something. Caught before anybody can know that the gateway serves: one
-/// that comes as soon as it does must not kill it.
+/// The signals that the gateway handles. They are caught before anybody can know that it serves: a
+/// signal that arrives as soon as it does must not kill it.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -68,21 +71,21 @@ impl Signals {
     }
 }
 
-/// Where the configuration comes from, to read it again on SIGHUP.
+/// Where the configuration comes from; SIGHUP reads it again.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
-    /// None where the flags of `rest-server` are the configuration.
+    /// `None` if the flags of `rest-server` are the configuration.
     pub(crate) file: Option<PathBuf>,
-    /// Instead of the address of the first listener.
+    /// Overrides the address of the first listener.
     pub(crate) listen: Option<String>,
-    /// Instead of the plugin folder.
+    /// Overrides the plugin folder.
     pub(crate) plugins: Option<PathBuf>,
-    /// Where exchanges are recorded, and how much of them.
+    /// Where requests and responses are recorded, and how much of them.
     pub(crate) record: Option<(PathBuf, RecordLimits)>,
 }
 
 impl Source {
-    /// What the file says now; none without a file.
+    /// Reads the file; `None` if there is none.
     pub(crate) fn load(&self) -> Result<Option<Config>> {
         let Some(file) = &self.file else { return Ok(None) };
         let mut config = Config::load(file)?;
@@ -97,7 +100,7 @@ impl Source {
 }
 
 impl Running {
-    /// Opens stores, loads plugins, binds listeners: whatever can fail fails here.
+    /// Opens stores, loads plugins, binds listeners: everything that can fail.
     pub(crate) async fn start(config: Config, source: Source) -> Result<Self> {
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
@@ -131,7 +134,7 @@ impl Running {
         }
         if let Some((folder, limits)) = &source.record {
             gateway = gateway.with_recorder(Recorder::open(folder, *limits)?);
-            tracing::warn!(folder = %folder.display(), "exchanges with clients are recorded");
+            tracing::warn!(folder = %folder.display(), "recording requests and responses");
         }
         let pages = Pages::new(&registry, &runtime_metrics, &current)?;
         let listeners = servers.iter().map(|server| server.local_address().to_string());
@@ -141,18 +144,12 @@ impl Running {
             JobRunner::new(move || current.load().generation.clone())
         };
         let mut reloader = Reloader {
-            jobs: jobs.clone(),
             source,
-            config,
-            assembly,
-            loader,
             watch,
-            site,
-            current,
-            metrics,
-            pages,
-            tls: all_tls,
-            access_log,
+            loader,
+            active: Configuration { config, assembly },
+            published: Published { site, current, metrics, pages, jobs: jobs.clone() },
+            files: ReloadedFiles { tls: all_tls, access_log },
         };
         let signals = Signals::catch()?;
         reloader.first().await?;
@@ -161,24 +158,24 @@ impl Running {
         Ok(Self { servers, admin, gateway, admin_pages, jobs, reloader, signals })
     }
 
-    /// Where it listens.
+    /// The addresses that it listens on.
     pub(crate) fn addresses(&self) -> Vec<LocalAddress> {
         self.servers.iter().map(|server| server.local_address().clone()).collect()
     }
 
-    /// What serves now.
+    /// The generation that serves.
     pub(crate) fn generation(&self) -> Arc<Generation> {
-        self.reloader.current.load().generation.clone()
+        self.reloader.published.current.load().generation.clone()
     }
 
     /// How full the quotas are.
     pub(crate) fn usage(&self) -> Vec<Usage> {
-        let quotas = self.reloader.assembly.quotas();
+        let quotas = self.reloader.active.assembly.quotas();
         quotas.flat_map(|named| named.quota.usage()).collect()
     }
 
-    /// Serves until SIGINT or SIGTERM, then lets requests under way finish; a second signal cuts
-    /// them off.
+    /// Serves until SIGINT or SIGTERM, then lets in-flight requests finish. A second signal cancels
+    /// them.
     pub(crate) async fn run(self) -> Result<()> {
         let shutdown = Shutdown::new();
         let mut tasks = tokio::task::JoinSet::new();
@@ -190,7 +187,7 @@ impl Running {
             let (pages, shutdown) = (self.admin_pages, shutdown.clone());
             tasks.spawn(async move { admin.serve(pages, &shutdown).await });
         }
-        // Jobs outlive requests: one that waits for its job gets its answer.
+        // Jobs stop after requests, so that a request that waits for its job gets its response.
         let (stop_jobs, jobs_stopped) = oneshot::channel::<()>();
         let jobs = self.jobs.map(|(jobs, runner)| {
             tokio::spawn(async move { jobs.run(runner, async { drop(jobs_stopped.await) }).await })
@@ -212,10 +209,10 @@ impl Running {
                 _ = terminate.recv() => {}
             }
             if shutdown.has_begun() {
-                tracing::warn!("asked a second time: cutting what is under way");
+                tracing::warn!("second signal, cancelling in-flight requests");
                 shutdown.cut();
             } else {
-                tracing::info!("shutting down; requests under way may finish");
+                tracing::info!("shutting down, waiting for in-flight requests");
                 notify::stopping();
                 shutdown.begin();
             }

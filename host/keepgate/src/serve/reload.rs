@@ -1,203 +1,175 @@
-//! The one task that changes what serves: it looks at the plugin folder when something happened
-//! there, reads the configuration again on SIGHUP, builds a new table beside the old one and swaps
-//! it in. What cannot be used leaves what there was.
+//! Reloads: the one task that changes what serves. It reacts to changes in the plugin folder and to
+//! SIGHUP. Both ways build a [`Candidate`] beside the table that serves; an invalid configuration is
+//! rejected, and the current one stays active.
 
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
-use arc_swap::ArcSwap;
-use keepgate_http::{CombinedLog, Handler, Metrics, Site, Tls};
-use keepgate_jobs::Jobs;
+use anyhow::{Context as _, Result};
+use keepgate_http::{CombinedLog, Tls};
 use keepgate_runtime::{Loader, Watch};
 use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 
-use super::pages::{Current, Pages};
+use super::candidate::{Candidate, Configuration, Published, log_error};
 use super::{Source, notify};
 use crate::assemble::Assembly;
-use crate::config::Config;
-use crate::schedules;
 
-/// How soon the plugin folder is looked at again while a file is on its way.
-const SOON: Duration = Duration::from_millis(100);
+/// How soon the plugin folder is scanned again while a file is still being copied.
+const COPYING: Duration = Duration::from_millis(100);
 
 /// Owns everything that a reload changes.
 pub(super) struct Reloader {
     pub(super) source: Source,
-    pub(super) config: Config,
-    pub(super) assembly: Assembly,
-    pub(super) loader: Loader,
     pub(super) watch: Watch,
-    pub(super) site: Arc<ArcSwap<Site>>,
-    pub(super) current: Arc<ArcSwap<Current>>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) pages: Pages,
+    pub(super) loader: Loader,
+    pub(super) active: Configuration,
+    pub(super) published: Published,
+    pub(super) files: ReloadedFiles,
+}
+
+/// Files that are read again on SIGHUP whether the configuration has changed or not, together with
+/// the files of users.
+pub(super) struct ReloadedFiles {
     pub(super) tls: Vec<Arc<Tls>>,
     pub(super) access_log: Option<Arc<CombinedLog>>,
-    pub(super) jobs: Option<Arc<Jobs>>,
 }
 
 impl Reloader {
-    /// The first table, of whatever is in the plugin folder once all files there are whole.
+    /// Publishes the first table, once no file in the plugin folder is still being copied.
     pub(super) async fn first(&mut self) -> Result<()> {
         while !self.loader.scan().await.settled {
-            tokio::time::sleep(SOON).await;
+            tokio::time::sleep(COPYING).await;
         }
-        self.swap(None).await
+        self.publish_plugins().await
     }
 
-    /// Reloads until the other end of `stop` is dropped; gives itself back, to be closed.
+    /// Reloads until the other end of `stop` is dropped, then returns itself to be closed.
     pub(super) async fn run(mut self, mut hangup: Signal, mut stop: oneshot::Receiver<()>) -> Self {
         let mut settled = true;
         loop {
-            let soon = async {
-                if settled {
-                    std::future::pending::<()>().await;
+            let copied = async {
+                match settled {
+                    true => future::pending().await,
+                    false => tokio::time::sleep(COPYING).await,
                 }
-                tokio::time::sleep(SOON).await;
             };
-            let hung_up = tokio::select! {
-                () = self.watch.changed() => false,
-                () = soon => false,
+            settled = tokio::select! {
                 _ = &mut stop => return self,
-                signal = hangup.recv() => signal.is_some(),
+                () = self.watch.changed() => self.reload_plugins().await,
+                () = copied => self.reload_plugins().await,
+                Some(()) = hangup.recv() => self.reload_everything().await,
             };
-            let new = if hung_up { self.read_again().await } else { None };
-            let undo = match &new {
-                Some((assembly, _)) => self.loader.change_trust(assembly.trust.clone()).await,
-                None => None,
-            };
-            let scanned = self.loader.scan().await;
-            settled = scanned.settled;
-            let renewed = new.is_some();
-            let swapped = match new {
-                Some(new) => {
-                    self.swap(Some(new)).await.context("the configuration stays as it was")
-                }
-                None => Ok(()),
-            };
-            let done = match swapped {
-                Ok(()) if renewed || !scanned.changed => Ok(()),
-                other => {
-                    if let (Err(_), Some(undo)) = (&other, undo) {
-                        self.loader.take_back(undo);
-                        settled = self.loader.scan().await.settled;
-                    }
-                    complain(other);
-                    self.swap(None).await.context("what served before serves on")
-                }
-            };
-            complain(done);
-            if hung_up {
-                notify::ready();
-            }
         }
     }
 
-    /// Writes down what the next start wants to know.
+    /// Saves what the next start wants to know.
     pub(super) async fn close(self) {
-        for named in self.assembly.quotas() {
+        for named in self.active.assembly.quotas() {
             named.close().await;
         }
     }
 
-    /// Builds a generation and a site of what is loaded, beside those that serve, and swaps them
-    /// in; with a new configuration only where no mount is lost by it.
-    async fn swap(&mut self, mut new: Option<(Assembly, Config)>) -> Result<()> {
-        let assembly = match &mut new {
-            Some((assembly, _)) => assembly,
-            None => &mut self.assembly,
-        };
-        let plans = assembly.plans(&self.loader.plugins());
-        let page = self.pages.metrics(assembly);
-        let specs: Vec<_> = plans.iter().map(|plan| plan.spec.clone()).collect();
-        let generation = self.loader.build(&specs).await;
-        let losses = generation.losses(&self.current.load().generation);
-        if new.is_some() && !losses.is_empty() {
-            return Err(anyhow!("{}", losses.join("; ")));
+    /// Loads changed plugins. Like all of these, returns whether no file is still being copied.
+    async fn reload_plugins(&mut self) -> bool {
+        let scanned = self.loader.scan().await;
+        if scanned.changed {
+            log_error(self.publish_plugins().await.context("plugins cannot be reloaded"));
         }
-        let config = new.as_ref().map_or(&self.config, |(_, config)| config);
-        let (schedules, problems) = schedules::plan(config, &generation).await;
-        if new.is_some() && !problems.is_empty() {
-            return Err(anyhow!("{}", problems.join("; ")));
-        }
-        let mounts = generation.mounts.iter().zip(&plans).map(|(mount, plan)| {
-            let handler: Arc<dyn Handler> = mount.clone();
-            (handler, plan.access.clone())
-        });
-        let site = Site::new(mounts.chain(page), &self.metrics)?;
-        if let Some((assembly, config)) = new {
-            (self.assembly, self.config) = (assembly, config);
-            complain(self.assembly.change_quotas().await.context("the limits stay as they were"));
-        }
-        let generation = self.loader.adopt(generation);
-        let stores = self.assembly.store_status();
-        let quotas = self.assembly.quotas().cloned().collect();
-        problems.iter().for_each(|problem| tracing::error!("{problem}"));
-        if let Some(jobs) = &self.jobs {
-            complain(jobs.set_schedules(schedules).await.context("schedules"));
-        }
-        let current = Current { generation, stores, quotas, problems };
-        let (number, mounts) = (current.generation.number, current.generation.mounts.len());
-        let refused = current.generation.refused.len();
-        self.current.store(Arc::new(current));
-        self.site.store(Arc::new(site));
-        // Last: whoever reads this finds what it says.
-        tracing::info!(generation = number, mounts, refused, "serving");
-        Ok(())
+        scanned.settled
     }
 
-    /// The configuration as it is now, with what it names opened; none without a file.
-    async fn load(&self) -> Result<Option<(Assembly, Config)>> {
-        let Some(config) = self.source.load()? else { return Ok(None) };
-        let jobs = self.jobs.clone();
-        Ok(Some((Assembly::new(&config, Some(&self.assembly), jobs).await?, config)))
-    }
-
-    /// Reads certificates and users again, opens the log of requests anew, and reads the
-    /// configuration, which is given back where it can be used.
-    async fn read_again(&self) -> Option<(Assembly, Config)> {
+    /// Reacts to SIGHUP.
+    async fn reload_everything(&mut self) -> bool {
         notify::reloading();
         tracing::info!("reloading certificates, users and configuration");
-        for tls in &self.tls {
-            if let Err(error) = tls.reload() {
-                tracing::error!("the certificate stays as it was: {error}");
+        self.files.reload(&self.active.assembly);
+        let settled = match self.load_configuration().await {
+            Ok(Some(new)) => self.reload_configuration(new).await,
+            Ok(None) => self.reload_plugins().await,
+            Err(error) => {
+                log_rejected(&error);
+                self.reload_plugins().await
             }
-        }
-        for users in self.assembly.users() {
-            if let Err(error) = users.reload() {
-                tracing::error!("the users stay as they were: {error}");
-            }
-        }
-        if let Some(log) = &self.access_log {
-            // It says itself what went wrong.
-            let _ = log.reopen();
-        }
-        let loaded = self.load().await.context("the configuration stays as it was");
-        let (assembly, config) = loaded.unwrap_or_else(|error| {
-            complain(Err(error));
-            None
-        })?;
-        if config.listener != self.config.listener
-            || config.admin != self.config.admin
-            || config.plugin_dir != self.config.plugin_dir
-            || config.data_dir != self.config.data_dir
-            || config.timeouts != self.config.timeouts
-            || config.log != self.config.log
-            || config.jobs != self.config.jobs
-        {
+        };
+        notify::ready();
+        settled
+    }
+
+    /// The configuration as the file is now, with what it names opened. What the active one has open
+    /// already is shared. `None` if there is no file.
+    async fn load_configuration(&self) -> Result<Option<Configuration>> {
+        let Some(config) = self.source.load()? else { return Ok(None) };
+        let (before, jobs) = (&self.active.assembly, self.published.jobs.clone());
+        let assembly = Assembly::new(&config, Some(before), jobs).await?;
+        if self.active.config.needs_restart(&config) {
             tracing::warn!(
-                "listeners, logs, [jobs], time limits of connections, and the folders of plugins and \
-                 data change at the next start"
+                "changes of listeners, logs, [jobs], [timeouts], plugin_dir and data_dir take effect at \
+                 the next start"
             );
         }
-        Some((assembly, config))
+        Ok(Some(Configuration { config, assembly }))
+    }
+
+    /// Goes over to a new configuration, or keeps the active one if the new one is not valid.
+    async fn reload_configuration(&mut self, mut new: Configuration) -> bool {
+        let undo = self.loader.change_trust(new.assembly.trust.clone()).await;
+        let mut settled = self.loader.scan().await.settled;
+        let candidate = Candidate::build(&mut new, &self.loader, &self.published).await;
+        match candidate.and_then(|candidate| candidate.validate(&self.published)) {
+            Ok(candidate) => {
+                self.active = new;
+                let assembly = &self.active.assembly;
+                let changed = assembly.change_quotas().await;
+                log_error(changed.context("the previous quotas stay active"));
+                candidate.commit(assembly, &mut self.loader, &self.published).await;
+            }
+            Err(error) => {
+                log_rejected(&error);
+                if let Some(undo) = undo {
+                    self.loader.take_back(undo);
+                    settled = self.loader.scan().await.settled;
+                }
+                // The scan may have loaded plugins.
+                log_error(self.publish_plugins().await.context("plugins cannot be reloaded"));
+            }
+        }
+        settled
+    }
+
+    /// Publishes the plugins that are loaded, with the active configuration.
+    async fn publish_plugins(&mut self) -> Result<()> {
+        let candidate = Candidate::build(&mut self.active, &self.loader, &self.published).await?;
+        candidate.commit(&self.active.assembly, &mut self.loader, &self.published).await;
+        Ok(())
     }
 }
 
-fn complain(result: Result<()>) {
-    if let Err(error) = result {
-        tracing::error!("{}", crate::explain(&error));
+impl ReloadedFiles {
+    /// Reads certificates and users again and reopens the access log. What cannot be read stays as it
+    /// was.
+    fn reload(&self, assembly: &Assembly) {
+        for tls in &self.tls {
+            if let Err(error) = tls.reload() {
+                tracing::error!(%error, "certificate rejected, the current one stays active");
+            }
+        }
+        for users in assembly.users() {
+            if let Err(error) = users.reload() {
+                tracing::error!(%error, "users rejected, the current ones stay active");
+            }
+        }
+        if let Some(log) = &self.access_log {
+            // It logs its errors itself.
+            let _ = log.reopen();
+        }
+    }
+}
+
+/// One line for each error of a configuration.
+fn log_rejected(error: &anyhow::Error) {
+    for error in crate::explain(error).lines() {
+        tracing::error!(%error, "configuration rejected, the current one stays active");
     }
 }

@@ -66,7 +66,7 @@ impl jobs::Host for State {
             key: options.key,
             origin: self.origin(),
             schedule: None,
-            user: self.principal.clone().map(Into::into),
+            user: self.principal.clone().map(to_user),
             input,
             attempts: options.attempts,
             backoff: options.backoff.map_or(BACKOFF, Duration::from_millis),
@@ -183,18 +183,15 @@ impl From<JobState> for jobs::State {
     }
 }
 
-impl From<Principal> for User {
-    fn from(principal: Principal) -> Self {
-        let Principal { name, method, claims } = principal;
-        Self { name, method: method.into_owned(), claims }
-    }
+/// A job keeps the user whose request started it in its own type: the queue knows no calls.
+fn to_user(principal: Principal) -> User {
+    let Principal { name, method, claims } = principal;
+    User { name, method: method.into_owned(), claims }
 }
 
-impl From<User> for Principal {
-    fn from(user: User) -> Self {
-        let User { name, method, claims } = user;
-        Self { name, method: method.into(), claims }
-    }
+pub(crate) fn to_principal(user: User) -> Principal {
+    let User { name, method, claims } = user;
+    Principal { name, method: method.into(), claims }
 }
 
 impl From<Principal> for types::Principal {
@@ -211,7 +208,7 @@ impl From<keepgate_jobs::Job> for jobs::Job {
             kind: job.kind,
             key: job.key,
             origin: job.origin,
-            principal: job.user.map(|user| Principal::from(user).into()),
+            principal: job.user.map(|user| to_principal(user).into()),
             input: job.input,
             state: job.state.into(),
             attempt: job.attempt,

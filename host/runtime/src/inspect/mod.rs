@@ -7,9 +7,11 @@
 //! | `anatomy` | sections, memories, tables, what it was made with |
 //! | `world` | imports and exports, as WIT and in words |
 //! | `compare` | where a component's idea of the contract differs from this gateway's |
+//! | `custom` | custom sections |
 
 mod anatomy;
 mod compare;
+mod custom;
 mod world;
 
 use serde::Serialize;
@@ -20,6 +22,7 @@ use crate::load::{LoadError, check_framing};
 
 pub use anatomy::{Extent, Section};
 pub use compare::{Difference, Side};
+pub use custom::custom_section;
 pub use world::Interface;
 
 /// What a file is.

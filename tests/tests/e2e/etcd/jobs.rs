@@ -178,7 +178,7 @@ fn without_a_gateway() {
     gateway.stop();
     for words in [&["list"][..], &["show", id], &["schedules"]] {
         let finished = run(&setup, words);
-        assert_says(&finished.stderr, &["no gateway runs"]);
+        assert_says(&finished.stderr, &["no gateway is running"]);
         assert_says(&finished.success(), &["backup"]);
     }
     for words in [&["cancel", id][..], &["run", "yearly"]] {

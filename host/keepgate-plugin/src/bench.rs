@@ -16,10 +16,10 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
 use serde::Serialize;
 
-use super::arguments::Bench;
-use super::silent::Silent;
-use super::size;
-use crate::output::say;
+use crate::arguments::Bench;
+use crate::silent::Silent;
+use crate::size;
+use keepgate::output::say;
 
 /// How often a plugin is compiled and bytes are moved: what takes long needs few rounds.
 const FEW: u32 = 5;
@@ -77,7 +77,7 @@ pub(crate) async fn run(arguments: &Bench) -> Result<()> {
 }
 
 async fn measure(arguments: &Bench) -> Result<Report> {
-    let bytes = super::read(&arguments.file)?;
+    let bytes = crate::read(&arguments.file)?;
     let bench = Workbench::new()?;
     let mut times = Vec::new();
     let mut loaded = None;

@@ -1,10 +1,19 @@
-//! What may be typed after `keepgate plugin`, and nothing else.
+//! The command line of `keepgate plugin`, and nothing else.
 
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use keepgate_builder::language::Language;
+
+/// Create, build, check, test and measure plugins of Keepgate.
+#[derive(Debug, Parser)]
+#[command(name = "keepgate plugin", bin_name = "keepgate plugin", version = keepgate::VERSION,
+    max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -22,7 +31,7 @@ pub(crate) enum Command {
         file: PathBuf,
     },
     /// Run a plugin's cases in a sandbox: no server, no network, no disk
-    Test(super::test::Test),
+    Test(crate::test::Test),
     /// Print the plugins of the running gateway
     List(List),
     /// Measure what a plugin costs: compiling, instances, calls, bytes

@@ -4,14 +4,14 @@
 use anyhow::{Result, bail};
 use keepgate_runtime::Inspection;
 
-use super::arguments::Build;
-use super::size;
-use crate::output::say;
+use crate::arguments::Build;
+use crate::size;
+use keepgate::output::say;
 
 /// Builds a plugin, and says where it is.
 pub(crate) fn run(arguments: &Build) -> Result<()> {
     let component = keepgate_builder::plugin::build(&arguments.folder, arguments.install)?;
-    let bytes = super::read(&component)?;
+    let bytes = crate::read(&component)?;
     let seen = Inspection::of(&bytes);
     say!("{}: {}", component.display(), size(seen.size))?;
     if let Some(why) = seen.refusal {

@@ -1,15 +1,17 @@
-//! Where the stock components are: those that come with the gateway.
+//! Finds the plugins that come with the gateway.
 
 use std::path::PathBuf;
 
-/// `KEEPGATE_PLUGIN_DIR` where it is set; else beside the binary, where a package puts them; else
-/// where `cargo xtask plugins` does. None where restic is in none of these.
+/// A plugin that every package contains; folders without it are not taken.
+const MARKER: &str = "restic.wasm";
+
+/// `KEEPGATE_PLUGIN_DIR` if it is set, or the first of the [`candidates`] that contains plugins.
 pub(crate) fn folder() -> Option<PathBuf> {
     let named = std::env::var_os("KEEPGATE_PLUGIN_DIR").map(PathBuf::from);
-    named.or_else(|| candidates().into_iter().find(|folder| folder.join("restic.wasm").is_file()))
+    named.or_else(|| candidates().into_iter().find(|folder| folder.join(MARKER).is_file()))
 }
 
-/// The folders looked in, for messages.
+/// The folders that are searched: where packages and `cargo xtask plugins` put plugins.
 pub(crate) fn candidates() -> Vec<PathBuf> {
     let binary = std::env::current_exe().unwrap_or_default();
     let beside = binary.parent().map(PathBuf::from).unwrap_or_default();

@@ -6,7 +6,7 @@ use keepgate_connect::{ConnectError, EndpointStatus, Snapshot, Snapshots};
 
 /// A cluster without members.
 #[derive(Debug)]
-pub(super) struct Silent;
+pub(crate) struct Silent;
 
 #[async_trait]
 impl Snapshots for Silent {

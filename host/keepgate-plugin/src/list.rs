@@ -1,22 +1,17 @@
 //! `keepgate plugin list`: the plugins of the running gateway, as its admin listener tells of them.
 
 use anyhow::{Context as _, Result};
-use keepgate_http::OperatorClient;
+use keepgate::GatewayConfig;
 use serde_json::Value;
 
-use super::arguments::List;
-use super::size;
-use crate::config::Config;
-use crate::output::{self, say};
+use crate::arguments::List;
+use crate::size;
+use keepgate::output::{self, say};
 
 /// Asks, and prints a table or the gateway's own JSON.
 pub(crate) async fn run(arguments: &List) -> Result<()> {
-    let config = Config::load(&arguments.config)?;
-    let admin = config.admin.as_ref().context(
-        "the configuration has no [admin] listener, and plugins are listed through it; add [admin] \
-         with an address, as in \"127.0.0.1:9090\"",
-    )?;
-    let client = OperatorClient::new(admin.address.get_ref().parse()?);
+    let config = GatewayConfig::load(&arguments.config)?;
+    let client = config.operator_client("list plugins")?;
     let status = client.get("/status").await.context("this needs a running gateway")?;
     if arguments.json {
         let wanted = ["generation", "contract", "plugins", "mounts", "refused"];

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::patience::Patience;
-use crate::output::{self, note, say};
+use crate::progress_notice::ProgressNotice;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use keepgate::output::{self, note, say};
 use keepgate_harness::{PluginUnderTest, Recording, RunOptions, case, report};
 
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ const UNUSABLE: u8 = 2;
 /// Runs the cases; the exit code.
 pub(crate) fn run(arguments: &Test) -> u8 {
     test(arguments).unwrap_or_else(|error| {
-        note!("keepgate: {}", crate::explain(&error));
+        note!("keepgate: {}", keepgate::explain(&error));
         UNUSABLE
     })
 }
@@ -85,9 +85,9 @@ fn test(arguments: &Test) -> Result<u8> {
     if arguments.plugin.is_none() {
         tell_of_newer_sources(folder(&arguments.what), &file);
     }
-    let patience = Patience::while_compiling(&file);
-    let plugin = PluginUnderTest::load(&file, super::code_folder().as_deref())?;
-    drop(patience);
+    let notice = ProgressNotice::while_compiling(&file);
+    let plugin = PluginUnderTest::load(&file, crate::code_folder().as_deref())?;
+    drop(notice);
     let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
     let (report, rewritten) = if arguments.update {
         match keepgate_harness::run_and_update(&plugin, &cases, &options) {

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use crate::output::{note, say};
 use anyhow::Result;
+use keepgate::output::{note, say};
 use keepgate_runtime::inspect::Section;
 use keepgate_runtime::{Inspection, inspect};
 
 /// Prints it; the exit code: 1 where it is no component.
 pub(crate) fn run(file: &Path) -> Result<u8> {
-    let bytes = super::read(file)?;
+    let bytes = crate::read(file)?;
     let seen = Inspection::of(&bytes);
     let wit = inspect::wit(&bytes);
     if let Ok(text) = &wit {

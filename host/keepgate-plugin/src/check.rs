@@ -6,17 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
+use keepgate::GatewayConfig;
 use keepgate_runtime::inspect::{Extent, Interface};
 use keepgate_runtime::{Inspection, MountSpec, Plugin, Workbench};
 use serde::Serialize;
 use serde_json::json;
 
-use super::arguments::Check;
-use super::patience::Patience;
-use super::size;
-use crate::assemble::Assembly;
-use crate::config::Config;
-use crate::output::{note, say};
+use crate::arguments::Check;
+use crate::progress_notice::ProgressNotice;
+use crate::size;
+use keepgate::output::{note, say};
 
 /// A mount held against the plugin.
 #[derive(Debug, Serialize)]
@@ -33,13 +32,12 @@ struct Fit {
 
 /// Prints what there is to say; the exit code.
 pub(crate) async fn run(arguments: &Check) -> Result<u8> {
-    let read = super::read(&arguments.file);
-    let config = arguments.config.as_deref().map(Config::load).transpose();
-    let config = config.map_err(anyhow::Error::from);
+    let read = crate::read(&arguments.file);
+    let config = arguments.config.as_deref().map(GatewayConfig::load).transpose();
     let (bytes, config) = match (read, config) {
         (Ok(bytes), Ok(config)) => (bytes, config),
         (Err(error), _) | (_, Err(error)) => {
-            note!("keepgate: {}", crate::explain(&error));
+            keepgate::explain(&error).lines().for_each(|line| note!("keepgate: {line}"));
             return Ok(2);
         }
     };
@@ -49,8 +47,8 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let mut plugin = None;
     let mut fits = Vec::new();
     if problems.is_empty() {
-        let bench = Workbench::new()?.keeping_code(super::code_folder().as_deref());
-        let _patience = Patience::while_compiling(&arguments.file);
+        let bench = Workbench::new()?.keeping_code(crate::code_folder().as_deref());
+        let _notice = ProgressNotice::while_compiling(&arguments.file);
         match bench.load(&arguments.file, bytes).await {
             Ok(loaded) => {
                 if let Some(config) = &config {
@@ -92,17 +90,16 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
 /// Each mount that would have the plugin, or the one that is asked for.
 async fn mounts(
     bench: &Workbench,
-    config: &Config,
+    config: &GatewayConfig,
     path: Option<&str>,
     plugin: &Arc<Plugin>,
     seen: &Inspection,
 ) -> Result<Vec<Fit>> {
-    let plans = Assembly::to_look_at(config)?.plans(std::slice::from_ref(plugin));
     let wanted = |spec: &MountSpec| match path {
         Some(path) => spec.path == path,
         None => spec.plugin == plugin.name,
     };
-    let specs: Vec<_> = plans.into_iter().map(|plan| plan.spec).filter(|s| wanted(s)).collect();
+    let specs: Vec<_> = config.mounts(plugin)?.into_iter().filter(|spec| wanted(spec)).collect();
     if specs.is_empty() {
         return Err(match path {
             Some(path) => anyhow!("the configuration has no mount {path}"),

@@ -8,8 +8,8 @@ use anyhow::{Result, bail, ensure};
 use keepgate_builder::language::Language;
 use keepgate_builder::project;
 
-use super::arguments::New;
-use crate::output::say;
+use crate::arguments::New;
+use keepgate::output::say;
 
 /// Writes the files, and says what to do next.
 pub(crate) fn run(arguments: &New) -> Result<()> {

@@ -1,0 +1,347 @@
+//! What can go wrong in a call, and what a client is told about it. [`Failure::row`] and
+//! [`CallError::row`] are the only places that choose a code, a status or a message. To add a
+//! failure, add a variant and its row.
+//!
+//! Messages for clients say what was refused. Paths on disk, traps and internal errors are for
+//! operators: they are in the error's `Display` text, which is only logged.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use keepgate_store::{BodyError, StoreError};
+
+/// Why a call did not do what was asked; the contract's `types.failure`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No such blob, folder or resource.
+    NotFound,
+    /// Another blob has this key.
+    AlreadyExists,
+    /// The blob has been replaced since the caller last saw it.
+    PreconditionFailed,
+    /// The bytes do not have the expected SHA-256. Holds the actual one in lower-case hex, if known.
+    ChecksumMismatch(Option<String>),
+    /// The sender stopped early.
+    Truncated,
+    /// More bytes than this limit.
+    TooLarge(u64),
+    /// The requested range lies outside of the blob, which has this size in bytes.
+    OutOfRange(u64),
+    /// A quota would be exceeded; the text says which.
+    QuotaExceeded(String),
+    /// The store is full.
+    NoSpace,
+    /// A policy of the mount forbids it.
+    Denied(String),
+    /// The arguments make no sense.
+    Invalid(String),
+    /// The store or the host cannot do this at all.
+    Unsupported(String),
+    /// A system behind the gateway does not answer.
+    Unavailable(String),
+    /// The limit of concurrent operations is reached.
+    Busy(String),
+    /// It took too long.
+    TimedOut,
+    /// A bug or a broken disk; the text is for operators only.
+    Internal(String),
+    /// The plugin's own refusal, with the status that it chose.
+    Refused(PluginRefusal),
+}
+
+/// A refusal in a plugin's own words, checked when it leaves the plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginRefusal {
+    /// HTTP status, from 400 to 599.
+    pub status: u16,
+    /// For programs; empty if the surface has no codes. One line.
+    pub code: String,
+    /// For whoever made the request. One line.
+    pub message: String,
+    /// Seconds after which it is worth trying again.
+    pub retry_after: Option<u32>,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The plugin reported a failure, usually one that a store reported to it.
+    Failure(Failure),
+    /// The mount has no plugin that can serve it; the text says why and is for operators.
+    NotServing(String),
+    /// The mount's limit of concurrent calls, which is named, is reached.
+    Busy(usize),
+    /// The plugin keeps breaking down, so no calls reach it for this long.
+    Aside(Duration),
+    /// The plugin exceeded a limit of the mount.
+    OverLimit(Limit),
+    /// The plugin broke down. The text is for operators.
+    Trapped(String),
+    /// The plugin's reply is not valid HTTP: a status of 42, for example.
+    BadReply(String),
+}
+
+/// A limit that a call exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Limit {
+    /// Linear memory, in bytes.
+    #[error("{0} bytes of memory")]
+    Memory(u64),
+    /// Time spent computing.
+    #[error("{0:?} of CPU time")]
+    Cpu(Duration),
+    /// Time from request to reply.
+    #[error("{0:?} from request to reply")]
+    Time(Duration),
+    /// Memory that the host holds for one call (bodies made of the plugin's bytes, states of
+    /// compressors), in bytes. As much as the mount's memory limit.
+    #[error("{0} bytes of host memory held for it")]
+    Held(u64),
+    /// Handles at once.
+    #[error("{0} handles at once: bodies, stores, meters")]
+    Handles(usize),
+    /// Blobs and snapshots open at once.
+    #[error("{0} blobs and snapshots open at once")]
+    Open(usize),
+    /// Pipes nested around one body.
+    #[error("{0} pipes around one body")]
+    Layers(u32),
+    /// Bytes of texts and lists passed to the host in one call.
+    #[error("{0} bytes in one call to the host")]
+    Arguments(u64),
+}
+
+/// What the call was waiting for when it timed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The client did not continue its request, which is its fault: 408.
+    ForClient,
+    /// The gateway or something behind it was too slow: 504.
+    ForGateway,
+}
+
+/// What a client is told about a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// For the client; `None` if the status says it all.
+    pub message: Option<Cow<'a, str>>,
+    /// Seconds after which it is worth trying again: `Retry-After`.
+    pub retry_after: Option<u64>,
+    /// The size of the blob of which a range was requested: `Content-Range`.
+    pub size: Option<u64>,
+}
+
+/// One row of the table.
+struct Row<'a> {
+    /// A word for logs and metrics; that of a [`Failure`] is its name in the contract.
+    code: &'static str,
+    status: u16,
+    /// For the log, and for the client if `public`.
+    message: Cow<'a, str>,
+    public: bool,
+}
+
+const fn row<'a>(code: &'static str, status: u16, message: &'a str) -> Row<'a> {
+    Row { code, status, message: Cow::Borrowed(message), public: true }
+}
+
+impl Failure {
+    fn row(&self) -> Row<'_> {
+        match self {
+            Self::NotFound => Row { public: false, ..row("not-found", 404, "not found") },
+            Self::AlreadyExists => row("already-exists", 409, "already exists"),
+            Self::PreconditionFailed => {
+                row("precondition-failed", 412, "the blob under this key has been replaced")
+            }
+            Self::ChecksumMismatch(actual) => {
+                Row { message: mismatch(actual.as_deref()), ..row("checksum-mismatch", 400, "") }
+            }
+            Self::Truncated => row("truncated", 400, "the body ended before its announced length"),
+            Self::TooLarge(limit) => Row {
+                message: format!("more than {limit} bytes").into(),
+                ..row("too-large", 413, "")
+            },
+            Self::OutOfRange(size) => Row {
+                message: format!("the requested range is outside of the {size} bytes").into(),
+                ..row("out-of-range", 416, "")
+            },
+            Self::QuotaExceeded(which) => row("quota-exceeded", 507, which),
+            Self::NoSpace => row("no-space", 507, "no space left in the store"),
+            Self::Denied(why) => row("denied", 403, why),
+            Self::Invalid(why) => row("invalid", 400, why),
+            Self::Unsupported(what) => row("unsupported", 501, what),
+            Self::Unavailable(what) => row("unavailable", 503, what),
+            Self::Busy(what) => row("busy", 503, what),
+            Self::TimedOut => Row { public: false, ..row("timed-out", 504, "timed out") },
+            Self::Internal(what) => Row { public: false, ..row("internal", 500, what) },
+            Self::Refused(refusal) => {
+                Row { message: refusal.to_string().into(), ..row("refused", refusal.status, "") }
+            }
+        }
+    }
+
+    /// Its name in the contract, in words joined by hyphens.
+    pub fn code(&self) -> &'static str {
+        self.row().code
+    }
+
+    /// The HTTP status that it is answered with, unless the client caused a time-out.
+    pub fn status(&self) -> u16 {
+        self.row().status
+    }
+
+    fn answer(&self, waiting: Waiting) -> Answer<'_> {
+        let row = self.row();
+        let mut answer = Answer {
+            status: row.status,
+            message: row.public.then_some(row.message),
+            retry_after: None,
+            size: None,
+        };
+        match self {
+            Self::TimedOut if waiting == Waiting::ForClient => answer.status = 408,
+            Self::OutOfRange(size) => answer.size = Some(*size),
+            Self::Refused(refusal) => answer.retry_after = refusal.retry_after.map(u64::from),
+            _ => {}
+        }
+        answer
+    }
+}
+
+impl CallError {
+    /// The row of everything that is not a [`Failure`], with the text for clients.
+    fn row(&self) -> Row<'static> {
+        const NOT_SERVING: &str = "nothing serves this path at the moment";
+        const OVER_LIMIT: &str = "the request exceeded a resource limit";
+        match self {
+            Self::Failure(failure) => Row { code: "failure", ..row("", failure.status(), "") },
+            Self::NotServing(_) => row("not-serving", 503, NOT_SERVING),
+            Self::Busy(_) => row("busy", 503, "too many concurrent requests"),
+            Self::Aside(_) => row("aside", 503, NOT_SERVING),
+            Self::OverLimit(Limit::Time(_)) => row("time", 504, "the request took too long"),
+            Self::OverLimit(Limit::Memory(_)) => row("memory", 503, OVER_LIMIT),
+            Self::OverLimit(Limit::Cpu(_)) => row("cpu", 503, OVER_LIMIT),
+            Self::OverLimit(Limit::Held(_)) => row("held", 503, OVER_LIMIT),
+            Self::OverLimit(Limit::Handles(_)) => row("handles", 503, OVER_LIMIT),
+            Self::OverLimit(Limit::Open(_)) => row("open", 503, OVER_LIMIT),
+            Self::OverLimit(Limit::Layers(_)) => row("layers", 503, OVER_LIMIT),
+            Self::OverLimit(Limit::Arguments(_)) => row("arguments", 503, OVER_LIMIT),
+            Self::Trapped(_) => Row { public: false, ..row("trap", 500, "") },
+            Self::BadReply(_) => Row { public: false, ..row("bad-reply", 500, "") },
+        }
+    }
+
+    /// One word for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        self.row().code
+    }
+
+    /// What the client is told.
+    pub fn answer(&self, waiting: Waiting) -> Answer<'_> {
+        if let Self::Failure(failure) = self {
+            return failure.answer(waiting);
+        }
+        let row = self.row();
+        let retry_after = match self {
+            Self::NotServing(_) => Some(5),
+            Self::Busy(_) => Some(1),
+            Self::Aside(pause) => {
+                Some((pause.as_secs() + u64::from(pause.subsec_nanos() > 0)).max(1))
+            }
+            _ => None,
+        };
+        Answer {
+            status: row.status,
+            message: row.public.then_some(row.message),
+            retry_after,
+            size: None,
+        }
+    }
+}
+
+/// For operators, and for the client if the table says so.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.row().message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// For operators.
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failure(failure) => failure.fmt(f),
+            Self::NotServing(why) => f.write_str(why),
+            Self::Busy(limit) => {
+                write!(f, "the mount's limit of {limit} concurrent calls is reached")
+            }
+            Self::Aside(pause) => {
+                write!(f, "the plugin keeps breaking down and is suspended for {pause:.0?}")
+            }
+            Self::OverLimit(limit) => write!(f, "the plugin exceeded its limit: {limit}"),
+            Self::Trapped(why) => write!(f, "the plugin broke down: {why}"),
+            Self::BadReply(why) => write!(f, "the plugin's reply is not valid HTTP: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl fmt::Display for PluginRefusal {
+    /// Code and message, for example `size_conflict: 7 bytes were announced before`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.code.is_empty() || self.message.is_empty() { "" } else { ": " };
+        write!(f, "{}{separator}{}", self.code, self.message)
+    }
+}
+
+fn mismatch(actual: Option<&str>) -> Cow<'static, str> {
+    let text = "the bytes do not have the expected SHA-256";
+    actual.map_or(text.into(), |actual| format!("{text}, but {actual}").into())
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::NotFound,
+            StoreError::AlreadyExists => Self::AlreadyExists,
+            StoreError::PreconditionFailed => Self::PreconditionFailed,
+            StoreError::ChecksumMismatch { actual, .. } => Self::ChecksumMismatch(Some(actual)),
+            StoreError::OutOfRange { size } => Self::OutOfRange(size),
+            StoreError::NoSpace => Self::NoSpace,
+            StoreError::QuotaExceeded(which) => Self::QuotaExceeded(which),
+            StoreError::Denied(why) => Self::Denied(why),
+            StoreError::Invalid(why) => Self::Invalid(why),
+            StoreError::Unsupported(what) => Self::Unsupported(what),
+            StoreError::Body(error) => error.into(),
+            error => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Truncated => Self::Truncated,
+            BodyError::TimedOut => Self::TimedOut,
+            BodyError::TooLarge { limit } => Self::TooLarge(limit),
+            BodyError::QuotaExceeded(which) => Self::QuotaExceeded(which),
+            BodyError::Invalid(what) => Self::Invalid(what),
+            BodyError::Unavailable(what) => Self::Unavailable(what),
+            error => Self::Internal(error.to_string()),
+        }
+    }
+}

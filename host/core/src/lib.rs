@@ -1,0 +1,19 @@
+//! A call to a mount in plain types: what goes in, what comes out, and what each failure means to a
+//! client. `http` and `runtime` both build on this crate and do not know each other.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`call`] | requests, replies, and who is asking |
+//! | [`failure`] | every failure, with its code, status and message in one table |
+//! | [`handler`] | what answers the requests below a path prefix |
+//!
+//! Invariants: nothing here names WebAssembly or an HTTP library, and no other crate chooses a
+//! status for a failure.
+
+pub mod call;
+pub mod failure;
+pub mod handler;
+
+pub use call::{Principal, Reply, Request};
+pub use failure::{Answer, CallError, Failure, Limit, PluginRefusal, Waiting};
+pub use handler::Handler;

@@ -1,0 +1,155 @@
+//! The gateway: command line, configuration and wiring. The one crate that knows all the others.
+//!
+//! The program `keepgate` is [`main`]. The program `keepgate-plugin` uses what is public here besides:
+//! [`GatewayConfig`] and [`output`]. Tools for plugin authors belong in that program: nothing that
+//! installs, compiles or tests plugins is linked into the program that serves.
+//!
+//! | module | purpose |
+//! | --- | --- |
+//! | `cli` | the command line |
+//! | `config` | the configuration file and its errors |
+//! | `assemble` | turns a configuration into open stores, users and mounts |
+//! | `stores`, `quotas` | open stores and their limits |
+//! | `grants` | what a mount may do with a store, and for whom |
+//! | `services` | what mounts reach besides stores: clusters, jobs, a spool |
+//! | `schedules` | turns configured schedules into running ones |
+//! | `serve` | the running gateway and its reloads |
+//! | `rest_server` | a replacement for restic's rest-server, with its flags |
+//! | `first_run`, `quick_start`, `bundled_plugins` | the set-up that the first start creates and shows |
+//! | `check`, `users`, `jobs` | the commands of these names |
+//! | `plugin_program`, `gateway_config` | how `keepgate plugin` starts `keepgate-plugin`, and what that reads |
+//! | `log`, `output` | the log; what commands print |
+
+mod assemble;
+mod bundled_plugins;
+mod check;
+mod cli;
+mod config;
+mod first_run;
+mod gateway_config;
+mod grants;
+mod jobs;
+mod log;
+pub mod output;
+mod plugin_program;
+mod quick_start;
+mod quotas;
+mod rest_server;
+mod schedules;
+mod serve;
+mod services;
+mod stores;
+mod users;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use cli::{Command, Init, Serve};
+use config::Config;
+use serve::{Running, Source};
+
+pub use gateway_config::GatewayConfig;
+
+/// Version and build.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("KEEPGATE_COMMIT"),
+    ", contract 0.1.0, ",
+    env!("KEEPGATE_COMPILER"),
+    ")"
+);
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let command = match cli::read() {
+        Ok(command) => command,
+        Err(code) => return ExitCode::from(code),
+    };
+    // Takes systemd's variables out of the environment, which is sound only before threads start.
+    keepgate_http::listen::take_handed_over();
+    let as_rest_server = matches!(command, Command::RestServer(_));
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+        .and_then(|runtime| runtime.block_on(run(command)));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // rest-server starts its final message like this.
+            let who = if as_rest_server { "error" } else { "keepgate" };
+            // Several lines if the configuration has several errors.
+            explain(&error).lines().for_each(|line| note!("{who}: {line}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<u8> {
+    match command {
+        Command::Serve(arguments) => Box::pin(serve(arguments)).await.map(|()| 0),
+        Command::Init(arguments) => init(&arguments).map(|()| 0),
+        Command::Check(arguments) => {
+            Box::pin(check::run(&arguments.config, arguments.connect)).await
+        }
+        Command::RestServer(flags) => Box::pin(rest_server::run(&flags)).await.map(|()| 0),
+        Command::User(arguments) => users::run(&arguments).await,
+        Command::Jobs(arguments) => {
+            jobs::command::run(&arguments.config, arguments.json, arguments.command).await
+        }
+        Command::Plugin { arguments } => Ok(plugin_program::run(&arguments)),
+    }
+}
+
+async fn serve(arguments: Serve) -> Result<()> {
+    if let Some(file) = arguments.config {
+        let config = Config::load(&file)?;
+        log::start(&config.log);
+        let record = arguments.recording.plan();
+        let source = Source { file: Some(file), record, ..Source::default() };
+        return Running::start(config, source).await?.run().await;
+    }
+    let (folder, file) = (&arguments.data, arguments.data.join(first_run::FILE));
+    let made = if file.exists() { None } else { Some(first_run::make(folder, &[])?) };
+    if let Some(made) = &made {
+        quick_start::print_created(made)?;
+    }
+    let source = Source {
+        file: Some(file),
+        listen: arguments.listen,
+        // What a build makes is served as it is, so that a rebuilt plugin takes effect.
+        plugins: std::env::var_os("KEEPGATE_PLUGIN_DIR").map(Into::into),
+        record: arguments.recording.plan(),
+    };
+    let config = source.load()?.context("no configuration")?;
+    log::start(&config.log);
+    let running = Running::start(config, source).await?;
+    let password = made.as_ref().map(|made| made.password.as_str());
+    let shown = quick_start::print(folder, &running.addresses(), &running.generation(), password);
+    if let Err(error) = shown {
+        tracing::warn!("what serves cannot be shown: {}", explain(&error));
+    }
+    running.run().await
+}
+
+fn init(arguments: &Init) -> Result<()> {
+    let made = first_run::make(&arguments.folder, &arguments.names)?;
+    quick_start::print_created(&made)?;
+    say!("serve it with: keepgate serve --config {}", made.config.display())
+}
+
+/// An error with its causes on one line. Each cause is named once: some errors already contain the
+/// text of theirs.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}

@@ -1,0 +1,24 @@
+//! Mounts as the HTTP server sees them: [`Handler`] for [`Mount`].
+
+use futures_util::future::BoxFuture;
+use keepgate_core::{CallError, Handler, Reply, Request};
+
+use crate::Mount;
+
+impl Handler for Mount {
+    fn path(&self) -> &str {
+        Self::path(self)
+    }
+
+    fn plugin(&self) -> &str {
+        Self::plugin(self)
+    }
+
+    fn digest(&self) -> Option<&str> {
+        self.serving().ok().map(|plugin| plugin.digest.as_str())
+    }
+
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {
+        Box::pin(Self::call(self, request))
+    }
+}
