@@ -6,7 +6,10 @@ use crate::progress_notice::ProgressNotice;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use keepgate::output::{self, note, say};
-use keepgate_harness::{PluginUnderTest, Recording, RunOptions, case, report};
+use keepgate_harness::socket::{Server, Trust};
+use keepgate_harness::{
+    PluginUnderTest, Recording, RunOptions, Target, case, report, run_against,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -25,7 +28,23 @@ pub(crate) struct Test {
     /// Also writes what is replayed as a case into this folder, to be edited and kept
     #[arg(long, value_name = "DIR", requires = "replay")]
     save: Option<PathBuf>,
-    /// Only cases whose name, FILE/CASE, contains this
+    /// Instead of the plugin: plays the cases that need no inside view against the server at
+    /// http[s]://[NAME:PASSWORD@]HOST[:PORT]/PATH/, and says which it skips and why. It writes there
+    #[arg(long, value_name = "URL", conflicts_with_all = ["plugin", "replay", "update"])]
+    url: Option<String>,
+    /// The login for --url, NAME:PASSWORD; better here, or in the environment, than in the URL
+    #[arg(long, value_name = "LOGIN", env = "KEEPGATE_TEST_LOGIN", hide_env_values = true, requires = "url")]
+    user: Option<String>,
+    /// A PEM file with the certificates to trust, instead of those that the machine knows
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
+    /// Take any certificate: whoever answers is taken for the server
+    #[arg(long, requires = "url", conflicts_with = "ca")]
+    insecure: bool,
+    /// The folder in which the server keeps what lies below the URL, to look at its disk as well
+    #[arg(long, value_name = "DIR", requires = "url")]
+    data: Option<PathBuf>,
+    /// Only cases whose name, FILE/CASE, contains this; with * in it, those whose whole name it fits
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Write what came into the cases, in the place of what was expected. Look at the changes
@@ -75,33 +94,40 @@ fn test(arguments: &Test) -> Result<u8> {
         Err(broken) => return Ok(unusable(&broken)),
     };
     if arguments.list {
-        for (file, case) in files.iter().flat_map(|file| file.cases.iter().map(move |c| (file, c)))
-        {
-            say!("{}/{}", file.topic, case.name.get_ref())?;
+        for name in files.iter().flat_map(|file| file.names()) {
+            say!("{name}")?;
         }
         return Ok(RIGHT);
     }
-    let file = under_test(arguments)?;
-    if arguments.plugin.is_none() {
-        tell_of_newer_sources(folder(&arguments.what), &file);
-    }
-    let notice = ProgressNotice::while_compiling(&file);
-    let plugin = PluginUnderTest::load(&file, crate::code_folder().as_deref())?;
-    drop(notice);
-    let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
-    let (report, rewritten) = if arguments.update {
-        match keepgate_harness::run_and_update(&plugin, &cases, &options) {
-            Ok((report, rewritten)) => (report, Some(rewritten)),
-            Err(broken) => return Ok(unusable(&broken)),
-        }
-    } else {
-        (keepgate_harness::run(&plugin, &files, &options), None)
+    let options = RunOptions {
+        filter: arguments.filter.clone(),
+        threads: arguments.threads,
+        differences: None,
     };
-    if report.ran.is_empty() {
+    let (report, rewritten, tested) = match &arguments.url {
+        Some(url) => {
+            let server = server(arguments, url)?;
+            let report = run_against(&Target::Running(&server), &files, &options);
+            (report, None, url.clone())
+        }
+        None => {
+            let plugin = load(arguments)?;
+            let name = plugin.name().to_owned();
+            if arguments.update {
+                match keepgate_harness::run_and_update(&plugin, &cases, &options) {
+                    Ok((report, rewritten)) => (report, Some(rewritten), name),
+                    Err(broken) => return Ok(unusable(&broken)),
+                }
+            } else {
+                (keepgate_harness::run(&plugin, &files, &options), None, name)
+            }
+        }
+    };
+    if report.ran.is_empty() && report.skipped.is_empty() {
         bail!("no case has {:?} in its name", arguments.filter.as_deref().unwrap_or_default());
     }
     if let Some(path) = &arguments.junit {
-        let xml = report::junit(&report, plugin.name());
+        let xml = report::junit(&report, &tested);
         std::fs::write(path, xml).with_context(|| path.display().to_string())?;
     }
     if arguments.json {
@@ -117,6 +143,33 @@ fn test(arguments: &Test) -> Result<u8> {
         (true, 0) => RIGHT,
         (true, _) => WRONG,
     })
+}
+
+/// The plugin that is tested.
+fn load(arguments: &Test) -> Result<PluginUnderTest> {
+    let file = under_test(arguments)?;
+    if arguments.plugin.is_none() {
+        tell_of_newer_sources(folder(&arguments.what), &file);
+    }
+    let _notice = ProgressNotice::while_compiling(&file);
+    Ok(PluginUnderTest::load(&file, crate::code_folder().as_deref())?)
+}
+
+/// The server that is tested.
+fn server(arguments: &Test, url: &str) -> Result<Server> {
+    let trust = match (&arguments.ca, arguments.insecure) {
+        (Some(file), _) => Trust::File(file.clone()),
+        (None, true) => Trust::Anything,
+        (None, false) => Trust::Machine,
+    };
+    let mut server = Server::at(url, &trust).map_err(anyhow::Error::msg)?;
+    if let Some(login) = &arguments.user {
+        server = server.with_login(login);
+    }
+    if let Some(folder) = &arguments.data {
+        server = server.with_data(folder);
+    }
+    Ok(server)
 }
 
 /// The component that is tested.
