@@ -10,7 +10,7 @@
 //! | [`program`] | a process with its output, ended by its own id |
 //! | [`client`] | where a server is: TCP, TLS, a Unix socket |
 //! | [`connection`] | HTTP/1.1 by hand |
-//! | [`conformance`] | the cases of restic's REST backend, and what runs them |
+//! | [`conformance`] | the cases of restic's REST backend; the engine is `keepgate-harness` |
 //! | [`data`] | bytes that follow from a seed |
 //! | [`tree`] | folders to back up, and to compare |
 //! | [`restic`] | the restic client |
