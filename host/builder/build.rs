@@ -1,10 +1,10 @@
-//! Lists the files that a new project is made of, which become part of the program: templates, SDKs and
-//! the contract. A new file in one of these folders is taken by itself.
+//! Embeds the files of new projects in the program: templates, SDKs and the contract. New files in these
+//! folders are included automatically.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// The constant of each folder of the repository.
+/// The name of the constant for each folder of the repository.
 const FOLDERS: [(&str, &str); 8] = [
     ("CONTRACT", "wit/0.1.0"),
     ("CASES", "sdk/templates/cases"),
@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
         println!("cargo:rerun-if-changed={}", folder.display());
         let mut files = Vec::new();
         collect(&folder, &mut files)?;
-        // So that the same repository makes the same program.
+        // Makes builds reproducible.
         files.sort();
         text += &format!("const {constant}: &[File] = &[\n");
         for file in files {
@@ -42,7 +42,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in folder.read_dir()? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // What editors and Python leave behind.
+        // Files of editors and Python.
         if name.starts_with('.') || name == "__pycache__" {
             continue;
         }

@@ -1,6 +1,6 @@
-//! The memory of a plugin: std's own allocator for this target, dlmalloc, but its first memory is
-//! there when an instance begins. Growing the memory instead is a system call and an interrupt of
-//! all processors, which a fresh instance for each request pays for with each request.
+//! The memory of a plugin. It is std's own allocator for this target, dlmalloc, with its first memory reserved
+//! in the component: growing the memory costs a system call and an interrupt of all processors, which a fresh
+//! instance for each request would pay with each request.
 
 #![expect(unsafe_code, reason = "it is an allocator")]
 
@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use dlmalloc::Allocator;
 
-/// Bytes that an instance can use before its memory grows: more than a usual request does. What
-/// of it is not used costs nothing, neither in the component nor in the host. dlmalloc takes
-/// 64 KiB at least.
+/// Bytes that an instance can use before its memory grows, more than a usual request needs. Unused bytes cost
+/// nothing, neither in the component nor in the host. dlmalloc needs at least 64 KiB.
 const ARENA: usize = 128 * 1024;
 
-/// Aligned as dlmalloc aligns its chunks.
+/// Has the alignment of dlmalloc's chunks.
 #[repr(align(16))]
 struct Arena(#[expect(dead_code, reason = "only its address is used")] [u8; ARENA]);
 
@@ -21,20 +20,20 @@ impl Arena {
     const ZEROED: Self = Self([0; ARENA]);
 }
 
-/// A page of WebAssembly's.
+/// A page of WebAssembly, in bytes.
 const PAGE: usize = 64 * 1024;
 
-/// Where dlmalloc takes memory from: once the arena, then new pages. It gives nothing back.
+/// Where dlmalloc gets memory: first the arena, then new pages. It gives nothing back.
 struct Source {
-    /// Null once it is taken.
+    /// Null once it has been handed out.
     arena: AtomicPtr<Arena>,
-    /// Adds so many pages to the memory and returns where they begin; null where it cannot.
+    /// Adds so many pages to the memory and returns where they begin; null if it cannot.
     grow: fn(usize) -> *mut u8,
 }
 
-// SAFETY: what `alloc` returns is the arena, which is handed out once and to which whoever made
-// this had the only pointer, or pages that nobody has had before: `size` bytes at least, zeroed.
-// All of it stays dlmalloc's, and the other functions do nothing.
+// SAFETY: `alloc` returns the arena, which is handed out once and to which the creator of this value had the
+// only pointer, or new pages. Either has at least `size` zeroed bytes. All of it stays with dlmalloc, and the
+// other functions do nothing.
 unsafe impl Allocator for Source {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         if size <= ARENA {
@@ -45,7 +44,7 @@ unsafe impl Allocator for Source {
         }
         let pages = size.div_ceil(PAGE);
         let start = (self.grow)(pages);
-        // The end of the address space is no address: no block may end there.
+        // The end of the address space has no address: no block may end there.
         let wraps = start.addr().checked_add(pages * PAGE).is_none();
         (start, if wraps { pages * PAGE - 16 } else { pages * PAGE }, 0)
     }

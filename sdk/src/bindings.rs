@@ -1,5 +1,5 @@
-//! What wit-bindgen makes of the contract: the world `plugin`, and in [`worker`] what plugins that run jobs
-//! export besides. Used by [`export!`](crate::export), not by plugins.
+//! The contract as wit-bindgen generates it: the world `plugin`, and in [`worker`] what plugins that run jobs
+//! export in addition. Used by [`export!`](crate::export), not by plugins.
 
 #![allow(
     unsafe_code,
@@ -25,7 +25,7 @@
 wit_bindgen::generate!({
     path: "../wit/0.1.0",
     world: "plugin",
-    // Not of what has a body in it: a handle is equal to nothing.
+    // Types with a body in them cannot be compared: a handle equals nothing.
     additional_derives: [PartialEq],
     additional_derives_ignore: ["content", "download", "entry", "reply", "request", "spooled"],
     pub_export_macro: true,
@@ -33,7 +33,7 @@ wit_bindgen::generate!({
     default_bindings_module: "keepgate_sdk::bindings",
 });
 
-/// The world `worker`, with the types of the other one.
+/// The world `worker`, with the types of the world `plugin`.
 pub mod worker {
     wit_bindgen::generate!({
         path: "../wit/0.1.0",

@@ -1,5 +1,5 @@
-//! The book's Rust, compiled and run with the documentation tests: one item for each page of `docs/src`
-//! that has some. A page that is not named here is not tested.
+//! The Rust examples of the book, compiled and run as documentation tests: one item for each page of `docs/src` that
+//! has some. A test makes sure that none is missing here.
 
 macro_rules! pages {
     ($($name:ident from $path:literal),+ $(,)?) => {

@@ -1,12 +1,49 @@
-//! What a failure means outside: its words and its status; and failures in a plugin's own words.
+//! What a client learns of a [`Failure`]: its status and message. One table, [`Failure::CASES`], says both for
+//! every case; the SDKs for JavaScript and Python have the same one, and tests compare them. Add nothing
+//! here that the contract does not have.
 
 use std::time::Duration;
 
-use crate::{Failure, Refusal};
+use crate::{Failure, Level, Refusal, Reply, environment};
+
+/// A case of [`Failure`], as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureCase {
+    /// Its name in the contract: `not-found`.
+    pub name: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// For whoever made the request. Cases that carry a message of their own use that one instead.
+    pub message: &'static str,
+}
 
 impl Failure {
-    /// A refusal that no other case is: a status from 400 to 599, a word for programs (empty where the
-    /// surface has none), and a text for whoever made the request.
+    /// Every case, in the order of the contract.
+    ///
+    /// A [`Refusal`] brings its own status and message; what is listed for `refused` is what the host makes
+    /// of one whose status is not from 400 to 599.
+    pub const CASES: [FailureCase; 17] = [
+        case("not-found", 404, "not found"),
+        case("already-exists", 409, "another blob is stored under this name"),
+        case("precondition-failed", 412, "the blob is another one by now"),
+        case("checksum-mismatch", 400, "the bytes do not have the SHA-256 that they must have"),
+        case("truncated", 400, "the body ended before its announced length"),
+        case("too-large", 413, "too large"),
+        case("out-of-range", 416, "no byte of the asked range is inside"),
+        case("quota-exceeded", 507, "a quota would be exceeded"),
+        case("no-space", 507, "no space left in the store"),
+        case("denied", 403, "denied"),
+        case("invalid", 400, "invalid"),
+        case("unsupported", 501, "unsupported"),
+        case("unavailable", 503, "unavailable"),
+        case("busy", 503, "busy"),
+        case("timed-out", 504, "timed out"),
+        case("internal", 500, "internal error"),
+        case("refused", 500, "refused"),
+    ];
+
+    /// A refusal that no other case describes: a status from 400 to 599, a code for programs (empty if the
+    /// surface has none) and a message for whoever made the request.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -17,14 +54,20 @@ impl Failure {
     /// # assert_eq!(later.message(), "once a minute");
     /// ```
     ///
-    /// Of a job: it is not tried again after a status below 500.
+    /// A job that fails with a status below 500 is not tried again.
     pub fn refused(status: u16, code: &str, message: impl Into<String>) -> Self {
         let (code, message) = (code.to_owned(), message.into());
         Self::Refused(Refusal { status, code, message, retry_after: None })
     }
 
-    /// With the time after which it is worth trying again, in whole seconds: the header `Retry-After`.
-    /// Any other failure becomes a refusal with the same status and message by it.
+    /// A 405 that names the methods the path has, as in `GET, HEAD`. The reply gets the header `Allow`,
+    /// whatever form [`Plugin::refuse`](crate::Plugin::refuse) gives it.
+    pub fn method_not_allowed(allow: &str) -> Self {
+        Self::refused(405, "", format!("{ALLOWED}{allow}"))
+    }
+
+    /// Adds the time after which it is worth trying again, rounded up to whole seconds: the header
+    /// `Retry-After`. Any other failure becomes a refusal with the same status and message.
     pub fn retry_after(self, pause: Duration) -> Self {
         let seconds = pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0));
         let retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
@@ -40,30 +83,21 @@ impl Failure {
         Self::Refused(Refusal { retry_after, ..refusal })
     }
 
-    /// In words, for whoever made the request; without what is for the operator only.
+    /// The message for whoever made the request, without what is for the operator only.
     pub fn message(&self) -> &str {
         match self {
-            Self::NotFound => "not found",
-            Self::AlreadyExists => "another blob is stored under this name",
-            Self::PreconditionFailed => "the blob is another one by now",
-            Self::ChecksumMismatch(_) => "the bytes do not have the SHA-256 that they must have",
-            Self::Truncated => "the body ended before its announced length",
-            Self::TooLarge(_) => "too large",
-            Self::OutOfRange(_) => "no byte of the asked range is inside",
-            Self::NoSpace => "no space left in the store",
             Self::Denied(why)
             | Self::Invalid(why)
             | Self::Unsupported(why)
             | Self::Unavailable(why)
             | Self::Busy(why)
             | Self::QuotaExceeded(why) => why,
-            Self::TimedOut => "timed out",
-            Self::Internal(_) => "internal error",
             Self::Refused(refusal) => &refusal.message,
+            _ => self.case().message,
         }
     }
 
-    /// The word for programs of [`refused`](Self::refused); empty for all others.
+    /// The code for programs of a [`refused`](Self::refused); empty for all others.
     pub fn code(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.code,
@@ -71,26 +105,112 @@ impl Failure {
         }
     }
 
-    /// The HTTP status that the host answers with when a plugin hands the failure back.
+    /// The HTTP status that the host answers with when a plugin returns the failure.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotFound => 404,
-            Self::AlreadyExists => 409,
-            Self::PreconditionFailed => 412,
-            Self::ChecksumMismatch(_) | Self::Truncated | Self::Invalid(_) => 400,
-            Self::TooLarge(_) => 413,
-            Self::OutOfRange(_) => 416,
-            Self::QuotaExceeded(_) | Self::NoSpace => 507,
-            Self::Denied(_) => 403,
-            Self::Unsupported(_) => 501,
-            Self::Unavailable(_) | Self::Busy(_) => 503,
-            Self::TimedOut => 504,
-            Self::Internal(_) => 500,
-            // Another than these is a bug of the plugin.
+            // Any other status is a bug of the plugin.
             Self::Refused(Refusal { status: status @ 400..=599, .. }) => *status,
-            Self::Refused(_) => 500,
+            _ => self.case().status,
         }
     }
+
+    /// The row of [`CASES`](Self::CASES) that describes this failure.
+    pub fn case(&self) -> &'static FailureCase {
+        const CASES: &[FailureCase; 17] = &Failure::CASES;
+        let [
+            not_found,
+            already_exists,
+            precondition_failed,
+            checksum_mismatch,
+            truncated,
+            too_large,
+            out_of_range,
+            quota_exceeded,
+            no_space,
+            denied,
+            invalid,
+            unsupported,
+            unavailable,
+            busy,
+            timed_out,
+            internal,
+            refused,
+        ] = CASES;
+        match self {
+            Self::NotFound => not_found,
+            Self::AlreadyExists => already_exists,
+            Self::PreconditionFailed => precondition_failed,
+            Self::ChecksumMismatch(_) => checksum_mismatch,
+            Self::Truncated => truncated,
+            Self::TooLarge(_) => too_large,
+            Self::OutOfRange(_) => out_of_range,
+            Self::QuotaExceeded(_) => quota_exceeded,
+            Self::NoSpace => no_space,
+            Self::Denied(_) => denied,
+            Self::Invalid(_) => invalid,
+            Self::Unsupported(_) => unsupported,
+            Self::Unavailable(_) => unavailable,
+            Self::Busy(_) => busy,
+            Self::TimedOut => timed_out,
+            Self::Internal(_) => internal,
+            Self::Refused(_) => refused,
+        }
+    }
+
+    /// The reply to this failure in a surface's own form, for [`Plugin::refuse`](crate::Plugin::refuse): a
+    /// surface says its form in one line.
+    ///
+    /// ```
+    /// use keepgate_sdk::{Failure, Reply};
+    /// use serde_json::json;
+    ///
+    /// fn refuse(failure: &Failure) -> Option<Reply> {
+    ///     failure.reply(|failure| {
+    ///         Reply::new(failure.status())
+    ///             .json(&json!({"error": failure.code(), "message": failure.message()}))
+    ///     })
+    /// }
+    /// # assert_eq!(refuse(&Failure::NotFound).unwrap().status, 404);
+    /// # assert!(refuse(&Failure::TimedOut).is_none());
+    /// ```
+    ///
+    /// The reply gets `Content-Range` with the size of the blob after [`Failure::OutOfRange`], and
+    /// `Retry-After` where the failure has one. The text of [`Failure::Internal`] goes to the operator's
+    /// log. None for [`Failure::TimedOut`], because only the host knows whether the client was the one
+    /// that did not send, which is a 408, and for a form that fails: then the host makes the reply.
+    pub fn reply(&self, form: impl FnOnce(&Self) -> Result<Reply, Self>) -> Option<Reply> {
+        if matches!(self, Self::TimedOut) {
+            return None;
+        }
+        if let Self::Internal(why) = self {
+            environment::log(Level::Error, why);
+        }
+        let reply = form(self).ok()?;
+        Some(match self {
+            Self::OutOfRange(size) => reply.header("content-range", format!("bytes */{size}")),
+            Self::Refused(Refusal { retry_after: Some(seconds), .. }) => {
+                reply.header("retry-after", seconds)
+            }
+            _ => reply,
+        })
+    }
+
+    /// The methods that a path has, if the failure is a [`method_not_allowed`](Self::method_not_allowed).
+    pub(crate) fn allowed(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refusal) if refusal.status == 405 => {
+                refusal.message.strip_prefix(ALLOWED)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How the message of a 405 begins.
+const ALLOWED: &str = "this path takes ";
+
+const fn case(name: &'static str, status: u16, message: &'static str) -> FailureCase {
+    FailureCase { name, status, message }
 }
 
 #[cfg(test)]
@@ -118,9 +238,78 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_none_is_a_bug() {
+    fn a_status_outside_400_to_599_is_a_bug() {
         for (status, told) in [(400, 400), (599, 599), (399, 500), (600, 500), (0, 500)] {
             assert_eq!(Failure::refused(status, "", "").status(), told);
         }
+    }
+
+    #[test]
+    fn a_failure_has_the_name_of_its_case() {
+        let name = |case: &FailureCase| {
+            let words = case.name.split('-').map(|word| {
+                let (first, rest) = word.split_at(1);
+                first.to_uppercase() + rest
+            });
+            words.collect::<String>()
+        };
+        let text = String::new;
+        let all = [
+            Failure::NotFound,
+            Failure::AlreadyExists,
+            Failure::PreconditionFailed,
+            Failure::ChecksumMismatch(None),
+            Failure::Truncated,
+            Failure::TooLarge(7),
+            Failure::OutOfRange(7),
+            Failure::QuotaExceeded(text()),
+            Failure::NoSpace,
+            Failure::Denied(text()),
+            Failure::Invalid(text()),
+            Failure::Unsupported(text()),
+            Failure::Unavailable(text()),
+            Failure::Busy(text()),
+            Failure::TimedOut,
+            Failure::Internal(text()),
+            Failure::refused(0, "", ""),
+        ];
+        for (failure, case) in all.iter().zip(&Failure::CASES) {
+            assert_eq!(failure.case(), case);
+            assert_eq!(failure.status(), case.status);
+            let shown = format!("{failure:?}");
+            assert!(shown.contains(&name(case)), "{shown} is not {}", case.name);
+        }
+    }
+
+    /// Their tables are text here: a line for each case.
+    #[test]
+    fn javascript_and_python_say_the_same() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+        let read = |file: &str| std::fs::read_to_string(format!("{folder}{file}")).unwrap();
+        let (js, python) = (read("js/keepgate/failure.js"), read("python/keepgate/_failure.py"));
+        for FailureCase { name, status, message } in Failure::CASES {
+            let line = format!("\"{name}\": [{status}, \"{message}\"]");
+            assert!(js.contains(&line), "failure.js lacks {line}");
+            if name != "refused" {
+                assert!(python.contains(&format!("\"{message}\"")), "_failure.py: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_form_keeps_what_the_protocol_of_http_needs() {
+        let form = |failure: &Failure| {
+            failure.reply(|failure| Ok(Reply::new(failure.status()).text(failure.message())))
+        };
+        let reply = form(&Failure::OutOfRange(10)).unwrap();
+        assert!(reply.headers.contains(&("content-range".to_owned(), "bytes */10".to_owned())));
+        let busy = Failure::Busy("later".to_owned()).retry_after(Duration::from_secs(5));
+        let reply = form(&busy).unwrap();
+        assert!(reply.headers.contains(&("retry-after".to_owned(), "5".to_owned())));
+        let host = crate::testing::Host::new();
+        assert_eq!(form(&Failure::Internal("disk on fire".to_owned())).unwrap().status, 500);
+        assert!(host.log().iter().any(|(_, line)| line == "disk on fire"));
+        assert!(form(&Failure::TimedOut).is_none());
+        assert!(Failure::NotFound.reply(|_| Err(Failure::NotFound)).is_none());
     }
 }

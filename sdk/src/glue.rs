@@ -1,32 +1,30 @@
-//! Between the generated bindings and [`Plugin`]. Used by [`export!`](crate::export), not by
-//! plugins.
+//! Connects the generated bindings with [`Plugin`]. Used by [`export!`](crate::export), not by plugins.
 
 #[cfg(target_family = "wasm")]
 use crate::bindings::{exports::keepgate::plugin::guest, keepgate::plugin::http};
 use crate::jobs::Job;
 #[cfg(target_family = "wasm")]
 use crate::{Content, Method};
-use crate::{Failure, Jobs, Plugin, Reply, Request, environment, router};
+use crate::{Failure, Jobs, Plugin, Reply, Request, environment};
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub fn describe<P: Plugin>() -> guest::Description {
-    say_panics();
+    log_panics();
     P::describe().0
 }
 
-#[cfg(target_family = "wasm")]
+/// Whether a mount's settings will do. The error names the setting that is wrong.
 #[doc(hidden)]
 pub fn check_settings<P: Plugin>(settings: &str) -> Result<(), String> {
-    say_panics();
-    let settings: P::Settings = parse_with_path(settings)?;
-    P::check(&settings)
+    log_panics();
+    P::check(&parse_settings::<P>(settings)?)
 }
 
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failure> {
-    say_panics();
+    log_panics();
     let request = Request {
         method: Method::new(&request.method),
         base: request.base,
@@ -54,7 +52,11 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
 /// A kind and an input of a job, with the mount's settings.
 #[doc(hidden)]
 pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
-    say_panics();
+    log_panics();
+    let kinds = P::describe().0.jobs;
+    if !kinds.iter().any(|known| known == kind) {
+        return Err(format!("this plugin runs no jobs of the kind {kind:?}; it runs {kinds:?}"));
+    }
     let settings = settings::<P>().map_err(|failure| failure.message().to_owned())?;
     P::check_job(kind, input, &settings)
 }
@@ -62,34 +64,32 @@ pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
 /// A job with the mount's settings.
 #[doc(hidden)]
 pub fn run_job<P: Jobs>(job: Job) -> Result<Vec<u8>, Failure> {
-    say_panics();
+    log_panics();
     P::run_job(job, settings::<P>()?)
 }
 
 /// A request with the mount's settings.
 pub(crate) fn run<P: Plugin>(request: Request) -> Result<Reply, Failure> {
-    P::handle(request, settings::<P>()?).or_else(told::<P>)
+    P::handle(request, settings::<P>()?)
+        .or_else(|failure| Reply::of_failure(P::refuse(&failure), failure))
 }
 
-/// A failure in the form of the plugin's surface, where it has one.
-fn told<P: Plugin>(failure: Failure) -> Result<Reply, Failure> {
-    match (P::refuse(&failure), router::allowed(&failure)) {
-        (Some(reply), None) => Ok(reply),
-        (Some(reply), Some(allow)) => Ok(Reply { status: 405, ..reply }.header("allow", allow)),
-        (None, Some(allow)) => Ok(Reply::method_not_allowed(allow)),
-        (None, None) => Err(failure),
-    }
-}
-
-/// The mount's settings. They were checked at load, so that trouble with them
-/// here is a bug.
+/// The mount's settings. They were checked at load, so that an error here is a bug.
 fn settings<P: Plugin>() -> Result<P::Settings, Failure> {
-    parse(&environment::settings()).map_err(|error| Failure::Internal(format!("settings: {error}")))
+    parse_settings::<P>(&environment::settings())
+        .map_err(|error| Failure::Internal(format!("settings: {error}")))
 }
 
-/// A panic is a trap, and a trap has no words: they go to the operator's log before it, with file and
-/// line.
-fn say_panics() {
+/// Settings by name and type. They come from TOML, so that a line and a column of the JSON in between would
+/// mislead the operator: the error names the setting instead.
+fn parse_settings<P: Plugin>(settings: &str) -> Result<P::Settings, String> {
+    let json: serde_json::Value =
+        serde_json::from_str(settings).map_err(|error| error.to_string())?;
+    serde_path_to_error::deserialize(json).map_err(|error| error.to_string())
+}
+
+/// Writes panics to the operator's log, with file and line: the trap that follows has no message.
+fn log_panics() {
     #[cfg(target_family = "wasm")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
@@ -99,15 +99,4 @@ fn say_panics() {
             }));
         });
     }
-}
-
-/// Settings by name and type; the error names the setting that is wrong.
-#[cfg(target_family = "wasm")]
-fn parse_with_path<T: serde::de::DeserializeOwned>(settings: &str) -> Result<T, String> {
-    let mut json = serde_json::Deserializer::from_str(settings);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| error.to_string())
-}
-
-fn parse<T: serde::de::DeserializeOwned>(settings: &str) -> Result<T, String> {
-    serde_json::from_str(settings).map_err(|error| error.to_string())
 }

@@ -1,7 +1,7 @@
 //! Write backup backends for Keepgate.
 //!
-//! A plugin decides; the host moves the bytes. It sees the head of a request, holds handles to
-//! bodies and stores, and says what shall happen:
+//! A plugin decides; the host moves the bytes. The plugin sees the head of a request, holds handles to bodies
+//! and stores, and says what happens to them:
 //!
 //! ```
 //! use keepgate_sdk::{Description, Failure, Method, Part, Plugin, PutOptions, Reply, Request, Store};
@@ -44,104 +44,114 @@
 //! # fn main() {}
 //! ```
 //!
-//! The same code runs in two places. Built for `wasm32-unknown-unknown` and wrapped as a
-//! component it is a plugin. Built natively it is an ordinary library whose host is the
-//! in-memory one of [`testing`], so that `cargo test` tests its logic.
-
-#[cfg(target_family = "wasm")]
-#[path = "backend/wasm.rs"]
-mod backend;
-#[cfg(not(target_family = "wasm"))]
-#[path = "backend/native/mod.rs"]
-mod backend;
+//! The same code runs in two places. Built for `wasm32-unknown-unknown` and wrapped as a component it is a plugin.
+//! Built natively it is an ordinary library on the in-memory host of [`testing`], so that `cargo test` tests its
+//! logic.
+//!
+//! | for | there is |
+//! | --- | --- |
+//! | paths and methods | [`Router`], or [`Request::path`] to match by hand |
+//! | GET and HEAD of a blob | [`BlobAnswer`]; [`Store::get_range`] for blobs that never change |
+//! | a surface's own form of failures | [`Plugin::refuse`] with [`Failure::reply`] |
+//! | JSON | [`Request::json`], [`Reply::json`], [`json`] |
+//! | what is known of a blob, beside it | [`sidecar`] |
+//! | lists in pages | [`Page`] |
+//! | work that outlives a request | [`jobs`], [`Jobs`], and [`job_api`] for the HTTP API over it |
+//! | times, durations, names by time | [`Timestamp`], [`HumanDuration`], [`TimeNames`] |
+//! | what is kept, and for how long | [`retention`] |
 
 #[cfg(any(target_family = "wasm", test))]
 mod allocator;
 #[doc(hidden)]
 pub mod bindings;
-mod blob;
-mod body;
+mod blob_answer;
 #[cfg(doctest)]
 mod book;
+mod capability;
 mod describe;
-mod entries;
 mod failure;
 #[doc(hidden)]
 pub mod glue;
+mod human_duration;
+pub mod job_api;
+pub mod json;
 mod media;
 mod negotiate;
-mod options;
+mod page;
 pub mod range;
+mod reason;
 mod reply;
 mod request;
+pub mod retention;
 mod router;
-mod starting;
+pub mod sidecar;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+mod time_names;
+mod timestamp;
 
-pub use backend::{Body, Download, Listing, Store, Writer, environment, etcd, jobs, pipes};
-pub use bindings::keepgate::plugin::blobs::{
-    Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored,
-};
-pub use bindings::keepgate::plugin::environment::Level;
 pub use bindings::keepgate::plugin::types::{Failure, Principal, Refusal};
-pub use blob::BlobAnswer;
+pub use blob_answer::BlobAnswer;
+pub use capability::*;
 pub use describe::Description;
-pub use entries::Entries;
+pub use failure::FailureCase;
+pub use human_duration::HumanDuration;
+pub use page::{Filled, Page};
+pub use reason::reason_phrase;
 pub use reply::{Content, Reply, StreamWriter};
 pub use request::{Method, Request};
 pub use router::{Call, Handler, Methods, Router, at};
+pub use time_names::{TimeName, TimeNames};
+pub use timestamp::Timestamp;
 
-/// A backend: what it is, whether it can work with a mount's settings, and what it does with a
-/// request.
+/// A plugin: what it is, whether it can work with a mount's settings, and how it answers requests.
 pub trait Plugin {
-    /// The mount's settings, as the operator writes them under `settings`. Deny unknown fields:
-    /// a typing error should be told, not ignored.
+    /// The mount's settings, as the operator writes them under `settings`. Deny unknown fields, so that a typing
+    /// error is an error.
     type Settings: serde::de::DeserializeOwned;
 
-    /// What the plugin says of itself. Called once at load, with nothing granted.
+    /// Describes the plugin. Called once at load, with nothing granted.
     fn describe() -> Description;
 
-    /// Says what is wrong with settings that parse; nothing, unless there is more to check than
-    /// their types.
+    /// Validates parsed settings; accepts everything by default.
     fn check(settings: &Self::Settings) -> Result<(), String> {
         let _ = settings;
         Ok(())
     }
 
-    /// Answers a request. A failure is told as [`refuse`](Self::refuse) says.
+    /// Answers a request. A failure becomes the reply that [`refuse`](Self::refuse) makes of it.
     fn handle(request: Request, settings: Self::Settings) -> Result<Reply, Failure>;
 
-    /// A failure in this surface's own form: those of [`handle`](Self::handle) and of a [`Router`] in
-    /// it. None, as without this: the host tells it, with the status that [`Failure`] documents and its
-    /// message in plain text. Leave [`Failure::TimedOut`] to the host: only it knows who let whom wait,
-    /// which is a 408 or a 504.
+    /// The reply to a failure of [`handle`](Self::handle), or of a [`Router`] in it, in this surface's own form.
+    /// [`Failure::reply`] makes one. If there is none, which is the default, the host replies with the status
+    /// that [`Failure`] documents and the message in plain text. Leave [`Failure::TimedOut`] to the host: only it
+    /// knows whether the client was the one that did not send, which is a 408 and not a 504.
     ///
-    /// Where a router has the path and not the method, the reply gets the status 405 and the header
-    /// `Allow`, whatever form it has.
+    /// If a router has the path but not the method, the reply gets the status 405 and the header `Allow`,
+    /// whatever its form.
     fn refuse(failure: &Failure) -> Option<Reply> {
         let _ = failure;
         None
     }
 }
 
-/// A backend with work that outlives requests; see [`jobs`].
+/// A plugin with work that outlives requests; see [`jobs`].
 pub trait Jobs: Plugin {
-    /// The key of a job that a schedule or an operator starts: jobs of one kind and key run one after
-    /// another. An error says what is wrong with the input. Without this, all jobs of a kind have
-    /// one key, and any input will do.
+    /// The key of a job that a schedule or an operator starts: jobs of one kind and key run one after another. The
+    /// kind is one that [`Description::job`] names. An error says what is wrong with the input. By default all
+    /// jobs of a kind have the same key, and any input is accepted.
     fn check_job(kind: &str, input: &[u8], settings: &Self::Settings) -> Result<String, String> {
         let _ = (kind, input, settings);
         Ok(String::new())
     }
 
-    /// Runs one attempt of a job of a kind that [`Description::job`] names; the output is kept with
-    /// the job. Nothing more of it happens once the job is cancelled.
+    /// Runs one attempt of a job of a kind that [`Description::job`] names. The output, 64 KiB at most, is kept with
+    /// the job. Cancelling the job ends the call at once.
     fn run_job(job: jobs::Job, settings: Self::Settings) -> Result<Vec<u8>, Failure>;
 }
 
-/// Makes a type that implements [`Plugin`] the plugin that this crate is. With `jobs` after it, also
-/// the runner of its jobs: the type must then implement [`Jobs`].
+/// Exports a type that implements [`Plugin`] as this crate's plugin. With `jobs` after it the type also runs the
+/// plugin's jobs, and must implement [`Jobs`].
 #[macro_export]
 macro_rules! export {
     ($plugin:ty, jobs) => {

@@ -1,16 +1,16 @@
-//! Media types of bodies that requests bring.
+//! Media types of request bodies.
 
-/// Of JSON.
+/// The one of JSON.
 pub(crate) const JSON: &str = "application/json";
-/// Of forms, as browsers send them.
+/// The one of forms, as browsers send them.
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 
-/// In lower case, without parameters.
+/// A media type in lower case, without parameters.
 pub(crate) fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// JSON, or a form of its own that is JSON (RFC 6839).
+/// Whether it is JSON, or a type whose suffix says that it is (RFC 6839).
 pub(crate) fn is_json(essence: &str) -> bool {
     essence == JSON || essence.ends_with("+json")
 }

@@ -1,21 +1,20 @@
 //! The `Range` header of RFC 9110, 14.2.
 
-use crate::Part;
+use crate::{Download, Failure, Part, Store};
 
 /// What a `Range` header asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Range {
-    /// Everything: there is no header, or it names several ranges, which a server may ignore.
+    /// The whole blob: there is no header, or it names several ranges, which a server may ignore.
     Whole,
     /// One range.
     Part(Part),
-    /// Nothing that makes sense.
+    /// A range that makes no sense.
     Malformed,
 }
 
 impl Range {
-    /// Reads the header's value. Units other than bytes are malformed here; servers may also
-    /// ignore them.
+    /// Parses the value of the header. Units other than bytes are malformed here; a server may also ignore them.
     pub fn parse(value: Option<&str>) -> Self {
         let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
             return Self::Whole;
@@ -35,6 +34,35 @@ impl Range {
     }
 }
 
+impl Store {
+    /// Opens the part of a blob that a `Range` header asks for, and says which part it is, for
+    /// [`Reply::download`](crate::Reply::download). One call of the store: for blobs that never change under
+    /// their key, named by a hash for example. For all others there is [`BlobAnswer`](crate::BlobAnswer).
+    ///
+    /// An empty blob is the answer to every range, since it has no byte that a range could name. A malformed
+    /// range is refused with a 416.
+    pub fn get_range(&self, key: &str, range: Range) -> Result<(Download, Part), Failure> {
+        let part = match range {
+            Range::Whole => Part::Whole,
+            Range::Part(part) => part,
+            Range::Malformed => {
+                return Err(Failure::refused(416, "", "the range makes no sense"));
+            }
+        };
+        match self.get(key, part) {
+            Err(Failure::OutOfRange(0)) => Ok((self.get(key, Part::Whole)?, Part::Whole)),
+            found => Ok((found?, part)),
+        }
+    }
+}
+
+/// The value of `Content-Range` for a part that was found. It is never empty: the store refuses a part that
+/// has no byte inside the blob.
+pub(crate) fn content_range(found: &Download) -> String {
+    let last = found.offset.saturating_add(found.length).saturating_sub(1);
+    format!("bytes {}-{last}/{}", found.offset, found.info.size)
+}
+
 fn parse_part(text: &str) -> Option<Part> {
     let (first, last) = text.split_once('-')?;
     let (first, last) = (first.trim(), last.trim());
@@ -50,7 +78,7 @@ fn parse_part(text: &str) -> Option<Part> {
     }
 }
 
-/// Digits only: `u64::from_str` would take a plus sign. Numbers too large stand for the largest.
+/// Digits only: `u64::from_str` would accept a plus sign. A number that is too large stands for the largest.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -1,9 +1,10 @@
-//! Replies: whole ones, and those made piece by piece.
+//! Replies, whole or made piece by piece.
 
-use crate::{Body, Download, Failure, Part, Writer};
+use crate::capability::http::Writer;
+use crate::{Body, Download, Failure, Part, json, media, range};
 
-/// Pieces of a streamed reply are collected up to this size before they go to the host: a call
-/// costs more than a copy.
+/// Pieces of a streamed reply are collected up to this size before they go to the host: a call costs more than a
+/// copy.
 const PIECE: usize = 64 * 1024;
 
 /// What a plugin answers.
@@ -24,9 +25,9 @@ pub enum Content {
     Empty,
     /// Bytes that the plugin made.
     Bytes(Vec<u8>),
-    /// Bytes that the host has: a blob, mostly.
+    /// Bytes that the host holds: usually a blob.
     Body(Body),
-    /// The head and what follows have gone out through [`Reply::stream`].
+    /// Head and content were sent through [`Reply::stream`].
     Streamed,
 }
 
@@ -46,55 +47,54 @@ impl Reply {
         Self::new(405).header("allow", allow)
     }
 
-    /// With another header.
+    /// Adds a header.
     #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike, without `&`")]
     pub fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// With bytes that the plugin made.
+    /// Sets the content to bytes that the plugin made.
     pub fn bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.content = Content::Bytes(bytes.into());
         self
     }
 
-    /// With a body that the host has.
+    /// Sets the content to a body that the host holds.
     pub fn body(mut self, body: Body) -> Self {
         self.content = Content::Body(body);
         self
     }
 
-    /// A blob, or the part of it that was asked for: 200, or 206 with `Content-Range`. For GET with
-    /// conditions there is [`BlobAnswer`](crate::BlobAnswer).
+    /// A blob, or the part of it that was asked for: 200, or 206 with `Content-Range`. For conditional requests use
+    /// [`BlobAnswer`](crate::BlobAnswer).
     pub fn download(found: Download, asked: Part) -> Self {
         let reply = match asked {
             Part::Whole => Self::ok(),
             Part::Slice(_) | Part::Suffix(_) => {
-                // A part is never empty: `get` fails where no byte of it is inside.
-                let last = found.offset.saturating_add(found.length).saturating_sub(1);
-                let range = format!("bytes {}-{last}/{}", found.offset, found.info.size);
-                Self::new(206).header("content-range", range)
+                Self::new(206).header("content-range", range::content_range(&found))
             }
         };
         reply.header("accept-ranges", "bytes").body(found.data)
     }
 
-    /// With plain text.
+    /// Sets the content to plain text.
     pub fn text(self, text: impl Into<String>) -> Self {
         self.header("content-type", "text/plain; charset=utf-8").bytes(text.into())
     }
 
-    /// With JSON.
+    /// Sets the content to a value as JSON. Fails with [`Failure::Internal`] if it has no form in JSON.
     pub fn json(self, value: &impl serde::Serialize) -> Result<Self, Failure> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| Failure::Internal(format!("the reply as JSON: {error}")))?;
-        Ok(self.header("content-type", "application/json").bytes(bytes))
+        Ok(self.json_bytes(json::to_vec(value)?))
     }
 
-    /// Sends the head now, and what `make` writes as it writes it: for replies too long to hold.
-    /// Where `make` fails the client's connection is cut, so that it sees a broken reply rather
-    /// than a short one.
+    /// Sets the content to bytes that are JSON already, from a store or a job for example.
+    pub fn json_bytes(self, json: impl Into<Vec<u8>>) -> Self {
+        self.header("content-type", media::JSON).bytes(json)
+    }
+
+    /// Sends the head now, and then what `make` writes while it writes it: for replies too long to hold in memory. If
+    /// `make` fails, the client's connection is cut, so that it sees a broken reply and not a short one.
     pub fn stream(
         self,
         make: impl FnOnce(&mut StreamWriter) -> Result<(), Failure>,
@@ -105,9 +105,34 @@ impl Reply {
         writer.flush()?;
         Ok(Self { content: Content::Streamed, ..self })
     }
+
+    /// The reply to a failure in the plugin's own form, if it has one. A 405 keeps its status and `Allow`.
+    pub(crate) fn of_failure(own: Option<Self>, failure: Failure) -> Result<Self, Failure> {
+        match (own, failure.allowed()) {
+            (Some(reply), None) => Ok(reply),
+            (Some(reply), Some(allow)) => Ok(Self { status: 405, ..reply }.header("allow", allow)),
+            (None, Some(allow)) => Ok(Self::method_not_allowed(allow)),
+            (None, None) => Err(failure),
+        }
+    }
+
+    /// The head of this reply, with the length of the content that a GET would have sent.
+    pub(crate) fn without_content(self) -> Self {
+        let length = match &self.content {
+            Content::Bytes(bytes) => Some(bytes.len() as u64),
+            Content::Body(body) => body.length(),
+            // A streamed reply is out already: the host sends a client that asked for the head only that.
+            Content::Empty | Content::Streamed => return self,
+        };
+        let reply = Self { content: Content::Empty, ..self };
+        match length {
+            Some(length) => reply.header("content-length", length),
+            None => reply,
+        }
+    }
 }
 
-/// Where a streamed reply goes.
+/// Writes a streamed reply.
 #[derive(Debug)]
 pub struct StreamWriter {
     writer: Writer,
@@ -115,7 +140,7 @@ pub struct StreamWriter {
 }
 
 impl StreamWriter {
-    /// Writes bytes; waits for the client now and then. Fails once the client has gone.
+    /// Writes bytes, and waits for the client if it is slow. Fails once the client is gone.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE { self.flush() } else { Ok(()) }

@@ -1,6 +1,6 @@
 //! A request, as a plugin sees it.
 
-use crate::{Body, Failure, Principal, media};
+use crate::{Body, Failure, Principal, json, media};
 
 /// An HTTP method.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Method {
     Delete,
     /// Asks what is possible.
     Options,
-    /// Anything else, as sent.
+    /// Any other method, as sent.
     Other(String),
 }
 
@@ -58,20 +58,20 @@ impl Method {
 /// A request below the plugin's mount.
 #[derive(Debug)]
 pub struct Request {
-    /// What is asked.
+    /// The method.
     pub method: Method,
-    /// The mount as this client reaches it, without a slash at its end: `https://host:8000/lxd`. Empty
-    /// where nothing says it; [`url`](Self::url) then makes references relative. Unless the operator set
-    /// it, the host in it is the client's word.
+    /// The URL of the mount for this client, without a slash at its end: `https://host:8000/lxd`. Empty if it is
+    /// not known; [`url`](Self::url) then makes relative references. Unless the operator set it, the host in it
+    /// is what the client claims.
     pub base: String,
     /// Path and query as they were sent, from the root of the server.
     pub target: String,
-    /// IP address of the client, or of the proxy that it comes by; none over a Unix socket.
+    /// IP address of the client, or of the proxy in front; none over a Unix socket.
     pub address: Option<String>,
-    /// By which logs name this request.
+    /// Identifies this request in logs.
     pub id: String,
-    /// Segments below the mount, percent-decoded after they were split at `/`; they may be empty,
-    /// dots, or hold an encoded slash. Stores refuse keys made of such things.
+    /// Path segments below the mount, percent-decoded after they were split at `/`. They may be empty or dots, or hold
+    /// an encoded slash; stores refuse such keys.
     pub segments: Vec<String>,
     /// The path ended with `/`.
     pub trailing_slash: bool,
@@ -79,9 +79,9 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// Names in lower case, without the credentials that the host has checked.
     pub headers: Vec<(String, String)>,
-    /// Who is asking; none where the mount lets anybody in.
+    /// The authenticated user; none if the mount lets anybody in.
     pub principal: Option<Principal>,
-    /// What the client sends. Hand it on rather than read it.
+    /// What the client sends. Hand it on instead of reading it.
     pub body: Body,
 }
 
@@ -101,8 +101,8 @@ impl Request {
         find(&self.query, name)
     }
 
-    /// The query as a type of one's own, by the names of its fields. Unknown parameters are ignored
-    /// unless the type denies them; [`Failure::Invalid`] says which parameter is wrong.
+    /// The query as a type of your own, by the names of its fields. Unknown parameters are ignored unless the type
+    /// denies them; [`Failure::Invalid`] says which parameter is wrong.
     pub fn query_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
         let pairs = self.query.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut encoded = form_urlencoded::Serializer::new(String::new());
@@ -111,20 +111,17 @@ impl Request {
             .map_err(|error| Failure::Invalid(format!("the query: {error}")))
     }
 
-    /// The whole body as JSON, of `most` bytes at most: [`Failure::TooLarge`]; and [`Failure::Invalid`]
-    /// that says where it is no JSON, or which member is wrong. A body that says that it is something
-    /// else, or a form, which is what curl says of `-d` by itself, is refused: 415. One that says nothing is taken. It
-    /// is read into the plugin, so keep `most` small.
+    /// The whole body as JSON, at most `most` bytes. Fails with [`Failure::TooLarge`], with a 415 if the body has
+    /// another media type, and with [`Failure::Invalid`], which names the member that is wrong, the line and the
+    /// column. A body without a media type is accepted; one that curl sends for `-d` alone is a form, and refused.
+    /// The body is read into the plugin, so keep `most` small.
     pub fn json<T: serde::de::DeserializeOwned>(&self, most: u64) -> Result<T, Failure> {
-        self.is_said_to_be(media::JSON, media::is_json)?;
-        let bytes = self.bytes(most)?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| Failure::Invalid(format!("the body: {error}")))
+        self.require_media_type(media::JSON, media::is_json)?;
+        json::parse("the body", &self.bytes(most)?)
     }
 
-    /// The whole body as a form, as browsers and `curl -d` send it, by the names of its fields; otherwise
-    /// as [`json`](Self::json).
+    /// The whole body as a form, as browsers and `curl -d` send it, by the names of its fields. Fails as
+    /// [`json`](Self::json) does.
     ///
     /// ```
     /// # use keepgate_sdk::{Failure, Reply, Request};
@@ -139,7 +136,7 @@ impl Request {
     /// }
     /// ```
     pub fn form<T: serde::de::DeserializeOwned>(&self, most: u64) -> Result<T, Failure> {
-        self.is_said_to_be(media::FORM, |media_type| media_type == media::FORM)?;
+        self.require_media_type(media::FORM, |media_type| media_type == media::FORM)?;
         serde_urlencoded::from_bytes(&self.bytes(most)?)
             .map_err(|error| Failure::Invalid(format!("the form: {error}")))
     }
@@ -149,12 +146,32 @@ impl Request {
         self.body.bytes(most)
     }
 
-    /// The media type of the body, in lower case and without parameters; none where nothing is said.
+    /// Makes sure that the body is no longer than `most` bytes, for requests whose body says nothing; else
+    /// [`Failure::TooLarge`]. Reads a body only if its length was not announced.
+    pub fn ignore_body(&self, most: u64) -> Result<(), Failure> {
+        match self.body.length() {
+            Some(length) if length <= most => Ok(()),
+            Some(_) => Err(Failure::TooLarge(most)),
+            None => self.body.discard(most),
+        }
+    }
+
+    /// Whether the client would rather be told where to look than wait: `Prefer: respond-async` (RFC 7240).
+    /// See [`job_api`](crate::job_api).
+    pub fn prefers_async(&self) -> bool {
+        let preferences = self.headers.iter().filter(|(name, _)| name == "prefer");
+        preferences
+            .flat_map(|(_, value)| value.split(','))
+            .filter_map(|preference| preference.split(';').next())
+            .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
+    }
+
+    /// The media type of the body, in lower case and without parameters; none if the client sent none.
     pub fn media_type(&self) -> Option<String> {
         self.header("content-type").map(media::essence).filter(|text| !text.is_empty())
     }
 
-    fn is_said_to_be(&self, expected: &str, is: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    fn require_media_type(&self, expected: &str, is: impl Fn(&str) -> bool) -> Result<(), Failure> {
         match self.media_type() {
             Some(other) if !is(&other) => {
                 Err(Failure::refused(415, "", format!("the body is {other:?}; send {expected}")))
@@ -163,9 +180,9 @@ impl Request {
         }
     }
 
-    /// Where a path below the mount is for this client: for `Location`, `Link` and bodies. The segments are
-    /// percent-encoded; an empty one at the end makes a slash there. Where [`base`](Self::base) is empty it
-    /// is a reference relative to this request's own path, which is right in a header and nowhere else.
+    /// The URL of a path below the mount for this client, for `Location`, `Link` and bodies. The segments are
+    /// percent-encoded; an empty one at the end makes a slash there. If [`base`](Self::base) is empty, the result
+    /// is relative to this request's own path, which is right in a header and nowhere else.
     ///
     /// ```
     /// # use keepgate_sdk::{Failure, Reply, Request};
@@ -191,13 +208,13 @@ impl Request {
         }
     }
 
-    /// The one of these media types that the client likes best, the first where it does not care; none
-    /// where it wants none of them (406).
+    /// The one of these media types that the client prefers, the first one if it has no preference; none if it
+    /// accepts none of them (406).
     pub fn accepts<'a>(&self, offered: &[&'a str]) -> Option<&'a str> {
         crate::negotiate::best(self.header("accept"), offered)
     }
 
-    /// The name of who is asking; empty where the mount lets anybody in.
+    /// The name of the authenticated user; empty if the mount lets anybody in.
     pub fn user(&self) -> &str {
         self.principal.as_ref().map_or("", |principal| &principal.name)
     }
@@ -260,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_what_they_are_said_to_be() {
+    fn a_body_of_another_media_type_is_refused() {
         let (json, form) = (br#"{"name":"a b"}"#, b"name=a+b");
         for (path, media_type, body, right) in [
             ("/json", "application/json", &json[..], true),
@@ -292,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_absolute_where_the_base_is_known_and_relative_elsewhere() {
+    fn urls_are_absolute_if_the_base_is_known_and_relative_otherwise() {
         let host = Host::new();
         let told = |base: &str, target: &str| host.get(target).base(base).send::<Reader>().text();
         assert_eq!(told("https://h/etcd", "/a/b"), "https://h/etcd/x%20y/%C3%A9%2F/");

@@ -1,19 +1,17 @@
-//! From a path and a method to a function. A plugin whose paths are regular says them once, and gets 404,
-//! 405 with `Allow`, OPTIONS, and HEAD where there is a GET. What is refused here is a failure like any
-//! other, and told in the plugin's form. A plugin whose paths are not matches
-//! [`Request::path`](crate::Request::path) by itself.
+//! From a path and a method to a function. A plugin with regular paths lists them once, and gets 404, 405 with
+//! `Allow`, OPTIONS, and HEAD for each GET. A refusal of the router is a failure like any other, in the plugin's own
+//! form. A plugin with irregular paths matches [`Request::path`](crate::Request::path) by itself.
 //!
-//! Nothing here is generated: a debugger steps from [`Router::handle`] into the handler.
+//! Nothing is generated: a debugger steps from [`Router::handle`] into the handler.
 
 use std::str::FromStr;
 
-use crate::{Content, Failure, Method, Reply, Request};
+use crate::{Failure, Method, Reply, Request};
 
 /// Answers one kind of request.
 pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 
-/// Paths with what answers them, the first that fits. `S` is the settings, or whatever else all
-/// handlers need.
+/// Paths with their handlers; the first that fits answers. `S` is the settings, or whatever else all handlers need.
 ///
 /// ```
 /// use keepgate_sdk::{BlobAnswer, Call, Failure, PutOptions, Reply, Router, Store, at};
@@ -39,24 +37,16 @@ pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 #[derive(Debug)]
 pub struct Router<S> {
     routes: Vec<(Pattern, Methods<S>)>,
+    /// The form of segments, by their names.
+    forms: Vec<(&'static str, fn(&str) -> bool)>,
     odd: fn(&str) -> Failure,
+    options: bool,
 }
 
-/// How a refusal begins that names the methods of a path.
-const TAKES: &str = "this path takes ";
-
-/// The methods that a path has, where the failure is that it does not have the one that was asked for.
-pub(crate) fn allowed(failure: &Failure) -> Option<&str> {
-    match failure {
-        Failure::Refused(refusal) if refusal.status == 405 => refusal.message.strip_prefix(TAKES),
-        _ => None,
-    }
-}
-
-/// What is asked, with what the path says and the settings.
+/// A request with its settings and the named segments of its path.
 #[derive(Debug)]
 pub struct Call<S> {
-    /// The request, its body among it.
+    /// The request, with its body.
     pub request: Request,
     /// The mount's settings.
     pub settings: S,
@@ -64,18 +54,23 @@ pub struct Call<S> {
 }
 
 impl<S> Call<S> {
-    /// A segment of the path by the name that the route gives it. One that does not parse is a path that
-    /// there is not: [`Failure::NotFound`]. To answer otherwise, ask for a `String`.
-    pub fn param<T: FromStr>(&self, name: &str) -> Result<T, Failure> {
+    /// A segment of the path by the name that the route gives it; none if this route has no such segment.
+    pub fn segment(&self, name: &str) -> Option<&str> {
         let found = self.params.iter().find(|(known, _)| *known == name);
-        let (_, text) = found.ok_or_else(|| {
+        found.map(|(_, text)| text.as_str())
+    }
+
+    /// A segment of the path by the name that the route gives it, parsed. If it does not parse, there is no such path:
+    /// [`Failure::NotFound`]. To answer otherwise, ask for a `String`.
+    pub fn param<T: FromStr>(&self, name: &str) -> Result<T, Failure> {
+        let text = self.segment(name).ok_or_else(|| {
             Failure::Internal(format!("the route has no segment {{{name}}} in its path"))
         })?;
         text.parse().map_err(|_| Failure::NotFound)
     }
 }
 
-/// The methods of a path. Begins with [`at`].
+/// The methods of a path; [`at`] makes an empty one.
 #[derive(Debug)]
 pub struct Methods<S>(Vec<(Method, Handler<S>)>);
 
@@ -85,8 +80,7 @@ pub fn at<S>() -> Methods<S> {
 }
 
 impl<S> Methods<S> {
-    /// GET, and HEAD unless that has a handler of its own: then the reply to GET is sent without what
-    /// follows its head.
+    /// GET, and HEAD unless that has a handler of its own: then HEAD gets the head of the reply to GET.
     #[must_use]
     pub fn get(self, handler: Handler<S>) -> Self {
         self.on(Method::Get, handler)
@@ -128,7 +122,7 @@ impl<S> Methods<S> {
     }
 
     fn refusal(&self) -> Failure {
-        Failure::refused(405, "", format!("{TAKES}{}", self.allow()))
+        Failure::method_not_allowed(&self.allow())
     }
 
     /// As in `GET, HEAD, PUT`.
@@ -145,15 +139,15 @@ impl<S> Methods<S> {
 }
 
 impl<S> Router<S> {
-    /// Without paths.
+    /// A router without paths.
     pub fn new() -> Self {
-        Self { routes: Vec::new(), odd: |_| Failure::NotFound }
+        Self { routes: Vec::new(), forms: Vec::new(), odd: |_| Failure::NotFound, options: true }
     }
 
-    /// With a path: `/`, or segments that are texts or `{names}`; `{*name}` at its end takes all that
-    /// follows, one segment at least, joined by `/`. A slash at its end is part of it.
+    /// Adds a path: `/`, or segments that are texts or `{names}`. `{*name}` at its end matches everything that follows,
+    /// at least one segment, joined by `/`. A slash at the end is part of the path.
     ///
-    /// A segment with a name is never empty, `.` or `..`, and never holds a `/` or a NUL; see
+    /// A named segment is never empty, `.` or `..`, and never holds a `/` or a NUL; see
     /// [`odd_segments`](Self::odd_segments).
     #[must_use]
     pub fn route(mut self, path: &'static str, methods: Methods<S>) -> Self {
@@ -161,9 +155,31 @@ impl<S> Router<S> {
         self
     }
 
-    /// With another failure than [`Failure::NotFound`] for a path that would fit if a segment of it,
-    /// which is handed in, were not empty, `.` or `..`, and held no encoded `/` or NUL: such a segment
-    /// is no part of a key. What a surface says of it differs.
+    /// Segments of this name must have this form, in all routes. If one does not, there is no such path, whatever the
+    /// method.
+    ///
+    /// ```
+    /// use keepgate_sdk::{Router, is_sha256};
+    ///
+    /// let router = Router::<()>::new().segment("hash", is_sha256);
+    /// ```
+    #[must_use]
+    pub fn segment(mut self, name: &'static str, form: fn(&str) -> bool) -> Self {
+        self.forms.push((name, form));
+        self
+    }
+
+    /// Makes OPTIONS a method like any other: a 405 unless the path has a handler for it. By default the router
+    /// answers it with a 204 and `Allow`.
+    #[must_use]
+    pub fn without_options(mut self) -> Self {
+        self.options = false;
+        self
+    }
+
+    /// Sets the failure for a path that fits except for one segment, which is empty, `.` or `..`, or holds an encoded
+    /// `/` or a NUL and so cannot be part of a key. By default it is [`Failure::NotFound`]; surfaces differ here.
+    /// The function gets the segment.
     ///
     /// ```
     /// # use keepgate_sdk::{Failure, Router};
@@ -175,15 +191,14 @@ impl<S> Router<S> {
         self
     }
 
-    /// Answers a request: [`Failure::NotFound`] where no path fits, and where one does and the method does
-    /// not, a failure that names the methods, which becomes a 405 with `Allow`, in the form that
-    /// [`Plugin::refuse`](crate::Plugin::refuse) gives it, or empty.
+    /// Answers a request. Fails with [`Failure::NotFound`] if no path fits, and with
+    /// [`Failure::method_not_allowed`] if one does but has no handler for the method.
     pub fn handle(&self, request: Request, settings: S) -> Result<Reply, Failure> {
         let (segments, trailing_slash) = (&request.segments, request.trailing_slash);
         let mut odd = None;
         let found = self.routes.iter().find_map(|(pattern, methods)| {
             match pattern.matches(segments, trailing_slash) {
-                Fit::Fits(params) => Some((params, methods)),
+                Fit::Fits(params) => self.has_form(&params).then_some((params, methods)),
                 Fit::Odd(segment) => {
                     odd = odd.or(Some(segment));
                     None
@@ -200,33 +215,29 @@ impl<S> Router<S> {
         }
         match request.method {
             Method::Head => match methods.handler(&Method::Get) {
-                Some(handler) => handler(Call { request, settings, params }).map(without_content),
+                Some(handler) => {
+                    handler(Call { request, settings, params }).map(Reply::without_content)
+                }
                 None => Err(methods.refusal()),
             },
-            Method::Options => Ok(Reply::new(204).header("allow", methods.allow())),
+            Method::Options if self.options => Ok(Reply::new(204).header("allow", methods.allow())),
             _ => Err(methods.refusal()),
         }
+    }
+}
+
+impl<S> Router<S> {
+    fn has_form(&self, params: &[(&'static str, String)]) -> bool {
+        let fits = |(name, text): &(&'static str, String)| {
+            self.forms.iter().all(|(known, form)| known != name || form(text))
+        };
+        params.iter().all(fits)
     }
 }
 
 impl<S> Default for Router<S> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// A reply's head, with the length of what would have followed.
-fn without_content(reply: Reply) -> Reply {
-    let length = match &reply.content {
-        Content::Bytes(bytes) => Some(bytes.len() as u64),
-        Content::Body(body) => body.length(),
-        // Streamed is out already: the host sends a client that asked for the head only that.
-        Content::Empty | Content::Streamed => return reply,
-    };
-    let reply = Reply { content: Content::Empty, ..reply };
-    match length {
-        Some(length) => reply.header("content-length", length),
-        None => reply,
     }
 }
 
@@ -294,15 +305,15 @@ impl Pattern {
     }
 }
 
-/// Whether a path is that of a pattern.
+/// Whether a path fits a pattern.
 enum Fit<'r> {
     No,
-    /// But for this segment.
+    /// It would, except for this segment.
     Odd(&'r str),
     Fits(Vec<(&'static str, String)>),
 }
 
-/// What can be no part of a key.
+/// Whether it cannot be part of a key.
 fn is_odd(segment: &str) -> bool {
     matches!(segment, "" | "." | "..") || segment.contains(['/', '\0'])
 }

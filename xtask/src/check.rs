@@ -1,5 +1,5 @@
-//! `test`: the steps that must pass, in order, and the one line that sums them up. A new step is
-//! a new line in [`STEPS`] and a function.
+//! `test`: runs all steps in order and prints one line that sums them up. To add a step, add a line to
+//! [`STEPS`] and a function.
 
 use std::env;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use keepgate_builder::workspace::Workspace;
 
 use crate::{components, guests, protoc, run};
 
-/// A step: its name, whether `--fast` leaves it out, and what it does.
+/// A step: its name, whether `--fast` skips it, and its function.
 type Step = (&'static str, bool, fn(&mut Check<'_>) -> Result<()>);
 
 const STEPS: [Step; 8] = [
@@ -29,13 +29,13 @@ const STEPS: [Step; 8] = [
     ("test", false, tests),
 ];
 
-/// What the command line of `test` asked for.
+/// The command line of `test`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     fast: bool,
     only: Vec<String>,
     filter: Option<String>,
-    /// For the test programs.
+    /// Arguments for the test programs.
     arguments: Vec<String>,
 }
 
@@ -50,18 +50,21 @@ impl Options {
                 "--only" => {
                     let names = step_names().collect::<Vec<_>>().join(", ");
                     let step =
-                        rest.next().with_context(|| format!("--only needs one of {names}"))?;
-                    ensure!(step_names().any(|name| name == step), "`{step}` is none of {names}");
+                        rest.next().with_context(|| format!("--only needs a step: {names}"))?;
+                    ensure!(
+                        step_names().any(|name| name == step),
+                        "unknown step `{step}`; the steps are {names}"
+                    );
                     options.only.push(step.clone());
                 }
                 "--" => options.arguments.extend(rest.by_ref().cloned()),
                 flag if flag.starts_with('-') => {
                     bail!(
-                        "`test` knows no `{flag}`; write `-- {flag}` if test programs shall get it"
+                        "unknown flag `{flag}`; write `-- {flag}` to pass it to the test programs"
                     )
                 }
                 filter if options.filter.is_none() => options.filter = Some(filter.to_owned()),
-                second => bail!("one filter at a time: `{second}` is the second"),
+                second => bail!("only one filter is allowed, `{second}` is a second one"),
             }
         }
         Ok(options)
@@ -76,19 +79,19 @@ impl Options {
     }
 }
 
-/// The steps' names, in order.
+/// The names of the steps, in order.
 pub(crate) fn step_names() -> impl Iterator<Item = &'static str> {
     STEPS.into_iter().map(|(name, ..)| name)
 }
 
-/// What the steps share.
+/// Shared by all steps.
 struct Check<'a> {
     workspace: &'a Workspace,
     options: &'a Options,
     tally: Tally,
 }
 
-/// Runs the steps up to the first that fails. The last line printed is the sum.
+/// Runs the steps until one fails. The last line is the sum.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> ExitCode {
     let mut check = Check { workspace, options, tally: Tally::default() };
     let mut times = Vec::new();
@@ -103,7 +106,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> ExitCode {
         times.push(format!("{name} {}", seconds(begin.elapsed())));
         if let Err(error) = result {
             process::step(&format!("FAILED in step `{name}`: {error:#}"));
-            // A step that fails counts, so that the sum never reads as if all was well.
+            // A failed step counts as a failure, so that the sum never looks like success.
             check.tally.failed = check.tally.failed.max(1);
             code = ExitCode::FAILURE;
             break;
@@ -121,7 +124,7 @@ fn seconds(time: Duration) -> String {
 fn formatting(check: &mut Check<'_>) -> Result<()> {
     process::step("fmt");
     let mut command = check.workspace.cargo("fmt");
-    process::run(command.args(["--all", "--check"])).context("`cargo fmt --all` puts it right")
+    process::run(command.args(["--all", "--check"])).context("run `cargo fmt --all`")
 }
 
 fn lints(check: &mut Check<'_>) -> Result<()> {
@@ -163,14 +166,14 @@ fn documentation(check: &mut Check<'_>) -> Result<()> {
 fn tests(check: &mut Check<'_>) -> Result<()> {
     process::step("test");
     let mut command = protoc::cargo(check.workspace, "test")?;
-    // One failing program must not hide what the others would say.
+    // The other test programs run even if one fails.
     command.args(["--release", "--workspace", "--no-fail-fast"]).args(check.workspace.locked());
     command.args(&check.options.filter);
     if !check.options.arguments.is_empty() {
         command.arg("--").args(&check.options.arguments);
     }
     run::environment(check.workspace, &mut command);
-    // Cargo keeps the output of tests that pass to itself, so what they skip comes by a file.
+    // libtest hides the output of tests that pass, so they report skipped checks in a file.
     let skips = env::temp_dir().join(format!("keepgate-skips-{}", std::process::id()));
     File::create(&skips).with_context(|| skips.display().to_string())?;
     command.env("KEEPGATE_SKIP_FILE", &skips);
@@ -187,13 +190,15 @@ fn tests(check: &mut Check<'_>) -> Result<()> {
     }
     if !status?.success() {
         ensure!(check.tally.failed == before, "tests failed, see above");
-        bail!("no test failed, but cargo did: something does not compile, or a test program died");
+        bail!(
+            "no test failed, but cargo did: something does not compile, or a test program crashed"
+        );
     }
-    ensure!(check.tally.passed > 0, "not one test ran: is there a test of that name?");
+    ensure!(check.tally.passed > 0, "no test ran; is there a test with this name?");
     Ok(())
 }
 
-/// The lines that tests left behind, each beginning with `skipped: `.
+/// The lines that tests wrote, each starting with `skipped: `.
 fn skip_lines(text: &str) -> impl Iterator<Item = String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(|line| format!("skipped: {}", line.strip_prefix("skipped:").unwrap_or(line).trim()))
@@ -217,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused_by_name() {
+    fn unknown_arguments_are_named_in_the_error() {
         for (words, named) in [
             (["--only", "clipy"].as_slice(), "clipy"),
             (&["--only"], "clippy"),
@@ -243,7 +248,7 @@ mod tests {
 
     #[test]
     fn skip_lines_have_one_form() {
-        let lines: Vec<_> = skip_lines("skipped: no etcd\n\n  no LXD \n").collect();
-        assert_eq!(lines, ["skipped: no etcd", "skipped: no LXD"]);
+        let lines: Vec<_> = skip_lines("skipped: no curl\n\n  no LXD \n").collect();
+        assert_eq!(lines, ["skipped: no curl", "skipped: no LXD"]);
     }
 }

@@ -1,5 +1,5 @@
-//! The real programs that tests and benches run against. What cannot be had on this machine is
-//! told in a visible `skipped:` line and counted, never an error: the rest is still tested.
+//! Installs the programs that tests and benchmarks run against. A program that cannot be installed is not an
+//! error: a `skipped:` line reports it, and everything else is still tested.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use keepgate_builder::workspace::Workspace;
 use keepgate_builder::{debian, process};
 
-/// Programs and the Debian packages that bring them.
+/// Programs and their Debian packages.
 const FROM_DEBIAN: [(&str, &str); 9] = [
     ("restic", "restic"),
     ("rclone", "rclone"),
@@ -17,19 +17,19 @@ const FROM_DEBIAN: [(&str, &str); 9] = [
     ("minisign", "minisign"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
-    // Makes single system calls fail, or stop the process there.
+    // Makes single system calls fail, or stops the process there.
     ("strace", "strace"),
     ("setpriv", "util-linux"),
 ];
 
-/// restic's module and its newest version. Its tests come from the same place: see `suite.rs`.
+/// restic's Go module and its newest version. `suite.rs` takes its tests from there.
 pub(crate) const RESTIC: (&str, &str) = ("github.com/restic/restic", "v0.19.1");
 
-/// An etcd of today; Debian's is 3.4.
+/// A current etcd; Debian's is 3.4.
 const ETCD: &str = "v3.6.16";
 
-/// Programs that only Go's own tools bring, pinned. Those that Debian has too are named otherwise
-/// than Debian's: tests run with both.
+/// Programs that are built with Go, pinned. Those that Debian has as well get other names than there, since
+/// tests use both.
 const FROM_GO: [GoProgram; 5] = [
     GoProgram {
         name: "rest-server",
@@ -53,18 +53,18 @@ const FROM_GO: [GoProgram; 5] = [
     },
 ];
 
-/// A program of a Go module.
+/// A program in a Go module.
 struct GoProgram {
-    /// The name under which tests and benches find it.
+    /// The name of the installed file.
     name: &'static str,
     module: &'static str,
-    /// Below the module, with a slash before it; empty where it is the module's own.
+    /// Relative to the module, with a leading slash; empty for the root of the module.
     package: &'static str,
     version: &'static str,
 }
 
 impl GoProgram {
-    /// The package with its version, as Go writes it.
+    /// The package with its version, in Go's syntax.
     fn pinned(&self) -> String {
         format!("{}{}@{}", self.module, self.package, self.version)
     }
@@ -72,7 +72,7 @@ impl GoProgram {
 
 const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// Installs what is missing and can be installed; returns a `skipped:` line for each of the rest.
+/// Installs what is missing. Returns a `skipped:` line for each program that cannot be installed.
 pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
     let mut skipped = from_debian();
     let tools = workspace.tools();
@@ -80,7 +80,7 @@ pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
         if let Err(reason) = from_go(&program, &tools) {
             let (name, pinned, tools) = (program.name, program.pinned(), tools.display());
             skipped.push(format!(
-                "skipped: checks with {name}: {reason}; get it by Go, built from {pinned}, as \
+                "skipped: checks with {name}: {reason}; build it with Go from {pinned} as \
                  {tools}/{name}"
             ));
         }
@@ -101,23 +101,24 @@ fn from_debian() -> Vec<String> {
     }
     let line = |(name, package): (&str, &str)| {
         let advice = debian::advice(&[package]);
-        format!("skipped: checks with {name}: {reason}; get it by `{advice}` as root")
+        format!("skipped: checks with {name}: {reason}; get it with `{advice}` as root")
     };
     missing().map(line).collect()
 }
 
-/// Installs a Go program into `folder` unless this very version is there.
+/// Installs a Go program into `folder`, unless this version is there.
 fn from_go(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
     let (program, has_go) = (folder.join(wanted.name), process::find("go").is_some());
     let pinned = wanted.pinned();
-    // Without go an older one can neither be told nor replaced; its tests are better than none.
+    // Without go, the version can neither be determined nor replaced; tests with an older one are better
+    // than none.
     if program.exists() && (!has_go || is_built_from(&program, &pinned)) {
         return Ok(());
     }
     if !has_go {
-        return Err("there is no go to build it with".to_owned());
+        return Err("go is not installed".to_owned());
     }
-    process::note(&format!("building {pinned}, which can take some minutes"));
+    process::note(&format!("building {pinned}, which can take several minutes"));
     let scratch = folder.join(".build").join(wanted.name);
     require(&scratch, wanted.module, wanted.version)?;
     let mut command = Command::new("go");
@@ -126,9 +127,9 @@ fn from_go(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
     process::within(GO_LIMIT, command)
 }
 
-/// Makes a folder into a Go module that only requires this version of another module, whose packages
-/// can then be built and tested from there. `go install` would ask for the list of all versions,
-/// which not every mirror has, and could not give the program another name.
+/// Turns a folder into a Go module that only requires this version of another module, so that packages of
+/// that module can be built and tested from there. `go install` would need the list of all versions, which
+/// not every mirror has, and could not rename the program.
 pub(crate) fn require(folder: &Path, module: &str, version: &str) -> Result<(), String> {
     let text = format!("module build\n\ngo 1.24\n\nrequire {module} {version}\n");
     std::fs::create_dir_all(folder)
@@ -141,7 +142,7 @@ fn is_built_from(program: &Path, package: &str) -> bool {
     said.is_ok_and(|said| names_module(&said, package))
 }
 
-/// Whether `go version -m` tells of the module and version of a package, `PATH@VERSION`.
+/// Whether the output of `go version -m` names the module and version of a package, `PATH@VERSION`.
 fn names_module(said: &str, package: &str) -> bool {
     let Some((path, version)) = package.rsplit_once('@') else {
         return false;
@@ -173,6 +174,6 @@ mod tests {
             assert!(program.version.starts_with('v'), "{}", program.name);
         }
         let hides = |program: &GoProgram| FROM_DEBIAN.iter().any(|(name, _)| *name == program.name);
-        assert!(!FROM_GO.iter().any(hides), "it would be taken for Debian's");
+        assert!(!FROM_GO.iter().any(hides), "it would be confused with Debian's");
     }
 }

@@ -1,5 +1,5 @@
-//! Building this workspace's guests: which they are, and where their components go. Files are replaced atomically and only when their bytes change, so that a running
-//! gateway reloads exactly what changed.
+//! Builds the guests of this workspace. Files are replaced atomically and only if their bytes change, so that
+//! a running gateway reloads exactly what has changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,31 +16,27 @@ use crate::languages;
 /// All clones on a machine share one folder.
 const SETTINGS: Settings =
     Settings { folder: "guest-target", profile: "guest", locked: true, may_install: true };
-/// The member that holds the hostile guests of the tests.
+/// The package with the hostile guests of the tests.
 const TEST_GUESTS: &str = "keepgate-guests";
 
 /// One component to build.
 #[derive(Debug, PartialEq, Eq)]
 struct Guest {
-    /// The file it becomes, `NAME.wasm`.
+    /// The name of its file, without `.wasm`.
     name: String,
     /// The folder of its crate.
     folder: PathBuf,
-    /// Where cargo leaves the core module, below the folder of target and profile.
+    /// The core module that cargo builds, relative to the folder of target and profile.
     core: PathBuf,
 }
 
-/// Builds every plugin of the workspace into [`Workspace::plugins`] and, if they are asked for and
-/// the workspace has them, the guests of the tests into [`Workspace::test_guests`].
+/// Builds every plugin of the workspace into [`Workspace::plugins`] and, on request, the guests of the tests
+/// into [`Workspace::test_guests`].
 pub(crate) fn build(workspace: &Workspace, with_test_guests: bool) -> Result<()> {
     step("plugins");
     let packages = plugin_packages(workspace);
     let plugins: Vec<_> = packages.iter().map(|package| plugin(package)).collect::<Result<_>>()?;
-    ensure!(
-        !plugins.is_empty(),
-        "no plugin crate under {}",
-        workspace.root.join("plugins").display()
-    );
+    ensure!(!plugins.is_empty(), "no plugin crate in {}", workspace.root.join("plugins").display());
     let builder = Builder::new(workspace, SETTINGS)?;
     for package in packages {
         builder.compile_library(package)?;
@@ -60,7 +56,7 @@ pub(crate) fn build(workspace: &Workspace, with_test_guests: bool) -> Result<()>
     collect(&builder, &guests, &workspace.test_guests())
 }
 
-/// The members that lie directly under plugins/ and have a `cdylib`.
+/// The packages directly below plugins/.
 fn plugin_packages(workspace: &Workspace) -> Vec<&Package> {
     let folder = workspace.root.join("plugins");
     let packages = workspace.packages.iter();
@@ -76,7 +72,7 @@ fn plugin(package: &Package) -> Result<Guest> {
     );
     let mut targets = package.targets.iter();
     let Some(library) = targets.find(|target| target.is_cdylib && !target.is_example) else {
-        bail!("{} is no component: its [lib] needs crate-type = [\"cdylib\"]", package.name);
+        bail!("{} is not a component: its [lib] needs crate-type = [\"cdylib\"]", package.name);
     };
     Ok(Guest {
         name: folder.into_owned(),
@@ -99,7 +95,7 @@ fn test_guests(package: &Package) -> Result<Vec<Guest>> {
     examples.map(guest).collect()
 }
 
-/// Makes components of what was compiled, in `folder`.
+/// Writes the components of compiled guests to `folder`.
 fn collect(builder: &Builder<'_>, guests: &[Guest], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let mut files = BTreeSet::new();

@@ -1,7 +1,7 @@
-//! The components in JavaScript and Python that the tests use: both templates, and a plugin of each
-//! language that does what goes wrong. They are made as an author makes them, by the gateway's own
-//! `plugin new`, `build` and `test`; what their builders need is installed here. They are built again
-//! only when what they are made of changes, since Python takes some ten seconds of computing each time.
+//! Builds the components in JavaScript and Python that the tests use: both templates, and for each language a
+//! plugin that fails in various ways. They are built as an author builds them, with `keepgate plugin new`,
+//! `build` and `test`; their component builders are installed here. They are built again only if their
+//! sources change, since Python takes about ten seconds of CPU time.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,10 +17,10 @@ use keepgate_builder::workspace::Workspace;
 
 use crate::run;
 
-/// A component: its name, its language, and the main file that takes the place of the template's.
-type Stock = (&'static str, Language, Option<&'static str>);
+/// A component: its name, its language, and the main file that replaces the one of the template.
+type Sample = (&'static str, Language, Option<&'static str>);
 
-const STOCK: [Stock; 4] = [
+const SAMPLES: [Sample; 4] = [
     ("archive-js", Language::JavaScript, None),
     ("archive-py", Language::Python, None),
     (
@@ -31,14 +31,13 @@ const STOCK: [Stock; 4] = [
     ("faults-py", Language::Python, Some(include_str!("../../tests/guests/languages/faults.py"))),
 ];
 
-/// The files that [`build`] makes in a folder.
+/// The files that [`build`] creates in a folder.
 pub(crate) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    STOCK.into_iter().map(move |(name, ..)| folder.join(format!("{name}.wasm")))
+    SAMPLES.into_iter().map(move |(name, ..)| folder.join(format!("{name}.wasm")))
 }
 
-/// Builds them beside the other guests of the tests; their projects stay below the target folder for
-/// people to look at. Returns a `skipped:` line for each language that nothing on this machine can
-/// build.
+/// Builds the components into the folder of the test guests. Their projects stay in the target folder for
+/// inspection. Returns a `skipped:` line for each language that cannot be built on this machine.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<String>> {
     let output = workspace.test_guests();
     fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
@@ -54,10 +53,10 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Vec<String>> {
                 continue;
             }
         };
-        for (name, _, main) in STOCK.into_iter().filter(|(_, of, _)| *of == language) {
+        for (name, _, main) in SAMPLES.into_iter().filter(|(_, of, _)| *of == language) {
             let made_of = identity(&builder, language, main);
             build_one(workspace, language, (name, main), &made_of)
-                .with_context(|| format!("{name} cannot be built"))?;
+                .with_context(|| format!("cannot build {name}"))?;
         }
     }
     Ok(skipped)
@@ -89,7 +88,7 @@ fn build_one(
         fs::write(&stamp, made_of)?;
         "written"
     };
-    // The cases are the template's: what is not the template's plugin has none.
+    // The cases are those of the template; other plugins have none.
     if main.is_none() {
         plugin(workspace, "test", &folder, &[])?;
     }

@@ -1,13 +1,13 @@
-//! `cargo xtask`: what a person who works on Keepgate runs. `serve` and `test` do all their own
-//! set-up on a machine that has Rust and git.
+//! `cargo xtask`: the commands for working on Keepgate. `serve` and `test` set up everything they need on a
+//! machine with Rust and git.
 //!
-//! This file only reads the command line; each subcommand lives in a file of its own. A new
-//! subcommand is a new arm in [`dispatch`] and a new line in [`HELP`].
+//! This file only reads the command line. To add a subcommand, add an arm to [`dispatch`], a line to [`HELP`]
+//! and a file.
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a command-line program: what it prints is its product"
+    reason = "a command-line program prints its results"
 )]
 
 mod check;
@@ -30,27 +30,27 @@ use check::Options;
 const HELP: &str = "\
 Usage: cargo xtask COMMAND [ARGUMENTS]
 
-  serve [ARGUMENTS]      build the plugins and the gateway, then run `keepgate serve ARGUMENTS`
+  serve [ARGUMENTS]      build plugins and gateway, then run `keepgate serve ARGUMENTS`
   test [FILTER] [--fast] [--only STEP]... [-- ARGUMENTS]
-                         everything that must pass; the last line is `N passed, N failed, N skipped`
-                           FILTER       run only the tests whose name contains it
-                           --fast       leave out fmt, clippy and doc
+                         run all checks; the last line is `N passed, N failed, N skipped`
+                           FILTER       run only tests whose name contains it
+                           --fast       skip fmt, clippy and doc
                            --only STEP  run only this step (repeatable): fmt, clippy, guests,
                                         build, languages, components, doc, test
-                           ARGUMENTS    given to the test programs, for example --nocapture
+                           ARGUMENTS    arguments for the test programs, for example --nocapture
   plugins [--guests] [--languages]
-                         build the plugins (and the test guests; and those in JavaScript and Python)
-                         into the target folder
+                         build the plugins, the test guests, and the components in JavaScript
+                         and Python into the target folder
   plugin ARGUMENTS       build the plugin tools, then run `keepgate plugin ARGUMENTS`
-  bench [ARGUMENTS]      build everything in release and run `keepgate-bench ARGUMENTS`
+  bench [ARGUMENTS]      build everything and run `keepgate-bench ARGUMENTS`
   restic-suite [VERSION] run restic's own tests of its REST backend against the gateway; needs go
-  help                   this text
+  help                   print this text
 
 Environment:
-  KEEPGATE_CACHE         what outlives a clone: the guests' standard library, peers to test
-                         against (default: $XDG_CACHE_HOME/keepgate, else ~/.cache/keepgate)
-  PROTOC                 the protoc to build with, where it is not on the PATH
-  CARGO_TARGET_DIR       as for cargo; the plugins are built into its folder plugins/
+  KEEPGATE_CACHE         shared by all clones: the standard library of guests, programs to test
+                         against (default: $XDG_CACHE_HOME/keepgate or ~/.cache/keepgate)
+  PROTOC                 the protoc to build with, if it is not on the PATH
+  CARGO_TARGET_DIR       as for cargo; plugins are built into its folder plugins/
 ";
 
 fn main() -> ExitCode {
@@ -98,12 +98,11 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         "restic-suite" if wants_help(rest) => help(),
         "restic-suite" => suite::run(&Workspace::load()?, rest),
         "help" | "-h" | "--help" => help(),
-        other => bail!("there is no command `{other}`; `cargo xtask help` lists them"),
+        other => bail!("unknown command `{other}`; `cargo xtask help` lists all commands"),
     }
 }
 
-/// Builds the stock components in languages other than Rust, by the gateway's own commands; returns
-/// what was skipped.
+/// Builds the components in languages other than Rust. Returns what was skipped.
 fn build_languages(workspace: &Workspace) -> Result<Vec<String>> {
     run::build_program(workspace, run::PLUGIN_TOOLS)?;
     keepgate_builder::process::step("plugins in JavaScript and Python");
@@ -117,7 +116,7 @@ fn wants_help(arguments: &[String]) -> bool {
         .any(|argument| argument == "-h" || argument == "--help")
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "an arm of `dispatch`, like its neighbours")]
+#[expect(clippy::unnecessary_wraps, reason = "has the type of the other arms of `dispatch`")]
 fn help() -> Result<ExitCode> {
     print!("{HELP}");
     Ok(ExitCode::SUCCESS)

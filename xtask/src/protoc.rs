@@ -1,7 +1,6 @@
-//! Finding `protoc`, and installing one if need be: the client of etcd compiles etcd's protocol with
-//! it when it is built. Cargo finds by itself what the variable `PROTOC` or the `PATH` names, so it
-//! is told only of one that we brought; a variable that changed from step to step might make it
-//! build things twice.
+//! Finds or installs `protoc`, which a dependency of the gateway needs to compile its protocol. Cargo finds
+//! one in `PROTOC` or on the `PATH` itself, so `PROTOC` is only set for one that was built here; a variable
+//! that changes from step to step could cause needless rebuilds.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,12 +11,13 @@ use anyhow::{Result, anyhow};
 use keepgate_builder::workspace::{self, Workspace};
 use keepgate_builder::{debian, process};
 
-/// The second has the files of protobuf's own that others import, which the first only recommends.
+/// The second has protobuf's own files, which others import and which the first only recommends.
 const PACKAGES: [&str; 2] = ["protobuf-compiler", "libprotobuf-dev"];
-/// A `protoc` in Rust, for those who cannot install packages. It takes what builds pass to Google's.
+/// A `protoc` in Rust, for users who cannot install packages. It accepts the arguments that builds pass to
+/// Google's.
 const PROTOX: (&str, &str) = ("protox", "0.10.0");
 
-/// The `protoc` that cargo must be told of; none where it finds one by itself.
+/// The `protoc` for cargo. `None` if cargo finds one itself.
 pub(crate) fn find(workspace: &Workspace) -> Result<Option<PathBuf>> {
     let is_here = || env::var_os("PROTOC").is_some() || is_whole();
     if is_here() {
@@ -30,7 +30,9 @@ pub(crate) fn find(workspace: &Workspace) -> Result<Option<PathBuf>> {
     if debian::can_install() {
         match debian::install(&PACKAGES) {
             Ok(()) if is_here() => return Ok(None),
-            Ok(()) => process::note("Debian's packages are installed, but brought no protoc"),
+            Ok(()) => {
+                process::note("Debian's packages are installed, but contain no working protoc")
+            }
             Err(error) => process::note(&format!("no protoc from Debian: {error:#}")),
         }
     }
@@ -40,21 +42,21 @@ pub(crate) fn find(workspace: &Workspace) -> Result<Option<PathBuf>> {
     Ok(Some(own))
 }
 
-/// A cargo command of the workspace for what may compile the gateway: that takes `protoc`.
+/// A cargo command that may compile the gateway, and therefore needs `protoc`.
 pub(crate) fn cargo(workspace: &Workspace, subcommand: &str) -> Result<Command> {
     let mut command = workspace.cargo(subcommand);
     command.envs(find(workspace)?.map(|path| ("PROTOC", path)));
     Ok(command)
 }
 
-/// Whether there is a `protoc` that finds protobuf's own files, which etcd's protocol imports.
+/// Whether there is a `protoc` that finds protobuf's own files.
 fn is_whole() -> bool {
     let mut command = Command::new("protoc");
     command.args(["--descriptor_set_out=/dev/null", "google/protobuf/descriptor.proto"]);
     process::find("protoc").is_some() && process::output(&mut command).is_ok()
 }
 
-/// Where the one that we built lies; another version gets another folder.
+/// The folder of the one that is built here. Each version has its own.
 fn own_folder(cache: &Path) -> PathBuf {
     cache.join(format!("{}-{}", PROTOX.0, PROTOX.1))
 }
@@ -63,14 +65,14 @@ fn install_command(cache: &Path) -> Command {
     let mut command = workspace::cargo("install");
     command.args([PROTOX.0, "--version", PROTOX.1, "--features", "bin", "--locked", "--root"]);
     command.arg(own_folder(cache));
-    // Built in a temporary folder: its parts are of no use to the workspace.
+    // Built in a temporary folder, since the workspace does not need its parts.
     command.current_dir("/").env_remove("CARGO_TARGET_DIR");
     command
 }
 
 fn no_way() -> String {
     format!(
-        "the gateway is built with protoc, and there is none; any of these will do:\n  \
+        "building the gateway needs protoc, which was not found; get it in one of these ways:\n  \
          {}   (as root, on Debian)\n  \
          PROTOC=/path/to/protoc in the environment, from \
          https://github.com/protocolbuffers/protobuf/releases or from\n  \
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_built_lies_in_the_cache_and_is_pinned() {
+    fn protox_is_pinned_and_built_in_the_cache() {
         let words = process::words(&install_command(Path::new("/c")));
         assert!(words.ends_with("--locked --root /c/protox-0.10.0"), "{words}");
         assert!(words.contains("--version 0.10.0"), "{words}");
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_built_is_told_to_cargo_only_where_there_is_no_other() {
+    fn a_built_protoc_is_used_only_if_there_is_no_other() {
         let cache = tempfile::tempdir().unwrap();
         let workspace = Workspace::sample(cache.path(), vec![]);
         let own = own_folder(&workspace.cache).join("bin");

@@ -1,5 +1,5 @@
-//! `serve`, `plugin` and `bench`: build, then become the program. The environment by which tests and
-//! benches find what was built is made here, in [`environment`].
+//! `serve`, `plugin` and `bench`: build a program and replace this process by it. [`environment`] tells tests
+//! and benchmarks where everything is.
 
 use std::process::{Command, ExitCode};
 
@@ -33,12 +33,9 @@ pub(crate) fn plugin(workspace: &Workspace, arguments: &[String]) -> Result<Exit
     become_program(command)
 }
 
-/// Builds everything, installs the peers to measure against and runs the benches.
+/// Builds everything, installs the programs to compare with and runs the benchmarks.
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
-    ensure!(
-        workspace.package(BENCH).is_some(),
-        "the workspace has no member {BENCH}: there is nothing to measure with"
-    );
+    ensure!(workspace.package(BENCH).is_some(), "the workspace has no package {BENCH}");
     guests::build(workspace, true)?;
     build_program(workspace, GATEWAY)?;
     build_program(workspace, BENCH)?;
@@ -60,7 +57,7 @@ pub(crate) fn build_program(workspace: &Workspace, package: &str) -> Result<()> 
     process::run(&mut command)
 }
 
-/// Tells a test or bench where the gateway, the plugins, the hostile guests and the peers are.
+/// Tells tests and benchmarks where the gateway, plugins, hostile guests and peers are.
 pub(crate) fn environment(workspace: &Workspace, command: &mut Command) {
     command
         .env("KEEPGATE_BIN", workspace.program(GATEWAY))
@@ -93,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_bench_is_said_before_anything_is_built() {
+    fn a_missing_bench_is_reported_before_anything_is_built() {
         let workspace = Workspace::sample(Path::new("/nonexistent"), vec![]);
         let error = bench(&workspace, &[]).unwrap_err();
         assert!(error.to_string().contains("keepgate-bench"), "{error}");
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_told_where_everything_is() {
+    fn tests_know_where_everything_is() {
         let workspace = Workspace::sample(Path::new("/w"), vec![]);
         let mut command = Command::new("true");
         environment(&workspace, &mut command);

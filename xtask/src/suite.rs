@@ -1,6 +1,6 @@
-//! `restic-suite`: restic's own tests of its REST backend, run against `keepgate rest-server`, over
-//! TCP and a Unix socket, and against `keepgate serve`, over TLS with HTTP/2 and a password. None of
-//! them is ours: this file only fetches them, and says to them where the gateway is.
+//! `restic-suite`: runs restic's own tests of its REST backend against `keepgate rest-server`, over TCP and a
+//! Unix socket, and against `keepgate serve`, over TLS with HTTP/2 and a password. The tests come with restic;
+//! this file only fetches them and tells them where the gateway is.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -17,22 +17,22 @@ use keepgate_builder::workspace::Workspace;
 
 use crate::{guests, run};
 
-/// The folder of the suite, in restic's module.
+/// The folder of the suite in restic's module.
 const PACKAGE: &str = "internal/backend/rest";
-/// What the suite calls the tests that it leaves out where it finds no `rest-server`.
+/// The name of the tests that the suite skips if it finds no `rest-server`.
 const NEVER_SKIPPED: &str = "restic/backend/rest.TestBackendREST";
 
-/// Builds the gateway and runs the suite of the named version of restic, or of the pinned one.
-/// Everything must pass, and nothing be skipped.
+/// Builds the gateway and runs the suite of the given or the pinned version of restic. All tests must pass,
+/// and none may be skipped.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let version = match arguments {
         [] => RESTIC.1,
         [version] if version.starts_with('v') => version,
-        _ => bail!("`restic-suite` takes only a version, `{}` say", RESTIC.1),
+        _ => bail!("`restic-suite` takes only a version, for example `{}`", RESTIC.1),
     };
     ensure!(
         process::find("go").is_some(),
-        "restic's tests need go (https://go.dev/doc/install), and there is none on the PATH"
+        "restic's tests need go (https://go.dev/doc/install), which is not on the PATH"
     );
     guests::build(workspace, false)?;
     run::build_program(workspace, run::GATEWAY)?;
@@ -46,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let others = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths(std::iter::once(folder.clone()).chain(env::split_paths(&others)))?;
     let mut command = Command::new("go");
-    // Go's own limit is ten minutes.
+    // Go's default is ten minutes.
     command.args(["test", "-mod=mod", "-v", "-count=1", "-timeout=3m"]);
     command.arg(format!("{}/{PACKAGE}", RESTIC.0));
     command
@@ -68,9 +68,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a program named `rest-server`, which is what the suite starts.
+/// Writes a program named `rest-server`, which the suite starts.
 fn wrap(keepgate: &Path, wrapper: &Path) -> Result<()> {
-    // In single quotes a shell takes everything as it is, except a single quote.
+    // In single quotes, only a single quote is special.
     let keepgate = keepgate.display().to_string().replace('\'', r"'\''");
     // `exec`, so that the suite's signals reach the gateway.
     fs::write(wrapper, format!("#!/bin/sh\nexec '{keepgate}' rest-server \"$@\"\n"))
@@ -78,17 +78,17 @@ fn wrap(keepgate: &Path, wrapper: &Path) -> Result<()> {
         .with_context(|| wrapper.display().to_string())
 }
 
-/// The trial set-up, for the tests that take any server. It is ended when this is dropped.
+/// The trial set-up, for tests that work with any server. Dropping this ends it.
 struct Gateway {
     process: Child,
-    /// With user and password, as restic takes it.
+    /// With user and password, in restic's syntax.
     repository: String,
 }
 
 impl Gateway {
     fn start(workspace: &Workspace, folder: &Path) -> Result<Self> {
         let data = folder.join("data");
-        // The password of a set-up is shown at its first start only.
+        // The password is shown only at the first start.
         if data.exists() {
             fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
         }
@@ -101,8 +101,8 @@ impl Gateway {
         let said = gateway.process.stdout.take().context("no pipe from the gateway")?;
         let mut lines = BufReader::new(said).lines();
         let found = lines.by_ref().map_while(Result::ok).find_map(|line| repository_in(&line));
-        gateway.repository = found.context("the gateway ended without saying where it serves")?;
-        // Whatever else it says must not fill the pipe.
+        gateway.repository = found.context("the gateway ended without printing its address")?;
+        // Further output must not fill the pipe.
         thread::spawn(move || lines.for_each(drop));
         Ok(gateway)
     }
@@ -110,13 +110,13 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nothing more to do for it then.
+        // Fails if it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The repository in the line that the trial set-up prints for a shell.
+/// The repository in the line that the trial set-up prints.
 fn repository_in(line: &str) -> Option<String> {
     let value = line.trim().strip_prefix("export RESTIC_REPOSITORY=")?;
     Some(value.trim_matches('\'').to_owned())
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_version_is_taken() {
+    fn other_arguments_are_rejected() {
         let workspace = Workspace::sample(Path::new("/nonexistent"), vec![]);
         let error = run(&workspace, &["0.19".to_owned()]).unwrap_err();
         assert!(error.to_string().contains(RESTIC.1), "{error}");

@@ -1,4 +1,4 @@
-//! Summing up what cargo's test programs say. libtest ends each program with a line such as
+//! Adds up the results of test programs. libtest prints a line for each of them, such as
 //! `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s`.
 
 use std::fmt;

@@ -1,5 +1,5 @@
-//! From a crate to a component: compiled to a core module in a target folder that all workspaces on
-//! this machine share, and wrapped in process.
+//! From a crate to a component: compiles it to a core module, in a target folder that all workspaces on this
+//! machine share, and wraps that.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{Package, Workspace};
 use crate::{files, process};
 
-/// How a [`Builder`] compiles.
+/// Options of a [`Builder`].
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The folder of what is compiled, below [`Workspace::cache`].
+    /// The target folder, relative to [`Workspace::cache`].
     pub folder: &'static str,
-    /// The profile of the workspace's Cargo.toml.
+    /// A profile of the workspace's Cargo.toml.
     pub profile: &'static str,
     /// Fail rather than change Cargo.lock.
     pub locked: bool,
-    /// Install Debian packages where nothing here compiles guests.
+    /// Install Debian packages if there is no compiler for guests.
     pub may_install: bool,
 }
 
@@ -32,12 +32,12 @@ pub struct Builder<'a> {
     settings: Settings,
     toolchain: Toolchain,
     target: PathBuf,
-    /// Held as long as core modules are built and read: another workspace's build would replace them.
+    /// Held while core modules are built and read, since builds of other workspaces would replace them.
     _lock: File,
 }
 
 impl<'a> Builder<'a> {
-    /// Finds a compiler and takes the shared target folder, waiting for others who build there.
+    /// Finds a compiler and locks the shared target folder, waiting for other builds.
     pub fn new(workspace: &'a Workspace, settings: Settings) -> Result<Self> {
         let toolchain = Toolchain::find(workspace, settings.may_install)?;
         let target = workspace.cache.join(settings.folder);
@@ -48,29 +48,28 @@ impl<'a> Builder<'a> {
         Ok(builder)
     }
 
-    /// Compiles what `targets` names of a package; `subcommand` is a cargo command that builds.
+    /// Compiles targets of a package with a cargo command such as `build`.
     pub fn compile(&self, subcommand: &str, package: &Package, targets: &[&str]) -> Result<()> {
         let mut command = self.cargo(subcommand);
         command.args(["--package", &package.name]).args(targets);
         process::run(command.args(self.toolchain.build_arguments()))
     }
 
-    /// Compiles a package's library alone. With its `rlib` beside it, which native tests need, the
-    /// `cdylib` would not be optimised across crates and come out half as large again.
+    /// Compiles only the `cdylib` of a package. If the `rlib` for native tests were built as well, the `cdylib`
+    /// would not be optimised across crates and would be 50 % larger.
     pub fn compile_library(&self, package: &Package) -> Result<()> {
         self.compile("rustc", package, &["--lib", "--crate-type", "cdylib"])
     }
 
-    /// The component of a core module that was compiled; `core` is below the folder of target and
-    /// profile.
+    /// Wraps a compiled core module; `core` is relative to the folder of target and profile.
     pub fn component(&self, core: &Path) -> Result<Vec<u8>> {
         encode(&self.target.join(TARGET).join(self.settings.profile).join(core))
     }
 
-    /// So that the standard library is built once, all workspaces share one target folder. But cargo
-    /// gives a `cdylib` the same file name whichever workspace and compiler it comes from, and would
-    /// take another one's for fresh. So whoever finds the folder used by another one has the
-    /// workspace's own crates built again; the standard library and other crates stay.
+    /// All workspaces share one target folder, so that the standard library is built only once. But cargo
+    /// gives a `cdylib` the same file name in every workspace, and would take one of another workspace or
+    /// compiler for up to date. If another workspace used the folder last, this removes the crates of this
+    /// workspace; the standard library and other crates stay.
     fn forget_other_workspaces(&self) -> Result<()> {
         let marker = self.target.join("xtask.owner");
         let us = format!("{}\n{}", self.workspace.root.display(), self.toolchain.identity()?);
@@ -94,13 +93,13 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Wraps a core module, whose custom sections tell its world, into a component.
+/// Wraps a core module, whose custom sections describe its world, into a component.
 pub fn encode(core: &Path) -> Result<Vec<u8>> {
     let core = fs::read(core).with_context(|| core.display().to_string())?;
     ComponentEncoder::default().validate(true).module(&core)?.encode()
 }
 
-/// The file that cargo makes of a library or example that is a `cdylib`.
+/// The file name that cargo gives a `cdylib`.
 pub fn core_file(target: &str) -> PathBuf {
     format!("{}.wasm", target.replace('-', "_")).into()
 }

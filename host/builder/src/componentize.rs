@@ -1,6 +1,6 @@
-//! What makes components of JavaScript and Python: npm's componentize-qjs and PyPI's componentize-py.
-//! One of them is found in the project, in the cache that all projects share, or on the `PATH`; the
-//! pinned version is installed into the cache where somebody asks for that.
+//! The component builders of JavaScript and Python: componentize-qjs from npm and componentize-py from PyPI.
+//! They are found in the project, in the cache that all projects share, or on the `PATH`. On request, the
+//! pinned version is installed into the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,22 +15,22 @@ use crate::{debian, files, project, quick_start};
 const NPM_PACKAGE: &str = include_str!("../../../sdk/js/toolchain/package.json");
 const NPM_LOCK: &str = include_str!("../../../sdk/js/toolchain/package-lock.json");
 const REQUIREMENTS: &str = include_str!("../../../sdk/python/toolchain/requirements.txt");
-/// Written last, so that an installation that broke off is done again.
+/// A file written last, so that an interrupted installation is repeated.
 const COMPLETE: &str = "complete";
 
-/// What is known of a language's builder.
+/// The builder of a language.
 struct Known {
-    /// The program, and the package that brings it.
+    /// The name of the program and of its package.
     program: &'static str,
-    /// The version that this was tested with. A test holds it against the files above.
+    /// The version that was tested; a test compares it with the files above.
     version: &'static str,
-    /// The program below the folder that it was installed into.
+    /// Where the program is in the folder of an installation.
     installed: &'static str,
-    /// Where a project of the language has programs of its own.
+    /// Where a project has programs of its own.
     own: &'static str,
-    /// How a project gets one of its own; `VERSION` stands for the version.
+    /// The command that installs it in a project; `VERSION` stands for the version.
     by_hand: &'static str,
-    /// What is fetched for it.
+    /// The size of the download.
     size: &'static str,
 }
 
@@ -60,13 +60,13 @@ impl Known {
         }
     }
 
-    /// Its folder in the cache: another version is installed beside the old one.
+    /// Its folder in the cache. Each version has its own.
     fn folder(&self, cache: &Path) -> PathBuf {
         cache.join("languages").join(format!("{}-{}", self.program, self.version))
     }
 }
 
-/// A language's builder, ready to run.
+/// An installed builder.
 #[derive(Debug)]
 pub struct Componentizer {
     language: Language,
@@ -74,9 +74,8 @@ pub struct Componentizer {
 }
 
 impl Componentizer {
-    /// Finds the builder for the project in a folder: the project's own, the one in `cache`, the first
-    /// on the `PATH`. Where there is none it is installed into `cache` if it may be; else the error is
-    /// one line that says how to get it.
+    /// Finds the builder for a project: its own, the one in `cache`, or the first on the `PATH`. If there is
+    /// none, installs it into `cache` if that is allowed; otherwise the error says in one line how to get it.
     pub fn find(
         language: Language,
         folder: &Path,
@@ -84,7 +83,7 @@ impl Componentizer {
         may_install: bool,
     ) -> Result<Self> {
         let known = Known::of(language)?;
-        // node is needed at each build, Python's builder needs only itself.
+        // The builder of JavaScript needs node at each build; the one of Python needs nothing else.
         if language == Language::JavaScript {
             require("node", "nodejs", language)?;
         }
@@ -100,7 +99,7 @@ impl Componentizer {
             && version != known.version
         {
             note(&format!(
-                "{} is version {version}; {} is what this was tested with",
+                "{} is version {version}; the tested version is {}",
                 program.display(),
                 known.version
             ));
@@ -108,8 +107,7 @@ impl Componentizer {
         Ok(Self { language, program })
     }
 
-    /// The pinned builder in `cache`, installed there by the language's own package manager unless it
-    /// is there already.
+    /// The pinned builder in `cache`. The package manager of the language installs it if necessary.
     pub fn install(language: Language, cache: &Path) -> Result<Self> {
         let known = Known::of(language)?;
         if language == Language::JavaScript {
@@ -132,28 +130,27 @@ impl Componentizer {
             Language::JavaScript => install_qjs(&folder),
             Language::Python | Language::Rust => install_py(&folder),
         }
-        .with_context(|| format!("{name} cannot be installed"))?;
+        .with_context(|| format!("cannot install {name}"))?;
         fs::write(folder.join(COMPLETE), version)?;
         let program = folder.join(known.installed).join(name);
         Ok(Self { language, program })
     }
 
-    /// Where it is.
+    /// The path of the program.
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// What was installed, for telling whether a component would come out otherwise.
+    /// The pinned version: components have to be built again when it changes.
     pub fn version(&self) -> &'static str {
         Known::of(self.language).map_or("", |known| known.version)
     }
 
-    /// Makes a component of the project in a folder. What the builder says of an author's mistake is
-    /// the error.
+    /// Builds the component of a project. For mistakes in its sources, the error is the builder's message.
     pub fn build(&self, folder: &Path, component: &Path) -> Result<()> {
         let main = folder.join(self.language.main_file());
         if !main.is_file() {
-            bail!("{} is missing: it is what the component is made of", main.display());
+            bail!("{} is missing; the component is built from it", main.display());
         }
         project::add_sdk(self.language, folder)?;
         let contract = project::contract_of(folder);
@@ -161,32 +158,31 @@ impl Componentizer {
         let mut command = Command::new(&self.program);
         match self.language {
             Language::JavaScript => {
-                // Of the published engines only the synchronous one runs on hosts without the
-                // component model's async. All that WASI would give comes from the contract.
+                // Only the synchronous engine runs on hosts without the async features of the component
+                // model. The contract provides everything that WASI would.
                 command.args(["--sync", "--stub-wasi", "--world", project::WORLD_NAME, "--wit"]);
                 command.arg(&contract).arg("--module-root").arg(folder);
                 command.arg("--js").arg(&main);
             }
             Language::Python | Language::Rust => {
-                // WASI stays: without it Python's hashes and random numbers would be the same in
-                // each instance. The host grants nothing by it.
+                // WASI stays: without it, Python's hashes and random numbers would be the same in each
+                // instance. The host grants nothing through it.
                 command.args(["--quiet", "--world", project::WORLD_NAME, "--wit-path"]);
                 command.arg(&contract).arg("componentize").arg("--python-path").arg(folder);
                 command.arg("plugin");
-                // It would look for packages there, which are not this plugin's.
+                // It would take packages of another project from there.
                 command.env_remove("VIRTUAL_ENV");
             }
         }
-        // The stack of a builder written in Rust says nothing to an author.
+        // The stack trace of the builder does not help authors of plugins.
         command.env("RUST_BACKTRACE", "0").env_remove("RUST_LIB_BACKTRACE");
         let ended = command.arg("--output").arg(&made).stdin(Stdio::null()).output();
-        let ended =
-            ended.with_context(|| format!("{} cannot be started", self.program.display()))?;
+        let ended = ended.with_context(|| format!("cannot start {}", self.program.display()))?;
         if !ended.status.success() {
             let said = mistake(&String::from_utf8_lossy(&ended.stderr));
             let (main, command) = (main.display(), words(&command));
-            ensure!(!said.is_empty(), "`{command}` failed ({}) and said nothing", ended.status);
-            bail!("{main} does not make a component:\n{said}");
+            ensure!(!said.is_empty(), "`{command}` failed ({}) without a message", ended.status);
+            bail!("cannot build a component of {main}:\n{said}");
         }
         let mut bytes = fs::read(&made).with_context(|| made.display().to_string())?;
         quick_start::embed(&mut bytes, folder)?;
@@ -195,27 +191,27 @@ impl Componentizer {
     }
 }
 
-/// The pinned builder, where it is installed whole.
+/// The pinned builder, if it is installed completely.
 fn in_cache(known: &Known, cache: &Path) -> Option<PathBuf> {
     let folder = known.folder(cache);
     let program = folder.join(known.installed).join(known.program);
     (folder.join(COMPLETE).exists() && program.exists()).then_some(program)
 }
 
-/// One line.
+/// How to get a builder, in one line.
 fn how_to_get(known: &Known, folder: &Path, cache: &Path) -> String {
     let (program, size, shown) = (known.program, known.size, folder.display());
     let (by_hand, cache) = (known.by_hand.replace("VERSION", known.version), cache.display());
     format!(
-        "there is no {program} here; get it by `keepgate plugin build {shown} --install` ({size}, \
-         once, into {cache}), or for this plugin alone by `{by_hand}` in {shown}"
+        "{program} is not installed; get it with `keepgate plugin build {shown} --install` ({size}, once, \
+         into {cache}), or only for this plugin with `{by_hand}` in {shown}"
     )
 }
 
-/// What a builder says of itself; none where it does not tell.
+/// The version of a builder, if it can be determined.
 fn version(language: Language, program: &Path) -> Option<String> {
     if language == Language::JavaScript {
-        // A link to a file of the package, two folders below its top.
+        // A link to a file two folders below the root of the package.
         let file = program.canonicalize().ok()?;
         let package = file.ancestors().nth(2)?.join("package.json");
         let package: serde_json::Value =
@@ -226,18 +222,18 @@ fn version(language: Language, program: &Path) -> Option<String> {
     said.split_whitespace().last().map(str::to_owned)
 }
 
-/// What a builder says of an author's mistake, without its own way there.
+/// The part of a builder's message that is about the plugin's sources.
 fn mistake(said: &str) -> String {
     const STACK: &str = "\nStack backtrace:";
     const CAUSES: &str = "\n\nCaused by:";
     let said = said.split_once(STACK).map_or(said, |(said, _)| said);
-    // componentize-py tells it as the message of an error of its own.
+    // componentize-py wraps it in an error of its own.
     let said = said.split_once("\nAssertionError: ").map_or(said, |(_, said)| said);
     let said = said.strip_prefix("Error: : ").unwrap_or(said);
     let said = said.split_once(CAUSES).map_or(said, |(said, _)| said);
     let said = said.strip_prefix("Failed to evaluate user JavaScript module: ").unwrap_or(said);
     let said = said.strip_prefix("Failed to declare JavaScript module: ").unwrap_or(said);
-    // Where the sources lie while they are evaluated.
+    // The folder of the sources during the build.
     said.replace("\"/0/", "\"").trim().to_owned()
 }
 
@@ -246,13 +242,13 @@ fn install_qjs(folder: &Path) -> Result<()> {
     fs::write(folder.join("package.json"), NPM_PACKAGE)?;
     fs::write(folder.join("package-lock.json"), NPM_LOCK)?;
     let mut command = Command::new("npm");
-    // `npm ci` would insist on an entry for each platform, and not every mirror has all of them; what
-    // the lock names is held to it in any case.
+    // `npm ci` would require packages for every platform, and not every mirror has all of them. `npm install`
+    // checks packages against the lock file as well.
     command.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(folder);
     output(&mut command).map(drop).map_err(|error| anyhow!(first_errors(&format!("{error:#}"))))
 }
 
-/// What npm says went wrong, without the pages that follow.
+/// The first two errors of npm's output.
 fn first_errors(said: &str) -> String {
     let errors = said.lines().filter_map(|line| line.strip_prefix("npm error ")).take(2);
     let errors: Vec<&str> = errors.collect();
@@ -274,7 +270,7 @@ fn require(program: &str, packages: &str, language: Language) -> Result<()> {
     if find(program).is_none() {
         let (advice, title) = (debian::advice(&[packages]), language.title());
         bail!(
-            "plugins in {title} need {program}; get it by `{advice}` as root, or as its makers say"
+            "plugins in {title} need {program}; get it with `{advice}` as root, or from its project"
         );
     }
     Ok(())
@@ -285,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_pinned_is_what_is_installed() {
+    fn the_pinned_versions_match_the_lock_files() {
         let lock: serde_json::Value = serde_json::from_str(NPM_LOCK).unwrap();
         let locked = &lock["packages"]["node_modules/componentize-qjs"];
         assert_eq!(locked["version"], QJS.version);
@@ -296,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_in_one_line() {
+    fn missing_programs_are_reported_in_one_line() {
         let error = require("no-such-program", "such-package", Language::Python).unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("such-package") && !text.contains('\n'), "{text}");
@@ -322,7 +318,7 @@ mod tests {
         };
         let shared = PY.folder(cache.path());
         put(shared.join("bin/componentize-py"));
-        // On the `PATH` it may be, too.
+        // It may also be on the `PATH`.
         assert!(find().ok().is_none_or(|program| !program.starts_with(cache.path())), "half of it");
         put(shared.join(COMPLETE));
         assert_eq!(find().unwrap(), shared.join("bin/componentize-py"));

@@ -1,5 +1,5 @@
-//! Installing Debian packages, when this is a Debian machine and we are root. Nothing is ever
-//! removed: a package that conflicts with what a person installed is refused instead.
+//! Installs Debian packages, if this is a Debian machine and the user is root. Nothing is ever removed: a
+//! package that conflicts with an installed one is refused.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,20 +9,20 @@ use anyhow::Result;
 
 use crate::process;
 
-/// Set once the package lists were fetched: a second time in one run would bring nothing new.
+/// Set once the package lists have been fetched; once per run is enough.
 static LISTS_ARE_FRESH: AtomicBool = AtomicBool::new(false);
 
-/// Whether packages can be installed without asking anybody.
+/// Whether packages can be installed without asking for permission.
 pub fn can_install() -> bool {
     has_apt() && is_root()
 }
 
-/// The command that a person without our rights would give.
+/// The command for people to run as root.
 pub fn advice(packages: &[&str]) -> String {
     format!("apt-get install --no-install-recommends {}", packages.join(" "))
 }
 
-/// Installs the packages; the lists are fetched first if it does not work without.
+/// Installs packages. Fetches the package lists first if the installation fails without.
 pub fn install(packages: &[&str]) -> Result<()> {
     process::note(&format!("installing {}", packages.join(" ")));
     let known = process::output(&mut install_command(packages));
@@ -42,7 +42,7 @@ fn install_command(packages: &[&str]) -> Command {
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    // Somebody else's apt is waited for, at most five minutes.
+    // Waits at most five minutes for another apt.
     command.args(["-qq", "-o", "DPkg::Lock::Timeout=300"]);
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command
@@ -52,7 +52,7 @@ fn has_apt() -> bool {
     process::find("apt-get").is_some()
 }
 
-/// /proc/self belongs to the effective user; where there is no /proc there is no apt either.
+/// /proc/self belongs to the effective user. Without /proc there is no apt either.
 #[cfg(unix)]
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;

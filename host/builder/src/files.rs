@@ -1,5 +1,5 @@
-//! Files that others look at meanwhile. In the folders that a gateway watches a file is replaced in
-//! one step, only when its bytes change, and what nobody builds any more is removed.
+//! Files in folders that a gateway watches: replaced atomically and only if their bytes change, and removed
+//! when nothing builds them any more.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 
 use crate::process::note;
 
-/// Puts `bytes` at `path` in one step, unless they are there already. The temporary file lies
-/// beside it, because only a rename within a file system is atomic.
+/// Writes `bytes` to `path` atomically, unless they are there already. The temporary file is beside it,
+/// because only a rename within a file system is atomic.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|present| present == bytes) {
         return Ok(false);
@@ -19,25 +19,25 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let temporary = path.with_extension(format!("tmp-{}", process::id()));
     let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is reported, not one of the clean-up.
         let _ = fs::remove_file(&temporary);
     }
     written.map(|()| true)
 }
 
-/// Removes components that `ours` does not name: a gateway would go on serving them.
+/// Removes components that `ours` does not contain; a gateway would continue to serve them.
 pub fn remove_others(folder: &Path, ours: &BTreeSet<PathBuf>) -> Result<()> {
     for entry in folder.read_dir()? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") && !ours.contains(&path) {
-            note(&format!("{}: removed, no crate of the workspace makes it", path.display()));
+            note(&format!("{}: removed, no crate of the workspace builds it", path.display()));
             fs::remove_file(&path).with_context(|| path.display().to_string())?;
         }
     }
     Ok(())
 }
 
-/// Takes a lock that ends with the returned file, or with this process.
+/// Takes a lock that lasts until the returned file is dropped or this process ends.
 pub fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| path.display().to_string())?;
     match file.try_lock() {
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(path.metadata().unwrap().modified().unwrap(), written);
         assert!(replace(&path, b"two").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! The languages that plugins are written in here. One more is a case of [`Language`], a template and
-//! an SDK in `project`, and a builder.
+//! The supported languages. To add one, add a case to [`Language`], a template and an SDK to `project`, and
+//! a builder to `componentize`.
 
 use std::path::Path;
 use std::str::FromStr;
 
-/// A language that plugins are written in.
+/// A language for plugins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Language {
-    /// By cargo, and wrapped here.
+    /// Compiled by cargo, wrapped into a component here.
     Rust,
-    /// QuickJS, by componentize-qjs.
+    /// Runs in QuickJS, built by componentize-qjs.
     JavaScript,
-    /// CPython, by componentize-py.
+    /// Runs in CPython, built by componentize-py.
     Python,
 }
 
 impl Language {
-    /// All of them; the first is what a new plugin is written in where nobody says otherwise.
+    /// All languages. The first is the default for new plugins.
     pub const ALL: [Self; 3] = [Self::Rust, Self::JavaScript, Self::Python];
 
-    /// As `--lang` names it.
+    /// The name for `--lang`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -28,7 +28,7 @@ impl Language {
         }
     }
 
-    /// As people name it.
+    /// The name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::Rust => "Rust",
@@ -37,7 +37,7 @@ impl Language {
         }
     }
 
-    /// The file that the language's builder begins with, below the project's folder.
+    /// The main file of a project, relative to its folder.
     pub fn main_file(self) -> &'static str {
         match self {
             Self::Rust => "Cargo.toml",
@@ -52,14 +52,14 @@ impl Language {
     }
 }
 
-/// There is no such language.
+/// An unknown language.
 #[derive(Debug)]
 pub struct UnknownLanguage(String);
 
 impl std::fmt::Display for UnknownLanguage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let known = Language::ALL.map(Language::name).join(", ");
-        write!(f, "there is no template for {:?}; there are {known}", self.0)
+        write!(f, "unknown language {:?}; the languages are {known}", self.0)
     }
 }
 
@@ -68,7 +68,7 @@ impl std::error::Error for UnknownLanguage {}
 impl FromStr for Language {
     type Err = UnknownLanguage;
 
-    /// Takes the names that people try, too.
+    /// Accepts common alternative names, too.
     fn from_str(text: &str) -> Result<Self, UnknownLanguage> {
         match text {
             "rust" | "rs" => Ok(Self::Rust),

@@ -1,5 +1,5 @@
-//! From a folder of sources, in whatever language, to a component in it: what `keepgate plugin build`
-//! does. Where a compiler is missing, one line says how to get it.
+//! Builds the component of a folder of sources in any of the languages, for `keepgate plugin build`. If a
+//! compiler is missing, the error says in one line how to get it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use crate::language::Language;
 use crate::workspace::{Package, Workspace, cache_folder};
 use crate::{files, process, quick_start};
 
-/// Everything but a plugin's own crate is compiled once for all plugins on a machine.
+/// All crates except the plugin's own are compiled once for all plugins on a machine.
 const SETTINGS: Settings =
     Settings { folder: "plugin-target", profile: "release", locked: false, may_install: false };
 
-/// Builds the plugin in a folder; the path of its component, which lies there too. With `may_install`
-/// what is missing is installed where that is possible: builders into the cache of the user, and on
-/// Debian, as root, a compiler for Rust.
+/// Builds the plugin in a folder and returns the path of its component, which is in the same folder. With
+/// `may_install`, missing tools are installed if possible: component builders into the cache of the user,
+/// and on Debian, as root, a compiler for Rust.
 pub fn build(folder: &Path, may_install: bool) -> Result<PathBuf> {
     ensure!(folder.is_dir(), "there is no folder {}", folder.display());
     let Some(language) = Language::of(folder) else {
         let files = Language::ALL.map(Language::main_file).join(", ");
         bail!(
-            "{} has no sources of a plugin (one of {files}); `keepgate plugin new` makes some",
+            "{} contains no sources of a plugin (one of {files}); `keepgate plugin new` creates some",
             folder.display()
         );
     };
@@ -39,13 +39,13 @@ pub fn build(folder: &Path, may_install: bool) -> Result<PathBuf> {
 fn rust(folder: &Path, may_install: bool) -> Result<PathBuf> {
     ensure!(
         process::find("cargo").is_some(),
-        "there is no cargo here; get Rust by https://rustup.rs, 1.95 or newer"
+        "cargo is not installed; get Rust 1.95 or newer from https://rustup.rs"
     );
     let workspace = Workspace::load_from(folder)?;
     let package = package(&workspace, folder)?;
     let library = package.targets.iter().find(|target| target.is_cdylib && !target.is_example);
     let library = library.ok_or_else(|| {
-        anyhow!("{} is no plugin: its [lib] needs crate-type = [\"cdylib\"]", package.name)
+        anyhow!("{} is not a plugin: its [lib] needs crate-type = [\"cdylib\"]", package.name)
     })?;
     let builder = Builder::new(&workspace, Settings { may_install, ..SETTINGS })?;
     builder.compile_library(package)?;
@@ -56,20 +56,20 @@ fn rust(folder: &Path, may_install: bool) -> Result<PathBuf> {
     let file = folder.join(format!("{}.wasm", package.name));
     let replaced = files::replace(&file, &component).and_then(|changed| match changed {
         true => Ok(()),
-        // It is as new as its sources, though it is the same.
+        // The same bytes, but as new as its sources.
         false => File::options().write(true).open(&file)?.set_modified(SystemTime::now()),
     });
     replaced.with_context(|| file.display().to_string())?;
     Ok(file)
 }
 
-/// The package whose folder this is.
+/// The package in a folder.
 fn package<'a>(workspace: &'a Workspace, folder: &Path) -> Result<&'a Package> {
     let wanted = folder.canonicalize().with_context(|| folder.display().to_string())?;
     let is_it = |package: &&Package| package.folder.canonicalize().is_ok_and(|is| is == wanted);
     workspace.packages.iter().find(is_it).ok_or_else(|| {
         let folder = folder.display();
-        anyhow!("{folder} is no package but a workspace; name the folder of one of its packages")
+        anyhow!("{folder} is a workspace; name the folder of one of its packages")
     })
 }
 
@@ -87,7 +87,7 @@ fn other(language: Language, folder: &Path, may_install: bool) -> Result<PathBuf
     Ok(component)
 }
 
-/// A source in a plugin's folder that was changed after its component was built, if there is one.
+/// A source in a plugin's folder that is newer than its component, if there is one.
 pub fn newer_source(folder: &Path, component: &Path) -> Option<PathBuf> {
     let changed = |path: &Path| path.metadata()?.modified();
     let built = changed(component).ok()?;
@@ -95,7 +95,7 @@ pub fn newer_source(folder: &Path, component: &Path) -> Option<PathBuf> {
     sources(folder).into_iter().find(is_newer)
 }
 
-/// What a component may be made of: not what is fetched or built, and no cases.
+/// Files that a component may be built from: without dependencies, build outputs and cases.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     const OTHERS: [&str; 4] = ["target", "node_modules", "cases", "__pycache__"];
     let mut found = Vec::new();
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_component_that_is_older_than_a_source_is_told() {
+    fn a_newer_source_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let put = |name: &str, age: u64| {
             let path = folder.path().join(name);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_sources_is_told() {
+    fn a_folder_without_sources_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let error = build(folder.path(), false).unwrap_err().to_string();
         for part in ["Cargo.toml", "plugin.js", "plugin.py", "keepgate plugin new"] {

@@ -1,5 +1,5 @@
-//! Running other programs and telling what is done. All lines go to standard output: `==> ` begins
-//! a step, four spaces tell about it.
+//! Runs other programs and prints progress to standard output: `==> ` starts a step, lines indented by four
+//! spaces belong to it.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,23 +11,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Begins a step.
+/// Prints the start of a step.
 pub fn step(what: &str) {
     tell(&format!("==> {what}\n"));
 }
 
-/// Tells something about the step that runs.
+/// Prints a line about the current step.
 pub fn note(what: &str) {
     tell(&format!("    {what}\n"));
 }
 
-/// What is told is about the work, and no part of it: a reader that has gone does not end it.
+/// Progress messages are not the result: a closed pipe does not end the work.
 fn tell(line: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Runs a command on our own terminal; an error names the command and how it ended.
+/// Runs a command with our standard streams. An error names the command and its exit status.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;
     if !status.success() {
@@ -36,15 +36,15 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command quietly and returns its standard output; what it wrote to standard error
-/// becomes part of the error.
+/// Runs a command and returns its standard output. If it fails, its standard error becomes part of the
+/// error.
 pub fn output(command: &mut Command) -> Result<String> {
     let (status, said, complaint) = quietly(command)?;
     ensure!(status.success(), "`{}` failed ({status}):\n{}", words(command), complaint.trim_end());
     Ok(said)
 }
 
-/// As [`output`], of a command that may say on either stream why it failed.
+/// Like [`output`], for commands that may print errors on either stream.
 pub fn output_of_both(command: &mut Command) -> Result<String> {
     let (status, said, complaint) = quietly(command)?;
     let both = format!("{said}{complaint}");
@@ -52,15 +52,15 @@ pub fn output_of_both(command: &mut Command) -> Result<String> {
     Ok(said)
 }
 
-/// How a command ended, and what it wrote to standard output and to standard error.
+/// The exit status of a command, its standard output and its standard error.
 fn quietly(command: &mut Command) -> Result<(ExitStatus, String, String)> {
     let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok((output.status, text(&output.stdout), text(&output.stderr)))
 }
 
-/// Runs a command, copies its standard output to `out` as it comes and shows each line to `observe`
-/// too. Standard error goes straight to ours.
+/// Runs a command, copies its standard output to `out` as it arrives, and passes each line to `observe`.
+/// Its standard error is ours.
 pub fn stream(
     command: &mut Command,
     out: &mut impl Write,
@@ -80,7 +80,7 @@ pub fn stream(
     Ok(child.wait()?)
 }
 
-/// Runs a command quietly for at most `limit`, then ends it. The error is one short line.
+/// Runs a command and kills it after `limit`. The error is one short line.
 pub fn within(limit: Duration, mut command: Command) -> Result<(), String> {
     let name = words(&command);
     let mut piped = || -> io::Result<_> {
@@ -89,12 +89,12 @@ pub fn within(limit: Duration, mut command: Command) -> Result<(), String> {
         Ok((reader, command.spawn()?))
     };
     let (mut reader, mut child) = piped().map_err(|error| format!("`{name}`: {error}"))?;
-    // The command still holds the pipe's writing end; with it open the reader would never end.
+    // Drops the writing end of the pipe, which the command holds; otherwise the reader would never end.
     drop(command);
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut said = Vec::new();
-        // A broken pipe only shortens what we can say about a failure.
+        // A broken pipe only shortens the error message.
         let _ = reader.read_to_end(&mut said);
         let _ = sender.send(said);
     });
@@ -107,24 +107,24 @@ pub fn within(limit: Duration, mut command: Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(cause(&String::from_utf8_lossy(&said), &name)) }
 }
 
-/// The first line that says `error`, else the last that says anything; cut where it gets long.
+/// The first line that contains `error`, or else the last line that is not empty, truncated.
 fn cause(said: &str, command: &str) -> String {
     let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines.clone().find(|line| line.starts_with("error"));
     match error.or_else(|| lines.next_back()) {
         Some(line) => line.chars().take(160).collect(),
-        None => format!("`{command}` failed and said nothing"),
+        None => format!("`{command}` failed without a message"),
     }
 }
 
-/// The program's path, if a folder of `PATH` holds it.
+/// The path of a program, if it is in a folder of `PATH`.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let file = format!("{program}{}", env::consts::EXE_SUFFIX);
     env::split_paths(&path).map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 
-/// The command as a person would type it, as far as spaces in arguments allow.
+/// The command as people would type it, without quoting.
 pub fn words(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut words = vec![program.file_name().unwrap_or_default().to_string_lossy()];
@@ -133,7 +133,7 @@ pub fn words(command: &Command) -> String {
 }
 
 fn cannot_start(command: &Command) -> String {
-    format!("`{}` cannot be started", command.get_program().to_string_lossy())
+    format!("cannot start `{}`", command.get_program().to_string_lossy())
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
         let error = within(minute, shell("echo error: one; echo two >&2; exit 3")).unwrap_err();
         assert_eq!(error, "error: one");
         let error = within(minute, shell("exit 3")).unwrap_err();
-        assert!(error.contains("said nothing"), "{error}");
+        assert!(error.contains("without a message"), "{error}");
         within(minute, shell("echo fine")).unwrap();
     }
 

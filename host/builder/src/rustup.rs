@@ -1,4 +1,4 @@
-//! The active toolchain, and rustup's help for it.
+//! The active toolchain, and installing targets with rustup.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 
 use crate::process;
-use crate::toolchain::TARGET;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -18,31 +17,31 @@ fn sysroot() -> Result<PathBuf> {
     Ok(printed.trim_end().into())
 }
 
-/// Whether the active rustc has a standard library for guests.
-pub(crate) fn has_target() -> Result<bool> {
-    let folder = sysroot()?.join("lib/rustlib").join(TARGET).join("lib");
+/// Whether the active rustc has the standard library of a target.
+pub(crate) fn has_target(target: &str) -> Result<bool> {
+    let folder = sysroot()?.join("lib/rustlib").join(target).join("lib");
     let Ok(entries) = folder.read_dir() else {
         return Ok(false);
     };
     Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
-/// Has rustup add the target to the active toolchain. A failure is remembered for a day: on a
-/// machine that cannot reach rustup's server nobody should wait for that at every build.
-pub(crate) fn add_target(cache: &Path) -> Result<(), String> {
+/// Adds a target to the active toolchain with rustup. A failure is remembered for a day, so that builds on
+/// a machine that cannot reach rustup's server do not wait for it each time.
+pub(crate) fn add_target(target: &str, cache: &Path) -> Result<(), String> {
     if process::find("rustup").is_none() {
-        return Err("rustup is not here".to_owned());
+        return Err("rustup is not installed".to_owned());
     }
     let memory = cache.join("rustup-failure");
     let toolchain = sysroot().map_err(|error| error.to_string())?.display().to_string();
     if let Some(reason) = remembered(&memory, &toolchain, SystemTime::now()) {
-        return Err(format!("{reason} (not tried again until {} is a day old)", memory.display()));
+        return Err(format!("{reason} (next try when {} is a day old)", memory.display()));
     }
     let mut command = Command::new("rustup");
-    command.args(["target", "add", TARGET]).env("RUST_BACKTRACE", "0");
+    command.args(["target", "add", target]).env("RUST_BACKTRACE", "0");
     let result = process::within(LIMIT, command);
     match &result {
-        // Without a memory the next run only waits once more.
+        // If this cannot be saved, the next run only waits once more.
         Err(reason) => drop(
             fs::create_dir_all(cache)
                 .and_then(|()| fs::write(&memory, format!("{toolchain}\n{reason}\n"))),
@@ -52,7 +51,7 @@ pub(crate) fn add_target(cache: &Path) -> Result<(), String> {
     result
 }
 
-/// Why rustup failed for this toolchain less than a day before `now`, if it did.
+/// The reason if rustup failed for this toolchain less than a day before `now`.
 fn remembered(memory: &Path, toolchain: &str, now: SystemTime) -> Option<String> {
     let age = now.duration_since(memory.metadata().ok()?.modified().ok()?).unwrap_or_default();
     let text = fs::read_to_string(memory).ok()?;

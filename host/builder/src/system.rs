@@ -1,5 +1,5 @@
-//! The system's own rustc and cargo, as Debian packages them, and a linker for WebAssembly. They
-//! bring no standard library for guests, only its source.
+//! The system's rustc and cargo, as packaged by Debian, and a linker for WebAssembly. They contain only the
+//! source of the standard library for guests.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ pub(crate) const RUSTC: &str = "/usr/bin/rustc";
 /// The system's cargo.
 pub(crate) const CARGO: &str = "/usr/bin/cargo";
 const STD: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
-/// Debian's linker that fits its rustc-web. Older ones that are there will do: 14, 16 and 19 were
-/// tried and link the same bytes.
+/// Debian's linker for its rustc-web. Older ones work as well: 14, 16 and 19 were tried and produce the
+/// same bytes.
 const LLD_PACKAGE: &str = "lld-22";
 const OLDEST_LLD: u32 = 14;
 
-/// The linker of a complete guest compiler, or else the Debian packages that would complete it.
-/// `oldest` is the rustc that the workspace needs at least.
+/// The linker if compiler and linker are complete, or else the Debian packages that are missing. `oldest` is
+/// the minimum version of rustc for the workspace.
 pub(crate) fn linker(oldest: &str) -> Result<PathBuf, Vec<&'static str>> {
     let new_enough =
         |program| version_of(program).is_some_and(|version| numbers(&version) >= numbers(oldest));
@@ -33,10 +33,10 @@ pub(crate) fn linker(oldest: &str) -> Result<PathBuf, Vec<&'static str>> {
     linker.filter(|_| missing().next().is_none()).ok_or_else(|| missing().collect())
 }
 
-/// The version that a system's rustc or cargo tells, for example `1.96.0`.
+/// The version of the system's rustc or cargo, for example `1.96.0`.
 pub(crate) fn version_of(program: &str) -> Option<String> {
     let mut command = Command::new(program);
-    // Where it is rustup's proxy it should answer for itself, not for the active toolchain.
+    // If it is rustup's proxy, it must not answer for the active toolchain.
     command.arg("--version").env_remove("RUSTUP_TOOLCHAIN");
     let said = process::output(&mut command).ok()?;
     said.split_whitespace().nth(1).map(str::to_owned)
@@ -55,7 +55,7 @@ fn installed_linker() -> Option<PathBuf> {
     choose_linker(&names).map(|name| Path::new("/usr/bin").join(name))
 }
 
-/// The newest `wasm-ld-NN`; none that is older than what was tried.
+/// The newest `wasm-ld-NN` that is not older than the versions that were tried.
 fn choose_linker(names: &BTreeSet<String>) -> Option<&str> {
     let version = |name: &str| name.strip_prefix("wasm-ld-")?.parse::<u32>().ok();
     let versions = names.iter().filter_map(|name| Some((version(name)?, name.as_str())));

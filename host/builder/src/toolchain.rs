@@ -1,6 +1,6 @@
-//! Finding something that compiles Rust to `wasm32-unknown-unknown`, and installing it if need be:
-//! the active toolchain, helped by rustup, or else Debian's rustc, which builds the standard
-//! library from source. Each decision is told in one line.
+//! Finds or installs a compiler from Rust to `wasm32-unknown-unknown`: the active toolchain, if necessary with
+//! a target from rustup, or else Debian's rustc, which builds the standard library from source. Prints one
+//! line for each decision.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -12,32 +12,31 @@ use anyhow::{Context, Result, anyhow};
 use crate::workspace::Workspace;
 use crate::{debian, process, rustup, system};
 
-/// What guests are compiled for: no WASI, so that a plugin can import only the contract.
+/// The target of guests. Without WASI, so that a plugin can import only the contract.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// How guests are compiled on this machine.
+/// The compiler for guests.
 #[derive(Debug)]
 pub enum Toolchain {
-    /// By the toolchain that compiles everything else.
+    /// The toolchain that compiles everything else.
     Active,
-    /// By the system's rustc and cargo, with the standard library built from source.
+    /// The system's rustc and cargo, with the standard library built from source.
     System {
-        /// The `wasm-ld` to link with.
+        /// The `wasm-ld` to use.
         linker: PathBuf,
     },
 }
 
 impl Toolchain {
-    /// Takes the first way that works. The last resort are Debian packages, which are installed
-    /// where `may_install` says so and it is possible. Fails in one line that says how to get a
-    /// compiler.
+    /// Takes the first compiler that works. The last resort is to install Debian packages, if `may_install` is
+    /// set and it is possible. The error is one line with the ways to get a compiler.
     pub fn find(workspace: &Workspace, may_install: bool) -> Result<Self> {
-        if rustup::has_target()? {
+        if rustup::has_target(TARGET)? {
             process::note(&format!("compiler: the active rustc, which has {TARGET}"));
             return Ok(Self::Active);
         }
-        match rustup::add_target(&workspace.cache) {
-            Ok(()) if rustup::has_target()? => {
+        match rustup::add_target(TARGET, &workspace.cache) {
+            Ok(()) if rustup::has_target(TARGET)? => {
                 process::note(&format!("compiler: the active rustc; rustup installed {TARGET}"));
                 return Ok(Self::Active);
             }
@@ -64,8 +63,8 @@ impl Toolchain {
         Ok(Self::System { linker })
     }
 
-    /// A cargo command that compiles guests, run in the workspace's root. What the outer cargo,
-    /// or flags meant for this machine, left in the environment does not reach it.
+    /// A cargo command that compiles guests, run in the root of the workspace. Variables of the outer cargo
+    /// and flags for this machine are removed from its environment.
     pub fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Command {
         let mut command = match self {
             Self::Active => workspace.cargo(subcommand),
@@ -79,20 +78,20 @@ impl Toolchain {
             command.env_remove(name);
         }
         match self {
-            // Cargo's rustc is rustup's proxy, which must start the toolchain that runs us.
+            // rustc is rustup's proxy here, which must start the toolchain that runs this program.
             Self::Active => {
                 command.envs(env::var_os("RUSTUP_TOOLCHAIN").map(|name| ("RUSTUP_TOOLCHAIN", name)))
             }
             Self::System { linker } => command
                 .env("PATH", system_path_first(env::var_os("PATH")))
-                // Building the standard library needs options that a stable cargo hides.
+                // Building the standard library requires options that a stable cargo hides.
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker),
         };
         command
     }
 
-    /// What `cargo build` needs to hear beyond the target.
+    /// Additional arguments of `cargo build`.
     pub fn build_arguments(&self) -> &'static [&'static str] {
         match self {
             Self::Active => &[],
@@ -100,7 +99,7 @@ impl Toolchain {
         }
     }
 
-    /// Changes when the compiler changes.
+    /// A text that changes when the compiler changes.
     pub fn identity(&self) -> Result<String> {
         let rustc = match self {
             Self::Active => "rustc",
@@ -110,7 +109,7 @@ impl Toolchain {
     }
 }
 
-/// The newest `rust-version` that a package of the workspace asks for.
+/// The newest `rust-version` of all packages of the workspace.
 fn oldest_rustc(workspace: &Workspace) -> String {
     let versions = workspace.packages.iter().filter_map(|package| package.rust_version.as_deref());
     versions.max_by_key(|version| system::numbers(version)).unwrap_or("1.85").to_owned()
@@ -118,13 +117,13 @@ fn oldest_rustc(workspace: &Workspace) -> String {
 
 fn no_way(missing: &[&str]) -> String {
     format!(
-        "nothing here compiles Rust to {TARGET}; get it by `rustup target add {TARGET}`, or on \
+        "nothing here compiles Rust to {TARGET}; get it with `rustup target add {TARGET}`, or on \
          Debian as root by `{}`",
         debian::advice(missing)
     )
 }
 
-/// cargo takes the first `rustc` on `PATH`, and rustup's proxy usually comes before /usr/bin.
+/// Cargo takes the first `rustc` on the `PATH`, and rustup's proxy usually comes before /usr/bin.
 fn system_path_first(path: Option<OsString>) -> OsString {
     let mut first = OsString::from("/usr/bin");
     if let Some(path) = path {
@@ -134,9 +133,8 @@ fn system_path_first(path: Option<OsString>) -> OsString {
     first
 }
 
-/// Whether a variable of our environment must not reach a build of guests: what the outer cargo
-/// set for us, and compiler flags that are meant for the machine we run on. Variables by which
-/// cargo reaches its registries stay.
+/// Whether a variable must not reach a build of guests: variables that the outer cargo set, and compiler
+/// flags for this machine. Variables about registries stay.
 fn is_inherited(name: &OsStr) -> bool {
     const KEPT: [&str; 7] = [
         "CARGO_HOME",

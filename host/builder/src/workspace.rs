@@ -1,5 +1,4 @@
-//! What `cargo metadata` says about a workspace, and the folders that are written to when something
-//! of it is built. Nothing else guesses a path.
+//! A workspace according to `cargo metadata`, and the folders for what is built. All paths come from here.
 
 use std::env;
 use std::ffi::OsStr;
@@ -14,11 +13,11 @@ use crate::process;
 /// The workspace as cargo sees it.
 #[derive(Debug)]
 pub struct Workspace {
-    /// The folder that holds the workspace's Cargo.toml.
+    /// The folder with the workspace's Cargo.toml.
     pub root: PathBuf,
-    /// Cargo's target folder; honours `CARGO_TARGET_DIR`.
+    /// Cargo's target folder; respects `CARGO_TARGET_DIR`.
     pub target: PathBuf,
-    /// What outlives a clone and is shared by all clones on this machine.
+    /// Shared by all clones on this machine, and kept when a clone is deleted.
     pub cache: PathBuf,
     /// The members of the workspace.
     pub packages: Vec<Package>,
@@ -29,9 +28,9 @@ pub struct Workspace {
 pub struct Package {
     /// Its name in Cargo.toml.
     pub name: String,
-    /// The folder that holds its Cargo.toml.
+    /// The folder with its Cargo.toml.
     pub folder: PathBuf,
-    /// The oldest rustc it accepts, for example `1.95`.
+    /// The minimum version of rustc, for example `1.95`.
     pub rust_version: Option<String>,
     /// What cargo builds from it.
     pub targets: Vec<Target>,
@@ -42,38 +41,38 @@ pub struct Package {
 pub struct Target {
     /// Its name; cargo writes `-` as `_` in the file names of libraries.
     pub name: String,
-    /// Whether it lies in the package's `[[example]]` table or folder.
+    /// Whether it is an example.
     pub is_example: bool,
-    /// Whether it is linked as a `cdylib`: what becomes a component.
+    /// Whether it is a `cdylib`, which can become a component.
     pub is_cdylib: bool,
 }
 
 impl Workspace {
-    /// Asks cargo, starting in the current folder. The packages' dependencies are not resolved.
+    /// Asks cargo about the workspace of the current folder. Dependencies are not resolved.
     pub fn load() -> Result<Self> {
         Self::load_from(Path::new("."))
     }
 
-    /// As [`Workspace::load`], of the workspace that a folder belongs to. Fails with cargo's own
-    /// words where it belongs to none, and where there is no cargo.
+    /// Like [`Workspace::load`], for the workspace of another folder. Fails with cargo's message if there is no
+    /// workspace.
     pub fn load_from(folder: &Path) -> Result<Self> {
         let mut command = cargo("metadata");
         command.args(["--no-deps", "--format-version", "1"]).current_dir(folder);
         let json = process::output(&mut command)?;
-        parse(&json, cache_folder()?).context("the answer of `cargo metadata` was not understood")
+        parse(&json, cache_folder()?).context("cannot read the output of `cargo metadata`")
     }
 
-    /// Where the plugins are put, one `NAME.wasm` each.
+    /// The folder for plugins, one `NAME.wasm` each.
     pub fn plugins(&self) -> PathBuf {
         self.target.join("plugins")
     }
 
-    /// Where the hostile guests of Keepgate's own tests are put.
+    /// The folder for the hostile guests of Keepgate's tests.
     pub fn test_guests(&self) -> PathBuf {
         self.target.join("guests")
     }
 
-    /// Where the peers that are installed with Go are put.
+    /// The folder for test peers that are installed with Go.
     pub fn tools(&self) -> PathBuf {
         self.cache.join("go").join("bin")
     }
@@ -89,12 +88,12 @@ impl Workspace {
         self.packages.iter().find(|package| package.name == name)
     }
 
-    /// `--locked` wherever a lock file is there: no build of ours may change it in passing.
+    /// `--locked` if there is a lock file, so that no build changes it.
     pub fn locked(&self) -> Option<&'static str> {
         self.root.join("Cargo.lock").exists().then_some("--locked")
     }
 
-    /// A cargo command of the active toolchain that runs in the workspace's root.
+    /// A cargo command of the active toolchain, run in the root of the workspace.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut command = cargo(subcommand);
         command.current_dir(&self.root);
@@ -102,21 +101,21 @@ impl Workspace {
     }
 }
 
-/// The cargo that started us, where one did, so that a `+toolchain` on its command line holds for all steps.
+/// The cargo that started this program, if one did, so that a `+toolchain` applies to all steps.
 pub fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(subcommand);
     command
 }
 
-/// What all clones and projects on this machine share; it need not be there.
+/// The cache shared by all clones and projects on this machine. It may not exist yet.
 pub fn cache_folder() -> Result<PathBuf> {
     cache_by(|name| env::var_os(name))
-        .context("no place for a cache: set KEEPGATE_CACHE or HOME to an absolute path")
+        .context("no folder for a cache: set KEEPGATE_CACHE or HOME to an absolute path")
 }
 
-/// `variable` looks up an environment variable. Relative paths are refused: they would make
-/// another cache in each folder that xtask is called from.
+/// `variable` looks up an environment variable. Relative paths are ignored: they would create another cache
+/// in each folder that this is called from.
 fn cache_by<V: AsRef<OsStr>>(variable: impl Fn(&str) -> Option<V>) -> Option<PathBuf> {
     let absolute = |name| {
         variable(name)
@@ -129,7 +128,7 @@ fn cache_by<V: AsRef<OsStr>>(variable: impl Fn(&str) -> Option<V>) -> Option<Pat
 }
 
 impl Workspace {
-    /// One below `root` with the given packages, made up without asking cargo: for tests.
+    /// A workspace below `root` with the given packages, without asking cargo: for tests.
     pub fn sample(root: &Path, packages: Vec<Package>) -> Self {
         Self {
             root: root.to_owned(),
@@ -156,7 +155,7 @@ fn package(value: &Value) -> Result<Package> {
     let targets = list(value, "targets")?;
     Ok(Package {
         name: text(value, "name")?.to_owned(),
-        folder: manifest.parent().context("a Cargo.toml without a folder")?.to_owned(),
+        folder: manifest.parent().context("Cargo.toml has no folder")?.to_owned(),
         rust_version: text(value, "rust_version").ok().map(str::to_owned),
         targets: targets.iter().map(target).collect::<Result<_>>()?,
     })

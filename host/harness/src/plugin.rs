@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keepgate_runtime::capability::Requests;
 use keepgate_runtime::{Generation, Loader, Metrics, MountSpec, Plugin};
 
 /// Why there is nothing to test.
@@ -64,18 +65,9 @@ impl PluginUnderTest {
         &self.plugin.digest
     }
 
-    /// Names that it opens stores by.
-    pub(crate) fn stores(&self) -> &[String] {
-        &self.plugin.description.stores
-    }
-
-    /// Names that it takes snapshots of clusters by.
-    pub(crate) fn clusters(&self) -> &[String] {
-        &self.plugin.description.clusters
-    }
-
-    pub(crate) fn runs_jobs(&self) -> bool {
-        !self.plugin.description.jobs.is_empty()
+    /// What its description requests of a mount.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.plugin.description.requests
     }
 
     /// A generation with one mount.

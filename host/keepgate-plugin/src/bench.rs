@@ -1,8 +1,7 @@
-//! `keepgate plugin bench`: what a plugin costs on this machine. Everything is done by the code that
-//! serves, with stores in memory, so that no disk and no network is measured. Times of another
-//! machine are other times; the ratios tell more.
+//! `keepgate plugin bench`: measures what a plugin costs on this machine. Uses the code of the server, with
+//! stores in memory, so that neither disk nor network is measured. Times depend on the machine; the
+//! ratios are more comparable.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,23 +9,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use futures_util::stream;
-use keepgate_connect::Snapshots;
-use keepgate_runtime::{Grant, Limits, Mount, MountSpec, Plugin, Request, Services, Workbench};
+use keepgate_runtime::capability::stand_in;
+use keepgate_runtime::{Grants, Limits, Mount, MountSpec, Plugin, Request, Workbench};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
 use serde::Serialize;
 
 use crate::arguments::Bench;
-use crate::silent::Silent;
 use crate::size;
 use keepgate::output::say;
 
-/// How often a plugin is compiled and bytes are moved: what takes long needs few rounds.
+/// Rounds of slow measurements: compilation and transfers.
 const FEW: u32 = 5;
-/// As large as what the gateway reads from a socket at once.
+/// As much as the gateway reads from a socket at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Times of one thing done many times.
+/// Durations of repeated operations.
 #[derive(Debug, Serialize)]
 struct Times {
     rounds: usize,
@@ -36,17 +34,17 @@ struct Times {
     max_us: f64,
 }
 
-/// Bytes moved through a plugin, beside the same bytes without it.
+/// A transfer through a plugin, compared with the same transfer without it.
 #[derive(Debug, Serialize)]
 struct Moved {
     bytes_per_second: f64,
-    /// Of the bytes moved, how many entered the plugin: 0 where the host moved them all.
+    /// The share of bytes that entered the plugin: 0 if the host moved them all.
     guest_share: f64,
-    /// Of the rate at which the store alone takes or gives them.
+    /// The rate as a share of the store's own.
     of_the_store: f64,
 }
 
-/// All that is measured.
+/// All measurements.
 #[derive(Debug, Serialize)]
 struct Report {
     file: String,
@@ -65,7 +63,7 @@ struct Report {
     download: Option<Moved>,
 }
 
-/// Measures, and prints a table or JSON.
+/// Measures and prints a table or JSON.
 pub(crate) async fn run(arguments: &Bench) -> Result<()> {
     let report = measure(arguments).await?;
     if arguments.json {
@@ -127,35 +125,28 @@ async fn measure(arguments: &Bench) -> Result<Report> {
     })
 }
 
-/// The plugin with empty stores in memory, all that it asks for.
+/// Mounts the plugin with an empty memory store for each store that it asks for.
 async fn mount(
     bench: &Workbench,
     plugin: &Arc<Plugin>,
     settings: &str,
     warm: bool,
 ) -> Result<Mount> {
-    let settings = serde_json::from_str(settings).context("--settings is no JSON object")?;
-    let store = |name: &String| {
-        let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
-        let grant: Arc<dyn Grant> = Arc::new(store);
-        (name.clone(), grant)
-    };
-    let stores: BTreeMap<_, _> = plugin.description.stores.iter().map(store).collect();
-    let cluster = |name: &String| (name.clone(), Arc::new(Silent) as Arc<dyn Snapshots>);
-    let clusters = plugin.description.clusters.iter().map(cluster).collect();
+    let settings = serde_json::from_str(settings).context("--settings must be a JSON object")?;
+    let mut grants = Grants::default();
+    stand_in(&plugin.description.requests, &mut grants);
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
         settings,
-        stores,
-        services: Services { clusters, ..Services::default() },
+        grants,
         limits: Limits::default(),
         warm,
     };
     bench.mount(spec, plugin).await.map_err(|why| anyhow!(why))
 }
 
-/// Times of calls to the end of their replies; the first answer's status tells what was measured.
+/// Durations of calls up to the end of their responses, and the status of the first response.
 async fn calls(mount: &Mount, method: &str, target: &str, rounds: u32) -> (Times, String) {
     let (mut times, mut status) = (Vec::new(), String::new());
     for _ in 0..rounds {
@@ -176,7 +167,7 @@ async fn calls(mount: &Mount, method: &str, target: &str, rounds: u32) -> (Times
     (Times::of(times), status)
 }
 
-/// Uploads bytes and downloads them again, several times.
+/// Uploads and downloads several times.
 async fn transfers(
     mount: &Mount,
     method: &str,
@@ -204,7 +195,7 @@ async fn transfers(
     Ok((up.moved(alone.0), down.moved(alone.1)))
 }
 
-/// The same bytes into and out of such a store without a plugin: bytes per second.
+/// Bytes per second into and out of such a store without a plugin.
 async fn alone(bytes: u64) -> Result<(f64, f64)> {
     let (mut put, mut got) = (Sum::default(), Sum::default());
     let store = MemoryStore::new();
@@ -223,7 +214,7 @@ async fn alone(bytes: u64) -> Result<(f64, f64)> {
     Ok((put.rate(), got.rate()))
 }
 
-/// A transfer under way: when it began, and what the plugin had moved before.
+/// A running transfer: when it started, and what the plugin had moved before.
 struct Transfer<'a> {
     mount: &'a Mount,
     begun: Instant,
@@ -277,11 +268,11 @@ impl Times {
     }
 }
 
-/// `GET /path?query` in its parts.
+/// Splits `GET /path?query`.
 fn parse(request: &str) -> Result<(&str, &str)> {
     let (method, target) = request.split_once(' ').unwrap_or((request, ""));
     if method.is_empty() || !target.starts_with('/') {
-        bail!("--request {request:?} is none; write a method and a path, as in \"GET /\"");
+        bail!("--request {request:?}: expected a method and a path, for example \"GET /\"");
     }
     Ok((method, target))
 }
@@ -313,7 +304,7 @@ fn request(method: &str, target: &str, body: Body) -> Request {
     }
 }
 
-/// So many bytes, in chunks that are all the same memory.
+/// A body of this many bytes, in chunks that share their memory.
 fn body(bytes: u64) -> Body {
     let chunk = Bytes::from(vec![0x5a; CHUNK]);
     let chunks = stream::unfold(bytes, move |left| {
@@ -326,8 +317,8 @@ fn body(bytes: u64) -> Body {
     Body::from_stream(Some(bytes), Box::pin(chunks))
 }
 
-/// Reads a body to its end, and copies it as a socket would: a store in memory hands out what it has
-/// without touching it.
+/// Reads a body to its end and copies it as a socket would, since a memory store returns its bytes
+/// without touching them.
 async fn drain(mut body: Body) -> Result<u64> {
     let mut read = 0;
     let mut socket = Vec::with_capacity(CHUNK);
@@ -356,7 +347,7 @@ fn print(report: &Report) -> Result<()> {
     line("instantiate", &report.instantiate)?;
     line("call, fresh instance", &report.call_fresh)?;
     line("call, warm instance", &report.call_warm)?;
-    say!("the call is {}, answered with {}", report.request, report.status)?;
+    say!("request: {}, response: {}", report.request, report.status)?;
     say!(
         "memory of an instance: {} before a call, {} after {} calls",
         size(report.memory_fresh_bytes),
@@ -384,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_what_was_measured() {
+    fn percentiles_are_computed_from_all_rounds() {
         let times = Times::of((1..=100).rev().map(Duration::from_micros).collect());
         let all = [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(f64::round);
         assert_eq!((times.rounds, all), (100, [50.0, 90.0, 99.0, 100.0]));
@@ -392,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read() {
+    fn requests_are_parsed() {
         assert_eq!(parse("GET /a/b?c").unwrap(), ("GET", "/a/b?c"));
         for bad in ["", "GET", "/a", "GET a"] {
             assert!(parse(bad).is_err(), "{bad}");
@@ -404,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_has_the_bytes_that_it_says() {
+    async fn a_body_has_its_declared_length() {
         for bytes in [0, 1, 65536, 65537, 1_000_000] {
             assert_eq!(drain(body(bytes)).await.unwrap(), bytes);
         }

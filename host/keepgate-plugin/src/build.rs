@@ -1,5 +1,5 @@
-//! `keepgate plugin build`: from a folder of sources to a component in it, by whatever builds its
-//! language here. What the component is worth is said at once.
+//! `keepgate plugin build`: builds the component of a folder of sources with the tools of its language,
+//! and checks at once whether a gateway could load it.
 
 use anyhow::{Result, bail};
 use keepgate_runtime::Inspection;
@@ -8,7 +8,7 @@ use crate::arguments::Build;
 use crate::size;
 use keepgate::output::say;
 
-/// Builds a plugin, and says where it is.
+/// Builds a plugin and prints where the component is.
 pub(crate) fn run(arguments: &Build) -> Result<()> {
     let component = keepgate_builder::plugin::build(&arguments.folder, arguments.install)?;
     let bytes = crate::read(&component)?;

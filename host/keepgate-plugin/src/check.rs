@@ -1,5 +1,5 @@
-//! `keepgate plugin check`: what a file is, what it asks for, and whether a gateway would serve it,
-//! said by the code that would load it.
+//! `keepgate plugin check`: shows what a file is, what it asks for, and whether a gateway would serve it,
+//! using the code that would load it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use keepgate::GatewayConfig;
-use keepgate_runtime::inspect::{Extent, Interface};
+use keepgate_runtime::capability::{Granted, granted, unmet_imports};
+use keepgate_runtime::inspect::Extent;
 use keepgate_runtime::{Inspection, MountSpec, Plugin, Workbench};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::arguments::Check;
@@ -17,20 +18,23 @@ use crate::progress_notice::ProgressNotice;
 use crate::size;
 use keepgate::output::{note, say};
 
-/// A mount held against the plugin.
+/// How the plugin fits a mount.
 #[derive(Debug, Serialize)]
 struct Fit {
     path: String,
-    /// Names of the stores that it grants.
-    stores: Vec<String>,
-    /// Names of the clusters that it grants.
-    etcd: Vec<String>,
+    /// What it grants, by the keys of its table.
+    #[serde(flatten, serialize_with = "as_map")]
+    granted: Vec<Granted>,
     /// In bytes.
     memory_limit: u64,
     problems: Vec<String>,
 }
 
-/// Prints what there is to say; the exit code.
+fn as_map<S: Serializer>(granted: &[Granted], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(granted.iter().map(|granted| (granted.key, &granted.names)))
+}
+
+/// Prints the findings and returns the exit code.
 pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let read = crate::read(&arguments.file);
     let config = arguments.config.as_deref().map(GatewayConfig::load).transpose();
@@ -87,7 +91,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     Ok(u8::from(!served))
 }
 
-/// Each mount that would have the plugin, or the one that is asked for.
+/// Checks each mount that would have the plugin, or only the one at `path`.
 async fn mounts(
     bench: &Workbench,
     config: &GatewayConfig,
@@ -119,8 +123,7 @@ async fn mounts(
         problems.extend(needs(seen, &spec));
         fits.push(Fit {
             path: spec.path.clone(),
-            stores: spec.stores.keys().cloned().collect(),
-            etcd: spec.services.clusters.keys().cloned().collect(),
+            granted: granted(&spec.grants),
             memory_limit: spec.limits.memory,
             problems,
         });
@@ -128,25 +131,19 @@ async fn mounts(
     Ok(fits)
 }
 
-/// What the file itself needs and a mount does not grant.
+/// What the file needs and a mount does not grant.
 fn needs(seen: &Inspection, spec: &MountSpec) -> Vec<String> {
     let mut problems = Vec::new();
     let memory: u64 = seen.memories.iter().map(|memory| memory.minimum).sum();
     let limit = spec.limits.memory;
     if memory > limit {
         problems.push(format!(
-            "the plugin begins with {} of memory, and `limits.memory` is {}",
+            "the plugin starts with {} of memory, but `limits.memory` is {}",
             size(memory),
             size(limit)
         ));
     }
-    let takes = |i: &Interface| i.name == "etcd" && i.functions.iter().any(|f| f.contains("take"));
-    if seen.imports.iter().any(takes) && spec.services.clusters.is_empty() {
-        problems.push(
-            "the plugin takes snapshots of etcd, and the mount grants no cluster; add `etcd = { … }`"
-                .to_owned(),
-        );
-    }
+    problems.extend(unmet_imports(&seen.imports, &spec.grants));
     problems
 }
 
@@ -169,25 +166,23 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
         let times = if times > 1 { format!("{times} times ") } else { String::new() };
         lines.push(("table", format!("{times}{}", extent(&table, |n| format!("{n} elements")))));
     }
-    // What is there for its types only, a plugin does nothing with.
+    // An interface without functions is only imported for its types.
     let used = seen.imports.iter().filter(|interface| !interface.functions.is_empty());
     lines.extend(used.map(|interface| ("imports", interface.words.clone())));
     lines.extend(seen.exports.iter().map(|interface| ("exports", interface.words.clone())));
     if let Some(plugin) = plugin {
         let said = &plugin.description;
-        lines.extend(said.stores.iter().map(|store| ("opens store", store.clone())));
-        lines.extend(said.clusters.iter().map(|cluster| ("asks etcd", cluster.clone())));
-        lines.extend(said.jobs.iter().map(|kind| ("runs jobs", kind.clone())));
-        lines.push(("mounts at", format!("{}, where nobody says otherwise", said.default_mount)));
+        lines.extend(said.requests.in_words().map(|(label, name)| (label, name.to_owned())));
+        lines.push(("mounts at", format!("{} by default", said.default_mount)));
     }
     for fit in fits {
-        let named = |what: &str, names: &[String]| match names {
-            [] => String::new(),
-            names => format!(", {what} {}", names.join(", ")),
-        };
-        let memory = size(fit.memory_limit);
-        let (stores, etcd) = (named("store", &fit.stores), named("etcd", &fit.etcd));
-        lines.push(("mount", format!("{} grants {memory} of memory{stores}{etcd}", fit.path)));
+        let mut grants = format!("{} grants {} of memory", fit.path, size(fit.memory_limit));
+        for Granted { label, names, .. } in &fit.granted {
+            if !names.is_empty() {
+                grants.push_str(&format!(", {label} {}", names.join(", ")));
+            }
+        }
+        lines.push(("mount", grants));
     }
     say!("{}", file.display())?;
     let mut before = "";
@@ -198,7 +193,7 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
     Ok(())
 }
 
-/// Equal ones together: a component has many small tables of its own making.
+/// Groups equal extents: a component has many small generated tables.
 fn grouped(extents: &[Extent]) -> Vec<(Extent, usize)> {
     let mut groups: BTreeMap<(u64, Option<u64>), usize> = BTreeMap::new();
     for extent in extents {
@@ -212,7 +207,7 @@ fn extent(extent: &Extent, unit: impl Fn(u64) -> String) -> String {
     let least = unit(extent.minimum);
     match extent.maximum {
         Some(most) if most == extent.minimum => least,
-        Some(most) => format!("{least} at first, {} at most", unit(most)),
-        None => format!("{least} at first, then up to the mount's limit"),
+        Some(most) => format!("{least} initially, at most {}", unit(most)),
+        None => format!("{least} initially, then up to the limit of the mount"),
     }
 }

@@ -1,5 +1,4 @@
-//! `keepgate plugin inspect`: a component as WIT that can be read and kept, its parts as comments
-//! after it.
+//! `keepgate plugin inspect`: prints the interfaces of a component as WIT, and its sections as comments.
 
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use keepgate::output::{note, say};
 use keepgate_runtime::inspect::Section;
 use keepgate_runtime::{Inspection, inspect};
 
-/// Prints it; the exit code: 1 where it is no component.
+/// Prints the component. The exit code is 1 if the file is not a component.
 pub(crate) fn run(file: &Path) -> Result<u8> {
     let bytes = crate::read(file)?;
     let seen = Inspection::of(&bytes);
@@ -31,15 +30,15 @@ pub(crate) fn run(file: &Path) -> Result<u8> {
     }
 }
 
-/// Sections of one name side by side in the same place, which tools cut into many small ones.
+/// Sections with the same name and parent, added up: tools split them into many small ones.
 #[derive(Debug, PartialEq, Eq)]
 struct Part<'a> {
     depth: usize,
     name: &'a str,
-    /// In bytes, all together.
+    /// Bytes in total.
     size: u64,
     times: usize,
-    /// Whether there is anything inside it: then it stands for itself.
+    /// Whether other sections are inside it; then it is not added up.
     holds: bool,
 }
 
@@ -47,7 +46,7 @@ fn parts(sections: &[Section]) -> Vec<Part<'_>> {
     let mut parts: Vec<Part<'_>> = Vec::new();
     for (index, section) in sections.iter().enumerate() {
         let holds = sections.get(index + 1).is_some_and(|next| next.depth > section.depth);
-        // Back to where the parts beside this one begin, and no further.
+        // Only the siblings of this section.
         let siblings = parts.iter_mut().rev().take_while(|part| part.depth >= section.depth);
         let same = |part: &&mut Part<'_>| {
             part.depth == section.depth && part.name == section.name && !part.holds
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_sections_of_one_place_are_added_up() {
+    fn siblings_with_equal_names_are_added_up() {
         let section = |depth, name: &str, size| Section { depth, name: name.to_owned(), size };
         let sections = [
             section(0, "aliases", 1),

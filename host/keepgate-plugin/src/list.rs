@@ -1,4 +1,4 @@
-//! `keepgate plugin list`: the plugins of the running gateway, as its admin listener tells of them.
+//! `keepgate plugin list`: lists the plugins of the running gateway, using its admin listener.
 
 use anyhow::{Context as _, Result};
 use keepgate::GatewayConfig;
@@ -8,7 +8,7 @@ use crate::arguments::List;
 use crate::size;
 use keepgate::output::{self, say};
 
-/// Asks, and prints a table or the gateway's own JSON.
+/// Asks the gateway and prints a table or its JSON.
 pub(crate) async fn run(arguments: &List) -> Result<()> {
     let config = GatewayConfig::load(&arguments.config)?;
     let client = config.operator_client("list plugins")?;
@@ -24,8 +24,8 @@ pub(crate) async fn run(arguments: &List) -> Result<()> {
     Ok(())
 }
 
-/// A line for each mount of each plugin, one for each plugin without a mount; then what is put aside,
-/// and what is refused.
+/// One line for each mount of each plugin and for each plugin without a mount, then the suspended plugins
+/// and the refused files.
 fn table(status: &Value) -> String {
     let head =
         ["PLUGIN", "VERSION", "DIGEST", "SIZE", "MOUNT", "STATE", "CALLS", "FAILURES", "TRAPS"];
@@ -46,7 +46,7 @@ fn table(status: &Value) -> String {
         }
         rows.extend(own.map(|mount| row(about.clone(), served(plugin, mount))));
     }
-    // Mounts that name a plugin of which there is no good file.
+    // Mounts whose plugin has no usable file.
     let known = |name: &str| items(status, "plugins").iter().any(|p| text(p, "name") == name);
     for mount in mounts.iter().filter(|mount| !known(text(mount, "plugin"))) {
         let about = [text(mount, "plugin"), "-", "-", "-"].map(str::to_owned);
@@ -59,11 +59,11 @@ fn table(status: &Value) -> String {
         lines(&rows)
     );
     for mount in mounts {
-        out.push_str(&put_aside(mount));
+        out.push_str(&suspended(mount));
     }
     for refused in items(status, "refused") {
         let older = member(refused, "older_serves").as_bool().unwrap_or(false);
-        let older = if older { " (what it would replace serves on)" } else { "" };
+        let older = if older { " (the previous version still serves)" } else { "" };
         out.push_str(&format!(
             "refused: {}{older}: {}\n",
             text(refused, "what"),
@@ -73,7 +73,7 @@ fn table(status: &Value) -> String {
     out
 }
 
-/// What a mount says of its plugin.
+/// The columns of a mount.
 fn served(plugin: &Value, mount: &Value) -> [String; 5] {
     let outcomes = member(member(mount, "calls"), "outcomes");
     let count = |wanted: &dyn Fn(&str) -> bool| -> u64 {
@@ -81,23 +81,23 @@ fn served(plugin: &Value, mount: &Value) -> [String; 5] {
         all.filter(|(name, _)| wanted(name)).filter_map(|(_, count)| count.as_u64()).sum()
     };
     let state = match (member(mount, "problem").is_null(), member(mount, "digest")) {
-        (true, _) if !member(mount, "aside").is_null() => "put aside",
+        (true, _) if !member(mount, "aside").is_null() => "suspended",
         (false, _) => "does not serve",
         (true, digest) if digest == member(plugin, "digest") => "serves",
-        (true, _) => "an older one serves",
+        (true, _) => "previous version serves",
     };
     [
         text(mount, "path").to_owned(),
         state.to_owned(),
         count(&|_| true).to_string(),
         count(&|name| name == "failure").to_string(),
-        // Whatever ended an instance: a trap, a limit, a reply that is none.
+        // Everything that ended an instance: traps, exceeded limits, invalid responses.
         count(&|name| matches!(name, "trap" | "memory" | "cpu" | "time" | "bad-reply")).to_string(),
     ]
 }
 
-/// A line where a mount's plugin is put aside: why, and when it is tried again; else nothing.
-fn put_aside(mount: &Value) -> String {
+/// A line if the plugin of a mount is suspended: why, and when it is tried again.
+fn suspended(mount: &Value) -> String {
     let aside = member(mount, "aside");
     if aside.is_null() {
         return String::new();
@@ -111,7 +111,7 @@ fn put_aside(mount: &Value) -> String {
         Some(pauses) => format!(", after {pauses} pauses"),
     };
     format!(
-        "put aside: {} at {}: tried again {again}{pauses}; it breaks down again and again: {}\n",
+        "suspended: {} at {}: next try {again}{pauses}, because it keeps crashing: {}\n",
         text(mount, "plugin"),
         text(mount, "path"),
         text(aside, "why")
@@ -180,13 +180,13 @@ mod tests {
             |word: &str| line(word).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert!(table.starts_with("generation 7, contract 0.1.0\nPLUGIN "), "{table}");
         assert_eq!(words("/a ")[5..], ["/a", "serves", "10", "2", "2"]);
-        assert!(line("/old").contains("an older one serves"));
+        assert!(line("/old").contains("previous version serves"));
         assert!(line("b  ").contains("not mounted"), "{table}");
         assert!(line("/gone").contains("does not serve"));
-        assert!(line("refused:").contains("serves on"));
-        assert!(words("/bad ").join(" ").ends_with("/bad put aside 25 0 20"), "{table}");
-        let aside = line("put aside: ");
-        assert!(aside.starts_with("put aside: a at /bad: tried again in 40 s, after 3 pauses;"));
+        assert!(line("refused:").contains("still serves"));
+        assert!(words("/bad ").join(" ").ends_with("/bad suspended 25 0 20"), "{table}");
+        let aside = line("suspended: ");
+        assert!(aside.starts_with("suspended: a at /bad: next try in 40 s, after 3 pauses,"));
         assert!(aside.ends_with(": trapped: unreachable"), "{aside}");
     }
 }

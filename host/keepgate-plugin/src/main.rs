@@ -22,7 +22,6 @@ mod inspect;
 mod list;
 mod new;
 mod progress_notice;
-mod silent;
 mod test;
 
 use std::path::{Path, PathBuf};

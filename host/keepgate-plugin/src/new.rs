@@ -1,5 +1,5 @@
-//! `keepgate plugin new`: a folder with a small plugin that does something real, its cases, a README
-//! and the SDK. Nothing that is there is ever overwritten.
+//! `keepgate plugin new`: creates a folder with a small but useful plugin, its cases, a README and the SDK.
+//! Existing files are never overwritten.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use keepgate_builder::project;
 use crate::arguments::New;
 use keepgate::output::say;
 
-/// Writes the files, and says what to do next.
+/// Writes the files and prints the next steps.
 pub(crate) fn run(arguments: &New) -> Result<()> {
     let folder = &arguments.folder;
     let name = name(folder)?;
-    // Where the environment names one, the other languages have their own all the same.
+    // KEEPGATE_SDK in the environment does not concern the other languages.
     let sdk = arguments.sdk.as_deref().filter(|_| arguments.lang == Language::Rust);
     let sdk = sdk.map(dependency).transpose()?;
     for path in project::create(arguments.lang, folder, &name, sdk.as_deref())? {
@@ -30,23 +30,24 @@ pub(crate) fn run(arguments: &New) -> Result<()> {
     )
 }
 
-/// The plugin's name: what cargo, files and paths of mounts all take.
+/// The name of the plugin. It must be valid as a crate, a file and a path.
 fn name(folder: &Path) -> Result<String> {
     let whole = std::path::absolute(folder)?;
     let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let good = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters);
-    // Names that cargo refuses, or that would hide a crate which the template uses.
+    // Names that cargo rejects, or that would shadow a crate of the template.
     let taken = ["test", "core", "std", "alloc", "proc-macro", "serde", "keepgate-sdk", "self"];
     ensure!(
         good && !name.ends_with('-') && !taken.contains(&name),
-        "{name:?} cannot name a plugin: small letters, digits and `-`, a letter first; and not {}",
+        "{name:?} is not a valid name for a plugin: use lower-case letters, digits and `-`, starting with a \
+         letter, but none of {}",
         taken.join(", ")
     );
     Ok(name.to_owned())
 }
 
-/// The SDK as a dependency in cargo's words.
+/// The SDK as a dependency in Cargo.toml.
 fn dependency(asked: &str) -> Result<String> {
     if asked.contains("://") || asked.starts_with("git@") {
         return Ok(match asked.split_once('#') {
@@ -56,11 +57,11 @@ fn dependency(asked: &str) -> Result<String> {
     }
     match sdk_in(Path::new(asked)) {
         Some(sdk) => Ok(format!("path = {}", quoted(&sdk.display().to_string()))),
-        None => bail!("{asked} has no keepgate-sdk: name a clone of Keepgate, or a git URL"),
+        None => bail!("{asked} contains no keepgate-sdk; name a clone of Keepgate or a git URL"),
     }
 }
 
-/// The SDK's folder in a clone, or the folder itself where it is the SDK's.
+/// The folder of the SDK in a clone, or `folder` itself if it is the SDK.
 fn sdk_in(folder: &Path) -> Option<PathBuf> {
     let is_sdk = |folder: &PathBuf| {
         let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
@@ -70,7 +71,7 @@ fn sdk_in(folder: &Path) -> Option<PathBuf> {
     found.canonicalize().ok()
 }
 
-/// A text as TOML has it.
+/// A TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
@@ -80,8 +81,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_cargo_and_paths_take() {
-        for good in ["hello", "etcd-2", "x"] {
+    fn names_are_valid_for_cargo_and_paths() {
+        for good in ["hello", "archive-2", "x"] {
             assert_eq!(name(&Path::new("some/where").join(good)).unwrap(), good);
         }
         for bad in ["Hello", "2x", "a b", "a/..", "-x", "x-", "ä", "test", "serde", "/"] {
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sdk_comes_from_where_it_is_said() {
+    fn the_sdk_is_taken_from_the_given_place() {
         let git = dependency("https://example.org/keepgate.git#v1").unwrap();
         assert_eq!(git, r#"git = "https://example.org/keepgate.git", rev = "v1""#);
         let git = dependency("git@example.org:keepgate.git").unwrap();
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_stays() {
+    fn existing_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         for lang in Language::ALL {
             let folder = folder.path().join(lang.name());

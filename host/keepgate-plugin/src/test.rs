@@ -1,4 +1,4 @@
-//! `keepgate plugin test`: finds a plugin and its cases, runs them, and says what came of it.
+//! `keepgate plugin test`: finds a plugin and its cases, runs them, and reports the results.
 
 use std::path::{Path, PathBuf};
 
@@ -13,63 +13,63 @@ use keepgate_harness::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
-    /// A plugin's folder, with NAME.wasm and cases/ in it; or a component, with cases/ beside it
+    /// A plugin's folder, with NAME.wasm and cases/ in it, or a component with cases/ beside it
     #[arg(value_name = "DIR|FILE", default_value = ".")]
     what: PathBuf,
-    /// The component, where it is not in the plugin's folder
+    /// The component, if it is not in the plugin's folder
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// The cases: a file, or a folder with files of cases
+    /// The cases: a file, or a folder of files
     #[arg(long, value_name = "FILE|DIR")]
     cases: Option<PathBuf>,
-    /// Instead of cases: asks a plugin again what `serve --record` kept in this folder
+    /// Instead of cases, replay the requests that `serve --record` captured in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cases", "update"])]
     replay: Option<PathBuf>,
-    /// Also writes what is replayed as a case into this folder, to be edited and kept
+    /// Also write the replayed requests as cases into this folder
     #[arg(long, value_name = "DIR", requires = "replay")]
     save: Option<PathBuf>,
-    /// Instead of the plugin: plays the cases that need no inside view against the server at
-    /// http[s]://[NAME:PASSWORD@]HOST[:PORT]/PATH/, and says which it skips and why. It writes there
+    /// Play the cases that need no inside view against the server at
+    /// http[s]://[NAME:PASSWORD@]HOST[:PORT]/PATH/ instead of the plugin. This writes to the server
     #[arg(long, value_name = "URL", conflicts_with_all = ["plugin", "replay", "update"])]
     url: Option<String>,
-    /// The login for --url, NAME:PASSWORD; better here, or in the environment, than in the URL
+    /// The login for --url: NAME:PASSWORD
     #[arg(long, value_name = "LOGIN", env = "KEEPGATE_TEST_LOGIN", hide_env_values = true, requires = "url")]
     user: Option<String>,
-    /// A PEM file with the certificates to trust, instead of those that the machine knows
+    /// Trust the certificates of this PEM file instead of the machine's
     #[arg(long, value_name = "FILE", requires = "url")]
     ca: Option<PathBuf>,
-    /// Take any certificate: whoever answers is taken for the server
+    /// Accept any certificate
     #[arg(long, requires = "url", conflicts_with = "ca")]
     insecure: bool,
-    /// The folder in which the server keeps what lies below the URL, to look at its disk as well
+    /// The server's data folder below the URL, to check its disk as well
     #[arg(long, value_name = "DIR", requires = "url")]
     data: Option<PathBuf>,
-    /// Only cases whose name, FILE/CASE, contains this; with * in it, those whose whole name it fits
+    /// Run only cases whose name, FILE/CASE, contains this or, with * in it, matches as a whole
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// Write what came into the cases, in the place of what was expected. Look at the changes
+    /// Replace the expectations in the cases by the actual results; review the changes
     #[arg(long)]
     update: bool,
     /// Print a report as JSON
     #[arg(long)]
     json: bool,
-    /// Also write a report as JUnit's XML
+    /// Also write a report as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Print the names of the cases and run none
+    /// Print the names of the cases without running them
     #[arg(long)]
     list: bool,
-    /// Threads; as many as the machine has, where nothing is said
+    /// Number of threads; 0 means one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
 
-/// Exit codes: all is right, a case failed, the cases or the plugin cannot be used.
-const RIGHT: u8 = 0;
-const WRONG: u8 = 1;
+/// Exit codes: all cases passed, a case failed, the cases or the plugin cannot be used.
+const PASSED: u8 = 0;
+const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
 
-/// Runs the cases; the exit code.
+/// Runs the cases and returns the exit code.
 pub(crate) fn run(arguments: &Test) -> u8 {
     test(arguments).unwrap_or_else(|error| {
         note!("keepgate: {}", keepgate::explain(&error));
@@ -79,11 +79,11 @@ pub(crate) fn run(arguments: &Test) -> u8 {
 
 fn test(arguments: &Test) -> Result<u8> {
     if !arguments.what.exists() {
-        bail!("there is no folder and no file {}", arguments.what.display());
+        bail!("no such file or folder: {}", arguments.what.display());
     }
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
     if arguments.replay.is_none() && !cases.exists() {
-        bail!("there are no cases: {} is not there; --cases names others", cases.display());
+        bail!("there are no cases: {} does not exist; name others with --cases", cases.display());
     }
     let found = match &arguments.replay {
         Some(recording) => replayed(arguments, recording)?,
@@ -97,7 +97,7 @@ fn test(arguments: &Test) -> Result<u8> {
         for name in files.iter().flat_map(|file| file.names()) {
             say!("{name}")?;
         }
-        return Ok(RIGHT);
+        return Ok(PASSED);
     }
     let options = RunOptions {
         filter: arguments.filter.clone(),
@@ -136,12 +136,12 @@ fn test(arguments: &Test) -> Result<u8> {
         output::print(format_args!("{}", report::text(&report)))?;
     }
     for name in rewritten.iter().flatten() {
-        note!("{name} has been rewritten; look at the change before you keep it");
+        note!("{name} has been rewritten; review the change before you keep it");
     }
     Ok(match (report.broken().is_empty(), report.wrong()) {
         (false, _) => UNUSABLE,
-        (true, 0) => RIGHT,
-        (true, _) => WRONG,
+        (true, 0) => PASSED,
+        (true, _) => FAILED,
     })
 }
 
@@ -149,7 +149,7 @@ fn test(arguments: &Test) -> Result<u8> {
 fn load(arguments: &Test) -> Result<PluginUnderTest> {
     let file = under_test(arguments)?;
     if arguments.plugin.is_none() {
-        tell_of_newer_sources(folder(&arguments.what), &file);
+        warn_of_newer_sources(folder(&arguments.what), &file);
     }
     let _notice = ProgressNotice::while_compiling(&file);
     Ok(PluginUnderTest::load(&file, crate::code_folder().as_deref())?)
@@ -180,8 +180,8 @@ fn under_test(arguments: &Test) -> Result<PathBuf> {
     }
 }
 
-/// Who changes a source and forgets to build would test what was there before.
-fn tell_of_newer_sources(folder: &Path, component: &Path) {
+/// Warns if a source has been changed since the component was built.
+fn warn_of_newer_sources(folder: &Path, component: &Path) {
     if let Some(source) = keepgate_builder::plugin::newer_source(folder, component) {
         let (component, source, folder) = (component.display(), source.display(), folder.display());
         note!(
@@ -190,7 +190,7 @@ fn tell_of_newer_sources(folder: &Path, component: &Path) {
     }
 }
 
-/// A recording as cases. The plugin is called as its file is, as in the gateway's configuration.
+/// Reads a recording as cases. The plugin is named after its file, as in a gateway's configuration.
 fn replayed(
     arguments: &Test,
     folder: &Path,
@@ -210,7 +210,7 @@ fn replayed(
     Ok(Ok(vec![recording.cases]))
 }
 
-/// Says what is wrong with case files.
+/// Prints what is wrong with case files.
 fn unusable(broken: &[case::Broken]) -> u8 {
     for broken in broken {
         note!("{broken}");
@@ -223,7 +223,7 @@ fn folder(what: &Path) -> &Path {
     if what.is_dir() { what } else { what.parent().unwrap_or(Path::new(".")) }
 }
 
-/// The component that is meant: the file, or the one in the folder, preferably of its name.
+/// The component: the file itself, or the one in the folder, preferably named after it.
 fn component(what: &Path) -> Result<PathBuf> {
     if !what.is_dir() {
         return Ok(what.to_owned());

@@ -1,8 +1,8 @@
-//! From a configuration to the things that it names: opened stores with their policies, files of
-//! users, certificates, and the specs of mounts.
+//! Opens what a configuration names: stores with their policies, htpasswd files, certificates, and the
+//! specs of mounts.
 //!
-//! A reload assembles anew and takes over what has not changed, so that an open store stays open
-//! and remembered logins stay remembered.
+//! A reload shares everything that has not changed with the previous assembly, so that stores stay open
+//! and cached logins stay cached.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,13 +11,14 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use keepgate_http::{Access, Htpasswd, Method, Tls, TlsFiles, htpasswd, tls::TlsVersion};
 use keepgate_jobs::Jobs;
-use keepgate_runtime::{Grant, Limits, MountSpec, Plugin, Services, Trust};
+use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
+use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
 use keepgate_store::Folder;
 
+use crate::config::capability::Providers;
 use crate::config::{self, Config, NO_AUTH};
-use crate::grants::Granted;
+use crate::guarded_store::GuardedStore;
 use crate::quotas::NamedQuota;
-use crate::services::OpenServices;
 use crate::stores::OpenStore;
 
 /// Everything that a configuration names, opened.
@@ -27,46 +28,46 @@ pub(crate) struct Assembly {
     users: BTreeMap<PathBuf, Arc<Htpasswd>>,
     /// The mounts that the configuration names.
     pub(crate) mounts: Vec<MountPlan>,
-    /// The page of metrics beside them.
+    /// The metrics page beside them.
     pub(crate) metrics_page: Option<PagePlan>,
     auto: Option<AutoPlan>,
     /// Which plugins may be loaded.
     pub(crate) trust: Trust,
     /// What mounts reach besides stores.
-    pub(crate) services: OpenServices,
+    pub(crate) capabilities: Providers,
 }
 
-/// A page of metrics on the listeners of clients.
+/// A metrics page on the listeners of clients.
 #[derive(Clone, Debug)]
 pub(crate) struct PagePlan {
     pub(crate) path: String,
     pub(crate) access: Arc<Access>,
-    /// The only one who may read it.
+    /// The only user who may read it.
     pub(crate) user: Option<String>,
-    /// Whether plugins' counters say to which mount they belong.
+    /// Whether counters of plugins have a label with the mount.
     pub(crate) mount_label: bool,
 }
 
-/// A mount with the way in to it.
+/// A mount and who may access it.
 #[derive(Clone, Debug)]
 pub(crate) struct MountPlan {
     pub(crate) spec: Arc<MountSpec>,
     pub(crate) access: Arc<Access>,
 }
 
-/// How plugins are mounted that the configuration does not name.
+/// How plugins without a [[mount]] are mounted.
 #[derive(Debug)]
 struct AutoPlan {
     access: Arc<Access>,
     store: (OpenStore, Folder),
-    services: Services,
-    /// Kept while the plugin asks for the same, so that its mount is carried over.
+    grants: Grants,
+    /// By plugin. Reused while the plugin asks for the same, so that the mount stays the same.
     mounts: BTreeMap<String, MountPlan>,
 }
 
 impl Assembly {
-    /// Opens everything; `before` gives what has not changed. The jobs of a gateway stay the same for
-    /// as long as it runs.
+    /// Opens everything. What has not changed is shared with `before`. The jobs stay open as long as the
+    /// gateway runs.
     pub(crate) async fn new(
         config: &Config,
         before: Option<&Self>,
@@ -77,23 +78,23 @@ impl Assembly {
             let known = before.and_then(|before| before.stores.get(name));
             stores.insert(name.clone(), OpenStore::open(config, (name, store), known).await?);
         }
-        Self::around(stores, config, before, OpenServices::new(config, jobs)?)
+        Self::around(stores, config, before, Providers::open(config, jobs)?)
     }
 
-    /// Opens everything but quotas and jobs, which belong to the gateway that serves.
+    /// Opens everything except quotas and jobs, which belong to the running gateway.
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
             stores.insert(name.clone(), OpenStore::open_unlimited((name, store), None)?);
         }
-        Self::around(stores, config, None, OpenServices::new(config, None)?)
+        Self::around(stores, config, None, Providers::open(config, None)?)
     }
 
     fn around(
         stores: BTreeMap<String, OpenStore>,
         config: &Config,
         before: Option<&Self>,
-        services: OpenServices,
+        capabilities: Providers,
     ) -> Result<Self> {
         let mut assembly = Self {
             stores,
@@ -105,7 +106,7 @@ impl Assembly {
                 .plugins
                 .as_ref()
                 .map_or_else(|| Ok(Trust::default()), |plugins| plugins.get_ref().trust())?,
-            services,
+            capabilities,
         };
         for file in config.auth.values().filter_map(|auth| auth.get_ref().htpasswd.as_ref()) {
             let users = match before.and_then(|before| before.users.get(file)) {
@@ -130,7 +131,7 @@ impl Assembly {
             assembly.auto = Some(AutoPlan {
                 access: Arc::new(assembly.access(config, &auto.auth)?),
                 store: assembly.store(auto.store.get_ref())?,
-                services: assembly.services.plain(),
+                grants: assembly.capabilities.grants(None)?,
                 mounts: BTreeMap::new(),
             });
         }
@@ -139,23 +140,24 @@ impl Assembly {
 
     fn plan(&self, config: &Config, mount: &config::Mount) -> Result<MountPlan> {
         let path = mount.path.get_ref();
-        let mut stores: BTreeMap<String, Arc<dyn Grant>> = BTreeMap::new();
+        let mut stores: BTreeMap<String, Arc<dyn StoreGrant>> = BTreeMap::new();
         for (name, store) in &mount.stores {
             let (store, folder) = self.store(store.get_ref())?;
-            stores.insert(name.clone(), Arc::new(Granted::new(mount, store, folder)));
+            stores.insert(name.clone(), Arc::new(GuardedStore::new(mount, store, folder)));
         }
         let settings = match serde_json::to_value(&mount.settings) {
             Ok(serde_json::Value::Object(settings)) => settings,
             other => {
-                return Err(anyhow!("the settings of mount {path} are no table: {other:?}"));
+                return Err(anyhow!(
+                    "mount {path:?}: cannot convert `settings` to JSON: {other:?}"
+                ));
             }
         };
         let spec = MountSpec {
             path: path.clone(),
             plugin: mount.plugin.get_ref().clone(),
             settings,
-            stores,
-            services: self.services.of(mount)?,
+            grants: self.capabilities.grants(Some(mount))?.with(Stores(stores)),
             limits: mount.limits.to_runtime(),
             warm: mount.warm,
         };
@@ -180,19 +182,19 @@ impl Assembly {
         Ok(Access::Methods(methods))
     }
 
-    /// A store by its name, or a folder of one, as in `main/team`.
+    /// A store by its name, or a folder of one, for example `main/team`.
     fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
         let (name, folder) = config::store_and_folder(named);
         let open = self.stores.get(name).ok_or_else(|| anyhow!("unknown store {name:?}"))?;
         Ok((open.clone(), Folder::new(folder)?))
     }
 
-    /// The quotas in force.
+    /// All quotas.
     pub(crate) fn quotas(&self) -> impl Iterator<Item = &NamedQuota> {
         self.stores.values().flat_map(|store| &store.quotas)
     }
 
-    /// Puts the limits of this configuration in force.
+    /// Activates the limits of this configuration.
     pub(crate) async fn change_quotas(&self) -> Result<()> {
         for quota in self.quotas() {
             quota.change().await?;
@@ -200,12 +202,12 @@ impl Assembly {
         Ok(())
     }
 
-    /// The files of users, to be read again on SIGHUP.
+    /// The htpasswd files, which SIGHUP reads again.
     pub(crate) fn users(&self) -> impl Iterator<Item = &Arc<Htpasswd>> {
         self.users.values()
     }
 
-    /// For the status: the stores' names and folders.
+    /// Names and folders of the stores, for `/status`.
     pub(crate) fn store_status(&self) -> serde_json::Value {
         let stores = self.stores.iter().map(|(name, store)| {
             (name.clone(), serde_json::json!({"path": store.path.display().to_string()}))
@@ -213,8 +215,8 @@ impl Assembly {
         serde_json::Value::Object(stores.collect())
     }
 
-    /// All mounts: those of the configuration, and where it says so those of the plugins that it
-    /// does not name, each at the place that the plugin proposes.
+    /// All mounts: those of the configuration, and with [auto_mount] one for each other plugin, at the path
+    /// that the plugin proposes.
     pub(crate) fn plans(&mut self, plugins: &[Arc<Plugin>]) -> Vec<MountPlan> {
         let mut plans = self.mounts.clone();
         let Some(auto) = &mut self.auto else {
@@ -231,7 +233,7 @@ impl Assembly {
                 tracing::warn!(
                     plugin = name,
                     path,
-                    "not mounted: the path is taken; add a [[mount]] for it"
+                    "plugin not mounted, its path is taken; add a [[mount]] for it"
                 );
                 continue;
             }
@@ -248,36 +250,38 @@ impl Assembly {
     }
 }
 
-/// Whether a mount made for an older version of a plugin suits this one.
+/// Whether a mount that was made for a previous version of a plugin suits this one.
 fn fits(spec: &MountSpec, plugin: &Plugin) -> bool {
+    let granted = spec.grants.get::<Stores>();
+    let stores = granted.iter().flat_map(|stores| stores.0.keys());
     spec.path == plugin.description.default_mount
-        && spec.stores.keys().eq(plugin.description.stores.iter())
+        && stores.eq(plugin.description.requests.names(blobs::REQUESTS).iter())
 }
 
 fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
     let folder = match Folder::new(auto.store.1.join(&plugin.name)) {
         Ok(folder) => folder,
         Err(error) => {
-            tracing::warn!(plugin = plugin.name, %error, "not mounted: its name is no folder");
+            tracing::warn!(plugin = plugin.name, %error, "plugin not mounted, its name cannot name a folder");
             return None;
         }
     };
     let (store, _) = &auto.store;
-    let store: Arc<dyn Grant> = Arc::new(Granted::plain(store.clone(), folder));
-    let stores = plugin.description.stores.iter().map(|name| (name.clone(), store.clone()));
+    let store: Arc<dyn StoreGrant> = Arc::new(GuardedStore::plain(store.clone(), folder));
+    let requested = plugin.description.requests.names(blobs::REQUESTS);
+    let stores = requested.iter().map(|name| (name.clone(), store.clone()));
     let spec = MountSpec {
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
         settings: serde_json::Map::new(),
-        stores: stores.collect(),
-        services: auto.services.clone(),
+        grants: auto.grants.clone().with(Stores(stores.collect())),
         limits: Limits::default(),
         warm: false,
     };
     Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone() })
 }
 
-/// A listener's certificate, loaded.
+/// Loads the certificate of a listener.
 pub(crate) fn load_tls(tls: &config::Tls) -> Result<Arc<Tls>> {
     let minimum = match tls.min_version.as_ref().map(|version| version.get_ref().as_str()) {
         Some("1.3") => TlsVersion::V1_3,

@@ -17,11 +17,11 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let mut problems = Vec::new();
     for tls in config.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
         if let Err(error) = load_tls(tls) {
-            problems.push(crate::explain(&error));
+            problems.push(crate::output::explain(&error));
         }
     }
     match Assembly::to_look_at(&config) {
-        Err(error) => problems.push(crate::explain(&error)),
+        Err(error) => problems.push(crate::output::explain(&error)),
         Ok(mut assembly) => {
             for users in assembly.users() {
                 let file = users.path().display().to_string();
@@ -48,7 +48,10 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             problems.extend(refused.map(|refused| format!("{}: {}", refused.what, refused.why)));
             problems.extend(schedules::plan(&config, &generation).await.1);
             if connect {
-                problems.extend(reach_out(&assembly).await?);
+                for probe in assembly.capabilities.probe().await {
+                    probe.lines.iter().try_for_each(|line| say!("{line}"))?;
+                    problems.extend(probe.problems);
+                }
             }
         }
     }
@@ -59,35 +62,4 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
         say!("{} is fine", file.display())?;
     }
     Ok(u8::from(!problems.is_empty()))
-}
-
-/// Asks each endpoint of each cluster for its status, and returns the problems. A cluster without any
-/// reachable endpoint is a problem; a single endpoint that is down is only printed.
-async fn reach_out(assembly: &Assembly) -> Result<Vec<String>> {
-    let mut problems = Vec::new();
-    for (name, cluster) in assembly.services.clusters() {
-        let mut answers = false;
-        for endpoint in cluster.status().await {
-            let url = &endpoint.endpoint;
-            match endpoint.outcome {
-                Ok(member) => {
-                    answers = true;
-                    let (version, revision) = (&member.version, member.revision);
-                    let size = bytesize::ByteSize(member.db_size);
-                    let leader = if member.leader.is_some() { "" } else { ", sees no leader" };
-                    say!(
-                        "etcd {name}  {url}: etcd {version}, revision {revision}, {size}{leader}"
-                    )?;
-                    for error in &member.errors {
-                        say!("etcd {name}  {url}: {error}")?;
-                    }
-                }
-                Err(why) => say!("etcd {name}  {url}: {why}")?,
-            }
-        }
-        if !answers {
-            problems.push(format!("[etcd.{name}] no endpoint answers"));
-        }
-    }
-    Ok(problems)
 }

@@ -12,7 +12,7 @@ use crate::rest_server::flags::{self, Flags};
 
 /// A backup gateway: each backup protocol is a WebAssembly component in a folder.
 #[derive(Debug, Parser)]
-#[command(name = "keepgate", version = crate::VERSION, max_term_width = 100)]
+#[command(name = "keepgate", version = crate::version::VERSION, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

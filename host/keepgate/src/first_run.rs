@@ -94,46 +94,8 @@ fn copy_plugins(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-const CONFIGURATION: &str = r#"# Keepgate's configuration. examples/keepgate.toml explains every key.
-# Paths begin at this file's folder. `keepgate check --config THIS` says what is wrong with it.
-
-data_dir = "state"
-plugin_dir = "plugins"
-
-[[listener]]
-# "[::]:8000" to be reached from other machines.
-address = "127.0.0.1:8000"
-tls = { certificate = "tls/certificate.pem", key = "tls/key.pem" }
-
-[admin]
-address = "unix:state/admin.sock"
-
-[auth.users]
-htpasswd = "htpasswd"
-
-[store.main]
-path = "store"
-
-# Each plugin in the folder is mounted where it proposes, with a folder of its name in the store.
-# A [[mount]] that names a plugin takes its place, with settings, policy and limits of its own.
-[auto_mount]
-auth = ["users"]
-store = "main"
-
-# Backups of an etcd cluster: take the `#` away, and `keepgate check --connect` says whether it answers.
-#[etcd.main]
-#endpoints = ["http://127.0.0.1:2379"]
-#[[mount]]
-#path = "/etcd"
-#plugin = "etcd"
-#auth = ["users"]
-#stores = { main = "main/etcd" }
-#etcd = { main = "main" }
-#[schedule.nightly]
-#mount = "/etcd"
-#job = "backup"
-#cron = "30 2 * * *"
-"#;
+/// The configuration that is written; its last section is an example that is commented out.
+const CONFIGURATION: &str = include_str!("first_run.toml");
 
 #[cfg(test)]
 mod tests {
@@ -150,10 +112,16 @@ mod tests {
         let tls = config.listener[0].tls.as_ref().unwrap();
         assert!(crate::assemble::load_tls(tls).is_ok());
         assert!(make(&folder, &[]).is_err(), "a second time");
-        let (before, commented) = CONFIGURATION.split_once("# Backups of an etcd").unwrap();
-        let all = format!("{before}# Backups of an etcd{}", commented.replace("\n#", "\n"));
+        let is_example = |line: &&str| line.starts_with("#[");
+        assert!(CONFIGURATION.lines().any(|line| is_example(&line)));
+        // The example is valid as well. Comments have a space after the `#`.
+        let activate = |line: &str| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        };
+        let all: String = CONFIGURATION.lines().map(activate).collect();
         let config = Config::parse(&all, &made.config).unwrap();
-        assert!(config.etcd.contains_key("main") && config.schedule.contains_key("nightly"));
+        assert_eq!((config.mount.len(), config.schedule.len()), (1, 1));
         assert!(made.password.len() >= 20);
     }
 }

@@ -7,18 +7,17 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | `cli` | the command line |
-//! | `config` | the configuration file and its errors |
+//! | `config` | the configuration file, its errors, and a file for each capability in `config/capability` |
 //! | `assemble` | turns a configuration into open stores, users and mounts |
 //! | `stores`, `quotas` | open stores and their limits |
-//! | `grants` | what a mount may do with a store, and for whom |
-//! | `services` | what mounts reach besides stores: clusters, jobs, a spool |
+//! | `guarded_store` | what a mount may do with a store, and for whom |
 //! | `schedules` | turns configured schedules into running ones |
 //! | `serve` | the running gateway and its reloads |
 //! | `rest_server` | a replacement for restic's rest-server, with its flags |
 //! | `first_run`, `quick_start`, `bundled_plugins` | the set-up that the first start creates and shows |
 //! | `check`, `users`, `jobs` | the commands of these names |
 //! | `plugin_program`, `gateway_config` | how `keepgate plugin` starts `keepgate-plugin`, and what that reads |
-//! | `log`, `output` | the log; what commands print |
+//! | `log`, `output`, `version` | the log; what commands print; version and build |
 
 mod assemble;
 mod bundled_plugins;
@@ -27,7 +26,7 @@ mod cli;
 mod config;
 mod first_run;
 mod gateway_config;
-mod grants;
+mod guarded_store;
 mod jobs;
 mod log;
 pub mod output;
@@ -37,9 +36,9 @@ mod quotas;
 mod rest_server;
 mod schedules;
 mod serve;
-mod services;
 mod stores;
 mod users;
+mod version;
 
 use std::process::ExitCode;
 
@@ -50,16 +49,8 @@ use config::Config;
 use serve::{Running, Source};
 
 pub use gateway_config::GatewayConfig;
-
-/// Version and build.
-pub const VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    " (commit ",
-    env!("KEEPGATE_COMMIT"),
-    ", contract 0.1.0, ",
-    env!("KEEPGATE_COMPILER"),
-    ")"
-);
+pub use output::explain;
+pub use version::VERSION;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -138,18 +129,4 @@ fn init(arguments: &Init) -> Result<()> {
     let made = first_run::make(&arguments.folder, &arguments.names)?;
     quick_start::print_created(&made)?;
     say!("serve it with: keepgate serve --config {}", made.config.display())
-}
-
-/// An error with its causes on one line. Each cause is named once: some errors already contain the
-/// text of theirs.
-pub fn explain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

@@ -1,4 +1,4 @@
-//! The log: to standard error, as text or JSON.
+//! Logging to standard error, as text or JSON.
 
 use std::io::IsTerminal as _;
 
@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Format, Level, Log};
 
-/// Starts logging. `KEEPGATE_LOG` (as in `debug`, or `keepgate_http=debug,info`) wins over the
+/// Starts logging. `KEEPGATE_LOG`, for example `debug` or `keepgate_http=debug,info`, overrides the
 /// configuration.
 pub(crate) fn start(log: &Log) {
     let level = match log.level {
@@ -21,7 +21,7 @@ pub(crate) fn start(log: &Log) {
         .and_then(|text| EnvFilter::try_new(text).ok())
         .unwrap_or_else(|| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start, as in tests, changes nothing.
+    // Fails if logging has been started already, as in tests; then nothing changes.
     let _ = match log.format {
         Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         Format::Json => lines.json().try_init(),

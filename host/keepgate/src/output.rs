@@ -48,6 +48,20 @@ fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// An error with its causes on one line. Each cause is named once: some errors already contain the
+/// text of theirs.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

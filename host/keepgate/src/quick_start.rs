@@ -50,7 +50,7 @@ pub(crate) fn print(
         password: password.unwrap_or("PASSWORD"),
         certificate: folder.join(CERTIFICATE).display().to_string(),
     };
-    say!("Keepgate {} serves at https://{}/", crate::VERSION, client.host)?;
+    say!("Keepgate {} serves at https://{}/", crate::version::VERSION, client.host)?;
     for mount in &generation.mounts {
         match mount.serving() {
             Err(why) => say!("\n{}  does not serve: {why}", mount.path())?,

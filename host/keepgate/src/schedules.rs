@@ -1,14 +1,13 @@
-//! From the schedules of a configuration to those that the jobs' room keeps. The plugin of the mount
-//! says whether it can work with the input, and which jobs run one after another.
+//! Turns the schedules of a configuration into those of `keepgate_jobs`. The plugin of the mount checks
+//! the input and names the job's key; jobs with the same key run one after another.
 
 use keepgate_jobs::{BACKOFF, Missed, Schedule};
 use keepgate_runtime::Generation;
 
 use crate::config::{self, Config, Interval};
 
-/// The schedules of a configuration, and what is wrong with them. One whose plugin is not there, or
-/// does not take the input, is planned all the same: its jobs fail and say why, and an alert on its
-/// last success fires.
+/// The schedules of a configuration, and their problems. A schedule whose plugin is missing or rejects the
+/// input is set up anyway: its jobs fail with the reason, so that an alert on the last success fires.
 pub(crate) async fn plan(config: &Config, generation: &Generation) -> (Vec<Schedule>, Vec<String>) {
     let (mut plan, mut problems) = (Vec::new(), Vec::new());
     for (name, schedule) in &config.schedule {
@@ -51,10 +50,10 @@ fn planned(name: &str, schedule: &config::Schedule) -> Result<Schedule, String> 
     Ok(planned)
 }
 
-/// What the plugin calls the job; none where the mount does not serve now, which it may when the time
-/// comes.
+/// The key that the plugin gives the job. `None` if the mount does not serve at the moment; it may when the
+/// job is due.
 async fn key(schedule: &Schedule, generation: &Generation) -> Result<Option<String>, String> {
     let mount = generation.mounts.iter().find(|mount| mount.path() == schedule.mount);
-    let mount = mount.ok_or_else(|| format!("there is no mount {}", schedule.mount))?;
+    let mount = mount.ok_or_else(|| format!("unknown mount {:?}", schedule.mount))?;
     mount.check_job(&schedule.kind, &schedule.input).await.transpose()
 }

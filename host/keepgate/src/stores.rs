@@ -1,9 +1,8 @@
-//! The stores of a configuration, open, with every limit that holds for what is in them.
+//! Opens the stores of a configuration, with their quotas.
 //!
-//! A quota is about a place: a store, a folder of it, a user's blobs in it. Whoever writes there,
-//! through whatever mount, goes through the same quotas, or they could not be exact. Most stores
-//! have one at most; the total of a mount that sees a folder of a store is one more around it, since
-//! a quota counts a blob for one folder only.
+//! A quota applies to a store, a folder of it, or a user's blobs in it. To be exact, it must see every
+//! write there, through whatever mount. Most stores have one quota at most. The total of a mount that
+//! sees a folder of a store is another one around it, since a quota counts a blob for one folder only.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,12 +21,12 @@ pub(crate) struct OpenStore {
     pub(crate) path: PathBuf,
     group_accessible: bool,
     bare: Arc<dyn BlobStore>,
-    /// From the store outwards.
+    /// From the innermost to the outermost.
     pub(crate) quotas: Vec<NamedQuota>,
 }
 
 impl OpenStore {
-    /// Opens a store, or takes over what is open already of `before`.
+    /// Opens a store. What `before` has open already is shared.
     pub(crate) async fn open(
         config: &Config,
         (name, store): (&str, &config::Store),
@@ -52,7 +51,7 @@ impl OpenStore {
         Ok(open)
     }
 
-    /// The same without its quotas: for looking, not for serving.
+    /// Opens a store without quotas: for reading only.
     pub(crate) fn open_unlimited(
         (name, store): (&str, &config::Store),
         before: Option<&Self>,
@@ -70,12 +69,12 @@ impl OpenStore {
         Ok(Self { path, group_accessible, bare, quotas: Vec::new() })
     }
 
-    /// The store, as it is for a user.
+    /// The store as a user sees it.
     pub(crate) fn view(&self, user: Option<&str>) -> Arc<dyn BlobStore> {
         self.quotas.last().map_or_else(|| self.bare.clone(), |outer| outer.quota.store(user))
     }
 
-    /// The quota that `before` has in the place of the next one here, around the same others.
+    /// The quota that `before` has at the position of the next one here, if it is around the same others.
     fn known<'a>(&self, name: &str, before: Option<&'a Self>) -> Option<&'a NamedQuota> {
         let quotas = &before?.quotas;
         let same = |(ours, theirs): (&NamedQuota, &NamedQuota)| ours.name == theirs.name;
@@ -83,8 +82,8 @@ impl OpenStore {
         self.quotas.iter().zip(quotas).all(same).then_some(known)
     }
 
-    /// What the next quota counts. Around other quotas it is another one, since both may be in use
-    /// for a while when the configuration changes.
+    /// What the next quota counts. It depends on the quotas inside, since after a change of the configuration
+    /// both the previous and the new quota may be in use for a while.
     fn identity(&self, name: &str) -> String {
         let inner: String = self.quotas.iter().map(|quota| format!("{}\n", quota.name)).collect();
         format!("{}\n{inner}{name}", self.path.display())
@@ -99,7 +98,7 @@ fn disk(store: &config::Store) -> Result<Arc<dyn BlobStore>> {
     Ok(Arc::new(DiskStore::open(&store.path, options)?))
 }
 
-/// The limits that hold in a store, from the store outwards, each with what it is about.
+/// The quotas of a store, from the innermost to the outermost, with their names.
 fn limits(config: &Config, name: &str, store: &config::Store) -> Vec<(String, Rules)> {
     let mut limits = Vec::new();
     let mut whole = Rules { total: store.quota.map(|Size(limit)| limit), ..Rules::default() };
@@ -129,7 +128,7 @@ fn limits(config: &Config, name: &str, store: &config::Store) -> Vec<(String, Ru
     limits
 }
 
-/// What a mount's rules say of folders and users.
+/// Adds the rules of a mount for folders and users.
 fn add_rules(rules: &mut Rules, mount: &Mount, below: &str) {
     for rule in &mount.rule {
         let Some(Size(limit)) = rule.policy.get_ref().quota else { continue };

@@ -1,7 +1,7 @@
-//! Compiled code, kept in the data folder, so that a restart does not compile again.
+//! Caches compiled code in the data folder, so that a restart does not compile again.
 //!
-//! The key is the component's digest together with everything of the engine that compiled code
-//! depends on. The folder is the gateway's own: never the plugin folder, where others write.
+//! The key is the component's digest and everything about the engine that compiled code depends on.
+//! The folder is the gateway's own, never the plugin folder, where others can write.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,33 +13,33 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::load::LoadError;
+use crate::error::LoadError;
 
-/// Files kept; the oldest beyond that go.
+/// The most files; the oldest are removed.
 const MAX_FILES: usize = 64;
 
-/// A folder of compiled components, or none: then everything is compiled when it is loaded.
+/// A folder of compiled components. Without one, everything is compiled when it is loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct CodeCache {
     folder: Option<PathBuf>,
 }
 
 impl CodeCache {
-    /// Opens or makes the folder. Where that fails or somebody else could write to it, there is
-    /// no cache, and the log says why: slower, but right.
+    /// Opens or creates the folder. If that fails, or if somebody else could write to the folder, there
+    /// is no cache and the log says why.
     pub(crate) fn open(folder: Option<&Path>) -> Self {
         let folder = folder.and_then(|folder| match private_folder(folder) {
             Ok(()) => Some(folder.to_owned()),
             Err(error) => {
                 let folder = folder.display();
-                tracing::warn!(%folder, %error, "compiled code is not kept between restarts");
+                tracing::warn!(%folder, %error, "cannot cache compiled code");
                 None
             }
         });
         Self { folder }
     }
 
-    /// The compiled component for these bytes, from the folder or fresh from the compiler.
+    /// Compiles a component, or takes it from the folder.
     pub(crate) fn compile(
         &self,
         engine: &Engine,
@@ -60,7 +60,7 @@ impl CodeCache {
             .and_then(|code| write(&path, &code))
             .and_then(|()| prune(folder));
         if let Err(error) = kept {
-            tracing::warn!(file = %path.display(), %error, "compiled code could not be kept");
+            tracing::warn!(file = %path.display(), %error, "cannot cache compiled code");
         }
         Ok(component)
     }
@@ -72,7 +72,7 @@ fn file_name(engine: &Engine, digest: &str) -> String {
     format!("{digest}-{:016x}.code", hasher.finish())
 }
 
-/// A folder that only this user can write to.
+/// Creates a folder that only this user can write to.
 fn private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let metadata = fs::metadata(folder)?;
@@ -85,23 +85,23 @@ fn private_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// None where there is no usable file; it is then written anew.
+/// `None` if there is no usable file; it is then written again.
 fn read(engine: &Engine, path: &Path) -> Option<Component> {
     let bytes = fs::read(path).ok()?;
     let (sum, code) = bytes.split_at_checked(32)?;
     if Sha256::digest(code).as_slice() != sum {
-        tracing::warn!(file = %path.display(), "compiled code is damaged; compiling again");
+        tracing::warn!(file = %path.display(), "cached code is damaged; compiling again");
         return None;
     }
     #[expect(unsafe_code, reason = "the only way to load compiled code")]
     // SAFETY: `deserialize` must be given what `Component::serialize` made and nobody changed.
     // Only `write` below makes such files, in a folder that belongs to this user and that nobody
     // else can write to (`private_folder`); the checksum, taken over the very bytes handed on
-    // here, rules out half-written and decayed ones. wasmtime itself refuses code of another
+    // here, rules out truncated and corrupted ones. wasmtime itself refuses code of another
     // version or configuration.
     let component = unsafe { Component::deserialize(engine, code) };
     component
-        .inspect_err(|error| tracing::info!(file = %path.display(), %error, "compiling again"))
+        .inspect_err(|error| tracing::info!(file = %path.display(), %error, "cached code is unusable; compiling again"))
         .ok()
 }
 

@@ -1,19 +1,18 @@
 //! The CPU time of a call, and what ends a guest that computes for too long. Change here what is
 //! charged to a guest.
 //!
-//! The clock runs while a thread works on the call, and stands while the call waits for anything.
-//! So the clock is read twice for each poll, whatever the guest does in it.
+//! The clock runs while a thread works on the call and stops while the call waits. It is read twice for
+//! each poll, whatever the guest does in it.
 //!
-//! Which clock: that of the wall, which costs 20 ns to read, for the first [`TICK`] of a call, which is
-//! all that most calls ever use; after that the thread's own, which costs 0.7 µs. On a machine that has
-//! more to do than it can, a thread waits for its turn in the middle of a poll, and a good plugin would
-//! be charged for what others compute, ended, and put aside in the end.
+//! The first [`TICK`] of a call, which is all that most calls use, is measured by the wall clock, which
+//! takes 20 ns to read; the rest by the thread's CPU clock, which takes 0.7 µs. On an overloaded machine
+//! a thread is descheduled in the middle of a poll, and by the wall clock alone a well-behaved plugin
+//! would be charged for what others compute, ended, and in the end suspended.
 //!
-//! wasmtime's call hook
-//! would leave out all that the host does for the guest without waiting; but it is called twice for
-//! each crossing, and handing one request to a guest takes some thirty of them, one for each text.
-//! What the host does for long, moving a body into a store, is left out by [`Cpu::free`]: of a
-//! terabyte each little bit of work adds up.
+//! wasmtime's call hook would leave out everything the host does for the guest without waiting. But it
+//! is called twice for each crossing, and handing one request to a guest takes about thirty crossings,
+//! one for each text. [`Cpu::free`] leaves out what takes long, moving a body into a store: over a
+//! terabyte every bit of work adds up.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,20 +21,21 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::UpdateDeadline;
 
-use crate::engine::TICK;
+/// How often guests that compute are interrupted, to be charged and to yield.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// What one instance uses. Only one thread works on an instance at a time, and what hands it
-/// from one to the other orders their memory accesses.
+/// The CPU time of one instance. Only one thread works on an instance at a time, and whatever hands the
+/// instance to another thread orders their memory accesses.
 #[derive(Debug)]
 pub(crate) struct Cpu {
     limit: Duration,
-    /// Times are counted from here.
+    /// Times are relative to this.
     origin: Instant,
-    /// Whether the thread's clock is read, and no longer the wall's.
+    /// Whether the thread's clock is read instead of the wall clock.
     exact: AtomicBool,
-    /// Nanoseconds of the call before `since`.
+    /// Nanoseconds that the call used before `since`.
     used: AtomicU64,
-    /// When the clock began to run, in nanoseconds.
+    /// When the clock last started, in nanoseconds.
     since: AtomicU64,
     over: AtomicBool,
 }
@@ -52,13 +52,13 @@ impl Cpu {
         }
     }
 
-    /// A new call begins.
+    /// Starts a new call.
     pub(crate) fn begin(&self) {
         self.used.store(0, Ordering::Relaxed);
         self.over.store(false, Ordering::Relaxed);
     }
 
-    /// The limit, where the guest was ended because it went over it.
+    /// The limit, if the guest was ended because it exceeded it.
     pub(crate) fn over(&self) -> Option<Duration> {
         self.over.load(Ordering::Relaxed).then_some(self.limit)
     }
@@ -76,7 +76,7 @@ impl Cpu {
         .await
     }
 
-    /// Does work of the host's that the call is not charged for.
+    /// Does work for which the call is not charged.
     pub(crate) async fn free<F: Future>(&self, work: F) -> F::Output {
         let used = self.spent();
         let done = work.await;
@@ -91,16 +91,16 @@ impl Cpu {
             self.over.store(true, Ordering::Relaxed);
             return UpdateDeadline::Interrupt;
         }
-        // A guest that computes for long must not hold the thread.
+        // A guest that computes for long must not block the thread.
         UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
     }
 
-    /// Nanoseconds of the call until now, while the clock runs.
+    /// Nanoseconds that the call has used until now, while the clock runs.
     fn spent(&self) -> u64 {
         let running = self.now().saturating_sub(self.since.load(Ordering::Relaxed));
         let running = match self.exact.load(Ordering::Relaxed) {
             true => running,
-            // It would have been interrupted; beyond that the thread was waiting for its turn.
+            // Longer, and the guest would have been interrupted: the thread was descheduled.
             false => running.min(nanos(TICK)),
         };
         self.used.load(Ordering::Relaxed).saturating_add(running)
@@ -127,21 +127,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_computes_is_charged_and_what_waits_is_not() {
+    async fn computing_is_charged_and_waiting_is_not() {
         let limit = Duration::from_millis(500);
         let cpu = Cpu::new(limit);
         cpu.begin();
         cpu.charge(pin!(async {
             tokio::time::sleep(limit * 2).await;
             assert!(matches!(cpu.tick(), UpdateDeadline::YieldCustom(..)));
-            // In several polls: they add up.
+            // The time of several polls adds up.
             while !matches!(cpu.tick(), UpdateDeadline::Interrupt) {
                 tokio::task::yield_now().await;
             }
         }))
         .await;
         assert_eq!(cpu.over(), Some(limit));
-        // A thread that has no turn, here by sleeping, is charged for one tick at the most, ...
+        // A descheduled thread, here one that sleeps, is charged for one tick at most, ...
         cpu.begin();
         cpu.charge(pin!(async {
             std::thread::sleep(limit * 2);
@@ -149,7 +149,7 @@ mod tests {
         }))
         .await;
         assert_eq!(Duration::from_nanos(cpu.used.load(Ordering::Relaxed)), TICK);
-        // ... and for nothing once it has computed for that long.
+        // ... and for nothing once the call has used that much.
         cpu.charge(pin!(async {
             std::thread::sleep(limit * 2);
             assert!(matches!(cpu.tick(), UpdateDeadline::YieldCustom(..)));

@@ -1,7 +1,7 @@
-//! The plugin folder: which files are in it, and when to look again.
+//! The plugin folder: which files are in it, and when to scan it again.
 //!
-//! Events from the file system wake the watch early; a look every few seconds finds what no event
-//! told of: network file systems have none, and a folder may be replaced whole.
+//! File system events trigger a scan. A scan every few seconds finds what no event reported: network file
+//! systems send none, and a folder may be replaced as a whole.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,17 +15,17 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use crate::load::{LoadError, MAX_FILE};
+use crate::error::{LoadError, MAX_FILE};
 use crate::trust::signature_of;
 
-/// A burst of events is over after so long a silence, ...
+/// A burst of events is over after no event for this long, ...
 const SILENCE: Duration = Duration::from_millis(40);
-/// ... or after this, silence or not.
+/// ... or after this time in any case.
 const BURST: Duration = Duration::from_millis(400);
-/// More than any signature has, in bytes; what is longer is none.
+/// The largest signature file, in bytes. A longer one is not a signature.
 const MAX_SIGNATURE: u64 = 64 << 10;
 
-/// What tells one state of a file from another without reading it.
+/// What changes when a file changes, known without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     device: u64,
@@ -35,21 +35,21 @@ pub(crate) struct Stamp {
     changed: (i64, i64),
 }
 
-/// A component's file, and its signature's where that is there and matters.
+/// Of a component's file, and of its signature file if there is one and signatures matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamps {
     pub(crate) component: Stamp,
     signature: Option<Stamp>,
 }
 
-/// What is in a component's file, and in its signature's.
+/// The contents of a component's file and of its signature file.
 pub(crate) struct Contents {
     pub(crate) component: Vec<u8>,
     pub(crate) signature: Option<Vec<u8>>,
 }
 
-/// The `.wasm` files of a folder. Hidden ones are left out: that is where careful tools write
-/// before they rename. Links are followed. `signed` says that signatures matter.
+/// The `.wasm` files of a folder, following symbolic links. Hidden files are left out, because tools write
+/// to them before they rename. `signed` says whether signatures matter.
 pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, Stamps>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
@@ -58,7 +58,7 @@ pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, 
         if hidden || path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
         }
-        // A file that vanished between the two calls is none.
+        // The file may have vanished between the two calls.
         let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };
@@ -71,8 +71,8 @@ pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, 
     Ok(files)
 }
 
-/// A component's bytes and its signature's with the stamps that they belong to; none where one of
-/// the two changed while it was read.
+/// The bytes of a component and of its signature, with their stamps; `None` if one of the files changed
+/// while it was read.
 pub(crate) fn read(path: &Path, signed: bool) -> Result<Option<(Stamps, Contents)>, LoadError> {
     let size = fs::metadata(path)?.len();
     if size > MAX_FILE {
@@ -90,19 +90,19 @@ pub(crate) fn read(path: &Path, signed: bool) -> Result<Option<(Stamps, Contents
     }))
 }
 
-/// At most `limit` bytes of a file; none where it changed while it was read.
+/// At most `limit` bytes of a file; `None` if it changed while it was read.
 fn read_one(path: &Path, limit: Option<u64>) -> io::Result<Option<(Stamp, Vec<u8>)>> {
     let before = Stamp::of(&fs::metadata(path)?);
     let size = limit.map_or(before.size, |limit| before.size.min(limit));
     let mut bytes = Vec::new();
-    // One byte more, to see that there is none.
+    // One byte more, to see that the file has not grown.
     fs::File::open(path)?.take(size.saturating_add(1)).read_to_end(&mut bytes)?;
     let after = Stamp::of(&fs::metadata(path)?);
     let whole = bytes.len() as u64 == before.size || size < before.size;
     Ok((before == after && whole).then_some((before, bytes)))
 }
 
-/// None where there is no such file.
+/// `None` if there is no such file.
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     metadata.is_file().then(|| Stamp::of(&metadata))
@@ -120,7 +120,7 @@ impl Stamp {
     }
 }
 
-/// Says when to look at a folder again.
+/// Says when to scan a folder again.
 pub struct Watch {
     folder: PathBuf,
     rescan: Duration,
@@ -129,8 +129,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches a folder, which need not be there yet; `rescan` is how often to look without an
-    /// event.
+    /// Watches a folder, which need not exist yet; `rescan` is how often to scan without an event.
     pub fn new(folder: &Path, rescan: Duration) -> Self {
         let woken = Arc::new(Notify::new());
         let mut watch = Self { folder: folder.to_owned(), rescan, woken, watcher: None };
@@ -138,8 +137,7 @@ impl Watch {
         watch
     }
 
-    /// Returns when it is time to look again: soon after something happened, or after the time
-    /// between two looks.
+    /// Returns when it is time to scan again: soon after an event, or after `rescan`.
     pub async fn changed(&mut self) {
         if tokio::time::timeout(self.rescan, self.woken.notified()).await.is_err() {
             self.arm();
@@ -151,7 +149,7 @@ impl Watch {
         .await;
     }
 
-    /// Asks for events, also when the folder is another one than before.
+    /// Subscribes to events, and does so again if the folder was replaced.
     fn arm(&mut self) {
         let identity = fs::metadata(&self.folder).ok().map(|m| (m.dev(), m.ino()));
         let watched = self.watcher.as_ref().map(|(_, identity)| *identity);
@@ -162,7 +160,7 @@ impl Watch {
         let Some(identity) = identity else { return };
         let woken = self.woken.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Our own reading makes events too; only what changes the folder counts.
+            // Our own reads cause events too; only changes count.
             let matters = event.is_ok_and(|event| match event.kind {
                 EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
                 _ => true,
@@ -178,8 +176,13 @@ impl Watch {
         match watcher {
             Ok(watcher) => self.watcher = Some((watcher, identity)),
             Err(error) => {
-                let (folder, every) = (self.folder.display(), self.rescan);
-                tracing::warn!(%folder, %error, "no events from the plugin folder; looking every {every:?}");
+                let (folder, seconds) = (self.folder.display(), self.rescan.as_secs());
+                tracing::warn!(
+                    %folder,
+                    rescan_seconds = seconds,
+                    %error,
+                    "cannot watch the plugin folder; scanning it at intervals"
+                );
             }
         }
     }
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_file_that_appears_wakes_the_watch_and_reading_does_not() {
+    async fn a_new_file_wakes_the_watch_and_reading_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let mut watch = Watch::new(folder.path(), Duration::from_secs(30));
         fs::write(folder.path().join("a.wasm"), b"a").unwrap();
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_made_later_is_found() {
+    async fn a_folder_created_later_is_found() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("plugins");
         let mut watch = Watch::new(&folder, Duration::from_millis(50));
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_changes_the_stamp_of_its_component_where_signatures_matter() {
+    fn a_signature_changes_the_stamp_of_its_component_if_signatures_matter() {
         let folder = tempfile::tempdir().unwrap();
         let (file, signature) =
             (folder.path().join("a.wasm"), folder.path().join("a.wasm.minisig"));
@@ -245,7 +248,7 @@ mod tests {
         assert_eq!(contents.component, b"component");
         assert_eq!(contents.signature.as_deref(), Some(b"signature".as_slice()));
         assert_eq!(read(&file, false).unwrap().unwrap().1.signature, None);
-        // A folder of its name is no signature.
+        // A folder with that name is not a signature.
         fs::remove_file(&signature).unwrap();
         fs::create_dir(&signature).unwrap();
         assert_eq!(read(&file, true).unwrap().unwrap().1.signature, None);

@@ -1,10 +1,9 @@
-//! One instance of a plugin: a store of its own, with limits. What goes wrong inside is told
-//! apart here, once.
+//! One instance of a plugin, with its limits. Everything that can go wrong in a guest is told apart here,
+//! and wasmtime's errors are recognised here only.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::time::error::Elapsed;
 use wasmtime::component::ResourceTableError;
@@ -13,38 +12,27 @@ use wasmtime::{Engine, Store, WasmBacktrace};
 use keepgate_jobs::{Job, Reporter};
 
 use crate::call::{CallError, Failure, Limit};
-use crate::contract::bindings::worker::{Worker, WorkerPre};
-use crate::contract::bindings::{Plugin as Bindings, PluginPre};
-use crate::contract::{exported, jobs};
+use crate::capability::jobs::{RunningJob, Worker, WorkerPre, jobs};
 use crate::cpu::Cpu;
-use crate::imports::http::ReplyStart;
-use crate::state::{Grants, RunningJob, State};
-use crate::voice::shortened;
+use crate::guest::{Guest, GuestPre, exported};
+use crate::guest_log::shortened;
+use crate::guest_state::{GuestState, MountContext};
+use crate::spec::Bounds;
+use crate::streamed_reply::ReplyStart;
 
-/// The longest report of a trap that is kept, in bytes.
+/// The longest report of a trap, in bytes.
 const MAX_TRAP: usize = 8192;
-/// Functions of a guest that a report of a trap names, innermost first.
+/// The most functions that a report of a trap names, innermost first.
 const MAX_FRAMES: usize = 8;
-/// Bytes that a guest may hand to the host in one call, whatever memory it has.
+/// Bytes that a guest may pass to the host in one call to an import, however little memory it has.
 const LEAST_ARGUMENTS: u64 = 1 << 20;
 
-/// What a call may use.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Linear memory in bytes.
-    pub(crate) memory: u64,
-    /// Time spent computing.
-    pub(crate) cpu: Duration,
-    /// Time from beginning to end.
-    pub(crate) time: Duration,
-}
-
-/// An instance, fresh or used before.
+/// An instance, fresh or warm.
 pub(crate) struct Instance {
-    pub(crate) store: Store<State>,
-    bindings: Bindings,
+    pub(crate) store: Store<GuestState>,
+    bindings: Guest,
     bounds: Bounds,
-    /// The state's, at hand while a call has the store.
+    /// That of the state, accessible while a call borrows the store.
     cpu: Arc<Cpu>,
     /// Calls that it has served.
     pub(crate) served: u32,
@@ -52,11 +40,11 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub(crate) async fn new(
-        pre: &PluginPre<State>,
-        grants: Arc<Grants>,
+        pre: &GuestPre<GuestState>,
+        mount: Arc<MountContext>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let (mut store, cpu) = prepare(pre.engine(), grants, &bounds);
+        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds);
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
             cpu.charge(made).await
@@ -112,7 +100,7 @@ impl Instance {
 
 /// An instance for one attempt of a job.
 pub(crate) struct JobInstance {
-    store: Store<State>,
+    store: Store<GuestState>,
     bindings: Worker,
     bounds: Bounds,
     cpu: Arc<Cpu>,
@@ -120,11 +108,11 @@ pub(crate) struct JobInstance {
 
 impl JobInstance {
     pub(crate) async fn new(
-        pre: &WorkerPre<State>,
-        grants: Arc<Grants>,
+        pre: &WorkerPre<GuestState>,
+        mount: Arc<MountContext>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let (mut store, cpu) = prepare(pre.engine(), grants, &bounds);
+        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds);
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
             cpu.charge(made).await
@@ -135,7 +123,7 @@ impl JobInstance {
         }
     }
 
-    /// What the plugin says of an input: the job's key, or what is wrong.
+    /// Asks the plugin about a job's input: the job's key, or what is wrong.
     pub(crate) async fn check(
         mut self,
         kind: &str,
@@ -153,9 +141,9 @@ impl JobInstance {
         self.store.set_epoch_deadline(1);
         let state = self.store.data_mut();
         state.begin(None);
-        // What a user starts must not do more than the user may.
-        state.principal = job.user.clone().map(crate::imports::jobs::to_principal);
-        state.job = Some(RunningJob { id: job.id.clone(), reporter });
+        // A job may not do more than the user who started it.
+        state.principal = job.user.clone().map(crate::capability::jobs::to_principal);
+        state.call.insert(RunningJob { id: job.id.clone(), reporter });
         let job = jobs::Job::from(job);
         let runner = self.bindings.keepgate_plugin_job_runner();
         let call = runner.call_run(&mut self.store, &job);
@@ -165,24 +153,24 @@ impl JobInstance {
     }
 }
 
-/// A store with its limits, and the clock that is charged.
+/// Makes a store with its limits, and the clock that measures it.
 pub(crate) fn prepare(
     engine: &Engine,
-    grants: Arc<Grants>,
+    mount: Arc<MountContext>,
     bounds: &Bounds,
-) -> (Store<State>, Arc<Cpu>) {
+) -> (Store<GuestState>, Arc<Cpu>) {
     let cpu = Arc::new(Cpu::new(bounds.cpu));
-    let mut store = Store::new(engine, State::new(grants, bounds.memory, cpu.clone()));
+    let mut store = Store::new(engine, GuestState::new(mount, bounds.memory, cpu.clone()));
     store.limiter(|state| &mut state.limiter);
-    // Texts and lists that a guest hands over are copied, and one text may be in a list a million
-    // times: what they come to is bounded, and not only the guest's memory.
+    // Texts and lists that a guest passes are copied, and a list may have the same text a million times.
+    // So the size of the copies is bounded as well as the guest's memory.
     store.set_hostcall_fuel(arguments(bounds.memory));
     store.epoch_deadline_callback(|context| Ok(context.data().cpu.tick()));
     store.set_epoch_deadline(1);
     (store, cpu)
 }
 
-pub(crate) fn not_made(store: &Store<State>, error: &wasmtime::Error) -> CallError {
+pub(crate) fn not_made(store: &Store<GuestState>, error: &wasmtime::Error) -> CallError {
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         return CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0));
     }
@@ -190,7 +178,7 @@ pub(crate) fn not_made(store: &Store<State>, error: &wasmtime::Error) -> CallErr
 }
 
 pub(crate) fn outcome<T>(
-    store: &Store<State>,
+    store: &Store<GuestState>,
     bounds: &Bounds,
     said: Result<wasmtime::Result<T>, Elapsed>,
 ) -> Result<T, CallError> {
@@ -201,10 +189,10 @@ pub(crate) fn outcome<T>(
     }
 }
 
-/// Waits for a call, charges it for computing, and ends it when its time is over. Most calls end
-/// before they wait for anything: for these no timer is made.
+/// Polls a call to its end, charges it for CPU time, and ends it when its time is up. Most calls end
+/// without waiting, and for those no timer is made.
 ///
-/// The call comes pinned, because it is large and would be copied at each step on its way here.
+/// The call is passed pinned, because it is large and would otherwise be copied at each step.
 pub(crate) async fn bounded<F: Future>(
     bounds: &Bounds,
     cpu: &Cpu,
@@ -217,40 +205,45 @@ pub(crate) async fn bounded<F: Future>(
     }
 }
 
-/// Why a guest did not do what was asked. Where a language turns a lack of memory into an exception, as
-/// JavaScript and Python do, the guest comes back alive with a failure of its own: it is the limit all
-/// the same.
-fn refused(store: &Store<State>, failure: Failure) -> CallError {
+/// Why a guest returned a failure. JavaScript and Python turn a lack of memory into an exception, so that
+/// the guest survives and returns a failure of its own; the call still exceeded its limit.
+fn refused(store: &Store<GuestState>, failure: Failure) -> CallError {
     match (&failure, store.data().over_limit()) {
         (Failure::Internal(_), Some(limit)) => CallError::OverLimit(limit),
         _ => CallError::Failure(failure),
     }
 }
 
-/// Bytes that a guest may hand to the host in one call, as it has memory.
+/// Bytes that a guest may pass to the host in one call to an import: as many as it has memory.
 fn arguments(memory: u64) -> usize {
     usize::try_from(memory.max(LEAST_ARGUMENTS)).unwrap_or(usize::MAX)
 }
 
-/// Why a guest broke down: over a limit, or a trap with its reason in the first line.
-pub(crate) fn broken(state: &State, error: &wasmtime::Error) -> CallError {
+/// Why a guest broke down: it exceeded a limit, or it trapped.
+pub(crate) fn broken(state: &GuestState, error: &wasmtime::Error) -> CallError {
     if let Some(limit) = state.over_limit() {
         return CallError::OverLimit(limit);
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
         return CallError::OverLimit(Limit::Handles(state.table.max_capacity()));
     }
-    let why = told(error);
-    // wasmtime has no type for it.
-    if why.contains("fuel allocated for hostcalls") {
+    let why = in_one_line(error);
+    if exhausted_hostcall_fuel(&why) {
         let most = arguments(state.memory_limit()) as u64;
         return CallError::OverLimit(Limit::Arguments(most));
     }
     CallError::Trapped(shortened(why, MAX_TRAP))
 }
 
-/// What went wrong, and after it where, all in one line: the log is read by the line.
-fn told(error: &wasmtime::Error) -> String {
+/// Whether an error says that the arguments of one call to an import were too large in all. wasmtime has
+/// no type for it, so this compares the text of its message. Update it with wasmtime; the guests
+/// `log-list` and `prepare-list` of `tests/hostile_guests` fail otherwise.
+fn exhausted_hostcall_fuel(message: &str) -> bool {
+    message.contains("fuel allocated for hostcalls")
+}
+
+/// What went wrong and where, in one line, because logs are read by the line.
+fn in_one_line(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return format!("{error:#}");
     };

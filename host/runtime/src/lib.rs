@@ -1,65 +1,76 @@
-//! Plugins: loading them, keeping them, calling them. The only crate that names wasmtime.
+//! Loads, keeps and calls plugins. The only crate that uses wasmtime.
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`call`] | a request and a reply, in plain types: what the rest of the host sees |
-//! | [`mount`] | a path prefix with its plugin and limits; the way of a call |
-//! | `serving` | a plugin at a mount: turns, instances, what becomes of them |
-//! | `faults` | plugins that break down again and again are put aside |
-//! | `held`, `voice` | what a guest may have the host hold, and say |
-//! | [`generation`] | the immutable table of all that, and how a new one is made |
-//! | [`folder`] | the plugin folder: what is in it, when to look again |
-//! | [`load`] | from a file's bytes to a plugin, and refusals in words |
-//! | [`inspect`] | what a file is, by its bytes alone |
-//! | [`trust`] | which files may be loaded at all: digests and signatures |
-//! | [`jobs`] | how jobs get from the queue to the plugins that run them |
-//! | `workbench` | a plugin on its own, for tools |
-//! | [`metrics`] | what is counted |
-//! | `contract` | the WIT of `wit/0.1.0` bound to Rust |
-//! | `imports` | the contract's host side, one file for each interface |
-//! | `instance`, `state`, `cpu` | one instance with its limits |
-//! | `wasi_http` | components of the standard's own world, served like plugins |
-//! | [`grant`] | what a mount grants of a store, to whom |
+//! | [`capability`] | what a plugin can ask of its host, one folder or file each, and the list of them |
+//! | [`call`] | a request and a reply in plain types, as the rest of the host sees them |
+//! | [`loader`](Loader) | loads the plugin folder and builds generations |
+//! | [`generation`] | the immutable table of mounts and plugins |
+//! | [`load`] | from a file's bytes to a plugin; `error` has the reasons for refusals |
+//! | [`folder`] | which files are in the plugin folder, and when to scan it again |
+//! | [`trust`] | which files may be loaded: digests and signatures |
+//! | `component_kind`, [`inspect`] | what a file is, by its bytes alone |
+//! | [`mount`], `spec` | a path prefix with its plugin; what the operator configures of it |
+//! | `serving` | a plugin at a mount: the queue of calls, their instances |
+//! | `instance`, `guest_state`, `cpu` | one instance with its limits |
+//! | `circuit_breaker` | suspends plugins that keep breaking down |
+//! | `host_allocation`, `guest_log` | limits on what the host holds and logs for a guest |
+//! | `reply`, `streamed_reply` | the checks of a reply; a reply sent piece by piece |
+//! | `job_runner` | runs jobs of the queue by the plugins of their mounts |
+//! | `wasi_http` | components of `wasi:http`, served like plugins |
+//! | `workbench`, `test_hooks` | a plugin on its own, for tools and tests |
+//! | [`metrics`] | the runtime's metrics and those of plugins |
+//! | `contract`, `guest` | the contract's name, version and failures; what plugins export |
 //! | `engine`, `cache` | wasmtime's tuning; compiled code on disk |
 //!
-//! Invariants: policy is no business of this crate (stores come guarded, requests come
-//! authenticated), and a body's bytes pass through it only where a guest reads or writes them.
+//! Invariants: this crate knows no policy (stores come guarded, requests come authenticated), and the bytes
+//! of a body pass through it only if a guest reads or writes them.
 
 mod cache;
 pub mod call;
+pub mod capability;
+mod circuit_breaker;
+mod component_kind;
 mod contract;
 mod cpu;
 mod engine;
-mod faults;
+mod error;
 pub mod folder;
 pub mod generation;
-pub mod grant;
+mod guest;
+mod guest_log;
+mod guest_state;
 mod handler;
-mod held;
-mod imports;
+mod host_allocation;
 pub mod inspect;
 mod instance;
-pub mod jobs;
+mod job_runner;
 pub mod load;
+mod loader;
 pub mod metrics;
 pub mod mount;
 mod reply;
 mod serving;
-mod state;
+mod spec;
+mod streamed_reply;
+mod test_hooks;
 pub mod trust;
-mod voice;
 mod wasi_http;
 mod workbench;
 
 pub use call::{CallError, Failure, Limit, PluginRefusal, Principal, Reply, Request};
-pub use faults::{Aside, Faults};
+pub use capability::Grants;
+pub use circuit_breaker::{Faults, Open};
+pub use error::LoadError;
 pub use folder::Watch;
-pub use generation::{Generation, Loader, Refused, Scanned};
-pub use grant::{Grant, Services, Surroundings};
+pub use generation::{Generation, Refused};
 pub use inspect::Inspection;
-pub use jobs::JobRunner;
-pub use load::{LoadError, Plugin};
+pub use job_runner::JobRunner;
+pub use load::Plugin;
+pub use loader::{Loader, Scanned, Undo};
 pub use metrics::Metrics;
-pub use mount::{Limits, Mount, MountSpec};
-pub use trust::{Trust, TrustError, Warrant};
+pub use mount::Mount;
+pub use spec::{Limits, MountSpec};
+pub use test_hooks::{Hooks, TestHooks};
+pub use trust::{Trust, TrustDecision, TrustError};
 pub use workbench::{Instantiated, Workbench};

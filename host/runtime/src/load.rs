@@ -1,9 +1,6 @@
-//! From a file's bytes to a plugin that can serve: is it a component, does it speak our contract,
-//! does it compile, what does it say of itself. Every refusal says in words what is wrong, which
-//! side it is on, and what to do; a raw linker message is the last resort.
-
-mod error;
-mod spoken;
+//! Loads a plugin from a file's bytes: checks that they are a component of the contract, compiles and
+//! links it, and asks it to describe itself. Each refusal says what is wrong, on which side, and what to
+//! do; a raw linker message is the last resort.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,21 +11,22 @@ use serde_json::{Map, Value};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::cache::CodeCache;
-use crate::contract::bindings::PluginPre;
-use crate::contract::bindings::worker::WorkerPre;
-use crate::contract::{PACKAGE, VERSION, exported};
+use crate::capability;
+use crate::capability::jobs::{self, WorkerPre};
+use crate::capability::requests::Requests;
+use crate::component_kind::{ComponentKind, check_contract, check_framing, exports_job_runner};
+use crate::contract::{PACKAGE, VERSION};
 use crate::engine::Host;
+use crate::error::LoadError;
+use crate::guest::{GuestPre, exported};
+use crate::guest_log::{shorten, shortened};
+use crate::guest_state::{GuestState, MountContext};
 use crate::inspect;
-use crate::instance::{Bounds, Instance};
+use crate::instance::Instance;
 use crate::metrics::{MetricKind, MetricSpec, Metrics};
-use crate::state::{Grants, State};
+use crate::spec::Bounds;
 use crate::trust::Vetted;
-use crate::voice::{shorten, shortened};
 use crate::wasi_http;
-
-pub use error::LoadError;
-use spoken::{Spoken, check_contract, exports_job_runner};
-pub(crate) use spoken::{check_framing, is_spoken, other_version};
 
 /// What `describe` and `check-settings` may use. They run without grants.
 const QUESTION: Bounds =
@@ -36,40 +34,38 @@ const QUESTION: Bounds =
 
 /// The longest text of a description, in bytes.
 const MAX_TEXT: usize = 1024;
-/// Most stores, kinds of job, and metrics of a plugin.
+/// The most names that a plugin requests of one capability, and the most metrics.
 const MAX_NAMES: usize = 64;
-/// Most labels of a metric.
+/// The most labels of a metric.
 const MAX_LABELS: usize = 8;
-/// The largest file that is a plugin, in bytes.
-pub(crate) const MAX_FILE: u64 = 256 << 20;
 
 /// A compiled plugin that has described itself.
 pub struct Plugin {
-    /// The name that mounts use: the file's, without `.wasm`.
+    /// The name that mounts use: its file's name without `.wasm`.
     pub name: String,
-    /// Where it came from.
+    /// Its file.
     pub file: PathBuf,
     /// SHA-256 of the file in lower-case hex.
     pub digest: String,
-    /// Of the file, in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// What it says of itself.
+    /// Its description.
     pub description: Description,
-    /// What it speaks with this host, as in `keepgate:plugin@0.1.0`.
+    /// The contract between it and the host, as in `keepgate:plugin@0.1.0`.
     pub contract: String,
     pub(crate) world: World,
     metrics: Arc<Metrics>,
 }
 
-/// What a component exports, ready to be made instances of.
+/// A linked component, by what it exports.
 pub(crate) enum World {
-    /// A plugin, and where it runs jobs, if it does.
-    Plugin(PluginPre<State>, Option<WorkerPre<State>>),
-    /// A service of `wasi:http`.
-    Service(ProxyPre<State>),
+    /// A plugin, and its `job-runner` if it has one.
+    Plugin(GuestPre<GuestState>, Option<WorkerPre<GuestState>>),
+    /// A `wasi:http` service.
+    Service(ProxyPre<GuestState>),
 }
 
-/// What a plugin says of itself: the contract's `guest.description`.
+/// What a plugin says about itself: the contract's `guest.description`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Description {
     /// Its own name, which need not be the file's.
@@ -78,34 +74,29 @@ pub struct Description {
     pub version: String,
     /// One line for operators.
     pub summary: String,
-    /// Where it is mounted when the operator says nothing.
+    /// Where it is mounted unless the operator says otherwise.
     pub default_mount: String,
-    /// Names that it opens stores by.
-    pub stores: Vec<String>,
-    /// Names that it takes snapshots of clusters by; none where it takes what it is granted.
-    pub clusters: Vec<String>,
-    /// Kinds of job that it runs.
-    pub jobs: Vec<String>,
+    /// The names that it lists for each capability: stores that it opens, kinds of job that it runs.
+    #[serde(flatten)]
+    pub requests: Requests,
 }
 
 impl Description {
-    /// Of a service, which says nothing of itself.
+    /// That of a service, which does not describe itself.
     fn of_service(name: &str, contract: &str) -> Self {
         Self {
             name: name.to_owned(),
             version: String::new(),
             summary: format!("a service of {contract}"),
             default_mount: format!("/{name}"),
-            stores: Vec::new(),
-            clusters: Vec::new(),
-            jobs: Vec::new(),
+            requests: capability::no_requests(),
         }
     }
 }
 
 impl Plugin {
-    /// Loads a plugin from the bytes of its file, which may be loaded. Compiling takes tens of milliseconds for a
-    /// small plugin and seconds for a large one, on a blocking thread.
+    /// Loads a plugin from the bytes of its file. Compiling takes tens of milliseconds for a small plugin
+    /// and seconds for a large one, on a blocking thread.
     pub(crate) async fn load(
         host: &Host,
         cache: &CodeCache,
@@ -113,7 +104,7 @@ impl Plugin {
         file: &Path,
         vetted: Vetted,
     ) -> Result<Arc<Self>, LoadError> {
-        let Vetted { bytes, digest, warrant: _ } = vetted;
+        let Vetted { bytes, digest, decision: _ } = vetted;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let size = bytes.len() as u64;
         let (engine, cache) = (host.engine.clone(), cache.clone());
@@ -124,14 +115,14 @@ impl Plugin {
         });
         let (digest, component, bytes) =
             compiling.await.map_err(|error| LoadError::Compile(error.to_string()))??;
-        let spoken = check_contract(host, &component)?;
+        let kind = check_contract(host, &component)?;
         let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
-            // The linker's own words are the last resort.
+            // The linker's message is the last resort.
             detail: inspect::explain(&bytes).unwrap_or_else(|| format!("{error:#}")),
         };
         let pre = host.linker.instantiate_pre(&component).map_err(mismatch)?;
         let file = file.to_owned();
-        if let Spoken::WasiHttp(contract) = spoken {
+        if let ComponentKind::WasiHttp(contract) = kind {
             let description = Description::of_service(&name, &contract);
             let world = World::Service(ProxyPre::new(pre).map_err(mismatch)?);
             let metrics = metrics.clone();
@@ -142,11 +133,11 @@ impl Plugin {
             true => Some(WorkerPre::new(pre.clone()).map_err(mismatch)?),
             false => None,
         };
-        let pre = PluginPre::new(pre).map_err(mismatch)?;
+        let pre = GuestPre::new(pre).map_err(mismatch)?;
         let (description, named) = describe(metrics, &pre, &name).await?;
-        if let (None, Some(kind)) = (&runner, description.jobs.first()) {
+        if let (None, Some(kind)) = (&runner, description.requests.names(jobs::REQUESTS).first()) {
             return Err(LoadError::Description(format!(
-                "it names the kind of job {kind:?}, and does not export {PACKAGE}/job-runner@{VERSION}"
+                "it names the kind of job {kind:?} but does not export {PACKAGE}/job-runner@{VERSION}"
             )));
         }
         for metric in &named {
@@ -166,15 +157,14 @@ impl Plugin {
         }))
     }
 
-    /// Asks the plugin whether it can work with these settings. `Err` is the
-    /// plugin's answer in words, or how it broke down.
+    /// Asks the plugin to validate settings. The error is the plugin's answer, or how it broke down.
     pub async fn check_settings(&self, settings: &Map<String, Value>) -> Result<(), String> {
         let pre = match &self.world {
             World::Plugin(pre, _) => pre,
             World::Service(_) => return wasi_http::environment(settings).map(drop),
         };
         let settings = Value::Object(settings.clone()).to_string();
-        let grants = no_grants(&self.metrics, &self.name);
+        let grants = no_mount(&self.metrics, &self.name);
         let asked = async {
             let mut instance = Instance::new(pre, grants, QUESTION).await?;
             instance.check_settings(&settings).await
@@ -194,17 +184,18 @@ impl std::fmt::Debug for Plugin {
 
 async fn describe(
     metrics: &Arc<Metrics>,
-    pre: &PluginPre<State>,
+    pre: &GuestPre<GuestState>,
     name: &str,
 ) -> Result<(Description, Vec<MetricSpec>), LoadError> {
     let asked = async {
-        let mut instance = Instance::new(pre, no_grants(metrics, name), QUESTION).await?;
+        let mut instance = Instance::new(pre, no_mount(metrics, name), QUESTION).await?;
         instance.describe().await
     };
     let said = asked
         .await
         .map_err(|error| LoadError::BrokeDown { call: "describe", detail: error.to_string() })?;
-    bounds_of(&said).map_err(LoadError::Description)?;
+    let requests = capability::requests(&said);
+    check_bounds(&said, &requests).map_err(LoadError::Description)?;
     let bad = |what: String| Err(LoadError::Description(what));
     if said.name.is_empty() {
         return bad("the name is empty".to_owned());
@@ -227,25 +218,18 @@ async fn describe(
         version: said.version,
         summary: said.summary,
         default_mount: said.default_mount,
-        stores: said.stores,
-        clusters: said.clusters,
-        jobs: said.jobs,
+        requests,
     };
     Ok((description, named))
 }
 
-/// What a plugin says of itself is kept, logged and shown for as long as it is loaded: it must be
-/// short, and be one line.
-fn bounds_of(said: &exported::Description) -> Result<(), String> {
-    let many = [
-        ("stores", said.stores.len()),
-        ("clusters", said.clusters.len()),
-        ("jobs", said.jobs.len()),
-        ("metrics", said.metrics.len()),
-    ];
-    for (what, count) in many {
+/// Checks that a description is short and has no line breaks: it is kept, logged and shown for as long as
+/// the plugin is loaded.
+fn check_bounds(said: &exported::Description, requests: &Requests) -> Result<(), String> {
+    let counts = requests.fields().map(|(field, names)| (field, names.len()));
+    for (what, count) in counts.chain([("metrics", said.metrics.len())]) {
         if count > MAX_NAMES {
-            return Err(format!("it names {count} {what}; {MAX_NAMES} are the most"));
+            return Err(format!("it names {count} {what}; at most {MAX_NAMES} are allowed"));
         }
     }
     let metrics = said.metrics.iter().flat_map(|metric| {
@@ -254,7 +238,9 @@ fn bounds_of(said: &exported::Description) -> Result<(), String> {
     });
     if let Some(metric) = said.metrics.iter().find(|metric| metric.labels.len() > MAX_LABELS) {
         let (name, count) = (shorten(&metric.name, 40), metric.labels.len());
-        return Err(format!("its metric {name:?} has {count} labels; {MAX_LABELS} are the most"));
+        return Err(format!(
+            "its metric {name:?} has {count} labels; at most {MAX_LABELS} are allowed"
+        ));
     }
     let texts = [
         ("the name", &*said.name),
@@ -262,30 +248,30 @@ fn bounds_of(said: &exported::Description) -> Result<(), String> {
         ("the summary", &*said.summary),
         ("the default mount", &*said.default_mount),
     ];
-    let named = said.stores.iter().chain(&said.clusters).chain(&said.jobs);
-    let named = named.map(|name| ("a store, a cluster or a job", &**name));
+    let named = requests.fields().flat_map(|(_, names)| names);
+    let named = named.map(|name| ("a requested name", name.as_str()));
     for (what, text) in texts.into_iter().chain(named).chain(metrics) {
         if text.len() > MAX_TEXT || text.contains(char::is_control) {
             let shown = shorten(text, 40);
             return Err(format!(
-                "{what} is {shown:?}...: {MAX_TEXT} bytes are the most, and no line breaks"
+                "{what} is {shown:?}…, which is longer than {MAX_TEXT} bytes or has line breaks"
             ));
         }
     }
     Ok(())
 }
 
-pub(crate) fn no_grants(metrics: &Arc<Metrics>, plugin: &str) -> Arc<Grants> {
-    Arc::new(Grants {
-        mount: "(none)".to_owned(),
+pub(crate) fn no_mount(metrics: &Arc<Metrics>, plugin: &str) -> Arc<MountContext> {
+    Arc::new(MountContext {
+        path: "(none)".to_owned(),
         plugin: plugin.to_owned(),
         settings: "{}".to_owned(),
-        stores: Default::default(),
-        services: Default::default(),
+        grants: Default::default(),
+        requests: Default::default(),
+        hooks: None,
         moved: metrics.moved.with_label_values(&["(none)", plugin]),
         metrics: metrics.own.clone(),
-        kinds: Vec::new(),
-        voice: metrics.voice("(none)", plugin),
+        log: metrics.guest_log("(none)", plugin),
         environment: Vec::new(),
     })
 }

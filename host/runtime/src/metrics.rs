@@ -1,16 +1,15 @@
-//! What the runtime counts: calls and loads of plugins. What plugins name themselves is in `plugins`.
-//! Everything lands in one Prometheus registry.
+//! The runtime's metrics: calls and loads of plugins. The metrics that plugins describe are in `plugins`.
+//! All of them are in one Prometheus registry.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 
-use crate::mount::Mount;
-use crate::voice::LogGate;
+use crate::guest_log::GuestLog;
 
 use self::plugins::AddedUp;
 pub(crate) use self::plugins::{MetricKind, MetricSpec, PluginMetrics};
@@ -27,19 +26,11 @@ pub struct Metrics {
     pub(crate) refused: IntGauge,
     pub(crate) own: Arc<PluginMetrics>,
     dropped: IntCounterVec,
-    aside: Arc<AsideNow>,
-}
-
-/// What a plugin at a mount may say, and how much of it was too much.
-#[derive(Debug)]
-pub(crate) struct Voice {
-    pub(crate) gate: LogGate,
-    /// Lines that were dropped.
-    pub(crate) dropped: IntCounter,
+    mounts: Arc<CurrentMounts>,
 }
 
 impl Metrics {
-    /// Registers everything. Fails where a metric of that name is there already.
+    /// Registers them. Fails if the registry has a metric of the same name.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let calls = IntCounterVec::new(
             Opts::new(
@@ -51,7 +42,7 @@ impl Metrics {
         let moved = IntCounterVec::new(
             Opts::new(
                 "keepgate_plugin_guest_bytes_total",
-                "Bytes of bodies that plugins read or made themselves; others the gateway moves alone.",
+                "Bytes of bodies that plugins read or produced. Bodies that the gateway moves by itself are not counted.",
             ),
             &["mount", "plugin"],
         )?;
@@ -61,11 +52,11 @@ impl Metrics {
         )?;
         let generation = IntGauge::new(
             "keepgate_generation",
-            "Number of the table of mounts and plugins that serves now.",
+            "Number of the current generation of mounts and plugins.",
         )?;
         let refused = IntGauge::new(
             "keepgate_plugin_refused",
-            "Plugin files in the folder that are refused at the moment.",
+            "Plugin files and mounts that are currently refused.",
         )?;
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(moved.clone()))?;
@@ -75,15 +66,15 @@ impl Metrics {
         let dropped = IntCounterVec::new(
             Opts::new(
                 "keepgate_plugin_log_lines_dropped_total",
-                "Lines that plugins wanted in the log beyond what they may.",
+                "Log lines of plugins that were dropped by the rate limit.",
             ),
             &["mount", "plugin"],
         )?;
         registry.register(Box::new(dropped.clone()))?;
         let own = Arc::new(PluginMetrics::default());
-        let aside = Arc::new(AsideNow::default());
-        registry.register(Box::new(Collected(own.clone(), aside.clone())))?;
-        Ok(Self { calls, moved, loads, generation, refused, own, dropped, aside })
+        let mounts = Arc::new(CurrentMounts::default());
+        registry.register(Box::new(Collected(own.clone(), mounts.clone())))?;
+        Ok(Self { calls, moved, loads, generation, refused, own, dropped, mounts })
     }
 
     /// What a plugin has done at a mount.
@@ -106,67 +97,70 @@ impl Metrics {
         counts
     }
 
-    /// A voice of its own for a plugin at a mount.
-    pub(crate) fn voice(&self, mount: &str, plugin: &str) -> Voice {
-        Voice {
-            gate: LogGate::default(),
-            dropped: self.dropped.with_label_values(&[mount, plugin]),
-        }
+    /// The log of a plugin at a mount.
+    pub(crate) fn guest_log(&self, mount: &str, plugin: &str) -> GuestLog {
+        GuestLog::new(self.dropped.with_label_values(&[mount, plugin]))
     }
 
-    /// These are the mounts that serve now; of others nothing is told any more.
-    pub(crate) fn serve(&self, mounts: &[Arc<Mount>]) {
-        let mounts = mounts.iter().map(Arc::downgrade).collect();
-        *self.aside.0.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
+    /// Sets the mounts of the current generation. Gauges of other mounts are no longer shown.
+    pub(crate) fn serve(&self, mounts: Vec<Weak<dyn Watched>>) {
+        *self.mounts.0.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
     }
 
-    /// The plugins' counters alone, without the label `mount`, as a registry can take them: those
-    /// of several mounts are added up, which gauges cannot be. For pages that must look like another
-    /// server's.
+    /// The plugins' counters only, without the label `mount`: the sum over all mounts, which gauges do
+    /// not have. For metrics pages that must look like another server's.
     pub fn without_mounts(&self) -> Box<dyn Collector> {
         Box::new(AddedUp(self.own.clone()))
     }
 }
 
-/// What a plugin has done at a mount since the gateway began.
+/// What a plugin has done at a mount since the gateway started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Calls by outcome: `ok`, `failure`, or why the plugin broke down.
     pub outcomes: BTreeMap<String, u64>,
-    /// Bytes of bodies that it read or made itself.
+    /// Bytes of bodies that it read or produced.
     pub guest_bytes: u64,
 }
 
-/// The mounts of the generation that serves.
-#[derive(Debug, Default)]
-struct AsideNow(Mutex<Vec<Weak<Mount>>>);
+/// A mount, as far as metrics look at it.
+pub(crate) trait Watched: std::fmt::Debug + Send + Sync {
+    fn path(&self) -> &str;
+    fn plugin(&self) -> &str;
+    /// Whether its circuit breaker is open.
+    fn is_open(&self) -> bool;
+}
 
-impl AsideNow {
+/// The mounts of the current generation.
+#[derive(Debug, Default)]
+struct CurrentMounts(Mutex<Vec<Weak<dyn Watched>>>);
+
+impl CurrentMounts {
     /// Their paths.
     fn paths(&self) -> Vec<String> {
         let mounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         mounts.iter().filter_map(Weak::upgrade).map(|mount| mount.path().to_owned()).collect()
     }
 
-    /// Whether their plugins are put aside, asked when somebody looks: a gauge that is kept would have
-    /// to be set back for mounts that are gone.
+    /// Whether their plugins are suspended. Computed when metrics are read, because a stored gauge would
+    /// have to be reset for mounts that are gone.
     fn collect(&self) -> Vec<MetricFamily> {
-        let help = "1 for a plugin that is put aside, since it breaks down again and again.";
+        let help = "1 if the plugin is suspended because it keeps breaking down.";
         let gauge = Opts::new("keepgate_plugin_aside", help);
         let Ok(gauge) = IntGaugeVec::new(gauge, &["mount", "plugin"]) else { return Vec::new() };
         let mounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for mount in mounts.iter().filter_map(Weak::upgrade) {
-            let aside = i64::from(mount.aside().is_some());
+            let aside = i64::from(mount.is_open());
             gauge.with_label_values(&[mount.path(), mount.plugin()]).set(aside);
         }
         gauge.collect()
     }
 }
 
-/// Gives all of them to the registry at once. It names no descriptors beforehand: a registry
-/// never forgets one, and a new version of a plugin may give a counter other labels. Of collectors
-/// that name none a registry takes one.
-struct Collected(Arc<PluginMetrics>, Arc<AsideNow>);
+/// Collects the plugins' metrics. It declares no descriptors, because a registry never forgets one and a
+/// new version of a plugin may give a counter other labels. A registry accepts one collector without
+/// descriptors.
+struct Collected(Arc<PluginMetrics>, Arc<CurrentMounts>);
 
 impl Collector for Collected {
     fn desc(&self) -> Vec<&Desc> {

@@ -1,11 +1,9 @@
-//! A mount: a path prefix with its plugin, settings, grants and limits; and the call, from
-//! request to reply.
+//! A mount: a path prefix with the plugin that serves it. A call goes through here, from request to
+//! reply; `serving` has what one plugin does with it.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -15,69 +13,19 @@ use keepgate_jobs::{Job, Reporter};
 use keepgate_store::{Body, BodyError};
 
 use crate::call::{CallError, Reply, Request};
-use crate::faults::{Aside, Faults};
-use crate::grant::{Grant, Services};
-use crate::imports::http::{Arriving, Started};
+use crate::circuit_breaker::Open;
 use crate::load::Plugin;
-use crate::metrics::Counts;
+use crate::metrics::{Counts, Watched};
 use crate::reply;
 use crate::serving::Serving;
+use crate::spec::MountSpec;
+use crate::streamed_reply::{Arriving, Started};
 
-/// What the operator says of a mount.
-#[derive(Debug)]
-pub struct MountSpec {
-    /// `/`, or a path that begins with `/` and does not end with it.
-    pub path: String,
-    /// The plugin's file name without `.wasm`.
-    pub plugin: String,
-    /// Handed to the plugin as JSON.
-    pub settings: serde_json::Map<String, serde_json::Value>,
-    /// By the names under which the plugin opens them; with the mount's policy around them.
-    pub stores: BTreeMap<String, Arc<dyn Grant>>,
-    /// What it grants besides.
-    pub services: Services,
-    /// What a call may use.
-    pub limits: Limits,
-    /// Instances serve many requests, one at a time, instead of one.
-    pub warm: bool,
-}
-
-/// What a call may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Linear memory of an instance, in bytes. The host holds as much again for a call at most.
-    pub memory: u64,
-    /// Time that it spends computing.
-    pub cpu: Duration,
-    /// Time from the request to the end of the plugin's work. A body that the host sends after
-    /// that is not part of it.
-    pub time: Duration,
-    /// Time of one attempt of a job.
-    pub job_time: Duration,
-    /// Calls at once.
-    pub calls: usize,
-    /// When a plugin that breaks down again and again is put aside.
-    pub faults: Faults,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory: 64 << 20,
-            cpu: Duration::from_secs(1),
-            time: Duration::from_secs(3600),
-            job_time: Duration::from_secs(24 * 3600),
-            calls: 256,
-            faults: Faults::default(),
-        }
-    }
-}
-
-/// A path prefix and what serves it.
+/// A path prefix and the plugin that serves it.
 #[derive(Debug)]
 pub struct Mount {
     spec: Arc<MountSpec>,
-    /// Or why nothing does.
+    /// The plugin, or why there is none.
     serving: Result<Arc<Serving>, String>,
 }
 
@@ -86,7 +34,7 @@ impl Mount {
         Self { spec, serving }
     }
 
-    /// Where it is mounted: `/`, or `/restic` without a trailing slash.
+    /// Its path: `/`, or `/restic` without a trailing slash.
     pub fn path(&self) -> &str {
         &self.spec.path
     }
@@ -96,7 +44,7 @@ impl Mount {
         &self.spec.plugin
     }
 
-    /// What the operator said.
+    /// What the operator configured.
     pub fn spec(&self) -> &Arc<MountSpec> {
         &self.spec
     }
@@ -109,30 +57,28 @@ impl Mount {
         }
     }
 
-    /// What its plugin has done here since the gateway began, in numbers.
+    /// What its plugin has done here since the gateway started.
     pub fn counts(&self) -> Counts {
         self.serving.as_ref().map(|serving| serving.counts()).unwrap_or_default()
     }
 
-    /// Linear memory of the largest warm instance that waits for its next call, in bytes; 0 where
-    /// there is none.
+    /// Linear memory of the largest idle warm instance, in bytes; 0 if there is none.
     pub fn warm_memory(&self) -> u64 {
         self.serving.as_ref().map_or(0, |serving| serving.warm_memory())
     }
 
-    /// How its plugin is put aside, if it is: it then gets one call after each pause.
-    pub fn aside(&self) -> Option<Aside> {
-        self.serving.as_ref().ok()?.aside()
+    /// Its plugin's circuit breaker, if that is open: the plugin then gets one call after each pause.
+    pub fn suspended(&self) -> Option<Open> {
+        self.serving.as_ref().ok()?.suspended()
     }
 
-    /// Calls the plugin. Dropping the future, or the body of the reply, stops the plugin; a
-    /// commit that a store has begun finishes all the same.
+    /// Calls the plugin. Dropping the future, or the body of the reply, stops the plugin. A commit that
+    /// a store has begun still finishes.
     pub async fn call(&self, request: Request) -> Result<Reply, CallError> {
         let serving = self.serving.clone().map_err(CallError::NotServing)?;
         let (reply_start, mut started) = oneshot::channel();
         let mut guest: Guest = Box::pin(serving.run(request, reply_start));
-        // The guest starts a streamed reply while it is polled, so one look after each poll is
-        // enough.
+        // The guest starts a streamed reply while it is polled, so checking after each poll is enough.
         let first = std::future::poll_fn(|context| match guest.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(First::Done(done)),
             Poll::Pending => match started.try_recv() {
@@ -147,7 +93,7 @@ impl Mount {
                 None => match started.try_recv() {
                     Ok(started) => streamed(started, None),
                     Err(_) => Err(CallError::BadReply(
-                        "it says `streamed` and never started the writer".to_owned(),
+                        "it returned `streamed` without starting the writer".to_owned(),
                     )),
                 },
             },
@@ -156,8 +102,8 @@ impl Mount {
 }
 
 impl Mount {
-    /// The key that the plugin gives to a job of this kind with this input; or what is wrong with
-    /// it, in words. None where nothing serves the mount.
+    /// The key that the plugin gives a job of this kind with this input, or what is wrong with the
+    /// input. `None` if no plugin serves the mount.
     pub async fn check_job(&self, kind: &str, input: &[u8]) -> Option<Result<String, String>> {
         let serving = self.serving.as_ref().ok()?;
         Some(serving.check_job(kind, input).await)
@@ -204,9 +150,11 @@ impl Stream for Pieces {
                     self.arriving.close();
                     let why = match done {
                         Err(error) => error.to_string(),
-                        // A plugin that makes replies of its failures does so in the middle of
-                        // a list, too. An end here would make a short list look whole.
-                        Ok(_) => "the plugin answered otherwise after it had begun".to_owned(),
+                        // A plugin that turns its failures into replies does so in the middle of a
+                        // list, too. Ending the body here would make a short list look complete.
+                        Ok(_) => {
+                            "the plugin returned another reply after starting this one".to_owned()
+                        }
                     };
                     return Poll::Ready(Some(Err(BodyError::Failed(why))));
                 }
@@ -214,9 +162,23 @@ impl Stream for Pieces {
         }
         match self.arriving.poll(context) {
             Poll::Ready(Some(piece)) => Poll::Ready(Some(piece)),
-            // The writer is gone; what remains is the guest's way to its end.
+            // The writer is closed; the guest has still to finish.
             Poll::Ready(None) if self.guest.is_some() => Poll::Pending,
             ended => ended,
         }
+    }
+}
+
+impl Watched for Mount {
+    fn path(&self) -> &str {
+        self.path()
+    }
+
+    fn plugin(&self) -> &str {
+        self.plugin()
+    }
+
+    fn is_open(&self) -> bool {
+        self.suspended().is_some()
     }
 }

@@ -1,23 +1,23 @@
-//! A plugin's reply, checked where it leaves the plugin: everything behind may trust it.
+//! Checks a plugin's reply when it leaves the plugin, so that the rest of the host can trust it.
 
 use keepgate_store::Body;
 
 use crate::call::{CallError, Reply};
-use crate::contract::http;
-use crate::voice::shorten;
+use crate::guest_log::shorten;
+use crate::streamed_reply::Head;
 
-/// Headers that frame the message: the host's business.
+/// Headers that frame the message, which the host sends.
 const FRAMING: [&str; 4] = ["connection", "transfer-encoding", "upgrade", "keep-alive"];
 
-/// Most headers of a reply, ...
+/// The most headers of a reply, ...
 const MAX_HEADERS: usize = 256;
-/// ... and bytes of their names and values. Clients take less.
+/// ... and the most bytes of their names and values. Clients accept less.
 const MAX_HEAD: usize = 64 << 10;
-/// As much of a bad value as the log needs.
+/// How much of a bad value goes to the log.
 const SHOWN: usize = 200;
 
 /// Turns a head and a body into a reply, or says what is wrong with it.
-pub(crate) fn check(head: http::Head, body: Body) -> Result<Reply, CallError> {
+pub(crate) fn check(head: Head, body: Body) -> Result<Reply, CallError> {
     let bad = |why: String| Err(CallError::BadReply(why));
     if !(200..=599).contains(&head.status) {
         return bad(format!("the status {}", head.status));
@@ -26,7 +26,7 @@ pub(crate) fn check(head: http::Head, body: Body) -> Result<Reply, CallError> {
     if head.headers.len() > MAX_HEADERS || bytes > MAX_HEAD {
         let count = head.headers.len();
         return bad(format!(
-            "{count} headers of {bytes} bytes; {MAX_HEADERS} of {MAX_HEAD} are the most"
+            "{count} headers of {bytes} bytes; at most {MAX_HEADERS} of {MAX_HEAD} bytes are allowed"
         ));
     }
     for (name, value) in &head.headers {
@@ -54,12 +54,12 @@ mod tests {
     use super::*;
 
     fn reply(status: u16, name: &str, value: &str) -> Result<Reply, CallError> {
-        let head = http::Head { status, headers: vec![(name.to_owned(), value.to_owned())] };
+        let head = Head { status, headers: vec![(name.to_owned(), value.to_owned())] };
         check(head, Body::empty())
     }
 
     #[test]
-    fn what_is_no_http_stays_inside() {
+    fn a_reply_that_is_not_http_is_refused() {
         assert!(reply(200, "content-type", "text/plain").is_ok());
         assert!(reply(200, "x-name", "ünï\tcode").is_ok());
         assert!(reply(42, "a", "b").is_err());
@@ -70,7 +70,7 @@ mod tests {
         assert!(reply(200, "Transfer-Encoding", "chunked").is_err());
         assert!(reply(200, "a", &"b".repeat(MAX_HEAD)).is_err());
         let many = vec![("a".to_owned(), "b".to_owned()); MAX_HEADERS + 1];
-        assert!(check(http::Head { status: 200, headers: many }, Body::empty()).is_err());
+        assert!(check(Head { status: 200, headers: many }, Body::empty()).is_err());
         let Err(error) = reply(200, "a", &"\n".repeat(10_000)) else { panic!("let through") };
         assert!(error.to_string().len() < 1000, "{error}");
     }

@@ -1,5 +1,5 @@
-//! A plugin at a mount: a call's turn, its instance, and what becomes of both. The way of a call from
-//! outside is in [`mount`](crate::mount).
+//! A plugin at a mount: the queue of its calls, their instances, and what happens to an instance after a
+//! call. [`mount`](crate::mount) calls it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,44 +10,45 @@ use keepgate_jobs::{Job, Reporter};
 use keepgate_store::Body;
 
 use crate::call::{CallError, Failure, Reply, Request};
-use crate::contract::bindings::PluginPre;
-use crate::contract::bindings::worker::WorkerPre;
-use crate::contract::{exported, http};
-use crate::faults::{Aside, Record};
-use crate::held::bytes_with;
-use crate::imports::http::Started;
-use crate::imports::types::BodyHandle;
-use crate::instance::{Bounds, Instance, JobInstance, broken};
+use crate::capability::http::http;
+use crate::capability::jobs::{self, WorkerPre};
+use crate::capability::types::BodyHandle;
+use crate::circuit_breaker::{CircuitBreaker, Open};
+use crate::guest::{GuestPre, exported};
+use crate::guest_log::shortened;
+use crate::guest_state::{GuestState, MountContext};
+use crate::host_allocation::bytes_with;
+use crate::instance::{Instance, JobInstance, broken};
 use crate::load::{Plugin, World};
 use crate::metrics::{Counts, Metrics};
-use crate::mount::MountSpec;
 use crate::reply;
-use crate::state::{Grants, State};
-use crate::voice::shortened;
+use crate::spec::{Bounds, MountSpec};
+use crate::streamed_reply::{Head, Started};
+use crate::test_hooks::Hooks;
 use crate::wasi_http;
 
-/// How long a call waits for its turn where all calls that a mount allows are under way.
+/// How long a call waits if as many calls as the mount allows are in flight.
 const TURN: Duration = Duration::from_secs(10);
-/// Calls that a warm instance serves before it is replaced: what a guest leaks goes with it.
+/// Calls that a warm instance serves before it is replaced, which frees whatever the guest leaked.
 const MAX_SERVED: u32 = 10_000;
-/// Time for a plugin to say what it thinks of a job's input.
+/// Time for a plugin to check a job's input.
 const QUESTION: Duration = Duration::from_secs(5);
-/// The longest such answer, in bytes.
+/// The longest answer to that, in bytes.
 const MAX_ANSWER: usize = 4096;
-/// A reply of more bytes than this, all at hand, keeps its turn until they are sent: slow clients
-/// must not pile such replies up.
+/// A call whose reply is larger than this and all in memory counts as in flight until the reply is
+/// sent, so that slow clients cannot pile up replies.
 const SMALL_REPLY: usize = 64 << 10;
 
 /// A plugin at a mount.
 pub(crate) struct Serving {
     pub(crate) plugin: Arc<Plugin>,
-    grants: Arc<Grants>,
+    context: Arc<MountContext>,
     bounds: Bounds,
     calls: Arc<Semaphore>,
     limit: usize,
     job_time: Duration,
     warm: Option<Mutex<Vec<Instance>>>,
-    record: Record,
+    breaker: CircuitBreaker,
     metrics: Arc<Metrics>,
 }
 
@@ -55,41 +56,37 @@ impl Serving {
     pub(crate) fn new(spec: &MountSpec, plugin: Arc<Plugin>, metrics: Arc<Metrics>) -> Self {
         let settings = serde_json::Value::Object(spec.settings.clone()).to_string();
         let environment = match &plugin.world {
-            // Settings that make no environment have been refused.
+            // Settings that cannot be an environment have been refused by `check_settings`.
             World::Service(_) => wasi_http::environment(&spec.settings).unwrap_or_default(),
             World::Plugin(..) => Vec::new(),
         };
         Self {
-            grants: Arc::new(Grants {
-                mount: spec.path.clone(),
+            context: Arc::new(MountContext {
+                path: spec.path.clone(),
                 plugin: spec.plugin.clone(),
                 settings,
-                stores: spec.stores.clone(),
-                services: spec.services.clone(),
+                hooks: spec.grants.get::<Hooks>().map(|hooks| hooks.0.clone()),
+                grants: spec.grants.clone(),
+                requests: plugin.description.requests.clone(),
                 moved: metrics.moved.with_label_values(&[&*spec.path, &*spec.plugin]),
                 metrics: metrics.own.clone(),
-                kinds: plugin.description.jobs.clone(),
                 environment,
-                voice: metrics.voice(&spec.path, &spec.plugin),
+                log: metrics.guest_log(&spec.path, &spec.plugin),
             }),
-            bounds: Bounds {
-                memory: spec.limits.memory,
-                cpu: spec.limits.cpu,
-                time: spec.limits.time,
-            },
+            bounds: Bounds::from(&spec.limits),
             calls: Arc::new(Semaphore::new(spec.limits.calls)),
             limit: spec.limits.calls,
             job_time: spec.limits.job_time,
             warm: spec.warm.then(Mutex::default),
-            record: Record::new(spec.limits.faults, &spec.path, &spec.plugin),
+            breaker: CircuitBreaker::new(spec.limits.faults, &spec.path, &spec.plugin),
             plugin,
             metrics,
         }
     }
 
-    /// What the plugin has done here since the gateway began.
+    /// What the plugin has done here since the gateway started.
     pub(crate) fn counts(&self) -> Counts {
-        self.metrics.counts(&self.grants.mount, &self.grants.plugin)
+        self.metrics.counts(&self.context.path, &self.context.plugin)
     }
 
     /// Linear memory of the largest warm instance, in bytes.
@@ -99,18 +96,18 @@ impl Serving {
         instances.and_then(|all| all.iter().map(Instance::memory).max()).unwrap_or(0)
     }
 
-    /// How it is put aside, if it is.
-    pub(crate) fn aside(&self) -> Option<Aside> {
-        self.record.aside()
+    /// Its circuit breaker, if that is open.
+    pub(crate) fn suspended(&self) -> Option<Open> {
+        self.breaker.open()
     }
 
-    /// One request, from its turn to its end, counted.
+    /// Serves one request: waits for its turn, calls the plugin and counts the outcome.
     pub(crate) async fn run(
         self: Arc<Self>,
         request: Request,
         reply_start: oneshot::Sender<Started>,
     ) -> Result<Option<Reply>, CallError> {
-        let done = match self.record.admit() {
+        let done = match self.breaker.admit() {
             Ok(admitted) => {
                 let done = self.in_turn(request, reply_start).await;
                 admitted.ended(&done);
@@ -142,26 +139,27 @@ impl Serving {
     pub(crate) fn count<T>(&self, done: &Result<T, CallError>) {
         let outcome = match done {
             Ok(_) => "ok",
-            // Whoever called says it in the log, with the request or job that it belongs to.
+            // The caller logs it, with the request or job that it belongs to.
             Err(error) => error.reason(),
         };
-        let labels = [self.grants.mount.as_str(), self.grants.plugin.as_str(), outcome];
+        let labels = [self.context.path.as_str(), self.context.plugin.as_str(), outcome];
         self.metrics.calls.with_label_values(&labels).inc();
     }
 
     pub(crate) async fn check_job(&self, kind: &str, input: &[u8]) -> Result<String, String> {
         let plugin = &self.plugin;
-        if !plugin.description.jobs.iter().any(|known| known == kind) {
+        let kinds = plugin.description.requests.names(jobs::REQUESTS);
+        if !kinds.iter().any(|known| known == kind) {
             return Err(format!(
-                "the plugin {} runs no job {kind:?}; it runs {:?}",
-                plugin.name, plugin.description.jobs
+                "the plugin {} runs no job {kind:?}; it runs {kinds:?}",
+                plugin.name
             ));
         }
         let asked = async {
             let runner = self.runner();
             let runner = runner.ok_or_else(|| CallError::NotServing("no runner".to_owned()))?;
             let bounds = Bounds { time: QUESTION, ..self.bounds };
-            let instance = JobInstance::new(runner, self.grants.clone(), bounds).await?;
+            let instance = JobInstance::new(runner, self.context.clone(), bounds).await?;
             instance.check(kind, input).await
         };
         let said = asked.await;
@@ -169,16 +167,16 @@ impl Serving {
             .map_err(|why| shortened(why, MAX_ANSWER))
     }
 
-    /// A job has an instance of its own, and more time than a request. It runs also while the plugin
-    /// is put aside: the queue has attempts and pauses of its own, and a backup at night must not
-    /// fail for what requests did.
+    /// Runs one attempt of a job, in an instance of its own and with more time than a request. It runs
+    /// even if the plugin is suspended: the queue has attempts and pauses of its own, and a backup at
+    /// night must not fail because of what requests did.
     pub(crate) async fn run_job(&self, job: Job, reporter: Reporter) -> Result<Vec<u8>, CallError> {
         let Some(runner) = self.runner() else {
             let plugin = &self.plugin.name;
             return Err(Failure::Unsupported(format!("the plugin {plugin} runs no jobs")).into());
         };
         let bounds = Bounds { time: self.job_time, ..self.bounds };
-        let instance = JobInstance::new(runner, self.grants.clone(), bounds).await?;
+        let instance = JobInstance::new(runner, self.context.clone(), bounds).await?;
         instance.run(job, reporter).await
     }
 
@@ -190,8 +188,8 @@ impl Serving {
         let pre = match &self.plugin.world {
             World::Plugin(pre, _) => pre,
             World::Service(pre) => {
-                let grants = self.grants.clone();
-                wasi_http::serve(pre, grants, self.bounds, request, reply_start).await?;
+                let context = self.context.clone();
+                wasi_http::serve(pre, context, self.bounds, request, reply_start).await?;
                 return Ok(None);
             }
         };
@@ -200,36 +198,38 @@ impl Serving {
         let reply = match instance.handle(&request, reply_start).await {
             Ok(exported::Reply::Full((head, content))) => {
                 let body = take_body(&mut instance, content)?;
+                let head = Head { status: head.status, headers: head.headers };
                 reply::check(head, body).map(Some)
             }
             Ok(exported::Reply::Streamed) => Ok(None),
             Err(failure @ CallError::Failure(_)) => Err(failure),
-            // Who broke down serves nobody again.
+            // An instance that broke down is not used again.
             Err(error) => return Err(error),
         };
         self.keep(instance);
         reply
     }
 
-    fn runner(&self) -> Option<&WorkerPre<State>> {
+    fn runner(&self) -> Option<&WorkerPre<GuestState>> {
         match &self.plugin.world {
             World::Plugin(_, runner) => runner.as_ref(),
             World::Service(_) => None,
         }
     }
 
-    async fn instance(&self, pre: &PluginPre<State>) -> Result<Instance, CallError> {
+    async fn instance(&self, pre: &GuestPre<GuestState>) -> Result<Instance, CallError> {
         let warm = self
             .warm
             .as_ref()
             .and_then(|warm| warm.lock().unwrap_or_else(PoisonError::into_inner).pop());
         match warm {
             Some(instance) => Ok(instance),
-            None => Instance::new(pre, self.grants.clone(), self.bounds).await,
+            None => Instance::new(pre, self.context.clone(), self.bounds).await,
         }
     }
 
-    /// Keeps an instance that served well for the next request, where the mount asks for it.
+    /// Keeps an instance for the next request, if the mount is warm and the instance left nothing
+    /// behind.
     fn keep(&self, mut instance: Instance) {
         if let Some(warm) = &self.warm
             && instance.served < MAX_SERVED
@@ -273,7 +273,7 @@ fn take_body(instance: &mut Instance, content: http::Content) -> Result<Body, Ca
     Ok(match content {
         http::Content::Empty => Body::empty(),
         http::Content::Bytes(bytes) => {
-            instance.store.data().grants.moved.inc_by(bytes.len() as u64);
+            instance.store.data().mount.moved.inc_by(bytes.len() as u64);
             Body::from_bytes(bytes)
         }
         http::Content::Body(handle) => instance
@@ -286,7 +286,7 @@ fn take_body(instance: &mut Instance, content: http::Content) -> Result<Body, Ca
     })
 }
 
-/// Keeps the turn of a call with a reply that is large and at hand.
+/// Keeps a call in flight until its reply is sent, if that is large and in memory.
 fn keep_turn(mut body: Body, turn: OwnedSemaphorePermit) -> Body {
     match body.take_at_hand(usize::MAX) {
         Some(bytes) if bytes.len() > SMALL_REPLY => Body::from_bytes(bytes_with(bytes, turn)),

@@ -1,14 +1,13 @@
-//! Trust: which components may be loaded at all. Where the operator names digests or keys, a file
-//! is refused unless its SHA-256 is among the digests, or `NAME.wasm.minisig` beside it is a
-//! signature of these very bytes by one of the keys.
+//! Trust: which components may be loaded. If the operator names digests or keys, a file is refused unless
+//! its SHA-256 is one of the digests, or `NAME.wasm.minisig` beside it is a signature of exactly these
+//! bytes by one of the keys.
 //!
-//! A `Vetted` is made nowhere else, and nothing else can be loaded: no byte of a file is parsed
-//! or compiled, and no compiled code of it is read, before its digest or its signature was looked
-//! at.
+//! Only this module makes a `Vetted`, and only a `Vetted` can be loaded: no byte of a file is parsed or
+//! compiled, and no cached code for it is read, before its digest or signature is checked.
 //!
-//! A signature says who made a component, not what it is called or which version it is: whoever may
-//! write to the plugin folder can put an older one in place, or one under another's name, as long as
-//! it was signed. Digests are the way to say which one exactly.
+//! A signature says who made a component, not its name or version: whoever can write to the plugin folder
+//! can install an older signed component, or one under another's name. Use digests to say exactly which
+//! component may run.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,13 +17,13 @@ use minisign_verify::{PublicKey, Signature};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-/// Ends a component's file name to make that of its signature.
+/// Appended to a component's file name, gives that of its signature.
 pub(crate) const SIGNATURE_SUFFIX: &str = ".minisig";
 
-/// What a digest begins with, as it is written in a configuration.
+/// What a digest starts with in a configuration.
 const DIGEST_PREFIX: &str = "sha256:";
 
-/// The rules. By default there are none, and every component is trusted.
+/// The rules of trust. There are none by default, and then every component is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// In lower-case hex.
@@ -32,24 +31,26 @@ pub struct Trust {
     keys: Vec<Key>,
 }
 
-/// A key of minisign's.
+/// A minisign public key.
 #[derive(Clone, PartialEq, Eq)]
 struct Key {
-    /// As it was written, so that it is found again.
+    /// As in the configuration, so that it can be found there.
     text: String,
     key: PublicKey,
 }
 
-/// Why rules make no sense.
+/// Why rules are rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
-    /// Not the digest of anything.
-    #[error("{0:?} is no digest: write \"sha256:\" and 64 hexadecimal digits, as sha256sum prints")]
-    Digest(String),
-    /// Not a key of minisign's.
+    /// Not a digest.
     #[error(
-        "{0:?} is no public key of minisign's: write the second line of its .pub file, which \
-         begins with RW"
+        "{0:?} is not a digest: write \"sha256:\" and 64 hexadecimal digits, as sha256sum prints"
+    )]
+    Digest(String),
+    /// Not a minisign key.
+    #[error(
+        "{0:?} is not a minisign public key: write the second line of its .pub file, which starts \
+         with RW"
     )]
     Key(String),
 }
@@ -57,16 +58,16 @@ pub enum TrustError {
 /// Why a component is trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "by", rename_all = "lowercase")]
-pub enum Warrant {
+pub enum TrustDecision {
     /// There are no rules.
     Nothing,
     /// Its digest is allowed.
     Digest,
     /// It is signed.
     Signature {
-        /// With this key, as the configuration has it.
+        /// The key, as in the configuration.
         key: String,
-        /// What the signature says of the component: minisign's trusted comment.
+        /// What the signature says about the component: minisign's trusted comment.
         comment: String,
     },
 }
@@ -76,12 +77,11 @@ pub(crate) struct Vetted {
     pub(crate) bytes: Vec<u8>,
     /// SHA-256 in lower-case hex.
     pub(crate) digest: String,
-    pub(crate) warrant: Warrant,
+    pub(crate) decision: TrustDecision,
 }
 
 impl Trust {
-    /// Rules of these digests, `sha256:…`, and keys, `RW…`. Without either there are none, and
-    /// everything is trusted.
+    /// Trusts these digests, `sha256:…`, and keys, `RW…`. Without any, everything is trusted.
     pub fn new<'a>(
         digests: impl IntoIterator<Item = &'a str>,
         keys: impl IntoIterator<Item = &'a str>,
@@ -91,19 +91,19 @@ impl Trust {
         Ok(Self { digests, keys })
     }
 
-    /// True where there are rules.
-    pub fn is_asked(&self) -> bool {
+    /// Whether there are rules.
+    pub fn has_rules(&self) -> bool {
         !self.digests.is_empty() || !self.keys.is_empty()
     }
 
-    /// For the status: how many digests are allowed, and which keys.
+    /// The digests and keys, for `/status`.
     pub(crate) fn status(&self) -> serde_json::Value {
         let keys: Vec<_> = self.keys.iter().map(|key| &key.text).collect();
         serde_json::json!({"digests": self.digests, "keys": keys})
     }
 
-    /// Whether a component may be loaded. Hashes it, which takes milliseconds for each megabyte.
-    /// `Err` says why not, and what to do. `file` is where it is, for the words.
+    /// Checks whether a component may be loaded. Hashing takes milliseconds for each megabyte. The error
+    /// says why not and what to do; `file` is for its text.
     pub(crate) fn vet(
         &self,
         file: &Path,
@@ -111,47 +111,49 @@ impl Trust {
         signature: Option<&[u8]>,
     ) -> Result<Vetted, String> {
         let digest = hex::encode(Sha256::digest(&bytes));
-        match self.warrant(&bytes, &digest, signature) {
-            Ok(warrant) => Ok(Vetted { bytes, digest, warrant }),
+        match self.decision(&bytes, &digest, signature) {
+            Ok(decision) => Ok(Vetted { bytes, digest, decision }),
             Err(why) => Err(self.refuse(file, &digest, &why)),
         }
     }
 
-    /// Whether a component that serves, and whose bytes are no longer there to be looked at, may go
-    /// on: its digest, or the key of its signature, must be among these rules.
+    /// Checks whether a loaded component, whose file may have changed, may stay loaded: these rules must
+    /// have its digest or the key of its signature.
     pub(crate) fn renew(
         &self,
         file: &Path,
         digest: &str,
-        warrant: &Warrant,
-    ) -> Result<Warrant, String> {
-        let still = match warrant {
-            Warrant::Signature { key, .. } => self.keys.iter().any(|known| known.text == *key),
-            Warrant::Nothing | Warrant::Digest => false,
+        decision: &TrustDecision,
+    ) -> Result<TrustDecision, String> {
+        let still = match decision {
+            TrustDecision::Signature { key, .. } => {
+                self.keys.iter().any(|known| known.text == *key)
+            }
+            TrustDecision::Nothing | TrustDecision::Digest => false,
         };
         match () {
-            () if !self.is_asked() => Ok(Warrant::Nothing),
-            () if self.digests.contains(digest) => Ok(Warrant::Digest),
-            () if still => Ok(warrant.clone()),
+            () if !self.has_rules() => Ok(TrustDecision::Nothing),
+            () if self.digests.contains(digest) => Ok(TrustDecision::Digest),
+            () if still => Ok(decision.clone()),
             () => Err(self.refuse(
                 file,
                 digest,
-                "it was loaded under other rules, and its file is another one since",
+                "it was loaded under other rules, and its file has changed since",
             )),
         }
     }
 
-    fn warrant(
+    fn decision(
         &self,
         bytes: &[u8],
         digest: &str,
         signature: Option<&[u8]>,
-    ) -> Result<Warrant, String> {
-        if !self.is_asked() {
-            return Ok(Warrant::Nothing);
+    ) -> Result<TrustDecision, String> {
+        if !self.has_rules() {
+            return Ok(TrustDecision::Nothing);
         }
         if self.digests.contains(digest) {
-            return Ok(Warrant::Digest);
+            return Ok(TrustDecision::Digest);
         }
         if self.keys.is_empty() {
             return Err("its digest is not allowed".to_owned());
@@ -162,13 +164,13 @@ impl Trust {
         let text = std::str::from_utf8(signature).ok();
         let signature = text.and_then(|text| Signature::decode(text).ok());
         let signature =
-            signature.ok_or("its signature file is none of minisign's, or half of one")?;
+            signature.ok_or("its signature file is not a minisign signature, or is incomplete")?;
         let mut known = false;
         for Key { text, key } in &self.keys {
             match key.verify(bytes, &signature, true) {
                 Ok(()) => {
                     let comment = signature.trusted_comment().to_owned();
-                    return Ok(Warrant::Signature { key: text.clone(), comment });
+                    return Ok(TrustDecision::Signature { key: text.clone(), comment });
                 }
                 Err(minisign_verify::Error::UnexpectedKeyId) => {}
                 Err(_) => known = true,
@@ -199,19 +201,19 @@ impl Trust {
     }
 }
 
-impl Warrant {
-    /// None where nobody asked.
-    pub(crate) fn asked(&self) -> Option<&Self> {
+impl TrustDecision {
+    /// `None` if there were no rules.
+    pub(crate) fn applied(&self) -> Option<&Self> {
         (*self != Self::Nothing).then_some(self)
     }
 }
 
-impl fmt::Display for Warrant {
+impl fmt::Display for TrustDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("not asked"),
             Self::Digest => f.write_str("by its digest"),
-            // What a comment holds is the signer's choice: quoted.
+            // The signer chooses the comment, so it is quoted.
             Self::Signature { key, comment } => write!(f, "signed with {key}: {comment:?}"),
         }
     }
@@ -237,7 +239,7 @@ fn parse_digest(text: &str) -> Result<String, TrustError> {
     Ok(digits.to_ascii_lowercase())
 }
 
-/// Where the signature of a component is.
+/// The path of a component's signature.
 pub(crate) fn signature_of(component: &Path) -> PathBuf {
     let mut path = component.as_os_str().to_owned();
     path.push(SIGNATURE_SUFFIX);

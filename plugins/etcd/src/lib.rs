@@ -2,36 +2,37 @@
 //!
 //! | request below the mount | answer |
 //! | --- | --- |
-//! | `GET`, `HEAD` `/api/v1/backup` | names of backups, oldest first; with `?details=true` all that is known |
-//! | `POST` `/api/v1/backup` | makes a backup; with `Prefer: respond-async` only begins to |
+//! | `GET`, `HEAD` `/api/v1/backup` | the names of the backups, oldest first; with `?details=true` all that is known |
+//! | `POST` `/api/v1/backup` | makes a backup; with `Prefer: respond-async` only starts to |
 //! | `GET`, `HEAD`, `DELETE` `/api/v1/backup/NAME` | one backup |
 //! | `GET`, `HEAD`, `DELETE` `/api/v1/backup/jobs/ID` | a job that makes one |
 //!
-//! Other clusters than `main` come first in the path, `/CLUSTER/api/v1/backup`. All answers but
-//! backups themselves are JSON.
+//! For another cluster than `main` its name comes first in the path, `/CLUSTER/api/v1/backup`. All replies but
+//! the backups themselves are JSON.
 //!
-//! `route` reads paths; `ask` starts jobs and tells of them, `backup` is the job, which ends with
-//! `rotate` and the rules in `retain`; `list` and `serve` answer without etcd. `place` and `sidecar`
-//! say where things lie. Settings and differences from etcd-backup are in this plugin's README.
+//! `job_api` starts jobs and reports on them; `backup` is the job, and ends with `retention`. `list` and `serve`
+//! answer without etcd. `layout` says where files are in the store, and `sidecar` what is kept beside each. This
+//! plugin's README has the settings and the differences from etcd-backup.
 
-mod ask;
+#![expect(clippy::needless_pass_by_value, reason = "a handler owns its call, for the body in it")]
+
 mod backup;
+mod job_api;
+mod layout;
 mod list;
 mod metrics;
 mod name;
-mod place;
 mod reply;
-mod retain;
-mod rotate;
-mod route;
+mod retention;
 mod serve;
 mod settings;
 mod sidecar;
 
 use keepgate_sdk::jobs::Job;
-use keepgate_sdk::{Description, Failure, Jobs, Method, Plugin, Reply, Request, Store};
+use keepgate_sdk::{
+    Description, Failure, Jobs, Plugin, Reply, Request, Router, at, is_key_segment,
+};
 
-use route::{Resource, Route};
 pub use settings::Settings;
 
 /// The plugin.
@@ -56,43 +57,34 @@ impl Plugin for Etcd {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        answer(&request, &settings)
+        let backups = || at().get(list::get).post(job_api::post);
+        let job = || at().get(job_api::status).delete(job_api::cancel);
+        let backup = || at().get(serve::get).delete(serve::delete);
+        Router::new()
+            .segment("cluster", is_key_segment)
+            .segment("name", |name| name::FORM.parse(name).is_some())
+            .without_options()
+            .route("/api/v1/backup", backups())
+            .route("/api/v1/backup/jobs/{id}", job())
+            .route("/api/v1/backup/{name}", backup())
+            .route("/{cluster}/api/v1/backup", backups())
+            .route("/{cluster}/api/v1/backup/jobs/{id}", job())
+            .route("/{cluster}/api/v1/backup/{name}", backup())
+            .handle(request, settings)
     }
 
     fn refuse(failure: &Failure) -> Option<Reply> {
-        reply::of_failure(failure)
+        failure.reply(reply::refusal)
     }
 }
 
 impl Jobs for Etcd {
-    fn check_job(kind: &str, input: &[u8], _: &Settings) -> Result<String, String> {
-        backup::key(kind, input)
+    fn check_job(_: &str, input: &[u8], _: &Settings) -> Result<String, String> {
+        backup::key(input)
     }
 
     fn run_job(job: Job, settings: Settings) -> Result<Vec<u8>, Failure> {
         backup::run(&job, &settings)
-    }
-}
-
-fn answer(request: &Request, settings: &Settings) -> Result<Reply, Failure> {
-    let Route { place, resource } =
-        Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
-    match (&resource, &request.method) {
-        (Resource::Backups, Method::Get | Method::Head) => {
-            list::get(&Store::open("main")?, &place, request)
-        }
-        (Resource::Backups, Method::Post) => ask::post(&place, request, settings),
-        (Resource::Backups, _) => reply::not_allowed("GET, HEAD, POST"),
-
-        (Resource::Backup(name), Method::Get | Method::Head) => {
-            serve::get(&Store::open("main")?, &place, name, request)
-        }
-        (Resource::Backup(name), Method::Delete) => {
-            serve::delete(&Store::open("main")?, &place, name)
-        }
-        (Resource::Job(id), Method::Get | Method::Head) => ask::status(&place, id),
-        (Resource::Job(id), Method::Delete) => ask::cancel(&place, id),
-        (Resource::Backup(_) | Resource::Job(_), _) => reply::not_allowed("GET, HEAD, DELETE"),
     }
 }
 

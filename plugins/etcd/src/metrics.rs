@@ -1,5 +1,5 @@
-//! The plugin's metrics. Names that begin with `keepgate_` are the host's, which tells of schedules,
-//! running jobs and last successes.
+//! The plugin's metrics. The host has its own, named `keepgate_…`, about schedules, running jobs and last
+//! successes.
 
 use keepgate_sdk::{Description, environment};
 
@@ -7,8 +7,8 @@ const BACKUPS: &str = "etcd_backups_total";
 const BACKUP_BYTES: &str = "etcd_backup_stored_bytes_total";
 const SNAPSHOT_BYTES: &str = "etcd_backup_snapshot_bytes_total";
 const NEWEST_BYTES: &str = "etcd_backup_newest_snapshot_bytes";
-const BROKEN_OFF: &str = "etcd_backup_broken_off_total";
-const REMOVED: &str = "etcd_backups_removed_total";
+pub(crate) const BROKEN_OFF: &str = "etcd_backup_broken_off_total";
+pub(crate) const REMOVED: &str = "etcd_backups_removed_total";
 const DOWNLOADS: &str = "etcd_backup_downloads_total";
 const DOWNLOAD_BYTES: &str = "etcd_backup_download_bytes_total";
 
@@ -35,14 +35,6 @@ pub(crate) fn saved(cluster: &str, stored: u64, snapshot: u64) {
 
 pub(crate) fn not_saved(cluster: &str) {
     environment::count(BACKUPS, &[cluster, "failure"], 1);
-}
-
-pub(crate) fn broken_off(cluster: &str) {
-    environment::count(BROKEN_OFF, &[cluster], 1);
-}
-
-pub(crate) fn removed(cluster: &str, reason: &str) {
-    environment::count(REMOVED, &[cluster, reason], 1);
 }
 
 pub(crate) fn downloaded(cluster: &str, bytes: u64) {

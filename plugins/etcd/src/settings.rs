@@ -1,13 +1,12 @@
-//! The mount's settings, and what is wrong with them. A key that is added here is added to the
-//! README as well.
+//! The mount's settings and their checks. A key that is added here is added to the README as well.
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use keepgate_sdk::HumanDuration;
+use keepgate_sdk::retention::Policy;
+use serde::{Deserialize, Serialize};
 
-use crate::retain::Policy;
-
-/// How many backups stay where nothing else is said.
+/// How many backups stay by default.
 const ROTATE: u32 = 14;
 const WAIT: Duration = Duration::from_secs(60);
 /// A job that has nothing to wait for begins within this time.
@@ -18,18 +17,18 @@ const LEVEL: u8 = 6;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// So many backups stay, the newest.
+    /// How many backups stay, the newest.
     rotate: Option<i64>,
-    keep: Option<Keep>,
+    keep: Option<Policy>,
     pub(crate) format: Format,
     /// Of gzip.
     level: Option<u8>,
     /// How long a POST waits for its turn.
-    wait: Option<String>,
+    wait: Option<HumanDuration>,
 }
 
 /// What a backup is stored as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum Format {
     /// A compressed tar archive with the snapshot as its one member.
     #[default]
@@ -40,154 +39,96 @@ pub(crate) enum Format {
     DbGz,
 }
 
-/// Which backups stay: those that one of these rules keeps.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Keep {
-    last: u32,
-    within: Option<String>,
-    daily: u32,
-    weekly: u32,
-    monthly: u32,
-    yearly: u32,
-}
-
 impl Format {
-    pub(crate) const ALL: [Self; 2] = [Self::TarGz, Self::DbGz];
-
     /// What names end with.
-    pub(crate) fn extension(self) -> &'static str {
+    pub(crate) const fn extension(self) -> &'static str {
         match self {
             Self::TarGz => ".tar.gz",
             Self::DbGz => ".db.gz",
         }
-    }
-
-    /// As in the settings.
-    pub(crate) fn name(self) -> &'static str {
-        self.extension().trim_start_matches('.')
     }
 }
 
 impl Settings {
     /// Says what is wrong, and what to write instead.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.policy()?;
-        self.level()?;
-        self.wait().map(|_| ())
+        match (self.rotate, &self.keep) {
+            (Some(_), Some(_)) => {
+                let same = "`rotate = 14` is the same as `keep = { last = 14 }`";
+                return Err(format!("rotate and keep: write one of them; {same}"));
+            }
+            (Some(count), None) if u32::try_from(count).ok().is_none_or(|count| count == 0) => {
+                let advice = "write 1 or more, which includes the newest one";
+                return Err(format!("rotate: cannot keep {count} backups; {advice}"));
+            }
+            _ => {}
+        }
+        if self.level() > 9 {
+            let advice = "write 1 (fastest) to 9 (smallest), or 0 to not compress";
+            return Err(format!("level: gzip has no level {}; {advice}", self.level()));
+        }
+        if self.wait() < SHORTEST_WAIT {
+            let why = "even a backup that has nothing to wait for takes a moment to begin";
+            return Err(format!("wait: write 1s or more; {why}"));
+        }
+        Ok(())
     }
 
-    pub(crate) fn policy(&self) -> Result<Policy, String> {
-        match (self.rotate, &self.keep) {
-            (Some(_), Some(_)) => Err("rotate and keep: write one of them; `rotate = 14` is the \
-                                       same as `keep = { last = 14 }`"
-                .to_owned()),
-            (None, Some(keep)) => keep.policy(),
-            (None, None) => Ok(Policy { last: ROTATE, ..Policy::default() }),
-            (Some(count), None) => match u32::try_from(count) {
-                Ok(last) if last > 0 => Ok(Policy { last, ..Policy::default() }),
-                _ => Err(format!(
-                    "rotate: {count} backups cannot be kept; write 1 or more, which counts the \
-                     newest one too"
-                )),
-            },
-        }
+    pub(crate) fn policy(&self) -> Policy {
+        let rotate = self.rotate.and_then(|count| u32::try_from(count).ok());
+        self.keep.clone().unwrap_or_else(|| Policy::last(rotate.unwrap_or(ROTATE)))
     }
 
     /// gzip's, 0 to 9.
-    pub(crate) fn level(&self) -> Result<u8, String> {
-        match self.level.unwrap_or(LEVEL) {
-            level @ 0..=9 => Ok(level),
-            level => Err(format!(
-                "level: {level} is none of gzip's; write 1 (fastest) to 9 (smallest), or 0 to not \
-                 compress"
-            )),
-        }
+    pub(crate) fn level(&self) -> u8 {
+        self.level.unwrap_or(LEVEL)
     }
 
-    pub(crate) fn wait(&self) -> Result<Duration, String> {
-        let wait = self.wait.as_deref().map_or(Ok(WAIT), |text| duration("wait", text))?;
-        if wait < SHORTEST_WAIT {
-            return Err("wait: write 1s or more; a backup that nothing hinders takes a moment to \
-                        begin, too"
-                .to_owned());
-        }
-        Ok(wait)
+    pub(crate) fn wait(&self) -> Duration {
+        self.wait.map_or(WAIT, |HumanDuration(wait)| wait)
     }
-}
-
-impl Keep {
-    fn policy(&self) -> Result<Policy, String> {
-        let within =
-            self.within.as_deref().map(|text| duration("keep.within", text)).transpose()?;
-        let Self { last, daily, weekly, monthly, yearly, .. } = *self;
-        let policy = Policy { last, within, daily, weekly, monthly, yearly };
-        if policy == Policy::default() {
-            return Err(
-                "keep: no rule keeps a backup; write `keep = { last = 14 }`, say".to_owned()
-            );
-        }
-        Ok(policy)
-    }
-}
-
-/// Takes Go's form, `1m30s`, and the gateway's, `7days`, which has all of it.
-fn duration(key: &str, text: &str) -> Result<Duration, String> {
-    let read = humantime::parse_duration(text).map_err(|error| error.to_string());
-    let read = read.and_then(|read| {
-        if read.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(read) }
-    });
-    read.map_err(|error| format!("{key}: {text:?} is no time: {error}; write `7d` or `1m30s`, say"))
 }
 
 #[cfg(test)]
 mod tests {
+    use keepgate_sdk::testing::check_settings;
     use serde_json::json;
 
     use super::*;
+    use crate::Etcd;
 
-    fn parse(settings: serde_json::Value) -> Result<Settings, String> {
-        let settings: Settings = serde_json::from_value(settings).map_err(|e| e.to_string())?;
-        settings.check().map(|()| settings)
+    fn parse(settings: &serde_json::Value) -> Settings {
+        check_settings::<Etcd>(settings).unwrap();
+        serde_json::from_value(settings.clone()).unwrap()
     }
 
     #[test]
     fn without_settings_the_newest_fourteen_stay() {
-        let settings = parse(json!({})).unwrap();
-        assert_eq!(settings.policy().unwrap(), Policy { last: 14, ..Policy::default() });
-        assert_eq!((settings.level(), settings.wait()), (Ok(6), Ok(Duration::from_secs(60))));
+        let settings = parse(&json!({}));
+        assert_eq!(settings.policy(), Policy::last(14));
+        assert_eq!((settings.level(), settings.wait()), (6, Duration::from_secs(60)));
         assert_eq!(settings.format, Format::TarGz);
+        assert_eq!(parse(&json!({"rotate": 3})).policy(), Policy::last(3));
     }
 
     #[test]
-    fn everything_can_be_said() {
-        let settings = parse(json!({
+    fn everything_can_be_set() {
+        let settings = parse(&json!({
             "keep": {"last": 1, "within": "7d", "daily": 2, "weekly": 3, "monthly": 4, "yearly": 5},
             "format": "db.gz", "level": 9, "wait": "1m30s",
         }));
-        let settings = settings.unwrap();
         let within = Some(Duration::from_secs(7 * 86_400));
         let policy = Policy { last: 1, within, daily: 2, weekly: 3, monthly: 4, yearly: 5 };
-        assert_eq!(settings.policy().unwrap(), policy);
-        assert_eq!((settings.level(), settings.wait()), (Ok(9), Ok(Duration::from_secs(90))));
+        assert_eq!(settings.policy(), policy);
+        assert_eq!((settings.level(), settings.wait()), (9, Duration::from_secs(90)));
         assert_eq!(settings.format, Format::DbGz);
     }
 
     #[test]
-    fn times_are_go_s_or_the_gateway_s() {
-        let wait = |text: &str| parse(json!({ "wait": text })).unwrap().wait().unwrap();
-        for (text, seconds) in
-            [("60s", 60.0), ("1m30s", 90.0), ("1h 30m", 5400.0), ("1.5s", 1.5), ("2min", 120.0)]
-        {
-            assert!((wait(text).as_secs_f64() - seconds).abs() < f64::EPSILON, "{text}");
-        }
-    }
-
-    #[test]
-    fn mistakes_are_told_by_key() {
+    fn errors_name_the_key() {
         for (settings, words) in [
-            (json!({"rotate": 0}), "rotate: 0 "),
-            (json!({"rotate": -3}), "rotate: -3 "),
+            (json!({"rotate": 0}), "rotate: cannot keep 0 "),
+            (json!({"rotate": -3}), "rotate: cannot keep -3 "),
             (json!({"rotate": 5_000_000_000_u64}), "rotate: "),
             (json!({"rotate": 3, "keep": {"last": 2}}), "rotate and keep"),
             (json!({"keep": {}}), "keep: no rule"),
@@ -195,13 +136,13 @@ mod tests {
             (json!({"keep": {"within": "0s"}}), "keep.within: \"0s\""),
             (json!({"keep": {"hourly": 3}}), "unknown field `hourly`"),
             (json!({"format": "zip"}), "`tar.gz` or `db.gz`"),
-            (json!({"level": 10}), "level: 10 "),
+            (json!({"level": 10}), "level: gzip has no level 10"),
             (json!({"wait": "soon"}), "wait: \"soon\""),
             (json!({"wait": "5"}), "wait: \"5\""),
             (json!({"wait": "10ms"}), "wait: write 1s or more"),
             (json!({"backup-dir": "/etcd-backup"}), "unknown field `backup-dir`"),
         ] {
-            let said = parse(settings.clone()).unwrap_err();
+            let said = check_settings::<Etcd>(&settings).unwrap_err();
             assert!(said.contains(words), "{settings}: {said}");
         }
     }

@@ -1,93 +1,49 @@
-//! What is known of a backup, as JSON beside it. Fields may be added; what is there keeps its
-//! meaning. A backup without it is a backup all the same.
+//! What is known of a backup, as JSON beside it. Fields may be added; what is there keeps its meaning. A backup
+//! without a sidecar is a backup all the same.
 
-use keepgate_sdk::{Body, Failure, Part, PutOptions, Store};
+use keepgate_sdk::Timestamp;
+use keepgate_sdk::sidecar::Sidecar;
 use serde::{Deserialize, Serialize};
 
-use crate::place::File;
-
-/// More than any sidecar has, in bytes.
-const LARGEST: usize = 64 * 1024;
+use crate::layout::Cluster;
+use crate::settings::Format;
 
 /// What is written. Clients see it in lists with details.
 #[derive(Debug, Serialize)]
-pub(crate) struct Facts<'a> {
-    pub(crate) filename: &'a str,
-    /// Bytes of the file.
+pub(crate) struct Facts {
+    pub(crate) filename: String,
+    /// Size of the file in bytes.
     pub(crate) filesize: u64,
     /// Of the file, in lower-case hex.
-    pub(crate) sha256: &'a str,
-    /// Bytes of what `etcdctl snapshot save` would have written.
+    pub(crate) sha256: String,
+    /// Size of what `etcdctl snapshot save` would have written, in bytes.
     pub(crate) snapshot_size: u64,
-    /// Of the database, in lower-case hex; it is what the snapshot ends with.
-    pub(crate) snapshot_sha256: &'a str,
-    /// When it was begun.
-    pub(crate) created: String,
+    /// Of the database, in lower-case hex; the snapshot ends with it.
+    pub(crate) snapshot_sha256: String,
+    /// When the backup began.
+    pub(crate) created: Timestamp,
     pub(crate) duration_ms: u64,
-    pub(crate) format: &'a str,
-    pub(crate) cluster: &'a str,
-    /// As etcd prints them, in hex: numbers of 64 bits do not survive every reader of JSON.
+    pub(crate) format: Format,
+    pub(crate) cluster: Cluster,
+    /// As etcd prints them, in hex: not every reader of JSON keeps numbers of 64 bits.
     pub(crate) cluster_id: String,
     pub(crate) member_id: String,
-    pub(crate) endpoint: &'a str,
-    pub(crate) etcd_version: &'a str,
-    /// What was written up to this one is in it.
+    pub(crate) endpoint: String,
+    pub(crate) etcd_version: String,
+    /// Everything that was written up to this revision is in the snapshot.
     pub(crate) revision: i64,
-    /// Keys at that revision, where etcd let them be counted.
+    /// Keys at that revision, if etcd let them be counted.
     pub(crate) keys: Option<u64>,
 }
 
-/// What is read.
-#[derive(Debug)]
-pub(crate) struct Sidecar {
-    essence: Essence,
-    /// All of it, one JSON object.
-    pub(crate) json: Vec<u8>,
-}
+/// A sidecar that was read.
+pub(crate) type Known = Sidecar<Essence>;
 
+/// What the plugin itself needs to know of a backup.
 #[derive(Debug, Deserialize)]
-struct Essence {
-    filename: String,
-    filesize: u64,
-    sha256: Option<String>,
-}
-
-impl Sidecar {
-    /// Whether it speaks of this very file.
-    pub(crate) fn fits(&self, file: &File) -> bool {
-        self.essence.filename == file.name.as_str() && self.essence.filesize == file.size
-    }
-
+pub(crate) struct Essence {
+    pub(crate) filename: String,
+    pub(crate) filesize: u64,
     /// Of the file, in lower-case hex.
-    pub(crate) fn sha256(&self) -> Option<&str> {
-        let is_hex = |text: &&str| {
-            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        self.essence.sha256.as_deref().filter(is_hex)
-    }
-}
-
-/// None where there is none, or something else in its place.
-pub(crate) fn read(store: &Store, key: &str) -> Result<Option<Sidecar>, Failure> {
-    let body = match store.get(key, Part::Whole) {
-        Err(Failure::NotFound) => return Ok(None),
-        found => found?.data,
-    };
-    let mut json = Vec::new();
-    while let Some(piece) = body.read(u32::MAX)? {
-        json.extend(piece);
-        if json.len() > LARGEST {
-            return Ok(None);
-        }
-    }
-    let essence = serde_json::from_slice(&json).ok();
-    Ok(essence.map(|essence| Sidecar { essence, json }))
-}
-
-/// Writes one where none is.
-pub(crate) fn write(store: &Store, key: &str, facts: &Facts<'_>) -> Result<(), Failure> {
-    let json = serde_json::to_vec_pretty(facts)
-        .map_err(|error| Failure::Internal(format!("{key} as JSON: {error}")))?;
-    store.put(key, Body::from_bytes(&json), &PutOptions::absent())?;
-    Ok(())
+    pub(crate) sha256: Option<String>,
 }

@@ -4,6 +4,7 @@ mod backups;
 mod files;
 mod jobs;
 mod rotation;
+mod routes;
 
 use std::io::Read as _;
 

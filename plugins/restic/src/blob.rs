@@ -3,10 +3,9 @@
 use keepgate_sdk::range::Range;
 use keepgate_sdk::{Body, Change, Failure, Part, PutOptions, Reply, Request, Store, environment};
 
-use crate::route::{Resource, Route};
-use crate::status;
+use crate::route::Route;
 
-/// The largest configuration that is taken; real ones have about 155 bytes.
+/// The largest configuration that is accepted, in bytes; real ones have about 155.
 const MAX_CONFIG: u64 = 1 << 20;
 const BINARY: &str = "application/octet-stream";
 
@@ -15,7 +14,7 @@ pub(crate) fn head(store: &Store, key: &str) -> Result<Reply, Failure> {
     Ok(Reply::ok().header("content-length", info.size))
 }
 
-/// The whole configuration; a range is not looked at.
+/// The whole configuration, whatever range is asked for.
 pub(crate) fn get_config(store: &Store, key: &str) -> Result<Reply, Failure> {
     let found = store.get(key, Part::Whole)?;
     Ok(Reply::ok().header("content-type", BINARY).body(found.data))
@@ -23,37 +22,26 @@ pub(crate) fn get_config(store: &Store, key: &str) -> Result<Reply, Failure> {
 
 /// A configuration is not named by its content, and never replaced.
 pub(crate) fn post_config(store: &Store, key: &str, body: Body) -> Result<Reply, Failure> {
-    if body.length().is_some_and(|length| length > MAX_CONFIG) {
-        return Err(Failure::TooLarge(MAX_CONFIG));
-    }
-    store.put(key, body, &PutOptions::absent())?;
+    store.put(key, body.announced_at_most(MAX_CONFIG)?, &PutOptions::absent())?;
     Ok(Reply::ok())
 }
 
 pub(crate) fn get(store: &Store, route: &Route, request: &Request) -> Result<Reply, Failure> {
-    // Blobs have no validator that a client could have seen, so that `If-Range` never holds.
+    // Clients never see a validator of a blob, so that `If-Range` never holds.
     let header = request.header("range").filter(|_| request.header("if-range").is_none());
-    let part = match Range::parse(header) {
-        Range::Whole => Part::Whole,
-        Range::Part(part) => part,
-        Range::Malformed => return Ok(status(416, "the range makes no sense")),
-    };
-    let found = match store.get(&route.key(), part) {
-        // An empty blob has no byte that a range could name; restic asks for `bytes=0-`.
-        Err(Failure::OutOfRange(0)) => store.get(&route.key(), Part::Whole)?,
-        found => found?,
-    };
+    let (found, part) = store.get_range(&route.key(), Range::parse(header))?;
     count("read", route, request.user(), found.length);
-    let part = if found.info.size == 0 { Part::Whole } else { part };
     Ok(Reply::download(found, part).header("content-type", BINARY))
 }
 
-/// Stores a blob under the name that its bytes must have. The same bytes once more are fine: they
-/// have been verified both times, and a client whose first answer got lost may go on.
-pub(crate) fn post(store: &Store, route: &Route, request: Request) -> Result<Reply, Failure> {
-    let Resource::Blob(_, id) = &route.resource else {
-        return Err(Failure::NotFound);
-    };
+/// Stores a blob under the name that its bytes must have. Uploading the same bytes again succeeds: they are
+/// verified both times, and a client whose first reply got lost can go on.
+pub(crate) fn post(
+    store: &Store,
+    route: &Route,
+    id: &str,
+    request: Request,
+) -> Result<Reply, Failure> {
     let user = request.user().to_owned();
     let options = PutOptions::absent_or_identical().sha256(id);
     let stored = store.put(&route.key(), request.body, &options)?;
@@ -64,7 +52,7 @@ pub(crate) fn post(store: &Store, route: &Route, request: Request) -> Result<Rep
     Ok(Reply::ok())
 }
 
-/// Removing what is not there is fine: a client whose first answer got lost asks again.
+/// Removing a blob that is not there succeeds: a client whose first reply got lost asks again.
 pub(crate) fn delete(store: &Store, route: &Route, user: &str) -> Result<Reply, Failure> {
     if let Some(size) = store.delete(&route.key())? {
         count("delete", route, user, size);

@@ -2,13 +2,13 @@
 //!
 //! | request below a repository | answer |
 //! | --- | --- |
-//! | `POST ?create=true` | makes the repository |
+//! | `POST ?create=true` | creates the repository |
 //! | `HEAD`, `GET`, `POST`, `DELETE` `/config` | the repository's configuration |
 //! | `GET /TYPE/` | the blobs of a type, in version 1 or 2 of the list |
 //! | `HEAD`, `GET`, `POST`, `DELETE` `/TYPE/ID` | one blob, named by its SHA-256 |
 //!
 //! A repository is at the mount's top, or one or two folders below it. Blobs lie where restic's
-//! local backend puts them, so that a repository may be used both ways.
+//! local backend puts them, so that you can use a repository both ways.
 //!
 //! `route` reads paths, `blob` and `list` answer, this file ties them together. Differences
 //! from rest-server are in this plugin's README.
@@ -18,7 +18,7 @@ mod list;
 mod route;
 
 use keepgate_sdk::{
-    Description, Failure, Level, Method, Plugin, Reply, Request, Store, environment,
+    Description, Failure, Method, Plugin, Reply, Request, Store, environment, reason_phrase,
 };
 
 use route::{Resource, Route};
@@ -61,88 +61,74 @@ impl Plugin for Restic {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        answer(request, &settings)
+        let route =
+            Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
+        if settings.private_repos && !route.belongs_to(request.user()) {
+            let why = "this user may use only repositories below /their-name/";
+            return Err(Failure::refused(401, "", why));
+        }
+        let store = Store::open("main")?;
+        match (&route.resource, &request.method) {
+            (Resource::Repository, Method::Post) => create(&store, &route, &request),
+            (Resource::Repository, _) => Err(Failure::method_not_allowed("POST")),
+
+            (Resource::Config, Method::Head) => blob::head(&store, &route.key()),
+            (Resource::Config, Method::Get) => blob::get_config(&store, &route.key()),
+            (Resource::Config, Method::Post) => {
+                blob::post_config(&store, &route.key(), request.body)
+            }
+            (Resource::Config, Method::Delete) => store.delete(&route.key()).map(|_| Reply::ok()),
+
+            (Resource::List(_), Method::Get) => list::get(&store, &route, request.header("accept")),
+            (Resource::List(_), _) => Err(Failure::method_not_allowed("GET")),
+
+            (Resource::Blob(..), Method::Head) => blob::head(&store, &route.key()),
+            (Resource::Blob(..), Method::Get) => blob::get(&store, &route, &request),
+            (Resource::Blob(_, id), Method::Post) => blob::post(&store, &route, id, request),
+            (Resource::Blob(..), Method::Delete) => blob::delete(&store, &route, request.user()),
+            (Resource::Config | Resource::Blob(..), _) => {
+                Err(Failure::method_not_allowed("HEAD, GET, POST, DELETE"))
+            }
+        }
     }
 
     fn refuse(failure: &Failure) -> Option<Reply> {
-        // Only the host knows who let whom wait, which is a 408 or a 504.
-        (!matches!(failure, Failure::TimedOut)).then(|| refusal(failure))
-    }
-}
-
-fn answer(request: Request, settings: &Settings) -> Result<Reply, Failure> {
-    let route = Route::parse(&request.segments, request.trailing_slash).ok_or(Failure::NotFound)?;
-    if settings.private_repos && !route.belongs_to(request.user()) {
-        return Ok(status(401, "this user may use only repositories below /their-name/"));
-    }
-    let store = Store::open("main")?;
-    match (&route.resource, &request.method) {
-        (Resource::Repository, Method::Post) => create(&store, &route, &request),
-        (Resource::Repository, _) => Ok(not_allowed("POST")),
-
-        (Resource::Config, Method::Head) => blob::head(&store, &route.key()),
-        (Resource::Config, Method::Get) => blob::get_config(&store, &route.key()),
-        (Resource::Config, Method::Post) => blob::post_config(&store, &route.key(), request.body),
-        (Resource::Config, Method::Delete) => store.delete(&route.key()).map(|_| Reply::ok()),
-        (Resource::Config, _) => Ok(not_allowed("HEAD, GET, POST, DELETE")),
-
-        (Resource::List(_), Method::Get) => list::get(&store, &route, request.header("accept")),
-        (Resource::List(_), _) => Ok(not_allowed("GET")),
-
-        (Resource::Blob(..), Method::Head) => blob::head(&store, &route.key()),
-        (Resource::Blob(..), Method::Get) => blob::get(&store, &route, &request),
-        (Resource::Blob(..), Method::Post) => blob::post(&store, &route, request),
-        (Resource::Blob(..), Method::Delete) => blob::delete(&store, &route, request.user()),
-        (Resource::Blob(..), _) => Ok(not_allowed("HEAD, GET, POST, DELETE")),
+        // The host has logged what happened to its disk.
+        let silent = matches!(failure, Failure::Internal(_));
+        if silent { Some(status(500, "")) } else { failure.reply(|failure| Ok(refusal(failure))) }
     }
 }
 
 /// Makes a repository's folders, all 261 of them, as restic's local backend does.
 fn create(store: &Store, route: &Route, request: &Request) -> Result<Reply, Failure> {
     if request.query("create") != Some("true") {
-        return Ok(status(400, "a repository is made with `?create=true`"));
+        return Err(Failure::refused(400, "", "a repository is made with `?create=true`"));
     }
-    environment::log(Level::Info, &format!("making repository /{}", route.repository));
     store.prepare(&route.folders())?;
+    environment::info("repository created", &[("repository", &route.repository)]);
     Ok(Reply::ok())
 }
 
-/// A failure in rest-server's form: the status in words, and here also the reason.
+/// A failure in rest-server's form: the status in words, followed here by the reason.
 fn refusal(failure: &Failure) -> Reply {
     match failure {
-        // The host has logged what happened to its disk.
-        Failure::Internal(_) => status(500, ""),
-        // Whatever is under a name already is not to be replaced.
+        // A blob is never replaced by another one.
         Failure::AlreadyExists => status(403, "a blob of this name exists, and it is another one"),
-        Failure::OutOfRange(size) => status(416, "no byte of the range is inside the blob")
-            .header("content-range", format!("bytes */{size}")),
+        Failure::OutOfRange(_) => status(416, "no byte of the range is inside the blob"),
         // A key that no store takes is a name that no repository has.
-        Failure::Invalid(_) => status(404, ""),
-        Failure::NotFound => status(404, ""),
+        Failure::Invalid(_) | Failure::NotFound => status(404, ""),
+        Failure::Refused(_) if failure.status() == 405 => status(405, ""),
         other => status(other.status(), other.message()),
     }
 }
 
-fn not_allowed(allow: &str) -> Reply {
-    status(405, "").header("allow", allow)
-}
-
-/// A plain reply: the status in words, with a reason where there is one to give.
+/// Plain text: the status in words, with a reason if there is one to give.
 fn status(status: u16, why: &str) -> Reply {
     let words = match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
+        // In the words of rest-server, which has them of Go.
         413 => "Request Entity Too Large",
         416 => "Requested Range Not Satisfiable",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        507 => "Insufficient Storage",
-        _ => "Internal Server Error",
+        _ => reason_phrase(status),
     };
     let separator = if why.is_empty() { "" } else { ": " };
     Reply::new(status)

@@ -1,14 +1,14 @@
 //! Listings, streamed: a repository may have a million blobs.
 
-use keepgate_sdk::{Failure, Reply, Store};
+use keepgate_sdk::{Failure, Reply, Store, is_sha256};
 
-use crate::route::{Route, is_id};
+use crate::route::Route;
 
 const V1: &str = "application/vnd.x.restic.rest.v1";
 const V2: &str = "application/vnd.x.restic.rest.v2";
 
-/// Names, and in version 2 also sizes, of all blobs of a type. Only what is named by an id is a
-/// blob: temporaries and foreign files are left out.
+/// Names, and in version 2 also sizes, of all blobs of a type. Temporary and foreign files, which have no id for
+/// a name, are left out.
 pub(crate) fn get(store: &Store, route: &Route, accept: Option<&str>) -> Result<Reply, Failure> {
     // Clients compare the content type exactly, and this is how rest-server reads `Accept`.
     let v2 = accept == Some(V2);
@@ -19,8 +19,8 @@ pub(crate) fn get(store: &Store, route: &Route, accept: Option<&str>) -> Result<
         let mut separator = "[";
         for entry in entries {
             let entry = entry?;
-            let name = entry.key.rsplit('/').next().unwrap_or_default();
-            if entry.folder || !is_id(name) || (fan_out && !in_its_folder(&entry.key, name)) {
+            let name = entry.name();
+            if entry.folder || !is_sha256(name) || (fan_out && !in_its_folder(&entry.key, name)) {
                 continue;
             }
             // An id needs no escaping.
@@ -38,6 +38,5 @@ pub(crate) fn get(store: &Store, route: &Route, accept: Option<&str>) -> Result<
 
 /// Whether a data blob lies in the folder of its first two digits, where `get` would find it.
 fn in_its_folder(key: &str, name: &str) -> bool {
-    let folder = key.rsplit('/').nth(1);
-    folder.is_some_and(|folder| folder.len() == 2 && name.starts_with(folder))
+    key.rsplit('/').nth(1).is_some_and(|folder| folder.len() == 2 && name.starts_with(folder))
 }

@@ -3,12 +3,14 @@
 //! At most two segments name the repository; the first that is a reserved word ends the name, and
 //! the last segment never belongs to it. What follows must be exactly one of the resources.
 
+use keepgate_sdk::{is_sha256, join_key};
+
 /// What restic stores, by the names of its folders.
 pub(crate) const TYPES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
 /// Levels of folders that a repository's name may have.
 const MAX_DEPTH: usize = 2;
 
-/// A path that makes sense.
+/// A path of this surface.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// Folders joined by `/`; empty for the repository at the mount's top.
@@ -16,7 +18,7 @@ pub(crate) struct Route {
     pub(crate) resource: Resource,
 }
 
-/// What of a repository is meant.
+/// What the path names of the repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     Repository,
@@ -27,15 +29,12 @@ pub(crate) enum Resource {
 }
 
 impl Route {
-    /// None where the path is nothing that a repository has.
+    /// None if a repository has no such path.
     pub(crate) fn parse(segments: &[String], trailing_slash: bool) -> Option<Self> {
         // An encoded slash separates like a plain one.
         let mut parts: Vec<&str> = segments.iter().flat_map(|segment| segment.split('/')).collect();
-        if trailing_slash {
-            parts.push("");
-        }
-        if parts.is_empty() {
-            // The mount's own path, without a slash.
+        // The mount's own path without a slash is the same as with one.
+        if trailing_slash || parts.is_empty() {
             parts.push("");
         }
         let reserved = |part: &&str| *part == "config" || TYPES.contains(part);
@@ -46,14 +45,14 @@ impl Route {
             .take_while(|part| !reserved(part))
             .count();
         let (folders, rest) = parts.split_at_checked(depth)?;
-        if !folders.iter().all(|name| is_folder_name(name)) {
+        if !folders.iter().all(|name| !matches!(*name, "" | "." | "..") && !name.contains('\0')) {
             return None;
         }
         let resource = match rest {
             [""] => Resource::Repository,
             ["config"] => Resource::Config,
             [kind, ""] => Resource::List(known(kind)?),
-            [kind, id] if is_id(id) => Resource::Blob(known(kind)?, (*id).to_owned()),
+            [kind, id] if is_sha256(id) => Resource::Blob(known(kind)?, (*id).to_owned()),
             _ => return None,
         };
         Some(Self { repository: folders.join("/"), resource })
@@ -93,25 +92,12 @@ impl Route {
     }
 
     fn below(&self, name: &str) -> String {
-        if self.repository.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}/{name}", self.repository)
-        }
+        join_key(&self.repository, name)
     }
-}
-
-/// 64 hexadecimal digits in lower case.
-pub(crate) fn is_id(id: &str) -> bool {
-    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn known(kind: &str) -> Option<&'static str> {
     TYPES.into_iter().find(|known| *known == kind)
-}
-
-fn is_folder_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains('\0')
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ class QuotaExceeded(Failure):
 class NoSpace(Failure):
     """507: the store is full."""
 
-    status, message, case, _has_value = 507, "no space left", types.Failure_NoSpace, False
+    status, message, case, _has_value = 507, "no space left in the store", types.Failure_NoSpace, False
 
 
 class Denied(Failure):

@@ -1,5 +1,5 @@
-//! What holds of every `Range` header: the bytes that come of it are those that RFC 9110 says,
-//! worked out once more by looking at each place. CONTRIBUTING.md says how to run many cases.
+//! What holds for every `Range` header: it selects the bytes that RFC 9110 says. The tests find these once more, by
+//! looking at each position. CONTRIBUTING.md says how to run many cases.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;

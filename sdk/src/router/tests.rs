@@ -1,4 +1,4 @@
-//! Paths, methods and names; what a plugin says where nothing fits.
+//! Paths, methods and named segments, and the replies if nothing fits.
 
 use super::*;
 use crate::testing::{Host, TestReply};
@@ -75,7 +75,7 @@ fn the_first_path_that_fits_answers() {
 }
 
 #[test]
-fn methods_are_told_and_head_comes_of_get() {
+fn a_405_names_the_methods_and_head_is_made_from_get() {
     let reply = ask("HEAD", "/files/a");
     assert_eq!((reply.status, reply.header("content-length")), (200, Some("6")));
     assert!(reply.body.is_empty());
@@ -116,7 +116,7 @@ impl Plugin for Strict {
 }
 
 #[test]
-fn what_is_refused_has_the_form_of_the_surface() {
+fn refusals_have_the_form_of_the_surface() {
     let ask = |method: &str, path: &str| Host::new().request(method, path).send::<Strict>();
     let reply = ask("DELETE", "/a");
     assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, PUT")));
@@ -129,7 +129,7 @@ fn what_is_refused_has_the_form_of_the_surface() {
 }
 
 #[test]
-fn a_surface_says_what_odd_segments_are() {
+fn a_surface_decides_about_odd_segments() {
     let ask = |path: &str| Host::new().get(path).send::<Strict>();
     for (path, segment) in [
         ("/a%2Fb", "a/b"),
@@ -144,4 +144,41 @@ fn a_surface_says_what_odd_segments_are() {
     }
     assert_eq!(ask("/..%2F/x").status, 404, "no path has this form");
     assert_eq!(ask("/plain").text(), "");
+}
+
+/// A surface whose segments have a form, and that does not answer OPTIONS.
+struct Formed;
+
+impl Plugin for Formed {
+    type Settings = serde_json::Value;
+
+    fn describe() -> Description {
+        Description::new("formed", "1")
+    }
+
+    fn handle(request: Request, _: Self::Settings) -> Result<Reply, Failure> {
+        Router::new()
+            .segment("hash", crate::is_sha256)
+            .without_options()
+            .route("/files/{hash}", at().get(told))
+            .route("/files/{name}/{hash}", at().get(told))
+            .handle(request, ())
+    }
+}
+
+#[test]
+fn a_segment_of_another_form_is_not_found_whatever_the_method() {
+    let ask = |method: &str, path: &str| Host::new().request(method, path).send::<Formed>();
+    let hash = "0".repeat(64);
+    for (path, status) in [
+        (format!("/files/{hash}"), 200),
+        (format!("/files/a/{hash}"), 200),
+        ("/files/0".to_owned(), 404),
+        (format!("/files/{hash}/a"), 404),
+    ] {
+        assert_eq!(ask("GET", &path).status, status, "{path}");
+        let refused = if status == 200 { 405 } else { 404 };
+        assert_eq!(ask("PUT", &path).status, refused, "{path}");
+        assert_eq!(ask("OPTIONS", &path).status, refused, "{path}");
+    }
 }

@@ -1,5 +1,4 @@
-//! Blobs to send and repositories to read, in restic's own layout on disk, made before anything
-//! is measured.
+//! Blobs to upload and repositories to read, in restic's layout on disk, created before any measurement.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes of a blob that no other one has.
+/// How many bytes of each blob are unique.
 const UNIQUE: usize = 4096;
 
-/// Bytes with the name that they must have. Clones share them.
+/// A blob and its name. Clones share the bytes.
 ///
-/// Large ones differ in their first 4 KiB only: so the client's memory stays small, while the
-/// server has as much to receive, hash and write as with any other bytes.
+/// Large blobs differ only in their first 4 KiB, so the client needs little memory, while the server
+/// receives, hashes and writes as much as with any other bytes.
 #[derive(Clone)]
 pub(crate) struct Blob {
     /// SHA-256 in lower-case hex.
@@ -24,7 +23,7 @@ pub(crate) struct Blob {
 }
 
 impl Blob {
-    /// Makes some of the same size, at least [`UNIQUE`] bytes.
+    /// Creates blobs of the same size, at least [`UNIQUE`] bytes.
     pub(crate) fn make(count: usize, size: usize) -> Result<Vec<Self>> {
         let mut rest = vec![0; size.saturating_sub(UNIQUE)];
         random(&mut rest)?;
@@ -38,7 +37,7 @@ impl Blob {
         (0..count).map(blob).collect()
     }
 
-    /// Its bytes, in two parts.
+    /// The bytes, in two parts.
     pub(crate) fn parts(&self) -> [&[u8]; 2] {
         [&self.unique, &self.rest]
     }
@@ -48,7 +47,7 @@ impl Blob {
         (self.unique.len() + self.rest.len()) as u64
     }
 
-    /// Writes it to where a repository has it.
+    /// Writes the blob to its place in a repository.
     pub(crate) fn write(&self, repository: &Repository) -> Result<()> {
         let path = repository.path(&self.id);
         let failed = || format!("writing {}", path.display());
@@ -57,19 +56,19 @@ impl Blob {
 }
 
 fn random(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))
+    getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("cannot get random bytes: {error}"))
 }
 
 /// A repository on disk.
 #[derive(Debug)]
 pub(crate) struct Repository {
-    /// Its path in URLs, without slashes at its ends.
+    /// The path in URLs, without slashes at both ends.
     pub(crate) name: String,
     folder: PathBuf,
 }
 
 impl Repository {
-    /// Makes an empty one below the root that all servers serve.
+    /// Creates an empty repository below the root that all servers serve.
     pub(crate) fn make(root: &Path, name: &str) -> Result<Self> {
         let folder = root.join(name);
         for kind in ["index", "keys", "locks", "snapshots"] {
@@ -82,13 +81,13 @@ impl Repository {
         Ok(Self { name: name.to_owned(), folder })
     }
 
-    /// Where a blob of data lies.
+    /// The path of a data blob.
     pub(crate) fn path(&self, id: &str) -> PathBuf {
         let digits = id.get(..2).unwrap_or_default();
         self.folder.join("data").join(digits).join(id)
     }
 
-    /// Makes it hold so many tiny blobs; where `like` has as many, by links to them.
+    /// Fills the repository with tiny blobs, as hard links to those in `like` if it has enough.
     pub(crate) fn fill(&self, count: usize, like: Option<&Self>) -> Result<()> {
         for number in 0..count {
             let id = hex::encode(Sha256::digest(number.to_le_bytes()));
@@ -102,8 +101,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Removes what was uploaded of these blobs; each that is there must be whole. Returns how
-    /// many there were.
+    /// Removes those of the blobs that were uploaded, checks their sizes, and returns their number.
     pub(crate) fn remove(&self, blobs: &[Blob]) -> Result<u64> {
         let mut removed = 0;
         for blob in blobs {

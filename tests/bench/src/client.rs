@@ -1,7 +1,7 @@
-//! One HTTP/1.1 connection that costs its machine as little as it can: heads are bytes made
-//! beforehand, bodies are written from where they lie and read into one buffer that is used again.
+//! An HTTP/1.1 connection with as little overhead as possible: heads are prepared beforehand, bodies are
+//! written without copying and read into one reused buffer.
 //!
-//! It is no general client: it speaks to servers that this program started.
+//! It is not a general client, but made for servers that this program has started.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Bytes read at once.
+/// The size of reads.
 const BUFFER: usize = 256 * 1024;
 /// rustls asks for a few KiB at a time.
 const TLS_BUFFER: usize = 128 * 1024;
 
-/// Where a server is, and how it is spoken to.
+/// The address and protocol of a server.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// Plain HTTP without it.
+    /// `None` for plain HTTP.
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// A connection.
 pub(crate) struct Client {
     io: Box<dyn Io>,
-    /// What rustls agreed on.
+    /// The negotiated cipher suite.
     pub(crate) cipher: Option<String>,
     buffer: Box<[u8]>,
-    /// What of the buffer has been read from the socket and not been used.
+    /// The part of the buffer that has been read from the socket but not used.
     start: usize,
     end: usize,
 }
@@ -40,7 +40,7 @@ trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// How the end of a body is told.
+/// How the end of a body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     Length(u64),
@@ -48,7 +48,7 @@ pub(crate) enum Framing {
 }
 
 impl Client {
-    /// Connects, and shakes hands where the target wants TLS.
+    /// Connects, with a TLS handshake if the target uses TLS.
     pub(crate) async fn connect(target: &Target) -> Result<Self> {
         let stream = TcpStream::connect(target.address)
             .await
@@ -71,13 +71,13 @@ impl Client {
         Ok(Self { io, cipher, buffer, start: 0, end: 0 })
     }
 
-    /// Sends a head and what follows it, in as few writes as the socket takes.
+    /// Sends a head and a body in as few writes as possible.
     pub(crate) async fn send(&mut self, parts: [&[u8]; 3]) -> Result<()> {
         let [mut first, mut second, mut third] = parts;
         while !(first.is_empty() && second.is_empty() && third.is_empty()) {
             let slices = [first, second, third].map(std::io::IoSlice::new);
             let mut written = self.io.write_vectored(&slices).await.context("sending")?;
-            ensure!(written > 0, "the server takes nothing more");
+            ensure!(written > 0, "the server accepts no more bytes");
             for part in [&mut first, &mut second, &mut third] {
                 let step = written.min(part.len());
                 *part = part.get(step..).unwrap_or_default();
@@ -87,7 +87,7 @@ impl Client {
         self.io.flush().await.context("sending")
     }
 
-    /// Reads the head of an answer: its status, and how long its body is.
+    /// Reads the head of a response: its status and the framing of its body.
     pub(crate) async fn head(&mut self, without_body: bool) -> Result<(u16, Framing)> {
         loop {
             if self.start < self.end
@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// Reads a body to its end and shows its pieces; returns its length.
+    /// Reads a body to its end, passes its pieces to `observe`, and returns its length.
     pub(crate) async fn body(
         &mut self,
         framing: Framing,
@@ -114,20 +114,20 @@ impl Client {
                     let line = self.line().await?;
                     let size = line.split(';').next().unwrap_or_default().trim();
                     let size = u64::from_str_radix(size, 16)
-                        .with_context(|| format!("{size:?} is no length of a chunk"))?;
+                        .with_context(|| format!("invalid chunk length {size:?}"))?;
                     if size == 0 {
                         while !self.line().await?.is_empty() {}
                         return Ok(total);
                     }
                     self.exactly(size, &mut on).await?;
                     total += size;
-                    ensure!(self.line().await?.is_empty(), "a chunk is longer than it says");
+                    ensure!(self.line().await?.is_empty(), "a chunk is longer than declared");
                 }
             }
         }
     }
 
-    /// Reads at most so many bytes of a body, slowly on purpose.
+    /// Reads at most this many bytes of a body, slowly on purpose.
     pub(crate) async fn sip(&mut self, most: usize) -> Result<usize> {
         if self.start == self.end {
             let most = most.min(self.buffer.len());
@@ -155,7 +155,7 @@ impl Client {
         Ok(())
     }
 
-    /// The next line, without its end.
+    /// The next line, without its terminator.
     async fn line(&mut self) -> Result<String> {
         loop {
             let unused = self.unused();
@@ -165,7 +165,7 @@ impl Client {
                 self.start += end + 1;
                 return Ok(line);
             }
-            ensure!(unused.len() < 1024, "a line within a body has no end");
+            ensure!(unused.len() < 1024, "a line in a body is too long");
             self.more().await?;
         }
     }
@@ -189,7 +189,7 @@ impl Client {
     }
 }
 
-/// Length, status and framing of a head, where it is whole.
+/// Length, status and framing of a head, if it is complete.
 fn parse(bytes: &[u8], without_body: bool) -> Result<Option<(usize, u16, Framing)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
@@ -209,7 +209,7 @@ fn parse(bytes: &[u8], without_body: bool) -> Result<Option<(usize, u16, Framing
     } else if value("transfer-encoding") == Some("chunked") {
         Framing::Chunked
     } else {
-        bail!("the answer {status} does not say how long it is");
+        bail!("the response {status} has no length");
     };
     Ok(Some((length, status, framing)))
 }
@@ -231,7 +231,7 @@ mod tests {
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n", false).is_err());
     }
 
-    /// Answers one request with these pieces, each in a packet of its own.
+    /// Responds to one request with these pieces, each in a packet of its own.
     async fn answered(pieces: &'static [&'static str]) -> Client {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,6 +1,6 @@
-//! Backups of etcd: a POST, beside what people write into a crontab, `etcdctl snapshot save` with `tar`
-//! and a `sync` after it. Both end with a compressed, durable archive of the same snapshot; only the
-//! POST has looked whether the snapshot's checksum is right.
+//! Backups of etcd: a POST, compared with a typical cron job, `etcdctl snapshot save` followed by `tar` and
+//! `sync`. Both produce a compressed, durable archive of the same snapshot, but only the POST verifies the
+//! checksum of the snapshot.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::plugin::millis;
 use crate::table::Row;
 use crate::{Bench, Section};
 
-/// Bytes of a value: an object of Kubernetes, say.
+/// The size of a value, for example of a Kubernetes object.
 const VALUE: u64 = 4096;
 /// Each takes seconds.
 const ROUNDS: usize = 3;
 
-/// Measures it; without etcd there are no rows, and a line says so.
+/// Measures backups. Without etcd, the section contains only a note.
 pub(crate) async fn backups(bench: &Bench) -> Result<Section> {
     let (mib, scratch) = (bench.scale.etcd, bench.site.scratch.clone());
     let measured = tokio::task::spawn_blocking(move || measure(mib, &scratch));
@@ -34,7 +34,7 @@ pub(crate) async fn backups(bench: &Bench) -> Result<Section> {
             let size = size as f64 / 1_048_576.0;
             section.notes.push(format!("a snapshot of {size:.0} MiB of text that compresses well"));
         }
-        None => section.notes.push("skipped: there is no etcd here".to_owned()),
+        None => section.notes.push("skipped: etcd is not installed".to_owned()),
     }
     Ok(section)
 }
@@ -51,7 +51,7 @@ fn measure(mib: u64, scratch: &Path) -> Result<Option<(Vec<Row>, u64)>> {
             let (took, bytes) = post(gateway)?;
             let crontab = crontab(&member, *level, scratch)?;
             size = bytes;
-            // The first one warms up.
+            // The first round warms up.
             if round > 0
                 && let (Some(ours), Some(theirs)) = (ours.get_mut(index), theirs.get_mut(index))
             {
@@ -65,7 +65,7 @@ fn measure(mib: u64, scratch: &Path) -> Result<Option<(Vec<Row>, u64)>> {
         let (ours, theirs) = (millis(ours), millis(theirs));
         rows.push(Row::alone(format!("a POST, gzip level {level}"), "ms", ours));
         rows.push(Row::alone(format!("etcdctl, tar, gzip -{level}, sync"), "ms", theirs));
-        rows.push(Row::alone("... which takes so many times as long", "×", theirs / ours));
+        rows.push(Row::alone("etcdctl takes longer by a factor of", "×", theirs / ours));
     }
     Ok(Some((rows, size)))
 }
@@ -79,14 +79,14 @@ fn gateway(member: &Member, level: u8) -> Gateway {
     setup.start()
 }
 
-/// How long it took, and how large the snapshot was.
+/// The duration, and the size of the snapshot.
 fn post(gateway: &Gateway) -> Result<(Duration, u64)> {
     let begun = Instant::now();
     let reply = gateway.endpoint().send("POST", "/api/v1/backup", &[], b"");
     let took = begun.elapsed();
     ensure!(reply.status == 200, "a backup: {} {}", reply.status, reply.text());
     let size = reply.json().get("snapshot_size").and_then(serde_json::Value::as_u64);
-    Ok((took, size.context("an answer without the size of the snapshot")?))
+    Ok((took, size.context("the response contains no snapshot size")?))
 }
 
 fn crontab(member: &Member, level: u8, scratch: &Path) -> Result<Duration> {
@@ -99,7 +99,7 @@ fn crontab(member: &Member, level: u8, scratch: &Path) -> Result<Duration> {
     run(tar.arg("snapshot.db"))?;
     run(Command::new("sync").arg(&archive).arg(folder.path()))?;
     let took = begun.elapsed();
-    ensure!(fs::metadata(&archive)?.len() > 0, "tar made an empty archive");
+    ensure!(fs::metadata(&archive)?.len() > 0, "tar created an empty archive");
     Ok(took)
 }
 
@@ -109,8 +109,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Something like an object of Kubernetes: names that come again and again, and here and there what
-/// nothing compresses.
+/// Resembles a Kubernetes object: repeated names, and some data that cannot be compressed.
 fn object(number: u64) -> Vec<u8> {
     let random = Blob::new(number, VALUE).bytes();
     let mut text = String::from("{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{");

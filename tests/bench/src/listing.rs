@@ -1,4 +1,4 @@
-//! Listings of many blobs, in version 2.
+//! Listings of many blobs, in version 2 of the protocol.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::measure::{Round, interleave};
 use crate::table::{Aim, Better, Row};
 use crate::{Bench, Section};
 
-/// Listings, one client, plain HTTP. The larger repository comes first; the smaller ones are
-/// links into it.
+/// Measures listings with one client over plain HTTP. The largest repository comes first; the smaller ones
+/// are hard links into it.
 pub(crate) async fn listings(bench: &Bench) -> Result<Section> {
     let mut section = Section::new("listing, v2, http, 1 client");
     let mut first: Option<Repository> = None;
@@ -46,7 +46,7 @@ pub(crate) async fn listings(bench: &Bench) -> Result<Section> {
         section.rows.push(if design { begin.aim(Aim::AtMost(50.0)) } else { begin });
         let cpu = all.iter().map(|series| (series.peer, series.cpu_per_request() / 1e3));
         let cpu = cpu.collect();
-        section.rows.push(Row::new("    server's processor", "ms", Better::Less, cpu));
+        section.rows.push(Row::new("    CPU time of the server", "ms", Better::Less, cpu));
         section.keep(format!("list {count}"), all);
         first = first.or(Some(repository));
     }

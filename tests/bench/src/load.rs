@@ -1,4 +1,4 @@
-//! Requests sent over some connections at once, for a while, and what that cost.
+//! The load generator: sends requests over several connections for some time, and measures the cost.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -15,29 +15,29 @@ use crate::servers::Server;
 const HEADERS: &str = "Host: localhost\r\nUser-Agent: keepgate-bench\r\n\
                        Accept: application/vnd.x.restic.rest.v2\r\n";
 
-/// A request, ready to be sent.
+/// A prepared request.
 pub(crate) struct Request {
     head: Vec<u8>,
     body: Option<Blob>,
     is_head: bool,
-    /// Bytes that the answer must have.
+    /// The expected size of the response body.
     answer: Option<u64>,
 }
 
 impl Request {
-    /// GET of something that has so many bytes, or any number.
+    /// A GET with the expected size of the response body, if it is known.
     pub(crate) fn get(path: &str, answer: Option<u64>) -> Self {
         let head = format!("GET {path} HTTP/1.1\r\n{HEADERS}\r\n").into_bytes();
         Self { head, body: None, is_head: false, answer }
     }
 
-    /// HEAD.
+    /// A HEAD.
     pub(crate) fn head(path: &str) -> Self {
         let head = format!("HEAD {path} HTTP/1.1\r\n{HEADERS}\r\n").into_bytes();
         Self { head, body: None, is_head: true, answer: None }
     }
 
-    /// POST of a blob below a repository.
+    /// A POST of a blob to a repository.
     pub(crate) fn upload(repository: &str, blob: &Blob) -> Self {
         let (id, length) = (&blob.id, blob.length());
         let head = format!(
@@ -47,22 +47,26 @@ impl Request {
         Self { head: head.into_bytes(), body: Some(blob.clone()), is_head: false, answer: Some(0) }
     }
 
-    /// Sends it and reads the answer, which must be a 200; returns how many bytes went either
-    /// way, and when the first byte of the answer's body was there.
+    /// Sends the request and reads the response, which must be a 200. Returns the number of bytes in both
+    /// directions, and the time of the first byte of the response body.
     async fn exchange(&self, client: &mut Client) -> Result<(u64, Option<Instant>)> {
         let [one, two] = self.body.as_ref().map_or([&[][..]; 2], Blob::parts);
         client.send([&self.head, one, two]).await?;
         let (status, framing) = client.head(self.is_head).await?;
-        ensure!(status == 200, "the answer is {status} to {}", self.line());
+        ensure!(status == 200, "unexpected status {status} for {}", self.line());
         let mut first = None;
         let received = client.body(framing, |_| _ = first.get_or_insert_with(Instant::now)).await?;
         if let Some(expected) = self.answer.filter(|_| !self.is_head) {
-            ensure!(received == expected, "{received} bytes answer {}", self.line());
+            ensure!(
+                received == expected,
+                "unexpected size of {received} bytes for {}",
+                self.line()
+            );
         }
         Ok((received + self.body.as_ref().map_or(0, Blob::length), first))
     }
 
-    /// Sends it on a connection of its own and shows what comes.
+    /// Sends the request on a connection of its own and passes the response to `observe`.
     pub(crate) async fn once(&self, target: &Target, on: impl FnMut(&[u8])) -> Result<u16> {
         let mut client = Client::connect(target).await?;
         let [one, two] = self.body.as_ref().map_or([&[][..]; 2], Blob::parts);
@@ -72,7 +76,7 @@ impl Request {
         Ok(status)
     }
 
-    /// Begins it, with so many bytes of its body, and leaves the rest to the caller.
+    /// Sends the head and this many bytes of the body; the caller sends the rest.
     pub(crate) async fn begin(&self, client: &mut Client, bytes: usize) -> Result<()> {
         let [one, two] = self.body.as_ref().map_or([&[][..]; 2], Blob::parts);
         let part = two.get(..bytes.min(two.len())).unwrap_or_default();
@@ -85,27 +89,27 @@ impl Request {
     }
 }
 
-/// What to send.
+/// The load to generate.
 pub(crate) struct Plan<'a> {
-    /// In this order.
+    /// The requests, in order.
     pub(crate) requests: &'a [Request],
-    /// Each once, and then no more; else round and round.
+    /// Whether each request is sent only once; otherwise they are repeated.
     pub(crate) once: bool,
-    /// Connections.
+    /// The number of connections.
     pub(crate) clients: usize,
-    /// No request begins after that.
+    /// No request starts after this time.
     pub(crate) time: Duration,
 }
 
 impl Plan<'_> {
-    /// Carries it out against a server. Connections are opened before the clock starts.
+    /// Runs the load against a server. Connections are opened before the measurement starts.
     pub(crate) async fn run(&self, server: &Server) -> Result<Round> {
         self.run_against(&server.target, Some(server.pid()))
             .await
             .with_context(|| format!("{}", server.peer))
     }
 
-    /// As [`run`](Self::run), where the server is no process of its own.
+    /// Like [`run`](Self::run), for a server in this process.
     pub(crate) async fn run_against(&self, target: &Target, pid: Option<u32>) -> Result<Round> {
         let mut clients = Vec::new();
         for _ in 0..self.clients {

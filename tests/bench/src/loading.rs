@@ -1,5 +1,5 @@
-//! From a whole new plugin file to serving it: in this process, with and without compiled code
-//! kept from before, and in a gateway that serves.
+//! The time from a new plugin file to serving it: in this process, with and without cached code, and in a
+//! running gateway.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::table::{Aim, Row};
 use crate::transfers::SMALL;
 use crate::{Bench, Section};
 
-/// The gateway is asked so often whether it serves the new file.
+/// How often the gateway is asked whether it serves the new file.
 const ASK: Duration = Duration::from_millis(1);
-/// It must do so within this time.
+/// The time limit for that.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Measures it.
+/// Measures loading.
 pub(crate) async fn loading(bench: &Bench) -> Result<Section> {
     let mut section = Section::new("from a whole new plugin file to its first answer");
     let file = bench.site.plugins.join("restic.wasm");
@@ -51,14 +51,14 @@ pub(crate) async fn loading(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-/// The same component with another digest: a custom section at its end, which means nothing.
+/// The same component with another digest, due to a meaningless custom section at its end.
 fn variant(wasm: &[u8], number: usize) -> Vec<u8> {
     let content = format!("\x05bench{number:08}");
     let length = u8::try_from(content.len()).unwrap_or(0);
     [wasm, &[0, length], content.as_bytes()].concat()
 }
 
-/// Loads what a folder holds, up to its first answer. The engine is made before the clock starts.
+/// Loads the plugins of a folder, up to the first response. The engine is created before the measurement.
 async fn load(plugins: &Path, code: &Path) -> Result<Duration> {
     let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
     let blob = Blob::make(1, SMALL)?.pop().context("no blob")?;
@@ -77,8 +77,8 @@ async fn load(plugins: &Path, code: &Path) -> Result<Duration> {
     Ok(took)
 }
 
-/// Gives a serving gateway one version of the plugin after the other. Each time the file is taken
-/// away before, and its mount answers an error until the new one serves.
+/// Installs one version of the plugin after another in a running gateway. The file is removed before each, and
+/// the mount responds with an error until the new version serves.
 async fn replaced(bench: &Bench, wasm: &[u8]) -> Result<Vec<Duration>> {
     let folder = tempfile::tempdir_in(&bench.site.scratch)?;
     let settings = "[store.main]\npath = STORE\n[[mount]]\npath = \"/\"\nplugin = \"restic\"\n\
@@ -90,7 +90,7 @@ async fn replaced(bench: &Bench, wasm: &[u8]) -> Result<Vec<Duration>> {
     let file = folder.path().join("restic.wasm");
     let mut times = Vec::new();
     for round in 0..=bench.scale.rounds {
-        // What is not renamed in one step might be seen half-copied.
+        // Without an atomic rename, the gateway might see a half-copied file.
         let ready = folder.path().join("restic.new");
         std::fs::write(&ready, variant(wasm, 1000 + round))?;
         let begun = Instant::now();
@@ -105,10 +105,10 @@ async fn replaced(bench: &Bench, wasm: &[u8]) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// Asks until the plugin answers, or does not.
+/// Asks until the plugin responds, or until it no longer does.
 async fn wait(server: &Server, answers: bool) -> Result<()> {
     let begun = Instant::now();
-    // Its own 404 differs from the host's 503 where there is no plugin.
+    // The plugin responds with 404, the host without a plugin with 503.
     let request = Request::head("/config");
     loop {
         let status = request.once(&server.target, |_| ()).await?;
@@ -129,7 +129,7 @@ mod tests {
         let component = b"\0asm\x0d\0\x01\0";
         let (one, two) = (variant(component, 1), variant(component, 2));
         assert_ne!(one, two);
-        // A section: its id, its length, and just so many bytes.
+        // A section: its id, its length and its bytes.
         let (section, rest) = (&one[8..10], &one[10..]);
         assert_eq!((section[0], usize::from(section[1])), (0, rest.len()));
         assert_eq!((usize::from(rest[0]), &rest[1..6]), (5, b"bench".as_slice()));

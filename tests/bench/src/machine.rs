@@ -1,4 +1,4 @@
-//! The machine: what it is, and who uses its processors.
+//! The machine: its properties and its CPU usage.
 
 use std::fs;
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// What a reader must know to judge the figures.
+/// The properties that readers need to judge the figures.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
     pub(crate) memory_gib: f64,
     pub(crate) kernel: String,
-    /// Under the folder that was written to.
+    /// The file system of the folder that was written to.
     pub(crate) file_system: String,
 }
 
 impl Machine {
-    /// Looks around.
+    /// Collects the properties of this machine.
     pub(crate) fn look(folder: &Path) -> Result<Self> {
         let processor = field("/proc/cpuinfo", "model name").unwrap_or_default();
         let memory = field("/proc/meminfo", "MemTotal").unwrap_or_default();
@@ -53,7 +53,7 @@ fn file_system(folder: &Path) -> Result<String> {
             continue;
         };
         let depth = Path::new(point).components().count();
-        // Of two mounts on one point the later one is seen.
+        // Of several mounts at one point, the last one is visible.
         if folder.starts_with(point) && depth >= best.0 {
             best = (depth, format!("{kind} ({options})"));
         }
@@ -69,28 +69,28 @@ pub(crate) fn resident(pid: u32) -> Result<f64> {
     kib.parse().with_context(|| format!("{file}: {value}"))
 }
 
-/// Seconds of processor time used so far.
+/// Seconds of CPU time used so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     server: f64,
     client: f64,
-    /// Everybody, all cores together.
+    /// All processes, on all cores.
     all: f64,
 }
 
-/// What of the machine was used in some time.
+/// CPU usage during some time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Share {
-    /// Seconds of the server's processor.
+    /// Seconds of CPU time of the server.
     pub(crate) server: f64,
-    /// Seconds of this program's.
+    /// Seconds of CPU time of this program.
     pub(crate) client: f64,
-    /// Seconds of others', as a part of what all cores had.
+    /// CPU time of others, as a share of all cores.
     pub(crate) foreign: f64,
 }
 
 impl Usage {
-    /// As of now. Without a server's process, this program is the server too, and counts as that.
+    /// The current values. Without a process of the server, this program is the server, too, and counts as it.
     pub(crate) fn now(server: Option<u32>) -> Result<Self> {
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         let own = process("/proc/self/stat")? / ticks;
@@ -107,7 +107,7 @@ impl Usage {
         Ok(Self { server, client, all: all / ticks })
     }
 
-    /// What was used since then, `seconds` ago.
+    /// The usage since then, `seconds` ago.
     pub(crate) fn since(&self, before: &Self, seconds: f64) -> Share {
         let server = self.server - before.server;
         let client = self.client - before.client;
@@ -117,8 +117,8 @@ impl Usage {
     }
 }
 
-/// `utime` and `stime` of a process, in ticks. Its name may hold anything, so it is counted from
-/// the name's end.
+/// `utime` and `stime` of a process, in ticks. The name may contain anything, so fields are counted from its
+/// end.
 fn process(file: &str) -> Result<f64> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
     let (_, rest) = text.rsplit_once(')').with_context(|| format!("{file}: {text}"))?;

@@ -1,21 +1,21 @@
-//! Keepgate measured beside restic's rest-server and rclone, in one run on one machine:
+//! Measures Keepgate and compares it with restic's rest-server and rclone, in one run on one machine:
 //!
 //! ```text
 //! cargo xtask bench [--quick] [--only NAME]... [--before FILE] [--json FILE] [--dir FOLDER]
 //! ```
 //!
-//! It reports and never judges: the design's aims stand beside the figures, and the exit code says
-//! only whether measuring was possible. All servers run on the same folder, take turns round by
-//! round, and share the machine with the load generator.
+//! It reports without judging: the aims of the design are shown beside the figures, and the exit code only
+//! says whether measuring was possible. All servers serve the same folder, take turns in each round, and
+//! share the machine with the load generator.
 //!
-//! | file | what it is for |
+//! | file | purpose |
 //! | --- | --- |
-//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd` | what is measured |
+//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd` | the measurements |
 //! | `load`, `client` | the load generator |
-//! | `servers`, `blobs` | what is measured against: servers, repositories |
-//! | `measure`, `machine`, `table` | figures, the machine they are of, and showing them |
+//! | `servers`, `blobs` | servers and repositories |
+//! | `measure`, `machine`, `table` | the figures, the machine, and the output |
 
-#![expect(clippy::print_stdout, reason = "a program whose product is a table")]
+#![expect(clippy::print_stdout, reason = "a command-line program prints its results")]
 
 mod blobs;
 mod client;
@@ -47,24 +47,23 @@ use measure::Series;
 use servers::{Peer, Program, Server, Site};
 use table::Row;
 
-/// Measure Keepgate beside restic's rest-server, rclone and etcdctl.
+/// Measure Keepgate and compare it with restic's rest-server, rclone and etcdctl.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
-    /// About one minute instead of four: shorter rounds, fewer blobs
+    /// Take one minute instead of four, with shorter rounds and fewer blobs
     #[arg(long)]
     quick: bool,
-    /// Measure only this (repeatable)
+    /// Run only this measurement (repeatable)
     #[arg(long, value_name = "NAME")]
     only: Vec<Name>,
-    /// Measure another build of Keepgate as well: this binary
+    /// Also measure another build of Keepgate: the path of its program
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
-    /// Also write everything, round by round, to a file
+    /// Also write all rounds to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where the servers keep their blobs: on the disk that shall be measured [default: cargo's
-    /// target folder]
+    /// The folder for blobs, on the disk to measure [default: cargo's target folder]
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
@@ -82,26 +81,26 @@ enum Name {
     Etcd,
 }
 
-/// How much of everything.
+/// The amount of work.
 #[derive(Debug)]
 pub(crate) struct Scale {
-    /// That count; one more warms up.
+    /// The number of rounds, besides one that warms up.
     rounds: usize,
-    /// No upload or download of a round begins after that.
+    /// No upload or download of a round starts after this time.
     transfer: Duration,
-    /// No small request of a round begins after that.
+    /// No small request of a round starts after this time.
     small: Duration,
-    /// Blobs of 16 MiB for one round.
+    /// The number of 16 MiB blobs per round.
     packs: usize,
-    /// Blobs of 4 KiB for one round.
+    /// The number of 4 KiB blobs per round.
     small_blobs: usize,
-    /// Blobs of a repository that is listed; the largest comes first.
+    /// The sizes of the repositories to list, the largest first.
     listings: &'static [usize],
-    /// Calls of a plugin without sockets.
+    /// The number of calls of a plugin without sockets.
     calls: usize,
-    /// How long slow transfers last.
+    /// The duration of slow transfers.
     slow: Duration,
-    /// MiB of values in an etcd that is backed up.
+    /// MiB of values in the etcd to back up.
     etcd: u64,
 }
 
@@ -129,17 +128,17 @@ const QUICK: Scale = Scale {
     etcd: 64,
 };
 
-/// What every measurement needs.
+/// Shared by all measurements.
 pub(crate) struct Bench {
     scale: Scale,
     site: Site,
-    /// Keepgate's first.
+    /// Keepgate comes first.
     programs: Vec<Program>,
     plain: OnceCell<Vec<Server>>,
     tls: OnceCell<Vec<Server>>,
 }
 
-/// What was measured of one kind.
+/// The results of one kind of measurement.
 pub(crate) struct Section {
     title: &'static str,
     rows: Vec<Row>,
@@ -152,7 +151,7 @@ impl Section {
         Self { title, rows: Vec::new(), notes: Vec::new(), series: Vec::new() }
     }
 
-    /// Keeps the rounds of a row for those who want to look closer.
+    /// Adds the rounds of a row to the JSON output.
     fn keep(&mut self, name: String, series: Vec<Series>) {
         self.series.push((name, series));
     }
@@ -160,7 +159,7 @@ impl Section {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // One thread: the load generator is to leave as much of the machine to the servers as it can.
+    // One thread, so that the load generator leaves as much of the machine to the servers as possible.
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -175,7 +174,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Told to stop, it ends its servers and removes its folder.
+/// On a signal, ends all servers and removes the folder.
 async fn interruptible(arguments: &Arguments) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -231,18 +230,18 @@ async fn measure(name: Name, bench: &Bench) -> Result<Section> {
 }
 
 impl Bench {
-    /// What each server and this client agree on over TLS.
+    /// The cipher suites that the servers negotiate with this client.
     async fn ciphers(&self) -> Result<String> {
         let mut ciphers = Vec::new();
         for server in self.servers(true)? {
             let client = Client::connect(&server.target).await?;
-            let cipher = client.cipher.context("a connection without a cipher")?;
+            let cipher = client.cipher.context("the connection has no cipher suite")?;
             ciphers.push(format!("{} {cipher}", server.peer));
         }
         Ok(ciphers.join(", "))
     }
 
-    /// All servers, running.
+    /// Starts all servers.
     fn servers(&self, tls: bool) -> Result<&[Server]> {
         let cell = if tls { &self.tls } else { &self.plain };
         if let Some(servers) = cell.get() {
@@ -254,7 +253,7 @@ impl Bench {
     }
 }
 
-/// A folder of cargo's that is made for such things, and lies on a real disk as a rule.
+/// A temporary folder in cargo's target folder, which usually is on a real disk.
 fn default_folder() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.parent().and_then(Path::parent);
@@ -263,7 +262,7 @@ fn default_folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Finds the programs; returns also a line for each peer that is not there.
+/// Finds the programs. Also returns a line for each missing peer.
 fn prepare(folder: &Path, arguments: &Arguments) -> Result<(Bench, Vec<String>)> {
     let scale = if arguments.quick { QUICK } else { FULL };
     let mut programs = vec![Program::keepgate()?];
@@ -283,7 +282,7 @@ fn prepare(folder: &Path, arguments: &Arguments) -> Result<(Bench, Vec<String>)>
     };
     if !plugins.join("restic.wasm").is_file() {
         let plugins = plugins.display();
-        return Err(anyhow!("no restic.wasm in {plugins}; run this by `cargo xtask bench`"));
+        return Err(anyhow!("no restic.wasm in {plugins}; run this with `cargo xtask bench`"));
     }
     let site = Site::make(folder, plugins)?;
     let (plain, tls) = (OnceCell::new(), OnceCell::new());

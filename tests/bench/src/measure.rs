@@ -1,5 +1,5 @@
-//! What was measured: rounds, in the order A B C A B C, so that whatever else the machine does
-//! meets all servers alike.
+//! Rounds of measurements, in the order A B C A B C, so that other load on the machine affects all servers
+//! alike.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::machine::Share;
 use crate::servers::{Peer, Server};
 
-/// Between two servers' turns.
+/// The pause between two servers.
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// One round with one server.
@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_millis(30);
 pub(crate) struct Round {
     pub(crate) seconds: f64,
     pub(crate) requests: u64,
-    /// Of bodies, in either direction.
+    /// Bytes of bodies, in both directions.
     pub(crate) bytes: u64,
-    /// From the first request's sending to the first byte of its answer's body, in seconds.
+    /// Seconds from sending the first request to the first byte of its response body.
     pub(crate) first_byte: Option<f64>,
     pub(crate) usage: Share,
 }
 
-/// The rounds with one server, without the first, which only warms up.
+/// The rounds with one server, without the first one, which warms up.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Series {
     pub(crate) peer: Peer,
@@ -32,12 +32,12 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// The median of something of a round.
+    /// The median of a value over all rounds.
     pub(crate) fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
         median(self.rounds.iter().map(of).collect())
     }
 
-    /// The distance between the quartiles, as a part of the median.
+    /// The distance between the quartiles, relative to the median.
     pub(crate) fn spread(&self, of: impl Fn(&Round) -> f64) -> f64 {
         let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
@@ -46,21 +46,21 @@ impl Series {
         if middle > 0.0 { (at(3) - at(1)) / middle } else { 0.0 }
     }
 
-    /// Seconds of the server's processor for each GiB, over all rounds.
+    /// Seconds of the server's CPU time per GiB, over all rounds.
     pub(crate) fn cpu_per_gib(&self) -> f64 {
         let cpu: f64 = self.rounds.iter().map(|round| round.usage.server).sum();
         let bytes: u64 = self.rounds.iter().map(|round| round.bytes).sum();
         cpu / (bytes as f64 / GIB)
     }
 
-    /// Microseconds of the server's processor for each request, over all rounds.
+    /// Microseconds of the server's CPU time per request, over all rounds.
     pub(crate) fn cpu_per_request(&self) -> f64 {
         let cpu: f64 = self.rounds.iter().map(|round| round.usage.server).sum();
         let requests: u64 = self.rounds.iter().map(|round| round.requests).sum();
         cpu * 1e6 / requests as f64
     }
 
-    /// The part of the machine that neither this program nor the server used while it was busy.
+    /// The share of the machine that other processes used.
     pub(crate) fn foreign(&self) -> f64 {
         self.median(|round| round.usage.foreign)
     }
@@ -69,17 +69,17 @@ impl Series {
 pub(crate) const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1024.0 * MIB;
 
-/// MiB a second.
+/// MiB per second.
 pub(crate) fn mib_per_second(round: &Round) -> f64 {
     round.bytes as f64 / MIB / round.seconds
 }
 
-/// Requests a second.
+/// Requests per second.
 pub(crate) fn requests_per_second(round: &Round) -> f64 {
     round.requests as f64 / round.seconds
 }
 
-/// Measures each server once a round; the first round does not count.
+/// Measures each server once per round; the first round does not count.
 pub(crate) async fn interleave<'a>(
     servers: impl IntoIterator<Item = &'a Server> + Clone,
     rounds: usize,
@@ -89,7 +89,7 @@ pub(crate) async fn interleave<'a>(
     let mut all: Vec<_> = servers.clone().into_iter().map(empty).collect();
     for round in 0..=rounds {
         for (server, series) in servers.clone().into_iter().zip(&mut all) {
-            // What the one before left to do, such as collecting garbage, is not this one's.
+            // Lets the previous server finish work such as garbage collection.
             tokio::time::sleep(PAUSE).await;
             let measured = each(server).await?;
             if round > 0 {
@@ -100,7 +100,7 @@ pub(crate) async fn interleave<'a>(
     Ok(all)
 }
 
-/// The middle one; between two, their mean. 0 of nothing.
+/// The median; 0 if there are no values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -111,7 +111,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// The value that `part` of all are below.
+/// The value that `part` of all values are below.
 pub(crate) fn percentile(sorted: &[f64], part: f64) -> f64 {
     let below = |index: usize| (index as f64) < part * sorted.len() as f64;
     let index = (0..sorted.len()).rev().find(|index| below(*index));

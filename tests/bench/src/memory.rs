@@ -1,5 +1,4 @@
-//! Resident memory: idle, and with many slow transfers at once. Buffers of the kernel's sockets
-//! are not part of it.
+//! Resident memory: idle, and during many slow transfers. The kernel's socket buffers are not included.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -16,15 +15,15 @@ use crate::table::{Aim, Better, Row};
 use crate::transfers::PACK;
 use crate::{Bench, Section};
 
-/// Transfers at once.
+/// The number of concurrent transfers.
 const TRANSFERS: usize = 64;
-/// Bytes that each of them moves at a time, and how often.
+/// How many bytes each of them moves at a time, and how often.
 const SIP: usize = 64 * 1024;
 const EVERY: Duration = Duration::from_millis(25);
-/// After its start, a server gets so long to settle.
+/// How long a server may settle after its start.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Measures it. Each figure comes from a server of its own, because none gives memory back.
+/// Measures memory. Each figure needs a new server, because servers do not return memory.
 pub(crate) async fn memory(bench: &Bench) -> Result<Section> {
     let mut section = Section::new("resident memory");
     let repository = Repository::make(&bench.site.root, "memory")?;
@@ -60,7 +59,7 @@ pub(crate) async fn memory(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-/// As long as there are not five plugins, copies of one stand for them.
+/// Five copies of one plugin.
 async fn with_five_plugins(bench: &Bench, keepgate: &Program) -> Result<f64> {
     let folder = tempfile::tempdir_in(&bench.site.scratch)?;
     let mut settings = "[store.main]\npath = STORE\n".to_owned();
@@ -78,12 +77,12 @@ async fn with_five_plugins(bench: &Bench, keepgate: &Program) -> Result<f64> {
     for number in 0..5 {
         let request = Request::head(&format!("/restic{number}/config"));
         let status = request.once(&server.target, |_| ()).await?;
-        ensure!(status < 500, "/restic{number} answers {status}");
+        ensure!(status < 500, "/restic{number}: unexpected status {status}");
     }
     Ok(resident(server.pid())? / 1024.0)
 }
 
-/// The most memory with downloads whose clients take a little at a time.
+/// The peak memory during downloads whose clients read a little at a time.
 async fn downloads(server: &Server, path: &str, time: Duration) -> Result<f64> {
     let request = Request::get(path, None);
     let slow = async || {
@@ -91,7 +90,7 @@ async fn downloads(server: &Server, path: &str, time: Duration) -> Result<f64> {
         let mut client = Client::connect(&server.target).await?;
         request.begin(&mut client, 0).await?;
         let (status, _) = client.head(false).await?;
-        ensure!(status == 200, "the answer is {status} to a slow download");
+        ensure!(status == 200, "unexpected status {status} for a slow download");
         while begun.elapsed() < time {
             client.sip(SIP).await?;
             tokio::time::sleep(EVERY).await;
@@ -101,7 +100,7 @@ async fn downloads(server: &Server, path: &str, time: Duration) -> Result<f64> {
     most(server, try_join_all((0..TRANSFERS).map(|_| slow()))).await
 }
 
-/// The most memory with uploads whose clients send a little at a time, and never all of it.
+/// The peak memory during uploads whose clients send a little at a time and never finish.
 async fn uploads(server: &Server, time: Duration) -> Result<f64> {
     let blobs = Blob::make(TRANSFERS, PACK)?;
     let name = format!("up-{}", server.peer);
@@ -123,7 +122,7 @@ async fn uploads(server: &Server, time: Duration) -> Result<f64> {
     most(server, try_join_all(blobs.iter().map(slow))).await
 }
 
-/// The most memory that a server has while something is done to it, in KiB.
+/// The peak memory of a server during some work, in KiB.
 async fn most(server: &Server, work: impl Future<Output = Result<Vec<()>>>) -> Result<f64> {
     let mut work = pin!(work);
     let mut most = resident(server.pid())?;

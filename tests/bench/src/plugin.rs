@@ -1,5 +1,5 @@
-//! The plugin's share of a request: HEAD of a blob in memory, answered by native code, by a fresh
-//! instance of restic's plugin and by a warm one. Once without sockets, once over them.
+//! The cost of the plugin in a request: HEAD of a blob in memory, handled by native code, by a fresh instance
+//! of restic's plugin and by a warm one, both without and with sockets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,8 +12,9 @@ use futures_util::future::BoxFuture;
 use keepgate_http::{
     Access, Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
 };
+use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
 use keepgate_runtime::{
-    CallError, Failure, Grant, Limits, Loader, Mount, MountSpec, Reply, Request, Services,
+    CallError, Failure, Grants, Limits, Loader, Mount, MountSpec, Reply, Request,
 };
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
@@ -27,10 +28,10 @@ use crate::table::{Aim, Better, Row};
 use crate::transfers::SMALL;
 use crate::{Bench, Section};
 
-/// Calls of one handler before the next one's turn.
+/// The number of consecutive calls of one handler.
 const BLOCK: usize = 500;
 
-/// What restic's plugin does for HEAD of a blob, as a part of the host.
+/// A native handler that does what restic's plugin does for HEAD of a blob.
 struct Native {
     store: Arc<dyn BlobStore>,
 }
@@ -67,7 +68,7 @@ type Handlers = [Arc<dyn Handler>; 3];
 
 const NAMES: [&str; 3] = ["native", "fresh instance", "warm instance"];
 
-/// Measures it both ways.
+/// Measures the cost without and with sockets.
 pub(crate) async fn share(bench: &Bench) -> Result<Section> {
     let mut section = Section::new("the plugin's share of a request (HEAD of a blob in memory)");
     let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
@@ -92,23 +93,24 @@ async fn mounts(plugins: &Path, store: &Arc<dyn BlobStore>) -> Result<[Arc<Mount
         return Err(anyhow!("{}: {}", refused.what, refused.why));
     }
     let mounts = generation.mounts.clone();
-    mounts.try_into().map_err(|_| anyhow!("there are not two mounts"))
+    mounts.try_into().map_err(|_| anyhow!("expected two mounts"))
 }
 
 /// A mount of restic's plugin.
 pub(crate) fn spec(path: &str, warm: bool, store: &Arc<dyn BlobStore>) -> Arc<MountSpec> {
+    let grant: Arc<dyn StoreGrant> = Arc::new(store.clone());
+    let stores = BTreeMap::from([("main".to_owned(), grant)]);
     Arc::new(MountSpec {
         path: path.to_owned(),
         plugin: "restic".to_owned(),
         settings: serde_json::Map::new(),
-        stores: BTreeMap::from([("main".to_owned(), Arc::new(store.clone()) as Arc<dyn Grant>)]),
-        services: Services::default(),
+        grants: Grants::default().with(Stores(stores)),
         limits: Limits::default(),
         warm,
     })
 }
 
-/// As the host asks it for HEAD of a blob.
+/// The request for HEAD of a blob, as the host passes it to the plugin.
 pub(crate) fn request(id: &str) -> Request {
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     Request {
@@ -156,7 +158,7 @@ async fn in_process(
         times.sort_by(f64::total_cmp);
         let (middle, tail) = (percentile(&times, 0.5), percentile(&times, 0.99));
         section.rows.push(Row::alone(format!("{name}, median"), "µs", middle));
-        section.rows.push(Row::alone(format!("{name}, 99 of 100 below"), "µs", tail));
+        section.rows.push(Row::alone(format!("{name}, 99th percentile"), "µs", tail));
         match native {
             None => native = Some(middle),
             Some(native) => {
@@ -169,7 +171,7 @@ async fn in_process(
     Ok(())
 }
 
-/// The same through the gateway, served by this process on threads of their own.
+/// The same over HTTP, served by separate threads of this process.
 async fn over_sockets(
     bench: &Bench,
     handlers: &Handlers,
@@ -212,7 +214,7 @@ async fn over_sockets(
         }
         let each = |round: &Round| round.seconds * 1e6 / round.requests as f64;
         for (name, series) in NAMES.into_iter().zip(all) {
-            let name = format!("over http, {clients} at once, {name}");
+            let name = format!("over http, {clients} clients, {name}");
             let one = [series];
             section.rows.push(Row::medians(&name, "µs/req", Better::Less, &one, each));
             section.keep(name, one.into());
@@ -224,12 +226,12 @@ async fn over_sockets(
     Ok(())
 }
 
-/// Threads of their own for a server in this process.
+/// Separate threads for a server in this process.
 struct Threads(Option<tokio::runtime::Runtime>);
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Waiting for them is not allowed where this is dropped: within another runtime.
+        // This is dropped inside another async runtime, where waiting is not allowed.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! The servers: which there are on this machine, and running them, all on the same folder.
+//! Finds and starts the servers, all on the same folder.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
@@ -13,15 +13,15 @@ use serde::Serialize;
 
 use crate::client::Target;
 
-/// How long a server may take to be ready.
+/// The time limit for a server to be ready.
 const READY: Duration = Duration::from_secs(20);
 
-/// Whose server.
+/// A server to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Peer {
     Keepgate,
-    /// Another build of Keepgate, to see what a change did.
+    /// Another build of Keepgate, to see the effect of a change.
     Before,
     RestServer,
     Rclone,
@@ -38,29 +38,29 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A server's program.
+/// The program of a server.
 #[derive(Debug, Serialize)]
 pub(crate) struct Program {
     pub(crate) peer: Peer,
     #[serde(skip)]
     path: PathBuf,
-    /// What it says of itself.
+    /// The output of `--version`.
     pub(crate) version: String,
 }
 
-/// What all servers are given.
+/// Shared by all servers.
 #[derive(Debug)]
 pub(crate) struct Site {
-    /// The folder that they serve.
+    /// The folder to serve.
     pub(crate) root: PathBuf,
-    /// A folder for what belongs to one server only.
+    /// A folder for files of single servers.
     pub(crate) scratch: PathBuf,
-    /// Keepgate's components.
+    /// The folder of Keepgate's plugins.
     pub(crate) plugins: PathBuf,
     pub(crate) tls: Tls,
 }
 
-/// One certificate for everybody.
+/// The certificate of all servers.
 #[derive(Debug)]
 pub(crate) struct Tls {
     certificate: PathBuf,
@@ -69,14 +69,13 @@ pub(crate) struct Tls {
 }
 
 impl Program {
-    /// Keepgate's, from the environment that `cargo xtask bench` makes, or from beside this
-    /// program.
+    /// Keepgate, as `cargo xtask bench` names it, or from the folder of this program.
     pub(crate) fn keepgate() -> Result<Self> {
         let path = match std::env::var_os("KEEPGATE_BIN") {
             Some(path) => path.into(),
             None => std::env::current_exe()?.with_file_name("keepgate"),
         };
-        Self::of(Peer::Keepgate, path).context("run this by `cargo xtask bench`")
+        Self::of(Peer::Keepgate, path).context("run this with `cargo xtask bench`")
     }
 
     /// Another build of Keepgate.
@@ -84,7 +83,7 @@ impl Program {
         Self::of(Peer::Before, path.to_owned())
     }
 
-    /// The peers, or why they cannot be measured.
+    /// The peers, or the reasons why they cannot be measured.
     pub(crate) fn peers() -> Vec<Result<Self>> {
         let tools = std::env::var_os("KEEPGATE_TOOLS").map(PathBuf::from);
         let found = |name: &str| {
@@ -94,7 +93,7 @@ impl Program {
             paths.find(|path| path.is_file())
         };
         let of = |peer, name| {
-            let path = found(name).ok_or_else(|| anyhow!("{name} is not on this machine"))?;
+            let path = found(name).ok_or_else(|| anyhow!("{name} is not installed"))?;
             Self::of(peer, path)
         };
         vec![of(Peer::RestServer, "rest-server"), of(Peer::Rclone, "rclone")]
@@ -109,7 +108,7 @@ impl Program {
         Ok(Self { peer, path, version })
     }
 
-    /// Starts it on the site's root, as its users would, without authentication.
+    /// Starts the server on the root of the site, as its users would, without authentication.
     pub(crate) fn serve(&self, site: &Site, tls: bool) -> Result<Server> {
         let mut command = Command::new(&self.path);
         let root = &site.root;
@@ -148,7 +147,7 @@ impl Program {
         Ok(Server { peer: self.peer, process, target: site.target(address, tls) })
     }
 
-    /// Starts Keepgate with these stores and mounts; `STORE` in them stands for the root.
+    /// Starts Keepgate with these stores and mounts; `STORE` stands for the root.
     pub(crate) fn keepgate_with(
         &self,
         site: &Site,
@@ -180,7 +179,7 @@ impl Program {
 }
 
 impl Site {
-    /// Makes folders and a certificate below `folder`.
+    /// Creates folders and a certificate below `folder`.
     pub(crate) fn make(folder: &Path, plugins: PathBuf) -> Result<Self> {
         let (root, scratch) = (folder.join("root"), folder.join("scratch"));
         std::fs::create_dir_all(&root)?;
@@ -229,13 +228,13 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Gone already, or it goes now.
+        // Fails if it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Starts a server and returns the line of its standard error that says one of these things.
+/// Starts a server and returns the line of its standard error that contains one of these texts.
 fn start(command: &mut Command, markers: &'static [&'static str]) -> Result<(Process, String)> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let name = PathBuf::from(command.get_program());
@@ -243,7 +242,7 @@ fn start(command: &mut Command, markers: &'static [&'static str]) -> Result<(Pro
     let stderr = child.stderr.take().context("no pipe to the server")?;
     let process = Process(child);
     let (sender, lines) = mpsc::channel();
-    // Reads on for as long as the server writes: a full pipe would stop it.
+    // Continues to read, since a full pipe would stop the server.
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let _ = sender.send(line);
@@ -256,7 +255,7 @@ fn start(command: &mut Command, markers: &'static [&'static str]) -> Result<(Pro
                 return Ok((process, line));
             }
             Ok(line) => said.push(line),
-            Err(_) => bail!("{} is not ready; it said:\n{}", name.display(), said.join("\n")),
+            Err(_) => bail!("{} is not ready; its output:\n{}", name.display(), said.join("\n")),
         }
     }
 }

@@ -1,19 +1,19 @@
-//! What is shown in the end: one row for each thing measured, with ratios that are better the
-//! larger they are, and the design's aims.
+//! The output: one row for each value, with ratios that are better the larger they are, and the aims of the
+//! design.
 
 use serde::Serialize;
 
 use crate::measure::{Round, Series};
 use crate::servers::Peer;
 
-/// Above this, others used so much of the machine that a row is marked.
+/// A row is marked if other processes used more of the machine than this.
 const FOREIGN: f64 = 0.05;
-/// Above this, rounds differ so much that a row is marked.
+/// A row is marked if its rounds differ more than this.
 const SPREAD: f64 = 0.15;
-/// Above this, the load generator has a processor to itself and may be what limits.
+/// A row is marked if the load generator used more of a core than this, since it may be the bottleneck.
 const CLIENT: f64 = 0.9;
 
-/// One thing measured.
+/// One measured value.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -21,7 +21,7 @@ pub(crate) struct Row {
     better: Better,
     pub(crate) values: Vec<(Peer, f64)>,
     aim: Option<Aim>,
-    /// None without an aim, or without the peer that it speaks of.
+    /// `None` without an aim, or without the peer that it refers to.
     met: Option<bool>,
     marks: String,
 }
@@ -33,13 +33,13 @@ pub(crate) enum Better {
     Less,
 }
 
-/// What the design wants.
+/// An aim of the design.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Aim {
-    /// So many times as good as rest-server.
+    /// This many times as good as rest-server.
     RestServer(f64),
-    /// No more than that.
+    /// At most this value.
     AtMost(f64),
 }
 
@@ -60,7 +60,7 @@ impl Row {
         Self::new(name, unit, Better::Less, vec![(Peer::Keepgate, value)])
     }
 
-    /// The medians of something of each round, with marks where they must not be relied on.
+    /// The medians over all rounds, with marks if they are not reliable.
     pub(crate) fn medians(
         name: impl Into<String>,
         unit: &'static str,
@@ -83,7 +83,7 @@ impl Row {
         row
     }
 
-    /// Adds what the design wants.
+    /// Adds an aim.
     pub(crate) fn aim(mut self, aim: Aim) -> Self {
         let ours = self.value(Peer::Keepgate);
         self.met = match aim {
@@ -99,7 +99,7 @@ impl Row {
         Some(*value)
     }
 
-    /// How much better Keepgate is than another.
+    /// How much better Keepgate is than another server.
     fn ratio(&self, than: Peer) -> Option<f64> {
         let (ours, theirs) = (self.value(Peer::Keepgate)?, self.value(than)?);
         let ratio = match self.better {
@@ -133,7 +133,7 @@ impl Row {
     }
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -142,7 +142,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The head of the table: Keepgate's column and two for each other server.
+/// The heading: a column for Keepgate and two for each other server.
 pub(crate) fn heading(columns: &[Peer]) -> String {
     let mut line = format!("  {:<36} {:>8} {:>9}", "", "", Peer::Keepgate);
     for peer in columns.iter().filter(|peer| **peer != Peer::Keepgate) {
@@ -151,18 +151,18 @@ pub(crate) fn heading(columns: &[Peer]) -> String {
     line + "  aim"
 }
 
-/// Some rows below a title, and what is to be said of them.
+/// Rows with a title and notes.
 pub(crate) fn section(title: &str, rows: &[Row], notes: &[String], columns: &[Peer]) -> String {
     let lines = rows.iter().map(|row| row.line(columns)).chain(notes.iter().cloned());
     lines.fold(format!("{title}\n"), |text, line| text + "  " + &line + "\n")
 }
 
-/// What the marks mean.
+/// Explains the marks.
 pub(crate) const LEGEND: &str = "\
-ratio: how much better Keepgate is; above 1 it is the better one, whatever the unit.
-~  others used more than 5 % of the machine meanwhile: measure again when it is idle.
+ratio: how much better Keepgate is; above 1, Keepgate is better, whatever the unit.
+~  other processes used more than 5 % of the machine; measure again when it is idle.
 ±  the quartiles of a server's rounds are more than 15 % apart.
-c  the load generator was busy for more than 90 % of a core: the server may be capable of more.";
+c  the load generator used more than 90 % of a core; the server may be capable of more.";
 
 #[cfg(test)]
 mod tests {

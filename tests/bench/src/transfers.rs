@@ -1,4 +1,4 @@
-//! Uploads and downloads of packs as restic makes them, 16 MiB each, and small requests.
+//! Uploads and downloads of restic's packs, 16 MiB each, and small requests.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{Bench, Section};
 pub(crate) const PACK: usize = 16 << 20;
 pub(crate) const SMALL: usize = 4096;
 
-/// How servers are spoken to: over TLS or not, by so many clients.
+/// The protocol and the number of clients.
 #[derive(Clone, Copy)]
 struct Manner {
     tls: bool,
@@ -37,13 +37,13 @@ const ALL: [Manner; 4] = [
     Manner { tls: true, clients: 8 },
 ];
 
-/// Uploads of 16 MiB.
+/// Measures uploads of 16 MiB.
 pub(crate) async fn uploads(bench: &Bench) -> Result<Section> {
     let blobs = Blob::make(bench.scale.packs, PACK)?;
     let mut section = Section::new("upload of 16 MiB blobs");
     for manner in ALL {
         let all = upload(bench, &blobs, manner, bench.scale.transfer).await?;
-        // Over TLS the design names no figure for uploads.
+        // The design has no aim for uploads over TLS.
         let name = manner.describe("16 MiB up");
         let row = Row::medians(&name, "MiB/s", Better::More, &all, mib_per_second);
         section.rows.push(if manner.tls { row } else { row.aim(Aim::RestServer(1.2)) });
@@ -54,7 +54,7 @@ pub(crate) async fn uploads(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-/// Downloads of 16 MiB that are in the page cache.
+/// Measures downloads of 16 MiB from the page cache.
 pub(crate) async fn downloads(bench: &Bench) -> Result<Section> {
     let mut section = Section::new("download of 16 MiB blobs, from the page cache");
     let blobs = Blob::make(8, PACK)?;
@@ -85,7 +85,7 @@ pub(crate) async fn downloads(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-/// Small durable uploads, HEAD and small downloads.
+/// Measures small durable uploads, HEAD and small downloads.
 pub(crate) async fn small(bench: &Bench) -> Result<Section> {
     let mut section = Section::new("small requests (a blob of 4 KiB)");
     let stored = Stored::make(bench, "small", &Blob::make(2048, SMALL)?)?;
@@ -109,11 +109,11 @@ pub(crate) async fn small(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-/// Blobs to read, in a repository of its own for each server: rclone tells the kernel to forget
-/// what it has read, and others would have to read the same files from the disk again.
+/// Blobs to read, in a separate repository for each server: rclone removes what it reads from the page cache,
+/// and other servers would have to read the same files from the disk again.
 struct Stored(Vec<(Peer, Vec<String>)>);
 
-/// Requests to each server for its own blobs.
+/// The requests to each server for its own blobs.
 type Requests = Vec<(Peer, Vec<Request>)>;
 
 impl Stored {
@@ -149,18 +149,18 @@ impl Section {
         self.rows.push(row.aim(Aim::RestServer(1.0)));
         let cpu = |series: &Series| (series.peer, series.cpu_per_request());
         let values = all.iter().map(cpu).collect();
-        self.rows.push(Row::new("    server's processor", "µs/req", Better::Less, values));
+        self.rows.push(Row::new("    CPU time of the server", "µs/req", Better::Less, values));
         self.keep(name, all);
     }
 }
 
 fn cpu_per_gib(all: &[Series]) -> Row {
     let values = all.iter().map(|series| (series.peer, series.cpu_per_gib())).collect();
-    Row::new("    server's processor", "s/GiB", Better::Less, values)
+    Row::new("    CPU time of the server", "s/GiB", Better::Less, values)
 }
 
-/// Uploads new blobs; they are removed after each round, so that no server meets them again, and
-/// nothing of a round is left for the disk to do in the next one.
+/// Uploads new blobs. They are removed after each round, so that no server sees them again, and the disk has
+/// no work left from the previous round.
 async fn upload(
     bench: &Bench,
     blobs: &[Blob],
@@ -184,16 +184,16 @@ async fn upload(
     .await
 }
 
-/// Waits until the disk has what was written.
+/// Waits until everything is written to the disk.
 fn sync(bench: &Bench) -> Result<()> {
     rustix::fs::syncfs(std::fs::File::open(&bench.site.root)?)?;
     Ok(())
 }
 
-/// What the disk and the processor could do without any server, to judge the rest by.
+/// What disk and CPU achieve without a server, for comparison.
 pub(crate) fn anchors(bench: &Bench) -> Result<Section> {
     use std::io::Write as _;
-    let mut section = Section::new("what this machine does without a server, on one thread");
+    let mut section = Section::new("this machine without a server, on one thread");
     let bytes = vec![7; PACK];
     let (mut hash, mut disk, mut small) = (Vec::new(), Vec::new(), Vec::new());
     let folder = std::fs::File::open(&bench.site.scratch)?;

@@ -146,7 +146,10 @@ fn a_plugin_that_only_breaks_down_is_put_aside_and_brought_back() {
     for _ in 0..4 {
         assert_eq!(client.status("GET", "/aside/trap"), 500);
     }
-    gateway.program.stderr.wait_for(from, &["put aside for 1s", "/aside", "broke down"]);
+    gateway
+        .program
+        .stderr
+        .wait_for(from, &["plugin suspended", "pause_seconds=1", "/aside", "broke down"]);
     let refused = client.get("/aside/hello");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(!refused.text().contains("broke"), "{}", refused.text());
@@ -156,13 +159,10 @@ fn a_plugin_that_only_breaks_down_is_put_aside_and_brought_back() {
     assert!(said["aside"]["why"].as_str().unwrap().contains("broke down"), "{said}");
     let config = setup.config();
     let listed = tools::run(keepgate(&["plugin", "list", "--config", text(&config)])).success();
-    let line = listed.lines().find(|line| line.starts_with("put aside: ")).unwrap();
+    let line = listed.lines().find(|line| line.starts_with("suspended: ")).unwrap();
     // The pause may be over by then: the next request is on trial.
-    assert!(
-        line.contains("hostile at /aside: tried again ") && line.contains("broke down"),
-        "{line}"
-    );
-    assert!(!listed.contains("put aside: hostile at /other"), "{listed}");
+    assert!(line.contains("hostile at /aside: next try ") && line.contains("broke down"), "{line}");
+    assert!(!listed.contains("suspended: hostile at /other"), "{listed}");
     // The same plugin elsewhere has a record of its own.
     assert_eq!(client.get("/other/hello").text(), "hello ");
     assert_eq!(gauge("/other"), 0.0);
@@ -173,7 +173,7 @@ fn a_plugin_that_only_breaks_down_is_put_aside_and_brought_back() {
         assert!(Instant::now() < give_up, "not brought back");
         thread::sleep(Duration::from_millis(50));
     }
-    gateway.program.stderr.wait_for(from, &["brought back", "/aside"]);
+    gateway.program.stderr.wait_for(from, &["plugin resumed", "/aside"]);
     assert_eq!((gauge("/aside"), &mount(&gateway, "/aside")["aside"]), (0.0, &Value::Null));
     gateway.stop();
 }

@@ -76,7 +76,7 @@ fn what_cannot_be_used_is_exit_code_2() {
     assert!(error.contains("there are no cases: ") && error.contains("--cases"), "{error}");
     let none = folder.path().join("none");
     let error = test(&none, &[]).fails_with(2);
-    assert!(error.contains(&format!("no folder and no file {}", none.display())), "{error}");
+    assert!(error.contains(&format!("no such file or folder: {}", none.display())), "{error}");
 }
 
 /// The cases that need no inside view are played against a server; the others are skipped, each with its reason.

@@ -122,8 +122,8 @@ fn what_is_no_plugin_is_told_apart() {
         ("notes.txt", b"These are my notes.\n".as_slice(), "a text file"),
         ("module.wasm", b"\0asm\x01\0\0\0", "core module"),
         ("empty.wasm", b"\0asm\x0d\0\x01\0", "it exports nothing"),
-        ("half.wasm", component::half(&restic), "ends too early"),
-        ("other.wasm", &component::of_another_version(&restic), "speaks version 0.9.0"),
+        ("half.wasm", component::half(&restic), "is truncated"),
+        ("other.wasm", &component::of_another_version(&restic), "built for version 0.9.0"),
         ("program", &fs::read("/proc/self/exe").unwrap(), "machine code"),
     ] {
         let why = refused(folder.path(), name, bytes);
@@ -239,7 +239,7 @@ fn a_builder_that_is_not_here_is_said_with_how_to_get_it() {
         let said = tools::run(build).fails_with(1);
         assert_eq!(said.trim_end().lines().count(), 1, "{said}");
         // Without node there is nothing that npm could install.
-        let node = said.contains("need node; get it by");
+        let node = said.contains("need node; get it with");
         assert!(node || said.contains("--install") && said.contains(by_hand), "{said}");
         assert!(!cache.exists(), "nothing was installed");
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use keepgate_connect::{Checked, ConnectError, EndpointStatus, Facts, Snapshot, Snapshots};
 use keepgate_store::{Body, BodyError};
+use keepgate_runtime::capability::etcd;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -101,20 +102,16 @@ impl Double for Clusters {
     }
 
     fn install(&self, setup: &mut Setup<'_>) -> Result<(), String> {
+        let mut clusters = etcd::Clusters::default();
         for (name, members) in &self.0 {
             let members = members.iter().map(|member| {
                 let bytes = member.sends.0.bytes(setup.folder, setup.values);
                 bytes.map(|bytes| (member.clone(), bytes))
             });
             let cluster = FakeCluster::new(members.collect::<Result<_, _>>()?);
-            setup.spec.services.clusters.insert(name.clone(), Arc::new(cluster));
+            clusters.0.insert(name.clone(), Arc::new(cluster));
         }
-        // A cluster that the plugin's description names is granted even if the case does not mention
-        // it. It has no members, so every call to it fails.
-        for name in setup.plugin.clusters() {
-            let silent = || Arc::new(FakeCluster::new(Vec::new())) as Arc<dyn Snapshots>;
-            setup.spec.services.clusters.entry(name.clone()).or_insert_with(silent);
-        }
+        setup.spec.grants.insert(clusters);
         Ok(())
     }
 }

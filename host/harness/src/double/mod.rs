@@ -9,14 +9,12 @@ use keepgate_runtime::MountSpec;
 use serde::de::{DeserializeOwned, MapAccess};
 
 use crate::case::Values;
-use crate::plugin::PluginUnderTest;
 
 pub use etcd::Member;
 
 /// The mount that a fixture is about to start, for a double to add itself to.
 pub(crate) struct Setup<'a> {
     pub(crate) spec: &'a mut MountSpec,
-    pub(crate) plugin: &'a PluginUnderTest,
     /// Where files that the case names are.
     pub(crate) folder: &'a Path,
     pub(crate) values: &'a Values,

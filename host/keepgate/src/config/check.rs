@@ -12,8 +12,8 @@ use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
 use super::{
-    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, plugins,
-    services,
+    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, capability,
+    plugins, schedule,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -42,7 +42,8 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         }
         check_mount(config, mount, problems);
     }
-    services::check(config, problems);
+    capability::check(config, problems);
+    schedule::check(config, problems);
     if let Some(page) = &config.metrics {
         check_metrics(config, page, problems);
     }

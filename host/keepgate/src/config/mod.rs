@@ -5,11 +5,12 @@
 //! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
 
 mod auth;
+pub(crate) mod capability;
 mod check;
 mod parse;
 mod plugins;
 mod problems;
-mod services;
+mod schedule;
 mod units;
 
 use std::collections::BTreeMap;
@@ -22,23 +23,24 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use auth::proxy_header;
+pub(crate) use capability::{EtcdCluster, Jobs};
 use check::names;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};
-pub(crate) use services::{EtcdCluster, Jobs, Missed, Schedule};
+pub(crate) use schedule::{Missed, Schedule};
 pub(crate) use units::{Interval, Size};
 
-/// The method of `auth` that lets everybody in.
+/// The value of `auth` that gives access without a login.
 pub(crate) const NO_AUTH: &str = "none";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// The gateway's own state: compiled plugins.
+    /// The gateway's own state, for example compiled plugins and jobs.
     pub(crate) data_dir: PathBuf,
     pub(crate) plugin_dir: PathBuf,
-    /// Which of them may be loaded.
+    /// Which plugins may be loaded.
     #[serde(default)]
     pub(crate) plugins: Option<Spanned<Plugins>>,
     #[serde(default)]
@@ -55,7 +57,7 @@ pub(crate) struct Config {
     pub(crate) auth: BTreeMap<String, Spanned<Auth>>,
     #[serde(default)]
     pub(crate) store: BTreeMap<String, Store>,
-    /// Clusters that mounts may be granted.
+    /// etcd clusters that mounts may be granted.
     #[serde(default)]
     pub(crate) etcd: BTreeMap<String, EtcdCluster>,
     #[serde(default)]
@@ -74,10 +76,10 @@ pub(crate) struct Listener {
     pub(crate) address: Spanned<String>,
     #[serde(default)]
     pub(crate) tls: Option<Tls>,
-    /// What clients call it, where a proxy is between.
+    /// The URL that clients use, if a proxy is between.
     #[serde(default)]
     pub(crate) public_url: Option<Spanned<String>>,
-    /// Mode of a Unix socket, as an octal string.
+    /// Permissions of a Unix socket, as an octal string.
     #[serde(default)]
     pub(crate) mode: Option<Spanned<String>>,
     #[serde(default)]
@@ -99,7 +101,7 @@ pub(crate) struct Admin {
     pub(crate) address: Spanned<String>,
 }
 
-/// A page of metrics on the listeners that clients use.
+/// A metrics page on the listeners of clients.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Metrics {
@@ -108,7 +110,7 @@ pub(crate) struct Metrics {
     /// The only user who may read it.
     #[serde(default)]
     pub(crate) user: Option<String>,
-    /// Whether plugins' counters say to which mount they belong.
+    /// Whether counters of plugins have a label with the mount.
     #[serde(default = "yes")]
     pub(crate) mount_label: bool,
 }
@@ -122,7 +124,7 @@ fn yes() -> bool {
 pub(crate) struct Log {
     pub(crate) level: Level,
     pub(crate) format: Format,
-    /// File of requests in the combined format; `-` is standard output.
+    /// The access log, in the combined format; `-` is standard output.
     pub(crate) access: Option<PathBuf>,
 }
 
@@ -158,13 +160,13 @@ pub(crate) struct Timeouts {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Auth {
-    /// File of users.
+    /// The htpasswd file.
     #[serde(default)]
     pub(crate) htpasswd: Option<PathBuf>,
-    /// Header in which a proxy in front names the user.
+    /// The header in which a proxy passes the name of the user.
     #[serde(default)]
     pub(crate) header: Option<Spanned<String>>,
-    /// Addresses of proxies that are believed; without any, everybody is.
+    /// Addresses of trusted proxies; if empty, all are trusted.
     #[serde(default)]
     pub(crate) from: Vec<Spanned<String>>,
 }
@@ -175,10 +177,10 @@ pub(crate) struct Store {
     pub(crate) path: PathBuf,
     #[serde(default)]
     pub(crate) group_accessible: bool,
-    /// Most bytes of blobs that it holds.
+    /// The maximum size of all blobs.
     #[serde(default)]
     pub(crate) quota: Option<Size>,
-    /// How often quotas count anew what is there.
+    /// How often quotas count all blobs again.
     #[serde(default)]
     pub(crate) recount: Option<Interval>,
 }
@@ -191,7 +193,7 @@ pub(crate) struct Mount {
     pub(crate) auth: Vec<Spanned<String>>,
     #[serde(default)]
     pub(crate) stores: BTreeMap<String, Spanned<String>>,
-    /// Clusters of etcd, by the names under which the plugin asks for them.
+    /// etcd clusters, by the names that the plugin uses for them.
     #[serde(default)]
     pub(crate) etcd: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
@@ -202,7 +204,7 @@ pub(crate) struct Mount {
     pub(crate) rule: Vec<Rule>,
     #[serde(default)]
     pub(crate) limits: Limits,
-    /// Instances serve many requests.
+    /// Whether instances serve many requests.
     #[serde(default)]
     pub(crate) warm: bool,
 }
@@ -217,14 +219,14 @@ pub(crate) struct Policy {
     pub(crate) quota: Option<Size>,
 }
 
-/// What holds for one user, or for one folder, instead of what holds for everybody.
+/// A policy for one user or folder that replaces the general one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
-    /// A name, or `*` for each user.
+    /// A name, or `*` for every user.
     #[serde(default)]
     pub(crate) user: Option<Spanned<String>>,
-    /// A pattern, as in `*` for each folder at the top.
+    /// A pattern, for example `*` for every folder at the top level.
     #[serde(default)]
     pub(crate) folder: Option<Spanned<String>>,
     pub(crate) policy: Spanned<Policy>,
@@ -237,22 +239,22 @@ pub(crate) struct Limits {
     pub(crate) cpu: Option<Interval>,
     pub(crate) time: Option<Interval>,
     pub(crate) calls: Option<Spanned<usize>>,
-    /// Breakdowns beyond answers that put a plugin aside.
+    /// Crashes beyond successful calls after which a plugin is suspended.
     pub(crate) faults: Option<u32>,
     pub(crate) pause: Option<Interval>,
     pub(crate) max_pause: Option<Interval>,
-    /// Of one attempt of a job.
+    /// The maximum duration of one attempt of a job.
     pub(crate) job_time: Option<Interval>,
-    /// Of one body that waits on disk until its length is known.
+    /// The maximum size of a body that is spooled to disk until its length is known.
     pub(crate) spool: Option<Size>,
 }
 
-/// How plugins are mounted that no `[[mount]]` names.
+/// How plugins without a `[[mount]]` are mounted.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AutoMount {
     pub(crate) auth: Vec<Spanned<String>>,
-    /// Each plugin has a folder of its name in it.
+    /// Each plugin gets a folder with its name in it.
     pub(crate) store: Spanned<String>,
 }
 
@@ -267,7 +269,7 @@ pub(crate) enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a file. Relative paths in it begin at its own folder.
+    /// Reads and checks a file. Relative paths in it start at its own folder.
     pub(crate) fn load(file: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
             file: file.to_owned(),
@@ -333,7 +335,7 @@ impl Config {
         for path in paths {
             *path = base.join(&*path);
         }
-        services::resolve(&mut self.etcd, base);
+        capability::resolve(self, base);
         let admin = self.admin.iter_mut().map(|admin| &mut admin.address);
         for address in self.listener.iter_mut().map(|listener| &mut listener.address).chain(admin) {
             if let Some(path) = address.get_ref().strip_prefix("unix:") {

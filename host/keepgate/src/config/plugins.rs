@@ -89,7 +89,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("plugins.pub");
         let plugins = Plugins { keys_file: Some(file.clone()), ..Plugins::default() };
-        let said = |plugins: &Plugins| crate::explain(&plugins.trust().unwrap_err());
+        let said = |plugins: &Plugins| crate::output::explain(&plugins.trust().unwrap_err());
         assert!(
             said(&plugins).contains("cannot read") && said(&plugins).contains("plugins.pub"),
             "{}",

@@ -18,21 +18,21 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// The example, with every line that is commented out switched on.
+/// The example, with every commented-out line activated.
 static EXAMPLE: LazyLock<String> = LazyLock::new(|| {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keepgate.toml");
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line).to_owned() + "\n").collect()
 });
 
-/// One change to a text.
+/// A change of a text.
 #[derive(Clone, Debug)]
 enum Change {
     Remove(Index, usize),
     Insert(Index, String),
-    /// A line goes elsewhere.
+    /// Moves a line.
     Move(Index, Index),
-    /// A value becomes another one.
+    /// Replaces a value.
     Value(Index, String),
 }
 
@@ -45,7 +45,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Values, of the right kind and of wrong ones.
+/// Values of right and wrong types.
 fn value() -> impl Strategy<Value = String> {
     prop_oneof![
         "[0-9]{1,25}",
@@ -63,7 +63,7 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What TOML is made of, and what it is not.
+/// Pieces of TOML and of invalid TOML.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         2 => "[\\[\\]{}=\"'#.,\n]",
@@ -81,7 +81,7 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A place in a text at which a character begins.
+/// A position in a text at which a character begins.
 fn place(text: &str, at: Index) -> usize {
     let at = at.index(text.len() + 1);
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
@@ -133,7 +133,7 @@ fn look(text: &str) -> Result<(), TestCaseError> {
             let waits = [timeouts.handshake, timeouts.head, timeouts.idle, timeouts.upload_stall];
             let now = std::time::Instant::now();
             for wait in waits.into_iter().chain(timeouts.grace) {
-                // What waits adds this to a time.
+                // Timers add this to a time.
                 prop_assert!(now.checked_add(wait).is_some(), "{:?}", wait);
             }
             for mount in &config.mount {
@@ -152,7 +152,7 @@ fn look(text: &str) -> Result<(), TestCaseError> {
             for LocatedProblem { line, column, message, .. } in problems {
                 prop_assert!(!message.is_empty());
                 prop_assert!(line >= 1 && column >= 1);
-                // The end of the text is a place, too.
+                // The end of the text is a position, too.
                 let found = text.split('\n').nth(line - 1);
                 let length = found.map(|line| line.chars().count());
                 prop_assert!(length.is_some_and(|length| column <= length + 1), "{line}:{column}");
@@ -167,24 +167,24 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn any_text_is_read_or_refused(text in "(?s).{0,60}") {
+    fn any_text_is_accepted_or_rejected(text in "(?s).{0,60}") {
         look(&text)?;
     }
 
     #[test]
-    fn any_toml_is_read_or_refused(pieces in proptest::collection::vec(piece(), 0..20)) {
+    fn any_toml_is_accepted_or_rejected(pieces in proptest::collection::vec(piece(), 0..20)) {
         look(&pieces.concat())?;
     }
 
     #[test]
-    fn the_example_changed_is_read_or_refused(
+    fn a_changed_example_is_accepted_or_rejected(
         changes in proptest::collection::vec(change(), 1..4),
     ) {
         look(&changes.into_iter().fold(EXAMPLE.clone(), apply))?;
     }
 
     #[test]
-    fn any_time_and_size_is_refused_or_good_for_use(
+    fn any_duration_and_size_is_rejected_or_usable(
         time in "[0-9]{1,21} ?(ns|us|ms|s|m|h|d|w|M|y)",
         size in "[0-9]{1,25}(\\.[0-9]{1,3})? ?(B|kB|KiB|MB|GiB|TB|EiB)?",
     ) {
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn places_are_those_that_an_editor_shows(text in "[ab\né\r]{0,40}", at: Index) {
+    fn positions_are_those_that_an_editor_shows(text in "[ab\né\r]{0,40}", at: Index) {
         let at = place(&text, at);
         let (line, column) = problems::position(&text, at);
         let before: String = text.split('\n').take(line - 1).map(|line| format!("{line}\n")).collect();

@@ -1,4 +1,4 @@
-//! Errors point at the place; the example is whole and true.
+//! Errors have the right places; the example is complete and valid.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,14 +25,14 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("/etc/keepgate/keepgate.toml"))
 }
 
-/// The complaint about `MINIMAL` with one text replaced, as printed.
-fn complaint(from: &str, to: &str) -> String {
+/// The error for `MINIMAL` with one text replaced, as printed.
+fn error(from: &str, to: &str) -> String {
     assert!(MINIMAL.contains(from), "{from}");
     parse(&MINIMAL.replacen(from, to, 1)).unwrap_err().to_string()
 }
 
 #[test]
-fn relative_paths_begin_at_the_file() {
+fn relative_paths_start_at_the_folder_of_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/keepgate/state"));
     assert_eq!(config.plugin_dir, Path::new("/usr/lib/keepgate/plugins"));
@@ -47,28 +47,28 @@ fn relative_paths_begin_at_the_file() {
 }
 
 #[test]
-fn complaints_have_file_line_and_column() {
-    let said = complaint("auth = [\"users\"]", "auth = [\"users\"]\nappend_onyl = true");
+fn errors_have_file_line_and_column() {
+    let said = error("auth = [\"users\"]", "auth = [\"users\"]\nappend_onyl = true");
     assert!(
         said.starts_with("/etc/keepgate/keepgate.toml:14:1: unknown field `append_onyl`"),
         "{said}"
     );
-    let said = complaint("main = \"main\"", "main = \"mian\"");
+    let said = error("main = \"main\"", "main = \"mian\"");
     assert!(
         said.starts_with("/etc/keepgate/keepgate.toml:14:19: mount \"/\": unknown store \"mian\"; configured stores: main"),
         "{said}"
     );
-    let said = complaint("[\"users\"]", "[\"people\"]");
+    let said = error("[\"users\"]", "[\"people\"]");
     assert!(
         said.starts_with("/etc/keepgate/keepgate.toml:13:9: mount \"/\": unknown auth \"people\"; configured methods: users"),
         "{said}"
     );
-    let said = complaint("address = ", "address ");
+    let said = error("address = ", "address ");
     assert!(said.starts_with("/etc/keepgate/keepgate.toml:5:"), "{said}");
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn inconsistent_values_are_rejected() {
     for (from, to, expected) in [
         ("path = \"/\"", "path = \"/restic/\"", "does not end with it"),
         ("path = \"/\"", "path = \"/a/../b\"", "begins with /"),
@@ -82,8 +82,8 @@ fn what_makes_no_sense_is_refused() {
             "[[listener]]\naddress = \":1\"\npublic_url = \"x\"\n[auth.users]",
             "https://",
         ),
-        ("stores = ", "limits = { cpu = \"0s\" }\nstores = ", "longer than nothing"),
-        ("[auth.users]", "[timeouts]\nidle = \"500000000000y\"\n[auth.users]", "hundred years"),
+        ("stores = ", "limits = { cpu = \"0s\" }\nstores = ", "longer than zero"),
+        ("[auth.users]", "[timeouts]\nidle = \"500000000000y\"\n[auth.users]", "100 years"),
         ("stores = ", "limits = { memory = \"64 parsecs\" }\nstores = ", ""),
         ("main = \"main\"", "main = \"main/../x\"", "\"..\" is not allowed"),
         (
@@ -117,7 +117,7 @@ fn what_makes_no_sense_is_refused() {
             "unknown etcd cluster \"x\"; configured clusters: none",
         ),
     ] {
-        let said = complaint(from, to);
+        let said = error(from, to);
         assert!(said.contains(expected), "{to}: {said}");
     }
     let twice = format!("{MINIMAL}[[mount]]\npath = \"/\"\nplugin = \"x\"\nauth = [\"none\"]\n");
@@ -125,7 +125,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn clusters_and_schedules_that_make_no_sense_are_refused() {
+fn inconsistent_clusters_and_schedules_are_rejected() {
     let schedule = "[schedule.x]\nmount = \"/\"\njob = \"backup\"\n";
     for (added, expected) in [
         ("[etcd.a]\nendpoints = []", "has no endpoints"),
@@ -154,7 +154,7 @@ fn clusters_and_schedules_that_make_no_sense_are_refused() {
     assert!(parse(&format!("{MINIMAL}{schedule}every = \"1h\"\n")).is_ok());
 }
 
-/// Places and beginnings of all problems of a text.
+/// Places and messages of all problems of a text.
 fn problems(text: &str) -> Vec<(usize, usize, String)> {
     let Err(ConfigError::Invalid { problems }) = parse(text) else { panic!("{text}") };
     problems.into_iter().map(|one| (one.line, one.column, one.message)).collect()
@@ -258,12 +258,12 @@ fn all_syntax_errors_are_reported() {
 }
 
 #[test]
-fn rules_of_trust_that_make_no_sense_are_refused() {
+fn inconsistent_rules_of_trust_are_rejected() {
     for (added, expected) in [
         ("", ":16:1: [plugins] trusts no plugin"),
         ("allow = []\nkeys = []", ":16:1: [plugins] trusts no plugin"),
-        ("allow = [\"abc\"]", ":17:10: [plugins] allow: \"abc\" is no digest"),
-        ("keys = [\"RW\"]", ":17:9: [plugins] keys: \"RW\" is no public key"),
+        ("allow = [\"abc\"]", ":17:10: [plugins] allow: \"abc\" is not a digest"),
+        ("keys = [\"RW\"]", ":17:9: [plugins] keys: \"RW\" is not a minisign public key"),
         ("key = [\"RW\"]", ":17:1: unknown field `key`"),
     ] {
         let said = parse(&format!("{MINIMAL}\n[plugins]\n{added}\n")).unwrap_err().to_string();
@@ -275,7 +275,7 @@ fn rules_of_trust_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn secrets_are_in_no_text_of_the_configuration() {
+fn debug_output_contains_no_secrets() {
     let added = "[etcd.a]\nendpoints = [\"http://x:1\"]\nuser = \"u\"\npassword = \"geheim\"\n";
     let config = parse(&format!("{MINIMAL}{added}")).unwrap();
     assert!(!format!("{config:?}").contains("geheim"));
@@ -296,8 +296,8 @@ fn units_are_read() {
     assert_eq!((limits.faults.count, limits.faults.longest), (3, Duration::from_secs(60)));
 }
 
-/// The example parses as it stands, parses with every line that is commented out switched on, and
-/// then names every key that there is.
+/// The example is valid, stays valid if every commented-out line is activated, and then contains every
+/// key.
 #[test]
 fn the_example_names_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/keepgate.toml");
@@ -342,7 +342,7 @@ fn the_example_names_every_key() {
     }
 }
 
-/// The keys that a table may have, by serde's complaint about one that it may not.
+/// The keys that a table may have, taken from serde's error for an unknown one.
 fn expected_keys(header: &str) -> BTreeSet<String> {
     let text = if header.is_empty() {
         "no_such_key = 1\n".to_owned()
@@ -354,7 +354,7 @@ fn expected_keys(header: &str) -> BTreeSet<String> {
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The keys that a value has at a path; of an array of tables, those of all of them.
+/// The keys of the table at a path; for an array of tables, the keys of all of them.
 fn keys(value: &toml::Value, path: &str) -> BTreeSet<String> {
     let (first, rest) = path.split_once('.').unwrap_or((path, ""));
     match value {

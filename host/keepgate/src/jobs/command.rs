@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::table;
 use crate::cli::{JobsCommand, JobsList};
 use crate::config::Config;
+use crate::config::capability::JOBS_FILE;
 use crate::output::{self, note, say};
-use crate::services::JOBS_FILE;
 
 /// How often `--wait` asks for the job.
 const LOOK: Duration = Duration::from_millis(200);

@@ -155,7 +155,7 @@ mod tests {
         let two = json!([
             {"id": "1", "mount": "/", "kind": "backup", "key": "main", "state": "failed",
              "origin": "schedule hourly", "created": "2026-11-21T08:00:00.123Z", "message": "no"},
-            {"id": "22", "mount": "/etcd", "kind": "backup", "key": "", "state": "running",
+            {"id": "22", "mount": "/data", "kind": "backup", "key": "", "state": "running",
              "origin": "operator", "created": "2026-11-21T09:00:00Z",
              "progress": {"done": 5, "total": 10, "phase": "storing"}},
             {"id": "3", "mount": "/", "kind": "backup", "key": "main", "state": "queued",
@@ -169,7 +169,7 @@ mod tests {
             jobs(&two),
             "ID  MOUNT  KIND    KEY   STATE    STARTED BY       CREATED               MESSAGE\n\
              1   /      backup  main  failed   schedule hourly  2026-11-21T08:00:00Z  no\n\
-             22  /etcd  backup        running  operator         2026-11-21T09:00:00Z  storing, 5 of 10\n\
+             22  /data  backup        running  operator         2026-11-21T09:00:00Z  storing, 5 of 10\n\
              3   /      backup  main  queued   user ann         2026-11-21T09:00:00Z  not before 2026-11-21T09:01:00Z: no endpoint\n\
              4   /      backup  main  queued   user ann         2026-11-21T09:00:00Z  not before 2026-11-22T00:00:00Z\n"
         );

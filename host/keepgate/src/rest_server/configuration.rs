@@ -186,7 +186,7 @@ mod tests {
             (&["--listen=bogus"], "host:port"),
             (&["--proxy-auth-username=a b"], "header"),
         ] {
-            let said = crate::explain(&try_config(flags).unwrap_err());
+            let said = crate::output::explain(&try_config(flags).unwrap_err());
             assert!(said.contains(expected), "{flags:?}: {said}");
         }
     }

@@ -112,7 +112,7 @@ fn gib(bytes: u64) -> String {
 /// In the format of rest-server, for programs that parse its version.
 fn print_version() -> Result<()> {
     let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
-    let ours = crate::VERSION;
+    let ours = crate::version::VERSION;
     say!(
         "rest-server version rest-server {COMPATIBLE} compatible, keepgate {ours} on \
          {system}/{machine}"

@@ -102,6 +102,6 @@ impl Candidate {
 /// Logs an error that does not stop what is done.
 pub(super) fn log_error(result: Result<()>) {
     if let Err(error) = result {
-        tracing::error!("{}", crate::explain(&error));
+        tracing::error!("{}", crate::output::explain(&error));
     }
 }

@@ -1,4 +1,4 @@
-//! From the configuration's listeners to bound sockets.
+//! Binds the listeners of a configuration.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use keepgate_http::{Address, ListenerConfig, Server, Tls};
 use crate::assemble::load_tls;
 use crate::config::{self, Config};
 
-/// A listener, and its certificate where it has one.
+/// Binds a listener. Also returns its certificate, if it has one.
 pub(super) async fn bind(
     config: &Config,
     listener: &config::Listener,
@@ -21,7 +21,7 @@ pub(super) async fn bind(
     http.public_url = listener.public_url.as_ref().map(|url| url.get_ref().parse()).transpose()?;
     if let Some(mode) = &listener.mode {
         let mode = config::octal(mode.get_ref());
-        http.unix_mode = Some(mode.ok_or_else(|| anyhow!("the mode is no octal number"))?);
+        http.unix_mode = Some(mode.ok_or_else(|| anyhow!("the mode is not an octal number"))?);
     }
     if let Some(most) = listener.max_connections {
         http.max_connections = most;
@@ -29,10 +29,10 @@ pub(super) async fn bind(
     Ok((Server::bind(http).await?, tls))
 }
 
-/// The operators' own listener.
+/// Binds the admin listener.
 pub(super) async fn bind_admin(config: &Config, admin: &config::Admin) -> Result<Server> {
     let mut http = ListenerConfig::new(admin.address.get_ref().parse()?);
     http.timeouts = config.timeouts.to_http();
     http.unix_mode = Some(0o600);
-    Server::bind(http).await.context("the admin listener")
+    Server::bind(http).await.context("cannot bind the admin listener")
 }

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 
 use crate::assemble::Assembly;
 use crate::config::Config;
-use crate::services;
+use crate::config::capability::open_jobs;
 use candidate::{Configuration, Published};
 use listeners::{bind, bind_admin};
 use pages::{Current, Pages};
@@ -117,7 +117,7 @@ impl Running {
             Some(admin) => Some(bind_admin(&config, admin).await?),
             None => None,
         };
-        let jobs = services::open_jobs(&config).await?;
+        let jobs = open_jobs(&config).await?;
         if let Some(jobs) = &jobs {
             registry.register(Box::new(keepgate_jobs::metrics(jobs.clone())))?;
         }

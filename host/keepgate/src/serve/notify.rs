@@ -1,28 +1,28 @@
-//! Tells systemd how the service is doing (`Type=notify`, `Type=notify-reload`). Without systemd
-//! nothing happens.
+//! Notifies systemd of the state of the service (`Type=notify`, `Type=notify-reload`). Does nothing without
+//! systemd.
 
 use sd_notify::NotifyState;
 
-/// It serves: after the start, and after a reload.
+/// The gateway serves: after the start and after a reload.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload has begun; `ready` ends it.
+/// A reload has started; `ready` ends it.
 pub(super) fn reloading() {
     let mut states = vec![NotifyState::Reloading];
-    // Type=notify-reload wants to know since when.
+    // Type=notify-reload requires the time.
     states.extend(NotifyState::monotonic_usec_now().ok());
     tell(&states);
 }
 
-/// It finishes what is under way.
+/// The gateway finishes in-flight requests.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, states) {
-        tracing::warn!(%error, "systemd could not be told how the service is doing");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }

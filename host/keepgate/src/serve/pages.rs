@@ -1,5 +1,5 @@
-//! What operators see: the pages of the admin listener, and the page of metrics beside the mounts
-//! for those who have one port only.
+//! What operators see: the pages of the admin listener, and the metrics page beside the mounts for
+//! gateways with a single port.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use crate::assemble::Assembly;
 use crate::jobs::page::Page;
 use crate::quotas::{NamedQuota, QuotaMetrics};
 
-/// What is served at the moment.
+/// What serves at the moment.
 pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
     pub(super) stores: Value,
     pub(super) quotas: Vec<NamedQuota>,
-    /// Schedules whose jobs will fail, each with why.
+    /// Schedules whose jobs would fail, and why.
     pub(super) problems: Vec<String>,
 }
 
 impl Default for Current {
-    /// Nothing, before the first table.
+    /// Before the first table.
     fn default() -> Self {
         let nothing = Generation {
             number: 0,
@@ -44,16 +44,16 @@ impl Default for Current {
     }
 }
 
-/// The registries that the pages show.
+/// The metrics that the pages show.
 pub(super) struct Pages {
-    /// Everything.
+    /// All metrics.
     whole: Registry,
-    /// What looks like another server's: the process, and plugins' counters without their mounts.
+    /// The process and the counters of plugins without their mounts, as other servers have them.
     plain: Registry,
 }
 
 impl Pages {
-    /// The metrics of the process and of quotas, beside those that others register.
+    /// Registers the metrics of the process and of quotas beside those in `whole`.
     pub(super) fn new(
         whole: &Registry,
         plugins: &keepgate_runtime::Metrics,
@@ -73,7 +73,7 @@ impl Pages {
         Ok(Self { whole: whole.clone(), plain })
     }
 
-    /// The page of metrics as a part of the site, where the configuration asks for it.
+    /// The metrics page as a part of the site, if it is configured.
     pub(super) fn metrics(&self, assembly: &Assembly) -> Option<(Arc<dyn Handler>, Arc<Access>)> {
         let plan = assembly.metrics_page.as_ref()?;
         let registry = if plan.mount_label { &self.whole } else { &self.plain };
@@ -107,7 +107,7 @@ impl Pages {
             let mut status = current.generation.status();
             if let Value::Object(status) = &mut status {
                 let quotas: Vec<_> = current.quotas.iter().map(NamedQuota::status).collect();
-                status.insert("version".to_owned(), json!(crate::VERSION));
+                status.insert("version".to_owned(), json!(crate::version::VERSION));
                 status.insert("stores".to_owned(), current.stores.clone());
                 status.insert("quotas".to_owned(), json!(quotas));
                 status.insert("listeners".to_owned(), json!(listeners));

@@ -128,7 +128,7 @@ impl Reloader {
             Err(error) => {
                 log_rejected(&error);
                 if let Some(undo) = undo {
-                    self.loader.take_back(undo);
+                    self.loader.undo(undo);
                     settled = self.loader.scan().await.settled;
                 }
                 // The scan may have loaded plugins.
@@ -169,7 +169,7 @@ impl ReloadedFiles {
 
 /// One line for each error of a configuration.
 fn log_rejected(error: &anyhow::Error) {
-    for error in crate::explain(error).lines() {
+    for error in crate::output::explain(error).lines() {
         tracing::error!(%error, "configuration rejected, the current one stays active");
     }
 }

@@ -1,29 +1,29 @@
-//! The parts of a WebAssembly file and what it needs before it does anything: sections with their
-//! sizes, memories, tables, the tools that it names.
+//! The parts of a WebAssembly file and what it needs to start: sections with their sizes, memories,
+//! tables, and the tools that it names.
 
 use serde::Serialize;
 use wasmparser::{KnownCustom, Parser, Payload, Validator, WasmFeatures};
 
-/// Bytes of a page of linear memory, where it does not say otherwise.
+/// Bytes of a page of linear memory, unless the memory says otherwise.
 const PAGE: u64 = 65536;
 
-/// A part of a file.
+/// A section of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Section {
-    /// How deep it is inside others; 0 at the top.
+    /// How deep it is nested; 0 at the top.
     pub depth: usize,
     /// As in `core module`, `code`, `custom producers`.
     pub name: String,
-    /// In bytes, with what is inside it.
+    /// In bytes, including nested sections.
     pub size: u64,
 }
 
-/// How large something is at the start, and how large it may become.
+/// The initial and maximum size of a memory or table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Extent {
     /// Bytes of a memory, elements of a table.
     pub minimum: u64,
-    /// None where only the mount's limits bound it.
+    /// `None` if only the mount's limits bound it.
     pub maximum: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Anatomy {
     pub(super) made_with: Vec<String>,
 }
 
-/// Takes apart a whole file, and checks that it follows WebAssembly's rules.
+/// Takes a file apart and validates it.
 pub(super) fn dissect(bytes: &[u8]) -> Result<Anatomy, String> {
     Validator::new_with_features(WasmFeatures::all())
         .validate_all(bytes)

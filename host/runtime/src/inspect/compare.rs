@@ -1,6 +1,6 @@
-//! Where a component's idea of the contract differs from this gateway's. The linker finds the same
-//! by itself, and says it in the terms of a linker: here are the interface, the function or type,
-//! the side that lacks it, and what to do.
+//! How a component's contract differs from this gateway's. The linker finds the same differences but
+//! describes them in a linker's terms; this names the interface, the function or type, the side that lacks
+//! it, and what to do.
 
 use std::fmt;
 
@@ -10,22 +10,14 @@ use wit_parser::{
 };
 
 use super::world::{World, plain};
+use crate::capability;
+use crate::component_kind::is_supported;
 use crate::contract::PACKAGE;
-use crate::load::is_spoken;
 
-/// The contract's text, as this gateway was built with.
-const CONTRACT: [(&str, &str); 8] = [
-    ("types.wit", include_str!("../../../../wit/0.1.0/types.wit")),
-    ("blobs.wit", include_str!("../../../../wit/0.1.0/blobs.wit")),
-    ("environment.wit", include_str!("../../../../wit/0.1.0/environment.wit")),
-    ("http.wit", include_str!("../../../../wit/0.1.0/http.wit")),
-    ("pipes.wit", include_str!("../../../../wit/0.1.0/pipes.wit")),
-    ("etcd.wit", include_str!("../../../../wit/0.1.0/etcd.wit")),
-    ("jobs.wit", include_str!("../../../../wit/0.1.0/jobs.wit")),
-    ("world.wit", include_str!("../../../../wit/0.1.0/world.wit")),
-];
+/// The text of what plugins export.
+const WORLD: &str = include_str!("../../../../wit/0.1.0/world.wit");
 
-/// Who lacks something.
+/// The side that lacks something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
@@ -33,20 +25,20 @@ pub enum Side {
     Plugin,
     /// The gateway does not have what the plugin calls.
     Gateway,
-    /// Both have it, and mean different things.
+    /// Both have it, with different types.
     Both,
 }
 
-/// One place where a plugin and this gateway do not fit.
+/// One difference between a plugin and this gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// As in `keepgate:plugin/blobs@0.1.0`.
     pub interface: String,
-    /// The function or type, as in `store.get`; none where it is the whole interface.
+    /// The function or type, as in `store.get`; `None` for the whole interface.
     pub item: Option<String>,
-    /// Who lacks it.
+    /// The side that lacks it.
     pub side: Side,
-    /// In words: what each side has.
+    /// What each side has.
     pub what: String,
     /// What to do.
     pub advice: &'static str,
@@ -63,11 +55,11 @@ impl fmt::Display for Difference {
 }
 
 const NEWER_GATEWAY: &str =
-    "use a gateway that has it, or build the plugin against this gateway's contract";
-const COMPLETE: &str = "export it: the SDK's `export!` exports all of the contract";
+    "use a gateway that has it, or build the plugin for this gateway's contract";
+const COMPLETE: &str = "export it; the SDK's `export!` exports all that is needed";
 const REBUILD: &str = "build the plugin again with this gateway's SDK";
 
-/// Each difference that would keep the component from being linked or called.
+/// All differences that keep the component from being linked or called.
 pub(super) fn differences(world: &World) -> Vec<Difference> {
     let Some(contract) = contract() else { return Vec::new() };
     let mut found = Vec::new();
@@ -83,7 +75,7 @@ pub(super) fn differences(world: &World) -> Vec<Difference> {
                         interface: name.clone(),
                         item: Some(function.0.clone()),
                         side: Side::Gateway,
-                        what: "the plugin calls it, and this gateway does not have it".to_owned(),
+                        what: "the plugin calls it, but this gateway does not have it".to_owned(),
                         advice: NEWER_GATEWAY,
                     });
                 }
@@ -93,7 +85,7 @@ pub(super) fn differences(world: &World) -> Vec<Difference> {
                 interface: name.clone(),
                 item: None,
                 side: Side::Gateway,
-                what: "the plugin imports it, and this gateway does not have it".to_owned(),
+                what: "the plugin imports it, but this gateway does not have it".to_owned(),
                 advice: NEWER_GATEWAY,
             }),
         }
@@ -108,7 +100,7 @@ pub(super) fn differences(world: &World) -> Vec<Difference> {
                 interface: name.clone(),
                 item: Some(function.0.clone()),
                 side: Side::Plugin,
-                what: "the gateway calls it, and the plugin does not export it".to_owned(),
+                what: "the gateway calls it, but the plugin does not export it".to_owned(),
                 advice: COMPLETE,
             });
         }
@@ -117,7 +109,7 @@ pub(super) fn differences(world: &World) -> Vec<Difference> {
     found
 }
 
-/// What both have, in different shapes.
+/// What both have, with different types.
 fn other_shapes(interface: &str, theirs: &Text, known: &Text, found: &mut Vec<Difference>) {
     let pairs =
         theirs.types.iter().filter_map(|(name, shape)| Some((name, shape, known.ty(name)?)));
@@ -129,24 +121,25 @@ fn other_shapes(interface: &str, theirs: &Text, known: &Text, found: &mut Vec<Di
             interface: interface.to_owned(),
             item: Some(name.clone()),
             side: Side::Both,
-            what: format!("in the plugin it is `{shape}`, and here `{here}`"),
+            what: format!("the plugin has `{shape}`, this gateway `{here}`"),
             advice: REBUILD,
         });
     }
 }
 
-/// The name of an interface of our package, in a version that is spoken here.
+/// The name of an interface of the contract, if it is of a supported version.
 fn ours(full: &str) -> Option<&str> {
     let (name, version) = full.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')?;
-    is_spoken(version).then_some(name)
+    is_supported(version).then_some(name)
 }
 
-/// The contract, read. None only where its own text were wrong, which a test rules out.
+/// The parsed contract. `None` only if its text is invalid, which a test rules out.
 fn contract() -> Option<Resolve> {
     let mut map = SourceMap::default();
-    for (name, text) in CONTRACT {
+    for (name, text) in capability::wit() {
         map.push_str(name, text);
     }
+    map.push_str("world", WORLD);
     let mut resolve = Resolve::default();
     let group = map.parse().ok()?;
     resolve.push_group(group).ok()?;
@@ -157,7 +150,7 @@ fn interface<'a>(resolve: &'a Resolve, name: &str) -> Option<&'a Interface> {
     resolve.interfaces.iter().map(|(_, found)| found).find(|i| i.name.as_deref() == Some(name))
 }
 
-/// An interface's types and functions, each in one line of WIT: what can be compared.
+/// An interface's types and functions, each as one line of WIT, to compare them.
 struct Text {
     types: Vec<(String, String)>,
     functions: Vec<(String, String)>,
@@ -193,7 +186,7 @@ fn signature(resolve: &Resolve, function: &Function) -> String {
     format!("func({}){result}", params.join(", "))
 }
 
-/// A named type with what is in it, other named types by their names.
+/// A named type's definition, with other named types by name.
 fn definition(resolve: &Resolve, id: TypeId) -> String {
     let Some(def) = resolve.types.get(id) else { return "?".to_owned() };
     let list = |items: Vec<String>| items.join(", ");
@@ -217,18 +210,18 @@ fn definition(resolve: &Resolve, id: TypeId) -> String {
             format!("flags {{ {} }}", list(flags.flags.iter().map(|f| f.name.clone()).collect()))
         }
         TypeDefKind::Resource => "resource".to_owned(),
-        // An alias, of a type of another interface mostly, is compared there.
+        // An alias, mostly of another interface's type, is compared there.
         TypeDefKind::Type(Type::Id(_)) => "alias".to_owned(),
         _ => anonymous(resolve, &def.kind),
     }
 }
 
-/// A type as it is written where it is used.
+/// A type as it is written when it is used.
 fn reference(resolve: &Resolve, ty: &Type) -> String {
     let Type::Id(id) = ty else { return primitive(ty).to_owned() };
     let Some(def) = resolve.types.get(*id) else { return "?".to_owned() };
     match (&def.kind, &def.name) {
-        // By its first name: components and sources may use an alias in different places.
+        // By its original name: components and sources may use aliases differently.
         (TypeDefKind::Type(inner @ Type::Id(_)), _) => reference(resolve, inner),
         (_, Some(name)) => name.clone(),
         (kind, None) => anonymous(resolve, kind),
@@ -282,16 +275,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_contract_is_read_whole() {
+    fn the_whole_contract_is_parsed() {
         let contract = contract().unwrap();
-        for name in ["types", "blobs", "environment", "http", "pipes", "etcd", "jobs", "guest"] {
+        assert!(interface(&contract, "guest").is_some());
+        for (name, _) in capability::wit() {
             assert!(interface(&contract, name).is_some(), "{name}");
         }
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/0.1.0");
-        let mut files: Vec<_> =
-            folder.read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut files: Vec<_> = folder
+            .read_dir()
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
         files.sort();
-        let mut known: Vec<_> = CONTRACT.iter().map(|(name, _)| *name).collect();
+        let mut known: Vec<_> = capability::wit().map(|(name, _)| format!("{name}.wit")).collect();
+        known.push("world.wit".to_owned());
         known.sort_unstable();
         assert_eq!(files, known, "a file of the contract is not compared");
     }

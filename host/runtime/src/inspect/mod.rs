@@ -1,38 +1,40 @@
-//! What a file is, by its bytes alone: no server, no engine, nothing is run. Everything that a person
-//! who wonders why a plugin is not served may want to know; never a raw message of a parser where
-//! there is something to say in words.
+//! Inspects a file by its bytes alone: no server, no engine, nothing is run. It is for people who wonder why
+//! a plugin is not served, so it explains what it finds and avoids raw parser messages.
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | `anatomy` | sections, memories, tables, what it was made with |
+//! | `anatomy` | sections, memories, tables, and the tools that made it |
+//! | `interface` | an interface that a component imports or exports |
 //! | `world` | imports and exports, as WIT and in words |
-//! | `compare` | where a component's idea of the contract differs from this gateway's |
+//! | `compare` | how a component's contract differs from this gateway's |
 //! | `custom` | custom sections |
 
 mod anatomy;
 mod compare;
 mod custom;
+pub(crate) mod interface;
 mod world;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::component_kind::{check_framing, is_supported, other_version};
 use crate::contract::{PACKAGE, VERSION};
-use crate::load::{LoadError, check_framing};
+use crate::error::LoadError;
 
 pub use anatomy::{Extent, Section};
 pub use compare::{Difference, Side};
 pub use custom::custom_section;
-pub use world::Interface;
+pub use interface::Interface;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Kind {
-    /// A component that exports the contract's `guest`, of whatever version.
+    /// A component that exports the contract's `guest`, of any version.
     Plugin,
-    /// A component that answers HTTP requests by WASI's interfaces.
+    /// A component that serves HTTP requests through `wasi:http`.
     HttpService,
     /// A component that is a program: it exports `wasi:cli/run`.
     Program,
@@ -40,51 +42,51 @@ pub enum Kind {
     OtherComponent,
     /// WIT in its binary form.
     WitPackage,
-    /// A WebAssembly module that is no component.
+    /// A core module, not a component.
     CoreModule,
-    /// WebAssembly that ends within itself.
+    /// Truncated WebAssembly.
     Truncated,
-    /// WebAssembly that does not follow its rules.
+    /// Invalid WebAssembly.
     Damaged,
     /// Machine code, as `wasmtime compile` makes it.
     CompiledCode,
     /// Readable text.
     Text,
-    /// None of these.
+    /// Something else.
     Unknown,
 }
 
-/// A file, looked at.
+/// What an inspection found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// What it is.
+    /// The kind of file.
     pub kind: Kind,
-    /// Of the file, in bytes.
+    /// Size of the file in bytes.
     pub size: u64,
     /// SHA-256 of the file in lower-case hex.
     pub digest: String,
-    /// The version of `keepgate:plugin` that it was made for, where it was.
+    /// The version of `keepgate:plugin` that it was built for, if it was.
     pub contract: Option<String>,
-    /// What a component imports, in its order.
+    /// A component's imports, in order.
     pub imports: Vec<Interface>,
-    /// What a component exports, in its order.
+    /// A component's exports, in order.
     pub exports: Vec<Interface>,
     /// Linear memories that it defines.
     pub memories: Vec<Extent>,
     /// Tables that it defines.
     pub tables: Vec<Extent>,
-    /// Languages and tools that it names as those it was made with.
+    /// The languages and tools that it says it was made with.
     pub made_with: Vec<String>,
-    /// Its parts, in their order, those inside others after them.
+    /// Its sections in order, nested ones after the one that contains them.
     pub sections: Vec<Section>,
-    /// Where its idea of the contract differs from this gateway's; empty where it can be linked.
+    /// How its contract differs from this gateway's; empty if it can be linked.
     pub differences: Vec<Difference>,
-    /// Why it is no plugin at all, with what to do; none where it is one.
+    /// Why it is not a plugin, and what to do; `None` if it is one.
     pub refusal: Option<String>,
 }
 
 impl Inspection {
-    /// Looks at a file's bytes. Takes milliseconds for a file of some megabytes.
+    /// Inspects a file's bytes. Takes milliseconds for a file of a few megabytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut seen = Self {
             kind: Kind::Unknown,
@@ -127,11 +129,11 @@ impl Inspection {
         }
         let names = |name: &str| self.sections.iter().any(|section| section.name.contains(name));
         let how = if names("component-type") {
-            "it was compiled for a component's world and not wrapped; `keepgate plugin build` does \
-             both, and `wasm-tools component new` wraps it alone"
+            "it was compiled for a component's world but not wrapped; use `keepgate plugin build`, which \
+             does both, or wrap it with `wasm-tools component new`"
         } else {
-            "build it with `keepgate plugin build`; what was made for another host must be rewritten \
-             against the contract"
+            "build it with `keepgate plugin build`; code written for another host must be rewritten for \
+             the contract"
         };
         self.refuse(Kind::CoreModule, format!("this is a core module, not a component: {how}"));
     }
@@ -143,8 +145,8 @@ impl Inspection {
         let world = match world::World::decode(bytes) {
             Ok(Some(world)) => world,
             Ok(None) => {
-                let what = "this is WIT in its binary form: it says what a plugin may do, and does \
-                            nothing; build a plugin against it";
+                let what = "this is WIT in binary form, which describes a plugin but has no code; \
+                            build a plugin for it";
                 return self.refuse(Kind::WitPackage, what.to_owned());
             }
             Err(why) => return self.refuse(Kind::Damaged, damaged(&why)),
@@ -166,11 +168,11 @@ impl Inspection {
             _ => Kind::OtherComponent,
         };
         match (&self.contract, self.kind) {
-            (Some(found), Kind::Plugin) if crate::load::is_spoken(found) => {
+            (Some(found), Kind::Plugin) if is_supported(found) => {
                 self.differences = compare::differences(&world);
             }
             (Some(found), Kind::Plugin) => {
-                self.refusal = Some(crate::load::other_version(found).to_string());
+                self.refusal = Some(other_version(found).to_string());
             }
             (_, Kind::Program) => {
                 self.refusal = Some(format!(
@@ -188,7 +190,7 @@ impl Inspection {
         }
     }
 
-    /// Sections, memories and so on; none where the bytes do not follow WebAssembly's rules.
+    /// Reads sections, memories and so on; `None` if the bytes are not valid WebAssembly.
     fn dissect(&mut self, bytes: &[u8]) -> Option<()> {
         match anatomy::dissect(bytes) {
             Ok(anatomy) => {
@@ -205,21 +207,20 @@ impl Inspection {
         }
     }
 
-    /// Whether anything keeps it from being served here, by its bytes alone.
+    /// Whether its bytes alone keep it from being served by this gateway.
     pub fn is_refused(&self) -> bool {
         self.refusal.is_some() || !self.differences.is_empty()
     }
 }
 
-/// A component's world as WIT; an error says in words why there is none.
+/// A component's world as WIT. The error says why there is none.
 pub fn wit(bytes: &[u8]) -> Result<String, String> {
     check_framing(bytes).map_err(|error| error.to_string())?;
     anatomy::dissect(bytes).map_err(|why| damaged(&why))?;
     world::text(bytes).map_err(|why| damaged(&why))
 }
 
-/// For a component that the linker refuses: where it differs from the contract, in words; none where
-/// nothing can be named.
+/// How a component that the linker refuses differs from the contract; `None` if no difference is found.
 pub(crate) fn explain(bytes: &[u8]) -> Option<String> {
     let world = world::World::decode(bytes).ok()??;
     let differences = compare::differences(&world);
@@ -228,16 +229,18 @@ pub(crate) fn explain(bytes: &[u8]) -> Option<String> {
 }
 
 fn damaged(why: &str) -> String {
-    format!("the file is damaged, or uses WebAssembly that this gateway does not know: {why}")
+    format!(
+        "the file is damaged, or uses a WebAssembly feature that this gateway does not support: {why}"
+    )
 }
 
-/// What bytes are that are no WebAssembly, as far as their beginning tells.
+/// What a file that is not WebAssembly is, judging by its first bytes.
 fn foreign(bytes: &[u8]) -> (Kind, &'static str) {
     let known: [(&[u8], Kind, &str); 4] = [
         (
             b"\x7fELF",
             Kind::CompiledCode,
-            "machine code (an ELF file, perhaps by `wasmtime compile`)",
+            "machine code (an ELF file, perhaps from `wasmtime compile`)",
         ),
         (b"\x1f\x8b", Kind::Unknown, "a gzip archive (unpack it first)"),
         (b"PK\x03\x04", Kind::Unknown, "a zip archive (unpack it first)"),

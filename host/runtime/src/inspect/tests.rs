@@ -1,4 +1,4 @@
-//! What files are called that are no plugins, and components that differ from the contract.
+//! Files that are not plugins, and components that differ from the contract.
 
 use wit_parser::{Resolve, SourceMap};
 
@@ -11,7 +11,7 @@ const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const EMPTY_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 #[test]
-fn files_that_are_no_components_are_called_by_their_names() {
+fn files_that_are_not_components_are_named() {
     let half = [EMPTY_COMPONENT, b"\x01\x20"].concat();
     let nonsense = [EMPTY_COMPONENT, b"\x01\x02\xff\xff"].concat();
     let cases: [(&[u8], Kind, &str); 8] = [
@@ -35,7 +35,7 @@ fn files_that_are_no_components_are_called_by_their_names() {
 }
 
 #[test]
-fn a_component_of_no_world_is_named_so() {
+fn an_empty_component_is_named() {
     let seen = Inspection::of(EMPTY_COMPONENT);
     assert_eq!(seen.kind, Kind::OtherComponent);
     let why = seen.refusal.unwrap();

@@ -1,34 +1,11 @@
 //! A component's imports and exports: as WIT, and in words that say what a plugin does with them.
 
-use serde::Serialize;
 use wit_component::{DecodedWasm, OutputToString, WitPrinter};
 use wit_parser::{InterfaceId, PackageId, Resolve, WorldItem, WorldKey};
 
+use super::interface::Interface;
+use crate::capability;
 use crate::contract::PACKAGE;
-
-/// An interface that a component imports or exports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Interface {
-    /// As in `keepgate:plugin`; empty for what is named in the world itself.
-    pub package: String,
-    /// As in `blobs`.
-    pub name: String,
-    /// As in `0.1.0`.
-    pub version: Option<String>,
-    /// Its functions, as WIT's names have them without brackets: `store.get`, `gzip`.
-    pub functions: Vec<String>,
-    /// In words, as in `stores: open, get, put`.
-    pub words: String,
-}
-
-impl Interface {
-    /// As in `keepgate:plugin/blobs@0.1.0`.
-    pub fn full_name(&self) -> String {
-        let slash = if self.package.is_empty() { "" } else { "/" };
-        let version = self.version.as_ref().map_or(String::new(), |version| format!("@{version}"));
-        format!("{}{slash}{}{version}", self.package, self.name)
-    }
-}
 
 /// A component's world.
 pub(super) struct World {
@@ -38,7 +15,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// None where the bytes are WIT itself.
+    /// `None` if the bytes are a WIT package.
     pub(super) fn decode(bytes: &[u8]) -> Result<Option<Self>, String> {
         let decoded = wit_component::decode(bytes).map_err(|error| format!("{error:#}"))?;
         let DecodedWasm::Component(resolve, world) = decoded else { return Ok(None) };
@@ -89,7 +66,7 @@ pub(super) fn plain(function: &str) -> String {
     if function.starts_with("[constructor]") { format!("new {name}") } else { name.to_owned() }
 }
 
-/// A component as WIT, with the packages that it uses.
+/// A component's WIT, with the packages that it uses.
 pub(super) fn text(bytes: &[u8]) -> Result<String, String> {
     let decoded = wit_component::decode(bytes).map_err(|error| format!("{error:#}"))?;
     let (resolve, main) = (decoded.resolve(), decoded.package());
@@ -103,15 +80,9 @@ pub(super) fn text(bytes: &[u8]) -> Result<String, String> {
 /// What a plugin does with an interface.
 fn words(package: &str, name: &str, functions: &[String]) -> String {
     let what = match (package, name) {
-        (PACKAGE, "types") => "bodies",
-        (PACKAGE, "blobs") => "stores",
-        (PACKAGE, "environment") => "surroundings",
-        (PACKAGE, "http") => "replies made piece by piece",
-        (PACKAGE, "pipes") => "bodies changed by the host on their way",
-        (PACKAGE, "etcd") => "clusters of etcd",
-        (PACKAGE, "jobs") => "jobs",
         (PACKAGE, "guest") => "answers requests",
         (PACKAGE, "job-runner") => "runs jobs",
+        (PACKAGE, _) => capability::purpose(name).unwrap_or_default(),
         _ => "",
     };
     let what = match (what, package) {

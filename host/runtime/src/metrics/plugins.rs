@@ -1,5 +1,5 @@
-//! The counters and gauges that plugins name in `describe`. They outlive the plugins, so that a reload
-//! does not set a counter back. What is dropped, and why, is said here once.
+//! The counters and gauges that plugins describe. They outlive the plugins, so that a reload does not
+//! reset a counter. A value that is dropped comes with the reason.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Opts};
 
-/// Most series of one metric: a plugin that labels by file name must not eat the host's memory.
+/// The most series of one metric: a plugin that labels by file name must not use up the host's memory.
 const MAX_SERIES: usize = 10_000;
 /// The longest value of a label, in bytes.
 const MAX_LABEL: usize = 256;
-/// The label that the host puts before the plugin's.
+/// The label that the host adds before the plugin's.
 const MOUNT: &str = "mount";
 
-/// A metric that a plugin named in `describe`.
+/// A metric that a plugin described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MetricSpec {
     /// In Prometheus' form.
@@ -52,13 +52,13 @@ pub(crate) struct PluginMetrics {
 
 #[derive(Debug)]
 struct Metric {
-    /// Who named it.
+    /// The plugin that described it.
     plugin: String,
     spec: MetricSpec,
     series: Series,
 }
 
-/// By the values of the labels, that of the mount first.
+/// By the values of the labels, the mount first.
 #[derive(Debug)]
 enum Series {
     Counters(IntCounterVec, HashMap<Vec<String>, IntCounter>),
@@ -79,7 +79,7 @@ impl Series {
     }
 }
 
-/// One of these series, made where there is none yet.
+/// Gets one of these series, creating it if necessary.
 fn one<T: Clone>(
     known: &mut HashMap<Vec<String>, T>,
     values: Vec<String>,
@@ -98,19 +98,22 @@ fn one<T: Clone>(
 }
 
 impl Metric {
-    /// The values of all labels, or what is wrong with them.
+    /// The values of all labels, or why they are refused.
     fn values(&self, mount: &str, labels: &[String]) -> Result<Vec<String>, String> {
         let expected = self.spec.labels.len();
         if labels.len() != expected {
             return Err(format!("{} label values, not {expected}", labels.len()));
         }
         if let Some(long) = labels.iter().find(|label| label.len() > MAX_LABEL) {
-            return Err(format!("a label of {} bytes; {MAX_LABEL} are the most", long.len()));
+            return Err(format!(
+                "a label of {} bytes; at most {MAX_LABEL} are allowed",
+                long.len()
+            ));
         }
         Ok(std::iter::once(mount.to_owned()).chain(labels.iter().cloned()).collect())
     }
 
-    /// Without the label `mount`; none where it cannot be.
+    /// The sum over all mounts; `None` for a gauge.
     fn added_up(&self) -> Option<Result<Vec<MetricFamily>, prometheus::Error>> {
         let Series::Counters(_, known) = &self.series else { return None };
         let labels: Vec<&str> = self.spec.labels.iter().map(String::as_str).collect();
@@ -127,14 +130,13 @@ impl Metric {
 }
 
 impl PluginMetrics {
-    /// Makes a metric known; a second plugin or a new version may name the same again, of the same
-    /// kind and with the same labels.
-    ///
-    /// With others only the plugin that named it may name it again: the values are lost then.
+    /// Adds a metric. Another plugin, or a new version of this one, may describe it again with the same
+    /// kind and labels. Only the plugin that described it first may change them, and then the values
+    /// are lost.
     pub(crate) fn declare(&self, plugin: &str, spec: &MetricSpec) -> Result<(), String> {
         let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        // A new version with other labels has the last word; what was counted is lost, which
-        // Prometheus treats like a restart.
+        // If a new version has other labels, the values are lost, which Prometheus treats like a
+        // restart.
         if let Some(known) = metrics.get(&spec.name) {
             if (known.spec.kind, &known.spec.labels) == (spec.kind, &spec.labels) {
                 return Ok(());
@@ -155,7 +157,7 @@ impl PluginMetrics {
         Ok(())
     }
 
-    /// Adds to a counter, or says why not.
+    /// Adds to a counter. The error says why the value is dropped.
     pub(crate) fn count(
         &self,
         mount: &str,
@@ -168,11 +170,11 @@ impl PluginMetrics {
                 let make = |texts: &[&str]| vector.get_metric_with_label_values(texts);
                 one(known, values, make).map(|counter| counter.inc_by(by))
             }
-            Series::Gauges(..) => Err("it is a gauge, which is set and not added to".to_owned()),
+            Series::Gauges(..) => Err("it is a gauge, which can only be set".to_owned()),
         })
     }
 
-    /// Sets a gauge, or says why not.
+    /// Sets a gauge. The error says why the value is dropped.
     pub(crate) fn set(
         &self,
         mount: &str,
@@ -181,17 +183,15 @@ impl PluginMetrics {
         value: f64,
     ) -> Result<(), String> {
         if !value.is_finite() {
-            // No alert that compares would ever fire.
-            return Err(format!("{value} is no number that can be compared"));
+            // Alerts compare, so they would never fire.
+            return Err(format!("{value} is not a finite number"));
         }
         self.change(mount, metric, labels, |series, values| match series {
             Series::Gauges(vector, known) => {
                 let make = |texts: &[&str]| vector.get_metric_with_label_values(texts);
                 one(known, values, make).map(|gauge| gauge.set(value))
             }
-            Series::Counters(..) => {
-                Err("it is a counter, which is added to and not set".to_owned())
-            }
+            Series::Counters(..) => Err("it is a counter, which can only be added to".to_owned()),
         })
     }
 
@@ -204,13 +204,13 @@ impl PluginMetrics {
     ) -> Result<(), String> {
         let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let metric =
-            metrics.get_mut(metric).ok_or_else(|| "describe does not name it".to_owned())?;
+            metrics.get_mut(metric).ok_or_else(|| "the plugin does not describe it".to_owned())?;
         let values = metric.values(mount, labels)?;
         change(&mut metric.series, values)
     }
 
-    /// All of them. Of gauges those of the mounts that serve now: what was so at a mount that is gone
-    /// is not so any more.
+    /// All metrics; of gauges only those of `mounts`, because the value of a mount that is gone is out of
+    /// date.
     pub(crate) fn collect(&self, mounts: &[String]) -> Vec<MetricFamily> {
         let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let families = metrics.values().flat_map(|metric| match &metric.series {
@@ -231,7 +231,7 @@ fn of_mounts(mut families: Vec<MetricFamily>, mounts: &[String]) -> Vec<MetricFa
         });
         family.set_metric(metrics);
     }
-    // A family without a series is an error to the encoder.
+    // The encoder rejects a family without series.
     families.retain(|family| !family.get_metric().is_empty());
     families
 }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_survives_a_second_declaration_and_refuses_what_does_not_fit() {
+    fn a_counter_survives_a_second_description_and_refuses_other_labels() {
         let registry = Registry::new();
         let counters = Metrics::new(&registry).unwrap().own;
         counters.declare("x", &spec(&["user"])).unwrap();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn without_mounts_their_counts_are_added_up() {
+    fn counters_without_mounts_are_sums() {
         let metrics = Metrics::new(&Registry::new()).unwrap();
         metrics.own.declare("x", &spec(&["user"])).unwrap();
         for (mount, user, by) in [("/a", "x", 1), ("/b", "x", 2), ("/b", "y", 4)] {
@@ -319,9 +319,9 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_is_what_it_was_set_to_last_as_long_as_its_mount_is_served() {
+    fn a_gauge_shows_its_last_value_while_its_mount_is_served() {
         let own = PluginMetrics::default();
-        own.declare("x", &gauge("age", &["cluster"])).unwrap();
+        own.declare("x", &gauge("age", &["disk"])).unwrap();
         own.declare("x", &spec(&[])).unwrap();
         for (mount, value) in [("/a", 1.5), ("/a", -2.5), ("/b", 7.0)] {
             own.set(mount, "age", &["main".to_owned()], value).unwrap();
@@ -335,8 +335,8 @@ mod tests {
         };
         let both = text(&["/a", "/b"]);
         assert!(both.contains("# TYPE age gauge"), "{both}");
-        assert!(both.contains("age{cluster=\"main\",mount=\"/a\"} -2.5"), "{both}");
-        assert!(both.contains("age{cluster=\"main\",mount=\"/b\"} 7\n"), "{both}");
+        assert!(both.contains("age{disk=\"main\",mount=\"/a\"} -2.5"), "{both}");
+        assert!(both.contains("age{disk=\"main\",mount=\"/b\"} 7\n"), "{both}");
         let one = text(&["/a"]);
         assert!(one.contains("mount=\"/a\"") && !one.contains("mount=\"/b\""), "{one}");
         assert!(!text(&[]).contains("age"), "{}", text(&[]));
@@ -348,11 +348,11 @@ mod tests {
         assert!(own.count("/a", "age", &["main".to_owned()], 1).unwrap_err().contains("a gauge"));
         assert!(own.set("/a", "age", &[], 1.0).is_err());
         // What was a gauge may be a counter in the plugin's next version, and not in another's.
-        let counter = MetricSpec { kind: MetricKind::Counter, ..gauge("age", &["cluster"]) };
+        let counter = MetricSpec { kind: MetricKind::Counter, ..gauge("age", &["disk"]) };
         assert!(own.declare("y", &counter).unwrap_err().contains("as a gauge"));
         own.declare("x", &counter).unwrap();
         own.count("/a", "age", &["main".to_owned()], 1).unwrap();
-        assert!(text(&["/a"]).contains("age{cluster=\"main\",mount=\"/a\"} 1\n"));
+        assert!(text(&["/a"]).contains("age{disk=\"main\",mount=\"/a\"} 1\n"));
     }
 
     #[test]

@@ -22,18 +22,18 @@ fn digest() -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(SAMPLE)))
 }
 
-fn vet(trust: &Trust, bytes: &[u8], signature: Option<&str>) -> Result<Warrant, String> {
+fn vet(trust: &Trust, bytes: &[u8], signature: Option<&str>) -> Result<TrustDecision, String> {
     let file = Path::new("/plugins/sample.wasm");
     let vetted = trust.vet(file, bytes.to_vec(), signature.map(str::as_bytes));
-    vetted.map(|vetted| vetted.warrant)
+    vetted.map(|vetted| vetted.decision)
 }
 
 #[test]
 fn without_rules_everything_is_trusted() {
     let trust = Trust::new([], []).unwrap();
-    assert!(!trust.is_asked());
-    assert_eq!(vet(&trust, SAMPLE, None), Ok(Warrant::Nothing));
-    assert_eq!(vet(&trust, SAMPLE, Some("nonsense")), Ok(Warrant::Nothing));
+    assert!(!trust.has_rules());
+    assert_eq!(vet(&trust, SAMPLE, None), Ok(TrustDecision::Nothing));
+    assert_eq!(vet(&trust, SAMPLE, Some("nonsense")), Ok(TrustDecision::Nothing));
 }
 
 #[test]
@@ -42,8 +42,8 @@ fn a_digest_is_enough_and_one_other_byte_is_not() {
     let upper = format!("sha256:{}", digest.split_at(7).1.to_uppercase());
     for written in [&digest, &upper] {
         let trust = Trust::new([written.as_str()], []).unwrap();
-        assert_eq!(vet(&trust, SAMPLE, None), Ok(Warrant::Digest));
-        assert_eq!(vet(&trust, SAMPLE, Some("nonsense")), Ok(Warrant::Digest));
+        assert_eq!(vet(&trust, SAMPLE, None), Ok(TrustDecision::Digest));
+        assert_eq!(vet(&trust, SAMPLE, Some("nonsense")), Ok(TrustDecision::Digest));
         let why = vet(&trust, &SAMPLE[1..], None).unwrap_err();
         assert!(why.contains("its digest is not allowed"), "{why}");
         // Nobody can sign for a gateway that knows no key.
@@ -58,7 +58,7 @@ fn signatures_of_both_formats_are_taken_with_what_they_say() {
     let trust = Trust::new([], [OTHER_KEY, KEY]).unwrap();
     for (signature, said) in [(PREHASHED, "version 1.2"), (LEGACY, "version 1.1")] {
         let (key, comment) = (KEY.to_owned(), said.to_owned());
-        let signed = Ok(Warrant::Signature { key, comment });
+        let signed = Ok(TrustDecision::Signature { key, comment });
         assert_eq!(vet(&trust, SAMPLE, Some(signature)), signed);
         assert_eq!(vet(&trust, SAMPLE, Some(&signature.replace('\n', "\r\n"))), signed);
     }
@@ -96,17 +96,17 @@ fn what_serves_is_judged_by_new_rules() {
     let file = Path::new("/plugins/sample.wasm");
     let digest = digest();
     let digits = digest.strip_prefix("sha256:").unwrap();
-    let signed = Warrant::Signature { key: KEY.to_owned(), comment: "1".to_owned() };
+    let signed = TrustDecision::Signature { key: KEY.to_owned(), comment: "1".to_owned() };
     let rules = |digests: &[&str], keys: &[&str]| {
         Trust::new(digests.iter().copied(), keys.iter().copied()).unwrap()
     };
-    let renew = |trust: Trust, warrant: &Warrant| trust.renew(file, digits, warrant).ok();
+    let renew = |trust: Trust, decision: &TrustDecision| trust.renew(file, digits, decision).ok();
     assert_eq!(renew(rules(&[], &[KEY]), &signed), Some(signed.clone()));
     assert_eq!(renew(rules(&[], &[OTHER_KEY]), &signed), None);
-    assert_eq!(renew(rules(&[&digest], &[OTHER_KEY]), &signed), Some(Warrant::Digest));
-    assert_eq!(renew(rules(&[], &[]), &signed), Some(Warrant::Nothing));
-    assert_eq!(renew(rules(&[], &[KEY]), &Warrant::Nothing), None);
-    assert_eq!(renew(rules(&[], &[KEY]), &Warrant::Digest), None);
+    assert_eq!(renew(rules(&[&digest], &[OTHER_KEY]), &signed), Some(TrustDecision::Digest));
+    assert_eq!(renew(rules(&[], &[]), &signed), Some(TrustDecision::Nothing));
+    assert_eq!(renew(rules(&[], &[KEY]), &TrustDecision::Nothing), None);
+    assert_eq!(renew(rules(&[], &[KEY]), &TrustDecision::Digest), None);
 }
 
 #[test]

@@ -1,144 +1,36 @@
-//! Real components in the real runtime: the restic plugin and the hostile guests. Needs what
-//! `cargo xtask test` builds; it sets the folders in the environment.
+//! Real components in the real runtime: the plugins and the test guests. Run them by `cargo xtask test`,
+//! which builds the components and sets the environment variables that name their folders.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod foreman;
+mod etcd;
+mod hostile_guests;
+mod job_guest;
 mod misdeeds;
-mod services;
+mod support;
 mod wasi_http;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
+use keepgate_runtime::capability::jobs::JobQueue;
+use keepgate_runtime::capability::stand_in;
 use keepgate_runtime::{
-    CallError, Failure, Generation, Limit, Limits, Loader, Metrics, Mount, MountSpec, Principal,
-    Reply, Request, Services,
+    CallError, Failure, Generation, Grants, Limit, Limits, Loader, Metrics, Mount, MountSpec,
+    Principal, Reply, Request,
 };
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body};
 use serde_json::json;
 
-/// A folder of plugins with a loader.
-struct Bench {
-    folder: tempfile::TempDir,
-    code: tempfile::TempDir,
-    loader: Loader,
-    registry: prometheus::Registry,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let (folder, code) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let registry = prometheus::Registry::new();
-        let metrics = Arc::new(Metrics::new(&registry).unwrap());
-        let loader = Loader::new(folder.path(), Some(code.path()), metrics).unwrap();
-        Self { folder, code, loader, registry }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) {
-        let hidden = self.file(".new");
-        fs::write(&hidden, bytes).unwrap();
-        fs::rename(hidden, self.file(name)).unwrap();
-    }
-
-    /// Scans until everything is settled.
-    async fn scan(&mut self) {
-        while !self.loader.scan().await.settled {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    async fn generation(&mut self, specs: &[Arc<MountSpec>]) -> Arc<Generation> {
-        self.scan().await;
-        self.loader.generation(specs).await
-    }
-
-    /// One mount of the hostile guest.
-    async fn hostile(&mut self, change: impl FnOnce(&mut MountSpec)) -> Arc<Mount> {
-        self.put("hostile.wasm", &guest("hostile"));
-        let spec = spec("/", "hostile", change);
-        self.generation(&[spec]).await.mounts[0].clone()
-    }
-}
-
-fn guest(name: &str) -> Vec<u8> {
-    component("KEEPGATE_GUEST_DIR", name)
-}
-
-fn restic() -> Vec<u8> {
-    component("KEEPGATE_PLUGIN_DIR", "restic")
-}
-
-fn component(variable: &str, name: &str) -> Vec<u8> {
-    let folder = std::env::var(variable)
-        .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test`"));
-    fs::read(Path::new(&folder).join(format!("{name}.wasm"))).unwrap()
-}
-
-fn spec(path: &str, plugin: &str, change: impl FnOnce(&mut MountSpec)) -> Arc<MountSpec> {
-    let mut spec = MountSpec {
-        path: path.to_owned(),
-        plugin: plugin.to_owned(),
-        settings: serde_json::Map::new(),
-        stores: BTreeMap::new(),
-        services: Services::default(),
-        limits: Limits { cpu: Duration::from_millis(300), ..Limits::default() },
-        warm: false,
-    };
-    change(&mut spec);
-    Arc::new(spec)
-}
-
-fn with_store(spec: &mut MountSpec) -> Arc<dyn BlobStore> {
-    let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
-    spec.stores.insert("main".to_owned(), Arc::new(store.clone()));
-    store
-}
-
-fn request(method: &str, path: &str, body: &[u8]) -> Request {
-    let mut segments: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
-    let trailing_slash = segments.last().is_some_and(String::is_empty);
-    if trailing_slash {
-        segments.pop();
-    }
-    Request {
-        method: method.to_owned(),
-        base: "http://backup:8000".to_owned(),
-        target: path.to_owned(),
-        address: None,
-        id: "test-1".to_owned(),
-        path: segments,
-        trailing_slash,
-        query: Vec::new(),
-        headers: Vec::new(),
-        principal: Some(Principal {
-            name: "ann".to_owned(),
-            method: "test".into(),
-            claims: Vec::new(),
-        }),
-        body: Body::from_bytes(body.to_vec()),
-    }
-}
-
-async fn get(mount: &Mount, path: &str) -> Result<Reply, CallError> {
-    mount.call(request("GET", path, b"")).await
-}
-
-async fn text(reply: Reply) -> String {
-    String::from_utf8(reply.body.collect(1 << 24).await.unwrap().to_vec()).unwrap()
-}
+use support::*;
 
 #[tokio::test]
-async fn a_plugin_answers_and_counts() {
+async fn a_plugin_answers_and_its_calls_are_counted() {
     let mut bench = Bench::new();
     let mount = bench.hostile(|spec| {
         spec.settings = json!({"greeting": "!"}).as_object().unwrap().clone();
@@ -154,12 +46,12 @@ async fn a_plugin_answers_and_counts() {
 }
 
 #[tokio::test]
-async fn each_breakdown_is_told_apart_and_costs_one_request() {
+async fn each_breakdown_has_its_reason_and_affects_one_request() {
     let mut bench = Bench::new();
     for warm in [false, true] {
         let mount = bench.hostile(|spec| {
             spec.warm = warm;
-            // Quickly reached, also where the machine is busy with other things.
+            // Reached quickly even on a busy machine.
             spec.limits.memory = 16 << 20;
         });
         let mount = mount.await;
@@ -180,9 +72,9 @@ async fn each_breakdown_is_told_apart_and_costs_one_request() {
 }
 
 #[tokio::test]
-async fn a_loop_holds_no_thread() {
+async fn a_loop_does_not_block_the_thread() {
     let mut bench = Bench::new();
-    // This test runs on one thread: a guest that held it would let nothing else go on.
+    // This test has one thread; if the guest blocked it, nothing else would run.
     let mount = bench.hostile(|spec| spec.limits.cpu = Duration::from_secs(3)).await;
     let looping = {
         let mount = mount.clone();
@@ -200,7 +92,7 @@ async fn a_loop_holds_no_thread() {
 async fn a_call_that_takes_too_long_ends() {
     let mut bench = Bench::new();
     let mount = bench.hostile(|spec| spec.limits.time = Duration::from_millis(200)).await;
-    // The body never ends, and never comes.
+    // The body never arrives.
     let mut waiting = request("POST", "/length", b"");
     waiting.body = Body::from_stream(None, futures_util::stream::pending());
     let error = mount.call(waiting).await.unwrap_err();
@@ -208,7 +100,7 @@ async fn a_call_that_takes_too_long_ends() {
 }
 
 #[tokio::test]
-async fn calls_at_once_are_limited() {
+async fn calls_in_flight_are_limited() {
     let mut bench = Bench::new();
     let mount = bench.hostile(|spec| spec.limits.calls = 1).await;
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
@@ -230,19 +122,19 @@ async fn calls_at_once_are_limited() {
         tokio::spawn(async move { text(get(&mount, "/hello").await.unwrap()).await })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!second.is_finished(), "the second call did not wait for its turn");
+    assert!(!second.is_finished(), "the second call did not wait");
     sender.send(()).unwrap();
     assert_eq!(first.await.unwrap(), "3");
     assert_eq!(second.await.unwrap(), "hello ann");
 }
 
 #[tokio::test]
-async fn a_streamed_reply_that_breaks_off_fails_at_its_end() {
+async fn a_streamed_reply_that_breaks_off_ends_with_an_error() {
     let mut bench = Bench::new();
     let mount = bench.hostile(|_| {}).await;
     for path in ["/break-off", "/fail-midway", "/answer-midway"] {
         // Whether the failure comes before or after the head is sent depends on how far the
-        // guest got; either way nobody takes it for a whole reply.
+        // guest got; in both cases nobody takes it for a complete reply.
         match get(&mount, path).await {
             Ok(reply) => assert!(reply.body.collect(1 << 20).await.is_err(), "{path}"),
             Err(error) => assert_ne!(error.reason(), "busy"),
@@ -257,7 +149,7 @@ async fn dropping_the_reply_stops_the_guest() {
     let mut reply = get(&mount, "/stream-forever").await.unwrap();
     assert!(reply.body.chunk().await.unwrap().is_ok());
     drop(reply);
-    // The only permit is free again.
+    // The only permit is available again.
     assert_eq!(text(get(&mount, "/hello").await.unwrap()).await, "hello ann");
 }
 
@@ -291,8 +183,8 @@ async fn stores_are_granted_by_name() {
     assert!(matches!(error, CallError::Failure(Failure::Invalid(_))), "{error}");
 }
 
-/// Moving a body is the host's work, also where that never waits: of a terabyte the little that each
-/// chunk takes adds up.
+/// Moving a body is the host's work, even if it never waits: over a terabyte the time for each chunk adds
+/// up.
 #[tokio::test]
 async fn a_long_upload_is_not_charged_to_the_guest() {
     let mut bench = Bench::new();
@@ -330,7 +222,7 @@ async fn restic_stores_and_lists() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_serve_are_refused_in_words() {
+async fn files_that_are_not_plugins_are_refused_with_the_reason() {
     let mut bench = Bench::new();
     let good = guest("hostile");
     bench.put("text.wasm", b"#!/bin/sh\n");
@@ -359,7 +251,7 @@ async fn files_that_cannot_serve_are_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_bad_file_leaves_the_good_one_serving() {
+async fn a_bad_file_leaves_the_previous_plugin_active() {
     let mut bench = Bench::new();
     bench.put("hostile.wasm", &guest("hostile"));
     let specs = [spec("/", "hostile", |_| {})];
@@ -369,12 +261,12 @@ async fn a_bad_file_leaves_the_good_one_serving() {
     assert!(Arc::ptr_eq(&first.mounts[0], &second.mounts[0]), "carried over as it is");
     assert!(second.refused[0].older_serves);
     assert_eq!(second.number, 2);
-    // Removed is removed, and comes back.
+    // A removed plugin is gone until its file is back.
     fs::remove_file(bench.file("hostile.wasm")).unwrap();
     let third = bench.generation(&specs).await;
     let error = get(&third.mounts[0], "/hello").await.unwrap_err();
     assert!(matches!(&error, CallError::NotServing(why) if why.contains("no plugin")), "{error}");
-    // Who pinned an older generation finishes on it.
+    // In-flight requests finish on the previous generation.
     assert_eq!(text(get(&first.mounts[0], "/hello").await.unwrap()).await, "hello ann");
     bench.put("other.wasm", &guest("hostile"));
     fs::rename(bench.file("other.wasm"), bench.file("hostile.wasm")).unwrap();
@@ -384,7 +276,7 @@ async fn a_bad_file_leaves_the_good_one_serving() {
 }
 
 #[tokio::test]
-async fn settings_are_checked_before_they_serve() {
+async fn settings_are_checked_before_a_mount_serves() {
     let mut bench = Bench::new();
     bench.put("hostile.wasm", &guest("hostile"));
     let with = |settings: serde_json::Value| {
@@ -401,7 +293,7 @@ async fn settings_are_checked_before_they_serve() {
 }
 
 #[tokio::test]
-async fn compiled_code_is_kept_and_survives_damage() {
+async fn compiled_code_is_cached_and_replaced_if_damaged() {
     let mut bench = Bench::new();
     bench.put("hostile.wasm", &guest("hostile"));
     bench.scan().await;
@@ -421,7 +313,7 @@ async fn compiled_code_is_kept_and_survives_damage() {
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     let mut again = Loader::new(bench.folder.path(), Some(bench.code.path()), metrics).unwrap();
     again.scan().await;
-    eprintln!("engine and a kept plugin: {:?}", before.elapsed());
+    eprintln!("engine and a cached plugin: {:?}", before.elapsed());
 }
 
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! A service of `wasi:http` at a mount: what it sees, what it is refused, and how its bytes pass.
+//! A service of `wasi:http` at a mount: what it sees, what it is refused, and how its bytes flow.
 
 use bytes::Bytes;
 use keepgate_store::BodyError;
@@ -41,7 +41,7 @@ async fn a_service_sees_its_request_and_its_settings() {
 }
 
 #[tokio::test]
-async fn a_service_sends_no_request() {
+async fn a_service_cannot_send_requests() {
     let mut bench = Bench::new();
     let mount = service(&mut bench, json!({})).await;
     let said = text(get(&mount, "/fetch").await.unwrap()).await;
@@ -49,7 +49,7 @@ async fn a_service_sends_no_request() {
 }
 
 #[tokio::test]
-async fn bytes_of_a_service_pass_both_ways_at_once() {
+async fn a_service_reads_and_writes_at_the_same_time() {
     let mut bench = Bench::new();
     let mount = service(&mut bench, json!({})).await;
     let (sender, receiver) = mpsc::channel::<Result<Bytes, BodyError>>(1);
@@ -65,7 +65,7 @@ async fn bytes_of_a_service_pass_both_ways_at_once() {
     drop(sender);
     assert_eq!(reply.body.collect(1 << 20).await.unwrap(), vec![7; 300_000]);
 
-    // A client that breaks off is no end.
+    // A client that disconnects does not end the body.
     let mut broken = request("POST", "/length", b"");
     let chunks = [Ok(Bytes::from_static(b"half")), Err(BodyError::Truncated)];
     broken.body = Body::from_stream(Some(100), futures_util::stream::iter(chunks));
@@ -75,7 +75,7 @@ async fn bytes_of_a_service_pass_both_ways_at_once() {
 }
 
 #[tokio::test]
-async fn settings_that_make_no_environment_are_refused() {
+async fn settings_that_cannot_be_environment_variables_are_refused() {
     let mut bench = Bench::new();
     let mount = service(&mut bench, json!({"list": [1]})).await;
     let why = mount.serving().unwrap_err();
@@ -92,7 +92,7 @@ fn exporting(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_of_another_world_is_refused_in_words() {
+async fn components_of_other_worlds_are_refused_with_the_reason() {
     let mut bench = Bench::new();
     bench.put("next.wasm", &exporting("wasi:http/handler@0.3.0"));
     bench.put("other.wasm", &exporting("example:other/thing@1.0.0"));

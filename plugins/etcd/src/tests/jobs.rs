@@ -1,7 +1,8 @@
 //! Turns, waiting, and jobs told of.
 
+use keepgate_sdk::jobs;
 use keepgate_sdk::jobs::State;
-use keepgate_sdk::{Jobs as _, jobs};
+use keepgate_sdk::testing::check_job;
 
 use super::*;
 
@@ -101,7 +102,7 @@ fn jobs_of_others_are_not_found() {
 }
 
 #[test]
-fn a_schedule_s_job_makes_a_backup_too() {
+fn the_job_of_a_schedule_makes_a_backup_too() {
     let host = host(1, &json!({}));
     host.cluster("other", &[TestSnapshot::new(SNAPSHOT)]);
     let start = |input: &[u8]| {
@@ -130,11 +131,10 @@ fn a_schedule_s_job_makes_a_backup_too() {
 }
 
 #[test]
-fn a_schedule_s_input_is_checked_before_it_is_due() {
+fn the_input_of_a_schedule_is_checked_before_it_is_due() {
     let host = host(1, &json!({}));
     host.cluster("other", &[]);
-    let check =
-        |kind: &str, input: &[u8]| Etcd::check_job(kind, input, &crate::Settings::default());
+    let check = check_job::<Etcd>;
     assert_eq!(check("backup", b""), Ok("main".to_owned()));
     assert_eq!(check("backup", br#"{"cluster":"other"}"#), Ok("other".to_owned()));
     for (kind, input, words) in [

@@ -150,6 +150,6 @@ proptest! {
     #[test]
     fn ids_are_64_small_hex_digits(id in prop_oneof!["[0-9a-f]{64}", "[0-9a-gA-F]{62,66}", "(?s).{64}"]) {
         let digits = id.chars().filter(|letter| "0123456789abcdef".contains(*letter)).count();
-        prop_assert_eq!(is_id(&id), digits == 64 && id.chars().count() == 64);
+        prop_assert_eq!(is_sha256(&id), digits == 64 && id.chars().count() == 64);
     }
 }

@@ -177,7 +177,7 @@ fn schedules_that_cannot_be_kept_are_refused() {
         ("cron = \"61 * * * *\"", "cron"),
         ("cron = \"every day\"", "cron"),
         ("cron = \"0 * * * *\"\ntime_zone = \"Europe/Atlantis\"", "Atlantis"),
-        ("every = \"0s\"", "longer than nothing"),
+        ("every = \"0s\"", "longer than zero"),
         ("every = \"10ms\"", "one second"),
         ("every = \"1h\"\nmissed = \"perhaps\"", "perhaps"),
         ("every = \"1h\"\nattempts = 0", "attempt"),

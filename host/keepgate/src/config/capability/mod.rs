@@ -1,0 +1,84 @@
+//! Capabilities as the configuration has them, one file each: its tables, their check, their paths, and
+//! what becomes a grant of a mount. The functions here are the only list of them. (Tables and keys are
+//! fields of [`Config`] and [`Mount`], because TOML's positions do not survive `serde(flatten)`.)
+//!
+//! Stores are not here: they outlive a reload and have quotas, see `stores` and `guarded_store`.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use keepgate_runtime::Grants;
+
+use super::{Config, Mount, Problems};
+
+mod etcd;
+mod jobs;
+mod spool;
+
+pub(crate) use etcd::EtcdCluster;
+pub(crate) use jobs::{JOBS_FILE, Jobs, open_jobs};
+
+/// A capability of the configuration, open.
+#[async_trait]
+pub(crate) trait Provider: Debug + Send + Sync {
+    /// Grants a mount what the configuration says; `None` for a mount that a plugin proposed.
+    fn grant(&self, mount: Option<&Mount>, grants: &mut Grants) -> Result<()>;
+
+    /// Tries whether the systems behind it answer, for `keepgate check --connect`.
+    async fn probe(&self) -> Probe {
+        Probe::default()
+    }
+}
+
+/// What [`Provider::probe`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    /// To print.
+    pub(crate) lines: Vec<String>,
+    /// What keeps the capability from working.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Every capability of a configuration, open.
+#[derive(Debug)]
+pub(crate) struct Providers(Vec<Box<dyn Provider>>);
+
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    etcd::check(config, problems);
+    jobs::check(config, problems);
+}
+
+/// Relative paths are relative to the configuration's folder.
+pub(super) fn resolve(config: &mut Config, base: &Path) {
+    etcd::resolve(config, base);
+}
+
+/// Whether the configuration names something that is of no use without jobs.
+fn needs_jobs(config: &Config) -> bool {
+    !config.etcd.is_empty()
+}
+
+impl Providers {
+    pub(crate) fn open(config: &Config, queue: Option<Arc<keepgate_jobs::Jobs>>) -> Result<Self> {
+        Ok(Self(vec![etcd::open(config)?, jobs::open(queue), spool::open(config)]))
+    }
+
+    /// What a mount is granted besides stores; `None` for a mount that a plugin proposed.
+    pub(crate) fn grants(&self, mount: Option<&Mount>) -> Result<Grants> {
+        let mut grants = Grants::default();
+        self.0.iter().try_for_each(|provider| provider.grant(mount, &mut grants))?;
+        Ok(grants)
+    }
+
+    /// Tries whether the systems behind them answer.
+    pub(crate) async fn probe(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for provider in &self.0 {
+            probes.push(provider.probe().await);
+        }
+        probes
+    }
+}

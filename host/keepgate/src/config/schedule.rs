@@ -1,0 +1,113 @@
+//! `[schedule.NAME]`, a job that starts by itself.
+
+use std::time::Duration;
+
+use keepgate_jobs::When;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Config, Interval, Problem, Problems};
+
+/// A job that starts by itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Schedule {
+    /// The path of a mount.
+    pub(crate) mount: Spanned<String>,
+    /// A kind of job that its plugin runs.
+    pub(crate) job: Spanned<String>,
+    #[serde(default)]
+    pub(crate) cron: Option<Spanned<String>>,
+    /// Of `cron`; UTC without it.
+    #[serde(default)]
+    pub(crate) time_zone: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) every: Option<Interval>,
+    /// Each run of `every` is later by up to this.
+    #[serde(default)]
+    pub(crate) jitter: Option<Spanned<Interval>>,
+    /// Handed to the plugin as JSON.
+    #[serde(default)]
+    pub(crate) input: toml::Table,
+    #[serde(default)]
+    pub(crate) missed: Missed,
+    #[serde(default)]
+    pub(crate) attempts: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(crate) backoff: Option<Interval>,
+}
+
+/// What happens to a run whose time passed while the gateway was down.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Missed {
+    Skip,
+    /// A machine that is down at that hour every day would never have a backup otherwise.
+    #[default]
+    Run,
+}
+
+impl Schedule {
+    /// When it runs.
+    pub(crate) fn when(&self) -> Result<When, Problem> {
+        let (when, span) = match (&self.cron, self.every) {
+            (Some(cron), None) => {
+                if let Some(jitter) = &self.jitter {
+                    let message = "`jitter` applies only to `every`; remove it";
+                    return Err(Problem::new(jitter.span(), message));
+                }
+                let zone = self.time_zone.as_ref().map_or("UTC", |zone| zone.get_ref());
+                let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
+                (When::Cron { pattern, time_zone }, cron.span())
+            }
+            (None, Some(Interval(interval))) => {
+                if let Some(zone) = &self.time_zone {
+                    let message = "`time_zone` applies only to `cron`; remove it";
+                    return Err(Problem::new(zone.span(), message));
+                }
+                let jitter = self.jitter.as_ref().map_or(Duration::ZERO, |later| later.get_ref().0);
+                (When::Every { interval, jitter }, self.mount.span())
+            }
+            _ => {
+                let message = "a schedule needs either `cron` or `every`";
+                return Err(Problem::new(self.mount.span(), message));
+            }
+        };
+        when.check().map_err(|error| Problem::new(span, error.to_string()))?;
+        Ok(when)
+    }
+
+    /// What the plugin is handed.
+    pub(crate) fn input(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&self.input)?)
+    }
+}
+
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    for (name, schedule) in &config.schedule {
+        check_schedule(config, name, schedule, problems);
+    }
+}
+
+fn check_schedule(config: &Config, name: &str, schedule: &Schedule, problems: &mut Problems) {
+    let mount = &schedule.mount;
+    if !config.jobs.enabled {
+        let message = format!("[schedule.{name}] needs jobs, but [jobs] has `enabled = false`");
+        problems.add(mount.span(), message);
+    }
+    // Automatic mounts are known only once plugins are loaded.
+    let mounted = config.mount.iter().any(|other| other.path.get_ref() == mount.get_ref());
+    if !mounted && config.auto_mount.is_none() {
+        let known = super::names(config.mount.iter().map(|mount| mount.path.get_ref()));
+        let path = mount.get_ref();
+        let message =
+            format!("[schedule.{name}] unknown mount {path:?}; configured mounts: {known}");
+        problems.add(mount.span(), message);
+    }
+    if let Some(attempts) = &schedule.attempts
+        && *attempts.get_ref() == 0
+    {
+        problems.add(attempts.span(), format!("[schedule.{name}] attempts must be at least 1"));
+    }
+    problems.add_error(schedule.when());
+}

@@ -1,0 +1,289 @@
+//! `jobs`: the mount's own jobs, and the progress of the one that runs. The queue is in `keepgate_jobs`;
+//! `job_runner` brings jobs from the queue to the plugins that run them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keepgate_jobs::{
+    BACKOFF, Filter, Jobs, JobsError, NewJob, Progress, Reporter, StartError, State as JobState,
+    User,
+};
+
+use wasmtime::component::{HasSelf, Linker};
+
+use super::definition::{Capability, Request};
+use super::grants::Grant;
+use super::types::types;
+use crate::call::{Failure, Principal};
+use crate::contract::{ImportError, time, timestamp};
+use crate::guest_state::GuestState;
+
+pub(crate) use bindings::keepgate::plugin::jobs;
+pub(crate) use bindings::{Worker, WorkerPre};
+
+crate::contract::bindings! {
+    // With what plugins that run jobs export.
+    world: "worker",
+    imports: {
+        "keepgate:plugin/jobs.report": trappable,
+        default: async | trappable,
+    },
+    exports: { default: async },
+    with: { "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types },
+}
+
+/// The queue that keeps a mount's jobs.
+#[derive(Clone, Debug)]
+pub struct JobQueue(pub Arc<Jobs>);
+
+impl Grant for JobQueue {}
+
+/// The field of a plugin's description, with the kinds of job that it runs.
+pub const REQUESTS: &str = "jobs";
+
+/// The job that a call runs.
+#[derive(Debug)]
+pub(crate) struct RunningJob {
+    pub(crate) id: String,
+    pub(crate) reporter: Reporter,
+}
+
+/// See the module.
+pub(crate) struct JobsCapability;
+
+impl Capability for JobsCapability {
+    fn interface(&self) -> &'static str {
+        "jobs"
+    }
+
+    fn purpose(&self) -> &'static str {
+        "jobs"
+    }
+
+    fn wit(&self) -> &'static str {
+        include_str!("../../../../wit/0.1.0/jobs.wit")
+    }
+
+    fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+        jobs::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
+    }
+
+    // Nothing to check: a plugin that runs jobs serves its requests also if the gateway has no queue.
+    fn request(&self) -> Option<Request> {
+        Some(Request { field: REQUESTS, label: "runs jobs", names: |said| &said.jobs })
+    }
+}
+
+/// The most jobs that one `list` returns, whatever the guest asks for.
+const MAX_JOBS: u32 = 1000;
+
+impl GuestState {
+    fn queue(&self) -> Result<Arc<Jobs>, ImportError> {
+        let jobs = self.mount.grants.get::<JobQueue>().map(|queue| queue.0.clone());
+        let why = || Failure::Unsupported(format!("the mount {} has no jobs", self.mount.path));
+        jobs.ok_or_else(|| why().into())
+    }
+
+    /// A job of this mount. Jobs of other mounts are not found.
+    async fn own_job(&mut self, id: &str) -> Result<keepgate_jobs::Job, ImportError> {
+        let job = self.queue()?.get(id).await?;
+        let own = job.filter(|job| job.mount == self.mount.path);
+        own.ok_or_else(|| Failure::NotFound.into())
+    }
+
+    /// Fails for a kind of job that the plugin's description does not list: the job could only fail later,
+    /// when nobody is there to notice.
+    fn runs(&self, kind: &str) -> Result<(), ImportError> {
+        if self.mount.requests.names(REQUESTS).iter().any(|known| known == kind) {
+            return Ok(());
+        }
+        let kinds = self.mount.requests.names(REQUESTS);
+        let why = format!("the plugin runs no job {kind:?}; its description lists {kinds:?}");
+        Err(Failure::Invalid(why).into())
+    }
+
+    /// Who starts a job, as operators see it.
+    fn origin(&self) -> String {
+        match (self.call.get::<RunningJob>(), &self.principal) {
+            (Some(job), _) => format!("job {}", job.id),
+            (None, Some(principal)) => format!("user {}", principal.name),
+            (None, None) => "request".to_owned(),
+        }
+    }
+}
+
+impl jobs::Host for GuestState {
+    async fn start(
+        &mut self,
+        kind: String,
+        input: Vec<u8>,
+        options: jobs::Options,
+    ) -> Result<String, ImportError> {
+        self.note("jobs.start", |_| format!("{kind} {}", options.key));
+        let queue = self.queue()?;
+        self.runs(&kind)?;
+        options.finally.as_deref().map_or(Ok(()), |kind| self.runs(kind))?;
+        let new = NewJob {
+            mount: self.mount.path.clone(),
+            kind,
+            key: options.key,
+            origin: self.origin(),
+            schedule: None,
+            user: self.principal.clone().map(to_user),
+            input,
+            attempts: options.attempts,
+            backoff: options.backoff.map_or(BACKOFF, Duration::from_millis),
+            not_before: options.not_before.map(time),
+            finally: options.finally,
+            when_busy: match options.when_busy {
+                jobs::WhenBusy::Queue => keepgate_jobs::WhenBusy::Queue,
+                jobs::WhenBusy::Join => keepgate_jobs::WhenBusy::Join,
+                jobs::WhenBusy::JoinQueued => keepgate_jobs::WhenBusy::JoinQueued,
+                jobs::WhenBusy::Refuse => keepgate_jobs::WhenBusy::Refuse,
+            },
+        };
+        Ok(queue.start(new).await?)
+    }
+
+    async fn get(&mut self, id: String) -> Result<jobs::Job, ImportError> {
+        self.note("jobs.get", |_| id.clone());
+        Ok(self.own_job(&id).await?.into())
+    }
+
+    async fn wait(
+        &mut self,
+        id: String,
+        leaves: jobs::State,
+        milliseconds: u64,
+    ) -> Result<jobs::Job, ImportError> {
+        self.note("jobs.wait", |_| format!("{id} {milliseconds}"));
+        self.own_job(&id).await?;
+        let limit = Duration::from_millis(milliseconds);
+        let job = self.queue()?.wait(&id, leaves.into(), limit).await?;
+        Ok(job.ok_or(Failure::NotFound)?.into())
+    }
+
+    async fn list(&mut self, kind: String, max: u32) -> Result<Vec<jobs::Job>, ImportError> {
+        self.note("jobs.list", |_| format!("{kind} {max}"));
+        let filter =
+            Filter { mount: Some(self.mount.path.clone()), kind: Some(kind), ..Filter::default() };
+        let max = usize::try_from(max.min(MAX_JOBS)).unwrap_or(0);
+        let found = self.queue()?.list(filter, max).await?;
+        Ok(found.into_iter().map(Into::into).collect())
+    }
+
+    async fn cancel(&mut self, id: String) -> Result<bool, ImportError> {
+        self.note("jobs.cancel", |_| id.clone());
+        self.own_job(&id).await?;
+        Ok(self.queue()?.cancel(&id).await?.unwrap_or(false))
+    }
+
+    async fn withdraw(&mut self, id: String) -> Result<bool, ImportError> {
+        self.note("jobs.withdraw", |_| id.clone());
+        self.own_job(&id).await?;
+        Ok(self.queue()?.withdraw(&id).await?.unwrap_or(false))
+    }
+
+    fn report(&mut self, progress: jobs::Progress) -> Result<(), ImportError> {
+        self.note("jobs.report", |_| progress.phase.clone());
+        let Some(job) = self.call.get::<RunningJob>() else {
+            return Err(Failure::Invalid("this call runs no job".to_owned()).into());
+        };
+        job.reporter.report(Progress {
+            done: progress.done,
+            total: progress.total,
+            phase: progress.phase,
+        });
+        Ok(())
+    }
+}
+
+impl From<StartError> for ImportError {
+    fn from(error: StartError) -> Self {
+        let failure = match error {
+            StartError::Busy { .. } | StartError::TooMany { .. } => {
+                Failure::Busy(error.to_string())
+            }
+            StartError::Invalid(why) => Failure::Invalid(why),
+            StartError::Jobs(error) => return error.into(),
+            error => Failure::Internal(error.to_string()),
+        };
+        failure.into()
+    }
+}
+
+impl From<JobsError> for ImportError {
+    fn from(error: JobsError) -> Self {
+        tracing::error!(%error, "job queue failed");
+        Failure::Internal(error.to_string()).into()
+    }
+}
+
+impl From<jobs::State> for JobState {
+    fn from(state: jobs::State) -> Self {
+        match state {
+            jobs::State::Queued => Self::Queued,
+            jobs::State::Running => Self::Running,
+            jobs::State::Succeeded => Self::Succeeded,
+            jobs::State::Failed => Self::Failed,
+            jobs::State::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl From<JobState> for jobs::State {
+    fn from(state: JobState) -> Self {
+        match state {
+            JobState::Queued => Self::Queued,
+            JobState::Running => Self::Running,
+            JobState::Succeeded => Self::Succeeded,
+            JobState::Failed => Self::Failed,
+            JobState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A job keeps the user whose request started it in its own type: the queue knows no calls.
+fn to_user(principal: Principal) -> User {
+    let Principal { name, method, claims } = principal;
+    User { name, method: method.into_owned(), claims }
+}
+
+pub(crate) fn to_principal(user: User) -> Principal {
+    let User { name, method, claims } = user;
+    Principal { name, method: method.into(), claims }
+}
+
+impl From<Principal> for types::Principal {
+    fn from(principal: Principal) -> Self {
+        let Principal { name, method, claims } = principal;
+        Self { name, method: method.into_owned(), claims }
+    }
+}
+
+impl From<keepgate_jobs::Job> for jobs::Job {
+    fn from(job: keepgate_jobs::Job) -> Self {
+        Self {
+            id: job.id,
+            kind: job.kind,
+            key: job.key,
+            origin: job.origin,
+            principal: job.user.map(|user| to_principal(user).into()),
+            input: job.input,
+            state: job.state.into(),
+            attempt: job.attempt,
+            attempts: job.attempts,
+            next: job.next_attempt.map(timestamp),
+            progress: jobs::Progress {
+                done: job.progress.done,
+                total: job.progress.total,
+                phase: job.progress.phase,
+            },
+            created: timestamp(job.created),
+            started: job.started.map(timestamp),
+            ended: job.ended.map(timestamp),
+            message: job.message,
+            output: job.output,
+        }
+    }
+}

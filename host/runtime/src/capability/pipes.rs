@@ -1,0 +1,183 @@
+//! `pipes`: bodies that the host transforms as they pass. The transformations are in `keepgate_pipes`.
+
+use std::sync::Arc;
+
+use keepgate_pipes::{Meter, PipeError, Spool, SpoolError};
+use keepgate_store::{Body, BodyError};
+use wasmtime::component::{HasSelf, Linker, Resource};
+
+use super::definition::Capability;
+use super::grants::Grant;
+use super::types::BodyHandle;
+use crate::call::Failure;
+use crate::contract::{ImportError, time};
+use crate::guest_state::GuestState;
+use crate::host_allocation::{COMPRESSOR, DECOMPRESSOR, body_with};
+
+use bindings::keepgate::plugin::pipes;
+
+crate::contract::bindings! {
+    interfaces: "import keepgate:plugin/pipes@0.1.0;",
+    imports: {
+        "keepgate:plugin/pipes.gzip": trappable,
+        "keepgate:plugin/pipes.gunzip": trappable,
+        "keepgate:plugin/pipes.tar": trappable,
+        "keepgate:plugin/pipes.[static]meter.attach": trappable,
+        "keepgate:plugin/pipes.[method]meter.sum": trappable,
+        default: async | trappable,
+    },
+    with: {
+        "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types,
+        "keepgate:plugin/pipes.meter": keepgate_pipes::Meter,
+    },
+}
+
+/// Where a mount's bodies wait on disk until their length is known.
+#[derive(Clone, Debug)]
+pub struct SpoolFolder(pub Arc<Spool>);
+
+impl Grant for SpoolFolder {}
+
+/// See the module.
+pub(crate) struct Pipes;
+
+impl Capability for Pipes {
+    fn interface(&self) -> &'static str {
+        "pipes"
+    }
+
+    fn purpose(&self) -> &'static str {
+        "bodies changed by the host on their way"
+    }
+
+    fn wit(&self) -> &'static str {
+        include_str!("../../../../wit/0.1.0/pipes.wit")
+    }
+
+    fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+        pipes::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
+    }
+}
+
+/// The most files in one archive: all their headers are made at once.
+const MAX_ENTRIES: usize = 16_384;
+
+impl GuestState {
+    /// Takes a body to pipe, with the number of pipes including this one. Reading or dropping a pipe calls
+    /// the next one inside it, so too many would overflow the host's stack.
+    fn take(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<(Body, u32)> {
+        let handle = self.table.delete(handle)?;
+        let layers = handle.layers() + 1;
+        self.allocation.layers(layers)?;
+        Ok((handle.into_body(), layers))
+    }
+
+    fn give(&mut self, body: Body, layers: u32) -> wasmtime::Result<Resource<BodyHandle>> {
+        Ok(self.table.push(BodyHandle::piped(body, layers))?)
+    }
+}
+
+impl pipes::Host for GuestState {
+    fn gzip(
+        &mut self,
+        data: Resource<BodyHandle>,
+        level: u8,
+    ) -> Result<Resource<BodyHandle>, ImportError> {
+        self.note("pipes.gzip", |_| level.to_string());
+        let (body, layers) = self.take(data).map_err(ImportError::Trap)?;
+        let body = keepgate_pipes::gzip(body, level)?;
+        let charge = self.allocation.charge(COMPRESSOR)?;
+        self.give(body_with(body, charge), layers).map_err(ImportError::Trap)
+    }
+
+    fn gunzip(&mut self, data: Resource<BodyHandle>) -> wasmtime::Result<Resource<BodyHandle>> {
+        self.note("pipes.gunzip", |_| String::new());
+        let (body, layers) = self.take(data)?;
+        let charge = self.allocation.charge(DECOMPRESSOR)?;
+        self.give(body_with(keepgate_pipes::gunzip(body), charge), layers)
+    }
+
+    fn tar(&mut self, entries: Vec<pipes::Entry>) -> Result<Resource<BodyHandle>, ImportError> {
+        self.note("pipes.tar", |_| {
+            entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>().join(" ")
+        });
+        if entries.len() > MAX_ENTRIES {
+            let what = format!("an archive may have at most {MAX_ENTRIES} files");
+            return Err(Failure::Invalid(what).into());
+        }
+        let mut deepest = 1;
+        let mut files = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let (body, layers) = self.take(entry.data).map_err(ImportError::Trap)?;
+            deepest = deepest.max(layers);
+            files.push(keepgate_pipes::Entry {
+                body,
+                path: entry.path,
+                size: entry.size,
+                mode: entry.mode,
+                modified: time(entry.modified),
+            });
+        }
+        let body = keepgate_pipes::tar(files)?;
+        self.give(body, deepest).map_err(ImportError::Trap)
+    }
+
+    async fn spool(&mut self, data: Resource<BodyHandle>) -> Result<pipes::Spooled, ImportError> {
+        self.note("pipes.spool", |_| String::new());
+        let (body, _) = self.take(data).map_err(ImportError::Trap)?;
+        let Some(spool) = self.mount.grants.get::<SpoolFolder>().map(|folder| folder.0.clone())
+        else {
+            let why = format!("the mount {} has no spool", self.mount.path);
+            return Err(Failure::Unsupported(why).into());
+        };
+        let spooled = self.cpu.free(spool.read(body)).await?;
+        Ok(pipes::Spooled {
+            size: spooled.size,
+            sha256: hex::encode(spooled.sha256),
+            data: self.give(spooled.body, 0).map_err(ImportError::Trap)?,
+        })
+    }
+}
+
+impl pipes::HostMeter for GuestState {
+    fn attach(
+        &mut self,
+        data: Resource<BodyHandle>,
+    ) -> wasmtime::Result<(Resource<Meter>, Resource<BodyHandle>)> {
+        self.note("pipes.meter", |_| String::new());
+        let (body, layers) = self.take(data)?;
+        let (meter, body) = Meter::attach(body);
+        Ok((self.table.push(meter)?, self.give(body, layers)?))
+    }
+
+    fn sum(&mut self, meter: Resource<Meter>) -> wasmtime::Result<Option<pipes::Sum>> {
+        let sum = self.table.get(&meter)?.sum();
+        Ok(sum.map(|sum| pipes::Sum { size: sum.size, sha256: hex::encode(sum.sha256) }))
+    }
+
+    async fn drop(&mut self, meter: Resource<Meter>) -> wasmtime::Result<()> {
+        self.table.delete(meter)?;
+        Ok(())
+    }
+}
+
+impl From<PipeError> for ImportError {
+    fn from(error: PipeError) -> Self {
+        Failure::Invalid(error.to_string()).into()
+    }
+}
+
+impl From<SpoolError> for ImportError {
+    fn from(error: SpoolError) -> Self {
+        let failure = match error {
+            SpoolError::Body(error) => error.into(),
+            SpoolError::TooLarge { limit } => BodyError::TooLarge { limit }.into(),
+            SpoolError::NoSpace => Failure::NoSpace,
+            error => {
+                tracing::error!(%error, "spool failed");
+                Failure::Internal(error.to_string())
+            }
+        };
+        failure.into()
+    }
+}

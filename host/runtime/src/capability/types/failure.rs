@@ -1,0 +1,90 @@
+//! The contract's `failure`, to and from the host's.
+
+use super::types;
+use crate::call;
+use crate::guest_log::{push_escaped, shortened};
+
+/// The longest text of a plugin's failure, in bytes.
+const MAX_TEXT: usize = 4096;
+/// The longest code of a refusal, in bytes.
+const MAX_CODE: usize = 128;
+
+impl From<call::Failure> for types::Failure {
+    fn from(failure: call::Failure) -> Self {
+        use call::Failure as F;
+        match failure {
+            F::NotFound => Self::NotFound,
+            F::AlreadyExists => Self::AlreadyExists,
+            F::PreconditionFailed => Self::PreconditionFailed,
+            F::ChecksumMismatch(actual) => Self::ChecksumMismatch(actual),
+            F::Truncated => Self::Truncated,
+            F::TooLarge(limit) => Self::TooLarge(limit),
+            F::OutOfRange(size) => Self::OutOfRange(size),
+            F::QuotaExceeded(which) => Self::QuotaExceeded(which),
+            F::NoSpace => Self::NoSpace,
+            F::Denied(why) => Self::Denied(why),
+            F::Invalid(why) => Self::Invalid(why),
+            F::Unsupported(what) => Self::Unsupported(what),
+            F::Unavailable(what) => Self::Unavailable(what),
+            F::Busy(what) => Self::Busy(what),
+            F::TimedOut => Self::TimedOut,
+            F::Internal(what) => Self::Internal(what),
+            F::Refused(refused) => Self::Refused(types::Refusal {
+                status: refused.status,
+                code: refused.code,
+                message: refused.message,
+                retry_after: refused.retry_after,
+            }),
+        }
+    }
+}
+
+impl From<types::Failure> for call::Failure {
+    fn from(failure: types::Failure) -> Self {
+        use types::Failure as F;
+        match failure {
+            F::NotFound => Self::NotFound,
+            F::AlreadyExists => Self::AlreadyExists,
+            F::PreconditionFailed => Self::PreconditionFailed,
+            F::ChecksumMismatch(actual) => Self::ChecksumMismatch(actual.map(bounded)),
+            F::Truncated => Self::Truncated,
+            F::TooLarge(limit) => Self::TooLarge(limit),
+            F::OutOfRange(size) => Self::OutOfRange(size),
+            F::QuotaExceeded(which) => Self::QuotaExceeded(bounded(which)),
+            F::NoSpace => Self::NoSpace,
+            F::Denied(why) => Self::Denied(bounded(why)),
+            F::Invalid(why) => Self::Invalid(bounded(why)),
+            F::Unsupported(what) => Self::Unsupported(bounded(what)),
+            F::Unavailable(what) => Self::Unavailable(bounded(what)),
+            F::Busy(what) => Self::Busy(bounded(what)),
+            F::TimedOut => Self::TimedOut,
+            F::Internal(what) => Self::Internal(bounded(what)),
+            F::Refused(refusal) => refused(refusal),
+        }
+    }
+}
+
+/// A refusal in the plugin's own words.
+fn refused(refusal: types::Refusal) -> call::Failure {
+    let types::Refusal { status, code, message, retry_after } = refusal;
+    if !(400..=599).contains(&status) {
+        let text = format!(
+            "the plugin refused with the status {status}, which is none from 400 to 599: {message}"
+        );
+        return call::Failure::Internal(bounded(text));
+    }
+    let code = bounded(shortened(code, MAX_CODE));
+    let message = bounded(message);
+    call::Failure::Refused(call::PluginRefusal { status, code, message, retry_after })
+}
+
+/// A plugin's text for a client or the log, without line breaks.
+fn bounded(text: String) -> String {
+    let text = shortened(text, MAX_TEXT);
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::new();
+    push_escaped(&mut line, &text);
+    line
+}

@@ -1,0 +1,146 @@
+//! Sanitises and rate-limits what plugins log: texts are cut, control characters escaped, floods
+//! dropped. Change the limits here.
+
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use tokio::time::Instant;
+
+/// Bytes that a plugin at a mount may log in a burst, ...
+const BURST: u64 = 1 << 20;
+/// ... and in each second after that.
+const RATE: u64 = 32 << 10;
+/// Bytes that a line counts besides its text.
+const LINE: u64 = 128;
+/// How often the log says that lines are dropped.
+const NOTICE: Duration = Duration::from_secs(10);
+
+/// The beginning of a text, of at most `most` bytes, cut between characters.
+pub(crate) fn shorten(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+/// The same for an owned text.
+pub(crate) fn shortened(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    text
+}
+
+/// Adds a text to a log line. Control characters are escaped as in Rust, because a line break would
+/// start a line that looks like one of the gateway's.
+pub(crate) fn push_escaped(line: &mut String, text: &str) {
+    for character in text.chars() {
+        if character.is_control() {
+            // Writing into a string cannot fail.
+            let _ = write!(line, "{}", character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+}
+
+/// What a plugin at a mount may log.
+#[derive(Debug)]
+pub(crate) struct GuestLog {
+    pub(crate) gate: LogGate,
+    /// Lines that were dropped.
+    pub(crate) dropped: IntCounter,
+}
+
+impl GuestLog {
+    /// `dropped` counts the lines that are dropped.
+    pub(crate) fn new(dropped: IntCounter) -> Self {
+        Self { gate: LogGate::default(), dropped }
+    }
+}
+
+/// A token bucket of bytes.
+#[derive(Debug)]
+pub(crate) struct LogGate(Mutex<Budget>);
+
+#[derive(Debug)]
+struct Budget {
+    /// Bytes that may be logged, as of `at`.
+    room: u64,
+    at: Instant,
+    dropped: u64,
+    told: Option<Instant>,
+}
+
+/// What happens to a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It is written.
+    Open,
+    /// It is dropped.
+    Shut,
+    /// It is dropped, and it is time to log how many were.
+    Tell(u64),
+}
+
+impl Default for LogGate {
+    fn default() -> Self {
+        Self(Mutex::new(Budget { room: BURST, at: Instant::now(), dropped: 0, told: None }))
+    }
+}
+
+impl LogGate {
+    /// Asks whether a line of this many bytes may be written.
+    pub(crate) fn ask(&self, bytes: usize) -> Gate {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let since = u64::try_from(now.duration_since(state.at).as_millis()).unwrap_or(u64::MAX);
+        let more = since.saturating_mul(RATE) / 1000;
+        if more > 0 {
+            state.room = state.room.saturating_add(more).min(BURST);
+            state.at = now;
+        }
+        let weight = LINE + bytes as u64;
+        if let Some(room) = state.room.checked_sub(weight) {
+            state.room = room;
+            return Gate::Open;
+        }
+        state.dropped += 1;
+        if state.told.is_some_and(|told| now.duration_since(told) < NOTICE) {
+            return Gate::Shut;
+        }
+        state.told = Some(now);
+        Gate::Tell(std::mem::take(&mut state.dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_dropped_and_reported_now_and_then() {
+        let gate = LogGate::default();
+        let lines = |count: u64| (0..count).map(|_| gate.ask(872)).collect::<Vec<_>>();
+        let first = lines(2000);
+        let open = first.iter().filter(|gate| **gate == Gate::Open).count();
+        assert_eq!(open, 1048);
+        assert_eq!(first.iter().filter(|gate| matches!(gate, Gate::Tell(_))).count(), 1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let open = lines(100).iter().filter(|gate| **gate == Gate::Open).count();
+        assert_eq!(open, 33);
+        tokio::time::advance(Duration::from_millis(9000)).await;
+        let told = lines(1000).into_iter().find_map(|gate| match gate {
+            Gate::Tell(dropped) => Some(dropped),
+            _ => None,
+        });
+        assert_eq!(told, Some(951 + 67 + 1));
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters_and_cannot_forge_lines() {
+        assert_eq!(shorten("aä", 2), "a");
+        assert_eq!(shorten("aä", 3), "aä");
+        assert_eq!(shortened("ää".to_owned(), 3), "ä");
+        let mut line = String::new();
+        push_escaped(&mut line, "a\nERROR \u{1b}[2J ü");
+        assert_eq!(line, "a\\nERROR \\u{1b}[2J ü");
+    }
+}

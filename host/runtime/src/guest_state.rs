@@ -1,0 +1,194 @@
+//! The state of an instance: the guest's handles, its mount, its limits.
+//!
+//! Each instance has one [`GuestState`]. A warm instance keeps it between calls; whatever belongs to a
+//! single call is set by [`GuestState::begin`] and cleared by [`GuestState::end`]. A capability keeps its
+//! own state in `call`; no field here is named after one.
+
+use std::sync::Arc;
+
+use prometheus::IntCounter;
+use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use crate::call::{Failure, Limit, Principal};
+use crate::capability::call_state::CallState;
+use crate::capability::grants::Grants;
+use crate::capability::requests::Requests;
+use crate::cpu::Cpu;
+use crate::guest_log::GuestLog;
+use crate::host_allocation::{HostAllocation, MAX_HANDLES};
+use crate::metrics::PluginMetrics;
+use crate::streamed_reply::ReplyStart;
+use crate::test_hooks::TestHooks;
+use crate::wasi_http::context::WasiHttpState;
+
+/// The most random bytes that one call of WASI returns.
+const MAX_RANDOM: u64 = 1 << 20;
+/// The most table elements of a guest, which are mostly function pointers.
+const MAX_TABLE: usize = 100_000;
+
+/// What a plugin at a mount has at hand in every call: made once, when the mount is built.
+#[derive(Debug)]
+pub(crate) struct MountContext {
+    /// The mount's path, for messages.
+    pub(crate) path: String,
+    /// The plugin's name, for messages.
+    pub(crate) plugin: String,
+    /// The mount's settings as a JSON object.
+    pub(crate) settings: String,
+    /// What the mount grants.
+    pub(crate) grants: Grants,
+    /// What the plugin requests.
+    pub(crate) requests: Requests,
+    /// Those of the grants, at hand for each import.
+    pub(crate) hooks: Option<Arc<dyn TestHooks>>,
+    /// Bytes of bodies that the plugin itself reads and makes.
+    pub(crate) moved: IntCounter,
+    pub(crate) metrics: Arc<PluginMetrics>,
+    pub(crate) log: GuestLog,
+    /// Variables for a service of `wasi:http`; none for a plugin.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// The data of an instance's store.
+pub(crate) struct GuestState {
+    pub(crate) table: ResourceTable,
+    pub(crate) mount: Arc<MountContext>,
+    pub(crate) cpu: Arc<Cpu>,
+    /// The user of the call; stores may differ by user.
+    pub(crate) principal: Option<Principal>,
+    /// The id of the request, if the call handles one.
+    pub(crate) request: Option<String>,
+    /// What capabilities keep for the call.
+    pub(crate) call: CallState,
+    /// Taken when the guest starts a streamed reply.
+    pub(crate) reply_start: Option<ReplyStart>,
+    /// The number of the last call to an import that the test hooks were told of.
+    noted: Option<u64>,
+    /// What the host has allocated for the call.
+    pub(crate) allocation: Arc<HostAllocation>,
+    pub(crate) limiter: Limiter,
+    /// For services of `wasi:http`.
+    pub(crate) wasi_http: WasiHttpState,
+    /// Made when the guest first uses WASI, which most guests do not.
+    wasi: Option<WasiCtx>,
+}
+
+impl GuestState {
+    pub(crate) fn new(mount: Arc<MountContext>, memory: u64, cpu: Arc<Cpu>) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self {
+            table,
+            mount,
+            cpu,
+            principal: None,
+            request: None,
+            call: CallState::default(),
+            reply_start: None,
+            noted: None,
+            allocation: HostAllocation::new(memory),
+            limiter: Limiter { limit: memory, used: 0, refused: false },
+            wasi_http: WasiHttpState::default(),
+            wasi: None,
+        }
+    }
+
+    /// Makes the state ready for one call.
+    pub(crate) fn begin(&mut self, reply_start: Option<ReplyStart>) {
+        self.reply_start = reply_start;
+        self.limiter.refused = false;
+        // A new one, because the reply of the previous call may still be in flight.
+        self.allocation = HostAllocation::new(self.limiter.limit);
+        self.cpu.begin();
+    }
+
+    /// Ends a call. Returns whether the guest left no handles behind, so that its instance may be reused.
+    pub(crate) fn end(&mut self) -> bool {
+        self.reply_start = None;
+        self.principal = None;
+        self.request = None;
+        self.call.clear();
+        self.table.is_empty()
+    }
+
+    /// Tells the test hooks that the guest calls an import. Without hooks, as in a server, `about` is not
+    /// called.
+    pub(crate) fn note(&mut self, import: &'static str, about: impl FnOnce(&Self) -> String) {
+        let Some(hooks) = self.mount.hooks.clone() else { return };
+        self.noted = Some(hooks.called(import, about(self)));
+    }
+
+    /// Tells the test hooks how that call failed: a guest makes one at a time.
+    pub(crate) fn note_failure(&mut self, failure: &Failure) {
+        if let (Some(hooks), Some(call)) = (&self.mount.hooks, self.noted.take()) {
+            hooks.failed(call, failure);
+        }
+    }
+
+    /// The limit of the guest's linear memory, in bytes.
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.limiter.limit
+    }
+
+    /// The limit that the guest exceeded, if it did.
+    pub(crate) fn over_limit(&self) -> Option<Limit> {
+        let memory = || self.limiter.refused.then_some(Limit::Memory(self.limiter.limit));
+        self.cpu.over().map(Limit::Cpu).or_else(memory).or_else(|| self.allocation.over())
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // WASI grants nothing: no files, no sockets, closed standard streams.
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let mut wasi = WasiCtxBuilder::new();
+            wasi.envs(&self.mount.environment);
+            wasi.allow_tcp(false).allow_udp(false).max_random_size(MAX_RANDOM).build()
+        });
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+/// The memory of an instance: the sum of its linear memories.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    limit: u64,
+    used: u64,
+    refused: bool,
+}
+
+impl Limiter {
+    /// Bytes.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current) as u64;
+        let fits = self.used.saturating_add(more) <= self.limit;
+        if fits {
+            self.used += more;
+        } else {
+            self.refused = true;
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE)
+    }
+}

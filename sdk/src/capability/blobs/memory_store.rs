@@ -1,0 +1,276 @@
+//! A store in memory, with the contract's rules for keys, conditions, checksums and limits. It is self-contained, since
+//! authors get a copy of the SDK; `properties` holds it to the answers of the gateway's own memory store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored, is_key_segment, limits,
+};
+use crate::Failure;
+use crate::testing::hex;
+
+/// Tells which keys are affected.
+type Keys = fn(&str) -> bool;
+
+/// A blob with what is kept with it.
+#[derive(Debug)]
+struct Kept {
+    bytes: Vec<u8>,
+    options: PutOptions,
+    /// Nanoseconds since the Unix epoch.
+    modified: u64,
+    /// A new one for each blob that is stored.
+    etag: String,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct MemoryStore {
+    blobs: BTreeMap<String, Kept>,
+    /// The present time, in nanoseconds since the Unix epoch.
+    pub(crate) now: u64,
+    folders: BTreeSet<String>,
+    append_only: Option<Keys>,
+    refuses: Option<(Keys, Failure)>,
+    full: bool,
+    /// How many blobs were ever stored.
+    count: u64,
+}
+
+impl MemoryStore {
+    pub(crate) fn set(&mut self, key: &str, bytes: &[u8]) {
+        self.keep(key, bytes.to_vec(), PutOptions::replace());
+        self.add_parents(key);
+    }
+
+    fn keep(&mut self, key: &str, bytes: Vec<u8>, options: PutOptions) {
+        self.count += 1;
+        let etag = format!("{:x}", self.count);
+        self.blobs.insert(key.to_owned(), Kept { bytes, options, modified: self.now, etag });
+    }
+
+    pub(crate) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        self.blobs.get(key).map(|kept| kept.bytes.clone())
+    }
+
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.blobs.keys().cloned().collect()
+    }
+
+    pub(crate) fn append_only(&mut self, except: Keys) {
+        self.append_only = Some(except);
+    }
+
+    pub(crate) fn refuses(&mut self, changes_of: Keys, with: Failure) {
+        self.refuses = Some((changes_of, with));
+    }
+
+    pub(crate) fn full(&mut self) {
+        self.full = true;
+    }
+
+    pub(crate) fn head(&self, key: &str) -> Result<Info, Failure> {
+        check(key)?;
+        let found = self.blobs.get(key).ok_or(Failure::NotFound)?;
+        let Kept { bytes, options, modified, etag } = found;
+        Ok(Info {
+            key: key.to_owned(),
+            size: bytes.len() as u64,
+            modified: *modified,
+            etag: etag.clone(),
+            content_type: options.content_type.clone(),
+            metadata: options.metadata.clone(),
+            tags: options.tags.clone(),
+        })
+    }
+
+    pub(crate) fn get(&self, key: &str, part: Part) -> Result<(Info, u64, Vec<u8>), Failure> {
+        let info = self.head(key)?;
+        let bytes = self.bytes(key).unwrap_or_default();
+        let size = info.size;
+        let (offset, length) = match part {
+            Part::Whole => (0, size),
+            Part::Slice((offset, length)) => {
+                let rest = size.saturating_sub(offset);
+                (offset, length.unwrap_or(rest).min(rest))
+            }
+            Part::Suffix(length) => (size - length.min(size), length.min(size)),
+        };
+        if length == 0 && !matches!(part, Part::Whole) {
+            return Err(Failure::OutOfRange(size));
+        }
+        let wanted = usize::try_from(offset)
+            .ok()
+            .zip(usize::try_from(offset + length).ok())
+            .and_then(|(from, to)| bytes.get(from..to));
+        Ok((info, offset, wanted.unwrap_or_default().to_vec()))
+    }
+
+    pub(crate) fn put(
+        &mut self,
+        key: &str,
+        read: impl FnOnce() -> Result<Vec<u8>, Failure>,
+        options: &PutOptions,
+    ) -> Result<Stored, Failure> {
+        self.check_change(key)?;
+        limits::check(options).map_err(Failure::Invalid)?;
+        self.check_place(key)?;
+        let there = self.blobs.get(key);
+        match (&options.condition, there) {
+            (Condition::Matches(_), _) if self.protects(key) => return Err(append_only()),
+            (Condition::Always, Some(_)) if self.protects(key) => return Err(append_only()),
+            (Condition::Absent, Some(_)) => return Err(Failure::AlreadyExists),
+            (Condition::Matches(etag), there) if there.map(|there| &there.etag) != Some(etag) => {
+                return Err(Failure::PreconditionFailed);
+            }
+            _ => {}
+        }
+        let bytes = read()?;
+        let actual = hex(&Sha256::digest(&bytes));
+        let wrong = options.sha256.as_ref().is_some_and(|digest| *digest != actual);
+        if let (Some(there), Condition::AbsentOrIdentical) = (there, &options.condition) {
+            return if there.bytes == bytes && !wrong {
+                Ok(Stored { info: self.head(key)?, change: Change::Unchanged })
+            } else {
+                Err(Failure::AlreadyExists)
+            };
+        }
+        if wrong {
+            return Err(Failure::ChecksumMismatch(Some(actual)));
+        }
+        if self.full {
+            return Err(Failure::NoSpace);
+        }
+        let change = match there {
+            Some(there) => Change::Replaced(there.bytes.len() as u64),
+            None => Change::Created,
+        };
+        self.add_parents(key);
+        self.keep(key, bytes, options.clone());
+        Ok(Stored { info: self.head(key)?, change })
+    }
+
+    pub(crate) fn concat(
+        &mut self,
+        key: &str,
+        pieces: &[Piece],
+        options: &PutOptions,
+    ) -> Result<Stored, Failure> {
+        check(key)?;
+        pieces.iter().try_for_each(|piece| check(&piece.key))?;
+        let mut joined = Vec::new();
+        for piece in pieces {
+            joined.extend(self.get(&piece.key, piece.part)?.2);
+        }
+        self.put(key, || Ok(joined), options)
+    }
+
+    pub(crate) fn delete(
+        &mut self,
+        key: &str,
+        matches: Option<&str>,
+    ) -> Result<Option<u64>, Failure> {
+        self.check_change(key)?;
+        if self.protects(key) {
+            return Err(append_only());
+        }
+        let there = self.blobs.get(key).map(|there| there.etag.as_str());
+        if matches.is_some() && matches != there {
+            return Err(Failure::PreconditionFailed);
+        }
+        Ok(self.blobs.remove(key).map(|gone| gone.bytes.len() as u64))
+    }
+
+    pub(crate) fn list(
+        &self,
+        folder: &str,
+        recursive: bool,
+        after: Option<&str>,
+    ) -> Result<Vec<Entry>, Failure> {
+        if !folder.is_empty() {
+            check(folder)?;
+            if !self.folders.contains(folder) {
+                return Err(Failure::NotFound);
+            }
+        }
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let below = |key: &str| {
+            key.strip_prefix(&prefix).is_some_and(|rest| recursive || !rest.contains('/'))
+        };
+        let blobs = self.blobs.iter().filter(|(key, _)| below(key)).map(|(key, blob)| Entry {
+            key: key.clone(),
+            size: blob.bytes.len() as u64,
+            modified: blob.modified,
+            etag: blob.etag.clone(),
+            folder: false,
+        });
+        let folders = self.folders.iter().filter(|key| !recursive && below(key));
+        let folders = folders.map(|key| Entry {
+            key: key.clone(),
+            size: 0,
+            modified: 0,
+            etag: String::new(),
+            folder: true,
+        });
+        let mut entries: Vec<_> = blobs.chain(folders).collect();
+        entries.retain(|entry| after.is_none_or(|after| *entry.place() > *after));
+        entries.sort_by(|one, other| one.place().cmp(&other.place()));
+        Ok(entries)
+    }
+
+    pub(crate) fn prepare(&mut self, folders: &[String]) -> Result<(), Failure> {
+        for folder in folders {
+            if !folder.is_empty() {
+                check(folder)?;
+                let inside = format!("{folder}/x");
+                self.check_place(&inside)?;
+                self.add_parents(&inside);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_change(&self, key: &str) -> Result<(), Failure> {
+        check(key)?;
+        match &self.refuses {
+            Some((of, failure)) if of(key) => Err(failure.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// No blob has the name of a folder, and no folder that of a blob.
+    fn check_place(&self, key: &str) -> Result<(), Failure> {
+        let mut folders = key.match_indices('/').filter_map(|(at, _)| key.get(..at));
+        if self.folders.contains(key) || folders.any(|folder| self.blobs.contains_key(folder)) {
+            return Err(Failure::Invalid(format!("{key}: a blob and a folder have one name")));
+        }
+        Ok(())
+    }
+
+    fn protects(&self, key: &str) -> bool {
+        self.append_only.is_some_and(|except| !except(key))
+    }
+
+    fn add_parents(&mut self, key: &str) {
+        let mut folder = key;
+        while let Some((parent, _)) = folder.rsplit_once('/') {
+            self.folders.insert(parent.to_owned());
+            folder = parent;
+        }
+    }
+}
+
+fn append_only() -> Failure {
+    Failure::Denied("this mount is append-only".to_owned())
+}
+
+fn check(key: &str) -> Result<(), Failure> {
+    if key.len() > 1024 || !key.split('/').all(is_key_segment) {
+        return Err(Failure::Invalid(format!("key {key:?}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod properties;

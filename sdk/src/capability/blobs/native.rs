@@ -1,0 +1,182 @@
+//! Stores in memory, and what tests put into them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+use super::memory_store::MemoryStore;
+use super::{Entry, Info, Part, Piece, PutOptions, Stored};
+use crate::testing::{Host, with};
+use crate::{Body, Failure, environment};
+
+/// The stores of a test's mount, by name. One of them, `main`, is always there.
+#[derive(Debug)]
+struct Stores(BTreeMap<String, MemoryStore>);
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self(BTreeMap::from([("main".to_owned(), MemoryStore::default())]))
+    }
+}
+
+impl Stores {
+    fn named(&mut self, name: &str) -> &mut MemoryStore {
+        let store = self.0.entry(name.to_owned()).or_default();
+        store.now = environment::now();
+        store
+    }
+}
+
+/// A blob, or a part of it, opened for reading.
+#[derive(Debug)]
+pub struct Download {
+    /// What is known of the whole blob.
+    pub info: Info,
+    /// Where the body starts within the blob.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+    /// The bytes.
+    pub data: Body,
+}
+
+/// A store that the mount grants.
+#[derive(Debug)]
+pub struct Store(String);
+
+impl Store {
+    /// The store that the mount's configuration has under this name. Fails with [`Failure::Denied`] if there is none.
+    pub fn open(name: &str) -> Result<Self, Failure> {
+        let there = with(|stores: &mut Stores| stores.0.contains_key(name));
+        let refused = || Failure::Denied(format!("the mount grants no store named {name:?}"));
+        if there { Ok(Self(name.to_owned())) } else { Err(refused()) }
+    }
+
+    /// What is known of a blob. Fails with [`Failure::NotFound`] if there is none.
+    pub fn head(&self, key: &str) -> Result<Info, Failure> {
+        self.with(|store| store.head(key))
+    }
+
+    /// Opens a blob or a part of it. Fails with [`Failure::NotFound`] if there is none, and with
+    /// [`Failure::OutOfRange`] if no byte of the part is inside.
+    pub fn get(&self, key: &str, part: Part) -> Result<Download, Failure> {
+        let (info, offset, bytes) = self.with(|store| store.get(key, part))?;
+        let (length, data) = (bytes.len() as u64, Body::from_bytes(&bytes));
+        Ok(Download { info, offset, length, data })
+    }
+
+    /// Stores a body, all of it or nothing; durable when it returns. The result says what changed: with
+    /// [`PutOptions::absent_or_identical`] a success may have written nothing.
+    pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
+        self.with(|store| store.put(key, || data.into_bytes(), options))
+    }
+
+    /// Joins pieces of blobs into one, in order, with the same guarantees as [`put`](Self::put). The
+    /// blobs stay. Fails with [`Failure::OutOfRange`] if no byte of a piece is inside its blob.
+    pub fn concat(
+        &self,
+        key: &str,
+        pieces: &[Piece],
+        options: &PutOptions,
+    ) -> Result<Stored, Failure> {
+        self.with(|store| store.concat(key, pieces, options))
+    }
+
+    /// Removes a blob and returns its size in bytes, none if there was none. Durable when it returns.
+    pub fn delete(&self, key: &str) -> Result<Option<u64>, Failure> {
+        self.with(|store| store.delete(key, None))
+    }
+
+    /// Removes the blob only if it still has this etag. Fails with [`Failure::PreconditionFailed`] if another one is
+    /// there by now, or none.
+    pub fn delete_matching(&self, key: &str, etag: &str) -> Result<Option<u64>, Failure> {
+        self.with(|store| store.delete(key, Some(etag)))
+    }
+
+    /// Lists blobs below a folder, ascending by the bytes of their keys. Fails with [`Failure::NotFound`] if there is
+    /// no such folder; the top, which is the empty text, is always there.
+    pub fn list(&self, folder: &str, recursive: bool) -> Result<Listing, Failure> {
+        let entries = self.with(|store| store.list(folder, recursive, None))?;
+        Ok(Listing(RefCell::new(entries.into())))
+    }
+
+    /// As [`list`](Self::list), but begins behind a [place](Entry::place): the next page of a list. What comes before
+    /// costs nothing.
+    pub fn list_after(
+        &self,
+        folder: &str,
+        recursive: bool,
+        after: &str,
+    ) -> Result<Listing, Failure> {
+        let entries = self.with(|store| store.list(folder, recursive, Some(after)))?;
+        Ok(Listing(RefCell::new(entries.into())))
+    }
+
+    /// Makes folders, with their parents, for protocols in which an empty folder means something; `put` does
+    /// not need them. Durable when it returns.
+    pub fn prepare(&self, folders: &[String]) -> Result<(), Failure> {
+        self.with(|store| store.prepare(folders))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut MemoryStore) -> T) -> T {
+        with(|stores: &mut Stores| work(stores.named(&self.0)))
+    }
+}
+
+/// A listing in progress.
+#[derive(Debug)]
+pub struct Listing(RefCell<VecDeque<Entry>>);
+
+impl Listing {
+    /// The next entries, at most `max`; an empty list is the end.
+    pub fn next(&self, max: u32) -> Result<Vec<Entry>, Failure> {
+        let mut rest = self.0.borrow_mut();
+        let length = rest.len().min(usize::try_from(max.max(1)).unwrap_or(1));
+        Ok(rest.drain(..length).collect())
+    }
+}
+
+impl Host {
+    /// With another empty store.
+    #[must_use]
+    pub fn store(self, name: &str) -> Self {
+        with(|stores: &mut Stores| {
+            stores.named(name);
+        });
+        self
+    }
+
+    /// Stores a blob in `main`.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        self.main(|store| store.set(key, bytes));
+    }
+
+    /// A blob of `main`.
+    pub fn blob(&self, key: &str) -> Option<Vec<u8>> {
+        self.main(|store| store.bytes(key))
+    }
+
+    /// The keys of `main`, in order.
+    pub fn keys(&self) -> Vec<String> {
+        self.main(|store| store.keys())
+    }
+
+    /// From now on `main` refuses to remove or replace blobs, as an append-only mount does, except those whose
+    /// key `except` is true for.
+    pub fn append_only(&self, except: fn(&str) -> bool) {
+        self.main(|store| store.append_only(except));
+    }
+
+    /// From now on changes of these keys in `main` fail: `put` and `delete`, but nothing that reads.
+    pub fn refuse_changes(&self, of: fn(&str) -> bool, with: Failure) {
+        self.main(|store| store.refuses(of, with));
+    }
+
+    /// From now on `main` is full.
+    pub fn full(&self) {
+        self.main(MemoryStore::full);
+    }
+
+    fn main<T>(&self, work: impl FnOnce(&mut MemoryStore) -> T) -> T {
+        with(|stores: &mut Stores| work(stores.named("main")))
+    }
+}

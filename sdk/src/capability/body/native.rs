@@ -1,0 +1,92 @@
+//! Bodies in memory.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::Failure;
+use crate::pipes::Sum;
+
+/// Bytes held by the host. Handing a body on costs nothing: its bytes enter the plugin only through
+/// [`read`](Self::read).
+#[derive(Debug)]
+pub struct Body {
+    rest: RefCell<Vec<u8>>,
+    length: Option<u64>,
+    /// The failure that it ends with, if it does not end well.
+    ends: Option<Failure>,
+    /// Told once it has been read to a good end.
+    watch: Option<Watch>,
+}
+
+/// Tells a meter that its body has been read to the end.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) sum: Sum,
+    pub(crate) known: Rc<RefCell<Option<Sum>>>,
+}
+
+impl Body {
+    /// A body made of bytes that the plugin holds.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self {
+            rest: RefCell::new(bytes.to_vec()),
+            length: Some(bytes.len() as u64),
+            ends: None,
+            watch: None,
+        }
+    }
+
+    /// Length in bytes, if it is known before reading.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The next chunk, at most `max` bytes and never empty; none at the end.
+    pub fn read(&self, max: u32) -> Result<Option<Vec<u8>>, Failure> {
+        let mut rest = self.rest.borrow_mut();
+        if rest.is_empty() {
+            return self.end().map(|()| None);
+        }
+        let length = rest.len().min(usize::try_from(max.max(1)).unwrap_or(1));
+        Ok(Some(rest.drain(..length).collect()))
+    }
+
+    /// A body whose sender stops after these bytes although it announced more.
+    pub(crate) fn cut_short(bytes: &[u8], announced: u64) -> Self {
+        Self::failing(bytes, Some(announced), Failure::Truncated)
+    }
+
+    /// A body that fails after these bytes.
+    pub(crate) fn failing(bytes: &[u8], length: Option<u64>, ends: Failure) -> Self {
+        Self { length, ends: Some(ends), ..Self::from_bytes(bytes) }
+    }
+
+    /// The same body with a watch on its end.
+    pub(crate) fn watched(bytes: &[u8], length: Option<u64>, watch: Watch) -> Self {
+        Self { length, watch: Some(watch), ..Self::from_bytes(bytes) }
+    }
+
+    /// Turns all its bytes into another body; one that fails stays as it is.
+    pub(crate) fn turned(self, length: Option<u64>, turn: impl FnOnce(Vec<u8>) -> Self) -> Self {
+        match self.into_bytes() {
+            Ok(bytes) => turn(bytes),
+            Err(failure) => Self::failing(&[], length, failure),
+        }
+    }
+
+    /// All that is left of it.
+    pub(crate) fn into_bytes(self) -> Result<Vec<u8>, Failure> {
+        self.end()?;
+        Ok(self.rest.into_inner())
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        if let Some(failure) = &self.ends {
+            return Err(failure.clone());
+        }
+        if let Some(Watch { sum, known }) = &self.watch {
+            *known.borrow_mut() = Some(sum.clone());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! etcd clusters that the operator named and granted to the mount.
+
+#[cfg(not(target_family = "wasm"))]
+mod native;
+
+pub use crate::bindings::keepgate::plugin::etcd::Facts;
+#[cfg(target_family = "wasm")]
+pub use crate::bindings::keepgate::plugin::etcd::{Snapshot, clusters};
+#[cfg(not(target_family = "wasm"))]
+pub use native::{Snapshot, TestSnapshot, clusters};
+
+use crate::{Description, Failure};
+
+/// Makes sure that the mount grants a cluster; otherwise [`Failure::Denied`] says which clusters it grants.
+pub fn require(cluster: &str) -> Result<(), Failure> {
+    let granted = clusters();
+    if granted.iter().any(|known| known == cluster) {
+        return Ok(());
+    }
+    let granted = match granted.as_slice() {
+        [] => "no clusters are configured".to_owned(),
+        granted => format!("its `etcd` has: {}", granted.join(", ")),
+    };
+    Err(Failure::Denied(format!("this mount has no cluster {cluster:?} ({granted})")))
+}
+
+impl Description {
+    /// Names a cluster that the plugin takes snapshots of; each mount must grant it. A plugin that takes
+    /// whatever it is granted names none, and asks [`clusters`](crate::etcd::clusters).
+    #[must_use]
+    pub fn cluster(mut self, name: &str) -> Self {
+        self.0.clusters.push(name.to_owned());
+        self
+    }
+}

@@ -1,0 +1,42 @@
+//! Streamed replies are collected for the test that sent the request.
+
+use crate::Failure;
+use crate::testing::{TestReply, with};
+
+/// The streamed reply of the present request, as far as it came.
+type Streamed = Option<TestReply>;
+
+/// A streamed reply that has begun.
+#[derive(Debug)]
+pub(crate) struct Writer(());
+
+impl Writer {
+    pub(crate) fn start(status: &u16, headers: &[(String, String)]) -> Result<Self, Failure> {
+        with(|streamed: &mut Streamed| {
+            if streamed.is_some() {
+                return Err(Failure::Invalid("this reply has been started before".to_owned()));
+            }
+            *streamed = Some(TestReply {
+                status: *status,
+                headers: headers.to_vec(),
+                body: Vec::new(),
+                failure: None,
+            });
+            Ok(Self(()))
+        })
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<(), Failure> {
+        with(|streamed: &mut Streamed| {
+            if let Some(reply) = streamed {
+                reply.body.extend_from_slice(bytes);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Takes what has been streamed; the next request begins with nothing.
+pub(crate) fn take_streamed() -> Option<TestReply> {
+    with(|streamed: &mut Streamed| streamed.take())
+}

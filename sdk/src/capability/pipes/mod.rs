@@ -1,0 +1,12 @@
+//! Work that the host does on bodies while they pass: no byte enters the plugin.
+
+#[cfg(not(target_family = "wasm"))]
+mod native;
+
+pub use crate::bindings::keepgate::plugin::pipes::Sum;
+#[cfg(target_family = "wasm")]
+pub use crate::bindings::keepgate::plugin::pipes::{
+    Entry, Meter, Spooled, gunzip, gzip, spool, tar,
+};
+#[cfg(not(target_family = "wasm"))]
+pub use native::{Entry, Meter, Spooled, gunzip, gzip, spool, tar};

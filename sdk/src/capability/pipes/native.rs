@@ -1,0 +1,131 @@
+//! The same work in memory, all of it at once.
+
+use std::cell::RefCell;
+use std::io::{Read, Write as _};
+use std::rc::Rc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Sum;
+use crate::capability::body::Watch;
+use crate::testing::hex;
+use crate::{Body, Failure};
+
+/// A regular file in a tar archive.
+#[derive(Debug)]
+pub struct Entry {
+    /// Relative, without `..`.
+    pub path: String,
+    /// Bytes; the body must have exactly so many.
+    pub size: u64,
+    /// Permissions, as in 0o600.
+    pub mode: u32,
+    /// Nanoseconds since the Unix epoch.
+    pub modified: u64,
+    /// Its bytes.
+    pub data: Body,
+}
+
+/// A body that has been read to its end.
+#[derive(Debug)]
+pub struct Spooled {
+    /// Bytes.
+    pub size: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// The bytes again.
+    pub data: Body,
+}
+
+/// Compresses, in gzip's format. Levels are 0 (stored) to 9 (smallest); others fail with
+/// [`Failure::Invalid`].
+pub fn gzip(data: Body, level: u8) -> Result<Body, Failure> {
+    if level > 9 {
+        return Err(Failure::Invalid(format!("a level of gzip is 0 to 9, not {level}")));
+    }
+    Ok(data.turned(None, |bytes| {
+        let level = flate2::Compression::new(u32::from(level));
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+        made(encoder.write_all(&bytes).and_then(|()| encoder.finish()))
+    }))
+}
+
+/// Decompresses gzip. Reading the result fails with [`Failure::Invalid`] if the bytes are not gzip, and with
+/// [`Failure::Truncated`] if they end too early.
+pub fn gunzip(data: Body) -> Body {
+    data.turned(None, |bytes| {
+        let mut plain = Vec::new();
+        let mut decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice());
+        made(decoder.read_to_end(&mut plain).map(|_| plain))
+    })
+}
+
+/// Makes a tar archive of files, in order. Reading it fails if a body is shorter or longer than its entry says.
+pub fn tar(entries: Vec<Entry>) -> Result<Body, Failure> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for entry in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(entry.size);
+        header.set_mode(entry.mode);
+        header.set_mtime(entry.modified / 1_000_000_000);
+        let bytes = match entry.data.into_bytes() {
+            Ok(bytes) if bytes.len() as u64 == entry.size => bytes,
+            Ok(bytes) if (bytes.len() as u64) < entry.size => {
+                return Ok(Body::failing(&[], None, Failure::Truncated));
+            }
+            Ok(_) => {
+                let why = format!("{} has more than {} bytes", entry.path, entry.size);
+                return Ok(Body::failing(&[], None, Failure::Invalid(why)));
+            }
+            Err(failure) => return Ok(Body::failing(&[], None, failure)),
+        };
+        archive
+            .append_data(&mut header, &entry.path, bytes.as_slice())
+            .map_err(|error| Failure::Invalid(error.to_string()))?;
+    }
+    Ok(made(archive.into_inner()))
+}
+
+/// Reads a body to its end into a temporary file of the host, so that its length and hash are known before it
+/// goes on.
+pub fn spool(data: Body) -> Result<Spooled, Failure> {
+    let bytes = data.into_bytes()?;
+    let Sum { size, sha256 } = sum_of(&bytes);
+    Ok(Spooled { size, sha256, data: Body::from_bytes(&bytes) })
+}
+
+/// Counts and hashes a body while it passes.
+#[derive(Debug)]
+pub struct Meter(Rc<RefCell<Option<Sum>>>);
+
+impl Meter {
+    /// The meter, and the body to hand on in the other's place.
+    pub fn attach(data: Body) -> (Self, Body) {
+        let known = Rc::new(RefCell::new(None));
+        let length = data.length();
+        let body = data.turned(length, |bytes| {
+            let watch = Watch { sum: sum_of(&bytes), known: known.clone() };
+            Body::watched(&bytes, length, watch)
+        });
+        (Self(known), body)
+    }
+
+    /// The bytes that have passed; none until the body has been read to its end.
+    pub fn sum(&self) -> Option<Sum> {
+        self.0.borrow().clone()
+    }
+}
+
+fn sum_of(bytes: &[u8]) -> Sum {
+    Sum { size: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) }
+}
+
+fn made(result: std::io::Result<Vec<u8>>) -> Body {
+    match result {
+        Ok(bytes) => Body::from_bytes(&bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Body::failing(&[], None, Failure::Truncated)
+        }
+        Err(error) => Body::failing(&[], None, Failure::Invalid(error.to_string())),
+    }
+}

@@ -1,0 +1,186 @@
+//! Which of many backups stay: rules by count, age and calendar, over whatever has a time. Nothing here reads a
+//! store or removes a blob.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use time::Date;
+
+use crate::{Failure, HumanDuration, Timestamp};
+
+/// What retention judges: something that was made at a time.
+pub trait Dated {
+    /// When it was made.
+    fn time(&self) -> Timestamp;
+}
+
+impl Dated for Timestamp {
+    fn time(&self) -> Timestamp {
+        *self
+    }
+}
+
+/// A retention policy: an item stays if one of these rules keeps it.
+///
+/// In settings it is written by the names of its fields, `{ last = 3, within = "7d", monthly = 12 }`; at least
+/// one rule must keep something.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use keepgate_sdk::Timestamp;
+/// use keepgate_sdk::retention::Policy;
+///
+/// let hours = |hours: u64| Timestamp(hours * 3_600_000_000_000);
+/// let backups = [hours(1), hours(2), hours(30), hours(40)];
+/// let policy = Policy { last: 1, daily: 2, ..Policy::default() };
+/// assert_eq!(policy.expired(&backups, hours(41), |_| false), [&hours(1), &hours(30)]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Rules")]
+pub struct Policy {
+    /// Keeps the newest so many.
+    pub last: u32,
+    /// Keeps all that are not older than this.
+    pub within: Option<Duration>,
+    /// Keeps the newest of each of the last so many days that have one, in UTC.
+    pub daily: u32,
+    /// The same for ISO weeks, Monday to Sunday.
+    pub weekly: u32,
+    /// The same for months.
+    pub monthly: u32,
+    /// The same for years.
+    pub yearly: u32,
+}
+
+impl Policy {
+    /// A policy that keeps the newest so many.
+    pub fn last(count: u32) -> Self {
+        Self { last: count, ..Self::default() }
+    }
+
+    /// The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first; the newest
+    /// one always stays, and so does each for which `is_spared` is true.
+    pub fn expired<'a, T: Dated>(
+        &self,
+        items: &'a [T],
+        now: Timestamp,
+        is_spared: impl Fn(&T) -> bool,
+    ) -> Vec<&'a T> {
+        let since = self.within.map(|within| now.saturating_sub(within));
+        let mut last = self.last;
+        let mut periods = [
+            (self.daily, Periods::new(Date::to_julian_day)),
+            (self.weekly, Periods::new(week)),
+            (
+                self.monthly,
+                Periods::new(|date| date.year() * 12 + i32::from(u8::from(date.month()))),
+            ),
+            (self.yearly, Periods::new(Date::year)),
+        ];
+        let mut expired = Vec::new();
+        for (age, item) in items.iter().rev().enumerate() {
+            let time = item.time();
+            let mut kept = age == 0 || is_spared(item);
+            kept |= take_one(&mut last);
+            kept |= since.is_some_and(|since| time >= since);
+            for (left, periods) in &mut periods {
+                // Every rule sees every item, whatever the other rules make of it.
+                kept |= periods.begins(time.date()) && take_one(left);
+            }
+            if !kept {
+                expired.push(item);
+            }
+        }
+        expired.reverse();
+        expired
+    }
+}
+
+/// A removal of expired items that ended early.
+#[derive(Debug)]
+pub struct Unfinished<'a, T> {
+    /// How many items are left, the one that could not be removed among them.
+    pub left: usize,
+    /// The item that could not be removed.
+    pub item: &'a T,
+    /// Why it could not be removed.
+    pub failure: Failure,
+}
+
+/// Removes expired items one after another. An item that `remove` does not find unchanged, because somebody was
+/// faster or put another one there, is passed over: it fails with [`Failure::PreconditionFailed`], as
+/// [`Store::delete_matching`](crate::Store::delete_matching) does. Any other failure ends the removal, since the
+/// rest would fail for the same reason: the mount is append-only, or the store is down.
+pub fn remove_each<'a, T>(
+    expired: &[&'a T],
+    mut remove: impl FnMut(&T) -> Result<(), Failure>,
+) -> Result<(), Unfinished<'a, T>> {
+    for (done, item) in expired.iter().copied().enumerate() {
+        match remove(item) {
+            Ok(()) | Err(Failure::PreconditionFailed) => {}
+            Err(failure) => return Err(Unfinished { left: expired.len() - done, item, failure }),
+        }
+    }
+    Ok(())
+}
+
+/// How a policy is written in settings.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Rules {
+    last: u32,
+    within: Option<HumanDuration>,
+    daily: u32,
+    weekly: u32,
+    monthly: u32,
+    yearly: u32,
+}
+
+impl TryFrom<Rules> for Policy {
+    type Error = &'static str;
+
+    fn try_from(rules: Rules) -> Result<Self, &'static str> {
+        let Rules { last, within, daily, weekly, monthly, yearly } = rules;
+        let within = within.map(|HumanDuration(within)| within);
+        let policy = Self { last, within, daily, weekly, monthly, yearly };
+        if policy == Self::default() {
+            return Err("no rule keeps anything; write `last = 14`, for example");
+        }
+        Ok(policy)
+    }
+}
+
+fn take_one(left: &mut u32) -> bool {
+    let some = *left > 0;
+    *left = left.saturating_sub(1);
+    some
+}
+
+/// The year times 100, plus the number of the ISO week.
+fn week(date: Date) -> i32 {
+    let (year, week, _) = date.to_iso_week_date();
+    year * 100 + i32::from(week)
+}
+
+/// Tells where a new day, week, month or year begins, going backwards in time.
+struct Periods {
+    number: fn(Date) -> i32,
+    current: Option<i32>,
+}
+
+impl Periods {
+    fn new(number: fn(Date) -> i32) -> Self {
+        Self { number, current: None }
+    }
+
+    fn begins(&mut self, date: Date) -> bool {
+        let number = Some((self.number)(date));
+        std::mem::replace(&mut self.current, number) != number
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

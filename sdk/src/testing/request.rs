@@ -1,0 +1,188 @@
+//! Requests of a test, and what the plugin answers.
+
+use super::{Caller, Host, with};
+use crate::capability::http;
+use crate::{Body, Content, Failure, Method, Plugin, Principal, Refusal, Request, glue};
+
+/// How many requests there were.
+#[derive(Debug, Default)]
+struct Requests(u64);
+
+impl Host {
+    /// A request; `target` is the path below the mount with a query, percent-encoded or not.
+    pub fn request(&self, method: &str, target: &str) -> RequestBuilder {
+        RequestBuilder::new(method, target)
+    }
+
+    /// A GET.
+    pub fn get(&self, target: &str) -> RequestBuilder {
+        self.request("GET", target)
+    }
+
+    /// A POST.
+    pub fn post(&self, target: &str, body: &[u8]) -> RequestBuilder {
+        self.request("POST", target).body(body)
+    }
+}
+
+/// A request to be sent to a plugin.
+#[derive(Debug)]
+pub struct RequestBuilder(Request);
+
+impl RequestBuilder {
+    fn new(method: &str, target: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let mut segments: Vec<String> = path.split('/').map(decode).collect();
+        // `/` alone is no segment and a slash at its end, as in a real request.
+        let trailing_slash = segments.last().is_some_and(String::is_empty);
+        if trailing_slash {
+            segments.pop();
+        }
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(name), decode(value))
+        };
+        let query = query.split('&').filter(|text| !text.is_empty()).map(pair).collect();
+        Self(Request {
+            method: Method::new(method),
+            base: "http://localhost".to_owned(),
+            target: target.to_owned(),
+            address: None,
+            id: with(|Requests(count): &mut Requests| {
+                *count += 1;
+                format!("request-{count}")
+            }),
+            segments,
+            trailing_slash,
+            query,
+            headers: Vec::new(),
+            principal: None,
+            body: Body::from_bytes(&[]),
+        })
+    }
+
+    /// With a header; its name in lower case.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.0.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets the URL of the mount as the client reaches it, instead of `http://localhost`. Empty if nothing says
+    /// it.
+    #[must_use]
+    pub fn base(mut self, base: &str) -> Self {
+        base.clone_into(&mut self.0.base);
+        self
+    }
+
+    /// From this IP address, instead of none as over a Unix socket.
+    #[must_use]
+    pub fn address(mut self, address: &str) -> Self {
+        self.0.address = Some(address.to_owned());
+        self
+    }
+
+    /// From a user.
+    #[must_use]
+    pub fn user(mut self, name: &str) -> Self {
+        self.0.principal = Some(Principal {
+            name: name.to_owned(),
+            method: "test".to_owned(),
+            claims: Vec::new(),
+        });
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(mut self, bytes: &[u8]) -> Self {
+        self.0.body = Body::from_bytes(bytes);
+        self
+    }
+
+    /// With a body whose sender stops after these bytes, although it announced more.
+    #[must_use]
+    pub fn cut_short(mut self, bytes: &[u8], announced: u64) -> Self {
+        self.0.body = Body::cut_short(bytes, announced);
+        self
+    }
+
+    /// Sends it to a plugin. A failure that the plugin returns has become a status, as in the host.
+    pub fn send<P: Plugin>(self) -> TestReply {
+        Caller::replace(self.0.principal.clone());
+        drop(http::take_streamed());
+        let reply = match glue::run::<P>(self.0) {
+            Ok(reply) => reply,
+            Err(failure) => {
+                let (status, body) = (failure.status(), failure.message().into());
+                let headers = match &failure {
+                    Failure::Refused(Refusal { retry_after: Some(seconds), .. }) => {
+                        vec![("retry-after".to_owned(), seconds.to_string())]
+                    }
+                    _ => Vec::new(),
+                };
+                return TestReply { status, headers, body, failure: Some(failure) };
+            }
+        };
+        let (status, headers, body) = match reply.content {
+            Content::Empty => (reply.status, reply.headers, Vec::new()),
+            Content::Bytes(bytes) => (reply.status, reply.headers, bytes),
+            Content::Body(body) => {
+                (reply.status, reply.headers, body.into_bytes().unwrap_or_default())
+            }
+            Content::Streamed => match http::take_streamed() {
+                Some(reply) => return reply,
+                None => (500, Vec::new(), b"streamed, but never started".to_vec()),
+            },
+        };
+        TestReply { status, headers, body, failure: None }
+    }
+}
+
+/// What a plugin answered.
+#[derive(Debug)]
+pub struct TestReply {
+    /// HTTP status.
+    pub status: u16,
+    /// Pairs of name and value.
+    pub headers: Vec<(String, String)>,
+    /// All of it.
+    pub body: Vec<u8>,
+    /// The failure that the plugin returned, if it did.
+    pub failure: Option<Failure>,
+}
+
+impl TestReply {
+    /// The first header of that name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Percent-decodes; what cannot be decoded stays as it is.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
