@@ -25,7 +25,7 @@ pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(
     let (any_blobs, any_jobs) = (allowed(Allow::Blobs), allowed(Allow::Jobs));
     let (any_log, any_faults) = (allowed(Allow::Log), allowed(Allow::Faults));
     let any_calls = allowed(Allow::Calls);
-    // Looked at first: a job that runs changes blobs.
+    // First, because a running job changes blobs.
     jobs(state, any_jobs).await?;
     for (store, now) in state.fixture.blobs().await? {
         blobs(state, &store, &now, any_blobs, place)?;
@@ -41,7 +41,7 @@ pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(
     calls(state, &recorded, any_calls)?;
     counters(state, &recorded, place);
     gauges(state, &recorded, place);
-    // What was recorded is shown to whoever asks why it failed.
+    // The trace of a case that fails shows it.
     *state.fixture.recorder.recorded() = recorded;
     if !any_faults {
         let unmet = state.fixture.unmet_faults().into_iter();
@@ -204,7 +204,7 @@ fn log(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result
     Ok(())
 }
 
-/// What the plugin asked for although nobody granted it, or although the case forbids it.
+/// Calls for what the mount was not granted, and calls that the case forbids.
 fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result<(), String> {
     let forbidden = state.case.after.no_calls.iter().map(|start| state.known.values.fill(start));
     let forbidden = forbidden.collect::<Result<Vec<_>, _>>()?;

@@ -250,7 +250,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// Where they do not end within a week of the world's clock.
+    /// If they do not end within a week of the world's clock.
     pub fn jobs(&self) -> Result<Vec<Job>, String> {
         self.runtime.block_on(async {
             self.world.settle().await?;

@@ -33,7 +33,7 @@ pub struct Content {
     pub content_type: Option<String>,
     /// Of a blob.
     pub metadata: BTreeMap<String, String>,
-    /// When a blob was stored; at the start, where nothing is said.
+    /// When a blob was stored; by default at the start.
     pub modified: Option<Clock>,
 }
 
@@ -53,7 +53,7 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// In words: a file that cannot be read, a name that nothing has, several sources at once.
+    /// A file that cannot be read, an unknown name, several sources at once.
     pub fn bytes(&self, folder: &Path, values: &Values) -> Result<Vec<u8>, String> {
         let sources = [
             self.text.is_some(),
