@@ -1,6 +1,6 @@
 //! The case engine: plays cases, which are data, against a plugin in this process or against a server over a
 //! socket. In this process a plugin runs in the server's own runtime, loaded, linked and limited as there;
-//! only its surroundings are test doubles: stores in memory, clusters, a clock, a client.
+//! only its surroundings are test doubles: stores in memory, a clock, a client and what else a case names.
 //!
 //! | module | what it is for |
 //! | --- | --- |

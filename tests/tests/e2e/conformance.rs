@@ -48,7 +48,7 @@ fn keepgate_serve() {
     let gateway = setup.start();
     let url = format!("http://127.0.0.1:{}/deep/down/", gateway.port());
     let server = Server::at(&url, &Trust::Machine).unwrap().with_data(&setup.store());
-    hold("keepgate serve", &Target::Running(&server), None, (500, 0, 233));
+    hold("keepgate serve", &Target::Running(&server), None, (494, 0, 733 - 494));
     gateway.stop();
 }
 
@@ -58,7 +58,7 @@ fn restics_own_rest_server() {
     let Some(original) = tools::find_for("rest-server", check) else { return };
     let known = differences("differences-rest-server.toml");
     let command = command(&original, "");
-    hold("restic's rest-server", &Target::Start(&command), Some(known), (633, 100, 0));
+    hold("restic's rest-server", &Target::Start(&command), Some(known), (733 - 76, 76, 0));
 }
 
 /// If a server does not start, each of its cases fails with the reason, and the run goes on.

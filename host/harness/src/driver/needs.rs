@@ -51,7 +51,7 @@ fn step_needs_socket(step: &Step) -> Option<String> {
 /// Why a case cannot be played against a server over a socket.
 pub(crate) fn socket_lacks(case: &Case, world: &World, abilities: &Abilities) -> Option<String> {
     let ServerNeeds { flags, users, fresh, files, says } = &case.server;
-    let own = *fresh || !files.is_empty() || case.at.iter().any(String::is_empty);
+    let own = *fresh || !files.is_empty();
     let started = !flags.is_empty() || users.is_some() || !says.is_empty();
     let World { settings, clock, seed, policy, store, fault, limits, warm, spool, jobs, .. } = world;
     let told = settings.as_ref().is_some_and(|settings| !settings.is_empty());
