@@ -47,7 +47,7 @@ pub fn stock() -> Result<Vec<CaseFile>, String> {
     let surface = Arc::new(surface);
     let file = |(name, text): &(&str, &str)| {
         let file = CaseFile::parse(text, Path::new(name)).map_err(wrong)?;
-        Ok(CaseFile { surface: surface.clone(), ..file })
+        Ok(file.with_surface(surface.clone()))
     };
     TOPICS.iter().map(file).collect()
 }

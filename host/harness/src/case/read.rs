@@ -98,6 +98,12 @@ impl CaseFile {
         Ok(file)
     }
 
+    /// With what it shares with other files.
+    #[must_use]
+    pub fn with_surface(self, surface: Arc<Surface>) -> Self {
+        Self { surface, ..self }
+    }
+
     /// The names of its cases as they are played: one with several values or folders becomes several.
     pub fn names(&self) -> Vec<String> {
         super::spread(self).into_iter().map(|single| single.name).collect()
@@ -162,7 +168,7 @@ pub fn read(path: &Path) -> Result<Vec<CaseFile>, Vec<Broken>> {
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|error| Broken::new(&path, error.to_string()));
         match text.and_then(|text| CaseFile::parse(&text, &path)) {
-            Ok(file) => files.push(CaseFile { surface: surface.clone(), ..file }),
+            Ok(file) => files.push(file.with_surface(surface.clone())),
             Err(error) => broken.push(error),
         }
     }

@@ -82,11 +82,6 @@ impl Step {
         self.send.is_some() || self.raw.is_some() || self.resume || self.close
     }
 
-    /// Whether nothing is to come back: the step only begins a request, or ends a connection.
-    pub(crate) fn waits_for_nothing(&self) -> bool {
-        self.pause.is_some() || self.close || self.leaves.as_ref().is_some_and(|l| l.sent.is_some())
-    }
-
     /// The step's number and request, for messages.
     pub(crate) fn label(&self, number: usize) -> String {
         match (&self.send, &self.raw, &self.run) {

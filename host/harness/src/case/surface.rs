@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Content, Pattern, Short, Step};
 
 /// The name of the file.
-pub const SURFACE: &str = "surface.toml";
+pub(crate) const SURFACE: &str = "surface.toml";
 
 /// What the cases of a surface share.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -26,7 +26,7 @@ const STALL: Duration = Duration::from_secs(60);
 /// The clusters of a case, by the names under which they are granted.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
-pub struct Clusters(BTreeMap<String, Vec<Member>>);
+pub(crate) struct Clusters(BTreeMap<String, Vec<Member>>);
 
 /// A member of a cluster of etcd, and what it does when it is asked for a snapshot.
 #[derive(Clone, Debug, Deserialize)]

@@ -43,7 +43,7 @@ fn play(text: &str, url: &str, repeats: usize) -> Report {
     let differences = Differences { repeats_after_a_reset: repeats, ..Differences::default() };
     let options = RunOptions { differences: Some(differences), ..RunOptions::default() };
     let server = Server::at(url, &Trust::Machine).unwrap();
-    run_against(&Target::Running(&server), &[CaseFile { surface, ..file }], &options)
+    run_against(&Target::Running(&server), &[file.with_surface(surface)], &options)
 }
 
 const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
