@@ -20,6 +20,7 @@ pages! {
     Pipes from "contract/pipes.md",
     Jobs from "contract/jobs.md",
     Etcd from "contract/etcd.md",
+    BuildingBlocks from "building-blocks.md",
     Testing from "testing.md",
     Porting from "porting.md",
 }

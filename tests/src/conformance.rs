@@ -54,9 +54,7 @@ pub fn stock() -> Result<Vec<CaseFile>, String> {
 
 /// The cases of a folder that is made like `tests/conformance/cases`.
 pub fn folder(path: &Path) -> Result<Vec<CaseFile>, String> {
-    read(path).map_err(|broken| {
-        broken.iter().map(Broken::to_string).collect::<Vec<_>>().join("\n")
-    })
+    read(path).map_err(|broken| broken.iter().map(Broken::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 /// Plays the cases whose names fit `only` against a target, `jobs` servers at a time.

@@ -126,6 +126,17 @@ mod tests {
         }
     }
 
+    /// For an integration test, cargo would build the programs again, with the features of all packages
+    /// that are tested, in the place of those that were built before.
+    #[test]
+    fn cargo_test_does_not_replace_the_programs() {
+        let workspace = Workspace::load().unwrap();
+        for program in [GATEWAY, PLUGIN_TOOLS] {
+            let tests = workspace.package(program).unwrap().folder.join("tests");
+            assert!(!tests.exists(), "{} belongs into tests/", tests.display());
+        }
+    }
+
     #[test]
     fn tests_know_where_everything_is() {
         let workspace = Workspace::sample(Path::new("/w"), vec![]);

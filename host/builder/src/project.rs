@@ -1,6 +1,6 @@
-//! New projects: the template of a language, cases, and the SDK with the contract, which lie in the
-//! project's folder `keepgate` so that nothing has to be fetched and the project can be moved. All of
-//! these files are part of this program; `build.rs` says where they come from.
+//! New projects: the template of a language, cases, and a copy of the SDK and the contract in the folder
+//! `keepgate`, so that nothing has to be downloaded and the project can be moved. `build.rs` embeds all of
+//! these files in this program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,30 +9,30 @@ use anyhow::{Context, Result, ensure};
 
 use crate::language::Language;
 
-/// What stands for the plugin's name in templates, and for where a crate has its SDK from.
+/// Placeholders in templates: the name of the plugin, and the dependency on the SDK.
 const NAME: &str = "{{name}}";
 const SDK: &str = "{{sdk}}";
 
-/// The folder of a project that has SDK and contract.
+/// The folder in a project for SDK and contract.
 const OWN: &str = "keepgate";
 
-/// The path of a file, and its text.
+/// The path of a file and its text.
 type File = (&'static str, &'static str);
 
 include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// The SDK's manifest where it is a copy beside a plugin, and no member of this workspace.
+/// The manifest of the SDK in a copy, where it is not a member of this workspace.
 const RUST_SDK_MANIFEST: File =
     ("Cargo.toml", include_str!("../../../sdk/templates/rust-sdk.toml"));
 
-/// One world with what `plugin` and `worker` have. A plugin that runs no jobs exports the runner as
-/// well, and the host asks only those that name kinds of job.
+/// One world with everything of `plugin` and `worker`. A plugin without jobs exports the runner, too; the
+/// host only calls it for plugins that declare kinds of jobs.
 const WORLD: File = (
     "with-jobs.wit",
-    "/// Of plugins whose SDK always exports both.\n\
+    "/// For SDKs that always export both.\n\
      world plugin-with-jobs {\n  include plugin;\n  include worker;\n}\n",
 );
-/// Its name.
+/// The name of that world.
 pub(crate) const WORLD_NAME: &str = "plugin-with-jobs";
 
 fn template(language: Language) -> &'static [File] {
@@ -43,7 +43,7 @@ fn template(language: Language) -> &'static [File] {
     }
 }
 
-/// The files of a language's SDK, by their paths below [`OWN`].
+/// The files of a language's SDK, with paths relative to [`OWN`].
 fn sdk(language: Language) -> Vec<(PathBuf, &'static str)> {
     let below = |folder: &'static str, files: &'static [File]| {
         files.iter().map(move |(file, text)| (Path::new(folder).join(file), *text))
@@ -58,15 +58,14 @@ fn sdk(language: Language) -> Vec<(PathBuf, &'static str)> {
     }
 }
 
-/// The contract with the world of JavaScript and Python, by paths below [`OWN`].
+/// The contract with the world for JavaScript and Python, with paths relative to [`OWN`].
 fn contract() -> impl Iterator<Item = (PathBuf, &'static str)> {
     let files = CONTRACT.iter().chain([&WORLD]);
     files.map(|(file, text)| (Path::new("wit").join(file), *text))
 }
 
-/// Writes a new project into a folder that is not there or empty. `sdk` is where a plugin in Rust has
-/// its SDK from, in the words of a Cargo.toml; where nothing is said it gets a copy. Returns the files
-/// that are the author's own, and the folder of the SDK.
+/// Creates a project in a new or empty folder. `sdk` is the dependency on the SDK for plugins in Rust, as in a
+/// Cargo.toml; by default they get a copy. Returns the author's files and the folder of the SDK.
 pub fn create(
     language: Language,
     folder: &Path,
@@ -76,13 +75,13 @@ pub fn create(
     let mut entries = folder.read_dir().into_iter().flatten().flatten();
     ensure!(
         entries.all(|entry| entry.file_name() == ".git"),
-        "{} exists already, and is not empty; choose another name",
+        "{} exists already and is not empty; choose another name",
         folder.display()
     );
     let source = sdk.unwrap_or("path = \"keepgate/sdk\"");
     let mut written = Vec::new();
     for (file, text) in template(language) {
-        // Git would heed a `.gitignore` of a template here, and cargo a `Cargo.toml`.
+        // In this repository, git would apply a `.gitignore` of a template, and cargo a `Cargo.toml`.
         let file = match *file {
             "gitignore" => ".gitignore",
             "Cargo.toml.in" => "Cargo.toml",
@@ -101,8 +100,7 @@ pub fn create(
     Ok(written)
 }
 
-/// Writes SDK and contract into a project in JavaScript or Python that lacks them; what is there is
-/// the project's own.
+/// Writes SDK and contract into a project in JavaScript or Python that lacks them. Existing files are kept.
 pub(crate) fn add_sdk(language: Language, folder: &Path) -> Result<()> {
     let own = folder.join(OWN);
     let files = match own.exists() {
@@ -113,12 +111,12 @@ pub(crate) fn add_sdk(language: Language, folder: &Path) -> Result<()> {
     files.iter().try_for_each(|(file, text)| write(&own, file, text).map(drop))
 }
 
-/// The contract that a project in JavaScript or Python is built with.
+/// The folder of the contract for building a project in JavaScript or Python.
 pub(crate) fn contract_of(folder: &Path) -> PathBuf {
     folder.join(OWN).join("wit")
 }
 
-/// All that a new project consists of, for telling whether one would come out otherwise.
+/// The texts of all files of a new project, to detect changes.
 pub fn parts(language: Language) -> impl Iterator<Item = &'static str> {
     let sdk = sdk(language).into_iter().map(|(_, text)| text);
     template(language).iter().chain(CASES).map(|(_, text)| *text).chain(sdk)
@@ -128,7 +126,7 @@ fn write(folder: &Path, file: &Path, text: &str) -> Result<PathBuf> {
     let path = folder.join(file);
     let made = path.parent().map_or(Ok(()), fs::create_dir_all);
     made.and_then(|()| fs::write(&path, text))
-        .with_context(|| format!("{} cannot be written", path.display()))?;
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 

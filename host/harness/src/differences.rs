@@ -90,7 +90,9 @@ impl Differences {
         };
         match listed.iter().find(known) {
             Some(difference) => Verdict::Known(difference.does.clone()),
-            None => Verdict::Unexpected(format!("not the difference that is listed: {}", first.does)),
+            None => {
+                Verdict::Unexpected(format!("not the difference that is listed: {}", first.does))
+            }
         }
     }
 }

@@ -162,7 +162,11 @@ fn unexpected(found: Found<'_>, was: Found<'_>) -> String {
 }
 
 /// How a blob is not what it must be.
-fn differs(found: Found<'_>, kept: &Kept, state: &FinalState<'_>) -> Result<Option<String>, String> {
+fn differs(
+    found: Found<'_>,
+    kept: &Kept,
+    state: &FinalState<'_>,
+) -> Result<Option<String>, String> {
     let Some((info, bytes)) = found else {
         return Ok((!kept.absent).then(|| "it is not there".to_owned()));
     };
@@ -190,8 +194,11 @@ fn log(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result
     let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
     for pattern in &patterns {
         if !recorded.log.iter().any(|line| pattern.is_match(line)) {
-            let lines =
-                if recorded.log.is_empty() { "nothing".to_owned() } else { recorded.log.join("\n") };
+            let lines = if recorded.log.is_empty() {
+                "nothing".to_owned()
+            } else {
+                recorded.log.join("\n")
+            };
             let text = format!("nothing matches `{pattern}` in:\n{lines}");
             state.wrong.push(Mismatch::new("log", text));
         }

@@ -11,10 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::case::{self, Clock, Content, Fault, Limits, Policy, Short, StoreWorld, User};
 use crate::case::{FromShort as _, Values};
+use crate::fixture::{Call, Count, Fixture, Gauge, MAIN, NoFixture, Response, Sending, principal};
 use crate::plugin::{PluginError, PluginUnderTest};
-use crate::fixture::{
-    Call, Count, Fixture, Gauge, MAIN, NoFixture, Response, Sending, principal,
-};
 
 /// A plugin, and the description of its world. A clone shares the compiled plugin.
 ///

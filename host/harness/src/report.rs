@@ -53,7 +53,8 @@ pub fn sum(report: &Report) -> String {
         let _ = write!(text, "; the end of {} cannot be seen from outside", report.unseen);
     }
     if report.repeated > 0 {
-        let (count, what) = (report.repeated, "the server reset the connection before its reply was read");
+        let (count, what) =
+            (report.repeated, "the server reset the connection before its reply was read");
         let _ = write!(text, "; {count} requests repeated: {what}");
     }
     text

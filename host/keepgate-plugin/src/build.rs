@@ -5,13 +5,13 @@ use anyhow::{Result, bail};
 use keepgate_runtime::Inspection;
 
 use crate::arguments::Build;
-use crate::size;
+use crate::files::size;
 use keepgate::output::say;
 
 /// Builds a plugin and prints where the component is.
 pub(crate) fn run(arguments: &Build) -> Result<()> {
     let component = keepgate_builder::plugin::build(&arguments.folder, arguments.install)?;
-    let bytes = crate::read(&component)?;
+    let bytes = crate::files::read(&component)?;
     let seen = Inspection::of(&bytes);
     say!("{}: {}", component.display(), size(seen.size))?;
     if let Some(why) = seen.refusal {

@@ -14,8 +14,8 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::arguments::Check;
+use crate::files::size;
 use crate::progress_notice::ProgressNotice;
-use crate::size;
 use keepgate::output::{note, say};
 
 /// How the plugin fits a mount.
@@ -36,7 +36,7 @@ fn as_map<S: Serializer>(granted: &[Granted], serializer: S) -> Result<S::Ok, S:
 
 /// Prints the findings and returns the exit code.
 pub(crate) async fn run(arguments: &Check) -> Result<u8> {
-    let read = crate::read(&arguments.file);
+    let read = crate::files::read(&arguments.file);
     let config = arguments.config.as_deref().map(GatewayConfig::load).transpose();
     let (bytes, config) = match (read, config) {
         (Ok(bytes), Ok(config)) => (bytes, config),
@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let mut plugin = None;
     let mut fits = Vec::new();
     if problems.is_empty() {
-        let bench = Workbench::new()?.keeping_code(crate::code_folder().as_deref());
+        let bench = Workbench::new()?.keeping_code(crate::files::code_folder().as_deref());
         let _notice = ProgressNotice::while_compiling(&arguments.file);
         match bench.load(&arguments.file, bytes).await {
             Ok(loaded) => {

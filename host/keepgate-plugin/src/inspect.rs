@@ -9,7 +9,7 @@ use keepgate_runtime::{Inspection, inspect};
 
 /// Prints the component. The exit code is 1 if the file is not a component.
 pub(crate) fn run(file: &Path) -> Result<u8> {
-    let bytes = crate::read(file)?;
+    let bytes = crate::files::read(file)?;
     let seen = Inspection::of(&bytes);
     let wit = inspect::wit(&bytes);
     if let Ok(text) = &wit {

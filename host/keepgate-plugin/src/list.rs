@@ -5,7 +5,7 @@ use keepgate::GatewayConfig;
 use serde_json::Value;
 
 use crate::arguments::List;
-use crate::size;
+use crate::files::size;
 use keepgate::output::{self, say};
 
 /// Asks the gateway and prints a table or its JSON.

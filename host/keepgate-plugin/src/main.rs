@@ -10,6 +10,7 @@
 //! | `test` | runs a plugin's cases, with `keepgate_harness` |
 //! | `bench` | what a plugin costs |
 //! | `list` | the plugins of a running gateway |
+//! | `files` | reads components; where compiled code is cached |
 //! | `progress_notice` | a notice for slow operations |
 //!
 //! To add a subcommand, add a case to `arguments`, an arm to [`run`] and a file.
@@ -18,13 +19,13 @@ mod arguments;
 mod bench;
 mod build;
 mod check;
+mod files;
 mod inspect;
 mod list;
 mod new;
 mod progress_notice;
 mod test;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -70,19 +71,4 @@ async fn run(command: Command) -> Result<u8> {
         Command::List(arguments) => list::run(&arguments).await.map(|()| 0),
         Command::Bench(arguments) => Box::pin(bench::run(&arguments)).await.map(|()| 0),
     }
-}
-
-/// Where compiled code is cached between runs; `None` if there is no cache folder.
-fn code_folder() -> Option<PathBuf> {
-    keepgate_builder::workspace::cache_folder().ok().map(|cache| cache.join("code"))
-}
-
-/// A component's bytes.
-fn read(file: &Path) -> Result<Vec<u8>> {
-    std::fs::read(file).with_context(|| file.display().to_string())
-}
-
-/// Bytes for people: `84 KiB`.
-fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string()
 }

@@ -24,7 +24,7 @@ impl ProgressNotice {
         let what = format!(
             "compiling {} ({}), which takes a while; the result is cached",
             file.display(),
-            crate::size(size)
+            crate::files::size(size)
         );
         let print = move || {
             if ended.recv_timeout(DELAY) == Err(RecvTimeoutError::Timeout) {

@@ -7,9 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use keepgate::output::{self, note, say};
 use keepgate_harness::socket::{Server, Trust};
-use keepgate_harness::{
-    PluginUnderTest, Recording, RunOptions, Target, case, report, run_against,
-};
+use keepgate_harness::{PluginUnderTest, Recording, RunOptions, Target, case, report, run_against};
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -33,7 +31,13 @@ pub(crate) struct Test {
     #[arg(long, value_name = "URL", conflicts_with_all = ["plugin", "replay", "update"])]
     url: Option<String>,
     /// The login for --url: NAME:PASSWORD
-    #[arg(long, value_name = "LOGIN", env = "KEEPGATE_TEST_LOGIN", hide_env_values = true, requires = "url")]
+    #[arg(
+        long,
+        value_name = "LOGIN",
+        env = "KEEPGATE_TEST_LOGIN",
+        hide_env_values = true,
+        requires = "url"
+    )]
     user: Option<String>,
     /// Trust the certificates of this PEM file instead of the machine's
     #[arg(long, value_name = "FILE", requires = "url")]
@@ -152,7 +156,7 @@ fn load(arguments: &Test) -> Result<PluginUnderTest> {
         warn_of_newer_sources(folder(&arguments.what), &file);
     }
     let _notice = ProgressNotice::while_compiling(&file);
-    Ok(PluginUnderTest::load(&file, crate::code_folder().as_deref())?)
+    Ok(PluginUnderTest::load(&file, crate::files::code_folder().as_deref())?)
 }
 
 /// The server that is tested.

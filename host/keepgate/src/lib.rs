@@ -110,7 +110,7 @@ async fn serve(arguments: Serve) -> Result<()> {
     let source = Source {
         file: Some(file),
         listen: arguments.listen,
-        // What a build makes is served as it is, so that a rebuilt plugin takes effect.
+        // Plugins of a build are served from its folder, so that a rebuilt plugin takes effect.
         plugins: std::env::var_os("KEEPGATE_PLUGIN_DIR").map(Into::into),
         record: arguments.recording.plan(),
     };
@@ -120,7 +120,7 @@ async fn serve(arguments: Serve) -> Result<()> {
     let password = made.as_ref().map(|made| made.password.as_str());
     let shown = quick_start::print(folder, &running.addresses(), &running.generation(), password);
     if let Err(error) = shown {
-        tracing::warn!("what serves cannot be shown: {}", explain(&error));
+        tracing::warn!(error = explain(&error), "cannot print the quick start");
     }
     running.run().await
 }

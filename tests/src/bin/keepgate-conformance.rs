@@ -62,7 +62,11 @@ fn check(arguments: &Arguments) -> Result<bool, String> {
     let cases = cases.as_deref().map_or_else(conformance::stock, conformance::folder)?;
     let print = |line: &str| writeln!(io::stdout(), "{line}").map_err(|error| error.to_string());
     if *list {
-        return cases.iter().flat_map(|file| file.names()).try_for_each(|name| print(&name)).map(|()| true);
+        return cases
+            .iter()
+            .flat_map(|file| file.names())
+            .try_for_each(|name| print(&name))
+            .map(|()| true);
     }
     let differences = differences.as_deref().map(Differences::read).transpose()?;
     let only = only.as_deref();

@@ -1,6 +1,8 @@
-//! `check`, `user`, `init`, `--version`: exit codes, and messages that a person can act on.
+//! `check`, `user`, `init`, `--version`: exit codes, and messages that say what to do.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use keepgate_tests::gateway::{Setup, text};
 use keepgate_tests::program::{LONG, keepgate};
@@ -15,13 +17,13 @@ fn run_with(arguments: &[&str], input: &str) -> Finished {
 }
 
 #[test]
-fn check_finds_nothing_wrong_with_what_serves() {
+fn check_accepts_a_configuration_that_serves() {
     let setup = Setup::new().tls().user("alice", "secret").mount("/", "restic", "");
     setup.write();
     let said = run(&["check", "--config", text(&setup.config())]).success();
     assert!(said.contains("/  restic "), "{said}");
     assert!(said.contains("keepgate.toml is fine"), "{said}");
-    // Also beside the gateway at work.
+    // Also while the gateway is running.
     let gateway = setup.start();
     run(&["check", "--config", text(&setup.config())]).success();
     gateway.assert_alive();
@@ -29,7 +31,7 @@ fn check_finds_nothing_wrong_with_what_serves() {
 }
 
 #[test]
-fn check_says_file_line_and_column() {
+fn check_reports_file_line_and_column() {
     let setup = Setup::restic();
     setup.write();
     let good = fs::read_to_string(setup.config()).unwrap();
@@ -55,12 +57,24 @@ fn check_says_file_line_and_column() {
             assert!(error.starts_with(&place) && error.contains(said), "{to}: {error}");
         }
     }
+    // Several errors at once, in the order of the file, one line each.
+    let bad = good.replace("auth = [\"none\"]", "auth = [\"people\"]\nappend_onyl = true");
+    fs::write(setup.config(), bad.replace("{ main = \"main\" }", "{ main = \"mian\" }")).unwrap();
+    for command in ["check", "serve"] {
+        let error = run(&[command, "--config", text(&setup.config())]).fails_with(1);
+        let place = format!("keepgate: {}:", text(&setup.config()));
+        assert!(error.lines().all(|line| line.starts_with(&place)), "{error}");
+        for (line, said) in error.lines().zip(["\"people\"", "`append_onyl`", "\"mian\""]) {
+            assert!(line.contains(said), "{said}: {error}");
+        }
+        assert_eq!(error.lines().count(), 3, "{error}");
+    }
     let error = run(&["check", "--config", "/no/such/keepgate.toml"]).fails_with(1);
     assert!(error.contains("/no/such/keepgate.toml"), "{error}");
 }
 
 #[test]
-fn check_looks_at_everything_that_is_named() {
+fn check_looks_at_every_file_that_is_named() {
     let setup = Setup::new()
         .tls()
         .user("alice", "secret")
@@ -80,7 +94,7 @@ fn check_looks_at_everything_that_is_named() {
             finished.stdout
         );
     }
-    // A gateway without its users' file does not start.
+    // A gateway without its htpasswd file does not start.
     setup.renew_certificate();
     fs::remove_file(setup.path("htpasswd")).unwrap();
     let error = run(&["serve", "--config", text(&setup.config())]).fails_with(1);
@@ -88,7 +102,7 @@ fn check_looks_at_everything_that_is_named() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
+fn an_address_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let setup = Setup::restic();
@@ -133,14 +147,14 @@ fn users_are_managed() {
     assert!(text.starts_with("alice:$2") && !text.contains(password), "{text}");
 }
 
-/// Files of Apache's own `htpasswd` work, where their hashes are good enough.
+/// htpasswd files of Apache's own program work, if their hashes are strong enough.
 #[test]
-fn apaches_htpasswd_is_understood() {
+fn apaches_htpasswd_is_supported() {
     let Some(htpasswd) = tools::find_for("htpasswd", "files of Apache's htpasswd") else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("users");
     for (flags, name) in [("-cbB", "bcrypt"), ("-bs", "sha"), ("-bm", "apache")] {
-        let mut command = std::process::Command::new(&htpasswd);
+        let mut command = Command::new(&htpasswd);
         command.args([flags, text(&file), name, "secret"]);
         tools::run(command).success();
     }
@@ -151,7 +165,7 @@ fn apaches_htpasswd_is_understood() {
 }
 
 #[test]
-fn init_writes_what_serves_and_never_overwrites() {
+fn init_writes_a_working_configuration_and_never_overwrites() {
     let folder = tempfile::tempdir().unwrap();
     let new = folder.path().join("new");
     let said = run(&["init", text(&new), "--name", "backup.example.org"]).success();
@@ -169,7 +183,7 @@ fn init_writes_what_serves_and_never_overwrites() {
 }
 
 #[test]
-fn versions_and_wrong_commands() {
+fn versions_and_unknown_commands() {
     let said = run(&["--version"]).success();
     assert!(said.starts_with("keepgate ") && said.contains("contract 0.1.0"), "{said}");
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
@@ -181,4 +195,33 @@ fn versions_and_wrong_commands() {
     for command in ["serve", "init", "check", "rest-server", "user"] {
         assert!(said.contains(command), "{said}");
     }
+}
+
+/// The tools for plugin authors are a program of their own, which is missing at first.
+#[test]
+fn plugin_tools_are_found_on_the_path_or_reported_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("keepgate");
+    // Not a symbolic link: the program would find the tools beside the file that it points to.
+    if fs::hard_link(tools::keepgate(), &alone).is_err() {
+        fs::copy(tools::keepgate(), &alone).unwrap();
+    }
+    let run = |path: &str| {
+        let mut command = Command::new(&alone);
+        command.args(["plugin", "test", "--json", "a b"]).env("PATH", path);
+        tools::run(command)
+    };
+    let missing = run("/nonexistent");
+    assert_eq!(missing.status.code(), Some(127), "{missing:?}");
+    for part in ["needs the program keepgate-plugin", text(folder.path()), "PATH", "cargo build"] {
+        assert!(missing.stderr.contains(part), "{part}: {missing:?}");
+    }
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = bin.join("keepgate-plugin");
+    fs::write(&script, "#!/bin/sh\nfor word; do echo \"$word\"; done\nexit 7\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let found = run(text(&bin));
+    assert_eq!(found.status.code(), Some(7), "{found:?}");
+    assert_eq!(found.stdout, "test\n--json\na b\n");
 }

@@ -21,7 +21,9 @@ impl TryFrom<serde_json::Value> for Number {
             serde_json::Value::String(text) if text == ANY || Values::has_placeholder(&text) => {
                 Ok(Self(text))
             }
-            other => Err(format!("invalid type: {other}; expected a number, or a text with placeholders")),
+            other => Err(format!(
+                "invalid type: {other}; expected a number, or a text with placeholders"
+            )),
         }
     }
 }

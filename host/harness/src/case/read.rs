@@ -86,9 +86,8 @@ impl CaseFile {
             if !names.insert(name) {
                 return Err(file.broken(case, format!("another case is called {name:?}, too")));
             }
-            let nothing = case.steps.is_empty()
-                && case.refuses.is_none()
-                && case.server.says.is_empty();
+            let nothing =
+                case.steps.is_empty() && case.refuses.is_none() && case.server.says.is_empty();
             if nothing || (!case.steps.is_empty() && case.refuses.is_some()) {
                 let message = "a case has steps (`[[case.step]]`), or the settings are refused \
                                (`refuses = …`)";

@@ -165,7 +165,8 @@ impl BytePart {
             Self::Range(text) => values.fill(text)?,
         };
         let number = |text: &str| text.parse::<usize>().ok();
-        let range = text.split_once('-').and_then(|(first, last)| Some(number(first)?..=number(last)?));
+        let range =
+            text.split_once('-').and_then(|(first, last)| Some(number(first)?..=number(last)?));
         let range = range.ok_or_else(|| format!("{text:?} is no part; write \"0-99\", say"))?;
         Ok(bytes.get(range))
     }

@@ -160,7 +160,10 @@ mod tests {
     #[test]
     fn the_parts_of_a_name_are_placeholders() {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(parts("{type}/{body}", "data/abc"), Some(vec![pair("type", "data"), pair("body", "abc")]));
+        assert_eq!(
+            parts("{type}/{body}", "data/abc"),
+            Some(vec![pair("type", "data"), pair("body", "abc")])
+        );
         assert_eq!(parts("blob/{body}", "blob/x"), Some(vec![pair("body", "x")]));
         assert_eq!(parts("{type}/{body}", "config"), None);
         assert_eq!(parts("blob/{body}", "list/x"), None);

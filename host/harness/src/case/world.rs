@@ -170,23 +170,10 @@ pub struct Limits {
     pub job_time: Option<Span>,
 }
 
-
 /// The keys of `world` besides those of the doubles.
 const KEYS: [&str; 14] = [
-    "settings",
-    "clock",
-    "seed",
-    "user",
-    "login",
-    "blobs",
-    "folders",
-    "policy",
-    "store",
-    "fault",
-    "limits",
-    "warm",
-    "spool",
-    "jobs",
+    "settings", "clock", "seed", "user", "login", "blobs", "folders", "policy", "store", "fault",
+    "limits", "warm", "spool", "jobs",
 ];
 
 /// A key of `world`. An unknown one is refused here, so that the error has its place.

@@ -246,11 +246,7 @@ fn indented(name: &str, text: &str) -> String {
 }
 
 /// How calls differ from those expected; a line may end with `*`, and then only begins so.
-fn calls(
-    found: &[String],
-    expected: &[String],
-    values: &Values,
-) -> Result<Option<String>, String> {
+fn calls(found: &[String], expected: &[String], values: &Values) -> Result<Option<String>, String> {
     let expected = expected.iter().map(|line| values.fill(line));
     let expected = expected.collect::<Result<Vec<_>, _>>()?;
     let matches = |found: &str, line: &str| match line.strip_suffix('*') {

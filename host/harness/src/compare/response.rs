@@ -103,10 +103,8 @@ impl Comparison<'_> {
         if let Some(Short(rule)) = &expect.body
             && let Some(different) = bytes(&response.body, rule, self.known)?
         {
-            let change = Change::set(
-                at.expect("body"),
-                written(&response.body, rule, self.known.values),
-            );
+            let change =
+                Change::set(at.expect("body"), written(&response.body, rule, self.known.values));
             let size = || format!("{} bytes", response.body.len());
             let got = rule.named.as_ref().map_or_else(String::new, |_| size());
             self.wrong.push(at.mismatch("body", different).with(change).got(got));
@@ -117,7 +115,8 @@ impl Comparison<'_> {
             }
         }
         if expect.closed && response.closed != Some(true) {
-            let text = "the connection must be closed after the reply; it stays open, or more comes";
+            let text =
+                "the connection must be closed after the reply; it stays open, or more comes";
             let got = "it stays open, or more bytes come".to_owned();
             self.wrong.push(at.mismatch("connection", text.to_owned()).got(got));
         }
@@ -190,12 +189,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn header(
-        &mut self,
-        response: &Response,
-        name: &str,
-        rule: &HeaderRule,
-    ) -> Result<(), String> {
+    fn header(&mut self, response: &Response, name: &str, rule: &HeaderRule) -> Result<(), String> {
         let found = response.header_values(name);
         let Some(text) = header_differs(&found, rule, self.known)? else { return Ok(()) };
         let path = self.at.expect("headers").key(name);

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use keepgate_connect::{Checked, ConnectError, EndpointStatus, Facts, Snapshot, Snapshots};
-use keepgate_store::{Body, BodyError};
 use keepgate_runtime::capability::etcd;
+use keepgate_store::{Body, BodyError};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 

@@ -131,7 +131,12 @@ impl Driver for InProcess {
         self.fixture.recorder.recorded().calls.iter().map(ToString::to_string).collect()
     }
 
-    fn disk(&mut self, _: Option<&Disk>, _: bool, _: Known<'_>) -> Result<Option<Mismatch>, String> {
+    fn disk(
+        &mut self,
+        _: Option<&Disk>,
+        _: bool,
+        _: Known<'_>,
+    ) -> Result<Option<Mismatch>, String> {
         Ok(None)
     }
 

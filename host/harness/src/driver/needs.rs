@@ -53,7 +53,8 @@ pub(crate) fn socket_lacks(case: &Case, world: &World, abilities: &Abilities) ->
     let ServerNeeds { flags, users, fresh, files, says } = &case.server;
     let own = *fresh || !files.is_empty();
     let started = !flags.is_empty() || users.is_some() || !says.is_empty();
-    let World { settings, clock, seed, policy, store, fault, limits, warm, spool, jobs, .. } = world;
+    let World { settings, clock, seed, policy, store, fault, limits, warm, spool, jobs, .. } =
+        world;
     let told = settings.as_ref().is_some_and(|settings| !settings.is_empty());
     let touches_files = !(world.blobs.is_empty() && world.folders.is_empty())
         || case.steps.iter().any(|step| !step.place.is_empty());

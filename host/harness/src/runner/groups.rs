@@ -200,7 +200,8 @@ impl<'a> Group<'a> {
         let flags = kind.all_flags(&rules).join(" ");
         let all = |text: String, got: String| {
             let wrong = Mismatch::new(&format!("the start with {flags:?}"), text).got(got);
-            let ran = |task: &Task<'_>| task.ran(|| Outcome::Wrong(vec![wrong.clone()], Vec::new()));
+            let ran =
+                |task: &Task<'_>| task.ran(|| Outcome::Wrong(vec![wrong.clone()], Vec::new()));
             self.tasks.iter().map(ran).collect::<Vec<_>>()
         };
         let refuses = self.tasks.iter().find_map(|task| Some((task, task.case.refuses.as_ref()?)));
@@ -241,7 +242,12 @@ impl<'a> Group<'a> {
             done.push(of_server("strays", &flags, text, strays));
         }
         if let Err(why) = server.stop() {
-            done.push(of_server("stop", &flags, format!("an end without failure expected; {why}"), why));
+            done.push(of_server(
+                "stop",
+                &flags,
+                format!("an end without failure expected; {why}"),
+                why,
+            ));
         }
         done
     }
@@ -255,7 +261,8 @@ impl<'a> Group<'a> {
         let mut expected: BTreeSet<&str> =
             self.tasks.iter().filter_map(|task| task.single.at.split('/').next()).collect();
         let certificates = rules.certificate.iter();
-        let certificates = certificates.flat_map(|rules| rules.certificate.iter().chain(&rules.key));
+        let certificates =
+            certificates.flat_map(|rules| rules.certificate.iter().chain(&rules.key));
         expected.extend(certificates.filter_map(|file| file.rsplit('/').next()));
         let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
         let is_stray = |name: &String| {

@@ -150,7 +150,8 @@ impl Player<'_> {
 
     fn all(&mut self, steps: &[Step], given: &str) -> Result<(), String> {
         for (number, step) in (1..).zip(steps) {
-            let (name, place) = (format!("given {given}, {}", step.label(number)), self.place.clone());
+            let (name, place) =
+                (format!("given {given}, {}", step.label(number)), self.place.clone());
             self.step(step, &At { name: &name, place: &place })
                 .map_err(|why| format!("{name}: {why}"))?;
             // A place of the surface is none of the case file.

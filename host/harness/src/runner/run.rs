@@ -136,7 +136,9 @@ pub fn run_against(target: &Target<'_>, files: &[CaseFile], options: &RunOptions
     let mut groups = Vec::new();
     for task in tasks {
         let lacks = match target {
-            Target::Plugin(_) => in_process_lacks(task.case, &task.file.world.with(&task.case.world)),
+            Target::Plugin(_) => {
+                in_process_lacks(task.case, &task.file.world.with(&task.case.world))
+            }
             Target::Running(server) => groups::lacks(&task, Some(server)),
             Target::Start(_) => groups::lacks(&task, None),
         };

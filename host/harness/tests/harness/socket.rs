@@ -72,7 +72,8 @@ fn a_reset_fails_the_case_of_any_other_server() {
 #[test]
 fn each_case_is_asked_below_a_folder_of_its_own() {
     let (url, served) = server(&[CREATED, NOT_FOUND]);
-    let report = play(&GET.replace("\n[[case.step", "\ngiven = [\"data/x\"]\n[[case.step"), &url, 0);
+    let report =
+        play(&GET.replace("\n[[case.step", "\ngiven = [\"data/x\"]\n[[case.step"), &url, 0);
     assert_eq!(report.right(), 1, "{}", report::text(&report));
     let requests = served.join().unwrap();
     assert!(requests[0].starts_with("PUT /deep/conformance-"), "{requests:?}");
@@ -84,7 +85,9 @@ fn each_case_is_asked_below_a_folder_of_its_own() {
 #[test]
 fn cases_that_need_an_inside_view_are_skipped_with_the_reason() {
     let case = |name: &str, rest: &str| {
-        format!("[[case]]\nname = \"{name}\"\n{rest}[[case.step]]\nsend = \"GET /\"\nexpect.status = 1\n")
+        format!(
+            "[[case]]\nname = \"{name}\"\n{rest}[[case.step]]\nsend = \"GET /\"\nexpect.status = 1\n"
+        )
     };
     let text = [
         case("a", "world.fault = [{ on = \"get\", fails = \"io\" }]\n"),

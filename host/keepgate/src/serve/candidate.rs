@@ -94,7 +94,7 @@ impl Candidate {
             problems: self.schedule_problems,
         }));
         published.site.store(Arc::new(self.site));
-        // Last, so that whoever reads this line finds what it says.
+        // Last: everything that this line says is true by now.
         tracing::info!(generation = number, mounts, refused, "serving");
     }
 }

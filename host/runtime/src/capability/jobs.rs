@@ -29,7 +29,7 @@ crate::contract::bindings! {
         default: async | trappable,
     },
     exports: { default: async },
-    with: { "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types },
+    with: { "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types },
 }
 
 /// The queue that keeps a mount's jobs.

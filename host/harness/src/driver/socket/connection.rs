@@ -252,7 +252,7 @@ impl Connection {
         let mut words = first.splitn(3, ' ');
         let (version, status) = (words.next().unwrap_or_default(), words.next());
         let status = status.and_then(|status| status.parse().ok());
-        let bad = || io::Error::other(format!("no HTTP: {first:?}"));
+        let bad = || io::Error::other(format!("not HTTP: {first:?}"));
         let mut head = Reply {
             version: version.strip_prefix("HTTP/").ok_or_else(bad)?.to_owned(),
             status: status.ok_or_else(bad)?,
@@ -319,7 +319,7 @@ impl Reply {
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
         let value = values.next().map(|(_, value)| value.as_str());
-        assert!(values.next().is_none(), "{name} came twice: {:?}", self.headers);
+        assert!(values.next().is_none(), "{name} occurs twice: {:?}", self.headers);
         value
     }
 
@@ -352,7 +352,7 @@ impl Reply {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
         let value = values.next().map(|(_, value)| value.as_str());
         match values.next() {
-            Some(_) => Err(io::Error::other(format!("{name} came twice: {:?}", self.headers))),
+            Some(_) => Err(io::Error::other(format!("{name} occurs twice: {:?}", self.headers))),
             None => Ok(value),
         }
     }

@@ -103,9 +103,9 @@ fn client(trust: &Trust) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     let builder = match trust {
-        Trust::Anything => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAnything(provider))),
+        Trust::Anything => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnything(provider)))
+        }
         Trust::File(file) => builder.with_root_certificates(roots(file)?),
         Trust::Machine => {
             let known = AUTHORITIES.iter().map(Path::new).find(|file| file.exists());

@@ -78,9 +78,8 @@ pub(super) struct Client<'a> {
 impl Client<'_> {
     pub(super) fn request(&self, step: &Step, known: Known<'_>) -> Result<Request, String> {
         let Known { folder, values } = known;
-        let size = |number: &Option<Number>| {
-            number.as_ref().map(|number| number.size(values)).transpose()
-        };
+        let size =
+            |number: &Option<Number>| number.as_ref().map(|number| number.size(values)).transpose();
         let mut chunks = size(&step.chunks)?;
         if step.unsized_body {
             chunks = chunks.or(Some(CHUNK));
@@ -146,7 +145,8 @@ impl Client<'_> {
                 shown += &format!(", {name}: {value}");
             }
         }
-        let has_length = step.headers.keys().any(|name| name.eq_ignore_ascii_case("content-length"));
+        let has_length =
+            step.headers.keys().any(|name| name.eq_ignore_ascii_case("content-length"));
         let length = match (&step.body, length) {
             _ if has_length => None,
             (_, Some(length)) => Some(length),
@@ -229,10 +229,13 @@ impl Client<'_> {
         match received {
             Ok(received) => Ok(received),
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
-                let (expected, got) = ("a reply, or the end of the connection", "neither came in a minute");
+                let (expected, got) =
+                    ("a reply, or the end of the connection", "neither came in a minute");
                 Ok(Received::Failed { expected: expected.to_owned(), got: got.to_owned() })
             }
-            Err(error) if matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe) => {
+            Err(error)
+                if matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe) =>
+            {
                 Err(Reset(error.to_string()))
             }
             Err(error) => Ok(Received::Closed(error.to_string())),

@@ -281,7 +281,9 @@ mod tests {
         assert_eq!(server.login.as_deref(), Some("ann:secret"));
         let server = at("http://[::1]").unwrap();
         assert_eq!((server.base.as_str(), server.host.as_str()), ("", "[::1]"));
-        for wrong in ["example.org", "ftp://example.org/", "http://", "http://a:port/", "http://a/?x"] {
+        for wrong in
+            ["example.org", "ftp://example.org/", "http://", "http://a:port/", "http://a/?x"]
+        {
             assert!(at(wrong).unwrap_err().contains("is not http"), "{wrong}");
         }
     }

@@ -36,7 +36,7 @@ impl Capability for Environment {
     }
 
     fn purpose(&self) -> &'static str {
-        "surroundings"
+        "settings, clock, random numbers, log and metrics"
     }
 
     fn wit(&self) -> &'static str {

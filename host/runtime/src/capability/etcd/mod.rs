@@ -35,7 +35,7 @@ crate::contract::bindings! {
         default: async | trappable,
     },
     with: {
-        "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types,
+        "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types,
         "keepgate:plugin/etcd.snapshot": crate::capability::etcd::SnapshotHandle,
     },
 }
@@ -61,7 +61,7 @@ impl Capability for Etcd {
     }
 
     fn purpose(&self) -> &'static str {
-        "clusters of etcd"
+        "etcd clusters"
     }
 
     fn wit(&self) -> &'static str {
@@ -113,7 +113,7 @@ impl Capability for Etcd {
     }
 }
 
-/// A snapshot in a guest's hands.
+/// The host's side of a snapshot handle.
 #[doc(hidden)]
 pub struct SnapshotHandle {
     facts: Facts,
