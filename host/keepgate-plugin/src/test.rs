@@ -98,7 +98,7 @@ fn test(arguments: &Test) -> Result<u8> {
         Err(broken) => return Ok(unusable(&broken)),
     };
     if arguments.list {
-        for name in files.iter().flat_map(|file| file.names()) {
+        for name in files.iter().flat_map(case::CaseFile::names) {
             say!("{name}")?;
         }
         return Ok(PASSED);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use keepgate_harness::case::CaseFile;
 use keepgate_harness::socket::{Server, Trust};
 use keepgate_harness::{Differences, Target, report};
 use keepgate_tests::conformance;
@@ -64,7 +65,7 @@ fn check(arguments: &Arguments) -> Result<bool, String> {
     if *list {
         return cases
             .iter()
-            .flat_map(|file| file.names())
+            .flat_map(CaseFile::names)
             .try_for_each(|name| print(&name))
             .map(|()| true);
     }

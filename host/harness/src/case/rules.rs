@@ -298,8 +298,8 @@ impl After {
     /// Whether it says anything that can only be seen from inside.
     pub(crate) fn looks_inside(&self) -> bool {
         let Self { blobs, store, folders, jobs, no_calls, log, counters, gauges, disk: _ } = self;
-        !(blobs.is_empty() && store.is_empty() && folders.is_empty() && no_calls.is_empty())
-            || !log.is_empty()
+        let lists = blobs.is_empty() && store.is_empty() && folders.is_empty();
+        !(lists && no_calls.is_empty() && log.is_empty())
             || jobs.is_some()
             || counters.is_some()
             || gauges.is_some()

@@ -111,13 +111,16 @@ pub(super) fn together(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
 }
 
 /// Groups of cases that need the same server. The long ones come first.
-pub(super) fn by_kind(groups: Vec<Group<'_>>) -> Result<Vec<Group<'_>>, Done> {
+pub(super) fn by_kind(groups: Vec<Group<'_>>) -> Result<Vec<Group<'_>>, Box<Done>> {
     let mut shared: BTreeMap<Kind, Vec<Task<'_>>> = BTreeMap::new();
     let mut alone = Vec::new();
     for task in groups.into_iter().flat_map(|group| group.tasks) {
         let kind = match task.kind() {
             Ok(kind) => kind,
-            Err(why) => return Err(task.ran(|| Outcome::Broken(task.file.broken(task.case, why)))),
+            Err(why) => {
+                let broken = || Outcome::Broken(task.file.broken(task.case, why));
+                return Err(Box::new(task.ran(broken)));
+            }
         };
         if task.is_alone() {
             alone.push(Group { tasks: vec![task], kind: Some(kind), is_shared: false });

@@ -170,7 +170,7 @@ pub fn run_against(target: &Target<'_>, files: &[CaseFile], options: &RunOptions
         }
         Target::Start(template) => match groups::by_kind(groups) {
             Ok(groups) => groups::work(groups, threads, |group| group.start(template, repeats)),
-            Err(ran) => vec![ran],
+            Err(ran) => vec![*ran],
         },
     };
     for done in outcomes {

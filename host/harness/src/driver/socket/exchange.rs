@@ -221,7 +221,7 @@ impl Client<'_> {
             Some(cut) => sending.cut(cut),
             None => sending,
         };
-        let received = send_and_read(&mut open.connection, &method, sending, cut.is_some());
+        let received = send_and_read(&mut open.connection, &method, &sending, cut.is_some());
         let received = received.map(|reply| response(reply, &mut open.connection, step));
         if step.on.is_some() && !step.expect.as_ref().is_some_and(|expect| expect.closed) {
             open_connections.insert(name, open);
@@ -261,11 +261,11 @@ fn response(reply: Reply, connection: &mut Connection, step: &Step) -> Received 
 fn send_and_read(
     connection: &mut Connection,
     method: &str,
-    sending: Sending,
+    sending: &Sending,
     is_cut: bool,
 ) -> io::Result<Reply> {
     match connection.writer().filter(|_| sending.to.saturating_sub(sending.from) > AT_ONCE) {
-        Some(writer) => send_while_reading(connection, writer, &sending, method, is_cut),
+        Some(writer) => send_while_reading(connection, writer, sending, method, is_cut),
         None => {
             // A server that has answered already may have closed the connection. Its answer is read
             // whether the body got through or not.

@@ -36,7 +36,7 @@ impl Kind {
             rules.unless_flag.as_ref().is_some_and(|pattern| pattern.is_match(flag))
         };
         let open = self.users.is_none() && !self.flags.iter().any(is_like);
-        let open = open.then_some(rules.without_users.as_slice()).unwrap_or_default();
+        let open = if open { rules.without_users.as_slice() } else { Default::default() };
         open.iter().chain(&self.flags).cloned().collect()
     }
 }
