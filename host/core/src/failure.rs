@@ -1,5 +1,5 @@
-//! What can go wrong in a call, and what a client is told about it. [`Failure::row`] and
-//! [`CallError::row`] are the only places that choose a code, a status or a message. To add a
+//! What can go wrong in a call, and what a client is told about it. The constants below, `Failure::row`
+//! and `CallError::row` are the only places that choose a code, a status or a message. To add a
 //! failure, add a variant and its row.
 //!
 //! Messages for clients say what was refused. Paths on disk, traps and internal errors are for
@@ -8,8 +8,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
-
-use keepgate_store::{BodyError, StoreError};
 
 /// Why a call did not do what was asked; the contract's `types.failure`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +72,7 @@ pub enum CallError {
     /// The mount's limit of concurrent calls, which is named, is reached.
     Busy(usize),
     /// The plugin keeps breaking down, so no calls reach it for this long.
-    Aside(Duration),
+    Suspended(Duration),
     /// The plugin exceeded a limit of the mount.
     OverLimit(Limit),
     /// The plugin broke down. The text is for operators.
@@ -136,7 +134,45 @@ pub struct Answer<'a> {
     pub size: Option<u64>,
 }
 
-/// One row of the table.
+/// A case of [`Failure`] as clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureCase {
+    /// Its name in the contract: `not-found`.
+    pub name: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// For the client. Cases that carry their own text use that one instead.
+    pub message: &'static str,
+}
+
+const fn case(name: &'static str, status: u16, message: &'static str) -> FailureCase {
+    FailureCase { name, status, message }
+}
+
+const NOT_FOUND: FailureCase = case("not-found", 404, "not found");
+const ALREADY_EXISTS: FailureCase =
+    case("already-exists", 409, "another blob is stored under this name");
+const PRECONDITION_FAILED: FailureCase =
+    case("precondition-failed", 412, "the blob has been replaced");
+const CHECKSUM_MISMATCH: FailureCase =
+    case("checksum-mismatch", 400, "the bytes do not have the expected SHA-256");
+const TRUNCATED: FailureCase = case("truncated", 400, "the body ended before its announced length");
+const TOO_LARGE: FailureCase = case("too-large", 413, "too large");
+const OUT_OF_RANGE: FailureCase =
+    case("out-of-range", 416, "the requested range is outside of the blob");
+const QUOTA_EXCEEDED: FailureCase = case("quota-exceeded", 507, "a quota would be exceeded");
+const NO_SPACE: FailureCase = case("no-space", 507, "no space left in the store");
+const DENIED: FailureCase = case("denied", 403, "denied");
+const INVALID: FailureCase = case("invalid", 400, "invalid");
+const UNSUPPORTED: FailureCase = case("unsupported", 501, "unsupported");
+const UNAVAILABLE: FailureCase = case("unavailable", 503, "unavailable");
+const BUSY: FailureCase = case("busy", 503, "busy");
+const TIMED_OUT: FailureCase = case("timed-out", 504, "timed out");
+const INTERNAL: FailureCase = case("internal", 500, "internal error");
+/// Status and message of a refusal whose status is not from 400 to 599.
+const REFUSED: FailureCase = case("refused", 500, "refused");
+
+/// What a failure becomes outside.
 struct Row<'a> {
     /// A word for logs and metrics; that of a [`Failure`] is its name in the contract.
     code: &'static str,
@@ -150,37 +186,70 @@ const fn row<'a>(code: &'static str, status: u16, message: &'a str) -> Row<'a> {
     Row { code, status, message: Cow::Borrowed(message), public: true }
 }
 
+impl<'a> Row<'a> {
+    const fn of(case: FailureCase) -> Self {
+        row(case.name, case.status, case.message)
+    }
+
+    /// The same with a more precise text.
+    fn saying(self, message: impl Into<Cow<'a, str>>) -> Self {
+        Row { message: message.into(), ..self }
+    }
+
+    /// The same with a text for operators only.
+    fn private(self) -> Self {
+        Row { public: false, ..self }
+    }
+}
+
 impl Failure {
+    /// Every case, in the order of the contract. The SDKs have the same table; a test compares them.
+    pub const CASES: [FailureCase; 17] = [
+        NOT_FOUND,
+        ALREADY_EXISTS,
+        PRECONDITION_FAILED,
+        CHECKSUM_MISMATCH,
+        TRUNCATED,
+        TOO_LARGE,
+        OUT_OF_RANGE,
+        QUOTA_EXCEEDED,
+        NO_SPACE,
+        DENIED,
+        INVALID,
+        UNSUPPORTED,
+        UNAVAILABLE,
+        BUSY,
+        TIMED_OUT,
+        INTERNAL,
+        REFUSED,
+    ];
+
     fn row(&self) -> Row<'_> {
         match self {
-            Self::NotFound => Row { public: false, ..row("not-found", 404, "not found") },
-            Self::AlreadyExists => row("already-exists", 409, "already exists"),
-            Self::PreconditionFailed => {
-                row("precondition-failed", 412, "the blob under this key has been replaced")
+            Self::NotFound => Row::of(NOT_FOUND).private(),
+            Self::AlreadyExists => Row::of(ALREADY_EXISTS),
+            Self::PreconditionFailed => Row::of(PRECONDITION_FAILED),
+            Self::ChecksumMismatch(None) => Row::of(CHECKSUM_MISMATCH),
+            Self::ChecksumMismatch(Some(actual)) => Row::of(CHECKSUM_MISMATCH)
+                .saying(format!("{}, but {actual}", CHECKSUM_MISMATCH.message)),
+            Self::Truncated => Row::of(TRUNCATED),
+            Self::TooLarge(limit) => {
+                Row::of(TOO_LARGE).saying(format!("{}: more than {limit} bytes", TOO_LARGE.message))
             }
-            Self::ChecksumMismatch(actual) => {
-                Row { message: mismatch(actual.as_deref()), ..row("checksum-mismatch", 400, "") }
+            Self::OutOfRange(size) => {
+                Row::of(OUT_OF_RANGE).saying(format!("{} of {size} bytes", OUT_OF_RANGE.message))
             }
-            Self::Truncated => row("truncated", 400, "the body ended before its announced length"),
-            Self::TooLarge(limit) => Row {
-                message: format!("more than {limit} bytes").into(),
-                ..row("too-large", 413, "")
-            },
-            Self::OutOfRange(size) => Row {
-                message: format!("the requested range is outside of the {size} bytes").into(),
-                ..row("out-of-range", 416, "")
-            },
-            Self::QuotaExceeded(which) => row("quota-exceeded", 507, which),
-            Self::NoSpace => row("no-space", 507, "no space left in the store"),
-            Self::Denied(why) => row("denied", 403, why),
-            Self::Invalid(why) => row("invalid", 400, why),
-            Self::Unsupported(what) => row("unsupported", 501, what),
-            Self::Unavailable(what) => row("unavailable", 503, what),
-            Self::Busy(what) => row("busy", 503, what),
-            Self::TimedOut => Row { public: false, ..row("timed-out", 504, "timed out") },
-            Self::Internal(what) => Row { public: false, ..row("internal", 500, what) },
+            Self::QuotaExceeded(which) => Row::of(QUOTA_EXCEEDED).saying(which),
+            Self::NoSpace => Row::of(NO_SPACE),
+            Self::Denied(why) => Row::of(DENIED).saying(why),
+            Self::Invalid(why) => Row::of(INVALID).saying(why),
+            Self::Unsupported(what) => Row::of(UNSUPPORTED).saying(what),
+            Self::Unavailable(what) => Row::of(UNAVAILABLE).saying(what),
+            Self::Busy(what) => Row::of(BUSY).saying(what),
+            Self::TimedOut => Row::of(TIMED_OUT).private(),
+            Self::Internal(what) => Row::of(INTERNAL).saying(what).private(),
             Self::Refused(refusal) => {
-                Row { message: refusal.to_string().into(), ..row("refused", refusal.status, "") }
+                Row { status: refusal.status, ..Row::of(REFUSED) }.saying(refusal.to_string())
             }
         }
     }
@@ -222,7 +291,7 @@ impl CallError {
             Self::Failure(failure) => Row { code: "failure", ..row("", failure.status(), "") },
             Self::NotServing(_) => row("not-serving", 503, NOT_SERVING),
             Self::Busy(_) => row("busy", 503, "too many concurrent requests"),
-            Self::Aside(_) => row("aside", 503, NOT_SERVING),
+            Self::Suspended(_) => row("aside", 503, NOT_SERVING),
             Self::OverLimit(Limit::Time(_)) => row("time", 504, "the request took too long"),
             Self::OverLimit(Limit::Memory(_)) => row("memory", 503, OVER_LIMIT),
             Self::OverLimit(Limit::Cpu(_)) => row("cpu", 503, OVER_LIMIT),
@@ -250,7 +319,7 @@ impl CallError {
         let retry_after = match self {
             Self::NotServing(_) => Some(5),
             Self::Busy(_) => Some(1),
-            Self::Aside(pause) => {
+            Self::Suspended(pause) => {
                 Some((pause.as_secs() + u64::from(pause.subsec_nanos() > 0)).max(1))
             }
             _ => None,
@@ -282,7 +351,7 @@ impl fmt::Display for CallError {
             Self::Busy(limit) => {
                 write!(f, "the mount's limit of {limit} concurrent calls is reached")
             }
-            Self::Aside(pause) => {
+            Self::Suspended(pause) => {
                 write!(f, "the plugin keeps breaking down and is suspended for {pause:.0?}")
             }
             Self::OverLimit(limit) => write!(f, "the plugin exceeded its limit: {limit}"),
@@ -302,46 +371,8 @@ impl fmt::Display for PluginRefusal {
     }
 }
 
-fn mismatch(actual: Option<&str>) -> Cow<'static, str> {
-    let text = "the bytes do not have the expected SHA-256";
-    actual.map_or(text.into(), |actual| format!("{text}, but {actual}").into())
-}
-
 impl From<Failure> for CallError {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NotFound => Self::NotFound,
-            StoreError::AlreadyExists => Self::AlreadyExists,
-            StoreError::PreconditionFailed => Self::PreconditionFailed,
-            StoreError::ChecksumMismatch { actual, .. } => Self::ChecksumMismatch(Some(actual)),
-            StoreError::OutOfRange { size } => Self::OutOfRange(size),
-            StoreError::NoSpace => Self::NoSpace,
-            StoreError::QuotaExceeded(which) => Self::QuotaExceeded(which),
-            StoreError::Denied(why) => Self::Denied(why),
-            StoreError::Invalid(why) => Self::Invalid(why),
-            StoreError::Unsupported(what) => Self::Unsupported(what),
-            StoreError::Body(error) => error.into(),
-            error => Self::Internal(error.to_string()),
-        }
-    }
-}
-
-impl From<BodyError> for Failure {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::Truncated => Self::Truncated,
-            BodyError::TimedOut => Self::TimedOut,
-            BodyError::TooLarge { limit } => Self::TooLarge(limit),
-            BodyError::QuotaExceeded(which) => Self::QuotaExceeded(which),
-            BodyError::Invalid(what) => Self::Invalid(what),
-            BodyError::Unavailable(what) => Self::Unavailable(what),
-            error => Self::Internal(error.to_string()),
-        }
     }
 }

@@ -13,7 +13,8 @@
 pub mod call;
 pub mod failure;
 pub mod handler;
+mod store_error;
 
 pub use call::{Principal, Reply, Request};
-pub use failure::{Answer, CallError, Failure, Limit, PluginRefusal, Waiting};
+pub use failure::{Answer, CallError, Failure, FailureCase, Limit, PluginRefusal, Waiting};
 pub use handler::Handler;

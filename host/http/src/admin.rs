@@ -1,5 +1,5 @@
-//! Pages for operators, on a listener of their own that the world does not reach: `/live`,
-//! `/ready`, `/metrics`, `/status`, and `/jobs` with `/schedules`, which are in `jobs`.
+//! Pages for operators, on a separate local listener: `/live`, `/ready`, `/metrics`, `/status`, and in
+//! `jobs` the pages `/jobs` and `/schedules`.
 
 mod client;
 mod jobs;
@@ -24,7 +24,7 @@ use crate::server::Application;
 pub use client::{OperatorClient, OperatorError};
 pub use jobs::{JobsPage, JobsQuery, Refusal};
 
-/// Why the gateway is not ready; empty where it is.
+/// Why the gateway is not ready; empty if it is.
 type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 type Status = Arc<dyn Fn() -> Value + Send + Sync>;
 
@@ -44,8 +44,8 @@ struct Sources {
 }
 
 impl Admin {
-    /// Pages that show these metrics, these reasons for not being ready (none: ready), and this
-    /// status.
+    /// Pages that show these metrics, the reasons why the gateway is not ready (none means ready), and
+    /// this status.
     pub fn new(
         registry: Registry,
         readiness: impl Fn() -> Vec<String> + Send + Sync + 'static,
@@ -59,7 +59,7 @@ impl Admin {
         })
     }
 
-    /// With pages of jobs, which are in the status too.
+    /// Adds pages of jobs, and a summary of jobs in the status.
     pub fn with_jobs(self, jobs: Arc<dyn JobsPage>) -> Self {
         Self::of(Sources { jobs: Some(jobs), ..self.sources })
     }
@@ -91,7 +91,7 @@ async fn metrics(State(sources): State<Sources>) -> Response {
     match TextEncoder::new().encode_to_string(&sources.registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "writing the metrics");
+            tracing::error!(%error, "cannot encode the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -1,65 +1,70 @@
-//! The way in: listeners, TLS, authentication, routing, replies. The only crate that names axum,
-//! hyper and rustls.
+//! The HTTP server: listeners, TLS, routing, responses. The only crate that names axum, hyper and
+//! rustls.
 //!
-//! It knows mounts only as [`Handler`]s, which the wiring brings; it does not know
-//! WebAssembly, configuration files or disks. Start at [`Gateway`], the one path of a request,
-//! and [`Server`], which owns sockets and connections.
+//! It knows mounts only as [`Handler`]s, which the runtime implements and tests replace; it knows
+//! neither WebAssembly nor configuration files nor disks. Start at [`Gateway`], the path of every
+//! request, and [`Server`], which owns sockets and connections.
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`access`] | who may come in to a mount |
+//! | [`access_log`] | one entry per request, and a file in Apache's combined format |
 //! | [`admin`] | liveness, readiness, metrics, status and jobs for operators |
-//! | [`combined_log`] | a log of requests in a file, as Apache writes it |
-//! | [`htpasswd`] | users and password hashes in a file |
+//! | [`gateway`] | the path of a request, from its head to the last byte of the response |
 //! | [`listen`] | addresses and sockets |
-//! | [`metrics`] | what is counted and timed |
+//! | [`metrics`] | counters and timers |
 //! | [`offline`] | paths and refusals without a connection, for tools that call plugins |
-//! | [`recording`] | exchanges kept as files, to be replayed |
+//! | [`recording`] | exchanges as files, to be replayed |
 //! | [`server`] | a listener with its connections, from bind to graceful shutdown |
-//! | [`service`] | the one path of a request, from its head to the last byte of the reply |
-//! | [`shutdown`] | asking servers to end |
-//! | [`site`] | the table of mounts, swapped as a whole |
+//! | [`shutdown`] | graceful and immediate shutdown |
+//! | [`site`] | the routing table, swapped as a whole |
 //! | [`tls`] | certificate and key, and their replacement while serving |
-//! | `connection` | what is known of a connection, and when it has been silent for too long |
-//! | `reply` | bodies on their way to a client |
-//! | `status` | the one place that turns a failure into a status and a text |
-//! | `stream` | one type for TCP, Unix sockets and TLS on either |
+//! | `connection` | the state of a connection, and when it has been silent for too long |
+//! | `peer`, `public_url`, `timeouts`, `request_id` | plain values that the other modules share |
+//! | `refusal` | failures as responses |
+//! | `request_body`, `response_body` | bodies in both directions |
+//! | `request_record` | what is known about a request until it ends |
 //! | `target` | the path and query of a request, decoded |
-//! | `upload` | bodies on their way from a client |
+//! | `transport` | one type for TCP, Unix sockets and TLS on either |
+//!
+//! Invariants: who a client is, is decided by `keepgate-auth` before a handler is called; which status
+//! a failure has, by `keepgate-core`; and no header of a proxy is trusted unless an operator said so.
 
-pub mod access;
+pub mod access_log;
 pub mod admin;
-pub mod combined_log;
 mod connection;
-pub mod htpasswd;
+pub mod gateway;
 pub mod listen;
 pub mod metrics;
 pub mod offline;
+mod peer;
+mod public_url;
 pub mod recording;
-mod reply;
+mod refusal;
+mod request_body;
+mod request_id;
+mod request_record;
+mod response_body;
 pub mod server;
-pub mod service;
 pub mod shutdown;
 pub mod site;
-mod status;
-mod stream;
 mod target;
+mod timeouts;
 pub mod tls;
-mod upload;
+mod transport;
 
-pub use access::{Access, Method, ProxyHeader, ProxyHeaderError};
+pub use access_log::{AccessLog, AccessLogEntry, CombinedLog, LogError, LogTarget};
 pub use admin::{Admin, JobsPage, JobsQuery, OperatorClient, OperatorError, Refusal};
-pub use combined_log::{CombinedLog, LogError, LogTarget};
-pub use connection::{Connection, Exchange, Peer};
-pub use htpasswd::Htpasswd;
-pub use ipnet::IpNet;
+pub use connection::{Connection, Exchange};
+pub use gateway::Gateway;
 pub use keepgate_core::Handler;
 pub use listen::{Address, BindError, HandedOverError, LocalAddress};
 pub use metrics::{Metrics, MetricsPage};
+pub use peer::Peer;
+pub use public_url::{PublicUrl, PublicUrlError};
 pub use recording::{RecordError, RecordLimits, Recorder};
-pub use reply::ReplyBody;
-pub use server::{Application, ListenerConfig, Server, Timeouts};
-pub use service::{AccessLog, Gateway, PublicUrl, PublicUrlError, Visit};
+pub use response_body::ResponseBody;
+pub use server::{Application, ListenerConfig, Server};
 pub use shutdown::Shutdown;
 pub use site::{Site, SiteError};
+pub use timeouts::Timeouts;
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -1,5 +1,5 @@
-//! Addresses and sockets: TCP and Unix, bound here or handed over by systemd, before anything is
-//! served, so that an error is seen at start.
+//! Addresses and sockets: TCP and Unix, bound here or handed over by systemd. They are bound before
+//! anything is served, so that errors appear at startup.
 
 mod address;
 mod handed_over;
@@ -12,64 +12,64 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
-use crate::connection::Peer;
-use crate::stream::Socket;
+use crate::peer::Peer;
+use crate::transport::Socket;
 
 pub use address::{Address, AddressError};
 pub use handed_over::{HandedOver, HandedOverError, take_handed_over};
 
-/// Connections that the system holds until they are accepted.
+/// Connections that the system queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// What is being listened on.
+/// The address of a bound listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalAddress {
     /// Address and port.
     Tcp(SocketAddr),
-    /// Path of a socket; none for one that was handed over without a name.
+    /// The path of a socket; `None` for an unnamed one from systemd.
     Unix(Option<PathBuf>),
 }
 
-/// Why nothing can be listened on.
+/// Why an address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The system refused.
     #[error("cannot listen on {address}: {source}")]
     Io {
-        /// On which address.
+        /// The address.
         address: Address,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file that is no socket is where the socket would be.
-    #[error("cannot listen on {}: a file is there that is no socket; move it away", path.display())]
+    /// A file that is not a socket has the socket's path.
+    #[error("cannot listen on {}: a file that is not a socket exists there; move it away", path.display())]
     Occupied {
-        /// Path of the file.
+        /// The path of the file.
         path: PathBuf,
     },
-    /// Another process answers on this socket.
-    #[error("cannot listen on {}: another process listens there", path.display())]
+    /// Another process listens on this socket.
+    #[error("cannot listen on {}: another process is listening there", path.display())]
     InUse {
-        /// Path of the socket.
+        /// The path of the socket.
         path: PathBuf,
     },
-    /// systemd has not handed over what is asked for.
+    /// systemd has not handed over a matching socket.
     #[error("cannot listen on {address}: {source}")]
     HandedOver {
-        /// On which address.
+        /// The address.
         address: Address,
         /// What is wrong.
         source: HandedOverError,
     },
 }
 
-/// A path stands for itself, as rest-server prints it.
+/// Paths are written without a prefix, as rest-server prints them.
 impl fmt::Display for LocalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(Some(path)) => path.display().fmt(f),
-            Self::Unix(None) => f.write_str("unix socket without a name"),
+            Self::Unix(None) => f.write_str("unnamed unix socket"),
         }
     }
 }
@@ -80,30 +80,30 @@ pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        /// Held for its end.
+        /// Removes the file when it is dropped.
         _file: Option<SocketFile>,
     },
 }
 
-/// The file of a Unix socket that this process made; removed with it.
+/// The file of a Unix socket that this process created. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// Inode and time of its last change: an inode's number alone may be used again.
+/// Inode number and time of the last change: inode numbers are reused.
 type Identity = (u64, i64, i64);
 
 impl Listener {
-    /// Listens. `mode` is for the file of a Unix socket that is made here, as in `0o660`; without
-    /// it the process's umask decides.
+    /// Binds an address. `mode` applies to the file of a Unix socket, for example `0o660`; the umask
+    /// decides if it is missing.
     pub(crate) async fn bind(address: &Address, mode: Option<u32>) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { address: address.clone(), source };
         match address {
             Address::Tcp { host, port } => bind_tcp(host, *port).await.map_err(failed),
             Address::Unix(path) => {
-                clear_way(path).await.map_err(failed)??;
+                remove_stale_socket(path).await.map_err(failed)??;
                 bind_unix(path, mode).map_err(failed)
             }
             Address::Systemd { name } => {
@@ -113,13 +113,13 @@ impl Listener {
         }
     }
 
-    /// A TCP socket that is listening already.
+    /// Wraps a TCP socket that is already listening.
     pub(crate) fn of_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener).map(Self::Tcp)
     }
 
-    /// A Unix socket that is listening already. Its file is not ours to remove.
+    /// Wraps a Unix socket that is already listening. Its owner removes its file.
     pub(crate) fn of_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
@@ -140,8 +140,8 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Heads and small replies must not wait for the acknowledgement of what went
-                // before. Fails where the client is gone, which is then noticed anyhow.
+                // Heads and small responses must not wait for acknowledgements. Errors are ignored:
+                // the client is gone, which the next read notices.
                 let _ = stream.set_nodelay(true);
                 Ok((Socket::Tcp(stream), Peer::tcp(address)))
             }
@@ -156,14 +156,14 @@ impl Listener {
 async fn bind_tcp(host: &str, port: u16) -> io::Result<Listener> {
     if host.is_empty() || host == "::" {
         return match listen_tcp((Ipv6Addr::UNSPECIFIED, port).into()) {
-            // No IPv6 on this machine.
+            // This machine has no IPv6.
             Err(error) if is_unsupported(&error) => {
                 listen_tcp((Ipv4Addr::UNSPECIFIED, port).into())
             }
             result => result,
         };
     }
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in tokio::net::lookup_host((host, port)).await? {
         match listen_tcp(address) {
             Ok(listener) => return Ok(listener),
@@ -183,19 +183,19 @@ fn listen_tcp(address: SocketAddr) -> io::Result<Listener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => {
             let socket = TcpSocket::new_v6()?;
-            // Said, because a system may have another default.
+            // Set explicitly, because defaults differ between systems.
             rustix::net::sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
             socket
         }
     };
-    // A restart must not wait for connections of the process before.
+    // A restart must not wait for connections of the previous process.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG).map(Listener::Tcp)
 }
 
-/// Removes a socket that nobody listens on any more.
-async fn clear_way(path: &Path) -> io::Result<Result<(), BindError>> {
+/// Removes a socket on which no process listens any more.
+async fn remove_stale_socket(path: &Path) -> io::Result<Result<(), BindError>> {
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
@@ -230,10 +230,10 @@ fn identity(path: &Path) -> io::Result<Identity> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Another process may have put its own there since.
+        // Another process may have replaced it.
         let ours = identity(&self.path).is_ok_and(|identity| identity == self.identity);
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "removing the socket");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
         }
     }
 }
@@ -254,13 +254,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_host_means_both_families() {
+    async fn an_empty_host_binds_ipv4_and_ipv6() {
         let listener = Listener::bind(&address(":0"), None).await.unwrap();
         let port = port_of(&listener);
         for ip in ["127.0.0.1", "::1"] {
             let client = tokio::net::TcpStream::connect((ip, port)).await;
             if ip == "::1" && client.is_err() {
-                continue; // A machine without IPv6.
+                continue; // This machine has no IPv6.
             }
             let (_, peer) = listener.accept().await.unwrap();
             assert_eq!(peer.to_string(), ip);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_an_error_that_names_it() {
+    async fn the_error_for_a_taken_port_names_it() {
         let first = Listener::bind(&address("127.0.0.1:0"), None).await.unwrap();
         let text = format!("127.0.0.1:{}", port_of(&first));
         let error = Listener::bind(&address(&text), None).await.unwrap_err().to_string();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_unix_socket_comes_and_goes_with_its_listener() {
+    async fn the_file_of_a_unix_socket_lives_as_long_as_its_listener() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let at = Address::Unix(path.clone());
@@ -288,14 +288,14 @@ mod tests {
         drop(listener);
         assert!(!path.exists());
 
-        // Left behind by a process that was killed.
+        // Left behind by a killed process.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let listener = Listener::bind(&at, None).await.unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "not a socket").unwrap();
         drop(listener);
-        assert!(path.exists(), "a file of somebody else stays");
+        assert!(path.exists(), "a file of another process stays");
         assert!(matches!(Listener::bind(&at, None).await, Err(BindError::Occupied { .. })));
     }
 }

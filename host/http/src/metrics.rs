@@ -1,5 +1,6 @@
-//! What is counted and timed, under names that begin with `keepgate_http_`. A mount's handles are
-//! looked up once, when a site is made, so that a request only adds to them.
+//! Counters and timers, with names that start with `keepgate_http_`. The handles of a mount are looked up
+//! once, when a site is built, so that a request only increments them. Names and labels are public:
+//! dashboards depend on them.
 
 mod page;
 
@@ -16,18 +17,18 @@ use prometheus::{
 
 pub use page::MetricsPage;
 
-/// From below a millisecond, where warm plugins answer, to the half hour of a large upload.
+/// From below a millisecond (a warm plugin) to half an hour (a large upload).
 const BUCKETS: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 1800.0];
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "other"];
 
-/// `none` where the client went away before there was a status.
+/// `none` if the client went away before there was a status.
 const CLASSES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "none"];
 
-/// The label of requests that no mount takes.
+/// The label of requests without a mount.
 const NO_MOUNT: &str = "";
 
-/// The counters of all listeners together.
+/// The metrics of all listeners.
 #[derive(Debug)]
 pub struct Metrics {
     requests: IntCounterVec,
@@ -40,11 +41,11 @@ pub struct Metrics {
     mounts: Mutex<HashMap<String, Arc<MountMetrics>>>,
 }
 
-/// The counters of one mount.
+/// The metrics of one mount.
 pub(crate) struct MountMetrics {
     mount: String,
     requests: IntCounterVec,
-    /// By method and class; a series appears with its first request.
+    /// By method and status class; a series appears with its first request.
     counters: [[OnceLock<IntCounter>; CLASSES.len()]; METHODS.len()],
     seconds: Histogram,
     pub(crate) in_flight: IntGauge,
@@ -54,7 +55,7 @@ pub(crate) struct MountMetrics {
 }
 
 impl Metrics {
-    /// Registers all of them. Fails where the registry has some already.
+    /// Registers all metrics. Fails if the registry already has them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
@@ -99,7 +100,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The handles of the mount at this path; the same ones each time.
+    /// The handles of the mount at this path; the same ones on each call.
     pub(crate) fn mount(&self, path: &str) -> Arc<MountMetrics> {
         let mut mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mount) = mounts.get(path) {
@@ -120,19 +121,19 @@ impl Metrics {
         mount
     }
 
-    /// The handles for requests that no mount takes.
+    /// The handles for requests without a mount.
     pub(crate) fn no_mount(&self) -> Arc<MountMetrics> {
         self.mount(NO_MOUNT)
     }
 }
 
 impl MountMetrics {
-    /// Where the mount is; empty for requests that no mount takes.
+    /// The path of the mount; empty for requests without one.
     pub(crate) fn path(&self) -> &str {
         &self.mount
     }
 
-    /// Counts one request that has ended.
+    /// Counts a request that has ended.
     pub(crate) fn ended(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
         let method = METHODS.iter().position(|known| *known == method.as_str());
         let method = method.unwrap_or(METHODS.len() - 1);
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_appear_with_their_first_request_and_live_on() {
+    fn series_appear_with_their_first_request_and_survive_reloads() {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
         let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn registers_once() {
+    fn metrics_register_once() {
         let registry = Registry::new();
         Metrics::new(&registry).unwrap();
         assert!(Metrics::new(&registry).is_err());

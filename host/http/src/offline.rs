@@ -1,30 +1,29 @@
-//! What a client would be told, without a connection: paths are read and failures answered by the
-//! same code as for sockets. For tools that call plugins by themselves; a new such tool changes
-//! nothing here.
+//! Requests without a connection, for tools that call plugins directly: the code that serves sockets
+//! parses their paths and answers their failures.
 
 use http::Uri;
 use keepgate_core::{CallError, Waiting};
 use keepgate_store::Fields;
 
-use crate::status::Refusal;
+use crate::refusal::Refusal;
 use crate::target::{Target, query};
 
-/// Where a request goes, below a mount at `/`.
+/// The target of a request below a mount at `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// Segments, percent-decoded.
     pub segments: Vec<String>,
-    /// The path ended with `/`.
+    /// Whether the path ended with `/`.
     pub trailing_slash: bool,
     /// Decoded pairs.
     pub query: Fields,
 }
 
-/// Reads the target of a request, as in `/a/b?c=d`.
+/// Parses the target of a request, such as `/a/b?c=d`.
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words; a client would be answered 400.
+/// Says what is wrong with the target; a client would receive a 400.
 pub fn destination(target: &str) -> Result<Destination, String> {
     let uri: Uri = target.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     let read = Target::parse(&uri).map_err(|error| error.to_string())?;
@@ -32,8 +31,8 @@ pub fn destination(target: &str) -> Result<Destination, String> {
     Ok(Destination { segments, trailing_slash, query: query(&uri) })
 }
 
-/// What a client is answered where a call has no reply: status, headers and text. `for_client` where
-/// it was the client that did not go on.
+/// The answer to a call without a reply: status, headers and text. `for_client` says that the call was
+/// waiting for the client.
 pub fn refusal(error: &CallError, for_client: bool) -> (u16, Fields, String) {
     let waiting = if for_client { Waiting::ForClient } else { Waiting::ForGateway };
     Refusal::from_call(error, waiting).into_parts()
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_without_a_connection_is_told_the_same() {
+    fn callers_without_a_connection_get_the_same_answers() {
         let found = destination("/a%2Fb/c/?d=+e").unwrap();
         assert_eq!((found.segments, found.trailing_slash), (vec!["a/b".into(), "c".into()], true));
         assert_eq!(found.query, [("d".to_owned(), " e".to_owned())]);

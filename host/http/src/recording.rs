@@ -1,20 +1,23 @@
-//! Real exchanges with plugins, kept as files, to be looked at and replayed: what a client asked,
-//! what the plugin answered. `docs/src/recording.md` describes the files.
+//! Recordings: real exchanges between clients and plugins as files, to inspect and replay.
+//! `docs/src/recording.md` describes the files.
 //!
-//! Secrets are not kept (`secrets` says what counts as one). Requests only put what they saw into a
-//! queue in memory; a thread of its own writes. What does not fit, and what a full disk does not
-//! take, is left out and counted: no request waits for a recording or fails with it.
+//! Secrets are removed (`redaction` defines what counts as one). Requests only put an exchange into a
+//! queue in memory, and a separate thread writes. Exchanges that do not fit into the queue or onto the
+//! disk are skipped and counted: no request waits for a recording or fails because of one.
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | `capture` | what passes of one exchange |
-//! | `secrets` | what is left out |
-//! | `document` | the form of the files |
-//! | `writer` | the queue, the thread that empties it, the bounds |
+//! | `capture` | collects one exchange while it happens |
+//! | `exchange`, `body` | an exchange to be written, and what is kept of its bodies |
+//! | `redaction` | removes secrets |
+//! | `document` | the format of the files |
+//! | `writer` | the queue, the thread that drains it, the limits |
 
+mod body;
 mod capture;
 mod document;
-mod secrets;
+mod exchange;
+mod redaction;
 mod writer;
 
 use std::fmt;
@@ -25,19 +28,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use capture::Taking;
+pub(crate) use capture::Recording;
 use writer::Writer;
 
-/// How much is recorded.
+/// Limits of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordLimits {
-    /// Bodies up to so many bytes are kept; of others only the SHA-256 and length.
+    /// Bodies up to this many bytes are kept; of larger ones only the SHA-256 and length.
     pub body: usize,
-    /// Bytes of all files in the folder, those of earlier recordings included.
+    /// Bytes of all files in the folder, including earlier recordings.
     pub bytes: u64,
-    /// Exchanges in the folder, those of earlier recordings included.
+    /// Exchanges in the folder, including earlier recordings.
     pub exchanges: u64,
-    /// One exchange of so many is kept: 1 is each.
+    /// One of this many exchanges is recorded: 1 records all.
     pub every: u64,
 }
 
@@ -47,29 +50,29 @@ impl Default for RecordLimits {
     }
 }
 
-/// Why nothing can be recorded.
+/// Why recording cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The folder cannot be made or read.
+    /// The folder cannot be created or read.
     #[error("cannot record into {}: {source}", folder.display())]
     Folder {
-        /// Which.
+        /// The folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Others could look into it.
+    /// Other users can read the folder.
     #[error(
-        "cannot record into {0}: others may look into it, and recordings hold what clients sent; \
-         take another folder, or `chmod 700 {0}`"
+        "cannot record into {0}: other users can read it, and recordings contain what clients \
+         sent; choose another folder, or run `chmod 700 {0}`"
     )]
     Open(String),
-    /// No thread for it.
+    /// Its thread cannot be started.
     #[error("cannot start the thread that writes recordings: {0}")]
     Thread(io::Error),
 }
 
-/// Records into a folder. Dropping the last handle waits up to five seconds for what is queued.
+/// Records into a folder. Dropping the last handle waits up to five seconds for queued exchanges.
 pub struct Recorder {
     limits: RecordLimits,
     seen: AtomicU64,
@@ -77,8 +80,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder into this folder, which is made with the mode 0700 where there is none. What
-    /// earlier recordings left there stays, and counts.
+    /// Opens a folder, which is created with the mode 0700 if it is missing. Earlier recordings stay, and
+    /// count towards the limits.
     pub fn open(folder: &Path, limits: RecordLimits) -> Result<Arc<Self>, RecordError> {
         let wrong = |source| RecordError::Folder { folder: folder.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(wrong)?;
@@ -89,11 +92,11 @@ impl Recorder {
         Ok(Arc::new(Self { limits, seen: AtomicU64::new(0), writer }))
     }
 
-    /// Begins with an exchange; none where it is not one of those that are kept.
-    pub(crate) fn begin(self: &Arc<Self>) -> Option<Box<Taking>> {
+    /// Begins to record an exchange; `None` if this one is not to be recorded.
+    pub(crate) fn begin(self: &Arc<Self>) -> Option<Box<Recording>> {
         let number = self.seen.fetch_add(1, Ordering::Relaxed);
         let chosen = number.is_multiple_of(self.limits.every.max(1)) && !self.writer.is_full();
-        chosen.then(|| Box::new(Taking::new(self.clone(), self.limits.body)))
+        chosen.then(|| Box::new(Recording::new(self.clone(), self.limits.body)))
     }
 }
 

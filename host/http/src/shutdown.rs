@@ -1,40 +1,39 @@
-//! Asking servers to end: first gently, then at once. One [`Shutdown`] is shared by every
-//! listener of the process; who owns the signals calls [`Shutdown::begin`] and
-//! [`Shutdown::cut`].
+//! Shutdown of servers: first graceful, then immediate. One [`Shutdown`] is shared by all listeners of
+//! the process; the owner of the signals calls [`Shutdown::begin`] and [`Shutdown::cut`].
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// How far the end has come.
+/// How far the shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Serving.
     Serving,
-    /// No new connections and requests; those under way finish.
+    /// No new connections and requests; in-flight requests finish.
     Draining,
     /// Connections are cut.
     Cut,
 }
 
-/// Ends servers. Clones are one and the same.
+/// Ends servers. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     phase: Arc<watch::Sender<Phase>>,
 }
 
 impl Shutdown {
-    /// Nothing has been asked yet.
+    /// A shutdown that has not begun.
     pub fn new() -> Self {
         Self { phase: Arc::new(watch::Sender::new(Phase::Serving)) }
     }
 
-    /// Stops accepting, closes idle connections, lets requests under way finish.
+    /// Stops accepting connections, closes idle ones and lets in-flight requests finish.
     pub fn begin(&self) {
         self.advance(Phase::Draining);
     }
 
-    /// Cuts what is still under way.
+    /// Cuts the remaining connections.
     pub fn cut(&self) {
         self.advance(Phase::Cut);
     }
@@ -44,7 +43,7 @@ impl Shutdown {
         *self.phase.borrow() >= Phase::Draining
     }
 
-    /// Waits for [`begin`](Self::begin); returns at once where it has been called.
+    /// Waits for [`begin`](Self::begin); returns at once if it has been called.
     pub async fn begun(&self) {
         reached(&mut self.phase.subscribe(), Phase::Draining).await;
     }
@@ -68,8 +67,8 @@ impl Default for Shutdown {
     }
 }
 
-/// Waits until at least `phase`. Who asks is gone: nobody will ever ask again, so this waits
-/// forever.
+/// Waits for `phase` or a later one. Waits forever if every [`Shutdown`] is gone: nothing can begin one
+/// any more.
 pub(crate) async fn reached(receiver: &mut watch::Receiver<Phase>, phase: Phase) {
     if receiver.wait_for(|current| *current >= phase).await.is_err() {
         std::future::pending::<()>().await;

@@ -1,25 +1,25 @@
-//! The table of mounts: which prefix goes to which handler, and who may come in there.
+//! The routing table: which path prefix goes to which handler, and who may use it.
 //!
-//! A [`Site`] never changes. A reload makes a new one and swaps it in, mounts and authentication
-//! together; requests under way keep the one they began with.
+//! A [`Site`] is immutable. A reload builds a new one and swaps it in, mounts and authentication
+//! together; in-flight requests finish on the previous one.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use keepgate_auth::Access;
 use keepgate_core::Handler;
 
-use crate::access::Access;
 use crate::metrics::{Metrics, MountMetrics};
 
-/// An immutable table of mounts.
+/// An immutable routing table.
 #[derive(Debug, Default)]
 pub struct Site {
-    /// Longest first, so that the first match is the right one.
+    /// Longest prefix first, so that the first match wins.
     routes: Vec<Route>,
 }
 
-/// One mount in the table.
+/// One mount.
 pub(crate) struct Route {
     segments: Vec<String>,
     pub(crate) handler: Arc<dyn Handler>,
@@ -27,23 +27,23 @@ pub(crate) struct Route {
     pub(crate) metrics: Arc<MountMetrics>,
 }
 
-/// Why a table of mounts makes no sense.
+/// Why a routing table is invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SiteError {
-    /// Two mounts want the same requests.
+    /// Two mounts have the same path.
     #[error("two mounts have the path {0}: give one of them another")]
     Duplicate(String),
-    /// Not `/`, and not of the form `/a/b`.
+    /// Neither `/` nor of the form `/a/b`.
     #[error(
-        "{0:?} is no path to mount at: write / or, say, /restic, without a trailing slash, \
-         empty parts, `.` or `..`"
+        "{0:?} is not a valid mount path; write / or a path like /restic without a trailing slash, \
+         empty segments, `.` or `..`"
     )]
     Path(String),
 }
 
 impl Site {
-    /// A table of these handlers, each with its way in. Their counters come from `metrics`, and
-    /// go on where a mount of the same path was before.
+    /// A table of these handlers with their access rules. Counters come from `metrics` and continue
+    /// if a mount with the same path existed before.
     pub fn new(
         mounts: impl IntoIterator<Item = (Arc<dyn Handler>, Arc<Access>)>,
         metrics: &Metrics,
@@ -63,8 +63,8 @@ impl Site {
         Ok(Self { routes })
     }
 
-    /// The mount with the longest prefix of these segments that takes what follows, and how many
-    /// segments its prefix has.
+    /// The mount with the longest prefix of these segments that takes the rest of the path, and how
+    /// many segments its prefix has.
     pub(crate) fn route(
         &self,
         segments: &[String],
@@ -84,8 +84,8 @@ fn mount_segments(path: &str) -> Option<Vec<String>> {
         return Some(Vec::new());
     }
     let segments: Vec<String> = below.split('/').map(str::to_owned).collect();
-    let plain = |segment: &String| !matches!(segment.as_str(), "" | "." | "..");
-    segments.iter().all(plain).then_some(segments)
+    let valid = |segment: &String| !matches!(segment.as_str(), "" | "." | "..");
+    segments.iter().all(valid).then_some(segments)
 }
 
 impl fmt::Debug for Route {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_root_some_paths_lead_nowhere() {
+    fn without_a_root_mount_some_paths_are_not_found() {
         let site = site(&["/a/b"]).unwrap();
         assert!(site.route(&segments("a"), false).is_none());
         assert!(site.route(&[], false).is_none());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_tables_that_make_no_sense() {
+    fn refuses_duplicate_and_invalid_paths() {
         assert_eq!(site(&["/a", "/b", "/a"]).unwrap_err(), SiteError::Duplicate("/a".to_owned()));
         for path in ["", "a", "/a/", "//", "/a//b", "/../a", "/."] {
             assert_eq!(site(&[path]).unwrap_err(), SiteError::Path(path.to_owned()), "{path}");

@@ -1,38 +1,38 @@
-//! The path and query of a request, decoded. Nothing is normalised here: segments such as `..`
-//! and encoded slashes reach the plugin as they are, because each surface has its own answer and
-//! every store refuses such keys by itself.
+//! The path and query of a request, decoded. Nothing is normalised here: segments such as `..` and
+//! encoded slashes reach the handler unchanged, because each surface treats them differently and every
+//! store refuses such keys.
 
 use std::borrow::Cow;
 
 use http::Uri;
 use keepgate_store::Fields;
 
-/// Where a request goes.
+/// A request's decoded path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Decoded after the split at `/`; without the empty one after a final slash.
+    /// Split at `/`, then decoded; without the empty one after a trailing slash.
     pub(crate) segments: Vec<String>,
-    /// The path ended with `/`.
+    /// Whether the path ended with `/`.
     pub(crate) trailing_slash: bool,
 }
 
-/// Why a request goes nowhere; the text is for the client.
+/// Why a target is invalid; the text is for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
-    /// `*`, or the authority that CONNECT names.
+    /// `*`, or the authority of CONNECT.
     #[error("the request target is not a path")]
     NotAPath,
-    /// As in `%4` or `%zz`.
-    #[error("the path has a percent sign that no two hex digits follow")]
+    /// Such as `%4` or `%zz`.
+    #[error("the path has a percent sign that is not followed by two hex digits")]
     Escape,
-    /// Bytes that spell no characters.
+    /// Bytes that are not UTF-8.
     #[error("the path is not UTF-8")]
     NotUtf8,
 }
 
 impl Target {
     pub(crate) fn parse(uri: &Uri) -> Result<Self, TargetError> {
-        // For `http://host/path` this is the path alone, and `/` where there is none.
+        // For `http://host/path` this is only the path, or `/` if it is empty.
         let path = uri.path().strip_prefix('/').ok_or(TargetError::NotAPath)?;
         let (path, trailing_slash) = match path.strip_suffix('/') {
             Some(path) => (Some(path), true),
@@ -59,8 +59,7 @@ fn segment(raw: &str) -> Result<String, TargetError> {
     decoded.map(Cow::into_owned).map_err(|_| TargetError::NotUtf8)
 }
 
-/// The pairs of a query, decoded as forms are: `+` is a blank, and bytes that spell no characters
-/// become U+FFFD.
+/// The pairs of a query, decoded like a form: `+` is a space, and invalid UTF-8 becomes U+FFFD.
 pub(crate) fn query(uri: &Uri) -> Fields {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_before_it_decodes() {
+    fn splits_before_decoding() {
         good("/", &[], true);
         good("/a", &["a"], false);
         good("/a/", &["a"], true);
@@ -105,13 +104,13 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_path_of_an_absolute_target() {
+    fn uses_the_path_of_an_absolute_target() {
         good("http://other.example:80/a/b", &["a", "b"], false);
         good("http://other.example", &[], true);
     }
 
     #[test]
-    fn refuses_what_cannot_be_decoded() {
+    fn refuses_invalid_encodings() {
         for uri in ["/%", "/%4", "/a%zz", "/a/%2", "/%%41", "/%+1"] {
             assert_eq!(parse(uri), Err(TargetError::Escape), "{uri}");
         }

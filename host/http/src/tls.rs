@@ -1,5 +1,5 @@
-//! Certificate and key, and their replacement while serving. A reload that fails leaves what was
-//! there; connections keep what they began with.
+//! Certificate and key, and their replacement while serving. If a reload fails, the current pair stays
+//! in use; open connections keep the pair with which they began.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,24 +15,24 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// Offered to clients, in this order.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Where a listener's certificate comes from.
+/// The files of a listener's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// PEM: the server's certificate, then those that lead to its root.
+    /// PEM: the server's certificate, followed by the chain to its root.
     pub certificate: PathBuf,
-    /// PEM: the private key of the first certificate. May be the same file.
+    /// PEM: the private key of the first certificate. It may be in the same file.
     pub key: PathBuf,
-    /// The oldest version spoken.
+    /// The oldest version accepted.
     pub minimum: TlsVersion,
 }
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsVersion {
-    /// 1.2, of 2008. Nothing older is spoken at all.
+    /// TLS 1.2 of 2008. Older versions are never accepted.
     #[default]
     V1_2,
-    /// 1.3, of 2018.
+    /// TLS 1.3 of 2018.
     V1_3,
 }
 
@@ -46,7 +46,7 @@ pub struct Tls {
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is missing, unreadable or no PEM.
+    /// A file is missing, unreadable or not PEM.
     #[error("cannot read the {what} in {}: {source}", path.display())]
     Read {
         /// "certificate" or "private key".
@@ -56,8 +56,8 @@ pub enum TlsError {
         /// What is wrong with it.
         source: pem::Error,
     },
-    /// The file is PEM, but what is asked for is not in it.
-    #[error("there is no {what} in {}", path.display())]
+    /// The file is PEM, but does not contain the item.
+    #[error("no {what} found in {}", path.display())]
     Missing {
         /// "certificate" or "private key".
         what: &'static str,
@@ -65,39 +65,39 @@ pub enum TlsError {
         path: PathBuf,
     },
     /// The key belongs to another certificate.
-    #[error("the private key in {} is not the one of the certificate in {}", key.display(), certificate.display())]
+    #[error("the private key in {} does not match the certificate in {}", key.display(), certificate.display())]
     Mismatch {
-        /// File of the key.
+        /// The file of the key.
         key: PathBuf,
-        /// File of the certificate.
+        /// The file of the certificate.
         certificate: PathBuf,
     },
     /// Anything else.
     #[error("cannot use the certificate in {}: {source}", path.display())]
     Unusable {
-        /// File of the certificate.
+        /// The file of the certificate.
         path: PathBuf,
-        /// What rustls said.
+        /// rustls's error.
         source: rustls::Error,
     },
 }
 
 impl Tls {
-    /// Reads certificate and key, which must belong together.
+    /// Reads certificate and key, which must match.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let tickets = ring::Ticketer::new().map_err(|source| unusable(&files, source))?;
         let config = ArcSwap::new(read(&files, &tickets)?);
         Ok(Arc::new(Self { files, tickets, config }))
     }
 
-    /// Reads them again. New connections use them where both can be read and belong together;
-    /// else everything stays as it was. Reads files: not for asynchronous threads.
+    /// Reads both files again. New connections use the new pair if it is valid; otherwise the current one
+    /// stays in use. Blocks: do not call it on asynchronous threads.
     pub fn reload(&self) -> Result<(), TlsError> {
         self.config.store(read(&self.files, &self.tickets)?);
         Ok(())
     }
 
-    /// Where certificate and key come from.
+    /// The files of certificate and key.
     pub fn files(&self) -> &TlsFiles {
         &self.files
     }
@@ -124,7 +124,7 @@ fn read(
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|source| unusable(files, source))?;
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
-    // Stateless, and the same across reloads: clients resume without the server keeping anything.
+    // Stateless and unchanged by reloads: clients resume sessions without state on the server.
     config.ticketer = tickets.clone();
     Ok(Arc::new(config))
 }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_needs_a_pair_that_belongs_together() {
+    fn a_reload_needs_a_matching_pair() {
         let folder = tempfile::tempdir().unwrap();
         let old = pair(folder.path(), "old");
         let new = pair(folder.path(), "new");

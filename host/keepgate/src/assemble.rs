@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use keepgate_http::{Access, Htpasswd, Method, Tls, TlsFiles, htpasswd, tls::TlsVersion};
+use keepgate_auth::{Access, Htpasswd, Method, htpasswd};
+use keepgate_http::{Tls, TlsFiles, tls::TlsVersion};
 use keepgate_jobs::Jobs;
 use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use keepgate_http::{Htpasswd, htpasswd};
+use keepgate_auth::{Htpasswd, htpasswd};
 
 use crate::cli::{User, UserCommand};
 use crate::output::{note, say, tell};

@@ -113,7 +113,7 @@ impl Serving {
                 admitted.ended(&done);
                 done
             }
-            Err(pause) => Err(CallError::Aside(pause)),
+            Err(pause) => Err(CallError::Suspended(pause)),
         };
         self.count(&done);
         done

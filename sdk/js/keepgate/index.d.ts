@@ -10,9 +10,9 @@ export type FailureTag =
   | "not-found"
   /** 409: another blob is stored under this name */
   | "already-exists"
-  /** 412: the blob is another one by now */
+  /** 412: the blob has been replaced */
   | "precondition-failed"
-  /** 400: the bytes do not have the SHA-256 that they must have; `detail` is the one that they have,
+  /** 400: the bytes do not have the expected SHA-256; `detail` is the one that they have,
    * if it is known */
   | "checksum-mismatch"
   /** 400: the sender stopped before the announced length */

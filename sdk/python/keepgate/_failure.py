@@ -49,17 +49,17 @@ class AlreadyExists(Failure):
 
 
 class PreconditionFailed(Failure):
-    """412: the blob is another one by now."""
+    """412: the blob has been replaced."""
 
-    status, message = 412, "the blob is another one by now"
+    status, message = 412, "the blob has been replaced"
     case, _has_value = types.Failure_PreconditionFailed, False
 
 
 class ChecksumMismatch(Failure):
-    """400: the bytes do not have the SHA-256 that they must have; `detail` is the one that they have,
+    """400: the bytes do not have the expected SHA-256; `detail` is the one that they have,
     if it is known."""
 
-    status, message = 400, "the bytes do not have the SHA-256 that they must have"
+    status, message = 400, "the bytes do not have the expected SHA-256"
     case = types.Failure_ChecksumMismatch
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class TooLarge(Failure):
 class OutOfRange(Failure):
     """416; `detail` is the size of the blob in bytes, and must be given."""
 
-    status, message, case = 416, "no byte of the asked range is inside", types.Failure_OutOfRange
+    status, message, case = 416, "the requested range is outside of the blob", types.Failure_OutOfRange
 
     def headers(self) -> list[tuple[str, str]]:
         return [("content-range", f"bytes */{self.detail}")]

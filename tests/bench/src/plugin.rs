@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use keepgate_auth::Access;
 use keepgate_http::{
-    Access, Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
+    Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
 };
 use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
 use keepgate_runtime::{

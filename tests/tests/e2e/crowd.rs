@@ -121,7 +121,7 @@ fn connections_are_limited() {
     }
     let mut waiting = client.connect();
     waiting.write_head("GET", "/config", &[]).unwrap();
-    gateway.program.stderr.wait_for(0, &["as many connections as allowed"]);
+    gateway.program.stderr.wait_for(0, &["connection limit reached"]);
     // The admin pages have a listener of their own.
     gateway.assert_alive();
     drop(open.pop());
@@ -148,7 +148,7 @@ fn stalled_transfers_are_ended_and_slow_ones_are_not() {
     assert_eq!(upload.reply("POST").unwrap().status, 408);
     assert_eq!(client.status("HEAD", &upload_path), 404);
 
-    gateway.program.stderr.wait_for(0, &["the client takes nothing"]);
+    gateway.program.stderr.wait_for(0, &["the client accepts no data"]);
     let mut bytes = Vec::new();
     assert!(download.read_to_end(&mut bytes).is_err(), "{} bytes", bytes.len());
     // A slow client is not a silent one: the pauses are much shorter than the limit, and all of them

@@ -1,4 +1,4 @@
-//! The other end of the operators' listener: what the command line asks a running gateway.
+//! The client of the operators' listener, by which the command line talks to a running gateway.
 
 use std::io;
 use std::time::Duration;
@@ -13,58 +13,58 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::listen::Address;
 
-/// An answer is JSON and short: a thousand jobs with their outputs at most.
-const MOST: usize = 256 << 20;
-/// Nothing that an operator asks for waits for anything.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Bytes of an answer: enough for a thousand jobs with their outputs.
+const MAX_ANSWER: usize = 256 << 20;
+/// No page waits for anything, so this is generous.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks a gateway on its operators' listener.
+/// Talks to a gateway on its operators' listener.
 #[derive(Clone, Debug)]
 pub struct OperatorClient {
     address: Address,
 }
 
-/// Why there is no answer.
+/// Why a request to the gateway failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// No gateway listens there.
     #[error("no gateway answers at {address}: {source}")]
     NotRunning {
-        /// Where it should.
+        /// The address.
         address: Address,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// It refuses, in words.
+    /// The gateway refused the request.
     #[error("{message}")]
     Refused {
         /// HTTP status.
         status: u16,
-        /// Why.
+        /// The gateway's reason.
         message: String,
     },
-    /// Something else answers, or nothing in time.
-    #[error("what answers at {address} is no gateway, or not well: {what}")]
+    /// The answer is not that of a gateway, or did not come in time.
+    #[error("no valid answer from {address}: {what}")]
     Broken {
-        /// Where.
+        /// The address.
         address: Address,
-        /// What happened.
+        /// What is wrong with it.
         what: String,
     },
 }
 
 impl OperatorClient {
-    /// A client of the listener at this address.
+    /// A client for the listener at this address.
     pub fn new(address: Address) -> Self {
         Self { address }
     }
 
-    /// Reads a page, `/jobs` say.
+    /// Fetches a page such as `/jobs`.
     pub async fn get(&self, target: &str) -> Result<Value, OperatorError> {
         self.ask(Method::GET, target).await
     }
 
-    /// Has something done.
+    /// Posts to a page that changes something.
     pub async fn post(&self, target: &str) -> Result<Value, OperatorError> {
         self.ask(Method::POST, target).await
     }
@@ -83,11 +83,13 @@ impl OperatorClient {
                     let stream = TcpStream::connect((host, *port)).await.map_err(not_running)?;
                     self.exchange(stream, method, target).await
                 }
-                Address::Systemd { .. } => Err(self.broken("it has no address of its own")),
+                Address::Systemd { .. } => {
+                    Err(self.broken("a socket from systemd has no address to connect to"))
+                }
             }
         };
-        let said = tokio::time::timeout(LIMIT, exchange).await;
-        let (status, value) = said.unwrap_or_else(|_| Err(self.broken("no answer in time")))?;
+        let result = tokio::time::timeout(TIMEOUT, exchange).await;
+        let (status, value) = result.unwrap_or_else(|_| Err(self.broken("timed out")))?;
         if status.is_success() {
             return Ok(value);
         }
@@ -114,7 +116,7 @@ impl OperatorClient {
             .map_err(|error| self.broken(&error.to_string()))?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MOST).collect().await;
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|error| self.broken(&error.to_string()))?.to_bytes();
         let value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Ok((status, value))

@@ -1,9 +1,8 @@
-//! Jobs and schedules on the operators' listener: what there is, and the few things that an operator
-//! does with it. What a job is, is the business of whoever implements [`JobsPage`].
+//! Jobs and schedules on the operators' listener: list, show, cancel and run them. This module knows
+//! nothing about jobs themselves; [`JobsPage`] does.
 //!
-//! The listener asks nobody who they are: it takes only connections of this machine. A web page that
-//! is open in a browser there is not an operator, so that whatever changes something refuses requests
-//! that say they come from a page.
+//! The listener does not authenticate: it accepts only local connections. A web page in a local browser
+//! could still send requests, so every page that changes something refuses requests with an `Origin`.
 
 use std::sync::Arc;
 
@@ -16,45 +15,45 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Which jobs are asked for; all where nothing is said.
+/// Which jobs to list; an empty query lists all.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobsQuery {
-    /// Of this mount.
+    /// Only those of this mount.
     pub mount: Option<String>,
-    /// Of this kind.
+    /// Only those of this kind.
     pub kind: Option<String>,
-    /// In this state, in lower case.
+    /// Only those in this state, in lower case.
     pub state: Option<String>,
-    /// At most so many, the newest; 100 where nothing is said.
+    /// At most this many, newest first; 100 by default.
     pub max: Option<usize>,
 }
 
-/// Why an operator does not get what was asked for.
+/// Why an operator's request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// HTTP status, from 400 on.
+    /// HTTP status, 400 or above.
     pub status: u16,
-    /// In words.
+    /// What was refused, and why.
     pub message: String,
 }
 
 type Answer = Result<Value, Refusal>;
 
-/// What operators may ask of jobs; answers are JSON.
+/// What operators can do with jobs; answers are JSON.
 #[async_trait]
 pub trait JobsPage: Send + Sync + 'static {
-    /// In numbers, with the schedules, for the status.
+    /// Counts and schedules, for the status.
     async fn summary(&self) -> Value;
     /// An array of jobs, newest first.
     async fn list(&self, query: JobsQuery) -> Answer;
     /// One job.
     async fn show(&self, id: &str) -> Answer;
-    /// Ends a job; the job as it is then.
+    /// Cancels a job and returns it.
     async fn cancel(&self, id: &str) -> Answer;
     /// An array of schedules.
     async fn schedules(&self) -> Answer;
-    /// Starts the job of a schedule now; the job.
+    /// Starts the job of a schedule now and returns it.
     async fn run(&self, schedule: &str) -> Answer;
 }
 
@@ -83,23 +82,23 @@ async fn schedules(State(jobs): State<Jobs>) -> Response {
 }
 
 async fn cancel(State(jobs): State<Jobs>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    match by_operator(&headers) {
+    match refuse_web_pages(&headers) {
         Ok(()) => answer(jobs.cancel(&id).await),
         refused => answer(refused.map(|()| Value::Null)),
     }
 }
 
 async fn run(State(jobs): State<Jobs>, headers: HeaderMap, Path(name): Path<String>) -> Response {
-    match by_operator(&headers) {
+    match refuse_web_pages(&headers) {
         Ok(()) => answer(jobs.run(&name).await),
         refused => answer(refused.map(|()| Value::Null)),
     }
 }
 
-/// Browsers send `Origin` with whatever a page posts.
-fn by_operator(headers: &HeaderMap) -> Result<(), Refusal> {
+/// Browsers send `Origin` with every POST of a page.
+fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(header::ORIGIN) {
-        let message = "this is for operators, not for web pages".to_owned();
+        let message = "requests from web pages are not allowed".to_owned();
         return Err(Refusal { status: 403, message });
     }
     Ok(())

@@ -1,34 +1,34 @@
-//! Addresses as operators write them.
+//! Addresses to listen on, as operators write them.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where to listen, as an operator writes it: `:8000`, `127.0.0.1:8000`, `[::1]:0`,
+/// An address to listen on: `:8000`, `127.0.0.1:8000`, `[::1]:0`,
 /// `backup.example:8000`, `unix:/run/keepgate.sock`, `systemd` or `systemd:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// Host and port. An empty host, and `::`, mean every address of the machine, IPv6 and IPv4;
-    /// port 0 means one that is free.
+    /// Host and port. An empty host or `::` means all addresses of the machine, IPv6 and IPv4; port 0
+    /// means any free port.
     Tcp {
-        /// A name or an address; IPv6 ones without brackets.
+        /// A name or an address; IPv6 addresses without brackets.
         host: String,
         /// 0 to 65535.
         port: u16,
     },
-    /// Path of a socket.
+    /// The path of a socket.
     Unix(PathBuf),
-    /// A socket that systemd listens on and hands over, as a `.socket` unit says.
+    /// A socket handed over by systemd, defined by a `.socket` unit.
     Systemd {
-        /// Its `FileDescriptorName=`. Without one, exactly one socket must have been handed over.
+        /// Its `FileDescriptorName=`. If it is missing, exactly one socket must have been handed over.
         name: Option<String>,
     },
 }
 
-/// Text that is no address to listen on.
+/// A text that is not an address to listen on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no address to listen on: {why}")]
+#[error("{text:?} is not an address to listen on: {why}")]
 pub struct AddressError {
     text: String,
     why: &'static str,
@@ -41,7 +41,7 @@ impl FromStr for Address {
         let error = |why| AddressError { text: text.to_owned(), why };
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
-                return Err(error("a path must follow unix:"));
+                return Err(error("unix: must be followed by a path"));
             }
             return Ok(Self::Unix(path.into()));
         }
@@ -49,25 +49,25 @@ impl FromStr for Address {
             return Ok(Self::Systemd { name: None });
         }
         if let Some(name) = text.strip_prefix("systemd:") {
-            // What systemd allows, which separates names by colons.
+            // What systemd allows: it separates names by colons.
             let good = |byte: u8| matches!(byte, b' '..=b'~' if byte != b':');
             if name.is_empty() || !name.bytes().all(good) {
-                return Err(error("a FileDescriptorName= must follow systemd:"));
+                return Err(error("systemd: must be followed by a FileDescriptorName="));
             }
             return Ok(Self::Systemd { name: Some(name.to_owned()) });
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| {
             error(
-                "write host:port, :port for every address, unix:/path/of/socket, or systemd for \
-                 a socket that is handed over",
+                "write host:port, :port for all addresses, unix:/path/of/socket, or systemd for a \
+                 socket handed over by systemd",
             )
         })?;
         let port = port.parse().map_err(|_| error("the port must be a number from 0 to 65535"))?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = match bracketed {
             Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
-            Some(_) => return Err(error("only IPv6 addresses have brackets")),
-            None if host.contains(':') => return Err(error("an IPv6 address needs brackets")),
+            Some(_) => return Err(error("brackets are only for IPv6 addresses")),
+            None if host.contains(':') => return Err(error("IPv6 addresses need brackets")),
             None => host,
         };
         Ok(Self::Tcp { host: host.to_owned(), port })
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_as_operators_write_them() {
+    fn parses_and_prints_addresses() {
         let tcp = |host: &str, port| Address::Tcp { host: host.to_owned(), port };
         assert_eq!(address(":8000"), tcp("", 8000));
         assert_eq!(address("127.0.0.1:0"), tcp("127.0.0.1", 0));

@@ -1,7 +1,7 @@
-//! Sockets that systemd listens on and hands over, as `sd_listen_fds(3)` describes: so many
-//! descriptors from 3 on, with names, for the process of one number.
+//! Sockets that systemd listens on and hands over as described in `sd_listen_fds(3)`: file descriptors
+//! from 3 on, with names, for the process with a given id.
 //!
-//! The environment is read once. What is taken is taken: a second listener cannot have it.
+//! The environment is read once, and each socket can be taken once.
 
 use std::env;
 use std::io;
@@ -12,33 +12,33 @@ use listenfd::ListenFd;
 
 use super::Listener;
 
-/// The name of sockets that have none, as systemd has it.
+/// systemd's name for sockets without one.
 const NAMELESS: &str = "unknown";
 
 /// Why a socket cannot be taken over.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandedOverError {
-    /// No service manager, or none that listens for this service.
+    /// There is no service manager, or it does not listen for this service.
     #[error(
-        "no socket was handed over (LISTEN_FDS and LISTEN_PID say so); start the service by its \
-         .socket unit"
+        "no socket was handed over (according to LISTEN_FDS and LISTEN_PID); start the service \
+         through its .socket unit"
     )]
     Nothing,
-    /// The sockets are for a parent, say, or for a shell in between.
+    /// The sockets are for another process, for example for a parent shell.
     #[error(
-        "the sockets were handed over to process {theirs:?} (LISTEN_PID), and this one is {ours}; \
-         start this program itself, without a wrapper that stays"
+        "the sockets were handed over to process {theirs:?} (LISTEN_PID), but this is process \
+         {ours}; start this program directly, without a wrapper process"
     )]
     OtherProcess {
-        /// What `LISTEN_PID` says.
+        /// The value of `LISTEN_PID`.
         theirs: String,
-        /// The number of this process.
+        /// The id of this process.
         ours: u32,
     },
-    /// Which one is meant must be said.
+    /// There are several sockets, and the address names none.
     #[error(
-        "more than one socket was handed over ({}); name one, as in systemd:{}",
+        "more than one socket was handed over ({}); name one, for example systemd:{}",
         names.join(", "), names.first().map_or("NAME", String::as_str)
     )]
     Several {
@@ -47,44 +47,44 @@ pub enum HandedOverError {
     },
     /// No socket has the name.
     #[error(
-        "no socket of this name was handed over, but {}; the name is FileDescriptorName= in the \
-         .socket unit",
+        "no socket with this name was handed over, only {}; set the name with \
+         FileDescriptorName= in the .socket unit",
         names.join(", ")
     )]
     UnknownName {
-        /// The names that there are.
+        /// The names of all sockets.
         names: Vec<String>,
     },
-    /// The name does not say which one.
+    /// Several sockets have the name.
     #[error(
-        "{count} sockets of this name were handed over; give each a .socket unit with a \
-         FileDescriptorName= of its own"
+        "{count} sockets with this name were handed over; give each its own .socket unit with a \
+         different FileDescriptorName="
     )]
     SameName {
         /// How many.
         count: usize,
     },
-    /// Another listener has it.
-    #[error("another listener has taken this socket already")]
+    /// Another listener uses it.
+    #[error("another listener already uses this socket")]
     Taken,
-    /// UDP, or its Unix sibling.
+    /// UDP, or a Unix datagram socket.
     #[error("it is a datagram socket; write ListenStream= in the .socket unit")]
     Datagram,
-    /// One connection rather than a socket that listens.
-    #[error("it does not listen, but is a connection; write Accept=no in the .socket unit")]
+    /// A single connection instead of a listening socket.
+    #[error("it is a connection, not a listening socket; write Accept=no in the .socket unit")]
     Connection,
-    /// A FIFO, say.
-    #[error("it is no TCP or Unix stream socket; write ListenStream= in the .socket unit")]
+    /// For example a FIFO.
+    #[error("it is not a TCP or Unix stream socket; write ListenStream= in the .socket unit")]
     NotAStream,
     /// The system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What was handed over to this process.
+/// The sockets handed over to this process.
 pub struct HandedOver {
-    /// None: nothing, and why.
-    sockets: Result<Mutex<Sockets>, Nothing>,
+    /// Or why there are none.
+    sockets: Result<Mutex<Sockets>, NoSockets>,
 }
 
 struct Sockets {
@@ -92,15 +92,15 @@ struct Sockets {
     names: Vec<String>,
 }
 
-enum Nothing {
+enum NoSockets {
     NotSet,
     OtherProcess(String),
 }
 
-/// What was handed over to this process, read from its environment at the first call, which takes
-/// `LISTEN_FDS` and `LISTEN_PID` away: processes that are started later must not believe that
-/// the sockets are theirs. Binding calls this by itself; a program that starts threads which
-/// read the environment through the C library calls it before those.
+/// The sockets handed over to this process. The first call reads them from the environment and removes
+/// `LISTEN_FDS` and `LISTEN_PID`, so that child processes do not take the sockets for theirs. Binding
+/// calls this on its own; a program whose threads read the environment through the C library must call
+/// it before it starts them.
 pub fn take_handed_over() -> &'static HandedOver {
     static HANDED_OVER: OnceLock<HandedOver> = OnceLock::new();
     HANDED_OVER.get_or_init(|| {
@@ -120,10 +120,10 @@ impl HandedOver {
         descriptors: impl FnOnce() -> ListenFd,
     ) -> Self {
         let ours = std::process::id();
-        // In any case, so that the variables are gone.
+        // Always called, because it removes the variables.
         let descriptors = descriptors();
         let sockets = match pid {
-            Some(pid) if is_set && pid.parse() != Ok(ours) => Err(Nothing::OtherProcess(pid)),
+            Some(pid) if is_set && pid.parse() != Ok(ours) => Err(NoSockets::OtherProcess(pid)),
             Some(_) if descriptors.len() > 0 => {
                 let given = names.into_iter().flat_map(|names| names.split(':'));
                 let given = given.map(|name| if name.is_empty() { NAMELESS } else { name });
@@ -131,7 +131,7 @@ impl HandedOver {
                 let names = names.map(str::to_owned).collect();
                 Ok(Mutex::new(Sockets { descriptors, names }))
             }
-            _ => Err(Nothing::NotSet),
+            _ => Err(NoSockets::NotSet),
         };
         Self { sockets }
     }
@@ -141,12 +141,12 @@ impl HandedOver {
         self.sockets.as_ref().map_or(0, |sockets| lock(sockets).names.len())
     }
 
-    /// The socket of this name; without a name the only one.
+    /// The socket with this name, or the only one.
     pub(super) fn take(&self, name: Option<&str>) -> Result<Listener, HandedOverError> {
         match &self.sockets {
             Ok(sockets) => lock(sockets).take(name),
-            Err(Nothing::NotSet) => Err(HandedOverError::Nothing),
-            Err(Nothing::OtherProcess(theirs)) => Err(HandedOverError::OtherProcess {
+            Err(NoSockets::NotSet) => Err(HandedOverError::Nothing),
+            Err(NoSockets::OtherProcess(theirs)) => Err(HandedOverError::OtherProcess {
                 theirs: theirs.clone(),
                 ours: std::process::id(),
             }),
@@ -215,9 +215,9 @@ mod tests {
         handed.take(None).unwrap_err().to_string()
     }
 
-    // With sockets: `tests/serving/handed_over.rs`, in processes of their own.
+    // Tests with sockets run in their own processes: `tests/serving/handed_over.rs`.
     #[test]
-    fn says_why_there_is_nothing() {
+    fn says_why_there_are_no_sockets() {
         let ours = std::process::id().to_string();
         for (is_set, pid) in [(false, None), (false, Some("1")), (true, None), (true, Some(&*ours))]
         {

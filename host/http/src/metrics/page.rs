@@ -1,15 +1,13 @@
-//! Metrics for Prometheus at a path of a site, beside mounts. Operators have them on the admin
-//! listener as well; this is for those who have one port only.
+//! Metrics for Prometheus at a path beside the mounts, for operators who have only one port. The admin
+//! listener has them as well.
 
 use futures_util::future::BoxFuture;
-use keepgate_core::{CallError, Failure, Reply, Request};
+use keepgate_core::{CallError, Failure, Handler, Reply, Request};
 use keepgate_store::Body;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
-use keepgate_core::Handler;
-
-/// A handler that shows a registry to whoever its site lets in. It takes its very path only:
-/// below `/metrics` the next shorter mount answers, so that a folder may be called `metrics`.
+/// A handler that serves a registry to authenticated clients. It takes only its exact path: requests
+/// below `/metrics` go to the next shorter mount, so that a folder may be called `metrics`.
 #[derive(Debug)]
 pub struct MetricsPage {
     path: String,
@@ -23,7 +21,7 @@ impl MetricsPage {
         Self { path: path.into(), registry, reader: None }
     }
 
-    /// Shown to the user of this name only. Everybody else has a 401, nobody in particular too.
+    /// Restricts it to this user. Everyone else gets a 401, including anonymous clients.
     pub fn only_for(mut self, user: impl Into<String>) -> Self {
         self.reader = Some(user.into());
         self
@@ -38,10 +36,10 @@ impl MetricsPage {
             let allow = ("allow".to_owned(), "GET, HEAD".to_owned());
             return Ok(refusal(405, "Method Not Allowed\n", Some(allow)));
         }
-        // An error here is a bug of whoever registered a metric.
+        // Fails only if an invalid metric was registered, which is a bug.
         let text = TextEncoder::new()
             .encode_to_string(&self.registry.gather())
-            .map_err(|error| Failure::Internal(format!("writing the metrics: {error}")))?;
+            .map_err(|error| Failure::Internal(format!("cannot encode the metrics: {error}")))?;
         let content_type = ("content-type".to_owned(), TEXT_FORMAT.to_owned());
         Ok(Reply { status: 200, headers: vec![content_type], body: Body::from_bytes(text) })
     }

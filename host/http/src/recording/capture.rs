@@ -1,5 +1,5 @@
-//! What passes of one exchange: heads without their secrets, bodies up to a size. Hashing begins only
-//! with a body that is larger, so that small requests cost a copy and no more.
+//! Collects one exchange while it happens: heads without secrets, and bodies up to a limit. Only larger
+//! bodies are hashed, so that a small request costs no more than a copy.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,65 +14,22 @@ use keepgate_store::{Body, BodyError};
 use sha2::{Digest as _, Sha256};
 
 use super::Recorder;
-use super::secrets::Heads;
+use super::body::{Captured, Content};
+use super::exchange::RecordedExchange;
+use super::redaction::RedactedHead;
 
-/// An exchange that is being recorded. It is written when the request has ended.
-pub(crate) struct Taking {
+/// An exchange that is being recorded. It is written when the request ends.
+pub(crate) struct Recording {
     recorder: Arc<Recorder>,
     limit: usize,
-    pub(super) taken: Taken,
+    pub(super) exchange: RecordedExchange,
     request_body: Arc<Mutex<Capture>>,
     reply_body: Capture,
 }
 
-/// What there is to be written.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) begun: SystemTime,
-    pub(super) took: Duration,
-    pub(super) mount: String,
-    pub(super) plugin: String,
-    pub(super) digest: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: Option<String>,
-    pub(super) request: Heads,
-    pub(super) request_body: Captured,
-    /// None where the client went away before there was a reply.
-    pub(super) status: Option<u16>,
-    pub(super) reply: Heads,
-    pub(super) reply_body: Captured,
-}
-
-/// What is known of a body.
-#[derive(Debug, Default)]
-pub(super) struct Captured {
-    pub(super) content: Content,
-    /// Its end was seen.
-    pub(super) whole: bool,
-}
-
-/// Of a body.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    Bytes(Vec<u8>),
-    /// Of one that was too large to be kept.
-    Digest {
-        sha256: String,
-        length: u64,
-    },
-}
-
-impl Default for Content {
-    fn default() -> Self {
-        Self::Bytes(Vec::new())
-    }
-}
-
-impl Taking {
+impl Recording {
     pub(super) fn new(recorder: Arc<Recorder>, limit: usize) -> Self {
-        let taken = Taken {
+        let exchange = RecordedExchange {
             begun: SystemTime::now(),
             took: Duration::ZERO,
             mount: String::new(),
@@ -82,43 +39,43 @@ impl Taking {
             method: String::new(),
             path: String::new(),
             query: None,
-            request: Heads::default(),
+            request: RedactedHead::default(),
             request_body: Captured::default(),
             status: None,
-            reply: Heads::default(),
+            reply: RedactedHead::default(),
             reply_body: Captured::default(),
         };
         let capture = || Capture { limit, ..Capture::default() };
         let request_body = Arc::new(Mutex::new(capture()));
-        Self { recorder, limit, taken, request_body, reply_body: capture() }
+        Self { recorder, limit, exchange, request_body, reply_body: capture() }
     }
 
-    /// Who answers: the mount's path, the plugin's name and the digest of its component.
+    /// Sets the handler: the mount's path, the plugin's name and the digest of its component.
     pub(crate) fn mount(&mut self, mount: &str, plugin: &str, digest: Option<&str>) {
-        self.taken.mount = mount.to_owned();
-        self.taken.plugin = plugin.to_owned();
-        self.taken.digest = digest.map(|digest| format!("sha256:{digest}"));
+        self.exchange.mount = mount.to_owned();
+        self.exchange.plugin = plugin.to_owned();
+        self.exchange.digest = digest.map(|digest| format!("sha256:{digest}"));
     }
 
-    /// The request's head. `withheld` are headers that are between a proxy and the gateway.
+    /// Sets the request's head. `withheld` are headers that a trusted proxy sets.
     pub(crate) fn request<'a>(
         &mut self,
         head: &request::Parts,
         user: Option<&Principal>,
         withheld: impl Iterator<Item = &'a HeaderName>,
     ) {
-        let taken = &mut self.taken;
-        taken.method = head.method.as_str().to_owned();
-        taken.path = head.uri.path().to_owned();
-        taken.user = user.map(|user| user.name.clone());
-        taken.request = Heads::of(&head.headers, withheld);
+        let exchange = &mut self.exchange;
+        exchange.method = head.method.as_str().to_owned();
+        exchange.path = head.uri.path().to_owned();
+        exchange.user = user.map(|user| user.name.clone());
+        exchange.request = RedactedHead::of(&head.headers, withheld);
         if let Some(authority) = head.uri.authority() {
-            taken.request.host(authority.host());
+            exchange.request.host(authority.host());
         }
-        taken.query = head.uri.query().map(|query| taken.request.query(query));
+        exchange.query = head.uri.query().map(|query| exchange.request.query(query));
     }
 
-    /// The request's body, seen as it is read.
+    /// Wraps the request body so that it is captured while it is read.
     pub(crate) fn tap(&mut self, body: Body) -> Body {
         if body.length() == Some(0) {
             lock(&self.request_body).whole = true;
@@ -128,45 +85,45 @@ impl Taking {
         Body::from_stream(body.length(), Tapped { body, capture })
     }
 
-    /// The reply's head.
-    pub(crate) fn reply(&mut self, status: StatusCode, headers: &HeaderMap) {
-        self.taken.status = Some(status.as_u16());
-        self.taken.reply = Heads::of(headers, std::iter::empty());
+    /// Sets the response's head.
+    pub(crate) fn response(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.exchange.status = Some(status.as_u16());
+        self.exchange.reply = RedactedHead::of(headers, std::iter::empty());
     }
 
-    /// Bytes of the reply's body.
+    /// Captures bytes of the response body.
     pub(crate) fn sent(&mut self, bytes: &Bytes) {
         self.reply_body.take(bytes);
     }
 
-    /// The reply's body has come to its end.
+    /// Called at the end of the response body.
     pub(crate) fn sent_all(&mut self) {
         self.reply_body.whole = true;
     }
 
-    /// Hands over what there is to be written.
+    /// Queues the exchange for writing.
     pub(crate) fn finish(mut self, took: Duration) {
-        self.taken.took = took;
+        self.exchange.took = took;
         let empty = Capture { limit: self.limit, ..Capture::default() };
-        self.taken.request_body = std::mem::replace(&mut *lock(&self.request_body), empty).end();
-        self.taken.reply_body = self.reply_body.end();
-        self.recorder.writer.put(Box::new(self.taken));
+        self.exchange.request_body = std::mem::replace(&mut *lock(&self.request_body), empty).end();
+        self.exchange.reply_body = self.reply_body.end();
+        self.recorder.writer.put(Box::new(self.exchange));
     }
 }
 
-impl std::fmt::Debug for Taking {
+impl std::fmt::Debug for Recording {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Taking").field("path", &self.taken.path).finish_non_exhaustive()
+        f.debug_struct("Recording").field("path", &self.exchange.path).finish_non_exhaustive()
     }
 }
 
-/// A body as it passes.
+/// A body while it passes.
 #[derive(Default)]
 struct Capture {
     limit: usize,
     kept: Vec<u8>,
     length: u64,
-    /// From the byte on that was too many.
+    /// Set once the body exceeds the limit.
     hash: Option<Sha256>,
     whole: bool,
 }
@@ -198,7 +155,7 @@ impl Capture {
     }
 }
 
-/// A body that is seen as it is read.
+/// A body that is captured while it is read.
 struct Tapped {
     body: Body,
     capture: Arc<Mutex<Capture>>,
@@ -213,7 +170,7 @@ impl Stream for Tapped {
             Poll::Ready(Some(Ok(bytes))) => {
                 let mut capture = lock(&self.capture);
                 capture.take(bytes);
-                // Who reads as many bytes as were announced need not look for the end.
+                // A reader that knows the length need not poll for the end.
                 capture.whole |= self.body.length() == Some(capture.length);
             }
             Poll::Ready(None) => lock(&self.capture).whole = true,
@@ -232,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_kept_up_to_the_limit_and_hashed_beyond() {
+    fn bodies_are_kept_up_to_the_limit_and_hashed_beyond() {
         let take = |chunks: &[&[u8]]| {
             let mut capture = Capture { limit: 6, ..Capture::default() };
             chunks.iter().for_each(|chunk| capture.take(chunk));

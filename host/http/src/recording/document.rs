@@ -1,5 +1,5 @@
-//! The form of a recorded exchange: a TOML file, with bodies that are no short text beside it.
-//! `docs/src/recording.md` describes it; whoever changes it, changes that.
+//! The format of a recorded exchange: a TOML file, and bodies in separate files unless they are short
+//! texts. `docs/src/recording.md` describes the format; change both together.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -7,13 +7,14 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::capture::{Captured, Content, Taken};
-use super::secrets::Heads;
+use super::body::{Captured, Content};
+use super::exchange::RecordedExchange;
+use super::redaction::RedactedHead;
 
-/// Texts up to so many bytes are written into the TOML file itself.
+/// Texts up to this many bytes are written into the TOML file.
 const SHORT: usize = 4096;
 
-/// What is written first.
+/// The first lines of the file.
 const PREAMBLE: &str =
     "# One exchange, recorded by `keepgate serve --record`; secrets are left out.\n\n";
 
@@ -21,7 +22,7 @@ const PREAMBLE: &str =
 pub(super) struct Document {
     /// The TOML file.
     pub(super) text: String,
-    /// The bodies beside it: the end of the file's name, and what is in it.
+    /// Bodies in separate files: the suffix of the name, and the content.
     pub(super) bodies: Vec<(&'static str, Vec<u8>)>,
 }
 
@@ -68,7 +69,7 @@ struct Expect {
     headers: BTreeMap<String, Values>,
 }
 
-/// One value is a text, several are a list.
+/// A single value is a string, several are an array.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Values {
@@ -76,7 +77,7 @@ enum Values {
     Many(Vec<String>),
 }
 
-/// Of a body: itself, here or in a file, or its digest and length.
+/// A body: here, in a separate file, or only its digest and length.
 #[derive(Default, Serialize)]
 struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,14 +88,14 @@ struct Body {
     sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     length: Option<u64>,
-    /// It is not all that passed: it broke off, was not read, or lost secrets.
+    /// Whether it is incomplete: it broke off, was not read, or had secrets removed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
 }
 
 impl Document {
-    /// The files of an exchange; `stem` is what their names begin with.
-    pub(super) fn new(taken: Taken, stem: &str) -> Result<Self, toml::ser::Error> {
+    /// The files of an exchange; `stem` is the prefix of their names.
+    pub(super) fn new(recorded: RecordedExchange, stem: &str) -> Result<Self, toml::ser::Error> {
         let mut bodies = Vec::new();
         let mut body = |captured: Captured, end: &'static str| {
             let Captured { content, whole } = captured;
@@ -117,26 +118,26 @@ impl Document {
             }
         };
         let (request_body, reply_body) =
-            (body(taken.request_body, "-request.bin"), body(taken.reply_body, "-reply.bin"));
-        let (request, reply) = (taken.request, taken.reply);
+            (body(recorded.request_body, "-request.bin"), body(recorded.reply_body, "-reply.bin"));
+        let (request, reply) = (recorded.request, recorded.reply);
         let exchange = Exchange {
             exchange: About {
-                time: time(taken.begun),
-                seconds: taken.took.as_secs_f64(),
-                mount: taken.mount,
-                plugin: taken.plugin,
-                digest: taken.digest,
+                time: time(recorded.begun),
+                seconds: recorded.took.as_secs_f64(),
+                mount: recorded.mount,
+                plugin: recorded.plugin,
+                digest: recorded.digest,
                 removed: [request.removed.as_slice(), reply.removed.as_slice()].concat(),
             },
             request: Request {
-                method: taken.method,
-                path: taken.path,
-                query: taken.query,
-                user: taken.user,
+                method: recorded.method,
+                path: recorded.path,
+                query: recorded.query,
+                user: recorded.user,
                 body: request_body,
                 headers: values(request),
             },
-            expect: taken.status.map(|status| Expect {
+            expect: recorded.status.map(|status| Expect {
                 status,
                 body: reply_body,
                 headers: values(reply),
@@ -146,22 +147,22 @@ impl Document {
         Ok(Self { text, bodies })
     }
 
-    /// Bytes of all its files.
+    /// Bytes of all files.
     pub(super) fn size(&self) -> u64 {
         let bodies: usize = self.bodies.iter().map(|(_, bytes)| bytes.len()).sum();
         (self.text.len() + bodies) as u64
     }
 }
 
-fn values(heads: Heads) -> BTreeMap<String, Values> {
-    let values = heads.fields.into_iter().map(|(name, mut values)| match values.len() {
+fn values(head: RedactedHead) -> BTreeMap<String, Values> {
+    let values = head.fields.into_iter().map(|(name, mut values)| match values.len() {
         1 => (name, Values::One(values.remove(0))),
         _ => (name, Values::Many(values)),
     });
     values.collect()
 }
 
-/// Bytes that are a text which a person can read.
+/// The bytes as a text, if it is short and readable.
 fn short_text(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= SHORT)?;
     let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');

@@ -1,4 +1,4 @@
-//! What is written, and what is not written any more.
+//! What a recorder writes, and when it stops.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -10,16 +10,16 @@ use super::*;
 
 /// One exchange with these bodies.
 fn exchange(recorder: &Arc<Recorder>, reply: &[u8]) {
-    let Some(mut taking) = recorder.begin() else { return };
+    let Some(mut recording) = recorder.begin() else { return };
     let request = Request::post("/r/config?token=geheim").header("x-api-key", "geheim").body(());
     let (head, ()) = request.unwrap().into_parts();
-    taking.mount("/r", "restic", Some("abc"));
-    taking.request(&head, None, std::iter::empty());
-    let _ = taking.tap(keepgate_store::Body::empty());
-    taking.reply(StatusCode::OK, &HeaderMap::new());
-    taking.sent(&Bytes::copy_from_slice(reply));
-    taking.sent_all();
-    taking.finish(std::time::Duration::from_millis(5));
+    recording.mount("/r", "restic", Some("abc"));
+    recording.request(&head, None, std::iter::empty());
+    let _ = recording.tap(keepgate_store::Body::empty());
+    recording.response(StatusCode::OK, &HeaderMap::new());
+    recording.sent(&Bytes::copy_from_slice(reply));
+    recording.sent_all();
+    recording.finish(std::time::Duration::from_millis(5));
 }
 
 fn private_folder() -> tempfile::TempDir {
@@ -33,7 +33,7 @@ fn files(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn exchanges_are_files_that_nobody_else_reads_and_hold_no_secret() {
+fn exchanges_are_private_files_without_secrets() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("a/recording");
     let recorder = Recorder::open(&folder, RecordLimits::default()).unwrap();

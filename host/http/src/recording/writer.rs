@@ -1,5 +1,5 @@
-//! The thread that writes recordings, and the queue before it. A disk that is full or hangs costs
-//! recordings, and no request.
+//! The thread that writes recordings, and its queue. A full or hanging disk loses recordings, but affects
+//! no request.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,40 +11,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::capture::Taken;
 use super::document::Document;
-use super::{RecordError, RecordLimits, secrets};
+use super::exchange::RecordedExchange;
+use super::{RecordError, RecordLimits};
 
-/// Exchanges that wait to be written; together with the largest body this bounds the memory.
+/// Exchanges that may be queued; together with the largest body this bounds the memory.
 const QUEUE: usize = 64;
-/// At the end, what is queued has so long to be written.
-const AT_THE_END: Duration = Duration::from_secs(5);
+/// How long closing waits for queued exchanges.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes exchanges into a folder.
 pub(super) struct Writer {
-    /// None while it ends.
-    queue: Option<SyncSender<Box<Taken>>>,
+    /// `None` while it ends.
+    queue: Option<SyncSender<Box<RecordedExchange>>>,
     ended: Mutex<Receiver<()>>,
     state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// No more fits.
+    /// Whether the folder has reached its limits.
     full: AtomicBool,
-    /// Left out since the last word about it.
+    /// Exchanges that were skipped.
     dropped: AtomicU64,
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Thread {
     folder: PathBuf,
     limits: RecordLimits,
-    /// Of the next exchange.
+    /// The number of the next exchange.
     number: u64,
     bytes: u64,
     exchanges: u64,
-    /// The last one could not be written: said once, until one can be again.
+    /// Whether the last exchange could not be written, which is logged once.
     failing: bool,
     state: Arc<State>,
 }
@@ -54,13 +54,13 @@ impl Writer {
         let state = Arc::<State>::default();
         let wrong = |source| RecordError::Folder { folder: folder.to_owned(), source };
         let mut thread = Thread::new(folder, limits, state.clone()).map_err(wrong)?;
-        let (queue, taken) = sync_channel::<Box<Taken>>(QUEUE);
+        let (queue, received) = sync_channel::<Box<RecordedExchange>>(QUEUE);
         let (end, ended) = sync_channel::<()>(0);
         thread::Builder::new()
             .name("recording".to_owned())
             .spawn(move || {
-                for taken in taken {
-                    thread.write(*taken);
+                for exchange in received {
+                    thread.write(*exchange);
                 }
                 drop(end);
             })
@@ -68,14 +68,14 @@ impl Writer {
         Ok(Self { queue: Some(queue), ended: Mutex::new(ended), state })
     }
 
-    /// Whether the folder has reached its bounds.
+    /// Whether the folder has reached its limits.
     pub(super) fn is_full(&self) -> bool {
         self.state.full.load(Ordering::Relaxed)
     }
 
-    /// Queues an exchange, or leaves it out.
-    pub(super) fn put(&self, taken: Box<Taken>) {
-        let queued = self.queue.as_ref().is_some_and(|queue| queue.try_send(taken).is_ok());
+    /// Queues an exchange, or skips it if the queue is full.
+    pub(super) fn put(&self, exchange: Box<RecordedExchange>) {
+        let queued = self.queue.as_ref().is_some_and(|queue| queue.try_send(exchange).is_ok());
         if !queued {
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -86,18 +86,18 @@ impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.queue.take());
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(AT_THE_END) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("recording: the last exchanges could not be written in time");
+        if ended.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("recording: the last exchanges were not written in time");
         }
         let dropped = self.state.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
-            tracing::warn!(dropped, "recording: exchanges were left out");
+            tracing::warn!(dropped, "recording: exchanges were skipped");
         }
     }
 }
 
 impl Thread {
-    /// Looks at what is there from earlier recordings.
+    /// Counts what earlier recordings left in the folder.
     fn new(folder: &Path, limits: RecordLimits, state: Arc<State>) -> io::Result<Self> {
         let (mut number, mut bytes, mut exchanges) = (1, 0_u64, 0);
         for entry in fs::read_dir(folder)? {
@@ -112,12 +112,12 @@ impl Thread {
         Ok(Self { folder, limits, number, bytes, exchanges, failing: false, state })
     }
 
-    fn write(&mut self, mut taken: Taken) {
-        secrets::clean(&mut taken);
+    fn write(&mut self, mut exchange: RecordedExchange) {
+        exchange.redact_bodies();
         let method: String =
-            taken.method.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+            exchange.method.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
         let stem = format!("{:08}-{method}", self.number);
-        match Document::new(taken, &stem) {
+        match Document::new(exchange, &stem) {
             Ok(document) => self.keep(&document, &stem),
             Err(error) => self.failed(&error),
         }
@@ -131,11 +131,11 @@ impl Thread {
             if !self.state.full.swap(true, Ordering::Relaxed) {
                 let (folder, bytes, exchanges) =
                     (self.folder.display(), self.bytes, self.exchanges);
-                tracing::warn!(%folder, bytes, exchanges, "recording ends: the folder has reached its bounds");
+                tracing::warn!(%folder, bytes, exchanges, "recording stopped: the folder has reached its limits");
             }
             return;
         }
-        // A number that failed is not used again: a file of it may be left.
+        // A number is not reused after an error: a file may be left over.
         self.number += 1;
         match self.files(document, stem) {
             Ok(()) => {
@@ -145,7 +145,7 @@ impl Thread {
         }
     }
 
-    /// The bodies first: whoever finds the exchange finds them.
+    /// Writes bodies first, so that an exchange's bodies exist when its TOML file does.
     fn files(&self, document: &Document, stem: &str) -> io::Result<()> {
         let mut written = Vec::new();
         let bodies = document.bodies.iter().map(|(end, bytes)| (*end, bytes.as_slice()));
@@ -165,7 +165,7 @@ impl Thread {
         self.state.dropped.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.failing, true) {
             let folder = self.folder.display();
-            tracing::warn!(%folder, %error, "recording: an exchange is left out, as are others until one can be written");
+            tracing::warn!(%folder, %error, "recording: cannot write exchanges, skipping them");
         }
     }
 }

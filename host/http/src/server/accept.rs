@@ -1,4 +1,4 @@
-//! The loop that accepts connections, and its end.
+//! The loop that accepts connections, and the shutdown of a listener.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +12,12 @@ use crate::listen::Listener;
 use crate::server::{Application, ListenerConfig, drive};
 use crate::shutdown::{Phase, Shutdown, reached};
 
-/// After the first error of `accept`; doubled with each further one.
+/// Pause after the first error of `accept`; it doubles with each further one.
 const BACKOFF: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Connections that are cut get so long to notice. Only a request that computes without ever
-/// yielding needs it.
-const CUT: Duration = Duration::from_secs(5);
+/// How long cut connections have to end. Only a request that computes without yielding needs it.
+const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn serve<A: Application>(
     listener: Listener,
@@ -27,10 +26,10 @@ pub(super) async fn serve<A: Application>(
     shutdown: &Shutdown,
 ) {
     let tasks = TaskTracker::new();
-    // This listener's own, because its grace period may end before the others'.
+    // Separate for each listener, because grace periods may differ.
     let phase = Shutdown::new();
     let config = Arc::new(config);
-    let room = Arc::new(Semaphore::new(config.max_connections.max(1)));
+    let slots = Arc::new(Semaphore::new(config.max_connections.max(1)));
     let drivers = drive::Drivers {
         config: config.clone(),
         application,
@@ -38,10 +37,10 @@ pub(super) async fn serve<A: Application>(
         phase: phase.clone(),
     };
     tokio::select! {
-        () = accept(&listener, &room, drivers) => {}
+        () = accept(&listener, &slots, drivers) => {}
         () = shutdown.begun() => {}
     }
-    // Nobody connects any more; a Unix socket's file goes as well.
+    // No new connections; this also removes a Unix socket's file.
     drop(listener);
     phase.begin();
     tasks.close();
@@ -57,38 +56,38 @@ pub(super) async fn serve<A: Application>(
         () = reached(&mut asked, Phase::Cut) => {}
         () = grace => {}
     }
-    let open = config.max_connections.saturating_sub(room.available_permits());
+    let open = config.max_connections.saturating_sub(slots.available_permits());
     tracing::warn!(address = %config.address, connections = open, "cutting connections");
     phase.cut();
-    if timeout(CUT, tasks.wait()).await.is_err() {
-        tracing::warn!(address = %config.address, tasks = tasks.len(), "requests did not end");
+    if timeout(CUT_TIMEOUT, tasks.wait()).await.is_err() {
+        tracing::warn!(address = %config.address, tasks = tasks.len(), "requests did not end after their connections were cut");
     }
 }
 
 /// Never returns.
 async fn accept<A: Application>(
     listener: &Listener,
-    room: &Arc<Semaphore>,
+    slots: &Arc<Semaphore>,
     drivers: drive::Drivers<A>,
 ) {
     let drivers = Arc::new(drivers);
     let mut backoff = BACKOFF;
     loop {
-        let place = place(room, &drivers.config).await;
+        let slot = acquire_slot(slots, &drivers.config).await;
         match listener.accept().await {
             Ok((socket, peer)) => {
                 backoff = BACKOFF;
                 let drivers_of_connection = drivers.clone();
                 drivers.tasks.spawn(async move {
                     drivers_of_connection.drive(socket, peer).await;
-                    drop(place);
+                    drop(slot);
                 });
             }
-            Err(error) if is_of_the_client(&error) => {}
+            Err(error) if is_client_error(&error) => {}
             Err(error) => {
-                // Too many open files, or no memory: it passes when connections end.
+                // Too many open files, or no memory: connections that end make room.
                 if backoff == BACKOFF {
-                    tracing::error!(address = %drivers.config.address, %error, "accepting");
+                    tracing::error!(address = %drivers.config.address, %error, "cannot accept connections");
                 }
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -97,25 +96,28 @@ async fn accept<A: Application>(
     }
 }
 
-/// Room for one more connection.
-async fn place(room: &Arc<Semaphore>, config: &ListenerConfig) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = room.clone().try_acquire_owned() {
-        return Some(place);
+/// Waits until another connection may be open.
+async fn acquire_slot(
+    slots: &Arc<Semaphore>,
+    config: &ListenerConfig,
+) -> Option<OwnedSemaphorePermit> {
+    if let Ok(slot) = slots.clone().try_acquire_owned() {
+        return Some(slot);
     }
     let begun = Instant::now();
     tracing::warn!(
         address = %config.address,
         connections = config.max_connections,
-        "as many connections as allowed are open; further ones wait"
+        "connection limit reached, further connections wait"
     );
     // The semaphore is never closed.
-    let place = room.clone().acquire_owned().await.ok();
-    tracing::info!(address = %config.address, waited = ?begun.elapsed(), "accepting again");
-    place
+    let slot = slots.clone().acquire_owned().await.ok();
+    tracing::info!(address = %config.address, waited = ?begun.elapsed(), "accepting connections again");
+    slot
 }
 
-/// Errors of one connection, which was gone before it was accepted.
-fn is_of_the_client(error: &io::Error) -> bool {
+/// True for errors of a connection that was gone before it was accepted.
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

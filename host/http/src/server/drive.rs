@@ -18,50 +18,52 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{Connection, Exchange, Mark, Peer, Silence, Watched};
+use crate::connection::{Connection, Exchange, Silence, Timestamp, Watched};
+use crate::peer::Peer;
 use crate::server::{Application, ListenerConfig};
 use crate::shutdown::{Phase, Shutdown, reached};
-use crate::stream::{Socket, TLS_READ_BUFFER, Transport};
 use crate::tls::Tls;
+use crate::transport::{Socket, TLS_READ_BUFFER, Transport};
 
-/// Of a request, with its first line. HTTP/2 counts names, values and 32 bytes for each pair.
+/// Bytes of a request's head, with its first line. HTTP/2 counts names, values and 32 bytes per header.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// Of a reply, HTTP/1 queues at most so much, or one chunk that is larger. What is queued leaves
-/// in one write and without a copy; larger writes make downloads cheaper.
+/// How much of a response HTTP/1 queues, unless one chunk is larger. The queue is sent in one write and
+/// without a copy; larger writes make downloads cheaper.
 const HTTP1_QUEUE: usize = 256 * 1024;
 
-/// What an HTTP/2 client may send ahead, for one request and for all of a connection; so much may
-/// lie in memory while a disk is slow. Less makes uploads wait for windows: with 1 MiB for a
-/// request, one upload on loopback has two thirds of its speed.
+/// How much an HTTP/2 client may send ahead, per request and per connection. This much may be in memory
+/// while a disk is slow. Smaller windows slow uploads down: with 1 MiB per request, an upload over
+/// loopback reaches two thirds of the speed.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// Larger frames than the 16 KiB of old: fewer of them for the same bytes.
+/// Larger than the default of 16 KiB, so that the same bytes take fewer frames.
 const MAX_FRAME: u32 = 64 * 1024;
 
-/// Requests of one HTTP/2 connection at once.
+/// Concurrent requests per HTTP/2 connection.
 const MAX_STREAMS: u32 = 250;
 
-/// A connection ends whose client takes back more than so many requests that nobody has looked at
-/// yet, or breaks the rules on so many streams: these cost it nothing, and the server a lot.
+/// A connection is closed if its client resets more than this many requests that have not been accepted
+/// yet, or violates the protocol on this many streams: both are cheap for the client and expensive for
+/// the server.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 1024;
 
-/// Queued for one HTTP/2 request on top of what the client's window allows.
+/// How much is queued per HTTP/2 request beyond the client's window.
 const STREAM_QUEUE: usize = 256 * 1024;
 
-/// An HTTP/2 client that does not answer a ping is gone.
+/// An HTTP/2 client that does not answer a ping in time is considered gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// First byte of a TLS handshake.
+/// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Connection: close\r\n\r\nThis port speaks HTTPS: use a URL that begins with https://\n";
+    Connection: close\r\n\r\nThis port expects HTTPS: use a URL that starts with https://\n";
 
-/// What the connections of a listener have in common.
+/// What the connections of a listener share.
 pub(super) struct Drivers<A> {
     pub(super) config: Arc<ListenerConfig>,
     pub(super) application: Arc<A>,
@@ -81,7 +83,7 @@ impl<A: Application> Drivers<A> {
             },
         };
         if let Some(transport) = transport {
-            self.speak(transport, peer).await;
+            self.serve(transport, peer).await;
         }
     }
 
@@ -89,7 +91,7 @@ impl<A: Application> Drivers<A> {
         let handshake = async {
             if is_plain(&socket).await {
                 let mut socket = socket;
-                // The client may be gone.
+                // Errors are ignored: the client may be gone.
                 let _ = socket.write_all(NOT_TLS).await;
                 let _ = socket.shutdown().await;
                 return Err(std::io::Error::other("the client does not speak TLS"));
@@ -100,18 +102,18 @@ impl<A: Application> Drivers<A> {
         match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream))),
             Ok(Err(error)) => {
-                tracing::debug!(%peer, %error, "no TLS handshake");
+                tracing::debug!(%peer, %error, "TLS handshake failed");
                 None
             }
             Err(_) => {
-                tracing::debug!(%peer, "the TLS handshake took too long");
+                tracing::debug!(%peer, "TLS handshake timed out");
                 None
             }
         }
     }
 
-    /// Speaks HTTP until the connection ends.
-    async fn speak(self: &Arc<Self>, transport: Transport, peer: Peer) {
+    /// Serves HTTP until the connection ends.
+    async fn serve(self: &Arc<Self>, transport: Transport, peer: Peer) {
         let connection = Connection::new(peer, &transport, self.config.public_url.clone());
         let io = TokioIo::new(Watched::new(transport, connection.clone()));
         let application = self.application.clone();
@@ -122,10 +124,10 @@ impl<A: Application> Drivers<A> {
                 let response = application.clone().respond(request, exchange.clone());
                 async move {
                     let response = response.await;
-                    let taken = STREAM.try_with(Arc::clone).ok();
+                    let blocked = BLOCKED.try_with(Arc::clone).ok();
                     Ok::<_, Infallible>(response.map(|body| Tracked {
                         body,
-                        taken,
+                        blocked,
                         _exchange: exchange,
                     }))
                 }
@@ -151,7 +153,7 @@ impl<A: Application> Drivers<A> {
         } else {
             let http1 = http1::Builder::new()
                 .timer(TokioTimer::new())
-                // Watched here instead, because this one is for silence between requests too.
+                // Not used, because it would also apply between requests; `watch` checks heads.
                 .header_read_timeout(None)
                 .max_header_size(usize::try_from(MAX_HEAD).unwrap_or(usize::MAX))
                 .max_buf_size(HTTP1_QUEUE)
@@ -161,13 +163,13 @@ impl<A: Application> Drivers<A> {
         }
     }
 
-    /// Polls a connection to its end; ends it where it is silent for too long, or the server
-    /// shuts down.
+    /// Polls a connection to its end, and ends it if it is silent for too long or the server shuts
+    /// down.
     async fn watch<C>(
         &self,
         protocol: C,
         connection: &Connection,
-        say_goodbye: impl Fn(Pin<&mut C>),
+        close_gracefully: impl Fn(Pin<&mut C>),
     ) where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -179,29 +181,29 @@ impl<A: Application> Drivers<A> {
         let mut cut = pin!(reached(&mut cut, Phase::Cut));
         let mut check = pin!(sleep(self.config.timeouts.shortest()));
         let mut closing = false;
-        let mut said_goodbye = false;
+        let mut closed_gracefully = false;
         loop {
             tokio::select! {
                 biased;
                 result = protocol.as_mut() => {
                     if let Err(error) = result {
-                        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection");
+                        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection failed");
                     }
                     return;
                 }
                 () = &mut cut => return,
                 () = &mut draining, if !closing => {
                     closing = true;
-                    say_goodbye(protocol.as_mut());
+                    close_gracefully(protocol.as_mut());
                 }
                 () = &mut check => {
                     let next = match connection.silence(&self.config.timeouts) {
-                        Silence::Fine(next) => next,
-                        Silence::Idle if !said_goodbye => {
+                        Silence::Active(next) => next,
+                        Silence::Idle if !closed_gracefully => {
                             closing = true;
-                            said_goodbye = true;
-                            say_goodbye(protocol.as_mut());
-                            // A slow client may still be taking what HTTP/2 has queued for it.
+                            closed_gracefully = true;
+                            close_gracefully(protocol.as_mut());
+                            // A slow client may still be reading what HTTP/2 has queued for it.
                             self.config.timeouts.download_stall
                         }
                         Silence::Idle => return,
@@ -210,7 +212,7 @@ impl<A: Application> Drivers<A> {
                             return;
                         }
                     };
-                    // Never in a tight loop, whatever the rounding.
+                    // Rounding must not cause a busy loop.
                     let next = next.max(Duration::from_millis(1));
                     check.as_mut().reset(tokio::time::Instant::now() + next);
                 }
@@ -219,7 +221,7 @@ impl<A: Application> Drivers<A> {
     }
 }
 
-/// Tells the application of a connection's beginning and end, however it ends.
+/// Tells the application when a connection begins and, however it happens, ends.
 struct Open<'a, A: Application>(&'a A);
 
 impl<'a, A: Application> Open<'a, A> {
@@ -235,7 +237,7 @@ impl<A: Application> Drop for Open<'_, A> {
     }
 }
 
-/// True where a client begins in plain text on a TLS port.
+/// True if a client starts in plain text on a TLS port.
 async fn is_plain(socket: &Socket) -> bool {
     match socket {
         Socket::Tcp(stream) => {
@@ -247,12 +249,12 @@ async fn is_plain(socket: &Socket) -> bool {
 }
 
 tokio::task_local! {
-    /// Set in the task of an HTTP/2 request: when its client last stopped taking the reply.
-    static STREAM: Arc<Mark>;
+    /// Set in the task of an HTTP/2 request: since when its client has accepted nothing of the response.
+    static BLOCKED: Arc<Timestamp>;
 }
 
-/// Spawns the requests of an HTTP/2 connection, and drops one whose client takes nothing of its
-/// reply while others of the same connection go on.
+/// Spawns the requests of an HTTP/2 connection. It drops a request whose client accepts nothing of the
+/// response, while others on the same connection continue.
 #[derive(Clone)]
 struct Streams {
     tasks: TaskTracker,
@@ -264,9 +266,9 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, request: F) {
-        let taken = Arc::new(Mark::default());
+        let blocked = Arc::new(Timestamp::default());
         let stall = self.stall;
-        self.tasks.spawn(STREAM.scope(taken.clone(), async move {
+        self.tasks.spawn(BLOCKED.scope(blocked.clone(), async move {
             let mut request = pin!(request);
             let mut check = pin!(sleep(stall));
             loop {
@@ -274,9 +276,9 @@ where
                     biased;
                     _ = request.as_mut() => return,
                     () = &mut check => {
-                        let left = taken.left(stall).unwrap_or(stall);
+                        let left = blocked.remaining(stall).unwrap_or(stall);
                         if left.is_zero() {
-                            tracing::info!("request cut: the client takes nothing");
+                            tracing::info!("request cut: the client accepts no data");
                             return;
                         }
                         let left = left.max(Duration::from_millis(1));
@@ -289,11 +291,11 @@ where
 }
 
 pin_project! {
-    /// A reply's body, which keeps its exchange alive and notes when the client takes nothing.
+    /// A response body that keeps its exchange alive and notes when the client accepts nothing.
     struct Tracked<B> {
         #[pin]
         body: B,
-        taken: Option<Arc<Mark>>,
+        blocked: Option<Arc<Timestamp>>,
         _exchange: Arc<Exchange>,
     }
 }
@@ -308,11 +310,11 @@ impl<B: Body<Data = Bytes>> Body for Tracked<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         let poll = this.body.poll_frame(context);
-        if let Some(taken) = this.taken {
-            // hyper asks for more when it has room: until then the client is waited for.
+        if let Some(blocked) = this.blocked {
+            // hyper polls again when it has room: until then it waits for the client.
             match &poll {
-                Poll::Ready(Some(_)) => taken.set(),
-                _ => taken.clear(),
+                Poll::Ready(Some(_)) => blocked.set(),
+                _ => blocked.clear(),
             }
         }
         poll

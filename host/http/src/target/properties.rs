@@ -1,5 +1,5 @@
-//! What holds of every request path: it is taken apart by a second, plainer decoder, and must come
-//! out the same. CONTRIBUTING.md says how to run many cases.
+//! Properties of all request paths: a second, simpler decoder must agree with the real one.
+//! CONTRIBUTING.md explains how to run many cases.
 
 use http::Uri;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// Pieces that make paths interesting, more often than chance would.
+/// Pieces that matter for paths, more often than random text has them.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => Just("/".to_owned()),
@@ -39,7 +39,7 @@ fn path() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece(), 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
-/// Every byte but letters and digits escaped, so that nothing is left to a decoder's taste.
+/// Escapes every byte but letters and digits, so that the result is unambiguous.
 fn escape(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
@@ -56,7 +56,7 @@ fn build(segments: &[String], trailing_slash: bool) -> String {
     path
 }
 
-/// Decodes one segment byte by byte; none where an escape is none.
+/// Decodes one segment byte by byte; `None` for an invalid escape.
 fn decode(raw: &[u8]) -> Option<Vec<u8>> {
     match raw {
         [] => Some(Vec::new()),
@@ -78,11 +78,11 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn what_is_encoded_is_decoded_to_the_same(
+    fn encoded_segments_decode_to_the_original(
         mut segments in proptest::collection::vec("(?s).{0,6}", 0..6),
         trailing_slash: bool,
     ) {
-        // A path has one way to end, and at least a slash.
+        // Without a trailing slash, the last segment must not be empty.
         if !trailing_slash && segments.last().is_none_or(String::is_empty) {
             segments.push("x".to_owned());
         }
@@ -93,7 +93,7 @@ proptest! {
     }
 
     #[test]
-    fn decoding_is_what_a_plain_decoder_says(path in path()) {
+    fn decoding_agrees_with_a_simple_decoder(path in path()) {
         let Some(found) = parse(&path) else { return Ok(()) };
         let uri: Uri = path.parse().unwrap();
         let raw = uri.path().strip_prefix('/').unwrap();
@@ -108,7 +108,7 @@ proptest! {
                 prop_assert_eq!(target.trailing_slash, trailing_slash);
                 let bytes = target.segments.iter().map(|one| Some(one.as_bytes().to_vec()));
                 prop_assert_eq!(bytes.collect::<Vec<_>>(), decoded);
-                // And it survives another round.
+                // Encoding and decoding again changes nothing.
                 let again = build(&target.segments, target.trailing_slash);
                 prop_assert_eq!(parse(&again).unwrap(), Ok(target));
             }
@@ -119,12 +119,12 @@ proptest! {
                 };
                 prop_assert!(!decoded.iter().all(is_text));
             }
-            Err(TargetError::NotAPath) => prop_assert!(false, "{} begins with a slash", path),
+            Err(TargetError::NotAPath) => prop_assert!(false, "{} starts with a slash", path),
         }
     }
 
     #[test]
-    fn a_slash_within_a_segment_was_encoded(path in path()) {
+    fn slashes_within_segments_were_encoded(path in path()) {
         let Some(Ok(target)) = parse(&path) else { return Ok(()) };
         let uri: Uri = path.parse().unwrap();
         let raws = uri.path().split('/').skip(1);
@@ -135,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_at_all_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+    fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
         if let Ok(uri) = Uri::try_from(bytes) {
             let _ = Target::parse(&uri);
             let _ = query(&uri);
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn queries_are_read_as_they_were_written(
+    fn encoded_queries_decode_to_the_original(
         pairs in proptest::collection::vec(("(?s).{0,6}", "(?s).{0,6}"), 0..5),
     ) {
         let write = |(name, value): &(String, String)| format!("{}={}", escape(name), escape(value));

@@ -1,5 +1,5 @@
-//! HTTP/2 clients that mean harm, or are broken: each case sends frames made by hand, and what it
-//! costs must stay with the connection that sends them.
+//! Malicious or broken HTTP/2 clients: each test sends hand-made frames, and the cost must stay limited to
+//! the connection that sends them.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// `:status: 431`, as HPACK has it.
+/// `:status: 431` in HPACK.
 const STATUS_431: &[u8] = &[0x48, 0x83, 0x69, 0x90, 0xff];
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// Why, in a RST_STREAM or GOAWAY.
+    /// The error code of a RST_STREAM or GOAWAY.
     fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(*self.payload.get(at..).unwrap().first_chunk().unwrap())
@@ -56,7 +56,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A head without compression: method (by its number in HPACK's table), scheme, path, authority.
+/// An uncompressed head: method (by its index in HPACK's table), scheme, path, authority.
 fn head(method: u8, path: &str) -> Vec<u8> {
     let mut block = vec![method, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path.as_bytes());
@@ -69,7 +69,7 @@ fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &head(0x82, path))
 }
 
-/// A POST whose body is still to come.
+/// A POST whose body follows.
 fn post(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &head(0x83, path))
 }
@@ -78,7 +78,7 @@ fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
-/// Streams of a client have odd numbers.
+/// A client's streams have odd ids.
 fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|number| 2 * number + 1)
 }
@@ -104,7 +104,7 @@ impl Raw {
         soon(self.writer.flush()).await
     }
 
-    /// None at the end of the connection, however it ends.
+    /// `None` when the connection has ended, however that happened.
     async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         soon(self.reader.read_exact(&mut head)).await.ok()?;
@@ -114,8 +114,7 @@ impl Raw {
         Some(Frame { kind, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// Why the server ends the connection; none where it ends without a word, because what was
-    /// still on its way has reset it.
+    /// The server's reason for closing the connection; `None` if a reset discarded it.
     async fn goodbye(&mut self) -> Option<u32> {
         loop {
             let frame = self.next().await?;
@@ -147,8 +146,8 @@ async fn in_flight(server: &Running, requests: u32) {
     soon(reached).await;
 }
 
-/// A client that has been there before is served, and so is a new one. Both leave, because a
-/// shutdown waits for clients that do not answer pings.
+/// Earlier and new clients are still served. Both disconnect, because a shutdown waits for clients that
+/// do not answer pings.
 async fn others_are_served(server: &Running, trust: &Trust, mut other: Raw) {
     other.is_answered(1).await;
     Raw::connect(server, trust).await.is_answered(1).await;
@@ -173,7 +172,7 @@ async fn more_requests_than_allowed_at_once_are_refused() {
     }
     in_flight(&server, 250).await;
     others_are_served(&server, &trust, other).await;
-    // There is room again for as many as go.
+    // As many new streams are accepted as have ended.
     for stream in streams(100) {
         raw.send(&reset(stream)).await;
     }
@@ -192,7 +191,7 @@ async fn rapid_resets_end_their_connection() {
     let mut raw = Raw::connect(&server, &trust).await;
     let burst: Vec<u8> =
         streams(1000).flat_map(|stream| [post(stream, "/sink"), reset(stream)].concat()).collect();
-    // The server may close in the middle of it.
+    // The server may close before all is sent.
     let _ = raw.try_send(&burst).await;
     assert!(matches!(raw.goodbye().await, Some(ENHANCE_YOUR_CALM) | None));
     in_flight(&server, 0).await;
@@ -204,12 +203,12 @@ async fn rapid_resets_end_their_connection() {
 async fn heads_that_do_not_end_are_cut() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _, trust) = start_tls(folder.path(), hasty()).await;
-    // A client that never says anything after the handshake.
+    // A client that sends nothing after the handshake.
     let mut silent = trust.connect(server.tcp(), "h2").await.unwrap();
-    // One that stops in the middle of a head.
+    // A client that stops in the middle of a head.
     let mut stopped = Raw::connect(&server, &trust).await;
     stopped.send(&frame(HEADERS, END_STREAM, 1, &head(0x82, "/source/3"))).await;
-    // One that goes on byte by byte.
+    // A client that sends single bytes.
     let mut slow = Raw::connect(&server, &trust).await;
     slow.send(&frame(HEADERS, END_STREAM, 1, &[])).await;
     let mut drip = head(0x82, "/source/3").into_iter();
@@ -236,7 +235,7 @@ async fn heads_that_are_too_long_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _, trust) = start_tls(folder.path(), Timeouts::default()).await;
     let mut raw = Raw::connect(&server, &trust).await;
-    // One header of 120 bytes, again and again: 90 KiB, where 64 are allowed.
+    // The same header of 120 bytes, repeated: 90 KiB where 64 KiB are allowed.
     let mut block = head(0x82, "/source/3");
     for _ in 0..750 {
         block.extend([0, 1, b'x', 117]);
@@ -257,7 +256,7 @@ async fn heads_that_are_too_long_are_refused() {
     };
     assert_eq!((refusal.kind, refusal.payload.as_slice()), (HEADERS, STATUS_431));
     raw.is_answered(3).await;
-    // Without an end, the connection has one.
+    // An endless head ends the connection.
     raw.send(&frame(HEADERS, END_STREAM, 5, &head(0x82, "/source/3"))).await;
     let part = frame(CONTINUATION, 0, 5, &[0, 1, b'x', 1, b'y'].repeat(3000));
     let mut sent = 0;
@@ -277,7 +276,7 @@ async fn tiny_pieces_of_bodies_that_nobody_reads_end_their_connection() {
         let mut raw = Raw::connect(&server, &trust).await;
         raw.send(&post(1, "/hang")).await;
         in_flight(&server, 1).await;
-        // Less than the windows allow: each piece costs far more memory than the byte in it.
+        // Within the windows, but each frame costs far more memory than its one byte.
         let burst = frame(DATA, 0, 1, piece).repeat(1000);
         let mut bursts = 0;
         while bursts < 1000 && raw.try_send(&burst).await.is_ok() {

@@ -1,6 +1,6 @@
-//! Sockets that systemd hands over. A process has them at the numbers 3 and on, and knows by its
-//! environment: so each case starts a process of its own, this very program with one of the
-//! cases `in_child_…`, through a shell that sets things up as systemd does.
+//! Sockets that systemd hands over. A process finds them at the descriptors 3 and up, described by its
+//! environment. So each test starts a child process, this program with one of the tests `in_child_…`,
+//! through a shell that sets things up as systemd does.
 
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -10,17 +10,18 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use keepgate_auth::Access;
 use keepgate_http::{
-    Access, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown, Site,
+    Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown, Site,
 };
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Native, soon, stock};
 
-/// Runs one of the cases below with these two sockets, under these names.
+/// Runs one of the tests below with these two sockets and names.
 fn child(case: &str, sockets: (OwnedFd, OwnedFd), count: usize, names: &str) -> Command {
-    // The sockets come in as 0 and 1, and go on as 3 and 4.
+    // The sockets arrive as 0 and 1 and are passed on as 3 and 4.
     let script = "exec 3<&0 4<&1 </dev/null >&2; export LISTEN_PID=$$; exec \"$@\"";
     let (first, second) = sockets;
     let mut command = Command::new("sh");
@@ -54,7 +55,7 @@ async fn bind(address: &str) -> Result<Server, String> {
     Server::bind(config).await.map_err(|error| error.to_string())
 }
 
-/// Serves until the one request that comes has been answered.
+/// Serves a single request.
 async fn serve_one(server: Server) {
     let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
     let shutdown = Shutdown::new();
@@ -92,7 +93,7 @@ async fn tcp_and_unix_sockets_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let (web, unix) = (tcp(), UnixListener::bind(&path).unwrap());
-    // Who comes before the service waits for it.
+    // Clients that connect before the service starts wait for it.
     let early = TcpStream::connect(web.local_addr().unwrap()).unwrap();
     early.set_nonblocking(true).unwrap();
     let early = tokio::net::TcpStream::from_std(early).unwrap();
@@ -108,20 +109,20 @@ async fn tcp_and_unix_sockets_are_served() {
 }
 
 #[tokio::test]
-#[ignore = "started by another case"]
+#[ignore = "started by another test"]
 async fn in_child_two_are_served() {
-    // Which one is meant must be said.
+    // The address must name one of several sockets.
     let error = bind("systemd").await.unwrap_err();
     assert!(error.starts_with("cannot listen on systemd: more than one socket"), "{error}");
     assert!(error.contains("(web, local)") && error.contains("systemd:web"), "{error}");
     let error = bind("systemd:other").await.unwrap_err();
     assert!(error.starts_with("cannot listen on systemd:other: ") && error.contains("web, local"));
-    // Processes that are started from here must not take the sockets for theirs.
+    // Child processes must not take the sockets for theirs.
     let web = bind("systemd:web").await.unwrap();
     assert_eq!(std::env::var_os("LISTEN_FDS").or(std::env::var_os("LISTEN_PID")), None);
     assert!(matches!(web.local_address(), LocalAddress::Tcp(address) if address.port() > 0));
     let error = bind("systemd:web").await.unwrap_err();
-    assert!(error.contains("taken this socket already"), "{error}");
+    assert!(error.contains("already uses this socket"), "{error}");
     let local = bind("systemd:local").await.unwrap();
     assert!(folder_of(&local).is_dir());
     serve_one(web).await;
@@ -129,7 +130,7 @@ async fn in_child_two_are_served() {
 }
 
 #[tokio::test]
-async fn the_only_one_needs_no_name() {
+async fn a_single_socket_needs_no_name() {
     let web = tcp();
     let client = tokio::net::TcpStream::connect(web.local_addr().unwrap()).await.unwrap();
     let mut child = child("in_child_one_is_served", (web.into(), null()), 1, "");
@@ -139,14 +140,14 @@ async fn the_only_one_needs_no_name() {
 }
 
 #[tokio::test]
-#[ignore = "started by another case"]
+#[ignore = "started by another test"]
 async fn in_child_one_is_served() {
     let server = bind("systemd").await.unwrap();
     serve_one(server).await;
 }
 
 #[tokio::test]
-async fn what_is_no_listening_stream_socket_is_refused() {
+async fn sockets_that_are_not_listening_streams_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let datagrams = UnixDatagram::bind(folder.path().join("socket")).unwrap();
     let (connection, _other) = UnixStream::pair().unwrap();
@@ -160,16 +161,16 @@ async fn what_is_no_listening_stream_socket_is_refused() {
 }
 
 #[tokio::test]
-#[ignore = "started by another case"]
+#[ignore = "started by another test"]
 async fn in_child_both_are_wrong() {
     let names = std::env::var("LISTEN_FDNAMES").unwrap();
     for name in names.split(':') {
         let error = bind(&format!("systemd:{name}")).await.unwrap_err();
         let expected = match name {
             "log" => "it is a datagram socket; write ListenStream=",
-            "one" => "but is a connection; write Accept=no",
-            "file" => "it is no TCP or Unix stream socket",
-            _ => "2 sockets of this name were handed over",
+            "one" => "it is a connection, not a listening socket; write Accept=no",
+            "file" => "it is not a TCP or Unix stream socket",
+            _ => "2 sockets with this name were handed over",
         };
         assert!(error.starts_with(&format!("cannot listen on systemd:{name}: ")), "{error}");
         assert!(error.contains(expected), "{error}");
@@ -177,9 +178,9 @@ async fn in_child_both_are_wrong() {
 }
 
 #[tokio::test]
-async fn nothing_is_taken_that_is_for_another_process() {
+async fn sockets_for_another_process_are_not_taken() {
     let mut child = child("in_child_nothing_is_there", (tcp().into(), null()), 1, "web");
-    // The shell's own number is the test's as well, because of `exec`: so another one is said.
+    // Because of `exec`, the test has the shell's process id: so another one is set.
     let script = "exec 3<&0 4<&1 </dev/null >&2; export LISTEN_PID=1; exec \"$@\"";
     let program = std::env::current_exe().unwrap();
     let case = "handed_over::in_child_nothing_is_there";
@@ -192,7 +193,7 @@ async fn nothing_is_taken_that_is_for_another_process() {
 }
 
 #[tokio::test]
-#[ignore = "started by another case"]
+#[ignore = "started by another test"]
 async fn in_child_nothing_is_there() {
     let other = std::env::var("LISTEN_PID").unwrap() == "1";
     let error = bind("systemd").await.unwrap_err();

@@ -1,13 +1,14 @@
-//! Heads of requests: what a plugin gets to see, and what is refused before.
+//! Heads of requests: what a plugin sees, and what is refused before.
 
 use std::sync::Arc;
 
-use keepgate_http::{Access, Handler, Site};
+use keepgate_auth::Access;
+use keepgate_http::{Handler, Site};
 
 use crate::support::{Native, config, start, start_mounts, text};
 
 #[tokio::test]
-async fn odd_paths_reach_the_plugin_as_they_are() {
+async fn unusual_paths_reach_the_plugin_unchanged() {
     let server = start().await;
     let shown = async |path: &str| {
         let response = server.get(path).await;
@@ -29,7 +30,7 @@ async fn odd_paths_reach_the_plugin_as_they_are() {
 }
 
 #[tokio::test]
-async fn paths_that_cannot_be_decoded_are_refused_and_the_connection_lives_on() {
+async fn undecodable_paths_are_refused_and_the_connection_stays_usable() {
     let server = start().await;
     let mut client = server.connect().await;
     for (path, text) in [("/%zz", "two hex digits"), ("/a/%", "two hex digits"), ("/%ff", "UTF-8")]
@@ -48,7 +49,7 @@ async fn paths_that_cannot_be_decoded_are_refused_and_the_connection_lives_on() 
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused() {
+async fn invalid_http_is_refused() {
     let server = start().await;
     for request in
         ["GET /\0 HTTP/1.1\r\n\r\n", "nonsense\r\n\r\n", "GET / HTTP/1.1\r\na b: c\r\n\r\n"]
@@ -61,7 +62,7 @@ async fn what_is_no_http_is_refused() {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_are_told_so() {
+async fn too_large_heads_get_a_431() {
     let server = start().await;
     let big = format!("GET /show HTTP/1.1\r\nHost: t\r\nX: {}\r\n\r\n", "x".repeat(300_000));
     assert_eq!(server.ask(&big).await.status, 431);
@@ -73,7 +74,7 @@ async fn heads_that_are_too_large_are_told_so() {
 }
 
 #[tokio::test]
-async fn credentials_and_connection_headers_stay_outside() {
+async fn credentials_and_connection_headers_are_not_passed_on() {
     let server = start().await;
     let response = server
         .ask(
@@ -95,7 +96,7 @@ async fn credentials_and_connection_headers_stay_outside() {
 }
 
 #[tokio::test]
-async fn the_longest_mount_answers_and_a_swap_is_seen_at_once() {
+async fn the_longest_prefix_answers_and_a_swap_applies_at_once() {
     let named =
         |path: &'static str, name: &'static str| -> (Arc<dyn Handler>, Arc<Access>) {
             let handler = Native::at(path, move |request| async move {
@@ -113,7 +114,7 @@ async fn the_longest_mount_answers_and_a_swap_is_seen_at_once() {
     assert_eq!(body("/a/bx").await, (200, r#"one ["bx"]"#.to_owned()));
     assert_eq!(body("/b").await, (404, "Not Found\n".to_owned()));
 
-    // On a connection that is open already.
+    // On a connection that is already open.
     let mut client = server.connect().await;
     let request = b"GET /a/b/x HTTP/1.1\r\nHost: t\r\n\r\n";
     client.send(request).await;

@@ -44,7 +44,7 @@ fn empty() -> Sending {
     Empty::new().boxed()
 }
 
-/// So many bytes in chunks of a MiB, without an announced length.
+/// A body in chunks of 1 MiB, without an announced length.
 fn upload(bytes: usize) -> Sending {
     let chunk = Bytes::from(vec![b'u'; 1024 * 1024]);
     let chunks = futures_util::stream::iter(0..bytes / chunk.len());
@@ -67,7 +67,7 @@ impl Http2 {
 }
 
 #[tokio::test]
-async fn many_transfers_at_once() {
+async fn concurrent_transfers_are_complete() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _, trust) = start_tls(folder.path(), Timeouts::default()).await;
     let client = connect(&server, &trust, 1024 * 1024).await;
@@ -117,12 +117,12 @@ async fn heads_lengths_and_broken_replies() {
     assert_eq!((body.as_ref(), length.to_str().unwrap()), (b"5 of Some(5)".as_slice(), "12"));
 
     for path in ["/short/100000", "/long/100000", "/break/100000"] {
-        // A reset takes back what is still queued, and so maybe the head as well.
+        // A reset discards what is still queued, which may include the head.
         if let Ok(response) = client.ask(request("GET", path, empty())).await {
             assert!(soon(response.into_body().collect()).await.is_err(), "{path}");
         }
     }
-    // The other requests of the connection do not mind.
+    // Other requests of the connection are not affected.
     assert_eq!(client.get("/source/3").await, (200, Bytes::from("xxx")));
     server.end().await;
 }
@@ -132,7 +132,7 @@ async fn refused_uploads_leave_the_connection_usable() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _, trust) = start_tls(folder.path(), Timeouts::default()).await;
     let client = connect(&server, &trust, 1024 * 1024).await;
-    // Together far more than the windows: what is refused must be given back to the window.
+    // In total far more than the windows: refused bytes must be released to them.
     for _ in 0..10 {
         let refusals = (0..4).map(|_| {
             let client = &client;
@@ -153,7 +153,7 @@ async fn refused_uploads_leave_the_connection_usable() {
 }
 
 #[tokio::test]
-async fn a_request_whose_client_takes_nothing_is_cut_alone() {
+async fn a_request_whose_client_accepts_no_data_is_cut_alone() {
     let folder = tempfile::tempdir().unwrap();
     let timeouts = Timeouts { download_stall: Duration::from_millis(300), ..Timeouts::default() };
     let (server, _, trust) = start_tls(folder.path(), timeouts).await;
@@ -168,7 +168,7 @@ async fn a_request_whose_client_takes_nothing_is_cut_alone() {
 }
 
 #[tokio::test]
-async fn a_stalled_upload_is_told_so() {
+async fn a_stalled_upload_gets_a_408() {
     let folder = tempfile::tempdir().unwrap();
     let timeouts = Timeouts { upload_stall: Duration::from_millis(300), ..Timeouts::default() };
     let (server, _, trust) = start_tls(folder.path(), timeouts).await;
@@ -182,7 +182,7 @@ async fn a_stalled_upload_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_shutdown_says_goodbye_and_lets_transfers_finish() {
+async fn a_shutdown_closes_gracefully_and_lets_transfers_finish() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _, trust) = start_tls(folder.path(), Timeouts::default()).await;
     let idle = connect(&server, &trust, 1024 * 1024).await;
@@ -190,7 +190,7 @@ async fn a_shutdown_says_goodbye_and_lets_transfers_finish() {
     let client = connect(&server, &trust, 1024 * 1024).await;
     let download = client.ask(request("GET", "/source/20000000", empty())).await.unwrap();
     server.shutdown.begin();
-    // Ends without an error, and while the other connection still has something to do.
+    // Ends without an error, while the other connection is still busy.
     soon(idle.connection).await.unwrap().unwrap();
     assert!(!server.task.is_finished());
     let body = tokio::time::timeout(LONG, download.into_body().collect()).await.unwrap();

@@ -1,8 +1,9 @@
-//! Silence and numbers: how long a connection may say nothing, and how many there may be.
+//! Inactivity timeouts and the limit of connections.
 
 use std::time::{Duration, Instant};
 
-use keepgate_http::{Access, ListenerConfig, Timeouts};
+use keepgate_auth::Access;
+use keepgate_http::{ListenerConfig, Timeouts};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -14,9 +15,9 @@ const PATIENT: Duration = Duration::from_secs(3600);
 async fn slow_heads_are_cut() {
     let timeouts = Timeouts { idle: PATIENT, ..hasty() };
     let server = start_with(Access::Open, ListenerConfig { timeouts, ..config() }).await;
-    // Nothing at all.
+    // No byte at all.
     assert!(server.connect().await.is_closed().await);
-    // A byte from time to time does not help.
+    // Single bytes do not extend the timeout.
     let mut client = server.connect().await;
     client.send(b"GET /show HTTP/1.1\r\n").await;
     let (mut reader, mut writer) = client.stream.into_split();
@@ -29,11 +30,11 @@ async fn slow_heads_are_cut() {
         }
     });
     let mut rest = Vec::new();
-    // A reset, where a drop was on its way as the server closed.
+    // May be a reset, if a byte was in transit when the server closed.
     let _ = soon(reader.read_to_end(&mut rest)).await;
     assert!(rest.is_empty());
     soon(drip).await.unwrap();
-    // The same for a second head, although silence before it is fine.
+    // The same for a second head, although a pause before it is allowed.
     let mut client = server.connect().await;
     client.send(b"GET /source/3 HTTP/1.1\r\n\r\n").await;
     assert_eq!(client.response().await.body, b"xxx");
@@ -61,7 +62,7 @@ async fn idle_connections_are_closed() {
     let mut client = Client::over(trust.connect(server.tcp(), "http/1.1").await.unwrap());
     client.send(b"GET /source/3 HTTP/1.1\r\n\r\n").await;
     assert_eq!(client.response().await.body, b"xxx");
-    // rustls calls an end without a goodbye an error.
+    // rustls reports an end without close_notify as an error.
     let (rest, end) = client.rest().await;
     end.unwrap();
     assert!(rest.is_empty());
@@ -75,7 +76,7 @@ async fn a_client_that_takes_nothing_is_cut() {
     let mut client = server.connect().await;
     client.send(b"GET /source/100000000 HTTP/1.1\r\n\r\n").await;
     assert_eq!(client.head().await.status, 200);
-    // Sleeping is what the client does wrong.
+    // The client stalls by sleeping.
     while server.counters().contains("keepgate_http_connections 1") {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -127,16 +128,16 @@ async fn further_connections_wait_for_room() {
 }
 
 #[tokio::test]
-async fn handshakes_that_do_not_come_are_cut() {
+async fn missing_handshakes_are_cut() {
     let folder = tempfile::tempdir().unwrap();
     let (server, tls, trust) = start_tls(folder.path(), hasty()).await;
     let mut client = Client::over(TcpStream::connect(server.tcp()).await.unwrap());
     assert!(client.is_closed().await);
-    // Half a handshake.
+    // An incomplete handshake.
     let mut client = Client::over(TcpStream::connect(server.tcp()).await.unwrap());
     client.send(&[0x16, 3, 1, 2]).await;
     assert!(client.is_closed().await);
-    // Plain HTTP is told what is wrong.
+    // Plain HTTP gets an explanation.
     let mut client = Client::over(TcpStream::connect(server.tcp()).await.unwrap());
     client.send(b"GET / HTTP/1.1\r\n\r\n").await;
     let head = client.head().await;
@@ -144,7 +145,7 @@ async fn handshakes_that_do_not_come_are_cut() {
     assert_eq!(head.status, 400);
     assert!(String::from_utf8(text).unwrap().contains("https://"));
 
-    // A new certificate is used by new connections; old ones go on.
+    // New connections use the new certificate; existing ones continue.
     let mut old = Client::over(trust.connect(server.tcp(), "http/1.1").await.unwrap());
     let (new, certificate) = certificate(folder.path(), "new");
     std::fs::copy(new.certificate, &tls.files().certificate).unwrap();

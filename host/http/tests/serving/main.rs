@@ -1,5 +1,5 @@
-//! The real server on loopback, with native handlers in the place of plugins. Each file holds
-//! the cases of one side of it; `support` has the server, the handlers and the clients.
+//! The real server on loopback, with native handlers instead of plugins. Each file tests one aspect;
+//! `support` has the server, the handlers and the clients.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 
 mod abuse;
 mod access;
+mod base;
 mod handed_over;
 mod heads;
 mod http2;
@@ -18,7 +19,6 @@ mod metrics_page;
 mod operations;
 mod operators_jobs;
 mod operators_log;
-mod place;
 mod proxy_header;
 mod replies;
 mod support;

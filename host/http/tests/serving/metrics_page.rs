@@ -1,8 +1,9 @@
-//! Metrics beside mounts, as `--prometheus` of rest-server shows them.
+//! Metrics beside mounts, like rest-server's `--prometheus`.
 
 use std::sync::Arc;
 
-use keepgate_http::{Access, Handler, Method, MetricsPage};
+use keepgate_auth::{Access, Method};
+use keepgate_http::{Handler, MetricsPage};
 use prometheus::{IntCounter, Registry};
 
 use crate::support::{Native, Running, config, start_mounts, stock, text};
@@ -45,7 +46,7 @@ async fn the_page_is_at_its_very_path() {
     let head = client.head().await;
     let length = server.get("/metrics").await.body.len().to_string();
     assert_eq!((head.status, head.header("content-length")), (200, Some(length.as_str())));
-    // Folders of this name are those of the mount below.
+    // Paths below belong to the mount at `/`.
     assert_eq!(server.get("/metrics/").await.text(), r#"["metrics"] true"#);
     assert_eq!(server.get("/metrics/config").await.text(), r#"["metrics", "config"] false"#);
     assert_eq!(server.get("/metricsx").await.status, 404);
@@ -78,7 +79,7 @@ async fn the_page_is_behind_its_access() {
     assert_eq!(ask(&one, Some("metrics")).await, 200);
     one.end().await;
 
-    // Where nobody is asked who they are, nobody is the right one.
+    // On an open mount there is no user, so a page for one user is closed.
     let nobody = start(page(), Access::Open).await;
     assert_eq!(ask(&nobody, Some("metrics")).await, 401);
     nobody.end().await;

@@ -1,12 +1,13 @@
-//! What operators see: shutdown, the admin pages, logs.
+//! What operators see: shutdowns, the admin pages, logs.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use keepgate_auth::{Access, Htpasswd, Method};
 use keepgate_http::{
-    Access, AccessLog, Admin, Gateway, Htpasswd, ListenerConfig, Method, Metrics, Server, Shutdown,
-    Site, Timeouts, Visit,
+    AccessLog, AccessLogEntry, Admin, Gateway, ListenerConfig, Metrics, Server, Shutdown, Site,
+    Timeouts,
 };
 use prometheus::Registry;
 use tokio::sync::mpsc;
@@ -58,7 +59,7 @@ async fn hanging(timeouts: Timeouts) -> (Running, Client<tokio::net::TcpStream>)
 }
 
 #[tokio::test]
-async fn a_second_word_and_the_end_of_the_grace_period_cut() {
+async fn a_second_signal_or_the_end_of_the_grace_period_cuts_connections() {
     let (server, mut client) = hanging(Timeouts::default()).await;
     server.shutdown.begin();
     assert!(!server.task.is_finished());
@@ -74,7 +75,7 @@ async fn a_second_word_and_the_end_of_the_grace_period_cut() {
 }
 
 #[tokio::test]
-async fn pages_for_operators() {
+async fn admin_pages_show_health_metrics_and_status() {
     let registry = Registry::new();
     let _metrics = Metrics::new(&registry).unwrap();
     let reasons = Arc::new(Mutex::new(vec!["the plugin of /restic is missing".to_owned()]));
@@ -112,7 +113,7 @@ async fn pages_for_operators() {
     soon(async { tokio::join!(serve, check) }).await;
 }
 
-/// Text that is logged while this test runs on its own thread.
+/// Text logged on this test's thread.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -128,7 +129,7 @@ impl io::Write for Lines {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn the_log_says_who_failed_and_never_a_password() {
+async fn the_log_names_users_and_never_passwords() {
     let lines = Lines::default();
     let subscriber = {
         let lines = lines.clone();
@@ -159,17 +160,17 @@ async fn the_log_says_who_failed_and_never_a_password() {
     }
 }
 
-struct Told(mpsc::UnboundedSender<Visit>);
+struct Sent(mpsc::UnboundedSender<AccessLogEntry>);
 
-impl AccessLog for Told {
-    fn ended(&self, visit: &Visit) {
-        self.0.send(visit.clone()).unwrap();
+impl AccessLog for Sent {
+    fn ended(&self, entry: &AccessLogEntry) {
+        self.0.send(entry.clone()).unwrap();
     }
 }
 
 #[tokio::test]
-async fn an_access_log_hears_of_each_request_when_it_ends() {
-    let (sender, mut visits) = mpsc::unbounded_channel();
+async fn requests_are_logged_when_they_end() {
+    let (sender, mut entries) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
     let handler = Native::at("/", |request| async move {
         match request.path.first().map(String::as_str) {
@@ -181,7 +182,7 @@ async fn an_access_log_hears_of_each_request_when_it_ends() {
     let mounts: Vec<(Arc<dyn keepgate_http::Handler>, _)> = vec![(handler, Arc::new(Access::Open))];
     let site = Arc::new(arc_swap::ArcSwap::from_pointee(Site::new(mounts, &metrics).unwrap()));
     let gateway = Gateway::new(site, metrics, Timeouts::default());
-    let gateway = gateway.with_access_log(Arc::new(Told(sender)));
+    let gateway = gateway.with_access_log(Arc::new(Sent(sender)));
     let server = Server::bind(config()).await.unwrap();
     let address = server.local_address().to_string();
     let shutdown = Shutdown::new();
@@ -192,25 +193,25 @@ async fn an_access_log_hears_of_each_request_when_it_ends() {
         let request = "GET /source/70000?q=1 HTTP/1.1\r\nUser-Agent: restic/0.18\r\n\r\n";
         client.send(request.as_bytes()).await;
         assert_eq!(client.response().await.body.len(), 70_000);
-        let visit = visits.recv().await.unwrap();
-        assert_eq!((visit.status.unwrap().as_u16(), visit.sent), (200, 70_000));
-        assert_eq!(visit.target, "/source/70000?q=1");
-        assert_eq!(visit.user_agent.unwrap(), "restic/0.18");
-        assert_eq!(visit.peer.to_string(), "127.0.0.1");
+        let entry = entries.recv().await.unwrap();
+        assert_eq!((entry.status.unwrap().as_u16(), entry.sent), (200, 70_000));
+        assert_eq!(entry.target, "/source/70000?q=1");
+        assert_eq!(entry.user_agent.unwrap(), "restic/0.18");
+        assert_eq!(entry.peer.to_string(), "127.0.0.1");
 
         let mut client = connect().await;
         client.send(b"GET /large HTTP/1.1\r\n\r\n").await;
         client.head().await;
         drop(client);
-        let visit = visits.recv().await.unwrap();
-        assert!(visit.status.is_some() && visit.sent < 100_000_000);
+        let entry = entries.recv().await.unwrap();
+        assert!(entry.status.is_some() && entry.sent < 100_000_000);
 
         let mut client = connect().await;
         client.send(b"GET /hang HTTP/1.1\r\n\r\n").await;
         let gone = tokio::time::timeout(Duration::from_millis(100), client.head()).await;
         assert!(gone.is_err());
         drop(client);
-        assert_eq!(visits.recv().await.unwrap().status, None);
+        assert_eq!(entries.recv().await.unwrap().status, None);
         shutdown.begin();
     };
     soon(async { tokio::join!(serve, check) }).await;

@@ -1,4 +1,4 @@
-//! Jobs on the operators' listener, asked by the client that the command line uses.
+//! Jobs on the operators' listener, through the client that the command line uses.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::{Client, config};
 
-/// Answers with what it was asked.
+/// Answers with the request.
 struct Echo;
 
 type Answer = Result<Value, Refusal>;
@@ -60,7 +60,7 @@ async fn start(config: ListenerConfig) -> (String, Shutdown) {
 }
 
 #[tokio::test]
-async fn an_operator_is_answered_over_tcp_and_over_a_unix_socket() {
+async fn operators_are_served_over_tcp_and_unix_sockets() {
     let dir = TempDir::new().unwrap();
     let socket = format!("unix:{}", dir.path().join("admin.sock").display());
     let unix = ListenerConfig::new(socket.parse().unwrap());
@@ -80,7 +80,7 @@ async fn an_operator_is_answered_over_tcp_and_over_a_unix_socket() {
 
         let refused = client.get("/jobs/gone").await.unwrap_err();
         assert_eq!(refused.to_string(), "there is no job gone");
-        // What changes something is not done for reading.
+        // A GET changes nothing.
         let refused = client.get("/jobs/7/cancel").await.unwrap_err();
         assert!(matches!(refused, OperatorError::Refused { status: 405, .. }), "{refused}");
         let refused = client.get("/jobs?colour=green").await.unwrap_err();
@@ -89,7 +89,7 @@ async fn an_operator_is_answered_over_tcp_and_over_a_unix_socket() {
 }
 
 #[tokio::test]
-async fn a_web_page_is_no_operator() {
+async fn requests_from_web_pages_are_refused() {
     let (address, _shutdown) = start(config()).await;
     for (target, origin, expected) in [
         ("/jobs/7/cancel", "Origin: https://example.org\r\n", 403),
@@ -105,7 +105,7 @@ async fn a_web_page_is_no_operator() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_does_not_run_is_told_from_one_that_is_ill() {
+async fn a_missing_gateway_differs_from_a_broken_one() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("admin.sock");
     let client = OperatorClient::new(format!("unix:{}", socket.display()).parse().unwrap());

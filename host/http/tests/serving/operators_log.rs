@@ -1,9 +1,10 @@
-//! The log of requests in a file, as `--log` of rest-server writes it.
+//! The access log in a file, as rest-server's `--log` writes it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use keepgate_http::{Access, CombinedLog, LogTarget, Method};
+use keepgate_auth::{Access, Method};
+use keepgate_http::{CombinedLog, LogTarget};
 
 use crate::support::{LONG, Native, Running, config, start_logged, stock};
 
@@ -17,7 +18,7 @@ fn open(path: &Path) -> Arc<CombinedLog> {
     CombinedLog::open(path.to_owned()).unwrap()
 }
 
-/// The lines, with the time cut out.
+/// The lines without their times.
 fn lines(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
@@ -31,7 +32,7 @@ fn lines(path: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_request_has_a_line() {
+async fn every_request_has_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     std::fs::write(&path, "old - - [21/Nov/2026:12:00:00 +0000] line\n").unwrap();
@@ -57,7 +58,7 @@ async fn each_request_has_a_line() {
 }
 
 #[tokio::test]
-async fn a_log_is_moved_away_and_opened_again() {
+async fn a_rotated_log_is_reopened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let old = folder.path().join("log.1");
@@ -67,7 +68,7 @@ async fn a_log_is_moved_away_and_opened_again() {
     assert!(log.flush(LONG));
     std::fs::rename(&path, &old).unwrap();
 
-    // The new one cannot be opened: the old one goes on.
+    // The new file cannot be opened: the log continues in the old one.
     std::fs::create_dir(&path).unwrap();
     let error = log.reopen().unwrap_err().to_string();
     assert!(error.contains(&path.display().to_string()), "{error}");
@@ -79,7 +80,7 @@ async fn a_log_is_moved_away_and_opened_again() {
     log.reopen().unwrap();
     server.get("/source/3").await;
     server.end().await;
-    // The last handle waits for what is queued.
+    // Dropping the last handle waits for queued lines.
     let log = Arc::into_inner(log).unwrap();
     drop(log);
     assert_eq!(lines(&old).len(), 2);
@@ -87,11 +88,11 @@ async fn a_log_is_moved_away_and_opened_again() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_an_error_that_names_it() {
+fn the_error_for_an_unwritable_log_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing").join("log");
     let error = CombinedLog::open(path.clone()).unwrap_err().to_string();
-    let expected = format!("cannot write the log of requests to {}: ", path.display());
+    let expected = format!("cannot write the access log to {}: ", path.display());
     assert!(error.starts_with(&expected), "{error}");
 
     assert_eq!(LogTarget::from(std::path::PathBuf::from("-")), LogTarget::StandardOutput);

@@ -1,9 +1,10 @@
-//! Users that a proxy in front names.
+//! Users that a proxy in front has authenticated.
 
 use std::sync::Arc;
 
-use keepgate_http::htpasswd::Options;
-use keepgate_http::{Access, Address, Htpasswd, ListenerConfig, Method, ProxyHeader};
+use keepgate_auth::htpasswd::Options;
+use keepgate_auth::{Access, Htpasswd, Method, ProxyHeader};
+use keepgate_http::{Address, ListenerConfig};
 use tokio::net::UnixStream;
 
 use crate::support::{Client, LONG, Native, Running, config, start_mounts, start_with, text};
@@ -12,7 +13,7 @@ fn header() -> ProxyHeader {
     "X-Forwarded-User".parse().unwrap()
 }
 
-/// Says who came in, and which headers came with them.
+/// Answers with the principal and the headers.
 async fn start(methods: Vec<Method>, config: ListenerConfig) -> Running {
     let handler = Native::at("/", |request| async move {
         let user = request.principal.map(|principal| (principal.name, principal.method));
@@ -27,14 +28,14 @@ fn request(headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_proxys_word_counts() {
+async fn a_trusted_proxy_names_the_user() {
     let server = start(vec![Method::ProxyHeader(header())], config()).await;
     let ask = async |headers: &str| server.ask(&request(headers)).await;
 
     let alice =
         ask("x-forwarded-user: alice b\r\nX-Other: 1\r\nAuthorization: Basic eDp5\r\n").await;
     assert_eq!(alice.text(), r#"Some(("alice b", "proxy")) [("x-other", "1")]"#);
-    // `a:myPassword`: passwords are nothing to this method.
+    // `a:myPassword`: this method ignores passwords.
     let nobodies = ["", "X-Forwarded-User:\r\n", "Authorization: Basic YTpteVBhc3N3b3Jk\r\n"];
     let forged = ["X-Forwarded-User: a\r\nX-Forwarded-User: b\r\n", "X-Forwarded-User: a\tb\r\n"];
     let long = format!("X-Forwarded-User: {}\r\n", "x".repeat(256));
@@ -49,33 +50,33 @@ async fn the_proxys_word_counts() {
 }
 
 #[tokio::test]
-async fn the_word_of_others_does_not_count() {
+async fn untrusted_peers_cannot_name_a_user() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(".htpasswd");
     std::fs::write(&path, "a:{SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE=\n").unwrap();
     let users = Method::Htpasswd(Htpasswd::load(path, Options::default()).unwrap());
-    let elsewhere = header().believed_from(["192.0.2.0/24".parse().unwrap()]);
+    let elsewhere = header().trusted_from(["192.0.2.0/24".parse().unwrap()]);
     let methods = vec![Method::ProxyHeader(elsewhere), users.clone()];
     let server = start(methods, config()).await;
     let forged = server.ask(&request("X-Forwarded-User: root\r\n")).await;
     assert_eq!(forged.status, 401);
     assert!(forged.header("www-authenticate").is_some(), "a password would do");
-    // A password does, and the header is no use to the plugin either.
+    // A password is accepted, and the plugin does not see the header.
     let both = "X-Forwarded-User: root\r\nAuthorization: Basic YTpteVBhc3N3b3Jk\r\n";
     let known = server.ask(&request(both)).await;
     assert_eq!(known.text(), r#"Some(("a", "htpasswd")) []"#);
     server.end().await;
 
-    let here = header().believed_from(["127.0.0.0/8".parse().unwrap()]);
+    let here = header().trusted_from(["127.0.0.0/8".parse().unwrap()]);
     let server = start(vec![Method::ProxyHeader(here.clone()), users], config()).await;
     let known = server.ask(&request(both)).await;
     assert_eq!(known.text(), r#"Some(("root", "proxy")) []"#);
-    // A proxy that says two names is not helped out by a password.
+    // If a proxy sends two names, a password does not help.
     let two = format!("X-Forwarded-User: x\r\n{both}");
     assert_eq!(server.ask(&request(&two)).await.status, 401);
     server.end().await;
 
-    // A Unix socket is of this machine.
+    // A Unix socket is local.
     let path = folder.path().join("socket");
     for (believed, status) in [(here, 200), (header(), 200), (elsewhere_too(), 401)] {
         let at = ListenerConfig { address: Address::Unix(path.clone()), ..config() };
@@ -89,5 +90,5 @@ async fn the_word_of_others_does_not_count() {
 }
 
 fn elsewhere_too() -> ProxyHeader {
-    header().believed_from(["192.0.2.0/24".parse().unwrap()])
+    header().trusted_from(["192.0.2.0/24".parse().unwrap()])
 }

@@ -1,6 +1,6 @@
-//! Replies: lengths, HEAD, and that what breaks off is never taken for whole.
+//! Responses: lengths, HEAD, and bodies that break off, which no client may mistake for complete.
 
-use keepgate_http::Access;
+use keepgate_auth::Access;
 
 use crate::support::{Client, config, start, start_with};
 
@@ -21,7 +21,7 @@ async fn lengths_come_from_the_body() {
 
     let nothing = server.get("/nothing").await;
     assert_eq!((nothing.status, nothing.header("content-length")), (204, None));
-    // A header that the body contradicts does not count.
+    // A header that contradicts the body is ignored.
     assert_eq!(server.get("/length").await.header("content-length"), Some("0"));
     server.end().await;
 }
@@ -34,14 +34,14 @@ async fn head_has_the_length_and_no_body() {
         client.send(format!("HEAD {path} HTTP/1.1\r\nHost: t\r\n\r\n").as_bytes()).await;
         assert_eq!(client.head().await.header("content-length"), Some(length), "{path}");
     }
-    // No byte of a body is in the way of the next response.
+    // No byte of a body precedes the next response.
     client.send(b"GET /source/3 HTTP/1.1\r\nHost: t\r\n\r\n").await;
     assert_eq!(client.response().await.body, b"xxx");
     server.end().await;
 }
 
 #[tokio::test]
-async fn a_reply_that_breaks_off_is_not_taken_for_whole() {
+async fn a_response_that_breaks_off_does_not_look_complete() {
     let server = start().await;
     let fetch = async |path: &str| {
         let mut client = server.connect().await;
@@ -49,7 +49,7 @@ async fn a_reply_that_breaks_off_is_not_taken_for_whole() {
         let head = client.head().await;
         (head, client.rest().await)
     };
-    // Large enough for the head to be on its way before the body turns out to be wrong.
+    // Large enough that the head is sent before the body fails.
     let (head, (body, _)) = fetch("/short/1000000").await;
     assert_eq!(head.header("content-length"), Some("1000001"));
     assert!(body.len() <= 1_000_000);
@@ -59,7 +59,7 @@ async fn a_reply_that_breaks_off_is_not_taken_for_whole() {
     let (head, (body, _)) = fetch("/break/1000000").await;
     assert_eq!(head.header("transfer-encoding"), Some("chunked"));
     assert!(!body.ends_with(b"0\r\n\r\n"));
-    // Without chunks a clean end would look like the end of the body: it must be a reset.
+    // Without chunks a clean end would look like the end of the body, so it must be a reset.
     let mut client = server.connect().await;
     client.send(b"GET /break/100000 HTTP/1.0\r\n\r\n").await;
     let (_, end) = client.rest().await;
@@ -72,7 +72,7 @@ async fn a_reply_that_breaks_off_is_not_taken_for_whole() {
 }
 
 #[tokio::test]
-async fn headers_of_plugins() {
+async fn plugin_headers_are_passed_on_except_hop_by_hop_ones() {
     let server = start().await;
     let mut client = server.connect().await;
     client.send(b"GET /headers HTTP/1.1\r\nHost: t\r\n\r\n").await;
@@ -81,14 +81,14 @@ async fn headers_of_plugins() {
     assert_eq!(response.header("connection"), None);
     assert_eq!(response.header("transfer-encoding"), None);
     assert!(response.header("date").is_some() && response.header("server").is_none());
-    // The plugin's "close" was not meant for this connection.
+    // The plugin's "close" does not apply to this connection.
     client.send(b"GET /broken HTTP/1.1\r\nHost: t\r\n\r\n").await;
     let broken = client.response().await;
     assert_eq!((broken.status, broken.text()), (500, "Internal Server Error\n"));
     client.send(b"GET /missing HTTP/1.1\r\nHost: t\r\n\r\n").await;
     let missing = client.response().await;
     assert_eq!((missing.status, missing.text()), (404, "Not Found\n"));
-    // On an open mount nobody is asked for a password that would not help.
+    // An open mount sends no challenge, because a password would not help.
     client.send(b"GET /keep-out HTTP/1.1\r\nHost: t\r\n\r\n").await;
     assert_eq!(client.response().await.header("www-authenticate"), None);
     server.end().await;

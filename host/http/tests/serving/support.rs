@@ -1,5 +1,4 @@
-//! A server with native handlers, and clients made by hand, so that what goes over the wire is
-//! seen as it is.
+//! A server with native handlers, and hand-written clients that show exactly what goes over the wire.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,10 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use keepgate_auth::Access;
 use keepgate_core::{CallError, Failure, Reply, Request};
 use keepgate_http::{
-    Access, AccessLog, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown,
-    Site, Timeouts, Tls, TlsFiles,
+    AccessLog, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown, Site,
+    Timeouts, Tls, TlsFiles,
 };
 use keepgate_store::{Body, BodyError};
 use prometheus::Registry;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// No case takes so long, unless something hangs.
+/// No test takes this long unless something hangs.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
@@ -30,7 +30,7 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
 
 type Answer = BoxFuture<'static, Result<Reply, CallError>>;
 
-/// A handler made of a function.
+/// A handler from a function.
 pub(crate) struct Native {
     path: String,
     answer: Box<dyn Fn(Request) -> Answer + Send + Sync>,
@@ -72,17 +72,17 @@ pub(crate) fn text(text: impl Into<String>) -> Result<Reply, CallError> {
     reply(200, &[], Body::from_bytes(text.into()))
 }
 
-/// What several cases want of a plugin, chosen by the first segment of the path.
+/// A handler for several tests; the first segment of the path chooses its behaviour.
 pub(crate) async fn stock(mut request: Request) -> Result<Reply, CallError> {
     let number = || request.path.get(1).and_then(|number| number.parse().ok()).unwrap_or(0_usize);
     match request.path.first().map_or("", String::as_str) {
-        // Says what has arrived.
+        // Answers with the request.
         "show" => {
             let Request { method, path, trailing_slash, query, headers, principal, .. } = request;
             let user = principal.map(|principal| principal.name);
             text(format!("{method} {path:?} {trailing_slash} {query:?} {user:?}\n{headers:?}"))
         }
-        // Counts an upload.
+        // Counts the bytes of an upload.
         "sink" => {
             let announced = request.body.length();
             let mut bytes = 0;
@@ -91,20 +91,20 @@ pub(crate) async fn stock(mut request: Request) -> Result<Reply, CallError> {
             }
             text(format!("{bytes} of {announced:?}"))
         }
-        // Gives the upload back.
+        // Returns the upload.
         "echo" => reply(200, &[], request.body),
-        // Neither answers nor reads.
+        // Neither reads nor answers.
         "hang" => std::future::pending().await,
         "refuse" => Err(Failure::Denied("append-only".to_owned()).into()),
-        // So many bytes of known length.
+        // A body of known length.
         "source" => reply(200, &[], source(number(), Some(number()))),
-        // So many bytes of unknown length.
+        // A body of unknown length.
         "stream" => reply(200, &[], source(number(), None)),
-        // Fewer than announced.
+        // Fewer bytes than announced.
         "short" => reply(200, &[], source(number(), Some(number() + 1))),
-        // More than announced.
+        // More bytes than announced.
         "long" => reply(200, &[], source(number(), Some(number() - 1))),
-        // Breaks down after so many bytes.
+        // Fails after this many bytes.
         "break" => {
             let failure = futures_util::stream::once(async {
                 Err(BodyError::Failed("the plugin broke down".to_owned()))
@@ -125,7 +125,7 @@ pub(crate) async fn stock(mut request: Request) -> Result<Reply, CallError> {
     }
 }
 
-/// A body of so many bytes, in chunks of 64 KiB.
+/// A body of this many bytes, in chunks of 64 KiB.
 pub(crate) fn source(bytes: usize, length: Option<usize>) -> Body {
     let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
     let chunks = futures_util::stream::unfold(bytes, move |left| {
@@ -149,7 +149,7 @@ pub(crate) fn config() -> ListenerConfig {
     ListenerConfig::new("127.0.0.1:0".parse().unwrap())
 }
 
-/// The stock handler at `/`, open to everybody.
+/// The stock handler at `/`, without authentication.
 pub(crate) async fn start() -> Running {
     start_with(Access::Open, config()).await
 }
@@ -187,7 +187,7 @@ pub(crate) async fn start_logged(
     Running { address, site, metrics, registry, shutdown, task }
 }
 
-/// Timeouts short enough to wait for.
+/// Timeouts that are short enough to wait for in tests.
 pub(crate) fn hasty() -> Timeouts {
     Timeouts {
         handshake: Duration::from_millis(300),
@@ -211,7 +211,7 @@ impl Running {
         Client::over(TcpStream::connect(self.tcp()).await.unwrap())
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     pub(crate) async fn ask(&self, request: &str) -> Response {
         let mut client = self.connect().await;
         client.send(request.as_bytes()).await;
@@ -232,11 +232,11 @@ impl Running {
     }
 }
 
-/// A response as it came over HTTP/1.
+/// An HTTP/1 response as received.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// With the status line; names in lower case.
+    /// Including the status line; names in lower case.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
@@ -252,7 +252,7 @@ impl Response {
     }
 }
 
-/// An HTTP/1 client that does no more than it is told.
+/// An HTTP/1 client that sends exactly what it is given.
 pub(crate) struct Client<S> {
     pub(crate) stream: S,
     read: Vec<u8>,
@@ -268,12 +268,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         soon(self.stream.flush()).await.unwrap();
     }
 
-    /// False at the end.
+    /// Reads more; false at the end.
     async fn more(&mut self) -> std::io::Result<bool> {
         Ok(soon(self.stream.read_buf(&mut self.read)).await? > 0)
     }
 
-    /// The head of a response, and what has come after it stays.
+    /// The head of a response; what follows stays in the buffer.
     pub(crate) async fn head(&mut self) -> Response {
         let end = loop {
             if let Some(at) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -291,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Response { status: status.expect("a status"), head, body: Vec::new() }
     }
 
-    /// A whole response with a `Content-Length`.
+    /// A complete response with a `Content-Length`.
     pub(crate) async fn response(&mut self) -> Response {
         let mut response = self.head().await;
         let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
@@ -302,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         response
     }
 
-    /// Everything up to the end of the connection, and whether that was clean.
+    /// Everything up to the end of the connection, and whether the end was clean.
     pub(crate) async fn rest(&mut self) -> (Vec<u8>, std::io::Result<()>) {
         loop {
             match self.more().await {
@@ -313,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Waits until the server closes, without a word.
+    /// Waits until the server closes without sending anything.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.rest().await.0.is_empty()
     }
@@ -333,7 +333,7 @@ pub(crate) fn certificate(folder: &Path, name: &str) -> (TlsFiles, CertificateDe
     (files, cert.der().clone())
 }
 
-/// A gateway with TLS, and the certificate that clients must trust.
+/// A gateway with TLS, and the certificate for clients to trust.
 pub(crate) async fn start_tls(folder: &Path, timeouts: Timeouts) -> (Running, Arc<Tls>, Trust) {
     let (files, certificate) = certificate(folder, "server");
     let tls = Tls::load(files).unwrap();

@@ -1,10 +1,11 @@
-//! Uploads: whole, cut off, stalled, and refused while the client is still sending.
+//! Uploads: complete, cut off, stalled, and refused while the client is still sending.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keepgate_auth::Access;
 use keepgate_core::Reply;
-use keepgate_http::{Access, ListenerConfig};
+use keepgate_http::ListenerConfig;
 use keepgate_store::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -34,7 +35,7 @@ async fn uploads_with_and_without_a_length() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_off_is_told_so() {
+async fn a_body_that_is_cut_off_is_guard_so() {
     let server = start().await;
     for request in [
         "POST /sink HTTP/1.1\r\nContent-Length: 10\r\n\r\nhello",
@@ -54,7 +55,7 @@ async fn a_body_that_is_cut_off_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_sending_is_told_so() {
+async fn a_client_that_stops_sending_is_guard_so() {
     let config = ListenerConfig { timeouts: hasty(), ..config() };
     let server = start_with(Access::Open, config).await;
     let mut client = server.connect().await;
@@ -66,8 +67,8 @@ async fn a_client_that_stops_sending_is_told_so() {
     server.end().await;
 }
 
-/// Sends a large body without looking at the reply before all of it is sent, as simple clients
-/// do; a server that closes early makes an error of that.
+/// Sends a large body and reads the response only afterwards, as simple clients do. If the server closed
+/// early, they would see an error instead.
 async fn refused(stream: TcpStream, path: &str, pause: Option<Duration>) -> String {
     let (mut reader, mut writer) = stream.into_split();
     let head = format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: {BIG}\r\n\r\n");
@@ -79,7 +80,7 @@ async fn refused(stream: TcpStream, path: &str, pause: Option<Duration>) -> Stri
             tokio::time::sleep(pause).await;
         }
     }
-    // The connection is good for another request.
+    // The connection stays usable.
     writer.write_all(b"GET /show HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut replies = String::new();
     soon(reader.read_to_string(&mut replies)).await.unwrap();
@@ -101,7 +102,7 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
 }
 
 #[tokio::test]
-async fn an_expecting_client_hears_continue_only_where_its_body_is_wanted() {
+async fn continue_is_sent_only_if_the_body_is_read() {
     let server = start().await;
     let head = |path: &str| {
         format!(
@@ -113,11 +114,11 @@ async fn an_expecting_client_hears_continue_only_where_its_body_is_wanted() {
     assert_eq!(client.head().await.status, 100);
     client.send(b"hello").await;
     assert_eq!(client.response().await.text(), "5 of Some(5)");
-    // The same connection goes on.
+    // On the same connection.
     client.send(head("/refuse").as_bytes()).await;
     let refused = client.response().await;
     assert_eq!(refused.status, 403);
-    // The server cannot know whether the body comes after all.
+    // The server cannot know whether the body follows anyway.
     assert_eq!(refused.header("connection"), Some("close"));
     let began = Instant::now();
     client.stream.shutdown().await.unwrap();
@@ -142,7 +143,7 @@ async fn an_expecting_client_hears_continue_only_where_its_body_is_wanted() {
 }
 
 #[tokio::test]
-async fn who_sends_on_regardless_still_reads_the_reply() {
+async fn clients_that_keep_sending_still_read_the_response() {
     let server = start().await;
     let body = "x".repeat(8 * 1024 * 1024);
     let expecting = format!(
@@ -162,10 +163,10 @@ async fn who_sends_on_regardless_still_reads_the_reply() {
 }
 
 #[tokio::test]
-async fn nothing_goes_on_for_a_client_that_has_left() {
+async fn work_stops_when_the_client_has_left() {
     let (events, mut seen) = mpsc::unbounded_channel::<&str>();
-    struct Told(mpsc::UnboundedSender<&'static str>);
-    impl Drop for Told {
+    struct OnDrop(mpsc::UnboundedSender<&'static str>);
+    impl Drop for OnDrop {
         fn drop(&mut self) {
             let _ = self.0.send("dropped");
         }
@@ -175,20 +176,20 @@ async fn nothing_goes_on_for_a_client_that_has_left() {
         async move {
             match request.path.first().map_or("", String::as_str) {
                 "call" => {
-                    let _told = Told(events.clone());
+                    let _guard = OnDrop(events.clone());
                     events.send("begun").unwrap();
                     std::future::pending::<()>().await;
                 }
                 "upload" => {
-                    let _told = Told(events.clone());
+                    let _guard = OnDrop(events.clone());
                     events.send("begun").unwrap();
                     while let Some(Ok(_)) = request.body.chunk().await {}
                 }
                 _ => {
-                    let told = Told(events.clone());
+                    let guard = OnDrop(events.clone());
                     events.send("begun").unwrap();
-                    let chunks = futures_util::stream::unfold(told, |told| async {
-                        Some((Ok(vec![0; 65536].into()), told))
+                    let chunks = futures_util::stream::unfold(guard, |guard| async {
+                        Some((Ok(vec![0; 65536].into()), guard))
                     });
                     let body = Body::from_stream(None, chunks);
                     return Ok(Reply { status: 200, headers: Vec::new(), body });

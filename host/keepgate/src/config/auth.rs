@@ -1,7 +1,7 @@
 //! Authentication methods whose text must be parsed to be checked.
 
 use anyhow::{Result, anyhow};
-use keepgate_http::{IpNet, ProxyHeader};
+use keepgate_auth::{IpNet, ProxyHeader};
 
 use super::Auth;
 
@@ -13,7 +13,7 @@ pub(crate) fn proxy_header(auth: &Auth) -> Result<ProxyHeader> {
     for from in &auth.from {
         networks.push(network(from.get_ref())?);
     }
-    Ok(header.believed_from(networks))
+    Ok(header.trusted_from(networks))
 }
 
 /// `10.0.0.0/8`, or one address.

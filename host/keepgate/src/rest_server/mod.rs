@@ -13,8 +13,8 @@ pub(crate) mod flags;
 mod profile;
 
 use anyhow::{Context as _, Result, anyhow};
+use keepgate_auth::htpasswd::HtpasswdError;
 use keepgate_http::LocalAddress;
-use keepgate_http::htpasswd::HtpasswdError;
 
 use crate::bundled_plugins;
 use crate::config::Config;

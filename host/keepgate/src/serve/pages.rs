@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arc_swap::ArcSwap;
-use keepgate_http::{Access, Admin, Handler, MetricsPage};
+use keepgate_auth::Access;
+use keepgate_http::{Admin, Handler, MetricsPage};
 use keepgate_jobs::Jobs;
 use keepgate_runtime::Generation;
 use keepgate_runtime::generation::Trusted;

@@ -61,7 +61,7 @@ impl Capability for JobsCapability {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../wit/0.1.0/jobs.wit")
+        crate::contract::wit!("jobs.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

@@ -51,7 +51,7 @@ impl Capability for Pipes {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../wit/0.1.0/pipes.wit")
+        crate::contract::wit!("pipes.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

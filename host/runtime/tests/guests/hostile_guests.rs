@@ -228,7 +228,7 @@ async fn a_plugin_that_keeps_breaking_down_is_suspended_and_resumed() {
     }
     let error = get(&mount, "/hello").await.unwrap_err();
     assert!(
-        matches!(error, CallError::Aside(pause) if pause <= quick.pause && !pause.is_zero()),
+        matches!(error, CallError::Suspended(pause) if pause <= quick.pause && !pause.is_zero()),
         "{error}"
     );
     assert_eq!(aside(&bench), 1.0);

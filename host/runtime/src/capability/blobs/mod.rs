@@ -81,7 +81,7 @@ impl Capability for Blobs {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/blobs.wit")
+        crate::contract::wit!("blobs.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

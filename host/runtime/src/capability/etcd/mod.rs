@@ -65,7 +65,7 @@ impl Capability for Etcd {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/etcd.wit")
+        crate::contract::wit!("etcd.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

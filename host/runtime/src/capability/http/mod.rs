@@ -34,7 +34,7 @@ impl Capability for Http {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/http.wit")
+        crate::contract::wit!("http.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

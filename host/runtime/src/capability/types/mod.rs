@@ -27,7 +27,7 @@ impl Capability for Types {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/types.wit")
+        crate::contract::wit!("types.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

@@ -1,0 +1,222 @@
+//! Who may use a mount. Access must be configured: without a method nobody is admitted, and
+//! [`Access::Open`] admits everybody.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use keepgate_core::Principal;
+
+use crate::htpasswd::{Htpasswd, Verdict};
+
+use crate::proxy_header::{Claim, ProxyHeader};
+
+/// Why a login with name and password fails, for the log.
+const WRONG_PASSWORD: &str = "unknown user or wrong password";
+
+/// The challenge for clients without valid credentials, if a mount accepts HTTP Basic.
+pub const BASIC_CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Basic realm="keepgate", charset="UTF-8""#);
+
+/// Hand-written clients often omit the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The access rules of a mount.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Everybody is admitted, without a principal.
+    Open,
+    /// Clients that one of these methods authenticates are admitted; methods are tried in order. An
+    /// empty list admits nobody.
+    Methods(Vec<Method>),
+}
+
+/// A way to authenticate clients. To add one, add a variant and its arm in `Method::admit`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Method {
+    /// HTTP Basic, checked against a file of users.
+    Htpasswd(Arc<Htpasswd>),
+    /// The user's name in a header set by a proxy in front. `Authorization` is ignored.
+    ProxyHeader(ProxyHeader),
+}
+
+/// The outcome of authentication.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Admitted; `None` on an open mount.
+    Admitted(Option<Principal>),
+    /// No credentials for any method of the mount.
+    Anonymous,
+    /// Invalid credentials.
+    Rejected {
+        /// The claimed name, for the log.
+        user: String,
+        /// The reason, for the log.
+        why: &'static str,
+    },
+    /// Too many passwords are being checked at the moment.
+    Busy,
+}
+
+impl Access {
+    /// True if clients are asked for a name and password.
+    pub fn uses_basic(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Methods(methods) => {
+                methods.iter().any(|method| matches!(method, Method::Htpasswd(_)))
+            }
+        }
+    }
+
+    /// Tries each method until one decides. `from` is the address of the client, if it has one.
+    pub async fn admit(&self, headers: &HeaderMap, from: Option<IpAddr>) -> Decision {
+        let methods = match self {
+            Self::Open => return Decision::Admitted(None),
+            Self::Methods(methods) => methods,
+        };
+        let mut decision = Decision::Anonymous;
+        for method in methods {
+            match method.admit(headers, from).await {
+                ControlFlow::Break(decision) => return decision,
+                ControlFlow::Continue(Decision::Anonymous) => {}
+                ControlFlow::Continue(other) => decision = other,
+            }
+        }
+        decision
+    }
+
+    /// Headers that a trusted proxy sets. They are not passed to handlers.
+    pub fn withheld(&self) -> impl Iterator<Item = &HeaderName> {
+        let methods = match self {
+            Self::Open => [].as_slice(),
+            Self::Methods(methods) => methods,
+        };
+        methods.iter().filter_map(|method| match method {
+            Method::ProxyHeader(header) => Some(header.header()),
+            Method::Htpasswd(_) => None,
+        })
+    }
+}
+
+impl Method {
+    /// Authenticates a request. After `Break` no other method is tried.
+    async fn admit(
+        &self,
+        headers: &HeaderMap,
+        from: Option<IpAddr>,
+    ) -> ControlFlow<Decision, Decision> {
+        match self {
+            Self::Htpasswd(file) => by_password(file, headers, from).await,
+            Self::ProxyHeader(header) => by_header(header, headers, from),
+        }
+    }
+}
+
+async fn by_password(
+    file: &Arc<Htpasswd>,
+    headers: &HeaderMap,
+    from: Option<IpAddr>,
+) -> ControlFlow<Decision, Decision> {
+    let Some((user, password)) = basic(headers) else {
+        return ControlFlow::Continue(Decision::Anonymous);
+    };
+    let Ok(user) = String::from_utf8(user) else {
+        let user = "(not UTF-8)".to_owned();
+        return ControlFlow::Continue(Decision::Rejected { user, why: WRONG_PASSWORD });
+    };
+    match file.verify(&user, &password, from).await {
+        Verdict::Accepted => ControlFlow::Break(admitted(user, "htpasswd")),
+        Verdict::Rejected => {
+            ControlFlow::Continue(Decision::Rejected { user, why: WRONG_PASSWORD })
+        }
+        // Unknown whether this method would accept them. Trying the next one instead would make a
+        // user's identity depend on load.
+        Verdict::Busy => ControlFlow::Break(Decision::Busy),
+    }
+}
+
+fn by_header(
+    header: &ProxyHeader,
+    headers: &HeaderMap,
+    from: Option<IpAddr>,
+) -> ControlFlow<Decision, Decision> {
+    match header.read(headers, from) {
+        Claim::User(user) => ControlFlow::Break(admitted(user, "proxy")),
+        Claim::None => ControlFlow::Continue(Decision::Anonymous),
+        Claim::Untrusted { user } => {
+            let why = "a header with the user's name, but not from a trusted proxy";
+            ControlFlow::Continue(Decision::Rejected { user, why })
+        }
+        Claim::Invalid { user, why } => ControlFlow::Break(Decision::Rejected { user, why }),
+    }
+}
+
+fn admitted(name: String, method: &'static str) -> Decision {
+    Decision::Admitted(Some(Principal { name, method: method.into(), claims: Vec::new() }))
+}
+
+/// User and password from `Authorization: Basic …`.
+fn basic(headers: &HeaderMap) -> Option<(Vec<u8>, Vec<u8>)> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, rest) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let mut user = BASE64.decode(rest.trim_ascii()).ok()?;
+    let colon = user.iter().position(|byte| *byte == b':')?;
+    let password = user.split_off(colon + 1);
+    user.truncate(colon);
+    Some((user, password))
+}
+
+#[cfg(test)]
+mod properties;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(value: &str) -> HeaderMap {
+        let value = HeaderValue::from_str(value).unwrap();
+        HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+    }
+
+    #[test]
+    fn parses_basic_credentials() {
+        let expect = |value: &str, user: &str, password: &str| {
+            let found = basic(&headers(value)).unwrap();
+            assert_eq!(found, (user.into(), password.into()), "{value}");
+        };
+        expect("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Aladdin", "open sesame");
+        expect("basic QWxhZGRpbjpvcGVuIHNlc2FtZQ", "Aladdin", "open sesame");
+        expect("BASIC   YTpiOmM= ", "a", "b:c");
+        expect("Basic Og==", "", "");
+    }
+
+    #[test]
+    fn ignores_other_credentials() {
+        for value in ["Bearer abc", "Basic", "Basic ", "Basic !!!", "Basic YWJj", "Basicc YTpi"] {
+            assert_eq!(basic(&headers(value)), None, "{value}");
+        }
+        assert_eq!(basic(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_admitted_without_a_method() {
+        let credentials = headers("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let closed = Access::Methods(Vec::new());
+        assert_eq!(closed.admit(&credentials, None).await, Decision::Anonymous);
+        assert!(!closed.uses_basic());
+        let open = Access::Open.admit(&credentials, None).await;
+        assert_eq!(open, Decision::Admitted(None));
+    }
+}

@@ -1,0 +1,20 @@
+//! Authentication: who a client is. Every way to authenticate lives here as native code, so that no
+//! plugin ever sees a credential.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`access`] | the access rules of a mount: methods, tried in order, and their outcome |
+//! | [`htpasswd`] | users and password hashes in a file |
+//! | [`proxy_header`] | users that a proxy in front has authenticated |
+//!
+//! Invariants: without a configured method nobody is admitted, and a client's identity never depends on
+//! load. This crate knows heads of requests, but no connections and no mounts.
+
+pub mod access;
+pub mod htpasswd;
+pub mod proxy_header;
+
+pub use access::{Access, BASIC_CHALLENGE, Decision, Method};
+pub use htpasswd::Htpasswd;
+pub use ipnet::IpNet;
+pub use proxy_header::{ProxyHeader, ProxyHeaderError};

@@ -1,0 +1,276 @@
+//! The path of every request: pin the site, find the mount, authenticate, call its handler, send the
+//! response.
+
+mod head;
+mod location;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
+use keepgate_auth::{BASIC_CHALLENGE, Decision};
+use keepgate_core::{CallError, Failure, Principal, Request, Waiting};
+use keepgate_store::Body;
+
+use crate::access_log::AccessLog;
+use crate::connection::Exchange;
+use crate::metrics::{Metrics, MountMetrics};
+use crate::recording::Recorder;
+use crate::refusal::Refusal;
+use crate::request_body;
+use crate::request_record::RequestRecord;
+use crate::response_body::ResponseBody;
+use crate::server::Application;
+use crate::site::{Route, Site};
+use crate::target::{Target, query};
+use crate::timeouts::Timeouts;
+
+/// Answers requests with the mounts of a site.
+pub struct Gateway {
+    site: Arc<ArcSwap<Site>>,
+    metrics: Arc<Metrics>,
+    /// Counts requests without a mount.
+    unrouted: Arc<MountMetrics>,
+    timeouts: Timeouts,
+    access_log: Option<Arc<dyn AccessLog>>,
+    recorder: Option<Arc<Recorder>>,
+}
+
+/// A request that has not been routed yet.
+struct Arrival {
+    head: http::request::Parts,
+    body: Incoming,
+    exchange: Arc<Exchange>,
+}
+
+impl Gateway {
+    /// A gateway to the site that `site` holds when a request arrives.
+    pub fn new(site: Arc<ArcSwap<Site>>, metrics: Arc<Metrics>, timeouts: Timeouts) -> Self {
+        let unrouted = metrics.no_mount();
+        Self { site, metrics, unrouted, timeouts, access_log: None, recorder: None }
+    }
+
+    /// Adds an access log.
+    pub fn with_access_log(mut self, log: Arc<dyn AccessLog>) -> Self {
+        self.access_log = Some(log);
+        self
+    }
+
+    /// Records exchanges with handlers.
+    pub fn with_recorder(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    async fn answer(&self, arrival: Arrival) -> Response<ResponseBody> {
+        let site = self.site.load_full();
+        let target = Target::parse(&arrival.head.uri);
+        let routed = target.map(|target| {
+            let route = site.route(&target.segments, target.trailing_slash);
+            route.map(|(route, taken)| (route, taken, target))
+        });
+        let metrics = match &routed {
+            Ok(Some((route, ..))) => &route.metrics,
+            _ => &self.unrouted,
+        };
+        let mut record =
+            RequestRecord::begin(&arrival.head, &arrival.exchange, metrics, &self.access_log);
+        // The body is drained whatever the answer is, so that a client that is still sending can read it.
+        let body = request_body::new(
+            arrival.body,
+            &arrival.head.headers,
+            &arrival.exchange,
+            &metrics.received,
+            self.timeouts.upload_stall,
+        );
+        let mut response = match routed {
+            Ok(Some((route, taken, target))) => {
+                let below = Below { segments: taken, target };
+                let exchange = &arrival.exchange;
+                self.enter(route, below, &arrival.head, body, exchange, &mut record).await
+            }
+            Ok(None) => Refusal::of(StatusCode::NOT_FOUND).into_response(),
+            Err(error) => Refusal::saying(StatusCode::BAD_REQUEST, &error).into_response(),
+        };
+        if arrival.head.method == Method::HEAD || !has_body(response.status()) {
+            head::strip_body(&mut response, &arrival.head.method);
+        }
+        if arrival.exchange.is_last() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        record.response(&response);
+        response.map(|body| body.recorded(record))
+    }
+
+    /// Authenticates the request and calls the mount's handler.
+    async fn enter(
+        &self,
+        route: &Route,
+        below: Below,
+        head: &http::request::Parts,
+        body: Body,
+        exchange: &Arc<Exchange>,
+        record: &mut RequestRecord,
+    ) -> Response<ResponseBody> {
+        let peer = exchange.connection().peer();
+        let mount = route.handler.path();
+        let principal = match route.access.admit(&head.headers, peer.address()).await {
+            Decision::Admitted(principal) => principal,
+            Decision::Anonymous => return self.challenge(route),
+            Decision::Rejected { user, why } => {
+                route.metrics.login_failures.inc();
+                // The name comes from the client: bounded here, quoted by `?`.
+                let user: String = user.chars().take(128).collect();
+                tracing::warn!(%peer, ?user, %mount, request = record.id(), why, "login failed");
+                return self.challenge(route);
+            }
+            Decision::Busy => {
+                tracing::warn!(%peer, %mount, "login not checked: too many are waiting");
+                let text = "too many concurrent login checks";
+                return Refusal::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
+                    .with(header::RETRY_AFTER, 2)
+                    .into_response();
+            }
+        };
+        record.user(principal.as_ref());
+        let mut recording = self.recorder.as_ref().and_then(Recorder::begin);
+        let body = match &mut recording {
+            Some(recording) => {
+                let handler = &route.handler;
+                recording.mount(handler.path(), handler.plugin(), handler.digest());
+                recording.request(head, principal.as_ref(), route.access.withheld());
+                recording.tap(body)
+            }
+            None => body,
+        };
+        record.record_into(recording);
+        let origin = Origin { route, exchange, id: record.id() };
+        let request = request(below, head, &origin, principal, body);
+        let called = route.handler.call(request).await;
+        match called.and_then(|reply| head::response(reply, head, exchange)) {
+            Ok(mut response) => {
+                let challenged = response.headers().contains_key(header::WWW_AUTHENTICATE);
+                let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+                if unauthorized && !challenged && route.access.uses_basic() {
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, BASIC_CHALLENGE);
+                }
+                response
+            }
+            Err(error) => {
+                log(&error, route, head, record.id());
+                let stalled = exchange.body_stalled();
+                let waiting = if stalled { Waiting::ForClient } else { Waiting::ForGateway };
+                Refusal::from_call(&error, waiting).into_response()
+            }
+        }
+    }
+
+    fn challenge(&self, route: &Route) -> Response<ResponseBody> {
+        let refusal = Refusal::of(StatusCode::UNAUTHORIZED);
+        if route.access.uses_basic() {
+            refusal.with(header::WWW_AUTHENTICATE, BASIC_CHALLENGE).into_response()
+        } else {
+            refusal.into_response()
+        }
+    }
+}
+
+/// The part of a target below its mount.
+struct Below {
+    /// How many segments belong to the mount.
+    segments: usize,
+    target: Target,
+}
+
+/// The mount and connection of a request.
+struct Origin<'a> {
+    route: &'a Route,
+    exchange: &'a Exchange,
+    id: &'a str,
+}
+
+fn request(
+    below: Below,
+    head: &http::request::Parts,
+    origin: &Origin<'_>,
+    principal: Option<Principal>,
+    body: Body,
+) -> Request {
+    let Below { segments, target } = below;
+    let (mount, connection) = (origin.route.handler.path(), origin.exchange.connection());
+    Request {
+        method: head.method.as_str().to_owned(),
+        base: location::base(head, connection.is_tls(), connection.public_url(), mount),
+        target: location::target(&head.uri),
+        address: connection.peer().address(),
+        id: origin.id.to_owned(),
+        path: target.segments.into_iter().skip(segments).collect(),
+        trailing_slash: target.trailing_slash,
+        query: query(&head.uri),
+        headers: head::fields(head, &origin.route.access),
+        principal,
+        body,
+    }
+}
+
+/// False for statuses whose responses never have a body.
+fn has_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Logs a call without a reply, at the level that operators need.
+fn log(error: &CallError, route: &Route, head: &http::request::Parts, id: &str) {
+    let (mount, plugin) = (route.handler.path(), route.handler.plugin());
+    let (method, path) = (&head.method, head.uri.path());
+    let reason = error.reason();
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(%mount, %plugin, %method, ?path, request = id, reason, %error, "request failed")
+        };
+    }
+    match error {
+        CallError::Failure(Failure::Internal(_))
+        | CallError::Trapped(_)
+        | CallError::BadReply(_) => log!(error),
+        CallError::Failure(Failure::Refused(refused)) if refused.status < 500 => log!(debug),
+        CallError::Failure(
+            Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace | Failure::Refused(_),
+        )
+        | CallError::OverLimit(_)
+        | CallError::NotServing(_)
+        | CallError::Busy(_) => log!(warn),
+        // The suspension itself has been logged.
+        CallError::Failure(_) | CallError::Suspended(_) => log!(debug),
+        _ => log!(error),
+    }
+}
+
+impl Application for Gateway {
+    type Body = ResponseBody;
+
+    async fn respond(
+        self: Arc<Self>,
+        request: http::Request<Incoming>,
+        exchange: Arc<Exchange>,
+    ) -> Response<ResponseBody> {
+        let (head, body) = request.into_parts();
+        self.answer(Arrival { head, body, exchange }).await
+    }
+
+    fn connected(&self) {
+        self.metrics.connections.inc();
+    }
+
+    fn disconnected(&self) {
+        self.metrics.connections.dec();
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("timeouts", &self.timeouts).finish_non_exhaustive()
+    }
+}
