@@ -312,7 +312,7 @@ mod tests {
     fn urls_are_absolute_if_the_base_is_known_and_relative_otherwise() {
         let host = Host::new();
         let told = |base: &str, target: &str| host.get(target).base(base).send::<Reader>().text();
-        assert_eq!(told("https://h/etcd", "/a/b"), "https://h/etcd/x%20y/%C3%A9%2F/");
+        assert_eq!(told("https://h/apps", "/a/b"), "https://h/apps/x%20y/%C3%A9%2F/");
         for (target, relative) in [
             ("/", "./"),
             ("/a", "./"),

@@ -114,7 +114,7 @@ impl StateMachine {
     /// hold up another's.
     ///
     /// A job that waits for another attempt does not keep its place; younger jobs of its key run
-    /// meanwhile. Somebody who asks for a backup while an earlier one is waiting because a cluster
+    /// meanwhile. Somebody who asks for a backup while an earlier one is waiting because a server
     /// was down wants it now, and a long pause must not hold back what would succeed.
     pub(crate) fn begin(
         &mut self,

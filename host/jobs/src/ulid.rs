@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn other_texts_are_not_ids() {
-        for text in ["", "x", "../../../../../../../etcd/", "0000000000000000000000000i"] {
+        for text in ["", "x", "../../../../../../../home/", "0000000000000000000000000i"] {
             assert_eq!(from_text(text), None);
         }
         assert_eq!(from_text("00000000000000000000000010"), Some(32));

@@ -55,7 +55,7 @@ async fn main() -> Outcome {
     Ok(())
 }
 
-/// Keys and values such as Kubernetes keeps in etcd: repetitive words, and hashes that do not repeat.
+/// Keys and values such as a key-value database holds: repetitive words, and hashes that do not repeat.
 fn sample(size: usize) -> Outcome<Bytes> {
     let mut text = String::with_capacity(size + KIB);
     let mut number = 0_u64;
@@ -116,7 +116,7 @@ async fn levels(scratch: &Path, data: &Bytes) -> Outcome {
 }
 
 /// Compressing in the task that reads, in small pieces, or in batches on another thread. A meter comes
-/// before it, a meter and a store after it, as for a snapshot of etcd. Then the same on a
+/// before it, a meter and a store after it, as for a backup of a database. Then the same on a
 /// single-threaded runtime, to see how long another task has to wait.
 async fn threads(scratch: &Path, data: &Bytes) -> Outcome {
     let store = DiskStore::open(scratch.join("store"), DiskOptions::default())?;

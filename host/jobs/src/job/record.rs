@@ -123,7 +123,7 @@ mod tests {
             mount: "/".to_owned(),
             kind: "backup".to_owned(),
             key: "main".to_owned(),
-            origin: "etcd".to_owned(),
+            origin: "apps".to_owned(),
             schedule: None,
             user: None,
             input: input.to_vec(),
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_json_form_is_lossless_and_readable() {
-        for input in [&b"{\"cluster\":\"main\"}"[..], b"", b"\xff\x00\xfe"] {
+        for input in [&b"{\"name\":\"main\"}"[..], b"", b"\xff\x00\xfe"] {
             let record = record(input);
             let json = serde_json::to_string(&record).unwrap();
             assert!(json.contains("\"created\":\"2027-01-15T08:00:00.123Z\""), "{json}");
