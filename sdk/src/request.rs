@@ -327,7 +327,7 @@ mod tests {
         let top = Request {
             method: Method::Get,
             base: String::new(),
-            target: "/backups/etcd?z=1".to_owned(),
+            target: "/backups/shelf?z=1".to_owned(),
             address: None,
             id: String::new(),
             segments: Vec::new(),
@@ -337,6 +337,6 @@ mod tests {
             principal: None,
             body: Body::from_bytes(b""),
         };
-        assert_eq!(top.url(&["x"]), "./etcd/x");
+        assert_eq!(top.url(&["x"]), "./shelf/x");
     }
 }

@@ -38,10 +38,13 @@ pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 pub struct Router<S> {
     routes: Vec<(Pattern, Methods<S>)>,
     /// The form of segments, by their names.
-    forms: Vec<(&'static str, fn(&str) -> bool)>,
+    forms: Vec<(&'static str, Form)>,
     odd: fn(&str) -> Failure,
     options: bool,
 }
+
+/// Tells whether a segment has the form that it must have.
+type Form = fn(&str) -> bool;
 
 /// A request with its settings and the named segments of its path.
 #[derive(Debug)]
@@ -164,7 +167,7 @@ impl<S> Router<S> {
     /// let router = Router::<()>::new().segment("hash", is_sha256);
     /// ```
     #[must_use]
-    pub fn segment(mut self, name: &'static str, form: fn(&str) -> bool) -> Self {
+    pub fn segment(mut self, name: &'static str, form: Form) -> Self {
         self.forms.push((name, form));
         self
     }

@@ -1,5 +1,4 @@
-//! Where a server is, and as whom to speak to it. What is said goes over a
-//! [`Connection`].
+//! Where a server is and which user to authenticate as. Requests are sent over a [`Connection`].
 
 use std::fs;
 use std::io;
@@ -17,7 +16,7 @@ pub use crate::connection::{Connection, Download, Reply};
 use crate::connection::{Duplex, Socket};
 use crate::program::LONG;
 
-/// A certificate that a client takes for the server's.
+/// Certificates that a client accepts as the server's.
 #[derive(Clone, Debug)]
 pub struct Trust(Arc<ClientConfig>);
 
@@ -39,7 +38,7 @@ impl Trust {
     }
 }
 
-/// Where a server is, and as whom to speak to it.
+/// The address of a server, and the user to authenticate as.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     place: Place,
@@ -54,7 +53,7 @@ enum Place {
 }
 
 impl Endpoint {
-    /// At an address, plain.
+    /// At an address, without TLS.
     pub fn tcp(address: SocketAddr) -> Self {
         Self { place: Place::Tcp(address), trust: None, authorization: None }
     }
@@ -64,14 +63,14 @@ impl Endpoint {
         Self { place: Place::Unix(path.to_owned()), trust: None, authorization: None }
     }
 
-    /// Over TLS, as `localhost`.
+    /// With TLS, for the name `localhost`.
     #[must_use]
     pub fn tls(mut self, trust: &Trust) -> Self {
         self.trust = Some(trust.clone());
         self
     }
 
-    /// As a user.
+    /// With a user and a password.
     #[must_use]
     pub fn credentials(mut self, name: &str, password: &str) -> Self {
         let text = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
@@ -87,7 +86,7 @@ impl Endpoint {
         }
     }
 
-    /// Connects. Whoever reads from the connection waits a minute for each byte, not longer.
+    /// Connects. Reads from the connection fail after a minute without a byte.
     pub fn try_connect(&self) -> io::Result<Connection> {
         let (socket, plain): (Socket, Box<dyn Duplex>) = match &self.place {
             Place::Tcp(address) => {
@@ -121,7 +120,7 @@ impl Endpoint {
         self.try_connect().unwrap_or_else(|error| panic!("{self:?}: {error}"))
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a connection of its own.
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let sent = self.connect().send(method, path, headers, body);

@@ -1,7 +1,7 @@
-//! Variants of a component: same behaviour, another digest; broken ones.
+//! Variants of a component: with the same behaviour and another digest, or broken.
 
-/// The same component with a custom section at its end, whose content is `tag`: it behaves the
-/// same and has another digest.
+/// The same component with a custom section at its end that contains `tag`: it behaves the same and
+/// has another digest.
 pub fn tagged(component: &[u8], tag: u64) -> Vec<u8> {
     const NAME: &[u8] = b"keepgate-test";
     let mut content = vec![u8::try_from(NAME.len()).unwrap()];
@@ -13,13 +13,13 @@ pub fn tagged(component: &[u8], tag: u64) -> Vec<u8> {
     [component, &[0, length], &content].concat()
 }
 
-/// The same component speaking version 0.9.0 of the contract.
+/// The same component, claiming version 0.9.0 of the contract.
 pub fn of_another_version(component: &[u8]) -> Vec<u8> {
     of_version(component, *b"@0.9.0")
 }
 
-/// The same component with the names of this version of the contract, which is written as it is in
-/// names.
+/// The same component with another version of the contract in its names; `to` is the version as
+/// written there.
 pub fn of_version(component: &[u8], to: [u8; 6]) -> Vec<u8> {
     let from = b"@0.1.0";
     let mut patched = component.to_vec();
@@ -34,7 +34,7 @@ pub fn of_version(component: &[u8], to: [u8; 6]) -> Vec<u8> {
     patched
 }
 
-/// The first half of it, as a copy under way looks.
+/// The first half of a component, like a copy in progress.
 pub fn half(component: &[u8]) -> &[u8] {
     &component[..component.len() / 2]
 }

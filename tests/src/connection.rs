@@ -1,5 +1,5 @@
-//! HTTP/1.1 by hand, so that a test says what goes over the wire and sees what comes back, down to
-//! the byte. No redirects, no retries, no cleverness.
+//! HTTP/1.1 by hand, so a test decides what is sent and sees what comes back, down to the byte. No
+//! redirects, no retries.
 
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -22,16 +22,16 @@ impl Socket {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
         };
-        // The server may be gone already.
+        // The server may have disconnected already.
         let _ = shut;
     }
 }
 
-/// Writes to a connection beside whoever reads from it.
+/// Writes to a connection while another thread reads from it.
 pub struct Writer(Socket);
 
 impl Writer {
-    /// Says that nothing more will be sent.
+    /// Shuts down writing: nothing more will be sent.
     pub fn finish_writing(&self) {
         self.0.shutdown(Shutdown::Write);
     }
@@ -60,7 +60,7 @@ impl Write for Writer {
 pub struct Connection {
     stream: BufReader<Box<dyn Duplex>>,
     socket: Socket,
-    /// No TLS between us and the socket.
+    /// Whether there is no TLS between us and the socket.
     plain: bool,
     authorization: Option<String>,
 }
@@ -76,7 +76,7 @@ impl Connection {
         Self { stream, socket, plain, authorization }
     }
 
-    /// A second way to write, for a body whose reply is read meanwhile. None over TLS.
+    /// A second handle for writing, for a body whose response is read meanwhile. None over TLS.
     pub fn writer(&self) -> Option<Writer> {
         let socket = match &self.socket {
             Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().ok()?),
@@ -85,7 +85,7 @@ impl Connection {
         self.plain.then_some(Writer(socket))
     }
 
-    /// Ends the connection both ways; whoever writes to it is told so.
+    /// Shuts down the connection in both directions, which wakes a thread that writes to it.
     pub fn abandon(&self) {
         self.socket.shutdown(Shutdown::Both);
     }
@@ -96,7 +96,7 @@ impl Connection {
         self.stream.get_mut().flush()
     }
 
-    /// Sends the head of a request; a `Host`, and whoever is asking, are added.
+    /// Sends the head of a request, with `Host` and `Authorization` added.
     pub fn write_head(
         &mut self,
         method: &str,
@@ -113,19 +113,19 @@ impl Connection {
         self.write(format!("{head}\r\n").as_bytes())
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down writing: nothing more will be sent.
     pub fn finish_writing(&self) {
         self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Closes it so that the server is told of an error (RST), as if the client had died.
+    /// Closes the connection with a reset (RST), as if the client had died.
     pub fn reset(self) {
         if let Socket::Tcp(stream) = &self.socket {
             rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
         }
     }
 
-    /// One request and its whole reply. A body has its length said, where there is one.
+    /// Sends one request and reads the whole response. A body is sent with its length.
     pub fn send(
         &mut self,
         method: &str,
@@ -161,7 +161,7 @@ impl Connection {
         self.reply(method)
     }
 
-    /// The same, in chunks of so many bytes. A server may answer before it has heard everything.
+    /// The same, in chunks of `size` bytes. A server may respond before it has read everything.
     pub fn send_in_chunks(
         &mut self,
         method: &str,
@@ -179,7 +179,7 @@ impl Connection {
         self.reply(method)
     }
 
-    /// Reads a whole reply to a request with this method.
+    /// Reads the whole response to a request with this method.
     pub fn reply(&mut self, method: &str) -> io::Result<Reply> {
         let mut download = self.download(method)?;
         let mut body = Vec::new();
@@ -187,7 +187,7 @@ impl Connection {
         Ok(Reply { body, ..download.head })
     }
 
-    /// Reads a reply's head, and leaves its body to be read. Interim replies are passed over.
+    /// Reads the head of a response and leaves its body to be read. Skips interim responses.
     pub fn download(&mut self, method: &str) -> io::Result<Download<'_>> {
         let mut head = self.read_head()?;
         while (100..200).contains(&head.status) {
@@ -206,13 +206,13 @@ impl Connection {
         Ok(Download { connection: self, head, left })
     }
 
-    /// Reads one head, an interim reply's too.
+    /// Reads one head, including that of an interim response.
     pub fn read_head(&mut self) -> io::Result<Reply> {
         let first = self.line()?;
         let mut words = first.splitn(3, ' ');
         let (version, status) = (words.next().unwrap_or_default(), words.next());
         let status = status.and_then(|status| status.parse().ok());
-        let bad = || io::Error::other(format!("no HTTP: {first:?}"));
+        let bad = || io::Error::other(format!("not HTTP: {first:?}"));
         let mut head = Reply {
             version: version.strip_prefix("HTTP/").ok_or_else(bad)?.to_owned(),
             status: status.ok_or_else(bad)?,
@@ -233,7 +233,7 @@ impl Connection {
     pub fn is_closed_by_server(&mut self) -> bool {
         match self.stream.fill_buf() {
             Ok(bytes) => bytes.is_empty(),
-            // A reset is an end too; silence is none.
+            // A reset counts as an end; silence does not.
             Err(error) => {
                 !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
             }
@@ -256,26 +256,26 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// A reply.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// `1.1` or `1.0`.
     pub version: String,
-    /// As in 200.
+    /// Such as 200.
     pub status: u16,
-    /// Names in lower case, in the order in which they came.
+    /// Names in lower case, in the order received.
     pub headers: Vec<(String, String)>,
-    /// Without chunks' framing.
+    /// Without the framing of chunks.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// The value of a header. Panics where it came twice.
+    /// The value of a header. Panics if it occurs twice.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
         let value = values.next().map(|(_, value)| value.as_str());
-        assert!(values.next().is_none(), "{name} came twice: {:?}", self.headers);
+        assert!(values.next().is_none(), "{name} occurs twice: {:?}", self.headers);
         value
     }
 
@@ -294,12 +294,12 @@ impl Reply {
 
 enum Left {
     Bytes(u64),
-    /// Of this chunk; the next one's size comes when it is 0.
+    /// Bytes left in this chunk; at 0, the next one's size follows.
     Chunks(u64),
     UntilClose,
 }
 
-/// A reply's body, as it comes. Reading fails where it ends too early.
+/// The body of a response as it arrives. Reading fails if it ends too early.
 pub struct Download<'a> {
     connection: &'a mut Connection,
     /// The reply's head; its body is empty.
@@ -342,7 +342,7 @@ impl Read for Download<'_> {
         }
         *left -= read as u64;
         if matches!(self.left, Left::Chunks(0)) && !self.connection.line()?.is_empty() {
-            return Err(io::Error::other("a chunk has no end"));
+            return Err(io::Error::other("a chunk does not end with a line break"));
         }
         Ok(read)
     }

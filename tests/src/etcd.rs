@@ -1,5 +1,5 @@
-//! Real etcd members to back up and to restore to: Debian's etcd and, where xtask could build it,
-//! the newest one. Each has a folder and ports of its own, and is killed when it is dropped.
+//! Real etcd members to back up and to restore to: Debian's etcd and, if xtask could build it, the
+//! newest one. Each has its own folder and ports, and is killed when it is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
@@ -27,7 +27,7 @@ mod gate;
 #[cfg(test)]
 mod tests;
 
-/// What every put of [`Member::fill`] begins with.
+/// Prefix of the keys that [`Member::fill`] puts.
 pub const PREFIX: &str = "/registry/key-";
 
 /// The programs of one release of etcd.
@@ -35,28 +35,27 @@ pub const PREFIX: &str = "/registry/key-";
 pub struct Etcd {
     server: PathBuf,
     control: PathBuf,
-    /// What `snapshot restore` and `snapshot status` belong to: etcdctl up to 3.5, then etcdutl.
+    /// The program with `snapshot restore` and `snapshot status`: etcdctl up to 3.5, then etcdutl.
     files: PathBuf,
-    /// Of the server: its tests need not survive a power cut.
+    /// Whether the server can be told not to sync; the tests' data need not survive a power cut.
     without_fsync: bool,
 }
 
 impl Etcd {
-    /// The one of Debian; none, which is said, where it is not installed. `check` is what is
-    /// skipped then.
+    /// Debian's etcd. If it is not installed, reports that `check` is skipped and returns none.
     pub fn debian(check: &str) -> Option<Self> {
         let control = tools::find_for("etcdctl", check)?;
         Some(Self::new(tools::find_for("etcd", check)?, control.clone(), control))
     }
 
-    /// The newest that xtask installs; none, which is said, where it could not.
+    /// The newest etcd that xtask installs. If it could not, reports that and returns none.
     pub fn newest(check: &str) -> Option<Self> {
         let server = tools::find_for("etcd-new", check)?;
         let control = tools::find_for("etcdctl-new", check)?;
         Some(Self::new(server, control, tools::find_for("etcdutl-new", check)?))
     }
 
-    /// All that there are.
+    /// All releases that are installed.
     pub fn each(check: &str) -> Vec<Self> {
         let newest = Self::newest(&format!("{check}, with the newest etcd"));
         Self::debian(check).into_iter().chain(newest).collect()
@@ -76,19 +75,19 @@ impl Etcd {
         Member::start(self, None, None)
     }
 
-    /// One that is spoken to over TLS, and only by those with a certificate.
+    /// The same with TLS, which requires a client certificate.
     #[track_caller]
     pub fn start_with_tls(&self) -> Member {
         Member::start(self, Some(Certificates::new()), None)
     }
 
-    /// A new member that begins with a snapshot, restored by etcd's own program.
+    /// A new member whose data is a snapshot, restored by etcd's own program.
     #[track_caller]
     pub fn restore(&self, snapshot: &Path) -> Member {
         Member::start(self, None, Some(snapshot))
     }
 
-    /// What `snapshot status` says of a file.
+    /// The output of `snapshot status` for a file.
     #[track_caller]
     pub fn snapshot_status(&self, snapshot: &Path) -> Value {
         let mut command = self.command(&self.files);
@@ -98,18 +97,18 @@ impl Etcd {
 
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        // Before 3.4 it has to be asked for.
+        // Required before 3.4.
         command.env("ETCDCTL_API", "3");
         command
     }
 }
 
-/// An etcd that runs, the only member of its cluster.
+/// A running etcd, the only member of its cluster.
 #[derive(Debug)]
 pub struct Member {
     /// The process.
     pub program: Program,
-    /// How it is spoken to, where that is over TLS.
+    /// Certificates for TLS, if it uses TLS.
     pub certificates: Option<Certificates>,
     etcd: Etcd,
     port: u16,
@@ -135,7 +134,7 @@ impl Member {
         member
     }
 
-    /// Starts it again after it was killed, on the same data and port.
+    /// Starts it again after it was killed, with the same data and port.
     #[track_caller]
     pub fn start_again(&mut self) {
         let data = self.folder.path().join("data");
@@ -148,7 +147,7 @@ impl Member {
     fn wait_until_healthy(&self) {
         self.program.stderr.wait_for(0, &["serving client traffic"]);
         let end = Instant::now() + LONG;
-        // It listens; no line says that it answers.
+        // It listens now, but no log line says that it responds.
         while !self.is_healthy() {
             assert!(Instant::now() < end, "{}", self.program.stderr.text());
             thread::sleep(Duration::from_millis(20));
@@ -159,7 +158,7 @@ impl Member {
         if self.certificates.is_some() {
             return tools::run(self.control(&["endpoint", "health"])).status.success();
         }
-        // etcdctl would need a password here, where the member demands one.
+        // etcdctl would need a password here, if the member requires one.
         let endpoint = Endpoint::tcp(([127, 0, 0, 1], self.port).into());
         let asked = endpoint.try_connect().and_then(|mut it| it.send("GET", "/health", &[], b""));
         asked.is_ok_and(|reply| reply.text().contains("\"health\":\"true\""))
@@ -176,7 +175,7 @@ impl Member {
         self.port
     }
 
-    /// `etcdctl` for this member.
+    /// An `etcdctl` command for this member.
     pub fn control(&self, arguments: &[&str]) -> Command {
         let mut command = self.etcd.command(&self.etcd.control);
         command.args(["--endpoints", &self.url()]);
@@ -192,7 +191,7 @@ impl Member {
         command
     }
 
-    /// From now on only this user, who is called `root`, may do anything.
+    /// From now on requires the user `root` with this password.
     #[track_caller]
     pub fn demand_password(&mut self, password: &str) {
         let login = format!("root:{password}");
@@ -202,23 +201,23 @@ impl Member {
         self.knows_password(password);
     }
 
-    /// The password of `root`, for a member that has been demanding it.
+    /// Sets the password of `root` for a member that already requires one.
     pub fn knows_password(&mut self, password: &str) {
         self.login = Some(format!("root:{password}"));
     }
 
-    /// Puts so many keys, the `first` and the following ones, each with so many random bytes.
-    /// Not for members with TLS or a password.
+    /// Puts `keys` keys, starting with number `first`, each with `size` random bytes. Not for members
+    /// with TLS or a password.
     #[track_caller]
     pub fn fill(&self, first: u64, keys: u64, size: u64) {
         self.fill_with(first, keys, size, |number| Blob::new(number, size).bytes().to_vec());
     }
 
-    /// The same with values of one's own, of about `size` bytes.
+    /// The same with the given values, of about `size` bytes.
     #[track_caller]
     pub fn fill_with(&self, first: u64, keys: u64, size: u64, value: impl Fn(u64) -> Vec<u8>) {
         let mut connection = Endpoint::tcp(([127, 0, 0, 1], self.port).into()).connect();
-        // A request may have 1.5 MB, and 128 operations.
+        // A request may have 1.5 MB and 128 operations.
         let together = (1_000_000 / size.max(1)).clamp(1, 100);
         let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
         let mut next = first;
@@ -238,13 +237,13 @@ impl Member {
         }
     }
 
-    /// Puts one key, whatever the member demands.
+    /// Puts one key, whatever credentials the member requires.
     #[track_caller]
     pub fn put(&self, key: &str, value: &str) {
         tools::run(self.control(&["put", key, value])).success();
     }
 
-    /// Every key as it is now, by its name in base64: value, version and revisions.
+    /// All keys with value, version and revisions, by their names in base64.
     #[track_caller]
     pub fn dump(&self) -> BTreeMap<String, Value> {
         let said = tools::run(self.control(&["get", "", "--prefix", "--write-out", "json"]));
@@ -253,23 +252,24 @@ impl Member {
         keys.map(|key| (key["key"].as_str().unwrap().to_owned(), key.clone())).collect()
     }
 
-    /// Stops it where it is, or lets it go on. Returns once it has stopped: until then it answers.
+    /// Sends a signal. With `STOP`, returns once the member has stopped, because it responds until
+    /// then.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         self.program.signal(signal);
         let end = Instant::now() + LONG;
         while signal == Signal::STOP && !self.has_stopped() {
-            assert!(Instant::now() < end, "it does not stop");
+            assert!(Instant::now() < end, "the member does not stop");
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// All of its threads, since each is stopped by itself.
+    /// Checks all of its threads, because each is stopped separately.
     fn has_stopped(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.program.id())).unwrap();
         let mut states = threads.map(|thread| {
             let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
-            // After the name, which may hold anything, in parentheses.
+            // The state follows the name, which is in parentheses and may contain anything.
             stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next()
         });
         states.all(|state| state == Some('T'))
@@ -280,13 +280,13 @@ fn server(etcd: &Etcd, data: &Path, port: u16, certificates: Option<&Certificate
     let mut command = etcd.command(&etcd.server);
     let scheme = if certificates.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://127.0.0.1:{port}");
-    // It has no peers: any port that is free will do.
+    // It has no peers, so any free port will do.
     let peers = "http://127.0.0.1:0";
     command.arg("--data-dir").arg(data).args(["--logger", "zap", "--log-outputs", "stderr"]);
     command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
     command.args(["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers]);
     command.args(["--initial-cluster", &format!("default={peers}")]);
-    // Alone, it need not wait long before it elects itself.
+    // As the only member, it need not wait long before it elects itself.
     command.args(["--heartbeat-interval", "20", "--election-timeout", "200"]);
     command.args(["--snapshot-count", "10000", "--quota-backend-bytes", "2147483648"]);
     if etcd.without_fsync {
@@ -301,11 +301,11 @@ fn server(etcd: &Etcd, data: &Path, port: u16, certificates: Option<&Certificate
     command
 }
 
-/// A port on loopback that nobody has, and that the system gives to nobody by itself: a member's
-/// own way in for JSON dials the address that it was told, so that 0 will not do.
+/// A free port on loopback that the system does not assign by itself. Port 0 will not do, because a
+/// member's JSON gateway dials the address from its configuration.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Two runs of the tests at once begin at different ones.
+    // Concurrent runs of the tests start at different ports.
     let base = 20_000 + u16::try_from(std::process::id() % 60 * 200).unwrap();
     loop {
         let port = base + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -315,7 +315,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Panics where two clusters do not have the same keys, and says which.
+/// Panics if two clusters do not have the same keys, and says which differ.
 #[track_caller]
 pub fn assert_same_keys(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) {
     assert!(!one.is_empty(), "there is nothing to compare");
@@ -323,7 +323,7 @@ pub fn assert_same_keys(one: &BTreeMap<String, Value>, other: &BTreeMap<String, 
     assert!(differences.is_empty(), "{} differ: {:?}", differences.len(), &differences[..1]);
 }
 
-/// The keys that one of two clusters has otherwise than the other, or not at all.
+/// The keys that differ between two clusters, or that only one of them has.
 fn differences(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -> Vec<String> {
     let keys: BTreeSet<_> = one.keys().chain(other.keys()).collect();
     let differ = keys.into_iter().filter(|key| one.get(*key) != other.get(*key));

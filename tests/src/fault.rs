@@ -1,5 +1,5 @@
-//! Things that go wrong, made to order: full and read-only disks, system calls that fail, files
-//! that the gateway may not open. What a machine does not allow is skipped, and said.
+//! Failures made to order: full and read-only disks, failing system calls, files that the gateway may
+//! not open. What a machine does not allow is skipped and reported.
 
 use std::ffi::CString;
 use std::fs;
@@ -15,15 +15,15 @@ use tempfile::NamedTempFile;
 use crate::program::{LONG, Program};
 use crate::tools;
 
-/// A disk in memory. It is taken away when this is dropped, whoever still uses it.
+/// A disk in memory. It is unmounted when this is dropped, even if it is still in use.
 #[derive(Debug)]
 pub struct Tmpfs {
     at: PathBuf,
 }
 
 impl Tmpfs {
-    /// Mounts one on a folder, with options such as `size=8m`; none, which is said, where that is
-    /// not allowed. `check` is what is skipped then.
+    /// Mounts one on a folder, with options such as `size=8m`. If that is not allowed, reports that
+    /// `check` is skipped and returns none.
     pub fn mount(check: &str, at: &Path, options: &str) -> Option<Self> {
         let data = CString::new(options).unwrap();
         match mount("tmpfs", at, "tmpfs", MountFlags::empty(), data.as_c_str()) {
@@ -35,27 +35,27 @@ impl Tmpfs {
         }
     }
 
-    /// Changes its options, `size=16m` say.
+    /// Changes its options, such as `size=16m`.
     #[track_caller]
     pub fn change(&self, options: &str) {
         mount_remount(&self.at, MountFlags::empty(), options).unwrap();
     }
 
-    /// Makes it read-only, or writable again. The kernel refuses the first while a file on it is
-    /// open for writing.
+    /// Makes it read-only, or writable again. The kernel refuses to make it read-only while a file on
+    /// it is open for writing.
     pub fn set_read_only(&self, read_only: bool) -> io::Result<()> {
         let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
         Ok(mount_remount(&self.at, flags, "")?)
     }
 
-    /// Bytes that are free.
+    /// Free space in bytes.
     pub fn free(&self) -> u64 {
         let facts = rustix::fs::statvfs(&self.at).unwrap();
         assert!(!facts.f_flag.contains(StatVfsMountFlags::RDONLY));
         facts.f_bavail * facts.f_frsize
     }
 
-    /// Files that can still be made.
+    /// How many more files can be created.
     pub fn free_files(&self) -> u64 {
         rustix::fs::statvfs(&self.at).unwrap().f_favail
     }
@@ -64,12 +64,12 @@ impl Tmpfs {
 impl Drop for Tmpfs {
     fn drop(&mut self) {
         if let Err(error) = unmount(&self.at, UnmountFlags::DETACH) {
-            tools::report(&format!("unmounting {}: {error}", self.at.display()));
+            tools::report(&format!("cannot unmount {}: {error}", self.at.display()));
         }
     }
 }
 
-/// A program whose system calls go wrong. They go right again when this is dropped.
+/// A program whose system calls fail, until this is dropped.
 #[derive(Debug)]
 pub struct Strace {
     program: Program,
@@ -77,9 +77,9 @@ pub struct Strace {
 }
 
 impl Strace {
-    /// Has calls of a running program fail, wait or kill, in the words of strace's `inject`:
-    /// `fsync:error=EIO:when=2` is each thread's second call. None, which is said, where there is
-    /// no strace or it may not trace.
+    /// Makes calls of a running program fail, wait or kill it, in the syntax of strace's `inject`:
+    /// `fsync:error=EIO:when=2` is each thread's second call. If there is no strace, or it may not
+    /// trace, reports that `check` is skipped and returns none.
     pub fn attach(check: &str, target: &Program, inject: &str) -> Option<Self> {
         let Some(strace) = tools::find("strace") else {
             tools::skip(check, "there is no strace; install the package of this name");
@@ -102,7 +102,7 @@ impl Strace {
         None
     }
 
-    /// Lets the program go, and returns the calls that were traced, one a line.
+    /// Detaches from the program and returns the traced calls, one in each line.
     #[track_caller]
     pub fn detach(mut self) -> String {
         self.program.signal(Signal::INT);
@@ -110,7 +110,7 @@ impl Strace {
         fs::read_to_string(self.log.path()).unwrap()
     }
 
-    /// The same, for a program that was to have calls fail; panics where none did.
+    /// The same for a program whose calls were to fail; panics if none did.
     #[track_caller]
     pub fn detach_after_failures(self) {
         let calls = self.detach();
@@ -118,8 +118,8 @@ impl Strace {
     }
 }
 
-/// The same command without the right of root to open what file modes forbid; none, which is
-/// said, where it cannot be taken away. Other users do not have it anyway.
+/// The same command without root's capability to open what file modes forbid. If that cannot be taken
+/// away, reports that `check` is skipped and returns none. Other users do not have it anyway.
 pub fn bound_by_modes(check: &str, command: Command) -> Option<Command> {
     if !rustix::process::geteuid().is_root() {
         return Some(command);
@@ -140,16 +140,16 @@ pub fn bound_by_modes(check: &str, command: Command) -> Option<Command> {
     Some(bound)
 }
 
-/// What a process has open: one line for each descriptor.
+/// What a process has open, one line for each descriptor.
 pub fn descriptors(program: &Program) -> Vec<String> {
     let folder = format!("/proc/{}/fd", program.id());
-    // What is closed between two looks is not open.
+    // A descriptor that is closed in the meantime is not open.
     let links = fs::read_dir(folder).unwrap().map(|entry| fs::read_link(entry.unwrap().path()));
     links.flatten().map(|link| link.display().to_string()).collect()
 }
 
-/// Lets this process, and those that it starts from now on, have so many files open. False, which
-/// is said, where that is not allowed.
+/// Allows this process, and those that it starts from now on, to have this many open files. If that is
+/// not allowed, reports that `check` is skipped and returns false.
 pub fn allow_open_files(check: &str, count: u64) -> bool {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= count) {
@@ -158,7 +158,7 @@ pub fn allow_open_files(check: &str, count: u64) -> bool {
     let allowed = maximum.is_none_or(|maximum| maximum >= count)
         && setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum }).is_ok();
     if !allowed {
-        let how = format!("a process may have {maximum:?} files open; allow {count}");
+        let how = format!("a process may have {maximum:?} open files; allow {count}");
         tools::skip(check, &how);
     }
     allowed

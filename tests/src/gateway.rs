@@ -1,5 +1,5 @@
-//! A configuration in a folder of its own, and the gateway that serves it. Ports are the
-//! system's choice; the operators' pages, over a Unix socket, tell which.
+//! A configuration in a folder of its own, and the gateway that serves it. The system assigns the
+//! ports; the admin pages, on a Unix socket, say which.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::client::{Endpoint, Reply, Trust};
 use crate::program::{LONG, Program, keepgate};
 use crate::tools;
 
-/// A configuration, with everything that it names, in a temporary folder.
+/// A configuration, with everything that it refers to, in a temporary folder.
 #[derive(Clone, Debug)]
 pub struct Setup {
     folder: Arc<TempDir>,
@@ -38,12 +38,12 @@ impl Setup {
         setup
     }
 
-    /// One with restic at the top and no authentication: what most tests need.
+    /// With restic at the root and no authentication, which is what most tests need.
     pub fn restic() -> Self {
         Self::new().mount("/", "restic", "")
     }
 
-    /// With TLS.
+    /// Adds TLS.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
@@ -51,7 +51,7 @@ impl Setup {
         self
     }
 
-    /// With a user, whom mounts made after this ask for.
+    /// Adds a user. Mounts added afterwards require authentication.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.users = true;
@@ -59,14 +59,14 @@ impl Setup {
         self
     }
 
-    /// With further tables: `[timeouts]`, say.
+    /// Adds tables, such as `[timeouts]`.
     #[must_use]
     pub fn table(mut self, text: &str) -> Self {
         self.tables += &format!("{text}\n");
         self
     }
 
-    /// With a mount; `further` are lines of its table.
+    /// Adds a mount; `further` is added to its table.
     #[must_use]
     pub fn mount(mut self, path: &str, plugin: &str, further: &str) -> Self {
         let auth = if self.users { "users" } else { "none" };
@@ -102,21 +102,21 @@ impl Setup {
         self.path("plugins").join(format!("{name}.wasm"))
     }
 
-    /// Puts a component into the plugin folder, as careful tools do: whole or not at all.
+    /// Puts a component into the plugin folder as careful tools do: by renaming a complete file.
     pub fn install(&self, name: &str, component: &[u8]) {
         let hidden = self.path("plugins").join(format!(".{name}.new"));
         fs::write(&hidden, component).unwrap();
         fs::rename(hidden, self.plugin(name)).unwrap();
     }
 
-    /// Adds a user or changes a password, by `keepgate user`.
+    /// Adds a user or changes a password with `keepgate user`.
     pub fn set_password(&self, name: &str, password: &str) {
         let file = self.path("htpasswd");
         let command = keepgate(&["user", "--file", file.to_str().unwrap(), "add", name]);
         tools::run_with(command, password.as_bytes(), LONG).success();
     }
 
-    /// Makes a new self-signed certificate for `localhost` and `127.0.0.1`.
+    /// Generates a new self-signed certificate for `localhost` and `127.0.0.1`.
     pub fn renew_certificate(&self) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).unwrap();
@@ -142,7 +142,7 @@ impl Setup {
         fs::write(self.config(), text).unwrap();
     }
 
-    /// Changes the written configuration.
+    /// Edits the written configuration.
     pub fn edit(&self, change: impl FnOnce(String) -> String) {
         let text = fs::read_to_string(self.config()).unwrap();
         let changed = change(text.clone());
@@ -150,7 +150,7 @@ impl Setup {
         fs::write(self.config(), changed).unwrap();
     }
 
-    /// The command that serves it; writes the configuration where there is none yet.
+    /// The command that serves it; writes the configuration if there is none yet.
     pub fn command(&self) -> Command {
         if !self.config().exists() {
             self.write();
@@ -160,13 +160,13 @@ impl Setup {
         command
     }
 
-    /// Serves it, and returns when it does.
+    /// Starts a gateway and returns once it serves.
     #[track_caller]
     pub fn start(&self) -> Gateway {
         self.start_by(self.command())
     }
 
-    /// The same, by a command that was made of [`command`](Self::command).
+    /// The same with a command derived from [`command`](Self::command).
     #[track_caller]
     pub fn start_by(&self, command: Command) -> Gateway {
         let program = Program::start(command);
@@ -188,20 +188,20 @@ impl Default for Setup {
     }
 }
 
-/// A gateway that serves. It is killed when this is dropped; that nothing in it ever panicked is
-/// checked then.
+/// A running gateway. It is killed when this is dropped, which also checks that nothing in it has
+/// panicked.
 #[derive(Debug)]
 pub struct Gateway {
     /// The process.
     pub program: Program,
-    /// The operators' pages.
+    /// The admin pages.
     pub admin: Endpoint,
     endpoint: Endpoint,
     setup: Setup,
 }
 
 impl Gateway {
-    /// Where clients reach it, as nobody.
+    /// Where clients reach it, without credentials.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint.clone()
     }
@@ -216,38 +216,38 @@ impl Gateway {
         self.endpoint.port()
     }
 
-    /// The repository's address for restic, with `user:password@` or nothing before the host.
+    /// The repository's address for restic, with `user:password@` or nothing in front of the host.
     pub fn repository(&self, login: &str, path: &str) -> String {
         let scheme = if self.setup.tls { "https" } else { "http" };
         format!("rest:{scheme}://{login}localhost:{}{path}", self.port())
     }
 
-    /// The operators' status page.
+    /// The status page.
     pub fn status(&self) -> Value {
         self.admin.get("/status").json()
     }
 
-    /// One of the metrics, by its name with labels in alphabetical order; 0 where it is not there.
+    /// A metric, by its name with labels in alphabetical order; 0 if it does not exist.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.admin.get("/metrics").text();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// Has it read its files again, and waits until it has. Returns what it said of that.
+    /// Makes it reload its files and waits until it has. Returns what it logged about that.
     #[track_caller]
     pub fn reload(&self) -> String {
         let log = &self.program.stderr;
         let before = log.count();
         self.program.signal(Signal::HUP);
-        // An earlier reload may still have to say that what served before serves on.
+        // An earlier reload may still be about to log that it is serving.
         let (begun, _) = log.wait_for(before, &["reloading certificates, users and configuration"]);
         let taken: &[&str] = &["serving", "generation="];
         log.wait_for_either(begun, &[taken, &["configuration rejected"]]);
         log.since(begun)
     }
 
-    /// Asks it to end, and waits until it has. Panics where it does not end well.
+    /// Asks it to exit, and waits until it has. Panics if it fails.
     #[track_caller]
     pub fn stop(mut self) {
         self.program.signal(Signal::TERM);
@@ -255,19 +255,19 @@ impl Gateway {
         assert!(status.success(), "{status}:\n{}", self.program.stderr.text());
     }
 
-    /// That it answers, whatever happened before.
+    /// Checks that it still responds.
     #[track_caller]
     pub fn assert_alive(&self) {
         let Reply { status, .. } = self.admin.get("/live");
         assert_eq!(status, 200);
     }
 
-    /// Looks for so long whether a condition comes true. For what no line of the log tells.
+    /// Waits until a condition is true. For what no log line announces.
     #[track_caller]
     pub fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let end = std::time::Instant::now() + LONG;
         while !condition(self) {
-            assert!(std::time::Instant::now() < end, "it never came: {what}");
+            assert!(std::time::Instant::now() < end, "did not happen: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -279,14 +279,14 @@ impl Drop for Gateway {
             return;
         }
         let said = self.program.stderr.text();
-        // A plugin that panics is told of in its own words, under the target `plugin`.
+        // A plugin's panic is logged in the plugin's own words, with the target `plugin`.
         let is_ours = |line: &&str| line.contains("panicked at") && !line.contains(" plugin: ");
         let panicked = said.lines().find(is_ours);
         assert!(panicked.is_none(), "the gateway panicked:\n{said}");
     }
 }
 
-/// A folder as text, for `keepgate`'s arguments.
+/// A path as text, for `keepgate`'s arguments.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }

@@ -1,5 +1,5 @@
-//! A process with its output, ended by its own id. Whoever waits for something that it says is
-//! woken by the line itself; nobody sleeps and hopes.
+//! A process with its output, killed by its id. A test that waits for a line of output is woken by
+//! the line itself and never sleeps for a guessed time.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,7 +14,7 @@ use crate::tools;
 /// Longer than anything takes that works at all.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// What a process has said so far on one of its outputs.
+/// What a process has written to one of its outputs so far.
 #[derive(Clone, Debug)]
 pub struct Lines {
     said: Arc<(Mutex<Said>, Condvar)>,
@@ -46,37 +46,37 @@ impl Lines {
         lines
     }
 
-    /// How many lines there are: `wait_for` can begin here.
+    /// How many lines there are: `wait_for` can start here.
     pub fn count(&self) -> usize {
         self.said.0.lock().unwrap().lines.len()
     }
 
-    /// Everything.
+    /// All lines.
     pub fn text(&self) -> String {
         self.since(0)
     }
 
-    /// Everything after so many lines.
+    /// All lines after the first `first` ones.
     pub fn since(&self, first: usize) -> String {
         let said = self.said.0.lock().unwrap();
         said.lines[first..].iter().map(|line| format!("{line}\n")).collect()
     }
 
-    /// Waits for a line, the `first` or a later one, that has all of these texts in it, and
-    /// returns its number and itself. Panics where none comes.
+    /// Waits for a line, number `first` or later, that contains all of these texts, and returns its
+    /// number and the line. Panics if there is none.
     #[track_caller]
     pub fn wait_for(&self, first: usize, texts: &[&str]) -> (usize, String) {
         self.wait_for_either(first, &[texts])
     }
 
-    /// The same for a line that has all texts of one of these lists in it.
+    /// The same for a line that contains all texts of one of these lists.
     #[track_caller]
     pub fn wait_for_either(&self, first: usize, lists: &[&[&str]]) -> (usize, String) {
         self.find(first, lists)
-            .unwrap_or_else(|all| panic!("no line with {lists:?} came after line {first}:\n{all}"))
+            .unwrap_or_else(|all| panic!("no line with {lists:?} after line {first}:\n{all}"))
     }
 
-    /// The same, and where none comes, everything that was said instead.
+    /// The same; returns all output if there is no such line.
     pub fn find(&self, first: usize, lists: &[&[&str]]) -> Result<(usize, String), String> {
         let has_all = |line: &str, texts: &[&str]| texts.iter().all(|text| line.contains(text));
         let fits = |line: &String| lists.iter().any(|texts| has_all(line, texts));
@@ -98,7 +98,7 @@ impl Lines {
         }
     }
 
-    /// Waits until the process closes this output. False where it does not.
+    /// Waits until the process closes this output. False if it does not.
     fn wait_for_end(&self, limit: Duration) -> bool {
         let (state, changed) = &*self.said;
         let said = state.lock().unwrap();
@@ -111,9 +111,9 @@ impl Lines {
 #[derive(Debug)]
 pub struct Program {
     child: Child,
-    /// What it says on standard output.
+    /// Its standard output.
     pub stdout: Lines,
-    /// What it says on standard error.
+    /// Its standard error.
     pub stderr: Lines,
 }
 
@@ -129,19 +129,18 @@ impl Program {
         started.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// The same; fails where there is no such program.
+    /// The same; fails if there is no such program.
     pub fn try_start_with(command: &mut Command, input: &[u8]) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        // Small: it fits into the pipe. A process that does not read it is none of our business.
+        // The input is small and fits into the pipe. A process may leave it unread.
         let _ = child.stdin.take().unwrap().write_all(input);
         let stdout = Lines::of(child.stdout.take().unwrap());
         let stderr = Lines::of(child.stderr.take().unwrap());
         Ok(Self { child, stdout, stderr })
     }
 
-    /// Starts `keepgate` with these arguments. The only plugins that it finds by itself are those
-    /// of the workspace.
+    /// Starts `keepgate` with these arguments. By default it only finds the workspace's plugins.
     pub fn keepgate<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Self {
         Self::start(keepgate(arguments))
     }
@@ -156,30 +155,29 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends it at once, as a power cut would, and waits until it is gone.
+    /// Kills it, as a power cut would, and waits until it is gone.
     pub fn kill(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 
-    /// Waits until it has ended. Panics, and ends it, where that takes longer than `limit`.
+    /// Waits until it has exited. Panics, and kills it, if that takes longer than `limit`.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         self.try_wait(limit).unwrap_or_else(|| {
             let said = format!("{}{}", self.stdout.text(), self.stderr.text());
-            panic!("still running after {limit:?}; it said:\n{said}")
+            panic!("still running after {limit:?}; output:\n{said}")
         })
     }
 
-    /// The same; none where it is still running.
+    /// The same; none if it is still running.
     pub fn try_wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let ended = self.stdout.wait_for_end(limit) && self.stderr.wait_for_end(limit);
         ended.then(|| self.child.wait().unwrap())
     }
 
-    /// A line of `/proc/PID/status` in bytes: `VmRSS`, what it has in memory now, or `VmHWM`, the
-    /// most that it ever had.
+    /// A line of `/proc/PID/status` in bytes: `VmRSS`, its current memory, or `VmHWM`, the peak.
     pub fn memory(&self, line: &str) -> u64 {
         let file = format!("/proc/{}/status", self.id());
         let status = std::fs::read_to_string(&file).unwrap();
@@ -196,7 +194,7 @@ impl Drop for Program {
             let said = self.stderr.text();
             let from = said.lines().count().saturating_sub(60);
             let last: String = said.lines().skip(from).map(|line| format!("{line}\n")).collect();
-            tools::report(&format!("the program's last words on standard error:\n{last}"));
+            tools::report(&format!("the program's last lines on standard error:\n{last}"));
         }
     }
 }

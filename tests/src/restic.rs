@@ -1,4 +1,4 @@
-//! The restic client, with a cache and a home of its own.
+//! The restic client, with its own cache and home folder.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::{tools, tree};
 /// The password of every repository in the tests.
 pub const PASSWORD: &str = "open sesame";
 
-/// The restic that Debian has, which is years old.
+/// Debian's restic, which is years old.
 pub const DEBIANS: &str = "restic";
 
-/// The newest, which xtask builds.
+/// The newest restic, which xtask builds.
 pub const NEWEST: &str = "restic-new";
 
-/// restic, with a repository.
+/// restic with a repository.
 #[derive(Clone, Debug)]
 pub struct Restic {
     program: PathBuf,
@@ -29,27 +29,27 @@ pub struct Restic {
 }
 
 impl Restic {
-    /// Debian's, for a repository: `rest:https://user:password@localhost:8000/name/`, or a path.
-    /// None, which is said, where there is no restic; `check` is what is skipped then.
+    /// Debian's, for a repository: `rest:https://user:password@localhost:8000/name/`, or a path. If
+    /// there is no restic, reports that `check` is skipped and returns none.
     pub fn find(check: &str, repository: impl Into<String>) -> Option<Self> {
         Self::find_as(DEBIANS, check, repository)
     }
 
-    /// The same with another restic: [`DEBIANS`] or [`NEWEST`].
+    /// The same with another version: [`DEBIANS`] or [`NEWEST`].
     pub fn find_as(name: &str, check: &str, repository: impl Into<String>) -> Option<Self> {
         let program = tools::find_for(name, check)?;
         let (home, repository) = (Arc::new(tempfile::tempdir().unwrap()), repository.into());
         Some(Self { program, home, repository, certificate: None })
     }
 
-    /// Takes this certificate for the server's.
+    /// Makes it accept this certificate as the server's.
     #[must_use]
     pub fn trusting(mut self, certificate: &Path) -> Self {
         self.certificate = Some(certificate.to_owned());
         self
     }
 
-    /// The same client with another repository, which it may also know by another way.
+    /// The same client with another repository, or another address of the same one.
     #[must_use]
     pub fn at(&self, repository: impl Into<String>) -> Self {
         Self { repository: repository.into(), ..self.clone() }
@@ -60,7 +60,7 @@ impl Restic {
         &self.repository
     }
 
-    /// A command of restic, to be run in a folder.
+    /// A restic command to be run in a folder.
     pub fn command<S: AsRef<OsStr>>(&self, folder: &Path, arguments: &[S]) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -78,26 +78,26 @@ impl Restic {
         command
     }
 
-    /// Runs it; it must succeed.
+    /// Runs it and returns its output; panics if it fails.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> String {
         self.run_in(self.home.path(), arguments)
     }
 
-    /// Runs it in a folder; it must succeed.
+    /// The same, in a folder.
     #[track_caller]
     pub fn run_in(&self, folder: &Path, arguments: &[&str]) -> String {
         tools::run(self.command(folder, arguments)).success()
     }
 
-    /// Runs a command that answers in JSON.
+    /// Runs a command whose output is JSON.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let said = self.run(&[arguments, &["--json"]].concat());
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
     }
 
-    /// Runs it; it must fail, and end by itself. Returns its exit code and what it said of that.
+    /// Runs a command that must fail by itself. Returns its exit code and standard error.
     #[track_caller]
     pub fn fails(&self, arguments: &[&str]) -> (i32, String) {
         let finished = tools::run(self.command(self.home.path(), arguments));
@@ -111,7 +111,7 @@ impl Restic {
         self.json(&["snapshots"]).as_array().unwrap().len()
     }
 
-    /// Takes the newest snapshot out again, and compares it with the folder it was made of.
+    /// Restores the newest snapshot and compares it with the folder that was backed up.
     #[track_caller]
     pub fn assert_restores(&self, source: &Path) {
         let target = tempfile::tempdir().unwrap();

@@ -1,30 +1,30 @@
-//! A key of minisign's, and signatures by it.
+//! A minisign key, and signatures made with it.
 
 use std::path::Path;
 
 use minisign::KeyPair;
 
-/// A key pair of its own.
+/// A key pair.
 pub struct Signer(KeyPair);
 
 impl Signer {
-    /// A new one.
-    #[expect(clippy::new_without_default, reason = "each is another one")]
+    /// A new key pair.
+    #[expect(clippy::new_without_default, reason = "each one is different")]
     pub fn new() -> Self {
         Self(KeyPair::generate_unencrypted_keypair().unwrap())
     }
 
-    /// Its public key, as a configuration names it.
+    /// Its public key, as written in a configuration.
     pub fn key(&self) -> String {
         self.0.pk.to_base64()
     }
 
-    /// A signature of these bytes that says `comment` of them: what a `.minisig` file holds.
+    /// The content of a `.minisig` file: a signature of these bytes with a trusted comment.
     pub fn sign(&self, bytes: &[u8], comment: &str) -> String {
         minisign::sign(None, &self.0.sk, bytes, Some(comment), None).unwrap().into_string()
     }
 
-    /// Puts the signature of a component, `comment` in it, beside its file.
+    /// Signs a component and puts the signature beside its file.
     pub fn sign_file(&self, component: &Path, comment: &str) {
         let signature = self.sign(&std::fs::read(component).unwrap(), comment);
         std::fs::write(signature_of(component), signature).unwrap();
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-/// Where the signature of a component is looked for.
+/// The path at which the signature of a component is expected.
 pub fn signature_of(component: &Path) -> std::path::PathBuf {
     component.with_extension("wasm.minisig")
 }

@@ -1,4 +1,4 @@
-//! Where things are, what is skipped, figures. A new environment variable is added here and in
+//! Paths of programs, what is skipped, figures. A new environment variable is added here and in
 //! xtask's `environment`.
 
 use std::env;
@@ -21,23 +21,23 @@ pub fn keepgate() -> PathBuf {
     variable("KEEPGATE_BIN")
 }
 
-/// The folder of the stock components.
+/// The folder of the bundled components.
 pub fn plugin_dir() -> PathBuf {
     variable("KEEPGATE_PLUGIN_DIR")
 }
 
-/// The bytes of a stock component, `restic` say.
+/// The bytes of a bundled component, such as `restic`.
 pub fn plugin(name: &str) -> Vec<u8> {
     component(&plugin_dir(), name)
 }
 
-/// The file of a guest that not every machine can build: one in JavaScript or Python.
+/// The path of a guest that not every machine can build, because it is in JavaScript or Python.
 pub fn find_guest(name: &str) -> Option<PathBuf> {
     let file = variable("KEEPGATE_GUEST_DIR").join(format!("{name}.wasm"));
     file.is_file().then_some(file)
 }
 
-/// The bytes of a guest of the tests: `hostile` or `mute`.
+/// The bytes of a test guest: `hostile` or `mute`.
 pub fn guest(name: &str) -> Vec<u8> {
     component(&variable("KEEPGATE_GUEST_DIR"), name)
 }
@@ -48,7 +48,7 @@ fn component(folder: &Path, name: &str) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask test`", file.display()))
 }
 
-/// A program of this name: among those that xtask installed, else on the `PATH`.
+/// A program of this name: one that xtask installed, or one on the `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     std::iter::once(variable("KEEPGATE_TOOLS"))
@@ -57,7 +57,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The same; where it is missing, says which check is skipped for it, and how to get it.
+/// The same; if it is missing, reports that `check` is skipped and how to get it.
 pub fn find_for(name: &str, check: &str) -> Option<PathBuf> {
     let found = find(name);
     if found.is_none() {
@@ -66,34 +66,34 @@ pub fn find_for(name: &str, check: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that something is not checked, where a person and xtask will see it.
+/// Reports that something is not checked, where people and xtask see it.
 pub fn skip(what: &str, how_to_get_it: &str) {
     let line = format!("skipped: {what} ({how_to_get_it})");
     report(&line);
     if let Some(file) = env::var_os("KEEPGATE_SKIP_FILE") {
         let mut file = OpenOptions::new().append(true).create(true).open(file).unwrap();
-        // In one call, so that lines of several tests do not mix.
+        // Written in one call, so that lines of concurrent tests do not mix.
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 }
 
-/// Shows a line also where the test passes: figures are for people.
+/// Prints a line even if the test passes: figures are for people.
 pub fn report(line: &str) {
-    // The test harness keeps back what `eprintln!` says, but not this.
+    // The test harness captures `eprintln!`, but not this.
     let _ = io::stderr().write_all(format!("    {line}\n").as_bytes());
 }
 
 /// Held by tests that measure memory or time, so that they do not measure each other.
 pub fn one_at_a_time() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    // Another test's failure is not this one's.
+    // Another test's failure does not matter here.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How a command ended, and what it said.
+/// How a command ended, and its output.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit code, or the signal that ended it.
+    /// Its exit code, or the signal that killed it.
     pub status: ExitStatus,
     /// Standard output.
     pub stdout: String,
@@ -103,7 +103,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// What it said on standard output. Panics where it failed.
+    /// Its standard output. Panics if it failed.
     #[track_caller]
     pub fn success(self) -> String {
         let Self { status, stdout, stderr, command } = self;
@@ -111,7 +111,7 @@ impl Finished {
         stdout
     }
 
-    /// What it said on standard error. Panics where it ended otherwise than with this exit code.
+    /// Its standard error. Panics if its exit code is another one.
     #[track_caller]
     pub fn fails_with(self, code: i32) -> String {
         let Self { status, stdout, stderr, command } = self;
@@ -120,8 +120,8 @@ impl Finished {
     }
 }
 
-/// Runs a command to its end, with these bytes as its standard input. One that takes longer than
-/// `limit` is ended, and panics.
+/// Runs a command to its end, with these bytes as its standard input. Panics, and kills it, if it takes
+/// longer than `limit`.
 pub fn run_with(command: Command, input: &[u8], limit: Duration) -> Finished {
     let words = format!("{command:?}");
     let mut program = Program::start_with(command, input);
@@ -134,7 +134,7 @@ pub fn run_with(command: Command, input: &[u8], limit: Duration) -> Finished {
     }
 }
 
-/// Runs a command without input to its end, which must come within three minutes.
+/// Runs a command without input to its end, within three minutes.
 pub fn run(command: Command) -> Finished {
     run_with(command, b"", Duration::from_secs(180))
 }

@@ -1,4 +1,4 @@
-//! Folders to back up, and to compare.
+//! Folders to back up and compare.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -46,7 +46,7 @@ pub fn make(top: &Path) {
     }
 }
 
-/// Changes it: something new, something else, something gone, something moved.
+/// Changes a tree: adds, modifies, removes and moves files.
 pub fn change(top: &Path) {
     write(&top.join("new"), Blob::new(5000, 3 << 20));
     write(&top.join("a/plain.txt"), Blob::new(5001, 12_345));
@@ -58,7 +58,7 @@ fn write(file: &Path, blob: Blob) {
     fs::write(file, blob.bytes()).unwrap();
 }
 
-/// Panics where the two trees are not the same: names, kinds, modes, contents, targets of links.
+/// Panics if two trees differ in names, kinds, modes, contents or targets of links.
 #[track_caller]
 pub fn assert_same(one: &Path, other: &Path) {
     let (one, other) = (describe(one), describe(other));
@@ -69,7 +69,7 @@ pub fn assert_same(one: &Path, other: &Path) {
     assert!(missing.is_empty() && added.is_empty(), "missing: {missing:?}\nadded: {added:?}");
 }
 
-/// Every file below a folder, with its path below it.
+/// Every file below a folder, by its relative path.
 pub fn files(top: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(top, top, &mut |path, entry| {

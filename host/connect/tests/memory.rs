@@ -1,5 +1,5 @@
-//! A snapshot of 512 MiB, read slowly at first: what a slow reader costs is a window, not the
-//! snapshot. In a program of its own, since it measures the whole process.
+//! A snapshot of 512 MiB, read slowly at first: a slow reader costs one window, not the snapshot. In a
+//! program of its own, because it measures the whole process.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
 )]
 
 #[path = "snapshots/fake.rs"]
-#[expect(dead_code, reason = "made for the other program's tests, which use all of it")]
+#[expect(dead_code, reason = "shared with the other test program, which uses all of it")]
 mod fake;
 
 use std::fs;
@@ -24,7 +24,7 @@ use crate::fake::{DONE, Fake, Step, first_page};
 const PIECE: usize = 32 * 1024;
 const PIECES: u64 = 512 * 1024 * 1024 / PIECE as u64;
 
-/// The member's messages, made as they are sent.
+/// The member's messages, created as they are sent.
 fn steps() -> Box<dyn Iterator<Item = Step> + Send> {
     let mut hash = Sha256::new();
     let mut piece = first_page();
@@ -48,7 +48,7 @@ fn steps() -> Box<dyn Iterator<Item = Step> + Send> {
     }))
 }
 
-/// Bytes of memory that this process holds: now, and at most so far.
+/// This process's memory in bytes: now, and its peak.
 fn resident() -> (u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let read = |name: &str| {
@@ -59,7 +59,7 @@ fn resident() -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_stays_flat_however_large_the_snapshot_and_slow_the_reader() {
+async fn memory_stays_flat_for_a_large_snapshot_and_a_slow_reader() {
     let fake = Fake::start_with(7, steps).await;
     let cluster = Cluster::new(ClusterOptions {
         name: "main".to_owned(),
@@ -73,7 +73,8 @@ async fn memory_stays_flat_however_large_the_snapshot_and_slow_the_reader() {
     let Snapshot { facts, mut body, sha256 } = cluster.take(&[]).await.unwrap();
     body.chunk().await.unwrap().unwrap();
     let (before, _) = resident();
-    // There is no event for "the member sends no more": time enough to send all of it, were it let.
+    // Nothing signals that the member has stopped sending, so leave it time to send all of it, if it
+    // could.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut read = PIECE as u64;
     while let Some(chunk) = body.chunk().await {

@@ -1,5 +1,5 @@
-//! Beginning what is due, and doing it. One loop decides, woken by changes, by the end of jobs and
-//! by timers; each attempt is a task of its own, which also writes down how it ended.
+//! Starts what is due, and runs it. One loop decides, woken by changes, by the end of jobs and by
+//! timers; each attempt is a task of its own, which also records how it ended.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -11,23 +11,23 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::book::{Begun, Book, Outcome};
 use crate::clock::between;
 use crate::error::JobsError;
 use crate::runner::{Failed, Reporter, Runner};
+use crate::state_machine::{Attempt, Outcome, StateMachine};
 use crate::{Job, Jobs};
 
-/// The longest sleep. The time of day may jump, so what is due is asked for at least this often.
-const STEP: Duration = Duration::from_secs(60);
+/// The longest sleep. The time of day may jump, so due jobs are looked for at least this often.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// How long after an error of the disk it is tried again.
-const AFTER_ERROR: Duration = Duration::from_secs(5);
+/// The pause after a disk error.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 impl Jobs {
-    /// Begins jobs and schedules as they become due, until `stop` is over. Then it interrupts what
-    /// runs, which is to the jobs what a kill would be, and returns when every runner's future is
-    /// gone. Where this future itself is dropped, the jobs are interrupted too, but that is noticed
-    /// at the next call or start only.
+    /// Starts jobs and schedules as they become due, until `stop` completes. Then it interrupts the
+    /// running jobs, which is to them as if the gateway had been killed, and returns when every
+    /// runner's future is gone. If this future itself is dropped, the jobs are interrupted too, but
+    /// that is only recorded at the next call or at the next start.
     ///
     /// A second call waits for the first.
     pub async fn run(self: &Arc<Self>, runner: Arc<dyn Runner>, stop: impl Future + Send) {
@@ -54,21 +54,21 @@ impl Jobs {
     }
 
     async fn interrupt(self: &Arc<Self>) {
-        let result = self.change(Book::interrupt).await.flatten();
+        let result = self.change(StateMachine::interrupt).await.flatten();
         if let Err(error) = result {
-            tracing::error!(%error, "the jobs that ran could not be written down as interrupted");
+            tracing::error!(%error, "cannot record that running jobs were interrupted");
         }
     }
 
-    /// Begins what is due, as much as may run.
+    /// Starts what is due, as much as may run.
     async fn turn(self: &Arc<Self>, all: &CancellationToken) -> Turn {
         let all = all.clone();
-        let turn = self.change(move |book, now| {
+        let turn = self.change(move |machine, now| {
             let mut begun = Vec::new();
-            let mut error = book.start_due(now).err();
-            // Jobs are begun also where schedules fail; the disk may have recovered.
+            let mut error = machine.start_due(now).err();
+            // Start jobs even if schedules fail, because the disk may have recovered.
             loop {
-                match book.begin(&all, now) {
+                match machine.begin(&all, now) {
                     Ok(Some(next)) => begun.push(next),
                     Ok(None) => break,
                     Err(failed) => {
@@ -77,53 +77,53 @@ impl Jobs {
                     }
                 }
             }
-            let due = book.next_due(now).map(|due| between(now, due));
-            let sleep = due.unwrap_or(STEP).min(STEP);
+            let due = machine.next_due(now).map(|due| between(now, due));
+            let sleep = due.unwrap_or(MAX_SLEEP).min(MAX_SLEEP);
             (Turn { begun, sleep }, error)
         });
         let (turn, error) = match turn.await {
             Ok(turn) => turn,
-            Err(error) => (Turn { begun: Vec::new(), sleep: AFTER_ERROR }, Some(error)),
+            Err(error) => (Turn { begun: Vec::new(), sleep: RETRY_DELAY }, Some(error)),
         };
         match error {
             None => turn,
             Some(error) => {
-                tracing::error!(%error, "jobs that are due cannot be begun; it is tried again");
-                Turn { sleep: AFTER_ERROR, ..turn }
+                tracing::error!(%error, "cannot start jobs that are due; retrying");
+                Turn { sleep: RETRY_DELAY, ..turn }
             }
         }
     }
 }
 
-/// What is to be done now, and how long nothing is.
+/// The attempts to make now, and how long to sleep afterwards.
 struct Turn {
-    begun: Vec<Begun>,
+    begun: Vec<Attempt>,
     sleep: Duration,
 }
 
-/// Makes one attempt, and writes down how it ended.
-async fn attempt(jobs: Arc<Jobs>, runner: Arc<dyn Runner>, begun: Begun, all: CancellationToken) {
-    let Begun { job, progress, stop } = begun;
+/// Makes one attempt and records how it ended.
+async fn attempt(jobs: Arc<Jobs>, runner: Arc<dyn Runner>, begun: Attempt, all: CancellationToken) {
+    let Attempt { job, progress, stop } = begun;
     let id = job.id.clone();
     let outcome = outcome(runner, job, progress, &stop).await;
     loop {
         let (ended, outcome) = (id.clone(), outcome.clone());
-        let written = jobs.change(move |book, now| book.finish(&ended, outcome, now)).await;
+        let written = jobs.change(move |machine, now| machine.finish(&ended, outcome, now)).await;
         let Err(error) = written.flatten() else { break };
         log_unwritten(&id, &error);
-        // Where the gateway stops meanwhile, the job is taken as interrupted.
+        // If the gateway stops meanwhile, the job counts as interrupted.
         tokio::select! {
             () = all.cancelled() => break,
-            () = sleep(AFTER_ERROR) => {}
+            () = sleep(RETRY_DELAY) => {}
         }
     }
 }
 
 fn log_unwritten(id: &str, error: &JobsError) {
-    tracing::error!(job = id, %error, "how a job ended cannot be written; it is tried again");
+    tracing::error!(job = id, %error, "cannot record how a job ended; retrying");
 }
 
-/// Runs the runner until it is done or is to stop. Its future is gone when this returns.
+/// Runs the runner until it is done or told to stop. Its future is gone when this returns.
 async fn outcome(
     runner: Arc<dyn Runner>,
     job: Job,
@@ -134,20 +134,20 @@ async fn outcome(
     let run = async { runner.run(job, progress).await };
     let mut run = Box::pin(AssertUnwindSafe(run).catch_unwind());
     let outcome = tokio::select! {
-        // What is done is not thrown away because somebody wanted it to end in the same moment.
+        // A result is not thrown away because the job was cancelled at the same moment.
         biased;
         done = &mut run => match done {
             Ok(result) => Outcome::Over(result),
             Err(_) => {
-                tracing::error!(job = id, "the runner of a job panicked");
-                let message = "it broke down; the gateway's log says more".to_owned();
+                tracing::error!(job = id, "job runner panicked");
+                let message = "the job's runner panicked; see the gateway's log".to_owned();
                 Outcome::Over(Err(Failed { message, again: true }))
             }
         },
         () = stop.cancelled() => Outcome::Stopped,
     };
     if catch_unwind(AssertUnwindSafe(move || drop(run))).is_err() {
-        tracing::error!(job = id, "the runner of a job panicked while it was dropped");
+        tracing::error!(job = id, "job runner panicked while it was dropped");
     }
     outcome
 }

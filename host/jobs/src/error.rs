@@ -1,16 +1,16 @@
-//! What may go wrong. Nothing here knows of HTTP; whoever wires jobs chooses statuses.
+//! Errors. Nothing here knows HTTP; the code that serves jobs chooses the statuses.
 
 use std::path::PathBuf;
 
-/// Jobs cannot be read or kept.
+/// Jobs cannot be read or stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobsError {
     /// Another process has the file.
     #[error("{} is in use by another gateway; stop that one, or give this one another file", .0.display())]
     InUse(PathBuf),
-    /// There is no such file.
-    #[error("there is no {}: no gateway has kept jobs there yet", .0.display())]
+    /// The file does not exist.
+    #[error("{} does not exist: no gateway has kept jobs there yet", .0.display())]
     Missing(PathBuf),
     /// Another version of the gateway wrote the file.
     #[error(
@@ -20,12 +20,12 @@ pub enum JobsError {
     Version {
         /// The file.
         path: PathBuf,
-        /// What the file says.
+        /// The layout named in the file.
         found: String,
-        /// What can be read here.
+        /// The layout that this gateway reads.
         known: &'static str,
     },
-    /// The file holds something else than jobs, or is damaged.
+    /// The file contains something other than jobs, or is damaged.
     #[error(
         "{} cannot be read as a file of jobs ({detail}); move it away to start without a history \
          of jobs", path.display()
@@ -36,17 +36,17 @@ pub enum JobsError {
         /// What is wrong.
         detail: String,
     },
-    /// The disk did not do what it should.
+    /// An I/O error.
     #[error("{action} {}: {detail}", path.display())]
     File {
-        /// What was to be done, as in "opening".
+        /// What failed, such as "cannot open".
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong.
         detail: String,
     },
-    /// A schedule cannot be used.
+    /// A schedule is invalid.
     #[error("schedule {name:?}: {reason}")]
     Schedule {
         /// As in the configuration.
@@ -54,11 +54,11 @@ pub enum JobsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A job that was told to stop still runs.
-    #[error("job {0} was told to stop, and still runs; look at it again later")]
+    /// A job was told to stop and is still running.
+    #[error("job {0} was told to stop but is still running; check again later")]
     StillRuns(String),
-    /// A bug: something broke down on the way.
-    #[error("the jobs broke down: {0}")]
+    /// A bug in the gateway.
+    #[error("internal error in the job queue: {0}")]
     Broken(String),
 }
 
@@ -66,30 +66,30 @@ pub enum JobsError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The job makes no sense, or is too large; the text says why.
+    /// The job is invalid or too large; the text says why.
     #[error("{0}")]
     Invalid(String),
-    /// One of its kind and key is there already.
-    #[error("a job of this kind and key is there already: {id}")]
+    /// There is a job of the same kind and key already.
+    #[error("a job of this kind and key exists already: {id}")]
     Busy {
-        /// The youngest of those that are there.
+        /// The youngest of those jobs.
         id: String,
     },
-    /// Too many of the mount's jobs wait.
+    /// Too many of the mount's jobs are queued or running.
     #[error("{live} jobs of this mount wait or run, and no more may; cancel some")]
     TooMany {
         /// How many there are.
         live: usize,
     },
-    /// No schedule of that name is in the configuration.
+    /// The configuration has no schedule of this name.
     #[error("there is no schedule {0:?} in the configuration")]
     UnknownSchedule(String),
-    /// The job cannot be kept.
+    /// The job cannot be stored.
     #[error(transparent)]
     Jobs(#[from] JobsError),
 }
 
-/// What an operator wrote of a schedule cannot be used; the text says why.
+/// A schedule's settings are invalid; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ScheduleError(pub(crate) String);

@@ -1,10 +1,10 @@
-//! The file of jobs: which values are under which keys, and what of redb's errors means what. All
-//! of it blocks. The layout may grow by fields of its JSON values; anything else needs another
-//! [`VERSION`], and a way from this one to that.
+//! The file of jobs: its keys and values, and the meaning of redb's errors. Everything here blocks.
+//! The JSON values may gain fields; any other change of the layout needs a new [`VERSION`], and a
+//! migration from this one.
 //!
-//! redb keeps commits whole and in order, whatever moment the process or the machine ends at. What
-//! it does not do is go on after an error of the disk: it wants to be opened anew, which happens
-//! here at the next commit, so that a disk that was full stops nothing for longer than it is full.
+//! redb keeps commits whole and in order, whenever the process or the machine dies. It does not
+//! continue after a disk error but has to be reopened. That happens here at the next commit, so a
+//! full disk stops the queue no longer than it is full.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::JobsError;
 use crate::job::Record;
-use crate::schedule::Planned;
+use crate::schedule::PlannedSchedule;
 
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 /// By id.
@@ -30,14 +30,14 @@ const JOBS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("jobs");
 /// By name.
 const SCHEDULES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("schedules");
 
-/// Where in [`META`] the layout is named, and the layout that this code writes.
+/// The key in [`META`] that names the layout, and the layout that this code writes.
 const VERSION_KEY: &str = "version";
 const VERSION: &str = "1";
 
-/// Bytes of pages that redb keeps in memory; the file is mostly smaller.
+/// Bytes of pages that redb keeps in memory; the file is usually smaller.
 const CACHE: usize = 4 << 20;
 
-/// What one commit changes; none removes.
+/// What one commit changes; a value of none removes the entry.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     jobs: BTreeMap<String, Option<Vec<u8>>>,
@@ -54,7 +54,7 @@ impl Changes {
         self.jobs.entry(id.to_owned()).or_insert(None);
     }
 
-    pub(crate) fn put_schedule(&mut self, planned: &Planned) -> Result<(), JobsError> {
+    pub(crate) fn put_schedule(&mut self, planned: &PlannedSchedule) -> Result<(), JobsError> {
         self.schedules.insert(planned.name.clone(), Some(to_json(planned)?));
         Ok(())
     }
@@ -72,26 +72,26 @@ fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, JobsError> {
     serde_json::to_vec(value).map_err(|error| JobsError::Broken(error.to_string()))
 }
 
-/// All that is in the file, in the order of the keys.
+/// The whole content of the file, in the order of the keys.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     pub(crate) jobs: Vec<Record>,
-    pub(crate) schedules: Vec<Planned>,
+    pub(crate) schedules: Vec<PlannedSchedule>,
 }
 
-/// An open file, or a piece of memory that is used like one.
+/// An open file, or memory that is used like one.
 #[derive(Debug)]
 pub(crate) struct JobFile {
-    /// Empty for memory.
+    /// Empty if in memory.
     path: PathBuf,
-    /// None after an error of the disk, until the next use.
+    /// None after a disk error, until the next use.
     database: Option<Database>,
 }
 
 impl JobFile {
-    /// Opens the file, and makes one where there is none.
+    /// Opens the file, or creates it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, JobsError> {
-        if !path.try_exists().map_err(|error| failed("looking for", path, &error))? {
+        if !path.try_exists().map_err(|error| failed("cannot look for", path, &error))? {
             create(path)?;
         }
         Self::open_existing(path)
@@ -100,7 +100,7 @@ impl JobFile {
     pub(crate) fn open_existing(path: &Path) -> Result<Self, JobsError> {
         let database = open_database(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o600))
-            .map_err(|error| failed("restricting", path, &error))?;
+            .map_err(|error| failed("cannot restrict the mode of", path, &error))?;
         Ok(Self { path: path.to_owned(), database: Some(database) })
     }
 
@@ -119,7 +119,7 @@ impl JobFile {
         self.write(changes, Durability::Immediate)
     }
 
-    /// The same for what may be lost: it becomes durable with the next commit.
+    /// The same for changes that may be lost: they become durable with the next commit.
     pub(crate) fn commit_later(&mut self, changes: &Changes) -> Result<(), JobsError> {
         self.write(changes, Durability::None)
     }
@@ -128,7 +128,7 @@ impl JobFile {
         if changes.is_empty() {
             return Ok(());
         }
-        self.with("writing", |database| {
+        self.with("cannot write", |database| {
             let mut transaction = database.begin_write()?;
             transaction.set_durability(durability)?;
             {
@@ -151,17 +151,17 @@ impl JobFile {
         })
     }
 
-    /// One job; none where it is not there.
+    /// One job; none if it does not exist.
     pub(crate) fn job(&mut self, id: &str) -> Result<Option<Record>, JobsError> {
-        self.with("reading", |database| {
+        self.with("cannot read", |database| {
             let jobs = database.begin_read()?.open_table(JOBS)?;
             Ok(jobs.get(id)?.and_then(|value| parsed("job", id, value.value())))
         })
     }
 
-    /// Everything. What cannot be read is left where it is, and the log says so.
+    /// Everything. Entries that cannot be read are logged and left in place.
     pub(crate) fn content(&mut self) -> Result<Content, JobsError> {
-        self.with("reading", |database| {
+        self.with("cannot read", |database| {
             let transaction = database.begin_read()?;
             let mut content = Content::default();
             for entry in transaction.open_table(JOBS)?.iter()? {
@@ -191,7 +191,7 @@ impl JobFile {
                 Ok(value)
             }
             Err(error) => {
-                // Memory has nothing to be opened anew, nor a disk that fails.
+                // Memory cannot be reopened.
                 if self.path.as_os_str().is_empty() {
                     self.database = Some(database);
                 }
@@ -204,14 +204,14 @@ impl JobFile {
 fn parsed<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Option<T> {
     serde_json::from_slice(value)
         .inspect_err(|error| {
-            tracing::error!(%error, "the {what} {key:?} in the file of jobs cannot be read; it is left out");
+            tracing::error!(%error, key, "ignored an unreadable {what} in the file of jobs");
         })
         .ok()
 }
 
-/// Makes the file whole under another name first: one that was begun only would be refused for ever.
+/// Creates the file under another name first: a partly written one would be refused for ever.
 fn create(path: &Path) -> Result<(), JobsError> {
-    let fail = |error: io::Error| failed("making", path, &error);
+    let fail = |error: io::Error| failed("cannot create", path, &error);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -220,12 +220,12 @@ fn create(path: &Path) -> Result<(), JobsError> {
     let database = Builder::new()
         .set_cache_size(CACHE)
         .create(new.path())
-        .map_err(|error| failed("making", path, &error))?;
-    initialize(&database).map_err(|error| failed("making", path, &error))?;
+        .map_err(|error| failed("cannot create", path, &error))?;
+    initialize(&database).map_err(|error| failed("cannot create", path, &error))?;
     drop(database);
     new.as_file().sync_all().map_err(fail)?;
     match new.persist_noclobber(path) {
-        // Another gateway was faster; whose file it is shows when it is opened.
+        // Another gateway was faster; opening the file decides whose it is.
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
         result => drop(result.map_err(|error| fail(error.error))?),
     }
@@ -242,9 +242,9 @@ fn initialize(database: &Database) -> Result<(), redb::Error> {
 
 fn open_database(path: &Path) -> Result<Database, JobsError> {
     let open = || Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).open(path);
-    // The library means not to panic at a damaged file, and the gateway should not rest on it.
+    // redb is designed not to panic on a damaged file, but the gateway should not depend on it.
     let opened = catch_unwind(AssertUnwindSafe(open))
-        .map_err(|_| damaged(path, "reading it broke down".to_owned()))?;
+        .map_err(|_| damaged(path, "reading it panicked".to_owned()))?;
     let database = opened.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             JobsError::InUse(path.to_owned())
@@ -261,7 +261,7 @@ fn open_database(path: &Path) -> Result<Database, JobsError> {
                 io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
             ) =>
         {
-            failed("opening", path, &error)
+            failed("cannot open", path, &error)
         }
         error => damaged(path, error.to_string()),
     })?;

@@ -1,9 +1,9 @@
-//! What is remembered of jobs that are over, without reading them from disk: which there are, which
-//! may go, and the newest success of each key.
+//! What is remembered about finished jobs without reading them from disk: which exist, which may be
+//! removed, and the newest success of each key.
 //!
-//! **Kept whatever the limits say:** the newest success of a mount, kind and key, since it is what
-//! an alert looks at and what says that a backup was ever made. Keys come from plugins, so there is
-//! a limit to that too: the [`MAX_KEYS`] of a mount that succeeded last.
+//! **The newest success of a mount, kind and key is kept whatever the limits say**, because alerts
+//! look at it, and because it is the proof that a backup was ever made. Keys come from plugins, so
+//! this has a limit too: the [`MAX_KEYS`] keys of a mount that succeeded most recently.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use crate::Options;
 use crate::clock::between;
 use crate::job::{Filter, Job, State};
 
-/// Most keys of a mount whose newest success is kept, and shown in metrics.
+/// The most keys of a mount whose newest success is kept and shown in metrics.
 const MAX_KEYS: usize = 1000;
 
 /// Mount, kind and key.
@@ -35,21 +35,21 @@ struct Ended {
 pub(crate) struct Success {
     id: String,
     pub(crate) ended: SystemTime,
-    /// Of the attempt that succeeded.
+    /// Duration of the attempt that succeeded.
     pub(crate) took: Duration,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// By id.
+    /// Finished jobs by id.
     ended: BTreeMap<String, Ended>,
     newest: BTreeMap<Key, Success>,
-    /// The log has been told of too many keys.
+    /// Whether too many keys have been logged.
     warned: bool,
 }
 
 impl History {
-    /// A job is over.
+    /// Adds a finished job.
     pub(crate) fn add(&mut self, job: &Job) {
         let at = job.ended.unwrap_or(job.created);
         let (mount, kind) = (job.mount.clone(), job.kind.clone());
@@ -99,20 +99,20 @@ impl History {
         self.ended.contains_key(id)
     }
 
-    /// Mounts and kinds of all jobs that are kept, with repetitions.
+    /// Mounts and kinds of all finished jobs, with repetitions.
     pub(crate) fn kinds(&self) -> impl Iterator<Item = (&str, &str)> {
         self.ended.values().map(|ended| (ended.mount.as_str(), ended.kind.as_str()))
     }
 
-    /// Ids of the jobs that a filter takes, newest first.
+    /// Ids of the jobs that match a filter, newest first.
     pub(crate) fn ids<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a String> {
         let newest_first = self.ended.iter().rev();
         newest_first
-            .filter(|(_, ended)| filter.takes(&ended.mount, &ended.kind, ended.state))
+            .filter(|(_, ended)| filter.matches(&ended.mount, &ended.kind, ended.state))
             .map(|(id, _)| id)
     }
 
-    /// Those that are kept no longer.
+    /// Ids of the jobs that are no longer kept.
     pub(crate) fn expired(&self, options: &Options, now: SystemTime) -> Vec<String> {
         let mut newer: HashMap<(&str, &str), usize> = HashMap::new();
         let mut expired = Vec::new();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_without_end_are_not_kept_without_end() {
+    fn the_number_of_keys_is_limited() {
         let mut history = History::default();
         for number in 0..1500 {
             history.add(&ended(number, &format!("key {number}"), State::Succeeded));

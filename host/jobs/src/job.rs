@@ -1,6 +1,6 @@
-//! What a job is, for whoever starts, shows or runs one. The same form, as JSON, is in the file and
-//! in what operators are shown: fields may be added (with `#[serde(default)]`), a change of meaning
-//! needs another version of the file.
+//! What a job is, for the code that starts, shows or runs one. Its JSON form is both in the file and
+//! shown to operators: fields may be added (with `#[serde(default)]`); a change of meaning needs a
+//! new version of the file.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,40 +14,40 @@ pub use self::user::User;
 mod record;
 mod user;
 
-/// Most bytes of what a job is given, and of what it returns.
+/// The most bytes of a job's input.
 pub const MAX_INPUT: usize = 64 * 1024;
-/// Most bytes of what a job returns.
+/// The most bytes of a job's output.
 pub const MAX_OUTPUT: usize = 64 * 1024;
-/// Most bytes of a message; longer ones are cut.
+/// The most bytes of a message; longer ones are truncated.
 pub const MAX_MESSAGE: usize = 4 * 1024;
-/// Most bytes of a kind, a key, an origin and a phase.
+/// The most bytes of a kind, a key, an origin and a phase.
 pub const MAX_NAME: usize = 256;
-/// Most bytes of what is known of a user, names and values together.
+/// The most bytes of a user's claims, names and values together.
 pub const MAX_CLAIMS: usize = 8 * 1024;
-/// Most jobs of a mount that wait or run.
+/// The most jobs of a mount that are queued or running.
 pub const MAX_LIVE: usize = 1000;
-/// The pause before the second attempt, where whoever starts a job says nothing.
+/// The pause before the second attempt, unless the job sets one.
 pub const BACKOFF: Duration = Duration::from_secs(30);
-/// The longest first pause; longer ones are cut.
+/// The longest first pause; longer ones are shortened to it.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How often a job is tried that another's end starts. Who started that one is not there to try again.
+/// The attempts of a job that another's end starts: nobody is waiting who could start it again.
 pub const FINAL_ATTEMPTS: u32 = 5;
 /// The longest pause between attempts, unless the first pause is longer already.
 pub const MAX_PAUSE: Duration = Duration::from_secs(600);
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Waits for its turn or for its next attempt.
     Queued,
-    /// Is being run.
+    /// An attempt is running.
     Running,
-    /// Ended well.
+    /// Ended with success.
     Succeeded,
-    /// Ended otherwise, with no attempt left.
+    /// Ended with a failure and no attempt left.
     Failed,
-    /// Was ended by somebody.
+    /// Was cancelled.
     Cancelled,
 }
 
@@ -63,39 +63,39 @@ impl State {
         }
     }
 
-    /// Nothing will change any more.
+    /// Whether the job has ended and will not change any more.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 }
 
-/// How far a job is, in whatever unit it chose; mostly bytes.
+/// How far a job is, in a unit of its choice, usually bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// So much is done.
+    /// How much is done.
     pub done: u64,
-    /// Of so much, where that is known.
+    /// The total, if it is known.
     pub total: Option<u64>,
     /// One or two words for operators.
     pub phase: String,
 }
 
-/// A job as it is at one moment.
+/// A job at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Unique; 26 letters and digits, in the order of the starts.
+    /// A ULID: 26 letters and digits that sort in the order of the starts.
     pub id: String,
     /// Path of the mount that it belongs to.
     pub mount: String,
-    /// What is to be done; the plugin knows.
+    /// What kind of work it is; defined by the plugin.
     pub kind: String,
-    /// Of the same mount, kind and key one job runs at a time.
+    /// At most one job of a mount, kind and key runs at a time.
     pub key: String,
     /// What started it: a plugin's name, `schedule NAME`, or `operator`.
     pub origin: String,
-    /// The schedule that it counts for.
+    /// The schedule that its result counts for.
     pub schedule: Option<String>,
-    /// The user for whom it works, and by whose rules.
+    /// The user it works for, whose rules apply.
     #[serde(default)]
     pub user: Option<User>,
     /// The job whose end started it.
@@ -104,34 +104,34 @@ pub struct Job {
     /// The kind of job that its own end starts, however it ends.
     #[serde(default)]
     pub finally: Option<String>,
-    /// What it was given. In JSON it is a text, or `{"hex": "…"}` where it is not UTF-8.
-    #[serde(with = "crate::form::bytes")]
+    /// Its input. In JSON a string, or `{"hex": "…"}` if it is not UTF-8.
+    #[serde(with = "crate::serde_formats::bytes")]
     pub input: Vec<u8>,
-    /// Where it is in its life.
+    /// Its state.
     pub state: State,
-    /// Which attempt it is in, or was in last, from 1; 0 before the first.
+    /// The number of the current or latest attempt, from 1; 0 before the first.
     pub attempt: u32,
-    /// How often it is tried at most.
+    /// The most attempts.
     pub attempts: u32,
-    /// As last reported.
+    /// The last report.
     pub progress: Progress,
     /// When it was started. Times are RFC 3339 in JSON, in milliseconds.
-    #[serde(with = "crate::form::time")]
+    #[serde(with = "crate::serde_formats::time")]
     pub created: SystemTime,
     /// When its latest attempt began.
-    #[serde(with = "crate::form::optional_time")]
+    #[serde(with = "crate::serde_formats::optional_time")]
     pub started: Option<SystemTime>,
     /// When it ended.
-    #[serde(with = "crate::form::optional_time")]
+    #[serde(with = "crate::serde_formats::optional_time")]
     pub ended: Option<SystemTime>,
-    /// Not before this time; set while it waits for its first attempt, if that has a time, or for
-    /// another one.
-    #[serde(with = "crate::form::optional_time")]
+    /// The next attempt does not begin before this time. Set while the job waits for another attempt,
+    /// or for its first one if that has a time.
+    #[serde(with = "crate::serde_formats::optional_time")]
     pub next_attempt: Option<SystemTime>,
-    /// Why it failed, or waits; for people.
+    /// Why it failed or waits; for people.
     pub message: String,
-    /// What it returned; in JSON as `input`.
-    #[serde(with = "crate::form::bytes")]
+    /// Its output; in JSON like `input`.
+    #[serde(with = "crate::serde_formats::bytes")]
     pub output: Vec<u8>,
 }
 
@@ -140,31 +140,31 @@ pub struct Job {
 pub struct NewJob {
     /// Path of the mount that it belongs to.
     pub mount: String,
-    /// What is to be done; at most [`MAX_NAME`] bytes.
+    /// What kind of work it is; at most [`MAX_NAME`] bytes.
     pub kind: String,
-    /// Of the same mount, kind and key one job runs at a time; at most [`MAX_NAME`] bytes.
+    /// At most one job of a mount, kind and key runs at a time; at most [`MAX_NAME`] bytes.
     pub key: String,
     /// What starts it: a plugin's name, `schedule NAME`, or `operator`.
     pub origin: String,
-    /// The schedule that it counts for.
+    /// The schedule that its result counts for.
     pub schedule: Option<String>,
-    /// The user for whom it works, and by whose rules; their name and method have [`MAX_NAME`] bytes
-    /// at most, and what is known of them [`MAX_CLAIMS`].
+    /// The user it works for, whose rules apply. Name and method have at most [`MAX_NAME`] bytes,
+    /// the claims at most [`MAX_CLAIMS`].
     pub user: Option<User>,
-    /// What it is given; at most [`MAX_INPUT`] bytes.
+    /// Its input; at most [`MAX_INPUT`] bytes.
     pub input: Vec<u8>,
-    /// How often it is tried at most, from 1.
+    /// The most attempts, at least 1.
     pub attempts: u32,
-    /// The pause after the first failed attempt, [`MAX_BACKOFF`] at most. It doubles with each, up to
-    /// [`MAX_PAUSE`].
+    /// The pause after the first failed attempt, at most [`MAX_BACKOFF`]. It doubles with each
+    /// attempt, up to [`MAX_PAUSE`].
     pub backoff: Duration,
-    /// Its first attempt does not begin before this time; none: as soon as it has its turn.
+    /// The first attempt does not begin before this time; without one, it begins when it is its turn.
     pub not_before: Option<SystemTime>,
-    /// The kind of a job that is started once this one has ended, however it did; at most
-    /// [`MAX_NAME`] bytes. Its input is the id of this one, its mount, key and user are this one's, and
-    /// it is tried [`FINAL_ATTEMPTS`] times at most.
+    /// The kind of a job that is started when this one has ended, however it ends; at most
+    /// [`MAX_NAME`] bytes. That job's input is the id of this one; it has the same mount, key and user,
+    /// and at most [`FINAL_ATTEMPTS`] attempts.
     pub finally: Option<String>,
-    /// What happens where one of its mount, kind and key is there already.
+    /// What happens if there is a job of the same mount, kind and key already.
     pub when_busy: WhenBusy,
 }
 
@@ -201,22 +201,22 @@ impl NewJob {
     }
 }
 
-/// What happens where a job of the same mount, kind and key waits or runs already. One that waits
-/// for another attempt counts as well.
+/// What happens if a job of the same mount, kind and key is queued or running already, including one
+/// that waits for another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenBusy {
-    /// Waits for its turn.
+    /// The new job waits for its turn.
     Queue,
-    /// None is started; the id is that of the youngest that is there and does not wait for a time
-    /// later than the new one's own.
+    /// No job is started. The returned id is that of the youngest existing job that does not wait
+    /// for a time later than the new one's own.
     Join,
-    /// The same, but only of those of which no attempt has begun; else as `Queue`.
+    /// The same, but only with jobs of which no attempt has begun; otherwise like `Queue`.
     JoinQueued,
-    /// Fails with [`StartError::Busy`].
+    /// The start fails with [`StartError::Busy`].
     Refuse,
 }
 
-/// Which jobs are listed: those that agree with all that is set.
+/// Selects jobs for a listing: those that match everything that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Path of the mount.
@@ -228,14 +228,14 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn takes(&self, mount: &str, kind: &str, state: State) -> bool {
+    pub(crate) fn matches(&self, mount: &str, kind: &str, state: State) -> bool {
         self.mount.as_deref().is_none_or(|wanted| wanted == mount)
             && self.kind.as_deref().is_none_or(|wanted| wanted == kind)
             && self.state.is_none_or(|wanted| wanted == state)
     }
 }
 
-/// Cut at a character's end.
+/// Truncates a text at a character boundary.
 pub(crate) fn shortened(mut text: String, most: usize) -> String {
     text.truncate(text.floor_char_boundary(most));
     text
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_large_is_refused_and_messages_are_cut_between_characters() {
+    fn oversized_values_are_refused_and_messages_truncated_between_characters() {
         let good = NewJob {
             mount: "/".to_owned(),
             kind: "k".repeat(MAX_NAME),

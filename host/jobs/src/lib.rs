@@ -1,47 +1,47 @@
-//! Work that outlives a request: jobs that are kept on disk, run one at a time for each key, tried
-//! again, cancelled and shown to operators; and schedules that start them. This room knows neither
-//! HTTP nor plugins: whoever runs jobs is a [`Runner`].
+//! Background jobs: kept on disk, run one at a time for each key, retried, cancelled and shown to
+//! operators; and schedules that start them. This crate knows neither HTTP nor plugins: the code
+//! that runs jobs implements [`Runner`].
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `job`, `runner`, `error` | what a job is; who does its work; what may go wrong |
-//! | `book` | every change of a job's or schedule's state; memory follows the disk |
-//! | `dispatch` | the loop that begins what is due, and the tasks that do it |
+//! | `job`, `runner`, `error` | what a job is; the trait that runs one; errors |
+//! | `state_machine` | every change of a job's or schedule's state; memory follows the disk |
+//! | `dispatch` | the loop that starts what is due, and the tasks that run it |
 //! | `schedule` | patterns, intervals, and when each schedule runs next |
-//! | `history` | which ended jobs are kept |
-//! | `file`, `form` | the layout on disk, which alone names redb; forms in JSON |
-//! | `metrics` | figures for alerts |
-//! | `clock`, `id` | the time, and names of jobs in its order |
+//! | `history` | which finished jobs are kept |
+//! | `file`, `serde_formats` | the layout on disk, which alone uses redb; JSON formats |
+//! | `metrics` | metrics for alerts |
+//! | `clock`, `ulid` | the time; ids that sort by it |
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - A job whose start was acknowledged is there after any end of the process or the machine, and
-//!   so is every change of its state that somebody could see. Progress is written with the next
-//!   change of state only.
-//! - Of a mount, kind and key one job runs at a time; the next one begins when the future of the
-//!   one before is gone. Jobs begin in the order of their starts, except that one that waits for
-//!   another attempt lets others pass.
-//! - A job that ran when the gateway stopped or was killed is queued again where it has attempts
-//!   left, and failed else. What it says is "the gateway stopped while it ran".
-//! - A job that another's end is to start is on disk from the moment at which that one has ended, in
-//!   whatever way, and so is run by whatever gateway comes then.
-//! - An attempt is made at least as often as is written down, and may be repeated although it
-//!   succeeded: where the gateway was killed, or the disk failed, between the success and its
-//!   record. So jobs should do no harm when they are run twice.
+//! - A job whose start was acknowledged survives any end of the process or the machine, and so does
+//!   every change of its state that somebody could see. Progress is only written with the next
+//!   change of state.
+//! - At most one job of a mount, kind and key runs at a time; the next one starts when the future of
+//!   the previous one is gone. Jobs run in the order in which they were started, except that a job
+//!   that waits for another attempt lets others pass.
+//! - A job that was running when the gateway stopped or was killed is queued again if it has
+//!   attempts left; otherwise it is marked failed. Its message is "the gateway stopped while it ran".
+//! - A job that is started by the end of another (`finally`) is on disk from the moment the other one
+//!   ends, however it ends, so the next gateway runs it if this one cannot.
+//! - An attempt is made at least as often as is recorded. It may be repeated although it succeeded,
+//!   if the gateway is killed, or the disk fails, between the success and its record. So jobs must
+//!   do no harm when they are run twice.
 //! - The file belongs to one process at a time.
 
-mod book;
 mod clock;
 mod dispatch;
 mod error;
 mod file;
-mod form;
 mod history;
-mod id;
 mod job;
 mod metrics;
 mod runner;
 mod schedule;
+mod serde_formats;
+mod state_machine;
+mod ulid;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,9 +51,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use self::book::{Book, Cancelling};
 use self::file::JobFile;
-use self::metrics::Figures;
+use self::metrics::MetricValues;
+use self::state_machine::{CancelOutcome, StateMachine};
 
 pub use self::clock::{Clock, SystemClock};
 pub use self::error::{JobsError, ScheduleError, StartError};
@@ -63,19 +63,19 @@ pub use self::job::{
 };
 pub use self::metrics::metrics;
 pub use self::runner::{Failed, Reporter, Runner};
-pub use self::schedule::{Missed, Schedule, ScheduleStatus, When};
+pub use self::schedule::{Missed, Schedule, ScheduleStatus, Trigger};
 
-/// How long [`Jobs::cancel`] waits for a job that was told to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long [`Jobs::cancel`] waits for a job to stop.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is kept, and how much runs at once.
+/// How many jobs are kept, and how many run at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many ended jobs of each mount and kind are kept.
+    /// How many finished jobs of each mount and kind are kept.
     pub keep: usize,
-    /// How long ended jobs are kept. The newest success of each mount, kind and key is kept longer.
+    /// How long finished jobs are kept. The newest success of each mount, kind and key is kept longer.
     pub keep_for: Duration,
-    /// How many jobs run at once, from 1.
+    /// How many jobs run at once, at least 1.
     pub at_once: usize,
 }
 
@@ -89,45 +89,45 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Jobs {
     /// Held while the disk is written.
-    book: Mutex<Book>,
-    /// Held for moments only.
-    figures: Arc<Mutex<Figures>>,
+    machine: Mutex<StateMachine>,
+    /// Held only for moments.
+    metric_values: Arc<Mutex<MetricValues>>,
     clock: Arc<dyn Clock>,
-    /// Steps wait for a disk, and are made on threads that may.
+    /// Whether steps run on threads that may block, because they wait for a disk.
     may_block: bool,
-    /// Something may be due that was not before.
+    /// Notified when something may have become due.
     changed: Notify,
-    /// Held by whoever dispatches.
+    /// Held by the running dispatcher.
     dispatching: tokio::sync::Mutex<()>,
 }
 
 impl Jobs {
-    /// Opens the file, or makes it with mode 0600 in a folder that exists. Blocks.
+    /// Opens the file, or creates it with mode 0600 in an existing folder. Blocks.
     ///
     /// # Errors
     ///
-    /// [`JobsError::InUse`] where another process has it, [`JobsError::Version`] and
-    /// [`JobsError::Damaged`] where it cannot be used, [`JobsError::File`] where the disk fails.
+    /// [`JobsError::InUse`] if another process has it, [`JobsError::Version`] and
+    /// [`JobsError::Damaged`] if it cannot be used, [`JobsError::File`] if the disk fails.
     pub fn open(file: &Path, options: Options) -> Result<Arc<Self>, JobsError> {
         Self::new(JobFile::open(file)?, options, Arc::new(SystemClock), true)
     }
 
-    /// Jobs that are gone with this value. For tests.
+    /// Jobs in memory, lost when this value is dropped. For tests.
     ///
     /// # Panics
     ///
-    /// Where memory itself fails as a disk would.
+    /// If the database fails in memory as it would on a bad disk.
     #[expect(clippy::expect_used, reason = "tests want no result of what cannot fail")]
     pub fn in_memory() -> Arc<Self> {
         Self::with_clock(None, Options::default(), Arc::new(SystemClock)).expect("memory")
     }
 
-    /// The same with another clock; in memory where there is no file. For tests: every step is made
-    /// on the caller's thread, so that a clock of tokio's that is paused does not run on meanwhile.
+    /// The same with another clock, and in memory if there is no file. For tests: every step runs on
+    /// the caller's thread, so that tokio's paused clock does not advance meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As for [`open`](Self::open).
     pub fn with_clock(
         file: Option<&Path>,
         options: Options,
@@ -146,51 +146,52 @@ impl Jobs {
         clock: Arc<dyn Clock>,
         may_block: bool,
     ) -> Result<Arc<Self>, JobsError> {
-        let figures = Arc::<Mutex<Figures>>::default();
+        let metric_values = Arc::<Mutex<MetricValues>>::default();
         let options = Options { at_once: options.at_once.max(1), ..options };
-        let book = Mutex::new(Book::open(file, options, clock.now(), figures.clone())?);
+        let machine =
+            Mutex::new(StateMachine::open(file, options, clock.now(), metric_values.clone())?);
         let (changed, dispatching) = Default::default();
-        Ok(Arc::new(Self { book, figures, clock, may_block, changed, dispatching }))
+        Ok(Arc::new(Self { machine, metric_values, clock, may_block, changed, dispatching }))
     }
 
-    /// Starts a job and returns its id, or that of the one that it joins. Durable when it returns.
+    /// Starts a job and returns its id, or the id of the job that it joins. Durable when it returns.
     ///
     /// # Errors
     ///
     /// [`StartError::Invalid`], [`StartError::Busy`] with [`WhenBusy::Refuse`],
-    /// [`StartError::TooMany`] from [`MAX_LIVE`] jobs of the mount on, and what writing the file
-    /// may fail with. It was not started then.
+    /// [`StartError::TooMany`] if the mount has [`MAX_LIVE`] jobs already, and any error of writing
+    /// the file. The job was not started then.
     pub async fn start(self: &Arc<Self>, new: NewJob) -> Result<String, StartError> {
-        self.change_and_wake(move |book, now| book.start(new, now)).await?
+        self.change_and_wake(move |machine, now| machine.start(new, now)).await?
     }
 
-    /// A job as it is now; none where it is unknown or kept no longer.
+    /// A job in its current state; none if it is unknown or no longer kept.
     ///
     /// # Errors
     ///
-    /// What reading the file may fail with.
+    /// Any error of reading the file.
     pub async fn get(self: &Arc<Self>, id: &str) -> Result<Option<Job>, JobsError> {
         let id = id.to_owned();
-        let found = self.change(move |book, _| book.look(&id)).await??;
+        let found = self.change(move |machine, _| machine.find(&id)).await??;
         Ok(found.map(|(job, _)| job))
     }
 
-    /// The newest jobs that a filter takes, newest first; at most so many.
+    /// At most `max` jobs that match a filter, newest first.
     ///
     /// # Errors
     ///
-    /// What reading the file may fail with.
+    /// Any error of reading the file.
     pub async fn list(self: &Arc<Self>, filter: Filter, max: usize) -> Result<Vec<Job>, JobsError> {
-        self.change(move |book, _| book.list(&filter, max)).await?
+        self.change(move |machine, _| machine.list(&filter, max)).await?
     }
 
-    /// Waits until a job is not, or no longer, in a state, but at most so long; the job as it is
-    /// then. One that left the state and was soon back in it, such as by an attempt that failed at
-    /// once, has left it. None where the job is unknown.
+    /// Waits until a job leaves a state, or is not in it, for at most `limit`, and returns the job as
+    /// it is then. A job that left the state and soon returned to it, for example because an attempt
+    /// failed at once, has left it. None if the job is unknown.
     ///
     /// # Errors
     ///
-    /// What reading the file may fail with.
+    /// Any error of reading the file.
     pub async fn wait(
         self: &Arc<Self>,
         id: &str,
@@ -200,113 +201,113 @@ impl Jobs {
         let far = Duration::from_secs(365 * 24 * 3600);
         let deadline = Instant::now() + limit.min(far);
         let looked_for = id.to_owned();
-        let found = self.change(move |book, _| book.look(&looked_for)).await??;
+        let found = self.change(move |machine, _| machine.find(&looked_for)).await??;
         let Some((job, changes)) = found else { return Ok(None) };
         let Some(mut changes) = changes.filter(|_| job.state == leaves) else {
             return Ok(Some(job));
         };
-        // Over or not: what the job is by then is the answer.
+        // Timed out or not: the answer is the job as it is by then.
         let _ = timeout_at(deadline, changes.changed()).await;
         self.get(id).await
     }
 
-    /// Ends a job that waits, or runs: then its runner's future is dropped, and this returns once
-    /// it is gone. False where the job had ended, or did so before it could be stopped; none where
-    /// it is unknown.
+    /// Cancels a job. If it is running, its runner's future is dropped, and this returns once the
+    /// future is gone. False if the job had ended, or ended before it could be stopped; none if it is
+    /// unknown.
     ///
     /// # Errors
     ///
-    /// [`JobsError::StillRuns`] where it does not stop within half a minute, and what writing the
-    /// file may fail with.
+    /// [`JobsError::StillRuns`] if it does not stop within 30 seconds, and any error of writing the
+    /// file.
     pub async fn cancel(self: &Arc<Self>, id: &str) -> Result<Option<bool>, JobsError> {
         let wanted = id.to_owned();
-        let told = self.change(move |book, now| book.cancel(&wanted, false, now)).await??;
+        let told = self.change(move |machine, now| machine.cancel(&wanted, false, now)).await??;
         let mut state = match told {
-            Cancelling::Unknown => return Ok(None),
-            Cancelling::TooLate => return Ok(Some(false)),
-            Cancelling::Done => return Ok(Some(true)),
-            Cancelling::Told(state) => state,
+            CancelOutcome::Unknown => return Ok(None),
+            CancelOutcome::TooLate => return Ok(Some(false)),
+            CancelOutcome::Done => return Ok(Some(true)),
+            CancelOutcome::Signalled(state) => state,
         };
-        let ended = timeout_at(Instant::now() + PATIENCE, state.wait_for(|state| state.is_over()));
+        let ended =
+            timeout_at(Instant::now() + CANCEL_TIMEOUT, state.wait_for(|state| state.is_over()));
         match ended.await {
             Ok(Ok(state)) => Ok(Some(*state == State::Cancelled)),
             _ => Err(JobsError::StillRuns(id.to_owned())),
         }
     }
 
-    /// Ends a job only where no attempt of it has begun. False where one had; none where the job is
-    /// unknown.
+    /// Cancels a job only if no attempt has begun. False if one had; none if the job is unknown.
     ///
     /// # Errors
     ///
-    /// What writing the file may fail with.
+    /// Any error of writing the file.
     pub async fn withdraw(self: &Arc<Self>, id: &str) -> Result<Option<bool>, JobsError> {
         let id = id.to_owned();
-        match self.change(move |book, now| book.cancel(&id, true, now)).await?? {
-            Cancelling::Unknown => Ok(None),
-            Cancelling::Done => Ok(Some(true)),
-            Cancelling::TooLate | Cancelling::Told(_) => Ok(Some(false)),
+        match self.change(move |machine, now| machine.cancel(&id, true, now)).await?? {
+            CancelOutcome::Unknown => Ok(None),
+            CancelOutcome::Done => Ok(Some(true)),
+            CancelOutcome::TooLate | CancelOutcome::Signalled(_) => Ok(Some(false)),
         }
     }
 
-    /// Puts these schedules in the place of those before; at the start and at each reload. One
-    /// whose times did not change keeps its next time. The first call after [`open`](Self::open)
-    /// decides about runs that were missed. Durable when it returns.
+    /// Replaces the schedules, at startup and at each reload. A schedule whose times did not change
+    /// keeps its next run. The first call after [`open`](Self::open) decides about missed runs.
+    /// Durable when it returns.
     ///
     /// # Errors
     ///
-    /// [`JobsError::Schedule`] where one cannot be used, or two have a name; and what writing the
-    /// file may fail with. The old ones stay then.
+    /// [`JobsError::Schedule`] if one is invalid or two have the same name, and any error of writing
+    /// the file. The old schedules stay in force then.
     pub async fn set_schedules(
         self: &Arc<Self>,
         schedules: Vec<Schedule>,
     ) -> Result<(), JobsError> {
-        self.change_and_wake(move |book, now| book.set_schedules(schedules, now)).await?
+        self.change_and_wake(move |machine, now| machine.set_schedules(schedules, now)).await?
     }
 
-    /// What is known of the schedules, by name.
+    /// The status of all schedules, by name.
     pub async fn schedules(self: &Arc<Self>) -> Vec<ScheduleStatus> {
-        // A book that broke down is as good as one without schedules.
-        self.change(|book, _| book.schedules()).await.unwrap_or_default()
+        // If the state machine panicked, there are no schedules to report.
+        self.change(|machine, _| machine.schedules()).await.unwrap_or_default()
     }
 
-    /// Starts a schedule's job now and returns its id, or that of the one that it joins; if that one
-    /// waits for another attempt, it waits no longer. When the schedule runs next does not change.
+    /// Starts a schedule's job now and returns its id, or the id of the job that it joins; if that
+    /// one waits for another attempt, it stops waiting. The schedule's next run does not change.
     ///
     /// # Errors
     ///
-    /// [`StartError::UnknownSchedule`], and as [`start`](Self::start).
+    /// [`StartError::UnknownSchedule`], and as for [`start`](Self::start).
     pub async fn run_now(self: &Arc<Self>, name: &str) -> Result<String, StartError> {
         let name = name.to_owned();
-        self.change_and_wake(move |book, now| book.start_schedule(&name, false, now)).await?
+        self.change_and_wake(move |machine, now| machine.start_schedule(&name, false, now)).await?
     }
 
-    /// Does something after which more may be due. Whoever dispatches hears of it also where nobody
-    /// waits for the outcome any more.
+    /// Runs a step after which more may be due. The dispatcher is woken even if the caller has
+    /// stopped waiting for the result.
     async fn change_and_wake<T: Send + 'static>(
         self: &Arc<Self>,
-        step: impl FnOnce(&mut Book, SystemTime) -> T + Send + 'static,
+        step: impl FnOnce(&mut StateMachine, SystemTime) -> T + Send + 'static,
     ) -> Result<T, JobsError> {
         let jobs = self.clone();
-        let step = move |book: &mut Book, now| {
-            let done = step(book, now);
+        let step = move |machine: &mut StateMachine, now| {
+            let done = step(machine, now);
             jobs.changed.notify_one();
             done
         };
         self.change(step).await
     }
 
-    /// Does something with the book where it may block. It is done to its end also where nobody
-    /// waits for it any more.
+    /// Runs a step of the state machine where it may block. It runs to its end even if the caller
+    /// has stopped waiting for it.
     async fn change<T: Send + 'static>(
         self: &Arc<Self>,
-        step: impl FnOnce(&mut Book, SystemTime) -> T + Send + 'static,
+        step: impl FnOnce(&mut StateMachine, SystemTime) -> T + Send + 'static,
     ) -> Result<T, JobsError> {
         let jobs = self.clone();
         let step = move || {
-            let mut book = jobs.book.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut machine = jobs.machine.lock().unwrap_or_else(PoisonError::into_inner);
             let now = jobs.clock.now();
-            step(&mut book, now)
+            step(&mut machine, now)
         };
         if !self.may_block {
             return Ok(step());
@@ -317,24 +318,24 @@ impl Jobs {
     }
 }
 
-/// All that a file holds, for whoever looks at it while no gateway runs.
+/// The content of a file of jobs, to be inspected while no gateway runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct FileContents {
     /// Newest first.
     pub jobs: Vec<Job>,
-    /// By name; those too that are no longer in the configuration.
+    /// By name, including those that are no longer in the configuration.
     pub schedules: Vec<ScheduleStatus>,
 }
 
-/// Reads a file of jobs that no gateway has open. A job that says it is running was so when its
+/// Reads a file of jobs that no gateway has open. A job whose state is running was running when its
 /// gateway was killed. Blocks.
 ///
 /// # Errors
 ///
-/// [`JobsError::Missing`], [`JobsError::InUse`], and as [`Jobs::open`].
-pub fn read(file: &Path) -> Result<Snapshot, JobsError> {
+/// [`JobsError::Missing`], [`JobsError::InUse`], and as for [`Jobs::open`].
+pub fn read(file: &Path) -> Result<FileContents, JobsError> {
     let content = JobFile::open_existing(file)?.content()?;
     let jobs = content.jobs.into_iter().rev().map(|record| record.job).collect();
-    let schedules = content.schedules.iter().map(schedule::Planned::status).collect();
-    Ok(Snapshot { jobs, schedules })
+    let schedules = content.schedules.iter().map(schedule::PlannedSchedule::status).collect();
+    Ok(FileContents { jobs, schedules })
 }

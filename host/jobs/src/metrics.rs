@@ -1,5 +1,5 @@
-//! What an alert needs: figures of jobs and schedules in Prometheus' form. The book writes them
-//! down after each change, so that whoever gathers them never waits for a disk.
+//! Metrics of jobs and schedules for Prometheus, enough for alerts. The state machine updates the
+//! values after each change, so collecting them never waits for a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -17,33 +17,33 @@ use crate::schedule::ScheduleStatus;
 /// Mount and kind.
 type Kind = (String, String);
 
-/// What the metrics say.
+/// The values of the metrics.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
-    /// Queued and running jobs, of each kind that there ever was.
+pub(crate) struct MetricValues {
+    /// Queued and running jobs, by every kind that has existed.
     live: BTreeMap<Kind, [u32; 2]>,
-    /// Of the queued ones those that have a time before which they do not begin.
+    /// Queued jobs with a time before which they do not begin.
     delayed: BTreeMap<Kind, u32>,
-    /// Since the process began, by outcome.
+    /// Since the process started, by outcome.
     ended: BTreeMap<(Kind, State), u64>,
-    /// Since the process began.
+    /// Since the process started.
     retries: BTreeMap<Kind, u64>,
     newest: BTreeMap<Key, (SystemTime, Duration)>,
     schedules: Vec<ScheduleStatus>,
 }
 
-impl Figures {
-    /// A job ended.
+impl MetricValues {
+    /// Counts a job that ended.
     pub(crate) fn ended(&mut self, job: &Job) {
         *self.ended.entry((kind_of(job), job.state)).or_default() += 1;
     }
 
-    /// An attempt failed, and the job is tried again.
+    /// Counts a failed attempt after which the job is retried.
     pub(crate) fn retried(&mut self, job: &Job) {
         *self.retries.entry(kind_of(job)).or_default() += 1;
     }
 
-    /// All that is not counted is set.
+    /// Sets everything that is not a counter.
     pub(crate) fn set<'a>(
         &mut self,
         live: impl Iterator<Item = &'a Job>,
@@ -67,7 +67,7 @@ impl Figures {
     }
 
     fn families(&self) -> Result<Vec<MetricFamily>, prometheus::Error> {
-        let all = Families::new()?;
+        let all = MetricFamilies::new()?;
         for ((mount, kind), [queued, running]) in &self.live {
             let counts = [(State::Queued, queued), (State::Running, running)];
             for (state, count) in counts {
@@ -107,14 +107,14 @@ fn kind_of(job: &Job) -> Kind {
     (job.mount.clone(), job.kind.clone())
 }
 
-/// Since 1970; 0 for what never was, so that an alert on its age fires.
+/// Seconds since 1970; 0 for what never happened, so that an alert on its age fires.
 fn seconds(time: Option<SystemTime>) -> f64 {
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.unwrap_or_default().as_secs_f64()
 }
 
-/// The metrics, without a value yet.
-struct Families {
+/// The metrics, without values.
+struct MetricFamilies {
     live: GaugeVec,
     delayed: GaugeVec,
     ended: IntCounterVec,
@@ -127,7 +127,7 @@ struct Families {
     schedule_failed: GaugeVec,
 }
 
-impl Families {
+impl MetricFamilies {
     fn new() -> Result<Self, prometheus::Error> {
         let gauge =
             |name: &str, help: &str, labels: &[&str]| GaugeVec::new(Opts::new(name, help), labels);
@@ -137,23 +137,22 @@ impl Families {
         Ok(Self {
             live: gauge(
                 "keepgate_jobs",
-                "Jobs that wait for a turn or another attempt, or run.",
+                "Jobs that are queued or running.",
                 &["mount", "kind", "state"],
             )?,
             delayed: gauge(
                 "keepgate_jobs_delayed",
-                "Queued jobs that had a time before which they do not begin: their first attempt is \
-                 to come later, or they wait for another one.",
+                "Queued jobs that wait for a time: for a delayed first attempt, or for another one.",
                 &["mount", "kind"],
             )?,
             ended: counter(
                 "keepgate_jobs_total",
-                "Jobs that ended, since the gateway was started.",
+                "Jobs that ended since the gateway started.",
                 &["mount", "kind", "outcome"],
             )?,
             retries: counter(
                 "keepgate_job_retries_total",
-                "Attempts after which a job was to be tried again, since the gateway was started.",
+                "Failed attempts after which a job was retried, since the gateway started.",
                 &["mount", "kind"],
             )?,
             success: gauge(
@@ -183,7 +182,7 @@ impl Families {
             )?,
             schedule_failed: gauge(
                 "keepgate_schedule_last_failed",
-                "1 where the last of a schedule's jobs that ended failed.",
+                "1 if the last of a schedule's jobs that ended failed.",
                 &["schedule"],
             )?,
         })
@@ -205,9 +204,9 @@ impl Families {
     }
 }
 
-/// The metrics of these jobs, for a registry.
+/// A collector of these jobs' metrics, for a registry.
 pub fn metrics(jobs: Arc<Jobs>) -> impl Collector {
-    let names = Families::new().map(|families| {
+    let names = MetricFamilies::new().map(|families| {
         let descriptions = families.collectors().into_iter().flat_map(|one| one.desc());
         descriptions.cloned().collect()
     });
@@ -225,9 +224,9 @@ impl Collector for Collected {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let figures = self.jobs.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.families().unwrap_or_else(|error| {
-            tracing::error!(%error, "the metrics of jobs cannot be given");
+        let metric_values = self.jobs.metric_values.lock().unwrap_or_else(PoisonError::into_inner);
+        metric_values.families().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot collect the metrics of jobs");
             Vec::new()
         })
     }

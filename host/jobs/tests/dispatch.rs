@@ -1,4 +1,4 @@
-//! Which job runs when, what becomes of failures, and how jobs are ended.
+//! Which job runs when, what happens after failures, and how jobs are cancelled.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ fn jobs() -> Arc<Jobs> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_runs_and_what_it_returned_is_kept() {
+async fn a_job_runs_and_its_output_is_kept() {
     let running = Running::new(&jobs(), &Script::new(&[("main", &[Act::Take(5)])]));
     let id = running.jobs.start(new("backup", "main")).await.unwrap();
     let job = begun(&running.jobs, &id).await;
@@ -30,14 +30,14 @@ async fn a_job_runs_and_what_it_returned_is_kept() {
     assert_eq!(job.state, State::Succeeded);
     assert_eq!(job.output, b"done in attempt 1");
     assert_eq!(job.ended.unwrap().duration_since(job.started.unwrap()).unwrap(), seconds(5));
-    // Whoever waits for one that is over does not wait.
+    // Waiting for a job that is over returns at once.
     let again = running.jobs.wait(&id, State::Running, seconds(1_000_000)).await.unwrap();
     assert_eq!(again, Some(job));
     assert_eq!(running.jobs.get("00000000000000000000000000").await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_has_an_end() {
+async fn waiting_is_limited() {
     let jobs = jobs();
     let id = jobs.start(new("backup", "main")).await.unwrap();
     let job = jobs.wait(&id, State::Queued, seconds(60)).await.unwrap().unwrap();
@@ -45,7 +45,7 @@ async fn waiting_has_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_is_seen_while_it_runs_and_kept_after() {
+async fn progress_is_visible_while_a_job_runs_and_kept_afterwards() {
     let running = Running::new(&jobs(), &Script::new(&[("main", &[Act::Report(4)])]));
     let id = running.jobs.start(new("backup", "main")).await.unwrap();
     begun(&running.jobs, &id).await;
@@ -57,7 +57,7 @@ async fn progress_is_seen_while_it_runs_and_kept_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_key_one_runs_at_a_time_in_order_and_other_keys_run_beside() {
+async fn jobs_of_one_key_run_in_order_and_other_keys_run_beside_them() {
     let script = Script::new(&[("a", &[Act::Take(10)]), ("b", &[Act::Take(10)])]);
     let jobs = jobs();
     let mut ids = Vec::new();
@@ -79,7 +79,7 @@ async fn of_a_key_one_runs_at_a_time_in_order_and_other_keys_run_beside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_many_run_at_once_and_no_mount_keeps_another_waiting() {
+async fn the_number_of_running_jobs_is_limited_and_mounts_share_it_fairly() {
     let options = Options { at_once: 2, ..Options::default() };
     let jobs = in_memory(&TestClock::new(START), options);
     let script = Script::new(&[("other", &[Act::Take(10)]), ("0", &[Act::Take(10)])]);
@@ -101,7 +101,7 @@ async fn so_many_run_at_once_and_no_mount_keeps_another_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_attempts_are_repeated_after_doubled_pauses() {
+async fn failed_attempts_are_retried_after_doubling_pauses() {
     let acts = [Act::Fail(true), Act::Panic, Act::Fail(true), Act::Take(1)];
     let script = Script::new(&[("main", &acts)]);
     let running = Running::new(&jobs(), &script);
@@ -113,14 +113,14 @@ async fn failed_attempts_are_repeated_after_doubled_pauses() {
     assert_eq!(job.next_attempt.unwrap().duration_since(job.created).unwrap(), seconds(30));
     tokio::time::sleep(seconds(30)).await;
     let job = running.jobs.get(&id).await.unwrap().unwrap();
-    assert!(job.message.contains("broke down"), "{job:?}");
+    assert!(job.message.contains("panicked"), "{job:?}");
     let job = running.end(&id).await;
     assert_eq!((job.state, job.attempt, job.message.as_str()), (State::Succeeded, 4, ""));
     assert_eq!(script.begins(), [0, 30, 90, 210]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_attempt_and_one_that_is_pointless_are_the_end() {
+async fn a_job_fails_after_its_last_attempt_or_when_a_retry_is_pointless() {
     let acts: [(&str, &[Act]); 2] = [("a", &[Act::Fail(true)]), ("b", &[Act::Fail(false)])];
     let running = Running::new(&jobs(), &Script::new(&acts));
     for (key, attempt) in [("a", 3), ("b", 1)] {
@@ -134,7 +134,7 @@ async fn the_last_attempt_and_one_that_is_pointless_are_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_waits_for_another_attempt_lets_others_pass_but_is_joined() {
+async fn a_job_that_waits_for_another_attempt_lets_others_pass_but_can_be_joined() {
     let script = Script::new(&[("main", &[Act::Fail(true), Act::Take(0)])]);
     let running = Running::new(&jobs(), &script);
     let start = NewJob { attempts: 2, backoff: seconds(500), ..new("backup", "main") };
@@ -152,12 +152,12 @@ async fn a_job_that_waits_for_another_attempt_lets_others_pass_but_is_joined() {
     assert_eq!(running.end(&second).await.state, State::Succeeded);
     assert_eq!(running.end(&first).await.attempt, 2);
     assert_eq!(script.begins(), [0, 1, 500]);
-    // The way is free.
+    // Nothing is in its way any more.
     assert!(running.jobs.start(refuse).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_is_cancelled_is_gone_before_the_next_begins() {
+async fn a_cancelled_job_is_gone_before_the_next_one_starts() {
     let script = Script::new(&[("main", &[Act::Hang, Act::Take(0)])]);
     let running = Running::new(&jobs(), &script);
     let first = running.jobs.start(NewJob { attempts: 9, ..new("backup", "main") }).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_job_that_is_cancelled_is_gone_before_the_next_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_between_attempts_is_cancelled_but_not_withdrawn() {
+async fn a_job_between_attempts_can_be_cancelled_but_not_withdrawn() {
     let running = Running::new(&jobs(), &Script::new(&[("main", &[Act::Fail(true)])]));
     let id = running.jobs.start(NewJob { attempts: 2, ..new("backup", "main") }).await.unwrap();
     begun(&running.jobs, &id).await;
@@ -191,7 +191,7 @@ async fn a_job_between_attempts_is_cancelled_but_not_withdrawn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_interrupts_what_runs_and_the_next_run_goes_on() {
+async fn stopping_interrupts_running_jobs_and_the_next_run_resumes_them() {
     let script = Script::new(&[("main", &[Act::Hang, Act::Take(0)]), ("once", &[Act::Hang])]);
     let running = Running::new(&jobs(), &script);
     let id = running.jobs.start(NewJob { attempts: 2, ..new("backup", "main") }).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_stop_interrupts_what_runs_and_the_next_run_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_queue_of_a_mount_has_an_end() {
+async fn the_number_of_a_mounts_jobs_is_limited() {
     let jobs = jobs();
     for number in 0..MAX_LIVE {
         jobs.start(new("backup", &number.to_string())).await.unwrap();
@@ -226,7 +226,7 @@ async fn the_queue_of_a_mount_has_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_output_that_is_too_large_is_a_failure_that_says_so() {
+async fn an_oversized_output_is_a_failure_that_says_so() {
     struct Talker;
     #[async_trait::async_trait]
     impl keepgate_jobs::Runner for Talker {
@@ -249,7 +249,7 @@ async fn an_output_that_is_too_large_is_a_failure_that_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_are_filtered_and_begin_with_the_newest() {
+async fn lists_are_filtered_and_newest_first() {
     let running = Running::new(&jobs(), &Script::new(&[("b", &[Act::Fail(false)])]));
     let a = running.jobs.start(new("backup", "a")).await.unwrap();
     let b = running.jobs.start(new("check", "b")).await.unwrap();

@@ -1,5 +1,5 @@
-//! The file of jobs: who may open it, what is said of files that cannot be used, and what a full
-//! disk and a kill leave.
+//! The file of jobs: who may open it, how unusable files are refused, and what survives a full disk
+//! and a kill.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "tests say plainly what they expect, and a child speaks by its output"
+    reason = "tests may panic, and a child reports by its output"
 )]
 
 mod common;
@@ -24,17 +24,17 @@ use std::time::Duration;
 use common::*;
 use futures_util::FutureExt;
 use keepgate_jobs::{
-    Filter, Job, Jobs, JobsError, NewJob, Options, Schedule, StartError, State, User, When,
+    Filter, Job, Jobs, JobsError, NewJob, Options, Schedule, StartError, State, Trigger, User,
 };
 
-/// Names to a child its file.
+/// Environment variable that names a child's file.
 const CHILD: &str = "KEEPGATE_TEST_JOBS";
 
 fn open(file: &Path) -> Result<Arc<Jobs>, JobsError> {
     Jobs::open(file, Options::default())
 }
 
-/// This test binary again, with one test of it that does something else in a child.
+/// This test binary again, running one test that behaves differently in a child.
 fn child(test: &str, file: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, file);
@@ -42,7 +42,7 @@ fn child(test: &str, file: &Path) -> Command {
 }
 
 #[test]
-fn the_file_is_for_its_owner_and_has_one_user() {
+fn the_file_is_private_and_used_by_one_process() {
     if let Some(file) = std::env::var_os(CHILD) {
         println!("\nCHILD {}", open(Path::new(&file)).unwrap_err());
         return;
@@ -51,18 +51,18 @@ fn the_file_is_for_its_owner_and_has_one_user() {
     let file = folder.path().join("jobs.redb");
     let jobs = open(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let output = child("the_file_is_for_its_owner_and_has_one_user", &file).output().unwrap();
+    let output = child("the_file_is_private_and_used_by_one_process", &file).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("jobs.redb is in use by another gateway"), "{text}");
     drop(jobs);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     open(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else was left");
 }
 
 #[test]
-fn files_that_cannot_be_used_are_refused_with_words() {
+fn unusable_files_are_refused_with_an_explanation() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.redb");
     assert!(matches!(keepgate_jobs::read(&file), Err(JobsError::Missing(_))));
@@ -107,7 +107,7 @@ fn a_file_of_another_layout_or_of_something_else_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_job_that_ran_when_the_file_was_last_written_was_interrupted() {
+async fn a_job_that_was_running_at_the_last_write_was_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.redb");
     let copy = folder.path().join("copy.redb");
@@ -118,7 +118,7 @@ async fn a_job_that_ran_when_the_file_was_last_written_was_interrupted() {
     let once = jobs.start(new("backup", "once")).await.unwrap();
     begun(&jobs, &id).await;
     begun(&jobs, &once).await;
-    // What a kill would leave.
+    // What a kill would leave behind.
     fs::copy(&file, &copy).unwrap();
     running.stop().await;
     let jobs = open(&copy).unwrap();
@@ -132,7 +132,7 @@ async fn a_job_that_ran_when_the_file_was_last_written_was_interrupted() {
 }
 
 #[tokio::test]
-async fn old_jobs_go_at_each_end_and_at_the_start() {
+async fn old_jobs_are_removed_when_others_end_and_at_startup() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.redb");
     let options = Options { keep: 5, ..Options::default() };
@@ -154,14 +154,14 @@ async fn old_jobs_go_at_each_end_and_at_the_start() {
     assert_eq!(list(&jobs).await, ids[7..]);
 }
 
-/// The dispatcher sleeps for a minute where it hears of nothing.
+/// The dispatcher sleeps for a minute unless it is notified.
 #[tokio::test]
-async fn a_start_that_nobody_waits_for_any_more_is_done_and_begins_at_once() {
+async fn a_start_whose_caller_has_gone_away_happens_and_runs_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let running = Running::new(&open(&folder.path().join("jobs.redb")).unwrap(), &Script::new(&[]));
     let first = running.jobs.start(new("backup", "main")).await.unwrap();
     running.end(&first).await;
-    // Polled once and dropped, as where a client goes away.
+    // Polled once and dropped, as when a client disconnects.
     let _ = running.jobs.start(new("backup", "main")).now_or_never();
     let second = async {
         loop {
@@ -175,7 +175,7 @@ async fn a_start_that_nobody_waits_for_any_more_is_done_and_begins_at_once() {
     assert_eq!(second.state, State::Succeeded);
 }
 
-/// A small file system that ends with the test.
+/// A small file system that is unmounted after the test.
 struct Small(PathBuf);
 
 impl Small {
@@ -185,7 +185,7 @@ impl Small {
         if output.is_ok_and(|output| output.status.success()) {
             return Some(Self(at.to_owned()));
         }
-        eprintln!("SKIPPED: mounting a small file system takes root");
+        eprintln!("SKIPPED: mounting a small file system requires root");
         None
     }
 }
@@ -198,7 +198,7 @@ impl Drop for Small {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_starts_and_stops_nothing_for_longer() {
+async fn a_full_disk_refuses_starts_and_stops_the_queue_no_longer_than_it_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let Some(_small) = Small::new(folder.path()) else { return };
     let file = folder.path().join("jobs.redb");
@@ -217,7 +217,7 @@ async fn a_full_disk_refuses_starts_and_stops_nothing_for_longer() {
     };
     assert!(matches!(error, StartError::Jobs(JobsError::File { .. })), "{error:?}");
     assert!(error.to_string().contains("No space left"), "{error}");
-    // What is there can still be seen, what is over too.
+    // Existing jobs can still be seen, finished ones too.
     for _ in 0..3 {
         assert!(jobs.start(large.clone()).await.is_err());
         assert_eq!(jobs.list(Filter::default(), 1000).await.unwrap().len(), ids.len());
@@ -232,7 +232,7 @@ async fn a_full_disk_refuses_starts_and_stops_nothing_for_longer() {
     assert_eq!(kept, ids);
 }
 
-/// Starts jobs and lets them run for ever, and says what it was told.
+/// Starts and cancels jobs for ever, and prints what was acknowledged.
 async fn start_for_ever(file: &Path) {
     let jobs = open(file).unwrap();
     let script = Script::new(&[
@@ -241,7 +241,7 @@ async fn start_for_ever(file: &Path) {
         ("hangs", &[Act::Hang]),
     ]);
     let running = Running::new(&jobs, &script);
-    let every = When::Every { interval: seconds(1), jitter: Duration::ZERO };
+    let every = Trigger::Every { interval: seconds(1), jitter: Duration::ZERO };
     let schedule = Schedule {
         name: "often".to_owned(),
         mount: "/".to_owned(),
@@ -277,7 +277,7 @@ async fn start_for_ever(file: &Path) {
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_any_kill() {
+fn what_was_acknowledged_survives_a_kill() {
     if let Some(file) = std::env::var_os(CHILD) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(start_for_ever(Path::new(&file)));
@@ -286,12 +286,12 @@ fn what_was_acknowledged_is_there_after_any_kill() {
     let file = folder.path().join("jobs.redb");
     let mut expected: HashMap<String, Option<String>> = HashMap::new();
     for round in 0..20_u64 {
-        let mut child = child("what_was_acknowledged_is_there_after_any_kill", &file)
+        let mut child = child("what_was_acknowledged_survives_a_kill", &file)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // After so many lines it is killed, in the middle of whatever it does then.
+        // Killed after this many lines, whatever it is doing then.
         let mut left = 1 + round * 7 % 40;
         let mut is_ready = false;
         while let Some(Ok(line)) = lines.next() {
@@ -316,7 +316,7 @@ fn what_was_acknowledged_is_there_after_any_kill() {
         assert_eq!(snapshot.schedules.len(), 1);
         let there: HashMap<_, _> = snapshot.jobs.iter().map(|job| (&job.id, job)).collect();
         for (id, ended) in &expected {
-            let job = there.get(id).unwrap_or_else(|| panic!("round {round}: {id} is lost"));
+            let job = there.get(id).unwrap_or_else(|| panic!("round {round}: {id} is missing"));
             if let Some(ended) = ended {
                 assert_eq!(job.state.as_str(), ended, "{job:?}");
             }
@@ -325,7 +325,7 @@ fn what_was_acknowledged_is_there_after_any_kill() {
     }
     assert!(expected.len() > 100, "{}", expected.len());
     assert!(expected.values().flatten().count() > 50);
-    // Those that ran at each kill had one attempt: their ends were those of their gateways.
+    // Jobs running at a kill had one attempt, so they ended with their gateway.
     drop(open(&file).unwrap());
     let jobs = keepgate_jobs::read(&file).unwrap().jobs;
     assert_followed(&jobs);
@@ -336,7 +336,7 @@ fn what_was_acknowledged_is_there_after_any_kill() {
     assert!(once.iter().all(|job| job.state != State::Running));
 }
 
-/// A job that has ended has started the one that follows it, and none follows one that has not.
+/// Every job that has ended has started the one that follows it; no other job has.
 fn assert_followed(jobs: &[Job]) {
     for job in jobs.iter().filter(|job| job.finally.is_some()) {
         let followers = jobs.iter().filter(|other| other.after.as_ref() == Some(&job.id));
@@ -345,9 +345,9 @@ fn assert_followed(jobs: &[Job]) {
     }
 }
 
-/// A record as gateways wrote it before users had more than a name, and jobs a job at their end.
+/// A record as gateways wrote it before users had more than a name and jobs had a `finally`.
 #[tokio::test]
-async fn what_an_earlier_gateway_wrote_is_read() {
+async fn a_record_of_an_earlier_gateway_is_read() {
     const JOBS: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("jobs");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.redb");

@@ -1,4 +1,4 @@
-//! What Prometheus reads: through a registry, as text.
+//! What Prometheus scrapes: the text from a registry.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests say plainly what they expect")]
 
@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
-use keepgate_jobs::{Jobs, Missed, NewJob, Options, Schedule, When, metrics};
+use keepgate_jobs::{Jobs, Missed, NewJob, Options, Schedule, Trigger, metrics};
 use prometheus::{Registry, TextEncoder};
 
 fn text(jobs: &Arc<Jobs>) -> String {
@@ -24,13 +24,13 @@ fn assert_lines(text: &str, lines: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn figures_are_right_and_survive_a_restart() {
+async fn metrics_are_right_and_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.redb");
     let clock = TestClock::new("2026-11-21T12:00:00Z");
     let open = || Jobs::with_clock(Some(&file), Options::default(), clock.clone()).unwrap();
     let jobs = open();
-    let when = When::Cron { pattern: "@hourly".to_owned(), time_zone: "UTC".to_owned() };
+    let when = Trigger::Cron { pattern: "@hourly".to_owned(), time_zone: "UTC".to_owned() };
     let schedule = Schedule {
         name: "hourly".to_owned(),
         mount: "/".to_owned(),

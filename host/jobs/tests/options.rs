@@ -1,5 +1,5 @@
-//! What whoever starts a job may ask besides: a time before which it does not begin, one that waits to
-//! be joined, and a job that is started by its end.
+//! Options of a start: a time before which the job does not begin, joining only queued jobs, and a
+//! job that is started by its end.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ async fn a_job_does_not_begin_before_its_time() {
     let running = Running::new(&in_memory(&clock, Options::default()), &script);
     let now = running.jobs.start(new("backup", "other")).await.unwrap();
     running.end(&now).await;
-    // Days away, which no pause is, and not on a whole millisecond.
+    // Days away, longer than any pause, and not at a whole millisecond.
     let time = at("2026-11-24T12:00:00Z") + Duration::from_nanos(1);
     let start = NewJob { not_before: Some(time), attempts: 2, ..new("backup", "main") };
     let id = running.jobs.start(start).await.unwrap();
@@ -45,14 +45,14 @@ async fn a_job_does_not_begin_before_its_time() {
     assert_eq!((job.state, job.attempt, job.next_attempt), (State::Succeeded, 2, None));
     assert!(job.started.unwrap() >= time + seconds(30));
     assert!(job.started.unwrap() < time + seconds(31));
-    // A time that has gone is none.
+    // A time in the past is ignored.
     let past = NewJob { not_before: Some(at(START)), ..new("backup", "main") };
     let past = running.jobs.start(past).await.unwrap();
     assert_eq!(running.end(&past).await.state, State::Succeeded);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_joined_begins_no_later_than_was_asked() {
+async fn a_joined_job_begins_no_later_than_requested() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     let later = Some(at("2026-11-22T12:00:00Z"));
@@ -66,7 +66,7 @@ async fn what_is_joined_begins_no_later_than_was_asked() {
         let day_after = Some(at("2026-11-23T12:00:00Z"));
         assert_eq!(jobs.start(ask(when_busy, day_after)).await.unwrap(), planned);
     }
-    // Times are kept in milliseconds: the same moment of a finer clock is the same time.
+    // Times are kept in milliseconds, so the same moment of a finer clock is the same time.
     let fine = Some(at("2026-11-21T13:00:00Z") + Duration::from_nanos(10));
     let finely = NewJob { not_before: fine, ..new("backup", "fine") };
     let first = jobs.start(finely.clone()).await.unwrap();
@@ -78,14 +78,14 @@ async fn what_is_joined_begins_no_later_than_was_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_one_that_has_not_begun_is_joined_where_that_is_asked() {
+async fn join_queued_joins_only_a_job_that_has_not_begun() {
     let acts = [Act::Fail(true), Act::Take(10)];
     let running = Running::new(&jobs(), &Script::new(&[("main", &acts)]));
     let ask = |when_busy| NewJob { when_busy, attempts: 2, ..new("backup", "main") };
     let first = running.jobs.start(ask(WhenBusy::JoinQueued)).await.unwrap();
     begun(&running.jobs, &first).await;
     tokio::time::sleep(seconds(1)).await;
-    // It waits for its second attempt: it has begun.
+    // It waits for its second attempt, so it has begun.
     assert_eq!(running.jobs.start(ask(WhenBusy::Join)).await.unwrap(), first);
     let second = running.jobs.start(ask(WhenBusy::JoinQueued)).await.unwrap();
     assert_ne!(second, first);
@@ -97,14 +97,14 @@ async fn only_one_that_has_not_begun_is_joined_where_that_is_asked() {
     assert_eq!(running.end(&third).await.state, State::Succeeded);
 }
 
-/// The jobs that the end of one started.
+/// The jobs that were started by the end of this one.
 async fn followers(jobs: &Arc<Jobs>, id: &str) -> Vec<Job> {
     let all = jobs.list(Filter::default(), 10_000).await.unwrap();
     all.into_iter().filter(|job| job.after.as_deref() == Some(id)).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_end_of_a_job_starts_what_is_to_follow_it() {
+async fn every_end_of_a_job_starts_its_follower() {
     let acts: [(&str, &[Act]); 4] = [
         ("good", &[Act::Take(1)]),
         ("bad", &[Act::Fail(true)]),
@@ -136,7 +136,7 @@ async fn every_end_of_a_job_starts_what_is_to_follow_it() {
     let [good, bad, hang, waits] = ids.try_into().unwrap();
     begun(&running.jobs, &hang).await;
     tokio::time::sleep(seconds(2)).await;
-    // Not when an attempt has failed and another comes.
+    // Not after a failed attempt that is followed by another one.
     assert!(followers(&running.jobs, &bad).await.is_empty());
     assert_eq!(running.jobs.cancel(&hang).await.unwrap(), Some(true));
     assert_eq!(running.jobs.withdraw(&waits).await.unwrap(), Some(true));
@@ -157,7 +157,7 @@ async fn every_end_of_a_job_starts_what_is_to_follow_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_known_until_what_follows_it_has_ended() {
+async fn a_job_is_kept_until_its_follower_has_ended() {
     let options = Options { keep: 0, ..Options::default() };
     let script = Script::new(&[("main", &[Act::Fail(false), Act::Fail(true), Act::Take(1)])]);
     let running = Running::new(&in_memory(&TestClock::new(START), options), &script);
@@ -165,7 +165,7 @@ async fn a_job_is_known_until_what_follows_it_has_ended() {
     let id = running.jobs.start(start).await.unwrap();
     begun(&running.jobs, &id).await;
     tokio::time::sleep(seconds(1)).await;
-    // The one that follows has failed once, and comes again.
+    // The follower has failed once and will be retried.
     let [follower] = followers(&running.jobs, &id).await.try_into().unwrap();
     assert_eq!((follower.state, follower.attempt), (State::Queued, 1));
     assert_eq!(running.jobs.get(&id).await.unwrap().unwrap().state, State::Failed);
@@ -175,7 +175,7 @@ async fn a_job_is_known_until_what_follows_it_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_follows_is_started_also_where_no_more_may_be() {
+async fn a_follower_is_started_even_if_the_mount_is_at_its_limit() {
     let jobs = jobs();
     let start = NewJob { finally: Some("tidy".to_owned()), ..new("backup", "main") };
     let id = jobs.start(start).await.unwrap();
@@ -189,7 +189,7 @@ async fn what_follows_is_started_also_where_no_more_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn users_and_kinds_that_are_too_large_are_refused() {
+async fn oversized_users_and_kinds_are_refused() {
     let user = |claim: usize| User {
         claims: vec![("c".to_owned(), "x".repeat(claim - 1))],
         ..User::default()

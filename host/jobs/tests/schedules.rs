@@ -1,4 +1,4 @@
-//! Schedules on a clock that tests set: when they run, what is missed, and what is known of them.
+//! Schedules on a clock set by the test: when they run, what is missed, and their status.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,20 +16,20 @@ use std::time::Duration;
 use common::*;
 use keepgate_jobs::{
     Filter, Jobs, JobsError, Missed, NewJob, Options, Schedule, ScheduleStatus, StartError, State,
-    When,
+    Trigger,
 };
 
 const START: &str = "2026-11-21T12:00:00Z";
 
-fn cron(pattern: &str, time_zone: &str) -> When {
-    When::Cron { pattern: pattern.to_owned(), time_zone: time_zone.to_owned() }
+fn cron(pattern: &str, time_zone: &str) -> Trigger {
+    Trigger::Cron { pattern: pattern.to_owned(), time_zone: time_zone.to_owned() }
 }
 
-fn every(interval: u64, jitter: u64) -> When {
-    When::Every { interval: seconds(interval), jitter: seconds(jitter) }
+fn every(interval: u64, jitter: u64) -> Trigger {
+    Trigger::Every { interval: seconds(interval), jitter: seconds(jitter) }
 }
 
-fn schedule(when: When) -> Schedule {
+fn schedule(when: Trigger) -> Schedule {
     Schedule {
         name: "hourly".to_owned(),
         mount: "/".to_owned(),
@@ -49,7 +49,7 @@ async fn status(jobs: &Arc<Jobs>) -> ScheduleStatus {
     all.remove(0)
 }
 
-/// When the jobs were started, the oldest first, as seconds since the start.
+/// When the jobs were started, oldest first, in seconds since the start.
 async fn starts(jobs: &Arc<Jobs>) -> Vec<u64> {
     let jobs = jobs.list(Filter::default(), 1000).await.unwrap();
     let since = |job: &keepgate_jobs::Job| job.created.duration_since(at(START)).unwrap();
@@ -61,7 +61,7 @@ fn open(file: &Path, clock: &Arc<TestClock>) -> Arc<Jobs> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pattern_runs_at_its_times_and_what_came_of_it_is_known() {
+async fn a_pattern_runs_at_its_times_and_the_results_are_recorded() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     jobs.set_schedules(vec![schedule(cron("*/20 * * * *", "UTC"))]).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_pattern_runs_at_its_times_and_what_came_of_it_is_known() {
     let failed = status(&jobs).await;
     assert_eq!(failed.last_outcome, Some(State::Failed));
     assert_eq!(failed.last_success, after.last_success);
-    // A job that hangs is joined by every later run: they do not pile up.
+    // A job that hangs is joined by every later run, so runs do not pile up.
     until(&clock, "2026-11-21T15:30:00Z").await;
     assert_eq!(starts(&jobs).await, [1200, 2400, 3600]);
     let joined = status(&jobs).await;
@@ -91,7 +91,7 @@ async fn a_pattern_runs_at_its_times_and_what_came_of_it_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_does_not_drift_and_begins_at_once() {
+async fn an_interval_starts_at_once_and_does_not_drift() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     jobs.set_schedules(vec![schedule(every(100, 0))]).await.unwrap();
@@ -102,7 +102,7 @@ async fn an_interval_does_not_drift_and_begins_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_puts_each_run_off_anew_without_drift() {
+async fn jitter_delays_each_run_anew_without_drift() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     jobs.set_schedules(vec![schedule(every(1000, 500))]).await.unwrap();
@@ -118,7 +118,7 @@ async fn jitter_puts_each_run_off_anew_without_drift() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_missed_is_run_once_or_left_out() {
+async fn missed_runs_are_run_once_or_skipped() {
     for (missed, expected) in [
         (Missed::Run, vec![600, 4 * 3600 + 1230, 4 * 3600 + 1800]),
         (Missed::Skip, vec![600, 4 * 3600 + 1800]),
@@ -159,7 +159,7 @@ async fn a_restart_at_the_very_moment_loses_no_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_moves_only_what_changed() {
+async fn a_reload_only_moves_schedules_that_changed() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     let interval = schedule(every(3600, 1800));
@@ -182,7 +182,7 @@ async fn a_reload_moves_only_what_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_comes_back_is_remembered_and_misses_nothing_meanwhile() {
+async fn a_schedule_that_comes_back_is_remembered_and_has_missed_nothing() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     let hourly = Schedule { missed: Missed::Run, ..schedule(cron("@hourly", "UTC")) };
@@ -218,7 +218,7 @@ async fn a_clock_that_was_ahead_delays_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_ahead_runs_what_is_due_within_a_minute() {
+async fn after_a_clock_jump_due_jobs_run_within_a_minute() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     jobs.set_schedules(vec![schedule(cron("0 3 * * *", "UTC"))]).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_clock_that_jumps_ahead_runs_what_is_due_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn operators_run_a_schedule_when_they_like() {
+async fn operators_can_run_a_schedule_at_any_time() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     jobs.set_schedules(vec![schedule(cron("0 3 * * *", "UTC"))]).await.unwrap();
@@ -250,7 +250,7 @@ async fn operators_run_a_schedule_when_they_like() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_does_not_wait_for_the_next_attempt_but_a_schedule_does() {
+async fn an_operators_run_does_not_wait_for_the_next_attempt_but_a_planned_one_does() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     let schedule =
@@ -270,7 +270,7 @@ async fn an_operator_does_not_wait_for_the_next_attempt_but_a_schedule_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_joined_somebody_elses_job_counts_for_the_schedule() {
+async fn a_run_that_joined_another_job_counts_for_the_schedule() {
     let clock = TestClock::new(START);
     let jobs = in_memory(&clock, Options::default());
     jobs.set_schedules(vec![schedule(cron("@hourly", "UTC"))]).await.unwrap();
@@ -301,13 +301,13 @@ async fn a_run_for_which_there_is_no_room_counts_as_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_used_is_refused_and_the_old_ones_stay() {
+async fn invalid_schedules_are_refused_and_the_old_ones_stay() {
     let jobs = in_memory(&TestClock::new(START), Options::default());
     let good = schedule(cron("@hourly", "UTC"));
     jobs.set_schedules(vec![good.clone()]).await.unwrap();
     let twice = vec![schedule(every(60, 0)), schedule(every(60, 0))];
     let wrong = [
-        (twice, "two of this name"),
+        (twice, "two schedules of this name"),
         (vec![schedule(cron("99 * * * *", "UTC"))], "99 * * * *"),
         (vec![Schedule { attempts: 0, ..good }], "at least one attempt"),
     ];
@@ -320,7 +320,7 @@ async fn what_cannot_be_used_is_refused_and_the_old_ones_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_plan_is_read_from_the_file_without_a_gateway() {
+async fn schedules_can_be_read_from_the_file_without_a_gateway() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.redb");
     let clock = TestClock::new(START);
@@ -334,5 +334,5 @@ async fn the_plan_is_read_from_the_file_without_a_gateway() {
     assert_eq!(snapshot.jobs[0].id, id);
     assert_eq!(snapshot.schedules[0].next, Some(at("2026-11-21T13:00:00Z")));
     let json = serde_json::to_string(&snapshot).unwrap();
-    assert_eq!(serde_json::from_str::<keepgate_jobs::Snapshot>(&json).unwrap(), snapshot);
+    assert_eq!(serde_json::from_str::<keepgate_jobs::FileContents>(&json).unwrap(), snapshot);
 }

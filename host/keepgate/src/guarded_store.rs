@@ -1,8 +1,7 @@
-//! What a mount may do with a store, and for whom: guards are put around the store here, outside of
-//! every plugin.
+//! A store as a mount grants it: with guards around it, outside of the plugin.
 //!
-//! From the store outwards: its quotas (in `stores`), the folder of it that the mount is given, the
-//! policy that holds for whoever asks.
+//! From the store outwards: its quotas (in `stores`), the folder that the mount is granted, the policy
+//! for the user.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,19 +14,19 @@ use keepgate_store::{BlobStore, Folder};
 use crate::config::Mount;
 use crate::stores::OpenStore;
 
-/// Stands for every user in a rule.
+/// Matches every user in a rule.
 const EACH_USER: &str = "*";
-/// Most users whose views are remembered; a proxy may name any number.
+/// The most users whose views are cached; a proxy may name any number of users.
 const MAX_VIEWS: usize = 4096;
 
 /// A store as a mount grants it.
 #[derive(Debug)]
 pub(crate) struct GuardedStore {
     store: OpenStore,
-    /// Of the store; empty for all of it.
+    /// The granted folder; empty for the whole store.
     folder: Folder,
     policy: Policy,
-    /// In order; the first that fits counts.
+    /// In order; the first that matches applies.
     users: Vec<(String, Policy)>,
     views: Mutex<HashMap<Option<String>, Arc<dyn BlobStore>>>,
 }
@@ -58,8 +57,8 @@ impl GuardedStore {
         let rule = self.users.iter().find(|(rule, _)| fits(rule));
         let policy = rule.map_or(&self.policy, |(_, policy)| policy);
         policy.guard(store.clone()).unwrap_or_else(|error| {
-            // No configuration with such a policy is read.
-            tracing::error!(%error, "a policy cannot be kept, so that nothing may be changed");
+            // The check of the configuration rejects such a policy.
+            tracing::error!(%error, "cannot apply the policy; the store is read-only");
             Arc::new(ReadOnly::new(store))
         })
     }

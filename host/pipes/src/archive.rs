@@ -1,8 +1,8 @@
-//! Archives of files in tar's format: what every `tar` of the last decades reads, and the same bytes
-//! for the same entries.
+//! Archives in tar's format, readable by every `tar` of the last decades. The same entries always
+//! give the same bytes.
 //!
-//! Heads are POSIX's (ustar). GNU's are taken where those cannot say it: paths over 100 bytes, files
-//! of 8 GiB and more, times beyond the year 2242.
+//! Headers are POSIX's (ustar), or GNU's if those cannot express an entry: paths over 100 bytes,
+//! files of 8 GiB and more, times beyond the year 2242.
 
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,11 +14,11 @@ use tar::{EntryType, Header};
 
 use crate::PipeError;
 
-/// The unit that archives consist of, in bytes.
+/// The block size of archives, in bytes.
 const BLOCK: u64 = 512;
 /// An archive ends with two blocks of zeros.
 const END: usize = 1024;
-/// Paths longer than this have blocks of their own.
+/// Longer paths have blocks of their own.
 const NAME: usize = 100;
 /// The first number that eleven octal digits cannot hold.
 const OCTAL_LIMIT: u64 = 1 << 33;
@@ -26,26 +26,26 @@ const OCTAL_LIMIT: u64 = 1 << 33;
 /// A regular file in an archive.
 #[derive(Debug)]
 pub struct Entry {
-    /// Relative, of segments that are neither empty nor `.` nor `..`.
+    /// A relative path without segments that are empty, `.` or `..`.
     pub path: String,
-    /// Bytes; the body must have exactly so many.
+    /// Size in bytes; the body must have exactly this size.
     pub size: u64,
-    /// Permissions, as in 0o600; other bits are left out.
+    /// Permissions, such as 0o600; other bits are ignored.
     pub mode: u32,
-    /// Kept to the second; what lies before 1970 becomes its first moment.
+    /// Stored in seconds; times before 1970 become 1970.
     pub modified: SystemTime,
     /// The content.
     pub body: Body,
 }
 
-/// An archive of files, in order, owned by nobody in particular. Its length is known. Bodies are
-/// read one after the other, each once the archive has come to it.
+/// An archive of files, in order, owned by user and group 0. Its length is known. The bodies are read
+/// one after the other, each when the archive reaches it.
 ///
 /// # Errors
 ///
-/// [`PipeError::Invalid`] for a path that is none, or more bytes than 64 bits can count. Reading the
-/// result fails with [`BodyError::Truncated`] where a body is shorter than its entry says, with
-/// [`BodyError::Invalid`] where it is longer, and else as reading the bodies does.
+/// [`PipeError::Invalid`] if a path is invalid, or if the length exceeds 64 bits. Reading the result
+/// fails with [`BodyError::Truncated`] if a body is shorter than its entry says, with
+/// [`BodyError::Invalid`] if it is longer, and otherwise as reading the bodies does.
 pub fn tar(entries: Vec<Entry>) -> Result<Body, PipeError> {
     let mut length = END as u64;
     for entry in &entries {
@@ -62,7 +62,7 @@ pub fn tar(entries: Vec<Entry>) -> Result<Body, PipeError> {
 
 struct Archive {
     rest: VecDeque<Entry>,
-    /// The entry whose content is on its way, with the bytes that are still to come.
+    /// The entry that is being read, and how many bytes of its content are left.
     open: Option<(Entry, u64)>,
     began: bool,
     ended: bool,
@@ -93,7 +93,7 @@ impl Archive {
                 chunk
             }
             None if *left > 0 => return Err(BodyError::Truncated),
-            // Only now: a body may turn out to be wrong at its very end.
+            // Only at its very end is it certain that the body is complete and valid.
             None => {
                 let size = entry.size;
                 self.turn(size)
@@ -102,7 +102,7 @@ impl Archive {
         Ok(Some((bytes, self)))
     }
 
-    /// What lies between the content of `size` bytes that has ended and the next.
+    /// The bytes between the end of a content of `size` bytes and the next content.
     fn turn(&mut self, size: u64) -> Bytes {
         let padding = size.next_multiple_of(BLOCK) - size;
         // Less than a block.
@@ -122,25 +122,25 @@ impl Archive {
 
 fn too_long(entry: &Entry) -> BodyError {
     BodyError::Invalid(format!(
-        "{} was announced to the archive with {} bytes, and more came",
+        "{} has more than the {} bytes that the archive was told",
         entry.path, entry.size
     ))
 }
 
 fn check_path(path: &str) -> Result<(), PipeError> {
     let what = if path.contains('\0') {
-        "holds a zero byte"
+        "contains a zero byte"
     } else if path.starts_with('/') {
         "is not relative"
     } else if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        "is empty, or a part of it is, or is `.` or `..`"
+        "is empty, or has a part that is empty, `.` or `..`"
     } else {
         return Ok(());
     };
-    Err(PipeError::Invalid(format!("no file in an archive can be {path:?}: the path {what}")))
+    Err(PipeError::Invalid(format!("invalid path in an archive: {path:?} {what}")))
 }
 
-/// The blocks before an entry's content.
+/// The header blocks of an entry.
 fn head(entry: &Entry) -> Vec<u8> {
     let since = entry.modified.duration_since(UNIX_EPOCH);
     let seconds = since.map_or(0, |since| since.as_secs());
@@ -163,12 +163,12 @@ fn head(entry: &Entry) -> Vec<u8> {
     bytes
 }
 
-/// GNU's way: an entry of its own, whose content is the next entry's path.
+/// GNU's extension: an entry of its own, whose content is the next entry's path.
 fn long_name(path: &[u8]) -> Vec<u8> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::GNULongName);
     set_name(&mut header, b"././@LongLink");
-    // The content ends with a zero.
+    // The content ends with a zero byte.
     header.set_size(path.len() as u64 + 1);
     header.set_mode(0o644);
     header.set_mtime(0);
@@ -182,7 +182,7 @@ fn long_name(path: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// As much of the path as there is room for. The crate's own setter would split and normalize it.
+/// Writes as much of the path as fits. The crate's own setter would split and normalise it.
 fn set_name(header: &mut Header, path: &[u8]) {
     let name = &mut header.as_old_mut().name;
     name.iter_mut().zip(path).for_each(|(to, from)| *to = *from);

@@ -1,28 +1,28 @@
-//! Runs a compressor in the task that reads the body, in pieces of a fraction of a millisecond; the
-//! other tasks of the thread have their turn after each.
+//! Runs a compressor in the task that reads the body, in steps of a fraction of a millisecond, and
+//! yields to the thread's other tasks after each step.
 //!
-//! The other way, batches on threads that may block while the next batch is read, was measured too
-//! (`examples/compress.rs`): 261 instead of 287 MB/s at level 1, and 112 instead of 123 MB/s at
-//! level 6, between a meter and a disk store on two cores. The disk writes, and connections are
-//! read, on other threads anyway; the way to yet another one and back costs more than it brings.
+//! The alternative, batches on blocking threads while the next batch is read, was measured too
+//! (`benches/compress.rs`): 261 instead of 287 MB/s at level 1, and 112 instead of 123 MB/s at
+//! level 6, between a meter and a disk store on two cores. The disk writes and connections are read
+//! on other threads anyway; going to yet another thread and back costs more than it gains.
 
 use bytes::Bytes;
 use futures_util::stream;
 use keepgate_store::{Body, BodyError};
 use tokio::task::yield_now;
 
-use crate::gather::{Batch, Gather};
+use crate::batch_reader::{Batch, BatchReader};
 
-/// Bytes of input between two turns: 50 µs of work at level 1, 150 µs at level 6.
+/// Bytes of input between two yields: 50 µs of work at level 1, 150 µs at level 6.
 const PIECE: usize = 16 * 1024;
-/// Bytes of a chunk of output; only the last may be shorter.
+/// Bytes in a chunk of output; only the last one may be shorter.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// Something that turns bytes into others.
+/// Transforms bytes, such as a compressor.
 pub(crate) trait Codec: Send + 'static {
-    /// Takes from `input`, and adds to `output` until that has [`CHUNK`] bytes, within its capacity.
-    /// Goes on until there is no room for output, or no input; where it is the `last`, until all
-    /// has come out.
+    /// Consumes `input` and appends to `output` until that has [`CHUNK`] bytes, within its capacity.
+    /// Continues until the output is full or the input is used up; with the `last` input, until all
+    /// output has been produced.
     fn step(
         &mut self,
         input: &mut &[u8],
@@ -34,31 +34,31 @@ pub(crate) trait Codec: Send + 'static {
 /// How a step ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
-    /// The chunk of output is full.
+    /// The output chunk is full.
     Full,
     /// The input is used up.
     Hungry,
-    /// All of the output has come.
+    /// All output has been produced.
     Done,
 }
 
-/// A body that went through a codec.
-pub(crate) fn piped(body: Body, codec: impl Codec) -> Body {
-    let source = Gather::new(body, PIECE);
-    let piped = Piped { source, codec, piece: None, used: 0, done: false };
-    Body::from_stream(None, stream::try_unfold(piped, Piped::next))
+/// Passes a body through a codec.
+pub(crate) fn through(body: Body, codec: impl Codec) -> Body {
+    let source = BatchReader::new(body, PIECE);
+    let piped = CodecStream { source, codec, piece: None, used: 0, done: false };
+    Body::from_stream(None, stream::try_unfold(piped, CodecStream::next))
 }
 
-struct Piped<C> {
-    source: Gather,
+struct CodecStream<C> {
+    source: BatchReader,
     codec: C,
     piece: Option<Batch>,
-    /// Bytes of the piece that were worked on.
+    /// Bytes of the piece that have been consumed.
     used: usize,
     done: bool,
 }
 
-impl<C: Codec> Piped<C> {
+impl<C: Codec> CodecStream<C> {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
         let mut output = Vec::new();
         while !self.done {
@@ -80,7 +80,7 @@ impl<C: Codec> Piped<C> {
                 Progress::Done => self.done = true,
             }
         }
-        // The last one may be small in a large memory.
+        // The last chunk may be much smaller than its buffer.
         output.shrink_to_fit();
         Ok((!output.is_empty()).then(|| (output.into(), self)))
     }

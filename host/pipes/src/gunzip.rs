@@ -1,29 +1,29 @@
-//! Decompressing gzip: all members, one behind the other, and nothing else behind them.
+//! Decompresses gzip: all members, one after the other, and nothing after them.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use keepgate_store::{Body, BodyError};
 
 use crate::codec::{self, CHUNK, Codec, Progress};
 
-/// Binary logarithm of how far back repetitions may lie; the most that gzip allows.
+/// Binary logarithm of the window size; the largest that gzip allows.
 const WINDOW: u8 = 15;
 
-/// Decompresses a body, all members where there are several. How much comes out is for whoever
-/// reads it to limit; what is held meanwhile does not depend on it.
+/// Decompresses a body, including all of its members. The reader has to limit how much comes out; the
+/// memory held meanwhile does not depend on it.
 ///
-/// Reading the result fails with [`BodyError::Invalid`] where the bytes are no gzip or their check
-/// sum is wrong, with [`BodyError::Truncated`] where they end too early (no bytes at all do), and
-/// else as reading the body does.
+/// Reading the result fails with [`BodyError::Invalid`] if the bytes are not gzip or their checksum is
+/// wrong, with [`BodyError::Truncated`] if they end too early (or there are none at all), and otherwise
+/// as reading the body does.
 pub fn gunzip(body: Body) -> Body {
-    codec::piped(body, Gunzip { member: None, offset: 0, members: 0 })
+    codec::through(body, Gunzip { member: None, offset: 0, members: 0 })
 }
 
 struct Gunzip {
-    /// The member that has begun, some 40 KiB.
+    /// The member in progress, some 40 KiB.
     member: Option<Decompress>,
     /// Bytes before it.
     offset: u64,
-    /// Members that are complete.
+    /// Complete members.
     members: u64,
 }
 
@@ -38,7 +38,7 @@ impl Codec for Gunzip {
             if output.len() >= CHUNK {
                 return Ok(Progress::Full);
             }
-            // Within a member more may come out without more input.
+            // Within a member, there may be more output without more input.
             if self.member.is_none() && input.is_empty() {
                 break;
             }
@@ -48,7 +48,11 @@ impl Codec for Gunzip {
             let read = member.total_in();
             let taken = usize::try_from(read - before).unwrap_or(usize::MAX);
             let status = status.map_err(|error| {
-                invalid(self.offset + read, self.members, error.message().unwrap_or("it is broken"))
+                invalid(
+                    self.offset + read,
+                    self.members,
+                    error.message().unwrap_or("it is damaged"),
+                )
             })?;
             *input = input.get(taken..).unwrap_or_default();
             if status == Status::StreamEnd {
@@ -60,7 +64,7 @@ impl Codec for Gunzip {
             }
         }
         match (last, &self.member) {
-            _ if !input.is_empty() => Err(invalid(self.offset, self.members, "it stands still")),
+            _ if !input.is_empty() => Err(invalid(self.offset, self.members, "no progress")),
             (false, _) => Ok(Progress::Hungry),
             (true, None) if self.members > 0 => Ok(Progress::Done),
             (true, _) => Err(BodyError::Truncated),
@@ -69,6 +73,6 @@ impl Codec for Gunzip {
 }
 
 fn invalid(offset: u64, members: u64, what: &str) -> BodyError {
-    let which = if members == 0 { "no gzip data" } else { "no gzip data behind the first member" };
-    BodyError::Invalid(format!("{which}, or it is damaged, about byte {offset}: {what}"))
+    let which = if members == 0 { "gzip data" } else { "data after the first gzip member" };
+    BodyError::Invalid(format!("invalid or damaged {which}, near byte {offset}: {what}"))
 }

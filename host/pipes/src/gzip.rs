@@ -1,4 +1,4 @@
-//! Compressing, in gzip's format. The same bytes and level give the same output, always.
+//! Compresses in gzip's format. The same bytes and level always give the same output.
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use keepgate_store::{Body, BodyError};
@@ -6,24 +6,24 @@ use keepgate_store::{Body, BodyError};
 use crate::PipeError;
 use crate::codec::{self, CHUNK, Codec, Progress};
 
-/// Binary logarithm of how far back repetitions are found; the most that gzip allows.
+/// Binary logarithm of the window size; the largest that gzip allows.
 const WINDOW: u8 = 15;
 
-/// Compresses a body, without a name or a time in its head. Levels are 0 (stored) to 9 (smallest).
+/// Compresses a body, without a name or a time in the header. Levels are 0 (stored) to 9 (smallest).
 ///
 /// # Errors
 ///
-/// [`PipeError::Invalid`] for another level. Reading the result fails as reading the body does.
+/// [`PipeError::Invalid`] for any other level. Reading the result fails as reading the body does.
 pub fn gzip(body: Body, level: u8) -> Result<Body, PipeError> {
     if level > 9 {
-        return Err(PipeError::Invalid(format!("there is no gzip level {level}: take 0 to 9")));
+        return Err(PipeError::Invalid(format!("gzip level {level} does not exist; use 0 to 9")));
     }
-    Ok(codec::piped(body, Gzip { level, state: None }))
+    Ok(codec::through(body, Gzip { level, state: None }))
 }
 
 struct Gzip {
     level: u8,
-    /// Some 300 KiB, made when the first bytes come.
+    /// Some 300 KiB, allocated when the first bytes arrive.
     state: Option<Compress>,
 }
 
@@ -50,14 +50,14 @@ impl Codec for Gzip {
                 return Ok(Progress::Done);
             }
             if taken == 0 && output.len() == given {
-                return Err(broken("it stands still"));
+                return Err(broken("no progress"));
             }
         }
         Ok(Progress::Hungry)
     }
 }
 
-/// The compressor itself failed; no input makes it do that.
+/// An error of the compressor itself, which no input causes.
 fn broken(error: &(impl ToString + ?Sized)) -> BodyError {
-    BodyError::Failed(format!("compressing: {}", error.to_string()))
+    BodyError::Failed(format!("cannot compress: {}", error.to_string()))
 }

@@ -1,23 +1,23 @@
-//! Work on bodies while they pass: gzip, tar, temporary files, sums. The plugin says what is to be
-//! done and never touches a byte.
+//! Transforms bodies while they stream: gzip, tar, temporary files, sizes and hashes. A plugin says
+//! what to do and never touches a byte.
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `gather` | a body in batches of one size |
-//! | `codec` | running a compressor beside the thread that reads and the one that writes |
-//! | `gzip`, `gunzip` | the two of them |
+//! | `batch_reader` | reads a body in batches of one size |
+//! | `codec` | runs a compressor in the task that reads |
+//! | `gzip`, `gunzip` | the two compressors |
 //! | `archive` | tar |
 //! | `spool` | a body in a temporary file |
 //! | `meter` | size and hash of what passes |
 //!
-//! What must stay true: a pipe that nobody reads does nothing and holds next to nothing; one that is
-//! read holds a few hundred KiB, whatever passes; one that is dropped ends with the step that a
-//! thread is at. Errors of the body at the beginning reach the end of all pipes as they are. Bodies
-//! must be read within a tokio runtime.
+//! Invariants: a pipe that nobody reads does nothing and holds next to nothing; one that is read holds
+//! a few hundred KiB, whatever passes through it; one that is dropped ends with its thread's current
+//! step. Errors of the first body pass through all pipes unchanged. Bodies must be read within a tokio
+//! runtime.
 
 mod archive;
+mod batch_reader;
 mod codec;
-mod gather;
 mod gunzip;
 mod gzip;
 mod meter;
@@ -35,16 +35,16 @@ pub use gzip::gzip;
 pub use meter::{Meter, Sum};
 pub use spool::{Spool, SpoolError, Spooled};
 
-/// Why a pipe could not be made. What is wrong with the bytes shows when it is read.
+/// Why a pipe could not be made. Errors in the bytes only show when it is read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PipeError {
-    /// The arguments make no sense; the text says which.
+    /// The arguments are invalid; the text says which.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// What a thread that may block gave back.
+/// The result of a thread that may block.
 fn joined<T>(result: Result<T, JoinError>) -> io::Result<T> {
     result.map_err(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),

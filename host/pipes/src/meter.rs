@@ -1,4 +1,4 @@
-//! Size and hash of what passes.
+//! Measures size and hash of what passes.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,25 +7,25 @@ use futures_util::{StreamExt as _, stream};
 use keepgate_store::{Body, BodyError};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes that are hashed before whoever reads gets them, some 50 µs of work: more would hold up the
-/// other tasks of a thread.
+/// Bytes that are hashed before the reader gets them, some 50 µs of work: more would delay the
+/// thread's other tasks.
 const PIECE: usize = 64 * 1024;
 
-/// Counts and hashes a body on its way.
+/// Counts and hashes a body while it is read.
 #[derive(Debug)]
 pub struct Meter(Arc<OnceLock<Sum>>);
 
-/// What has passed.
+/// The size and hash of a whole body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sum {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// SHA-256 of all of them.
     pub sha256: [u8; 32],
 }
 
 impl Meter {
-    /// The meter, and the body to hand on in the other's place.
+    /// Returns the meter, and the body to use in place of the given one.
     pub fn attach(body: Body) -> (Self, Body) {
         let sum = Arc::new(OnceLock::new());
         let length = body.length();
@@ -34,7 +34,7 @@ impl Meter {
         (Self(sum), Body::from_stream(length, stream::try_unfold(passing, Passing::next)))
     }
 
-    /// None until the end of the body was seen; and for ever where it failed, or was dropped before.
+    /// None until the end of the body was read, and for ever if the body failed or was dropped.
     pub fn sum(&self) -> Option<Sum> {
         self.0.get().copied()
     }
@@ -42,7 +42,7 @@ impl Meter {
 
 struct Passing {
     body: Body,
-    /// What came in one chunk and has not passed yet.
+    /// The part of a chunk that has not been passed on yet.
     held: Bytes,
     size: u64,
     hasher: Sha256,
@@ -56,7 +56,7 @@ impl Passing {
                 Some(chunk) => chunk?,
                 None => {
                     let sha256 = self.hasher.finalize().into();
-                    // Set here only, and once: a body ends once.
+                    // Set only here and only once, because a body ends once.
                     let _ = self.sum.set(Sum { size: self.size, sha256 });
                     return Ok(None);
                 }

@@ -1,4 +1,5 @@
-//! What holds of all bytes, however they come. CONTRIBUTING.md says how to run many cases.
+//! Properties that hold for all bytes and all ways of chunking them. CONTRIBUTING.md says how to run
+//! more cases.
 
 use std::io::Read as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -20,7 +21,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// Runs of equal bytes and bytes that look like nothing, around the sizes of pieces and chunks.
+/// Runs of equal and of random bytes, with lengths around the sizes of pieces and chunks.
 fn content() -> impl Strategy<Value = Vec<u8>> {
     let length = prop_oneof![
         2 => 0..600_usize,
@@ -42,13 +43,13 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(run, 0..4).prop_map(|runs| runs.concat())
 }
 
-/// Sizes of chunks; 0 is an empty chunk after which nothing comes for a moment.
+/// Sizes of chunks; 0 is an empty chunk followed by a pause.
 fn cuts() -> impl Strategy<Value = Vec<usize>> {
     let cut = prop_oneof![2 => 0..3_usize, 3 => 1..1000_usize, 2 => 1..100_000_usize];
     proptest::collection::vec(cut, 0..20)
 }
 
-/// The bytes in chunks of these sizes, and the rest.
+/// The bytes in chunks of these sizes, then the rest.
 fn cut(bytes: &[u8], cuts: &[usize]) -> Body {
     let (length, mut rest) = (bytes.len() as u64, Bytes::copy_from_slice(bytes));
     let mut chunks: Vec<_> = cuts.iter().map(|size| rest.split_to(rest.len().min(*size))).collect();
@@ -74,7 +75,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn gzip_is_undone_and_does_not_depend_on_how_the_bytes_come(
+    fn gunzip_restores_what_gzip_compressed_however_the_bytes_are_chunked(
         content in content(), level in 0..10_u8, first in cuts(), second in cuts(),
     ) {
         run(async {
@@ -100,7 +101,7 @@ proptest! {
             let mut damaged = packed;
             damaged[at] ^= flip;
             match all(gunzip(cut(&damaged, &cuts))).await {
-                // A flag or the time in the head.
+                // A flag, or the time in the header.
                 Ok(bytes) => prop_assert!(bytes == content),
                 Err(BodyError::Invalid(_) | BodyError::Truncated) => {}
                 Err(other) => prop_assert!(false, "{:?}", other),
@@ -110,13 +111,13 @@ proptest! {
     }
 
     #[test]
-    fn archives_hold_what_was_put_in(
+    fn archives_contain_what_was_put_in(
         files in proptest::collection::vec(
             ("[a-zé]{1,150}(/[a-z.é]{3,60}){0,3}", content(), 0..0o10000_u32, 0..1_u64 << 34), 0..4,
         ),
         cuts in cuts(),
     ) {
-        // A second reading of the rules, by the crate's own.
+        // Read back with the crate's own reader.
         prop_assume!(files.iter().all(|(path, ..)| !path.split('/').any(|part| part == "..")));
         let entry = |(path, content, mode, seconds): &(String, Vec<u8>, u32, u64)| Entry {
             path: path.clone(),
@@ -145,7 +146,7 @@ proptest! {
     }
 
     #[test]
-    fn meters_and_spools_tell_size_and_hash_and_change_nothing(content in content(), cuts in cuts()) {
+    fn meters_and_spools_report_size_and_hash_and_change_nothing(content in content(), cuts in cuts()) {
         run(async {
             let folder = tempfile::tempdir().unwrap();
             let (meter, body) = Meter::attach(cut(&content, &cuts));

@@ -1,6 +1,6 @@
-//! A body in a temporary file, so that its size and hash are known before it goes on.
+//! Stores a body in a temporary file, so that its size and hash are known before it is passed on.
 //!
-//! The file has no name: whatever becomes of the process, nothing is left. It is not synced, since
+//! The file has no name, so nothing is left behind however the process ends. It is not synced, since
 //! nobody looks for it after a crash.
 
 use std::fs::{DirBuilder, File};
@@ -20,17 +20,17 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
-use crate::gather::Gather;
+use crate::batch_reader::BatchReader;
 use crate::joined;
 
 /// Bytes that are hashed and written in one step.
 const BATCH: usize = 256 * 1024;
-/// Bytes of a chunk that is read back.
+/// Bytes in a chunk that is read back.
 const CHUNK: usize = 128 * 1024;
-/// What the names begin with that files have for a moment where there are none without.
+/// Prefix of the short-lived names that files have if the file system requires names.
 const PREFIX: &str = ".keepgate-spool-";
 
-/// Where bodies are kept until their end was seen.
+/// Where bodies are stored until their end was seen.
 #[derive(Clone, Debug)]
 pub struct Spool {
     folder: PathBuf,
@@ -40,11 +40,11 @@ pub struct Spool {
 /// A body that was read to its end.
 #[derive(Debug)]
 pub struct Spooled {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// SHA-256 of all of them.
     pub sha256: [u8; 32],
-    /// The same bytes again. The file lives as long as this.
+    /// The same bytes again. The file exists as long as this body.
     pub body: Body,
 }
 
@@ -58,40 +58,40 @@ pub enum SpoolError {
     /// It is larger than the spool's limit.
     #[error("the body is larger than the {limit} bytes that may be kept in a temporary file")]
     TooLarge {
-        /// In bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The spool's file system is full, or its quota is.
+    /// The spool's file system, or the user's quota on it, is full.
     #[error("no space left for temporary files")]
     NoSpace,
-    /// The disk did not do what it should; the text says with which folder.
+    /// An I/O error; the text names the folder.
     #[error("{0}")]
     Io(#[source] io::Error),
 }
 
 impl Spool {
-    /// Keeps files in `folder`, made when it is first needed, of at most `limit` bytes each. What an
-    /// earlier process may have left there is removed.
+    /// Stores files of at most `limit` bytes in `folder`, which is made when it is first needed. Files
+    /// that an earlier process left there are removed.
     pub fn new(folder: PathBuf, limit: u64) -> Self {
         sweep(&folder);
         Self { folder, limit }
     }
 
-    /// Reads a body to its end. Given up, it leaves nothing.
+    /// Reads a body to its end. If this future is dropped, it leaves nothing.
     ///
     /// # Errors
     ///
-    /// See [`SpoolError`]. Nothing beyond the limit is written, and a body whose announced length is
-    /// over it is not read.
+    /// See [`SpoolError`]. Nothing beyond the limit is written, and a body that announces a length
+    /// over the limit is not read.
     pub async fn read(&self, body: Body) -> Result<Spooled, SpoolError> {
         let (limit, announced) = (self.limit, body.length());
         if announced.is_some_and(|length| length > limit) {
             return Err(SpoolError::TooLarge { limit });
         }
         let folder = self.folder.clone();
-        let opened = joined(spawn_blocking(move || Writer::create(folder)).await);
+        let opened = joined(spawn_blocking(move || SpoolWriter::create(folder)).await);
         let mut writer = opened.map_err(SpoolError::Io)??;
-        let mut source = Gather::new(body, BATCH);
+        let mut source = BatchReader::new(body, BATCH);
         let mut size = 0;
         let mut batch = source.next().await?;
         loop {
@@ -105,7 +105,7 @@ impl Spool {
             }
             let reading = pin!(source.next());
             (writer, batch) = match future::select(writing, reading).await {
-                // A disk that fails ends it even while the sender is silent.
+                // A failing disk ends this even while the sender is silent.
                 Either::Left((written, reading)) => {
                     (joined(written).map_err(SpoolError::Io)??, reading.await?)
                 }
@@ -118,7 +118,7 @@ impl Spool {
     }
 }
 
-/// What must hold of the first `size` bytes of a body.
+/// Checks the first `size` bytes of a body.
 fn check(size: u64, last: bool, announced: Option<u64>, limit: u64) -> Result<(), SpoolError> {
     if size > limit {
         return Err(SpoolError::TooLarge { limit });
@@ -130,13 +130,13 @@ fn check(size: u64, last: bool, announced: Option<u64>, limit: u64) -> Result<()
     }
 }
 
-struct Writer {
-    file: Unnamed,
+struct SpoolWriter {
+    file: UnnamedFile,
     folder: PathBuf,
     hasher: Sha256,
 }
 
-impl Writer {
+impl SpoolWriter {
     fn create(folder: PathBuf) -> Result<Self, SpoolError> {
         let opened = open(&folder).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => {
@@ -145,8 +145,9 @@ impl Writer {
             }
             _ => Err(error),
         });
-        let file = opened.map_err(|error| fault("making a temporary file in", &folder, &error))?;
-        Ok(Self { file: Unnamed(Some(file)), folder, hasher: Sha256::new() })
+        let file = opened
+            .map_err(|error| spool_error("cannot create a temporary file in", &folder, &error))?;
+        Ok(Self { file: UnnamedFile(Some(file)), folder, hasher: Sha256::new() })
     }
 
     fn write(mut self, bytes: &[u8]) -> Result<Self, SpoolError> {
@@ -154,29 +155,31 @@ impl Writer {
         let written = self.file.get().and_then(|mut file| file.write_all(bytes));
         match written {
             Ok(()) => Ok(self),
-            Err(error) => Err(fault("writing a temporary file in", &self.folder, &error)),
+            Err(error) => {
+                Err(spool_error("cannot write a temporary file in", &self.folder, &error))
+            }
         }
     }
 
     fn finish(self, size: u64) -> Spooled {
         let Self { file, folder, hasher } = self;
-        let reader = Reader { file: Arc::new(file), folder, offset: 0, size };
+        let reader = SpoolReader { file: Arc::new(file), folder, offset: 0, size };
         let body = match size {
             0 => Body::empty(),
-            size => Body::from_stream(Some(size), stream::try_unfold(reader, Reader::next)),
+            size => Body::from_stream(Some(size), stream::try_unfold(reader, SpoolReader::next)),
         };
         Spooled { size, sha256: hasher.finalize().into(), body }
     }
 }
 
-struct Reader {
-    file: Arc<Unnamed>,
+struct SpoolReader {
+    file: Arc<UnnamedFile>,
     folder: PathBuf,
     offset: u64,
     size: u64,
 }
 
-impl Reader {
+impl SpoolReader {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
         let wanted = usize::try_from(self.size - self.offset).unwrap_or(CHUNK).min(CHUNK);
         if wanted == 0 {
@@ -187,25 +190,25 @@ impl Reader {
             let mut bytes = vec![0; wanted];
             file.get()?.read_exact_at(&mut bytes, offset).map(|()| bytes)
         });
-        let bytes = joined(reading.await)
-            .flatten()
-            .map_err(|error| named("reading a temporary file in", &self.folder, &error))?;
+        let bytes = joined(reading.await).flatten().map_err(|error| {
+            with_context("cannot read a temporary file in", &self.folder, &error)
+        })?;
         self.offset += bytes.len() as u64;
         Ok(Some((bytes.into(), self)))
     }
 }
 
-/// A file without a name. Giving back the space of a large one takes a while, so that is left to a
-/// thread that may block.
-struct Unnamed(Option<File>);
+/// A file without a name. Freeing the space of a large one takes a while, so dropping it leaves that to
+/// a thread that may block.
+struct UnnamedFile(Option<File>);
 
-impl Unnamed {
+impl UnnamedFile {
     fn get(&self) -> io::Result<&File> {
         self.0.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
-impl Drop for Unnamed {
+impl Drop for UnnamedFile {
     fn drop(&mut self) {
         if let (Some(file), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             runtime.spawn_blocking(move || drop(file));
@@ -213,29 +216,29 @@ impl Drop for Unnamed {
     }
 }
 
-/// Opens a file for reading and writing that has no name.
+/// Opens a file without a name for reading and writing.
 fn open(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     match rustix::io::retry_on_intr(|| rustix::fs::open(folder, flags, mode)) {
         Ok(file) => Ok(file.into()),
-        // The file system, or the kernel, knows no such files.
-        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR) => unlinked(folder),
+        // The file system or the kernel does not support such files.
+        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR) => open_and_unlink(folder),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// The other way: a name for the moment between two calls.
-fn unlinked(folder: &Path) -> io::Result<File> {
+/// The fallback: a file that has a name between two calls.
+fn open_and_unlink(folder: &Path) -> io::Result<File> {
     let (file, path) = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?.into_parts();
-    // Gone already where another process has just swept the folder.
+    // Removed already if another process has just swept the folder.
     match path.close() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(file),
     }
 }
 
-/// Removes what processes left that were killed between those two calls.
+/// Removes files of processes that were killed between those two calls.
 fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
@@ -244,19 +247,19 @@ fn sweep(folder: &Path) {
         if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
             && let Err(error) = std::fs::remove_file(entry.path())
         {
-            tracing::warn!(path = %entry.path().display(), %error, "removing a temporary file");
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a temporary file");
         }
     }
 }
 
-fn fault(action: &str, folder: &Path, error: &io::Error) -> SpoolError {
+fn spool_error(action: &str, folder: &Path, error: &io::Error) -> SpoolError {
     match Errno::from_io_error(error) {
         Some(Errno::NOSPC | Errno::DQUOT) => SpoolError::NoSpace,
-        _ => SpoolError::Io(named(action, folder, error)),
+        _ => SpoolError::Io(with_context(action, folder, error)),
     }
 }
 
-fn named(action: &str, folder: &Path, error: &io::Error) -> io::Error {
+fn with_context(action: &str, folder: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{action} {}: {error}", folder.display()))
 }
 
@@ -268,9 +271,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_every_file_has_a_name_it_has_it_for_a_moment_only() {
+    fn temporary_files_have_no_name_once_they_are_open() {
         let folder = tempfile::tempdir().unwrap();
-        for mut file in [open(folder.path()).unwrap(), unlinked(folder.path()).unwrap()] {
+        for mut file in [open(folder.path()).unwrap(), open_and_unlink(folder.path()).unwrap()] {
             assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
             assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
             file.write_all(b"bytes").unwrap();
@@ -279,6 +282,6 @@ mod tests {
             file.read_to_string(&mut back).unwrap();
             assert_eq!(back, "bytes");
         }
-        assert!(unlinked(&folder.path().join("missing")).is_err());
+        assert!(open_and_unlink(&folder.path().join("missing")).is_err());
     }
 }

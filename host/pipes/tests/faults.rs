@@ -1,5 +1,5 @@
-//! What goes wrong, and what must not: errors on their way through pipes, ends that come too early,
-//! pipes that are dropped or never read.
+//! Failures: errors passing through pipes, bodies that end too early, pipes that are dropped or never
+//! read.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod common;
@@ -36,7 +36,7 @@ fn there_are_ten_levels() {
 }
 
 #[test]
-fn lengths_are_known_where_they_can_be() {
+fn lengths_are_known_if_possible() {
     let body = || chunked(b"abc", 1);
     assert_eq!(gzip(body(), 6).unwrap().length(), None);
     assert_eq!(gunzip(body()).length(), None);
@@ -63,7 +63,7 @@ async fn errors_of_the_source_pass_through_every_pipe() {
 }
 
 #[tokio::test]
-async fn a_pipe_that_failed_has_ended() {
+async fn a_failed_pipe_has_ended() {
     let mut body = gunzip(chunked(b"this is no gzip", 4));
     assert!(body.chunk().await.unwrap().is_err());
     assert!(body.chunk().await.is_none());
@@ -73,7 +73,7 @@ async fn a_pipe_that_failed_has_ended() {
 }
 
 #[tokio::test]
-async fn what_is_no_gzip_is_told_from_what_ends_early() {
+async fn invalid_gzip_and_truncated_gzip_are_different_errors() {
     let whole = packed(&text(100_000)).await;
     for end in [0, 1, 9, 10, 500, whole.len() - 9, whole.len() - 8, whole.len() - 1] {
         let outcome = error(gunzip(chunked(&whole[..end], 100))).await;
@@ -101,7 +101,7 @@ async fn what_is_no_gzip_is_told_from_what_ends_early() {
 }
 
 #[tokio::test]
-async fn entries_have_the_size_that_they_say() {
+async fn entries_must_have_their_declared_size() {
     for (size, came) in [(1, 0), (513, 512), (100_000, 99_999)] {
         let entries =
             vec![entry("a", size, chunked(&noise(came, 1), 100)), entry("b", 0, Body::empty())];
@@ -120,7 +120,7 @@ async fn entries_have_the_size_that_they_say() {
 }
 
 #[test]
-fn paths_of_an_archive_stay_below_where_it_is_unpacked() {
+fn paths_in_an_archive_cannot_leave_the_folder_it_is_unpacked_in() {
     let refused = [
         "",
         "/",
@@ -146,7 +146,7 @@ fn paths_of_an_archive_stay_below_where_it_is_unpacked() {
 }
 
 #[test]
-fn sizes_that_nothing_can_count_are_refused() {
+fn sizes_that_overflow_are_refused() {
     for sizes in [vec![u64::MAX], vec![u64::MAX - 1024], vec![1 << 63, 1 << 63]] {
         let entries = sizes.iter().map(|size| entry("a", *size, Body::empty())).collect();
         assert!(matches!(tar(entries), Err(PipeError::Invalid(_))), "{sizes:?}");
@@ -154,12 +154,12 @@ fn sizes_that_nothing_can_count_are_refused() {
 }
 
 #[tokio::test]
-async fn a_meter_tells_nothing_before_the_end() {
+async fn a_meter_reports_nothing_before_the_end() {
     let (meter, mut body) = Meter::attach(chunked(&[7; 200_000], 200_000));
     let mut pieces = 0;
     while let Some(chunk) = body.chunk().await {
         assert_eq!(meter.sum(), None);
-        // What comes in one large chunk does not go on as one.
+        // One large chunk is not passed on as one.
         assert!(chunk.unwrap().len() <= 65_536);
         pieces += 1;
     }
@@ -178,7 +178,7 @@ fn chain(body: Body) -> Body {
 }
 
 #[tokio::test]
-async fn a_pipe_that_nobody_reads_reads_nothing_and_lets_go() {
+async fn an_unread_pipe_reads_nothing_and_releases_its_source() {
     let (watch, body) = watched(vec![1; 1000], 1000);
     let body = chain(body);
     for _ in 0..100 {
@@ -191,7 +191,7 @@ async fn a_pipe_that_nobody_reads_reads_nothing_and_lets_go() {
 
 #[tokio::test]
 async fn a_pipe_reads_little_more_than_is_asked_of_it() {
-    // Nothing repeats within the reach of gzip: what is held is held as it is.
+    // Nothing repeats within gzip's window, so what is held is held uncompressed.
     let (watch, body) = watched(noise(100_000, 1), 400);
     let mut body = chain(body);
     let mut out = 0;
@@ -204,8 +204,8 @@ async fn a_pipe_reads_little_more_than_is_asked_of_it() {
 }
 
 #[tokio::test]
-async fn others_have_their_turn_while_a_pipe_is_busy() {
-    // All at hand, so that only the pipe itself can let others have their turn.
+async fn other_tasks_run_while_a_pipe_is_busy() {
+    // All bytes are in memory, so only the pipe itself can yield.
     let (_, body) = watched(noise(65_536, 1), 160);
     let compressing = tokio::spawn(all(gzip(body, 6).unwrap()));
     let mut turns = 0;

@@ -1,4 +1,4 @@
-//! The memory of a large stream, in a process of its own: nothing else may run beside it.
+//! Memory use of large streams, in a process of its own because nothing else may run beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod common;
@@ -20,10 +20,10 @@ use keepgate_pipes::{Entry, Meter, Spool, gunzip, gzip, tar};
 use keepgate_store::Body;
 
 const GIB: u64 = 1 << 30;
-/// What a process may grow by while its heap finds its shape; a pipe itself holds 400 KiB.
+/// How much a process may grow while its heap settles; a pipe itself holds 400 KiB.
 const ALLOWED: u64 = 12 << 20;
 
-/// Resident memory of this process in bytes.
+/// Resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -42,7 +42,7 @@ async fn read(mut body: Body) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn a_gib_through_pipes_takes_no_memory_to_speak_of() {
+async fn a_gib_through_pipes_takes_hardly_any_memory() {
     let mut chunk = text(200_000);
     chunk.extend(noise(62_144, 1));
     let count = GIB / chunk.len() as u64;
@@ -62,7 +62,7 @@ async fn a_gib_through_pipes_takes_no_memory_to_speak_of() {
     assert_eq!(after.sum().unwrap().size, size);
     assert!(grown < ALLOWED, "tar, gzip and two meters: {grown} bytes more");
 
-    // One that becomes hundreds of times as large.
+    // A body that grows by a factor of hundreds.
     let zeros = bytes::Bytes::from(vec![0; 1 << 20]);
     let zeros = futures_util::stream::iter((0..1024).map(move |_| Ok(zeros.clone())));
     let bomb = gzip(Body::from_stream(None, zeros), 6).unwrap().collect(GIB).await.unwrap();

@@ -1,5 +1,5 @@
-//! What the pipes make is read by the programs `gzip` and `tar`, and the other way round. They are
-//! on every Debian.
+//! The programs `gzip` and `tar` read what the pipes write, and the pipes read what `gzip` writes. Both
+//! are on every Debian.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod common;
@@ -23,7 +23,7 @@ use common::{all, chunked, noise, text};
 use keepgate_pipes::{Entry, gunzip, gzip, tar};
 use keepgate_store::Body;
 
-/// Runs a program to its good end; it must have nothing to say.
+/// Runs a program, which must succeed and print no error.
 fn run(program: &str, arguments: &[&str], input: &[u8], folder: &Path) -> Vec<u8> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).env("LC_ALL", "C").env("TZ", "UTC");
@@ -34,7 +34,7 @@ fn run(program: &str, arguments: &[&str], input: &[u8], folder: &Path) -> Vec<u8
     let output = running.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{program} {arguments:?}: {said}");
-    // A program need not read what lies behind the end of an archive.
+    // A program need not read what follows the end of an archive.
     let _ = feeding.join().unwrap();
     output.stdout
 }
@@ -50,12 +50,12 @@ fn entry(path: &str, content: &[u8]) -> Entry {
 }
 
 #[tokio::test]
-async fn the_program_gzip_reads_what_is_compressed_here() {
+async fn the_gzip_program_reads_our_output() {
     let folder = tempfile::tempdir().unwrap();
     for content in [vec![], b"a".to_vec(), text(300_000), noise(200_000, 1), vec![0; 1_000_000]] {
         for level in 0..=9 {
             let packed = all(gzip(chunked(&content, 4096), level).unwrap()).await.unwrap();
-            // A head without name and time.
+            // A header without name and time.
             assert_eq!(packed[..8], [0x1F, 0x8B, 8, 0, 0, 0, 0, 0]);
             assert!(run("gzip", &["-dc"], &packed, folder.path()) == content, "level {level}");
         }
@@ -63,7 +63,7 @@ async fn the_program_gzip_reads_what_is_compressed_here() {
 }
 
 #[tokio::test]
-async fn what_the_program_gzip_compresses_is_read_here() {
+async fn we_read_the_gzip_programs_output() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a-name"), text(200_000)).unwrap();
     for flag in ["-1", "-6", "-9"] {
@@ -74,7 +74,7 @@ async fn what_the_program_gzip_compresses_is_read_here() {
 }
 
 #[tokio::test]
-async fn smaller_levels_are_smaller() {
+async fn higher_levels_compress_better() {
     let mut sizes = Vec::new();
     for level in [0, 1, 9] {
         sizes.push(all(gzip(chunked(&text(300_000), 4096), level).unwrap()).await.unwrap().len());
@@ -83,7 +83,7 @@ async fn smaller_levels_are_smaller() {
 }
 
 #[tokio::test]
-async fn the_program_tar_unpacks_what_is_packed_here() {
+async fn the_tar_program_unpacks_our_archives() {
     let folder = tempfile::tempdir().unwrap();
     let long = format!("{}/{}", "d".repeat(60), "f".repeat(200));
     let hundred = "h".repeat(100);
@@ -101,7 +101,7 @@ async fn the_program_tar_unpacks_what_is_packed_here() {
     let length = archive.length().unwrap();
     let archive = all(archive).await.unwrap();
     assert_eq!(archive.len() as u64, length);
-    assert!(all(tar(entries()).unwrap()).await.unwrap() == archive, "the same bytes again");
+    assert!(all(tar(entries()).unwrap()).await.unwrap() == archive, "the bytes are reproducible");
 
     let listed = run("tar", &["-tvf", "-", "--quoting-style=literal"], &archive, folder.path());
     let listed = String::from_utf8(listed).unwrap();
@@ -120,7 +120,7 @@ async fn the_program_tar_unpacks_what_is_packed_here() {
 }
 
 #[tokio::test]
-async fn an_archive_of_nothing_is_an_archive() {
+async fn an_empty_archive_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     let archive = all(tar(vec![]).unwrap()).await.unwrap();
     assert_eq!(archive, vec![0; 1024]);
@@ -128,7 +128,7 @@ async fn an_archive_of_nothing_is_an_archive() {
 }
 
 #[tokio::test]
-async fn the_program_tar_unpacks_an_archive_that_was_compressed_here() {
+async fn the_tar_program_unpacks_our_compressed_archives() {
     let folder = tempfile::tempdir().unwrap();
     let archive = tar(vec![entry("snapshot.db", &text(500_000))]).unwrap();
     let packed = all(gzip(archive, 6).unwrap()).await.unwrap();
@@ -152,7 +152,7 @@ async fn files_beyond_8_gib_and_odd_times_have_a_head_that_the_program_tar_under
             let mut archive = tar(vec![whole]).unwrap();
             let head = archive.chunk().await.unwrap().unwrap();
             assert_eq!(head.len(), 512);
-            // The content and the end of the archive are zeros: a file with holes has them.
+            // The content and the end of the archive are zeros, like holes in a file.
             let file = folder.path().join("archive.tar");
             fs::write(&file, &head).unwrap();
             let open = fs::OpenOptions::new().write(true).open(&file).unwrap();
@@ -167,7 +167,7 @@ async fn files_beyond_8_gib_and_odd_times_have_a_head_that_the_program_tar_under
 }
 
 #[tokio::test]
-async fn nine_gib_pass_through_an_archive() {
+async fn nine_gib_fit_into_an_archive() {
     const SIZE: u64 = 9 << 30;
     let mut archive = tar(vec![Entry {
         path: "zeros".to_owned(),
@@ -186,7 +186,7 @@ async fn nine_gib_pass_through_an_archive() {
     assert_eq!(counted, 512 + SIZE + 1024);
 }
 
-/// Zeros that take no memory to speak of.
+/// Zeros that take hardly any memory.
 fn zeros(size: u64) -> Body {
     let chunk = bytes::Bytes::from(vec![0; 1 << 20]);
     let chunks = (0..size).step_by(1 << 20).map(move |at| {

@@ -1,4 +1,4 @@
-//! Temporary files: what is told of bodies, and that nothing is left.
+//! Temporary files: what is reported about bodies, and that nothing is left behind.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod common;
@@ -24,14 +24,14 @@ use keepgate_pipes::{Spool, SpoolError};
 use keepgate_store::{Body, BodyError};
 use sha2::{Digest, Sha256};
 
-/// Files below a folder that this process has open, named or not.
+/// Files below a folder that this process has open, whether they have names or not.
 fn open_files(folder: &Path) -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap();
     let files = open.filter_map(|one| fs::read_link(one.unwrap().path()).ok());
     files.filter(|file| file.starts_with(folder) && file != folder).count()
 }
 
-/// Files are closed on another thread.
+/// Waits, because files are closed on another thread.
 async fn all_are_closed(folder: &Path) {
     let waiting = async {
         while open_files(folder) > 0 {
@@ -46,7 +46,7 @@ fn is_empty(folder: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn a_spooled_body_is_the_same_and_known() {
+async fn a_spooled_body_is_unchanged_and_its_size_and_hash_are_known() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap().join("made/when/needed");
     let spool = Spool::new(folder.clone(), 1_000_000);
@@ -74,16 +74,16 @@ async fn nothing_beyond_the_limit_is_written() {
     let (watch, body) = watched(vec![1; 1], 1001);
     let outcome = spool.read(body).await;
     assert!(matches!(outcome, Err(SpoolError::TooLarge { limit: 1000 })), "{outcome:?}");
-    assert_eq!(watch.read(), 0, "its length says it already");
+    assert_eq!(watch.read(), 0, "its announced length is enough to refuse it");
     let (watch, body) = watched(vec![1; 1000], u64::MAX / 1000);
-    // A length that is not known: it ends all the same.
+    // A body of unknown length is refused too, once it exceeds the limit.
     let outcome = spool.read(Body::from_stream(None, body)).await;
     assert!(matches!(outcome, Err(SpoolError::TooLarge { limit: 1000 })), "{outcome:?}");
     assert!(watch.read() < 300_000);
 }
 
 #[tokio::test]
-async fn errors_of_the_body_are_told_and_leave_nothing() {
+async fn errors_of_the_body_are_reported_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
     let spool = Spool::new(folder.clone(), u64::MAX);
@@ -91,7 +91,7 @@ async fn errors_of_the_body_are_told_and_leave_nothing() {
         let outcome = spool.read(broken(&noise(length, 1))).await;
         assert!(matches!(outcome, Err(SpoolError::Body(BodyError::TimedOut))), "{outcome:?}");
     }
-    // Bodies that are not as long as they say.
+    // Bodies that do not have the length they announced.
     let says = |length, bytes: &[u8]| Body::from_stream(Some(length), chunked(bytes, 100));
     let outcome = spool.read(says(1001, &[1; 1000])).await;
     assert!(matches!(outcome, Err(SpoolError::Body(BodyError::Truncated))), "{outcome:?}");
@@ -105,7 +105,7 @@ async fn errors_of_the_body_are_told_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_leaves_nothing() {
+async fn a_dropped_spool_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
     let spool = Spool::new(folder.clone(), u64::MAX);
@@ -126,7 +126,7 @@ async fn what_is_given_up_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_is_named() {
+async fn a_folder_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");
     fs::write(&file, "").unwrap();
@@ -137,7 +137,7 @@ async fn a_folder_that_cannot_be_is_named() {
 }
 
 #[test]
-fn leftovers_of_a_killed_process_are_removed_and_nothing_else() {
+fn only_leftovers_of_killed_processes_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(".keepgate-spool-x1"), "left").unwrap();
     fs::write(folder.path().join("somebody's"), "own").unwrap();
@@ -147,7 +147,7 @@ fn leftovers_of_a_killed_process_are_removed_and_nothing_else() {
     assert_eq!(names, ["somebody's"]);
 }
 
-/// A mount that ends with the test.
+/// A mount that is removed at the end of the test.
 struct Mount(PathBuf);
 
 impl Drop for Mount {
@@ -158,7 +158,7 @@ impl Drop for Mount {
 }
 
 #[tokio::test]
-async fn a_full_file_system_is_told_and_its_space_given_back() {
+async fn a_full_file_system_is_reported_and_its_space_released() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().canonicalize().unwrap();
     let arguments = ["-t", "tmpfs", "-o", "size=1m", "none"];
@@ -173,7 +173,7 @@ async fn a_full_file_system_is_told_and_its_space_given_back() {
     for _ in 0..3 {
         let outcome = spool.read(chunked(&noise(2_000_000, 1), 10_000)).await;
         assert!(matches!(outcome, Err(SpoolError::NoSpace)), "{outcome:?}");
-        // Also while the sender says nothing more.
+        // Even if the sender says nothing more.
         let outcome = spool.read(stuck(&noise(2_000_000, 1))).await;
         assert!(matches!(outcome, Err(SpoolError::NoSpace)), "{outcome:?}");
         all_are_closed(&folder).await;

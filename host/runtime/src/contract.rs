@@ -45,6 +45,14 @@ macro_rules! bindings {
 }
 pub(crate) use bindings;
 
+/// The text of a file of the contract.
+macro_rules! wit {
+    ($file:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/0.1.0/", $file))
+    };
+}
+pub(crate) use wit;
+
 /// Why a call to an import failed: with a failure that the guest sees, or with a trap for what only a
 /// broken guest does.
 #[derive(Debug)]

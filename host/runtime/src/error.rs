@@ -13,7 +13,7 @@ pub enum LoadError {
     #[error("the file cannot be read: {0}")]
     Read(#[from] std::io::Error),
     /// It is too large.
-    #[error("the file has {size} bytes; a plugin may have {MAX_FILE}")]
+    #[error("the file has {size} bytes; a plugin may have at most {MAX_FILE}")]
     TooLarge {
         /// In bytes.
         size: u64,

@@ -1,4 +1,5 @@
-//! What every plugin exports, bound to Rust. Its imports are bound by the capabilities.
+//! What every plugin exports, with the types of its requests, replies and failures: the interfaces `guest`,
+//! `http` and `types`, bound to Rust. Other interfaces are bound by their capabilities.
 
 pub(crate) use bindings::exports::keepgate::plugin::guest as exported;
 pub(crate) use bindings::{Component as Guest, ComponentPre as GuestPre};
@@ -6,9 +7,15 @@ pub(crate) use bindings::{Component as Guest, ComponentPre as GuestPre};
 crate::contract::bindings! {
     inline: "package keepgate:runtime; world component { export keepgate:plugin/guest@0.1.0; }",
     world: "keepgate:runtime/component",
+    imports: {
+        "keepgate:plugin/types.[static]body.from-bytes": trappable,
+        "keepgate:plugin/types.[method]body.length": trappable,
+        "keepgate:plugin/http.[static]writer.start": trappable,
+        default: async | trappable,
+    },
     exports: { default: async },
     with: {
-        "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types,
-        "keepgate:plugin/http": crate::capability::http::bindings::keepgate::plugin::http,
+        "keepgate:plugin/types.body": crate::capability::types::body::BodyHandle,
+        "keepgate:plugin/http.writer": crate::capability::http::writer::WriterHandle,
     },
 }

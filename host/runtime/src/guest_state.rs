@@ -28,7 +28,7 @@ const MAX_RANDOM: u64 = 1 << 20;
 /// The most table elements of a guest, which are mostly function pointers.
 const MAX_TABLE: usize = 100_000;
 
-/// What a plugin at a mount has at hand in every call: made once, when the mount is built.
+/// What all calls of a plugin at a mount share. Made once, when the mount is built.
 #[derive(Debug)]
 pub(crate) struct MountContext {
     /// The mount's path, for messages.
@@ -41,7 +41,7 @@ pub(crate) struct MountContext {
     pub(crate) grants: Grants,
     /// What the plugin requests.
     pub(crate) requests: Requests,
-    /// Those of the grants, at hand for each import.
+    /// The hooks among the grants, looked up once because every import checks for them.
     pub(crate) hooks: Option<Arc<dyn TestHooks>>,
     /// Bytes of bodies that the plugin itself reads and makes.
     pub(crate) moved: IntCounter,

@@ -1,6 +1,6 @@
 //! What the host allocates for a guest outside the guest's own memory: bodies made of its bytes, states
 //! of compressors, open files. wasmtime's limits do not count it, so it is counted here, for each call
-//! separately. Change here how much each of them counts.
+//! separately. What each of them counts is said by the capability that makes it.
 //!
 //! A [`Charge`] travels with what it pays for: into a pipe, into a store, into the reply. It is returned
 //! when the last part of that is dropped.
@@ -22,10 +22,6 @@ pub(crate) const MAX_HANDLES: usize = 20_000;
 const MAX_OPEN: usize = 256;
 /// The most pipes that a body passes through, one inside the other.
 const MAX_LAYERS: u32 = 16;
-/// About as many bytes as a gzip compressor needs.
-pub(crate) const COMPRESSOR: u64 = 512 << 10;
-/// Bytes that a decompressor needs, with one chunk.
-pub(crate) const DECOMPRESSOR: u64 = 192 << 10;
 
 /// What one call has allocated.
 #[derive(Debug)]

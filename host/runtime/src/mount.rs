@@ -118,7 +118,7 @@ impl Mount {
     }
 }
 
-/// The guest's work for one request; none where the reply was streamed.
+/// The guest's work for one request. It returns no reply if the reply was streamed.
 type Guest = Pin<Box<dyn Future<Output = Result<Option<Reply>, CallError>> + Send>>;
 
 enum First {

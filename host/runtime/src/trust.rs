@@ -60,7 +60,7 @@ pub enum TrustError {
 #[serde(tag = "by", rename_all = "lowercase")]
 pub enum TrustDecision {
     /// There are no rules.
-    Nothing,
+    NoRules,
     /// Its digest is allowed.
     Digest,
     /// It is signed.
@@ -129,10 +129,10 @@ impl Trust {
             TrustDecision::Signature { key, .. } => {
                 self.keys.iter().any(|known| known.text == *key)
             }
-            TrustDecision::Nothing | TrustDecision::Digest => false,
+            TrustDecision::NoRules | TrustDecision::Digest => false,
         };
         match () {
-            () if !self.has_rules() => Ok(TrustDecision::Nothing),
+            () if !self.has_rules() => Ok(TrustDecision::NoRules),
             () if self.digests.contains(digest) => Ok(TrustDecision::Digest),
             () if still => Ok(decision.clone()),
             () => Err(self.refuse(
@@ -150,7 +150,7 @@ impl Trust {
         signature: Option<&[u8]>,
     ) -> Result<TrustDecision, String> {
         if !self.has_rules() {
-            return Ok(TrustDecision::Nothing);
+            return Ok(TrustDecision::NoRules);
         }
         if self.digests.contains(digest) {
             return Ok(TrustDecision::Digest);
@@ -204,14 +204,14 @@ impl Trust {
 impl TrustDecision {
     /// `None` if there were no rules.
     pub(crate) fn applied(&self) -> Option<&Self> {
-        (*self != Self::Nothing).then_some(self)
+        (*self != Self::NoRules).then_some(self)
     }
 }
 
 impl fmt::Display for TrustDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("not asked"),
+            Self::NoRules => f.write_str("no rules"),
             Self::Digest => f.write_str("by its digest"),
             // The signer chooses the comment, so it is quoted.
             Self::Signature { key, comment } => write!(f, "signed with {key}: {comment:?}"),

@@ -1,7 +1,6 @@
-//! Bytes on their way: from a socket to a disk, or back.
+//! Streams of bytes, from a socket to a disk or back.
 //!
-//! A [`Body`] is read once, chunk by chunk. Who makes one decides where its bytes come from; who
-//! reads one need not know.
+//! A [`Body`] is read once, chunk by chunk. Its reader need not know where the bytes come from.
 
 use std::fmt;
 use std::io;
@@ -15,7 +14,7 @@ use futures_util::{Stream, StreamExt};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The sender stopped before the announced length, or broke off.
+    /// The sender stopped before the announced length, or the connection broke.
     #[error("the sender stopped before the end of the body")]
     Truncated,
     /// The sender sent nothing for too long.
@@ -24,22 +23,22 @@ pub enum BodyError {
     /// More bytes than allowed.
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
-        /// In bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A quota has no room for what came so far; the text says which.
+    /// A quota has no room for the bytes read so far; the text names the quota.
     #[error("{0}")]
     QuotaExceeded(String),
-    /// The source failed; it has been logged or will be.
-    #[error("reading the body: {0}")]
+    /// The source failed. Whoever sees the error logs it.
+    #[error("cannot read the body: {0}")]
     Io(#[from] io::Error),
-    /// The bytes are not what they must be; the text says what is wrong with them.
+    /// The bytes are malformed; the text says how.
     #[error("{0}")]
     Invalid(String),
-    /// The source is a system behind the gateway, which broke off; the text is for whoever asked.
+    /// A system behind the gateway stopped sending; the text is meant for the client.
     #[error("{0}")]
     Unavailable(String),
-    /// Who made the body failed; the text says how.
+    /// The code that produces the body failed; the text says how.
     #[error("{0}")]
     Failed(String),
 }
@@ -53,7 +52,7 @@ pub struct Body {
 }
 
 enum Source {
-    /// Taken at the first read.
+    /// Taken by the first read.
     Bytes(Bytes),
     Chunks(Chunks),
 }
@@ -64,14 +63,14 @@ impl Body {
         Self::from_bytes(Bytes::new())
     }
 
-    /// A body of bytes at hand.
+    /// A body whose bytes are in memory.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { length: Some(bytes.len() as u64), source: Source::Bytes(bytes) }
     }
 
-    /// A body that comes piece by piece; `length` in bytes where it is known. The stream must
-    /// itself fail with [`BodyError::Truncated`] where it ends before that length.
+    /// A body that arrives in chunks; `length` in bytes if it is known. The stream itself must fail
+    /// with [`BodyError::Truncated`] if it ends before that length.
     pub fn from_stream(
         length: Option<u64>,
         chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
@@ -79,13 +78,13 @@ impl Body {
         Self { length, source: Source::Chunks(Box::pin(chunks)) }
     }
 
-    /// Length in bytes from the first byte on, where it was known before reading.
+    /// The whole body's length in bytes, if it was known before reading.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// All of it, where it needs no waiting for and has at most `limit` bytes; then nothing is
-    /// left to read.
+    /// Takes the whole body if it is in memory and has at most `limit` bytes. Nothing is left to
+    /// read then.
     pub fn take_at_hand(&mut self, limit: usize) -> Option<Bytes> {
         match &mut self.source {
             Source::Bytes(bytes) if bytes.len() <= limit => Some(std::mem::take(bytes)),
@@ -98,7 +97,7 @@ impl Body {
         self.next().await
     }
 
-    /// All of it, where it is at most `limit` bytes long; else [`BodyError::TooLarge`].
+    /// Reads the whole body; [`BodyError::TooLarge`] if it has more than `limit` bytes.
     pub async fn collect(mut self, limit: u64) -> Result<Bytes, BodyError> {
         if self.length.is_some_and(|length| length > limit) {
             return Err(BodyError::TooLarge { limit });

@@ -1,68 +1,68 @@
-//! Why a store refused. The HTTP side turns each case into one status in one place
-//! (`keepgate-http`, `status.rs`); nothing here knows about statuses.
+//! Why a store refused a call. This crate knows no HTTP statuses: the HTTP side maps each variant
+//! to one status in one place.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::body::BodyError;
 
-/// The result of a store's call.
+/// The result of a store's method.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Why a call did not do what was asked.
+/// Why a store refused a call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No such blob, or no such folder.
+    /// There is no such blob or folder.
     #[error("not found")]
     NotFound,
-    /// Another blob holds the key.
+    /// Another blob is stored under the key.
     #[error("another blob is stored under this key")]
     AlreadyExists,
-    /// The blob under the key is another one by now.
-    #[error("the blob under this key is another one by now")]
+    /// The blob under the key has changed.
+    #[error("the blob under this key has changed")]
     PreconditionFailed,
-    /// The bytes do not have the SHA-256 that they must have. Both in lower-case hex.
+    /// The bytes do not have the expected SHA-256. Both are in lower-case hex.
     #[error("the bytes have SHA-256 {actual}, not {expected}")]
     ChecksumMismatch {
-        /// What the caller asked for.
+        /// What the caller expected.
         expected: String,
         /// What the bytes have.
         actual: String,
     },
-    /// No byte of the asked part is inside the blob.
-    #[error("the blob has {size} bytes, and no byte of the asked part is among them")]
+    /// The requested part contains no byte of the blob.
+    #[error("the requested part is outside the blob, which has {size} bytes")]
     OutOfRange {
         /// Size of the blob in bytes.
         size: u64,
     },
-    /// The file system is full, or its quota is.
+    /// The file system, or the user's quota on it, is full.
     #[error("no space left in the store")]
     NoSpace,
-    /// A quota of the gateway's own would be exceeded; the text says which, its limit and what is
+    /// One of the gateway's own quotas would be exceeded; the text names it, its limit and what is
     /// used.
     #[error("{0}")]
     QuotaExceeded(String),
-    /// A policy forbids it; the text says which.
+    /// A policy forbids the call; the text names the policy.
     #[error("{0}")]
     Denied(String),
-    /// The arguments make no sense; the text says why.
+    /// The arguments are invalid; the text says why.
     #[error("{0}")]
     Invalid(String),
-    /// This store cannot do it; the text says what.
+    /// This store does not support the call; the text says what is missing.
     #[error("{0}")]
     Unsupported(String),
     /// The body could not be read to its end.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// The disk did not do what it should.
+    /// An I/O error.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was being done, as in "writing".
+        /// What failed, such as "cannot write".
         action: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -1,6 +1,6 @@
-//! Policy around any store, where no plugin can step around it: append-only with exceptions,
-//! read-only, unverified, and a folder of a store as a store of its own. A new policy is a wrapper
-//! here.
+//! Policies around any store, out of the plugins' reach: append-only with exceptions, read-only,
+//! unverified, and a folder of a store as a store of its own. A new policy is a
+//! [`StoreLayer`](crate::layer::StoreLayer) in a file here.
 
 mod append_only;
 mod read_only;
@@ -20,26 +20,26 @@ use crate::error::Result;
 /// What may be done with a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Blobs may be added, but none deleted or replaced.
+    /// Blobs may be added, but not deleted or replaced.
     pub append_only: bool,
     /// Nothing may be changed, whatever else is set.
     pub read_only: bool,
-    /// Uploads are stored without comparing their SHA-256: faster, and what was damaged on its
-    /// way is noticed only by whoever reads it.
+    /// Uploads are stored without comparing their SHA-256. This is faster, but bytes damaged in
+    /// transit are only noticed when somebody reads them.
     pub unverified: bool,
-    /// Patterns of keys that `append_only` does not protect, as in `**/locks/*`: `*` and `?`
-    /// stand for no `/`, `**/` for any folders or none.
+    /// Patterns of keys that `append_only` does not protect, such as `**/locks/*`. `*` and `?` do
+    /// not match `/`; `**/` matches any number of folders.
     pub except: Vec<String>,
 }
 
 impl Policy {
-    /// A store under this policy.
+    /// Applies this policy to a store.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`](crate::StoreError::Invalid) where a pattern is wrong.
+    /// [`StoreError::Invalid`](crate::StoreError::Invalid) if a pattern is invalid.
     pub fn guard(&self, store: Arc<dyn BlobStore>) -> Result<Arc<dyn BlobStore>> {
-        // Made even where it will not be used, so that a wrong pattern never goes unnoticed.
+        // Built even if it is not used, so that an invalid pattern never goes unnoticed.
         let append_only = AppendOnly::new(Arc::clone(&store), &self.except)?;
         let store: Arc<dyn BlobStore> = if self.read_only {
             return Ok(Arc::new(ReadOnly::new(store)));

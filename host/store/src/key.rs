@@ -1,4 +1,4 @@
-//! Names of blobs and folders, checked once, where they enter. Everything behind may trust them.
+//! Names of blobs and folders, validated once when they are made. All other code may trust them.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use crate::error::StoreError;
 pub const MAX_KEY: usize = 1024;
 /// Longest segment in bytes, as in most file systems.
 pub const MAX_SEGMENT: usize = 255;
-/// The folder at a store's top in which the gateway keeps what is its own. No key names it.
+/// The folder at a store's top that holds the gateway's own files. No key may name it.
 pub const RESERVED: &str = ".keepgate";
 
 /// The name of a blob: segments joined by `/`, none of them empty, `.`, `..` or `.keepgate`,
-/// without NUL; 1024 bytes at most, 255 in a segment.
+/// without NUL; at most 1024 bytes, and at most 255 in a segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
-/// A folder: written like a key; empty for the store's top.
+/// The name of a folder: written like a key; empty for the store's top.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Folder(String);
 
 impl Key {
-    /// Checks a name. [`StoreError::Invalid`] says what is wrong with it.
+    /// Validates a name. [`StoreError::Invalid`] says what is wrong with it.
     pub fn new(name: impl Into<String>) -> Result<Self, StoreError> {
         let name = name.into();
         if name.is_empty() {
@@ -31,12 +31,17 @@ impl Key {
         Ok(Self(name))
     }
 
-    /// As written.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The folder that it is in.
+    /// The last segment: the name in its folder.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The folder that contains it.
     pub fn folder(&self) -> Folder {
         Folder(self.0.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned()))
     }
@@ -48,7 +53,7 @@ impl Folder {
         Self::default()
     }
 
-    /// Checks a name. [`StoreError::Invalid`] says what is wrong with it.
+    /// Validates a name. [`StoreError::Invalid`] says what is wrong with it.
     pub fn new(name: impl Into<String>) -> Result<Self, StoreError> {
         let name = name.into();
         if !name.is_empty() {
@@ -57,7 +62,7 @@ impl Folder {
         Ok(Self(name))
     }
 
-    /// As written; empty for the store's top.
+    /// The name as text; empty for the store's top.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -67,7 +72,7 @@ impl Folder {
         Key::new(self.join(name))
     }
 
-    /// `name` below this folder, unchecked.
+    /// Appends `name` to this folder's name, without validating the result.
     pub fn join(&self, name: &str) -> String {
         if self.0.is_empty() { name.to_owned() } else { format!("{}/{name}", self.0) }
     }

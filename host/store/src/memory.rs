@@ -1,5 +1,5 @@
-//! A store in memory, for tests: it keeps the same promises as a disk, and one test suite
-//! (`tests/conformance.rs`) holds both to them.
+//! A store in memory, for tests. It keeps the same promises as the disk store, and one test suite
+//! (`tests/conformance`) checks both.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -15,11 +15,11 @@ use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, Change, Changed, Condition, DeleteOptions, Download, Entry, Gone, Info, Listing,
-    Observer, Part, Piece, PutOptions, Stored,
+    BlobStore, Change, CommittedChange, Condition, DeleteOptions, Download, Entry, Info, Listing,
+    ObserverHandle, Part, Piece, PutOptions, RemovedBlob, Stored,
 };
 
-/// Bytes of one chunk of a body, so that readers meet more than one.
+/// Bytes of one chunk of a body: small, so that readers see more than one chunk.
 const CHUNK: usize = 64 * 1024;
 
 /// A store in memory. Clones are the same store.
@@ -31,13 +31,13 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     blobs: BTreeMap<String, (Info, Bytes)>,
-    /// With a slash at their ends. A folder, once made, stays.
+    /// Each ends with a slash. A folder stays once it is made.
     folders: BTreeSet<String>,
     stored: u64,
 }
 
 impl MemoryStore {
-    /// An empty one.
+    /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -50,12 +50,12 @@ impl MemoryStore {
         self.state().blobs.get(key.as_str()).cloned().ok_or(StoreError::NotFound)
     }
 
-    /// A blob, where the part begins in it, and the part.
+    /// A blob's info, where the part begins in it, and the part's bytes.
     fn find_part(&self, key: &Key, part: Part) -> Result<(Info, u64, Bytes)> {
         let (info, mut bytes) = self.find(key)?;
         let (offset, length) =
             part.within(info.size).ok_or(StoreError::OutOfRange { size: info.size })?;
-        // Both are at most the length of what is in memory.
+        // Neither exceeds the number of bytes in memory.
         let _ = bytes.split_to(usize::try_from(offset).unwrap_or(usize::MAX));
         bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         Ok((info, offset, bytes))
@@ -63,12 +63,12 @@ impl MemoryStore {
 }
 
 impl State {
-    /// What must hold before a body is read.
+    /// Checks what must hold before a body is read.
     fn check(&self, key: &Key, condition: &Condition) -> Result<()> {
         self.check_folders(key.folder().as_str())?;
         if self.folders.contains(&format!("{key}/")) {
             return Err(StoreError::Invalid(format!(
-                "{key}: this is a folder, so no blob can be there"
+                "{key} is a folder, so no blob can be stored there"
             )));
         }
         let there = self.blobs.get(key.as_str()).map(|(info, _)| &info.etag);
@@ -84,7 +84,7 @@ impl State {
     fn check_folders(&self, folder: &str) -> Result<()> {
         match prefixes(folder).find(|prefix| self.blobs.contains_key(*prefix)) {
             Some(blob) => Err(StoreError::Invalid(format!(
-                "{blob}: a part of this name is a blob, so that no folder can be there"
+                "{blob} is a blob, so no folder can be made there"
             ))),
             None => Ok(()),
         }
@@ -126,30 +126,30 @@ impl State {
         };
         let name = key.as_str().to_owned();
         let came = Some(info.size);
-        let gone = self.change(options.witness.as_ref(), came, |blobs| {
+        let gone = self.change(options.observer.as_ref(), came, |blobs| {
             blobs.insert(name, (info.clone(), bytes))
         })?;
         let change = gone.map_or(Change::Created, |size| Change::Replaced { size });
         Ok(Stored { info, change })
     }
 
-    /// The step that changes a blob, before its witness's eyes; the size of the blob that went.
+    /// Changes a blob and tells the observer. Returns the size of the removed blob.
     fn change(
         &mut self,
-        witness: Option<&Observer>,
+        observer: Option<&ObserverHandle>,
         came: Option<u64>,
         step: impl FnOnce(&mut BTreeMap<String, (Info, Bytes)>) -> Option<(Info, Bytes)>,
     ) -> Result<Option<u64>> {
-        let wanted = witness.map_or(Ok(false), |witness| witness.before())?;
+        let wanted = observer.map_or(Ok(false), |observer| observer.before_commit())?;
         let gone = step(&mut self.blobs).map(|(info, _)| info);
         let size = gone.as_ref().map(|info| info.size);
-        if let Some(witness) = witness {
-            let gone = gone.map(|info| Gone {
+        if let Some(observer) = observer {
+            let gone = gone.map(|info| RemovedBlob {
                 size: info.size,
                 metadata: if wanted { info.metadata } else { Vec::new() },
             });
             let changed = gone.is_some() || came.is_some();
-            witness.after(changed.then_some(Changed { gone, came }));
+            observer.after_commit(changed.then_some(CommittedChange { removed: gone, size: came }));
         }
         Ok(size)
     }
@@ -163,7 +163,7 @@ impl State {
             name.strip_prefix(&top).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
         };
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        // By their places: a folder's ends with a slash.
+        // Keyed by sort key, so a folder's ends with a slash.
         let mut found = BTreeMap::new();
         for (key, (info, _)) in self.blobs.range::<str, _>((begin, Bound::Unbounded)) {
             if inside(key) || (recursive && key.starts_with(&top)) {
@@ -198,7 +198,7 @@ impl State {
     }
 }
 
-/// `a`, `a/b`, `a/b/c` of `a/b/c`.
+/// `a`, `a/b` and `a/b/c` for `a/b/c`.
 fn prefixes(folder: &str) -> impl Iterator<Item = &str> {
     let ends = folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]);
     ends.filter_map(|end| folder.get(..end)).filter(|prefix| !prefix.is_empty())
@@ -246,8 +246,8 @@ impl BlobStore for MemoryStore {
         for piece in pieces {
             bytes.extend_from_slice(&self.find_part(&piece.key, piece.part)?.2);
         }
-        if let Some(witness) = &options.witness {
-            witness.admit(bytes.len() as u64)?;
+        if let Some(observer) = &options.observer {
+            observer.admit(bytes.len() as u64)?;
         }
         let mut state = self.state();
         state.check(key, &options.condition)?;
@@ -257,7 +257,7 @@ impl BlobStore for MemoryStore {
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let mut state = self.state();
         options.check(state.blobs.get(key.as_str()).map(|(info, _)| &*info.etag))?;
-        state.change(options.witness.as_ref(), None, |blobs| blobs.remove(key.as_str()))
+        state.change(options.observer.as_ref(), None, |blobs| blobs.remove(key.as_str()))
     }
 
     async fn list_after(
@@ -293,7 +293,7 @@ struct MemoryListing {
 #[async_trait]
 impl Listing for MemoryListing {
     async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
-        // An empty list would be the end.
+        // An empty list would mean the end.
         let count = max.max(1).min(self.entries.len());
         Ok(self.entries.drain(..count).collect())
     }

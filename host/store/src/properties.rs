@@ -1,5 +1,5 @@
-//! What holds of every part of a blob: its bytes are those that a list of all places says.
-//! CONTRIBUTING.md says how to run many cases.
+//! Property: a part consists of the bytes that a naive check of every position selects.
+//! CONTRIBUTING.md says how to run more cases.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -14,7 +14,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// Small numbers, and those at the end of all numbers.
+/// Small numbers, and the largest ones.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..40_u64, 1 => (u64::MAX - 3)..=u64::MAX, 1 => any::<u64>()]
 }
@@ -28,7 +28,7 @@ fn part() -> impl Strategy<Value = Part> {
     ]
 }
 
-/// Whether the byte at a place belongs to the part.
+/// Whether the byte at this position belongs to the part.
 fn has(part: Part, size: u64, place: u64) -> bool {
     let (place, size) = (u128::from(place), u128::from(size));
     match part {
@@ -45,7 +45,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_part_has_the_bytes_that_it_names(part in part(), size in 0..40_u64) {
+    fn a_part_selects_the_bytes_it_names(part in part(), size in 0..40_u64) {
         let places: Vec<u64> = (0..size).filter(|place| has(part, size, *place)).collect();
         match part.within(size) {
             Some((offset, length)) => {
@@ -57,7 +57,7 @@ proptest! {
     }
 
     #[test]
-    fn a_part_is_inside_its_blob_however_large(part in part(), size in number()) {
+    fn a_part_never_reaches_past_its_blob(part in part(), size in number()) {
         if let Some((offset, length)) = part.within(size) {
             prop_assert!(offset.checked_add(length).is_some_and(|end| end <= size));
         }

@@ -1,4 +1,4 @@
-//! What guards forbid, what they let pass, and that nobody comes between.
+//! What guards forbid and what they allow, including under concurrent uploads.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,7 +6,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod common;
@@ -47,7 +47,7 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
             store.concat(&blob, &pieces(std::slice::from_ref(&blob)), when(condition)).await;
         assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
     }
-    // The usual failures stay what they are.
+    // Ordinary errors stay the same.
     for condition in [Condition::Absent, Condition::AbsentOrIdentical] {
         let outcome = store.put(&blob, "x".into_body(), when(condition)).await;
         assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
@@ -63,7 +63,7 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
         assert!(text.contains("append-only") && text.contains(name), "{text}");
         assert!(text.contains("adding blobs is allowed"), "{text}");
     }
-    let options = DeleteOptions { matches: Some(first.etag.clone()), witness: None };
+    let options = DeleteOptions { matches: Some(first.etag.clone()), observer: None };
     let outcome = store.delete_with(&blob, options).await;
     assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
     assert_eq!(inner.head(&blob).await.unwrap(), first);
@@ -74,7 +74,7 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
 }
 
 #[tokio::test]
-async fn exceptions_go_by_pattern() {
+async fn exceptions_are_matched_by_pattern() {
     let (store, _) = append_only(&["**/locks/*", "config?"]);
     for name in ["locks/x", "a/locks/x", "a/b/locks/x", "config1"] {
         put(&store, name, &bytes(1, 1)).await;
@@ -102,7 +102,7 @@ async fn exceptions_go_by_pattern() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_unconditional_uploads_one_is_let_pass() {
+async fn one_of_many_unconditional_uploads_succeeds() {
     let (store, _) = append_only(&[]);
     for round in 0..50 {
         let name = format!("blob{round}");
@@ -119,7 +119,7 @@ async fn of_many_unconditional_uploads_one_is_let_pass() {
 }
 
 #[tokio::test]
-async fn read_only_changes_nothing_whatever_is_excepted() {
+async fn read_only_changes_nothing_even_under_excepted_keys() {
     let inner = memory();
     put(&inner, "locks/a", &bytes(10, 1)).await;
     let except = vec!["**".to_owned()];
@@ -150,7 +150,7 @@ async fn read_only_changes_nothing_whatever_is_excepted() {
 }
 
 #[tokio::test]
-async fn wrong_patterns_are_refused_even_where_they_are_not_used() {
+async fn invalid_patterns_are_refused_even_if_they_are_not_used() {
     let except = vec!["a/{b".to_owned()];
     for append_only in [true, false] {
         let policy = Policy { append_only, except: except.clone(), ..Policy::default() };
@@ -161,7 +161,7 @@ async fn wrong_patterns_are_refused_even_where_they_are_not_used() {
 }
 
 #[tokio::test]
-async fn the_top_of_a_subfolder_is_there_before_anything_is_stored() {
+async fn the_top_of_a_subfolder_exists_before_anything_is_stored() {
     let place = tempfile::TempDir::new().unwrap();
     let disk = DiskStore::open(place.path(), DiskOptions::default()).unwrap();
     for inner in [memory(), Arc::new(disk)] {
@@ -177,7 +177,7 @@ async fn the_top_of_a_subfolder_is_there_before_anything_is_stored() {
 }
 
 #[tokio::test]
-async fn a_subfolder_is_a_world_of_its_own() {
+async fn a_subfolder_is_isolated_from_its_store() {
     let inner = memory();
     put(&inner, "users/alice2/secret", &bytes(10, 1)).await;
     let store: Store = Arc::new(Subfolder::new(Arc::clone(&inner), folder("users/alice")));
@@ -197,14 +197,14 @@ async fn a_subfolder_is_a_world_of_its_own() {
     assert!(store.delete(&key("a/b")).await.unwrap().is_some());
     let all = ["users/alice/c/d/e", "users/alice2/secret"];
     assert_eq!(names(&inner, "", true).await, all);
-    // Names that fit here but not below the folder.
+    // Names that are short enough here but not below the folder.
     let long = ["x".repeat(250).as_str(); 4].join("/") + "/" + &"y".repeat(20);
     let outcome = store.put(&key(&long), "x".into_body(), PutOptions::default()).await;
     assert!(matches!(outcome, Err(StoreError::Invalid(_))), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn unverified_stores_whatever_comes_and_keeps_the_rest() {
+async fn unverified_ignores_checksums_and_keeps_all_other_checks() {
     for append_only in [false, true] {
         let policy = Policy { append_only, unverified: true, ..Policy::default() };
         let store = policy.guard(memory()).unwrap();

@@ -1,5 +1,5 @@
-//! Full, read-only and other file systems below a store. They are mounted for the purpose, which
-//! takes root; elsewhere each test says that it was skipped.
+//! Full, read-only and other file systems below a store. The tests mount them, which requires root;
+//! otherwise each test reports that it was skipped.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod common;
@@ -24,11 +24,11 @@ use keepgate_store::disk::{DiskOptions, DiskStore, Features};
 use keepgate_store::{Condition, PutOptions, StoreError};
 use tempfile::TempDir;
 
-/// A mount that ends with the test.
+/// A mount that is removed at the end of the test.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// None, with a line that says so, where mounting is not allowed.
+    /// None, and a message, if mounting is not permitted.
     fn new(test: &str, arguments: &[&str], at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let output = Command::new("mount").args(arguments).arg(at).output();
@@ -79,7 +79,7 @@ fn unfinished(root: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn a_full_disk_stores_nothing_and_says_so() {
+async fn a_full_disk_stores_nothing_and_reports_no_space() {
     for unnamed in [true, false] {
         let dir = TempDir::new().unwrap();
         let root = dir.path().join("small");
@@ -100,10 +100,10 @@ async fn a_full_disk_stores_nothing_and_says_so() {
         assert!(matches!(outcome, Err(StoreError::NoSpace)), "{outcome:?}");
         assert_eq!(names(&store, "", true).await, ["a/blob"]);
         assert_eq!(read(&store, "a/blob").await, bytes(300_000, 1));
-        // The space was given back.
+        // The space was released.
         put(&store, "a/more", &bytes(500_000, 3)).await;
 
-        // No inodes are left for files, then none for folders.
+        // First no inodes are left for files, then none for folders.
         let mut index = 0;
         let outcome = loop {
             let name = format!("a/tiny{index}");
@@ -118,7 +118,7 @@ async fn a_full_disk_stores_nothing_and_says_so() {
         assert!(matches!(outcome, Err(StoreError::NoSpace)), "{outcome:?}");
         assert_eq!(unfinished(&root), 0);
 
-        // Full as it is, it can be opened, read and tidied.
+        // A full store can be opened, read and deleted from.
         drop(store);
         let store = open(&root, unnamed);
         assert_eq!(read(&store, "a/blob").await, bytes(300_000, 1));
@@ -132,7 +132,7 @@ async fn a_full_disk_stores_nothing_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_read_only_disk_can_be_read_and_refuses_the_rest() {
+async fn a_read_only_disk_can_be_read_and_refuses_writes() {
     let dir = TempDir::new().unwrap();
     let root = dir.path().join("root");
     let Some(mount) = Mount::new("a_read_only_disk", &["-t", "tmpfs", "none"], &root) else {
@@ -162,7 +162,7 @@ async fn a_read_only_disk_can_be_read_and_refuses_the_rest() {
     drop(mount);
 }
 
-/// What must work in a folder of another mount, and leaves nothing there.
+/// Operations that must work in a folder on another mount and leave nothing behind there.
 async fn works(store: &Store, root: &Path, mounted: &str) {
     let at = |name: &str| format!("{mounted}/{name}");
     let first = bytes(300_000, 1);
@@ -201,7 +201,7 @@ async fn works(store: &Store, root: &Path, mounted: &str) {
     assert!(upload.await.is_err());
     let outcome = store.put(&key(&at("x")), broken(&first), PutOptions::default()).await;
     assert!(outcome.is_err());
-    // The thread that held the dropped upload lets go of it a moment later.
+    // The thread that held the dropped upload releases it a moment later.
     comes_true(|| unfinished(root) + unfinished(&root.join(mounted)) == 0).await;
     assert_eq!(names(store, mounted, true).await, [at("blob"), at("deep/er/blob")]);
 }
@@ -220,19 +220,19 @@ async fn a_folder_may_be_another_file_system_or_a_bind_mount() {
         let store = open(&root, unnamed);
         works(&store, &root, "users/other").await;
         works(&store, &root, "bound").await;
-        // Nothing stays behind that would have to be swept, or keep the mount from ending.
+        // Nothing is left that would have to be swept, or that would keep the mount busy.
         for mounted in [&other, &root.join("bound")] {
             comes_true(|| !mounted.join(".keepgate").exists()).await;
         }
-        // Or else the store holds something open in an idle mount. (Commands that other tests
-        // start hold everything open for a moment.)
+        // Otherwise the store holds something open on an idle mount. (Commands started by other
+        // tests inherit open files for a moment.)
         let umount = || Command::new("umount").arg(root.join("bound")).output().unwrap();
         comes_true(|| umount().status.success()).await;
         std::mem::forget(bound);
     }
 }
 
-/// A new file system of its own in a file, mounted at `root`.
+/// A new file system in an image file, mounted at `root`.
 fn made_with(test: &str, mkfs: &[&str], dir: &Path, root: &Path) -> Option<Mount> {
     let image = dir.join("image");
     fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
@@ -252,10 +252,10 @@ fn made_with(test: &str, mkfs: &[&str], dir: &Path, root: &Path) -> Option<Mount
     }
 }
 
-/// Folders of different projects (as for quotas) are one file system, on one mount, between which
-/// nothing can be renamed or linked.
+/// Folders of different projects (as for quotas) are on one file system and one mount, yet nothing can
+/// be renamed or linked between them.
 #[tokio::test]
-async fn a_folder_may_be_another_project() {
+async fn a_folder_may_belong_to_another_project() {
     let test = "a_folder_may_be_another_project";
     let kinds = [["mkfs.xfs", "-q", "-s", "size=512"], ["mkfs.ext4", "-q", "-O", "project"]];
     for (unnamed, mkfs) in [true, false].into_iter().flat_map(|way| kinds.map(|kind| (way, kind))) {
@@ -271,7 +271,7 @@ async fn a_folder_may_be_another_project() {
             eprintln!("SKIPPED {test}: chattr cannot set a project on {mkfs:?}");
             continue;
         }
-        // It is as described: the test tests something.
+        // Make sure that the file system behaves as described.
         fs::write(root.join("probe"), b"").unwrap();
         let refused = rustix::fs::rename(root.join("probe"), folder.join("probe"));
         assert_eq!(refused, Err(rustix::io::Errno::XDEV));
@@ -285,7 +285,7 @@ async fn a_folder_may_be_another_project() {
 }
 
 #[tokio::test]
-async fn every_file_system_will_do() {
+async fn every_file_system_works() {
     let test = "every_file_system_will_do";
     for mkfs in [["mkfs.xfs", "-q"], ["mkfs.btrfs", "-q"], ["mkfs.ext4", "-q"]] {
         for unnamed in [true, false] {
@@ -304,10 +304,10 @@ async fn every_file_system_will_do() {
     }
 }
 
-/// A copy of the disk, made right after a call has returned, is what a power cut would leave: what
-/// the file system has not yet written is not on it.
+/// A copy of the disk made right after a call has returned is what a power cut would leave: it lacks
+/// what the file system has not written yet.
 #[tokio::test]
-async fn what_was_promised_survives_a_power_cut() {
+async fn acknowledged_blobs_survive_a_power_cut() {
     let test = "what_was_promised_survives_a_power_cut";
     let kinds: [&[&str]; 4] = [
         &["mkfs.xfs", "-q"],
@@ -336,7 +336,7 @@ async fn what_was_promised_survives_a_power_cut() {
             let folders: Vec<_> = (0..20).map(|at| folder(&format!("ready/data/{at}"))).collect();
             store.prepare(&folders).await.unwrap();
             snapshot("prepared");
-            // Another program's, not yet on the disk; then somebody is told that it is stored.
+            // Another program's blob, not on the disk yet; then a client is told that it is stored.
             fs::create_dir(root.join("theirs")).unwrap();
             fs::write(root.join("theirs/blob"), &content).unwrap();
             let body = chunked(&content, 9999);
@@ -374,7 +374,7 @@ async fn what_was_promised_survives_a_power_cut() {
             ] {
                 let image = dir.path().join(name);
                 if mkfs.contains(&"^has_journal") {
-                    // What such a file system needs after a power cut. It says 1 where it
+                    // What such a file system needs after a power cut. It exits with 1 if it
                     // repaired something.
                     let check = Command::new("e2fsck").arg("-fy").arg(&image).output().unwrap();
                     assert!(check.status.code().is_some_and(|code| code <= 1), "{check:?}");
@@ -389,7 +389,7 @@ async fn what_was_promised_survives_a_power_cut() {
                 let store = open(&root, unnamed);
                 assert_eq!(unfinished(&root), 0, "{mkfs:?}, unnamed {unnamed}: {name}");
                 assert!(store.head(&key("unfinished")).await.is_err());
-                // Sweeping took nothing that belongs to a blob.
+                // The sweep removed nothing that belongs to a blob.
                 let found = fs::read(root.join(blob)).ok();
                 assert!(found.as_deref() == expected, "{mkfs:?}, unnamed {unnamed}: {name}");
                 put(&store, "after", &content).await;
@@ -401,7 +401,7 @@ async fn what_was_promised_survives_a_power_cut() {
 }
 
 #[tokio::test]
-async fn a_file_system_without_attributes_keeps_blobs_but_no_metadata() {
+async fn a_file_system_without_attributes_stores_blobs_but_no_metadata() {
     let dir = TempDir::new().unwrap();
     let root = dir.path().join("root");
     let Some(_mount) = Mount::new("without_attributes", &["-t", "ramfs", "none"], &root) else {
@@ -410,7 +410,7 @@ async fn a_file_system_without_attributes_keeps_blobs_but_no_metadata() {
     let probe = fs::File::create(root.join("probe")).unwrap();
     let flags = rustix::fs::XattrFlags::empty();
     if rustix::fs::fsetxattr(&probe, "user.probe", b"", flags).is_ok() {
-        eprintln!("SKIPPED without_attributes: this kernel's ramfs has them");
+        eprintln!("SKIPPED without_attributes: this kernel's ramfs supports them");
         return;
     }
     let store = open(&root, true);

@@ -1,5 +1,5 @@
-// GET and HEAD of a blob as RFC 9110 has it: one range, conditions by etag. What is said and what is sent
-// are of one blob, also while others replace it.
+// GET and HEAD of a blob after RFC 9110: one range, conditions by etag. Headers and content belong to the same blob,
+// even if somebody replaces it meanwhile.
 
 import { Failure } from "./failure.js";
 
@@ -25,20 +25,20 @@ export function blobReply(store, key, request, further) {
     return { status: 200, headers: headers(info, info.size), content: null };
   }
   const part = parseRange(request.headers.has("if-range") ? null : request.headers.get("range"));
-  // An empty blob has no byte that a range could name; clients that ask for all of it get it.
+  // An empty blob has no byte that a range could name: clients that ask for all of it get it.
   if (part === null || info.size === 0) {
     return whole(found);
   }
   const { info: of, offset, length, body } = rangeOf(store, key, part, info);
   if (of.etag !== info.etag) {
-    // Another blob by now: a server may send all of it.
+    // It is another blob by now: a server may send all of it.
     return whole(store.get(key));
   }
   const range = `bytes ${offset}-${offset + length - 1}/${of.size}`;
   return { status: 206, headers: [...headers(of, length), ["content-range", range]], content: body };
 }
 
-/** A range of the blob; of another that took its place meanwhile, anything with its own etag. */
+/** A range of the blob; if another blob took its place meanwhile, anything with that one's etag. */
 function rangeOf(store, key, part, info) {
   try {
     return store.get(key, part);
@@ -50,7 +50,7 @@ function rangeOf(store, key, part, info) {
   }
 }
 
-/** One range of bytes; null for everything else, which a server may ignore (RFC 9110, 14.2). */
+/** One range of bytes; null for anything else, which a server may ignore (RFC 9110, 14.2). */
 function parseRange(value) {
   const found = /^bytes=\s*(\d*)\s*-\s*(\d*)\s*$/.exec(value ?? "");
   if (found === null) {

@@ -1,4 +1,4 @@
-// Bodies: bytes that the host holds. Handing one on costs nothing, reading it copies it in here.
+// Bodies: bytes that the host holds. Handing one on costs nothing; reading it copies it into the plugin.
 
 import * as types from "keepgate:plugin/types@0.1.0";
 
@@ -72,7 +72,7 @@ export class Body {
     }
   }
 
-  /** The host's handle, which is the host's from now on. */
+  /** The host's handle; from now on it belongs to the host again. */
   take() {
     const handle = disown(this.#present());
     this.#handle = null;

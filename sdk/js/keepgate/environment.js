@@ -1,4 +1,4 @@
-// What surrounds a call: clock, random numbers, the operator's log and metrics.
+// The environment of a call: clock, random numbers, the operator's log and metrics.
 
 import * as environment from "keepgate:plugin/environment@0.1.0";
 

@@ -17,7 +17,7 @@ const MESSAGES = {
   "busy": [503, "busy"],
   "timed-out": [504, "timed out"],
   "internal": [500, "internal error"],
-  // Status and words are the plugin's own.
+  // Status and message are the plugin's own.
   "refused": [500, "refused"],
 };
 
@@ -57,7 +57,7 @@ function inWords(tag, detail, known) {
   return typeof detail === "string" ? detail : detail?.message ?? known;
 }
 
-/** Calls the host; a failure that it throws as a variant comes out as a `Failure`. */
+/** Calls the host. A failure that it throws as a variant becomes a `Failure`. */
 export function ask(call) {
   try {
     return call();
@@ -70,7 +70,7 @@ export function ask(call) {
   }
 }
 
-/** What leaves the plugin: a `Failure` as it is, anything else as a bug, with its stack. */
+/** What the host gets: a `Failure` as it is, any other exception as a bug, with its stack. */
 export function toVariant(error) {
   if (!(error instanceof Failure)) {
     return { tag: "internal", val: describeError(error) };
@@ -84,6 +84,15 @@ export function toVariant(error) {
     default:
       return detail === undefined ? { tag } : { tag, val: detail };
   }
+}
+
+/** The headers that HTTP has for a failure, whatever form a surface gives it. */
+export function refusalHeaders({ tag, detail }) {
+  if (tag === "out-of-range") {
+    return [["content-range", `bytes */${detail}`]];
+  }
+  const after = detail?.retryAfter;
+  return after === undefined || after === null ? [] : [["retry-after", String(after)]];
 }
 
 export function describeError(error) {

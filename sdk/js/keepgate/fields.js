@@ -1,4 +1,4 @@
-// Small values that the contract has in its own form: pairs of texts, and times.
+// Small values with a form of their own in the contract: pairs of texts, users and times.
 
 export class Fields {
   #pairs;
@@ -32,7 +32,7 @@ export function toPairs(fields) {
   return pairs.map(([name, value]) => [String(name), String(value)]);
 }
 
-/** Who is asking, or for whom a job works; null for nobody. */
+/** The user who asks, or for whom a job works; null for nobody. */
 export function toPrincipal(principal) {
   if (principal === undefined || principal === null) {
     return null;
@@ -42,14 +42,14 @@ export function toPrincipal(principal) {
 }
 
 /**
- * The host counts nanoseconds, which a number holds only roughly: to 256 of them in these years. A Date that
- * went to the host and comes back must not lose a millisecond by that.
+ * The host counts nanoseconds, which a number holds only to within 256 of them these years. A Date that comes back from
+ * the host must not lose a millisecond by that.
  */
 export function toDate(nanoseconds) {
   return new Date(Math.floor(nanoseconds / 1e6 + 0.001));
 }
 
-/** The same the other way round. */
+/** The reverse of `toDate`. */
 export function toNanoseconds(date) {
   return Math.trunc(date.getTime() * 1e6);
 }

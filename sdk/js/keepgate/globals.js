@@ -1,11 +1,10 @@
-// What JavaScript programs expect of their surroundings and QuickJS lacks, or would take from the
-// machine that compiled the component: text in UTF-8, the clock, random numbers, the console. All
-// of it comes from the contract, so that a component imports nothing else and behaves in a test as
-// it is told to. What is added here must stay small: each component carries it.
+// Globals that JavaScript programs expect and QuickJS lacks, or would take from the machine that compiled the component:
+// UTF-8, the clock, random numbers, the console. All of them use the contract, so that a component imports nothing else
+// and a test controls what it sees. Keep additions small: they are part of every component.
 
 /** The bytes of a text; a surrogate without its other half becomes U+FFFD. */
 export function encodeUtf8(text) {
-  // A code unit becomes three bytes at most, a pair of them four.
+  // A code unit becomes at most three bytes, a pair of them four.
   const bytes = new Uint8Array(text.length * 3);
   let at = 0;
   for (const character of text) {
@@ -37,7 +36,7 @@ export function encodeUtf8(text) {
 const LEADS = [[0x80, 0x00, 1, 0], [0xe0, 0xc0, 2, 0x80], [0xf0, 0xe0, 3, 0x800], [0xf8, 0xf0, 4, 0x10000]];
 const PIECE = 4096;
 
-/** The text of UTF-8; `malformed` returns what stands for a byte that is none, or throws. */
+/** Decodes UTF-8. For a malformed byte `malformed` returns a replacement, or throws. */
 export function decodeUtf8(bytes, malformed = () => 0xfffd) {
   const texts = [];
   let codes = [];
@@ -54,7 +53,7 @@ export function decodeUtf8(bytes, malformed = () => 0xfffd) {
   return texts.join("");
 }
 
-/** The code point that begins at a place, and its length in bytes; null where there is none. */
+/** The code point that begins at a position, and its length in bytes; null if there is none. */
 function sequence(bytes, at) {
   const first = bytes[at];
   const lead = LEADS.find(([mask, ones]) => (first & mask) === ones);
@@ -101,12 +100,12 @@ class Decoder {
   }
 }
 
-/** Puts them in place. `environment` is the contract's interface of that name. */
+/** Installs them. `environment` is the contract's interface of that name. */
 export function installGlobals(environment) {
   globalThis.TextEncoder ??= Encoder;
   globalThis.TextDecoder ??= Decoder;
   installClock(environment);
-  // QuickJS would begin with the same seed in each instance: that of the machine that compiled it.
+  // QuickJS would start each instance with the same seed: that of the machine that compiled it.
   Math.random = () => {
     const [a, b, c, d, e, f, g] = environment.random(7);
     const high = a * 2 ** 16 + b * 2 ** 8 + c;
@@ -131,7 +130,7 @@ function installClock(environment) {
       return milliseconds();
     }
   }
-  // Called without `new`, Date is a text: a class could not be called so.
+  // Date without `new` returns a text: a class cannot be called like that.
   globalThis.Date = new Proxy(Clock, { apply: () => new Clock().toString() });
 }
 

@@ -1,5 +1,5 @@
-// Handles of the host. Each is remembered until the call ends or somebody takes it, so that nothing
-// that a call leaves behind stays: an instance that leaves handles is not used again.
+// Handles of the host. Each is remembered until the call ends or somebody takes it, and given back then: an instance
+// that leaves handles behind is not used again.
 
 let owned = [];
 
@@ -9,7 +9,7 @@ export function own(handle) {
   return handle;
 }
 
-/** Takes a handle out of our hands: the host gets it, or has got it. */
+/** Forgets a handle that the host gets, or has got. */
 export function disown(handle) {
   const at = owned.lastIndexOf(handle);
   if (at >= 0) {
@@ -18,7 +18,7 @@ export function disown(handle) {
   return handle;
 }
 
-/** Gives back what the call left behind, the newest first: an instance may serve again. */
+/** Gives back what the call left behind, the newest first, so that the instance can serve again. */
 export function releaseAll() {
   const left = owned;
   owned = [];

@@ -32,10 +32,10 @@ export class Request {
     if (this.base !== "") {
       return `${this.base}/${below}`;
     }
-    // References begin at the last slash of the request's path.
+    // A relative reference starts at the last slash of the request's path.
     const up = this.path.length - (this.trailingSlash ? 0 : 1);
     if (up < 0) {
-      // The mount's own path without a slash at its end: its name comes again.
+      // The mount's own path without a slash at its end: the reference repeats its name.
       return `./${this.target.split("?")[0].split("/").at(-1)}/${below}`;
     }
     return (up === 0 ? "./" : "../".repeat(up)) + below;
@@ -77,14 +77,14 @@ export class Reply {
   }
 }
 
-/** Marks content that is made while it is sent. */
+/** Content that is made while it is sent. */
 class Chunks {
   constructor(chunks) {
     this.chunks = chunks;
   }
 }
 
-/** Hands a reply to the host; starts and feeds a streamed one. */
+/** Hands a reply to the host. A streamed one is started here and written to its end. */
 export function sendReply(reply) {
   if (!(reply instanceof Reply)) {
     throw new TypeError("handle() returned no Reply");

@@ -1,9 +1,9 @@
 // Types and documentation of the Keepgate SDK for JavaScript; `index.js` says what it is.
 
-/** Pairs of name and value: an object, or a list where a name may come twice. */
+/** Pairs of name and value: an object, or a list in which a name may occur more than once. */
 export type Pairs = Iterable<readonly [string, unknown]> | Record<string, unknown>;
 
-/** Why something was not done. Each tag has one HTTP status, with which the host answers where a
+/** Why a call failed. Each tag has one HTTP status, with which the host replies if a
  * failure leaves `handle`. */
 export type FailureTag =
   /** 404 */
@@ -13,7 +13,7 @@ export type FailureTag =
   /** 412: the blob is another one by now */
   | "precondition-failed"
   /** 400: the bytes do not have the SHA-256 that they must have; `detail` is the one that they have,
-   * where it is known */
+   * if it is known */
   | "checksum-mismatch"
   /** 400: the sender stopped before the announced length */
   | "truncated"
@@ -29,13 +29,13 @@ export type FailureTag =
   | "denied"
   /** 400: the arguments make no sense */
   | "invalid"
-  /** 501: the store or host cannot do this at all */
+  /** 501: the store or the host cannot do this at all */
   | "unsupported"
   /** 503: a system behind the gateway does not answer */
   | "unavailable"
-  /** 503: as much as may be under way at once is under way */
+  /** 503: as much as is allowed at the same time is in progress */
   | "busy"
-  /** 504; 408 where the client was the one that did not send */
+  /** 504; 408 if the client was the one that did not send */
   | "timed-out"
   /** 500: a bug or a broken disk; the text is for the operator's log only */
   | "internal"
@@ -64,10 +64,10 @@ export class Failure extends Error {
   readonly code: string;
   /** Words for the client, a number of bytes, or what `Failure.refused` was given. */
   readonly detail: string | number | Refusal | undefined;
-  /** A refusal that no other tag is. A job that throws it is not tried again where the status is below
+  /** A refusal that no other tag is. A job that throws it is not tried again if the status is below
    * 500.
    * @param status 400 to 599
-   * @param code for programs, as in `size_conflict`; empty where the surface has none
+   * @param code for programs, as in `size_conflict`; empty if the surface has none
    * @param message for whoever made the request
    * @param options.retryAfter seconds until it is worth trying again */
   static refused(
@@ -94,21 +94,21 @@ export class Body implements Iterable<Uint8Array> {
   private constructor();
   /** A body made of bytes that the plugin holds; text as UTF-8. */
   static from(bytes: Uint8Array | string): Body;
-  /** In bytes; null where it is not known before reading. */
+  /** In bytes; null if it is not known before reading. */
   readonly length: number | null;
   /** The next chunk, of at most `max` bytes and never empty; null at the end. */
   read(max?: number): Uint8Array | null;
   /** All chunks: `for (const chunk of body)`. */
   [Symbol.iterator](): Iterator<Uint8Array>;
-  /** All bytes. Throws `too-large` over the limit, 1 MiB where none is given. */
+  /** All bytes. Throws `too-large` over the limit, 1 MiB by default. */
   bytes(limit?: number): Uint8Array;
-  /** All of it as text; throws `invalid` where it is not UTF-8. */
+  /** All of it as text; throws `invalid` if it is not UTF-8. */
   text(limit?: number): string;
-  /** All of it as JSON; throws `invalid` where it is none. */
+  /** All of it as JSON; throws `invalid` if it is not JSON. */
   json(limit?: number): any;
 }
 
-/** Pairs of name and value, in order; a name may come twice. */
+/** Pairs of name and value, in order; a name may occur more than once. */
 export class Fields implements Iterable<[string, string]> {
   constructor(pairs?: [string, string][]);
   /** The first value of that name, or null. */
@@ -135,10 +135,10 @@ export interface Info {
 
 /** A blob that `put` or `concat` stored, as it is there now. */
 export interface Stored extends Info {
-  /** What this very call changed: `unchanged` where the same bytes were there, so that nothing was
+  /** What this call changed: `unchanged` if the same bytes were there, so that nothing was
    * written. */
   readonly change: "created" | "replaced" | "unchanged";
-  /** Bytes of the blob that was replaced; null where none was. */
+  /** Bytes of the blob that was replaced; null if there was none. */
   readonly replaced: number | null;
 }
 
@@ -150,7 +150,7 @@ export interface Entry {
   readonly modified: Date;
   /** As in `Info`; empty for a folder. */
   readonly etag: string;
-  /** True for a folder, which only listings that are not recursive name. */
+  /** True for a folder, which only listings that are not recursive have. */
   readonly folder: boolean;
 }
 
@@ -171,7 +171,7 @@ export interface Download {
 }
 
 export interface PutOptions {
-  /** What must hold of the key; `always` where nothing is said. `absent-or-identical` succeeds where
+  /** What must hold of the key; `always` by default. `absent-or-identical` succeeds if
    * the same bytes are there; `matches` wants the blob there to have this etag. */
   condition?: "always" | "absent" | "absent-or-identical" | { matches: string };
   /** Lower-case hex SHA-256 that the bytes must have. */
@@ -191,25 +191,25 @@ export class Store {
   static open(name?: string): Store;
   /** Throws `not-found`. */
   head(key: string): Info;
-  /** Throws `not-found`, and `out-of-range` where no asked byte is inside. */
+  /** Throws `not-found`, and `out-of-range` if no byte of the part is inside. */
   get(key: string, part?: Part | null): Download;
   /** Stores a blob: durable when it returns, all of it or nothing. Throws `already-exists`,
    * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. */
   put(key: string, data: Body | Uint8Array | string, options?: PutOptions): Stored;
   /** Joins pieces of blobs into one, in order, with the same guarantees as `put`; the blobs stay. */
   concat(key: string, pieces: Piece[], options?: PutOptions): Stored;
-  /** The size in bytes of the blob that this very call removed; null where there was none. With
-   * `matches` it removes the blob of that etag only, and throws `precondition-failed` where another is
-   * there, or none. */
+  /** The size in bytes of the blob that this call removed; null if there was none. With
+   * `matches` it removes the blob of that etag only, and throws `precondition-failed` if another or none
+   * is there. */
   delete(key: string, options?: { matches?: string }): number | null;
-  /** Blobs below a folder, ascending by key; the top where none is named. With `after`, those behind
-   * that key, which is a folder's with `/` at its end. Throws `not-found` where there is no such folder;
-   * the top is always there, also before anything was stored. */
+  /** Blobs below a folder, ascending by key; the top by default. With `after`, those behind
+   * that key, which is a folder's with `/` at its end. Throws `not-found` if there is no such folder;
+   * the top is always there, even before anything was stored. */
   list(
     folder?: string,
     options?: { recursive?: boolean; after?: string },
   ): Generator<Entry, void>;
-  /** Makes folders that may stay empty; `put` needs no such thing. */
+  /** Makes folders that may stay empty; `put` does not need them. */
   prepare(folders: string[]): void;
 }
 
@@ -224,14 +224,14 @@ export interface Principal {
 /** A request below the plugin's mount. */
 export interface Request {
   readonly method: string;
-  /** The mount as this client reaches it, without a slash at its end; empty where nothing says it.
-   * Unless the operator set it, the host in it is the client's word. */
+  /** The URL of the mount for this client, without a slash at its end; empty if it is not known.
+   * Unless the operator set it, the host in it is what the client claims. */
   readonly base: string;
   /** Path and query as they were sent, from the root of the server. */
   readonly target: string;
-  /** IP address of the client, or of the proxy that it comes by; null over a Unix socket. */
+  /** IP address of the client, or of the proxy in front; null over a Unix socket. */
   readonly address: string | null;
-  /** By which logs name this request. */
+  /** Identifies this request in logs. */
   readonly id: string;
   /** Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys. */
   readonly path: string[];
@@ -240,14 +240,14 @@ export interface Request {
   readonly query: Fields;
   /** Names in lower case, without the credentials that the host has checked. */
   readonly headers: Fields;
-  /** Who is asking, as the host authenticated them; null where the mount lets anybody in. */
+  /** The user, as the host authenticated them; null if the mount lets anybody in. */
   readonly principal: Principal | null;
-  /** The name of who is asking; empty where the mount lets anybody in. */
+  /** The name of the authenticated user; empty if the mount lets anybody in. */
   readonly user: string;
   /** Where a path below the mount is for this client: for `Location`, `Link` and bodies. An empty last
    * segment makes a slash at the end. Where `base` is empty it is relative to this request's path. */
   url(...segments: string[]): string;
-  /** What the client sends. Hand it on rather than read it. */
+  /** What the client sends. Hand it on instead of reading it. */
   readonly body: Body;
 }
 
@@ -255,14 +255,14 @@ export interface Request {
 export class Reply {
   /** @param content nothing, bytes, text, or a body of the host's */
   constructor(status?: number, headers?: Pairs, content?: Body | Uint8Array | string | null);
-  /** Without content; 204 where no status is given. */
+  /** Without content; 204 by default. */
   static empty(status?: number, headers?: Pairs): Reply;
   static text(text: string, options?: { status?: number; headers?: Pairs }): Reply;
   static json(value: unknown, options?: { status?: number; headers?: Pairs }): Reply;
   /** A 405 that names what is allowed. */
   static methodNotAllowed(...allowed: string[]): Reply;
-  /** Sends the head at once, and each chunk when it is made: give a generator. Where it throws, the
-   * client's connection is cut, so that it sees a broken reply rather than a short one. */
+  /** Sends the head at once, and each chunk when it is made: give a generator. If it throws, the
+   * client's connection is cut, so that it sees a broken reply and not a short one. */
   static stream(
     chunks: Iterable<Uint8Array | string>,
     options?: { status?: number; headers?: Pairs },
@@ -286,8 +286,8 @@ export const log: Record<
   (message: string, fields?: Pairs) => void
 >;
 
-/** Work on bodies that the host does while they pass: no byte enters the plugin. What is wrong with the
- * bytes is thrown where the result is read: by `Store.put`, say. */
+/** Work that the host does on bodies while they pass: no byte enters the plugin. Errors in the bytes are
+ * thrown when the result is read: by `Store.put`, for example. */
 export const pipes: {
   /** @param level 0 (stored) to 9 (smallest) */
   gzip(data: Body | Uint8Array | string, level?: number): Body;
@@ -298,14 +298,14 @@ export const pipes: {
   }>): Body;
   /** Reads a body to its end into a temporary file of the host, to know its size and hash. */
   spool(data: Body | Uint8Array | string): { size: number; sha256: string; body: Body };
-  /** Counts and hashes a body on its way: hand on `body`; `sum()` is null until it was read. */
+  /** Counts and hashes a body while it passes: hand on `body`; `sum()` is null until it was read. */
   meter(data: Body | Uint8Array | string): {
     body: Body;
     sum(): { size: number; sha256: string } | null;
   };
 };
 
-/** etcd clusters that the operator named and granted to the mount. */
+/** etcd clusters that the operator configured and granted to the mount. */
 export const etcd: {
   clusters(): string[];
   /** Begins a snapshot. Throws `unavailable`, naming each endpoint with what is wrong. */
@@ -317,7 +317,7 @@ export const etcd: {
     };
     /** The bytes, once. */
     body(): Body;
-    /** Of the database, lower-case hex; null until the bytes were read and found right. */
+    /** Of the database, lower-case hex; null until the bytes were read and verified. */
     sha256(): string | null;
   };
 };
@@ -332,15 +332,15 @@ export interface Job {
   readonly key: string;
   /** What started it. */
   readonly origin: string;
-  /** The user whose request started it, and by whose rules it works. */
+  /** The user whose request started it, and whose rules it follows. */
   readonly principal: Principal | null;
   readonly input: Uint8Array;
   readonly state: JobState;
-  /** From 1; 0 while it waits for its first. */
+  /** From 1; 0 while it waits for its first attempt. */
   readonly attempt: number;
-  /** How often it is tried at most. */
+  /** How many attempts it has at most. */
   readonly attempts: number;
-  /** Before this time no attempt begins. */
+  /** No attempt begins before this time. */
   readonly next: Date | null;
   readonly progress: { done: number; total: number | null; phase: string };
   readonly created: Date;
@@ -366,17 +366,77 @@ export const jobs: {
     finally?: string | null;
   }): string;
   get(id: string): Job;
-  /** Waits until a job leaves a state or so many milliseconds have gone. */
+  /** Waits until a job leaves a state or so many milliseconds have passed. */
   wait(id: string, leaves: JobState, milliseconds: number): Job;
   /** Newest first. */
   list(kind: string, max?: number): Job[];
-  /** False where it had ended before. */
+  /** False if it had ended before. */
   cancel(id: string): boolean;
-  /** Ends a job only where it has not begun. */
+  /** Ends a job only if it has not begun. */
   withdraw(id: string): boolean;
   /** From inside a job that runs. */
   report(progress: { done: number; total?: number | null; phase?: string }): void;
 };
+
+/** An HTTP API over a job: start it and wait, or answer 202 at once; look at it; cancel it. */
+export const jobApi: {
+  /** Whether the client would rather be told where to look than wait: `Prefer: respond-async` (RFC 7240). */
+  prefersAsync(request: Request): boolean;
+  /** The reply 202 for a job that was started; `path` is that of the job below the mount. */
+  accepted(request: Request, path: string[], body: unknown): Reply;
+  /** Waits until a job begins, at most `turn` milliseconds, and then until it ends, however long that takes. A job
+   * that has not begun by then is withdrawn: null. */
+  wait(id: string, turn: number): Job | null;
+  /** A job of this kind that fits. Throws `not-found` for all others, so that one part of a surface does not show
+   * the jobs of another. */
+  find(id: string, kind: string, fits?: (job: Job) => boolean): Job;
+  /** The document about a job. Once the job has ended, `result` is its output, or what `failed` makes of the reason
+   * if it has none that is JSON. */
+  status(job: Job, failed: (reason: string) => unknown): Reply;
+  /** Cancels a job: 204. Throws a 409 if it has ended. */
+  cancel(job: Job): Reply;
+  /** Why a job failed, was cancelled, or waits for another attempt. */
+  reason(job: Job): string;
+};
+
+/** A retention policy: an item stays if one of these rules keeps it. */
+export interface RetentionPolicy {
+  /** Keeps the newest so many. */
+  last?: number;
+  /** Keeps all that are not older than so many milliseconds. */
+  within?: number;
+  /** Keeps the newest of each of the last so many days that have one, in UTC. */
+  daily?: number;
+  /** The same for ISO weeks, Monday to Sunday. */
+  weekly?: number;
+  /** The same for months. */
+  monthly?: number;
+  /** The same for years. */
+  yearly?: number;
+}
+
+/** The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first; the newest one always
+ * stays, and so does each for which `isSpared` is true. `time` is a member of this name unless it is given. */
+export function expired<Item>(items: Item[], policy: RetentionPolicy, options?: {
+  now?: Date;
+  time?: (item: Item) => Date;
+  isSpared?: (item: Item) => boolean;
+}): Item[];
+
+/** Milliseconds of a duration in settings, as in `7d` or `1m30s`; longer than zero. Throws an `Error`. */
+export function parseDuration(text: string): number;
+
+/** Which page of a list a request asks for: `?limit=100&after=KEY`. Throws `invalid` if `limit` is not a number from 1
+ * to `most`. */
+export function page(
+  request: Request, standard: number, most: number,
+): { limit: number; after: string | undefined };
+/** As many items as the page has, and behind what the next page begins; null if this one is the last. */
+export function fillPage<Item>(
+  page: { limit: number }, items: Iterable<Item>, place: (item: Item) => string,
+): { items: Item[]; next: string | null };
+/** The header `Link` to the next page (RFC 8288); nothing for the last. */
+export function linkHeaders(request: Request, next: string | null): Record<string, string>;
 
 /** What a plugin says of itself. */
 export interface Description {
@@ -384,13 +444,13 @@ export interface Description {
   version: string;
   /** One line for operators. */
   summary?: string;
-  /** Where it is mounted when the operator says nothing; `/NAME` without it. */
+  /** Where it is mounted unless the operator says otherwise; `/NAME` by default. */
   defaultMount?: string;
-  /** Names that it opens stores by; a mount must grant each. */
+  /** Names of the stores that it opens; a mount must grant each. */
   stores?: string[];
-  /** Names that it takes snapshots of clusters by; a mount must grant each. */
+  /** Names of the clusters that it takes snapshots of; a mount must grant each. */
   clusters?: string[];
-  /** Counters for `count`, which is what is meant where no kind is named: Prometheus names that end in
+  /** Counters for `count`, which is the default kind: Prometheus names that end in
    * `_total`. Gauges for `setGauge`. */
   metrics?: { name: string; kind?: "counter" | "gauge"; help: string; labels?: string[] }[];
 }
@@ -406,10 +466,16 @@ export interface JobRunner<Settings> {
 
 export interface Plugin<Settings> {
   describe: Description;
-  /** Throws an `Error` that says what is wrong with a mount's settings. */
+  /** Validates a mount's settings. Throws an `Error` that says what is wrong. */
   checkSettings?(settings: Settings): void;
   /** Answers a request. Plain functions: imports of the host wait by themselves, nothing is async. */
   handle(request: Request, settings: Settings): Reply;
+  /** The reply to a failure in this surface's own form. Without it, or if it returns nothing, the host replies
+   * with the failure's status and message in plain text. `Content-Range` and `Retry-After` are added.
+   *
+   *     refuse: ({ status, code, message }) => Reply.json({ error: code, message }, { status }),
+   */
+  refuse?(failure: Failure): Reply | void;
   /** By kind of job. */
   jobs?: Record<string, JobRunner<Settings>>;
 }

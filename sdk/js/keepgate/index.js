@@ -1,7 +1,6 @@
 // The Keepgate SDK for JavaScript: the contract `keepgate:plugin@0.1.0` as classes, iterators and
-// exceptions. The folder lies beside a plugin's `plugin.js` and is compiled into the component with
-// it; it needs nothing but the engine. Types and documentation are in `index.d.ts`: what is changed
-// here is changed there too.
+// exceptions. The folder is beside a plugin's `plugin.js` and is compiled into the component with it; it needs nothing
+// but the engine. Types and documentation are in `index.d.ts`: change both together.
 
 import * as environment from "keepgate:plugin/environment@0.1.0";
 
@@ -11,9 +10,14 @@ installGlobals(environment);
 
 export { Body } from "./body.js";
 export { count, log, now, random, setGauge } from "./environment.js";
+export { etcd } from "./etcd.js";
 export { Failure } from "./failure.js";
 export { Fields } from "./fields.js";
 export { Reply, Request } from "./http.js";
+export { jobApi } from "./job-api.js";
+export { jobs } from "./jobs.js";
+export { fillPage, linkHeaders, page } from "./page.js";
+export { pipes } from "./pipes.js";
 export { definePlugin } from "./plugin.js";
-export { etcd, jobs, pipes } from "./services.js";
+export { expired, parseDuration } from "./retention.js";
 export { Store } from "./store.js";

@@ -1,14 +1,15 @@
-// What a plugin is, and how it becomes the component's exports.
+// What a plugin is, and how it becomes the exports of the component.
 
 import * as environment from "keepgate:plugin/environment@0.1.0";
 
 import { toBytes } from "./body.js";
-import { describeError, Failure, toVariant } from "./failure.js";
+import { log } from "./environment.js";
+import { describeError, Failure, refusalHeaders, toVariant } from "./failure.js";
 import { releaseAll } from "./handles.js";
-import { Request, sendReply } from "./http.js";
-import { toJob } from "./services.js";
+import { Reply, Request, sendReply } from "./http.js";
+import { toJob } from "./jobs.js";
 
-/** Runs one call of the host's, and leaves nothing of it behind. */
+/** Runs one call from the host, and leaves no handle behind. */
 function during(call) {
   try {
     return call();
@@ -23,7 +24,26 @@ function parseSettings() {
   return JSON.parse(environment.settings());
 }
 
-/** The same for questions that are answered in words: an `Error` is an answer, others are bugs. */
+/** A reply, or what the plugin makes of a failure in its surface's own form. */
+function answer(handle, refuse) {
+  try {
+    return handle();
+  } catch (error) {
+    const failure = error instanceof Failure ? error : new Failure("internal", describeError(error));
+    // Only the host knows whether the client was the one that did not send.
+    const reply = failure.tag === "timed-out" ? undefined : refuse?.(failure);
+    if (!(reply instanceof Reply)) {
+      throw error;
+    }
+    if (failure.tag === "internal") {
+      log.error(failure.detail ?? failure.message);
+    }
+    reply.headers.push(...refusalHeaders(failure));
+    return reply;
+  }
+}
+
+/** The same for calls whose error is a text for the operator: an `Error` is meant, any other exception is a bug. */
 function inWords(call) {
   try {
     return call();
@@ -36,7 +56,7 @@ function inWords(call) {
 }
 
 export function definePlugin(plugin) {
-  const { describe, checkSettings = () => {}, handle, jobs: runners = {} } = plugin;
+  const { describe, checkSettings = () => {}, handle, refuse, jobs: runners = {} } = plugin;
   const description = {
     summary: "", defaultMount: `/${describe.name}`, stores: [], clusters: [], ...describe,
     jobs: Object.keys(runners),
@@ -53,7 +73,8 @@ export function definePlugin(plugin) {
       describe: () => description,
       checkSettings: (settings) => inWords(() => void checkSettings(JSON.parse(settings))),
       handle: (request) =>
-        during(() => sendReply(handle(new Request(request), parseSettings()))),
+        during(() =>
+          sendReply(answer(() => handle(new Request(request), parseSettings()), refuse))),
     },
     jobRunner: {
       check: (kind, input) =>

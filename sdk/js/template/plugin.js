@@ -5,7 +5,7 @@
 //     GET    /NAME    the bytes, whole or a range; HEAD answers without them
 //     DELETE /NAME    removes it: 204
 //
-// No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
+// No byte of an archive enters the plugin: bodies are handles, and the host moves the bytes.
 
 import { definePlugin, Failure, log, Reply, Store } from "./keepgate/index.js";
 
@@ -19,7 +19,7 @@ export const { guest, jobRunner } = definePlugin({
     stores: ["main"],
   },
 
-  // `settings` is what the operator writes below [mount.settings].
+  // `settings` is what the operator writes under [mount.settings].
   checkSettings(settings) {
     const { replace = false, ...unknown } = settings;
     if (typeof replace !== "boolean") {
@@ -60,7 +60,7 @@ function atArchive(store, request, name, { replace = false }) {
     case "HEAD":
       return Reply.blob(store, name, request);
     case "PUT": {
-      // The same bytes once more are fine: a client whose answer got lost sends them again.
+      // Uploading the same bytes again succeeds: a client whose reply got lost sends them again.
       const condition = replace ? "always" : "absent-or-identical";
       const sha256 = request.headers.get("x-sha256");
       const { size, etag } = store.put(name, request.body, { condition, sha256 });

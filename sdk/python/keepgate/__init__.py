@@ -3,10 +3,10 @@ exceptions.
 
 The folder lies beside a plugin's `plugin.py` and is compiled into the component with it; it needs
 nothing but what componentize-py brings. What plugins may use is named here, and in the modules
-`pipes`, `etcd` and `jobs`; what begins with an underscore may change.
+`pipes`, `etcd`, `jobs`, `job_api` and `retention`; what begins with an underscore may change.
 """
 
-from . import etcd, jobs, pipes
+from . import etcd, job_api, jobs, pipes, retention
 from ._body import Body
 from ._environment import count, now, random, set_gauge
 from ._failure import (
@@ -30,13 +30,15 @@ from ._failure import (
     Unsupported,
 )
 from ._http import Fields, Principal, Reply, Request
+from ._page import Page, link
 from ._plugin import Description, Metric, Plugin, export
 from ._store import Download, Entry, Info, Piece, Store, Stored
 
 __all__ = [
     "AlreadyExists", "Body", "Busy", "ChecksumMismatch", "Denied", "Description", "Download",
     "Entry", "Failure", "Fields", "Info", "Internal", "Invalid", "Metric", "NoSpace", "NotFound",
-    "OutOfRange", "Piece", "Plugin", "PreconditionFailed", "Principal", "QuotaExceeded", "Refused",
-    "Reply", "Request", "Store", "Stored", "TimedOut", "TooLarge", "Truncated", "Unavailable",
-    "Unsupported", "count", "etcd", "export", "jobs", "now", "pipes", "random", "set_gauge",
+    "OutOfRange", "Page", "Piece", "Plugin", "PreconditionFailed", "Principal", "QuotaExceeded",
+    "Refused", "Reply", "Request", "Store", "Stored", "TimedOut", "TooLarge", "Truncated",
+    "Unavailable", "Unsupported", "count", "etcd", "export", "job_api", "jobs", "link", "now",
+    "pipes", "random", "retention", "set_gauge",
 ]

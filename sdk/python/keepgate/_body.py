@@ -1,4 +1,4 @@
-"""Bodies: bytes that the host holds. Handing one on costs nothing, reading it copies it in here."""
+"""Bodies: bytes that the host holds. Handing one on costs nothing; reading it copies it into the plugin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Body:
 
     @property
     def length(self) -> int | None:
-        """In bytes, where it is known before reading."""
+        """In bytes, if it is known before reading."""
         return self._present().length()
 
     def read(self, most: int = _CHUNK) -> bytes | None:
@@ -67,5 +67,5 @@ def _to_bytes(data: bytes | str) -> bytes:
 
 
 def take(data: Body | bytes | str) -> types.Body:
-    """The host's handle, which is the host's from now on."""
+    """The host's handle; from now on it belongs to the host again."""
     return (data if isinstance(data, Body) else Body.of(data))._take()

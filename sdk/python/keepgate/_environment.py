@@ -1,4 +1,4 @@
-"""What surrounds a call: the clock, random numbers, the operator's log and metrics."""
+"""The environment of a call: the clock, random numbers, the operator's log and metrics."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class _OperatorsLog(logging.Handler):
 
 
 class _Printed:
-    """`print` goes there as well: a plugin has no terminal."""
+    """`print` goes there too: a plugin has no terminal."""
 
     def __init__(self) -> None:
         self._line = ""
@@ -84,8 +84,8 @@ _installed = False
 
 
 def install() -> None:
-    """Puts both in place at an instance's first call. Not earlier: while the component is made there is
-    no host, and what Python says then is for the author."""
+    """Redirects both at the first call of an instance. Not earlier: while the component is built there is no host, and
+    output is for the author."""
     global _installed
     if _installed:
         return

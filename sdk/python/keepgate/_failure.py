@@ -12,7 +12,7 @@ from wit_world.imports import types
 
 
 class Failure(Exception):
-    """What did not work, in the contract's words. Raise one of the classes below."""
+    """Why a call failed, in the contract's terms. Raise one of the classes below."""
 
     status = 500
     message = "internal error"
@@ -24,6 +24,10 @@ class Failure(Exception):
     def __init__(self, detail: str | int | None = None) -> None:
         super().__init__(self.message if detail is None else detail)
         self.detail = detail
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers that HTTP has for this failure, whatever form a surface gives it."""
+        return []
 
     def _to_host(self) -> Err:
         if not self._has_value:
@@ -53,7 +57,7 @@ class PreconditionFailed(Failure):
 
 class ChecksumMismatch(Failure):
     """400: the bytes do not have the SHA-256 that they must have; `detail` is the one that they have,
-    where it is known."""
+    if it is known."""
 
     status, message = 400, "the bytes do not have the SHA-256 that they must have"
     case = types.Failure_ChecksumMismatch
@@ -82,6 +86,9 @@ class OutOfRange(Failure):
     """416; `detail` is the size of the blob in bytes, and must be given."""
 
     status, message, case = 416, "no byte of the asked range is inside", types.Failure_OutOfRange
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("content-range", f"bytes */{self.detail}")]
 
 
 class QuotaExceeded(Failure):
@@ -127,7 +134,7 @@ class Busy(Failure):
 
 
 class TimedOut(Failure):
-    """504, or 408 where the client was the one that did not send."""
+    """504, or 408 if the client was the one that did not send."""
 
     status, message, case, _has_value = 504, "timed out", types.Failure_TimedOut, False
 
@@ -137,9 +144,9 @@ class Internal(Failure):
 
 
 class Refused(Failure):
-    """A refusal that no other class is: a status from 400 to 599, a word for programs (empty where the
+    """A refusal that no other class is: a status from 400 to 599, a code for programs (empty if the
     surface has none), a text for whoever made the request, and the seconds until it is worth trying
-    again. A job that raises it is not tried again where the status is below 500."""
+    again. A job that raises it is not tried again if the status is below 500."""
 
     case = types.Failure_Refused
 
@@ -149,6 +156,9 @@ class Refused(Failure):
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.retry_after = retry_after
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [] if self.retry_after is None else [("retry-after", str(self.retry_after))]
 
     def _to_host(self) -> Err:
         refusal = types.Refusal(self.status, self.code, self.message, self.retry_after)
@@ -160,7 +170,7 @@ _BY_CASE = {failure.case: failure for failure in [*Failure.__subclasses__()]}
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Around each call of the host that can fail: its failures come out as exceptions."""
+    """Surrounds each call of the host that can fail, and turns its failures into exceptions."""
     try:
         yield
     except Err as error:
@@ -171,7 +181,7 @@ def asking() -> Iterator[None]:
 
 
 def to_host(error: Exception) -> Err:
-    """What leaves the plugin: a failure as it is, anything else as a bug, with its traceback."""
+    """What the host gets: a failure as it is, any other exception as a bug, with its traceback."""
     if isinstance(error, Failure):
         return error._to_host()
     return Err(types.Failure_Internal(in_one_line(error)))
@@ -182,7 +192,7 @@ _PLACES = 12
 
 
 def in_one_line(error: Exception) -> str:
-    """An exception with its places, the innermost first: a line of the operator's log."""
+    """An exception with its traceback, the innermost place first, as one line of the operator's log."""
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"in {frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames)]
     if len(places) > _PLACES:

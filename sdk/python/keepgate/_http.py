@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Fields:
-    """Pairs of name and value, in order; a name may come twice."""
+    """Pairs of name and value, in order; a name may occur more than once."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._pairs = pairs
@@ -56,14 +56,14 @@ class Request:
     """A request below the plugin's mount."""
 
     method: str
-    #: The mount as this client reaches it, without a slash at its end; empty where nothing says it.
-    #: Unless the operator set it, the host in it is the client's word.
+    #: The URL of the mount for this client, without a slash at its end; empty if it is not known.
+    #: Unless the operator set it, the host in it is what the client claims.
     base: str
     #: Path and query as they were sent, from the root of the server.
     target: str
-    #: IP address of the client, or of the proxy that it comes by; None over a Unix socket.
+    #: IP address of the client, or of the proxy in front; None over a Unix socket.
     address: str | None
-    #: By which logs name this request.
+    #: Identifies this request in logs.
     id: str
     #: Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys.
     path: list[str]
@@ -72,14 +72,14 @@ class Request:
     query: Fields
     #: Names in lower case, without the credentials that the host has checked.
     headers: Fields
-    #: None where the mount lets anybody in.
+    #: None if the mount lets anybody in.
     principal: Principal | None
-    #: What the client sends. Hand it on rather than read it.
+    #: What the client sends. Hand it on instead of reading it.
     body: Body
 
     @property
     def user(self) -> str:
-        """The name of who is asking; empty where the mount lets anybody in."""
+        """The name of the authenticated user; empty if the mount lets anybody in."""
         return self.principal.name if self.principal else ""
 
     def url(self, *segments: str) -> str:
@@ -89,16 +89,16 @@ class Request:
         below = "/".join(quote(segment, safe="") for segment in segments)
         if self.base:
             return f"{self.base}/{below}"
-        # References begin at the last slash of the request's path.
+        # A relative reference starts at the last slash of the request's path.
         up = len(self.path) - (0 if self.trailing_slash else 1)
         if up < 0:
-            # The mount's own path without a slash at its end: its name comes again.
+            # The mount's own path without a slash at its end: the reference repeats its name.
             own = self.target.partition("?")[0].rpartition("/")[2]
             return f"./{own}/{below}"
         return ("../" * up or "./") + below
 
     def json(self, limit: int = 1 << 20) -> Any:
-        """The body as JSON. Raises `Invalid` where it is none, `TooLarge` over the limit."""
+        """The body as JSON. Raises `Invalid` if it is not JSON, and `TooLarge` over the limit."""
         try:
             return json.loads(self.body.bytes(limit))
         except (ValueError, RecursionError) as error:
@@ -179,7 +179,7 @@ def from_host(request: http.Request) -> Request:
 
 
 def _blob(store: Store, key: str, request: Request, further: list[tuple[str, str]]) -> Reply:
-    """What is said and what is sent are of one blob, also while others replace it."""
+    """Headers and content belong to the same blob, even if somebody replaces it meanwhile."""
     whole = store.get(key)
     info = whole.info
     known = request.headers.get("if-none-match")
@@ -190,7 +190,7 @@ def _blob(store: Store, key: str, request: Request, further: list[tuple[str, str
     if request.method == "HEAD":
         return Reply(200, [*_headers(info, info.size), *further])
     part = _range(None if "if-range" in request.headers else request.headers.get("range"))
-    # An empty blob has no byte that a range could name; clients that ask for all of it get it.
+    # An empty blob has no byte that a range could name: clients that ask for all of it get it.
     if part and info.size > 0:
         try:
             found = store.get(key, **part)
@@ -222,7 +222,7 @@ _LARGEST = (1 << 64) - 2
 
 
 def _range(value: str | None) -> dict[str, int]:
-    """One range of bytes; nothing for everything else, which a server may ignore (RFC 9110, 14.2)."""
+    """One range of bytes; nothing for anything else, which a server may ignore (RFC 9110, 14.2)."""
     found = _RANGE.fullmatch(value or "")
     if found is None:
         return {}

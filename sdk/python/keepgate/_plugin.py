@@ -1,9 +1,9 @@
-"""What a plugin is, and how it becomes the component's exports."""
+"""What a plugin is, and how it becomes the exports of the component."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from componentize_py_types import Err
@@ -13,7 +13,8 @@ from wit_world.imports import jobs as host_jobs
 
 from . import _environment, jobs
 from ._body import _to_bytes
-from ._failure import Failure, Invalid, in_one_line, to_host
+from ._environment import to_pairs
+from ._failure import Failure, Internal, Invalid, TimedOut, in_one_line, to_host
 from ._http import Reply, Request, from_host
 
 Settings = dict[str, Any]
@@ -38,11 +39,11 @@ class Description:
     version: str
     #: One line for operators.
     summary: str = ""
-    #: Where it is mounted when the operator says nothing; `/NAME` without it.
+    #: Where it is mounted unless the operator says otherwise; `/NAME` by default.
     default_mount: str = ""
-    #: Names that it opens stores by; a mount must grant each.
+    #: Names of the stores that it opens; a mount must grant each.
     stores: list[str] = field(default_factory=list)
-    #: Names that it takes snapshots of clusters by; a mount must grant each.
+    #: Names of the clusters that it takes snapshots of; a mount must grant each.
     clusters: list[str] = field(default_factory=list)
     #: Kinds of job that `run_job` runs.
     jobs: list[str] = field(default_factory=list)
@@ -56,11 +57,16 @@ class Plugin:
     description: Description
 
     def check_settings(self, settings: Settings) -> None:
-        """Says what is wrong with a mount's settings, by raising `ValueError` with the words."""
+        """Validates a mount's settings. Raises `ValueError` with a message that says what is wrong; accepts everything by default."""
 
     def handle(self, request: Request, settings: Settings) -> Reply:
         """Answers a request."""
         raise NotImplementedError
+
+    def refuse(self, failure: Failure) -> Reply | None:
+        """The reply to a failure in this surface's own form. If there is none, which is the default, the host replies
+        with the failure's status and message in plain text. `Content-Range` and `Retry-After` are added."""
+        return None
 
     def check_job(self, kind: str, input: bytes, settings: Settings) -> str:
         """The key of a job that a schedule or an operator starts: jobs of one kind and key run one
@@ -106,7 +112,7 @@ def export(plugin: type[Plugin]) -> tuple[type, type]:
         def handle(self, request: http.Request) -> http.Reply:
             _environment.install()
             try:
-                reply = ours.handle(from_host(request), _settings())
+                reply = _answer(ours, from_host(request))
                 if not isinstance(reply, Reply):
                     raise TypeError("handle() returned no Reply")
                 return reply._to_host()
@@ -135,6 +141,21 @@ def export(plugin: type[Plugin]) -> tuple[type, type]:
             raise Invalid(f"this plugin runs no jobs of the kind {kind!r}")
 
     return Guest, JobRunner
+
+
+def _answer(plugin: Plugin, request: Request) -> Reply:
+    """A reply, or what the plugin makes of a failure in its surface's own form."""
+    try:
+        return plugin.handle(request, _settings())
+    except Exception as error:
+        failure = error if isinstance(error, Failure) else Internal(in_one_line(error))
+        # Only the host knows whether the client was the one that did not send.
+        reply = None if isinstance(failure, TimedOut) else plugin.refuse(failure)
+        if reply is None:
+            raise
+        if isinstance(failure, Internal):
+            environment.log(environment.Level.ERROR, str(failure), [])
+        return replace(reply, headers=[*to_pairs(reply.headers), *failure.headers()])
 
 
 def _settings() -> Settings:

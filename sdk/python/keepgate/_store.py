@@ -37,7 +37,7 @@ class Info:
 class Stored(Info):
     """A blob that `put` or `concat` stored, as it is there now."""
 
-    #: What this very call changed: `unchanged` where the same bytes were there, so that nothing was
+    #: What this call changed: `unchanged` if the same bytes were there, so that nothing was
     #: written.
     change: Literal["created", "replaced", "unchanged"]
     #: Bytes of the blob that was replaced.
@@ -64,7 +64,7 @@ class Entry:
     modified: datetime
     #: As in `Info`; empty for a folder.
     etag: str
-    #: True for a folder, which only listings that are not recursive name.
+    #: True for a folder, which only listings that are not recursive have.
     folder: bool
 
 
@@ -102,7 +102,7 @@ class Store:
         suffix: int | None = None,
     ) -> Download:
         """The blob; or so many bytes from an offset on; or its last so many. Raises `NotFound`, and
-        `OutOfRange` where no asked byte is inside."""
+        `OutOfRange` if no byte of the part is inside."""
         with asking():
             found = self._handle.get(key, _part(offset, length, suffix))
         return Download(_info(found.info), found.offset, found.length, Body(found.data))
@@ -146,8 +146,8 @@ class Store:
             return _stored(self._handle.concat(key, [_piece(piece) for piece in pieces], options))
 
     def delete(self, key: str, *, matches: str | None = None) -> int | None:
-        """The size in bytes of the blob that this very call removed; None where there was none. With
-        `matches` it removes the blob of that etag only, and raises `PreconditionFailed` where another
+        """The size in bytes of the blob that this call removed; None if there was none. With
+        `matches` it removes only the blob with that etag, and raises `PreconditionFailed` if another
         is there, or none."""
         must = blobs.Condition_Always() if matches is None else blobs.Condition_Matches(matches)
         with asking():
@@ -157,8 +157,8 @@ class Store:
         self, folder: str = "", *, recursive: bool = True, after: str | None = None
     ) -> Iterator[Entry]:
         """Blobs below a folder, ascending by key. With `after`, those behind that key, which is a
-        folder's with `/` at its end. Raises `NotFound` where there is no such folder; the top is always
-        there, also before anything was stored."""
+        folder's with `/` at its end. Raises `NotFound` if there is no such folder; the top is always
+        there, even before anything was stored."""
         with asking():
             listing = self._handle.list(folder, recursive, after)
         with listing:
@@ -172,7 +172,7 @@ class Store:
                     yield Entry(found.key, found.size, modified, found.etag, found.folder)
 
     def prepare(self, *folders: str) -> None:
-        """Makes folders that may stay empty; `put` needs no such thing."""
+        """Makes folders that may stay empty; `put` does not need them."""
         with asking():
             self._handle.prepare([*folders])
 

@@ -1,4 +1,4 @@
-"""etcd clusters that the operator named and granted to the mount."""
+"""etcd clusters that the operator configured and granted to the mount."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def clusters() -> list[str]:
 
 
 class Snapshot:
-    """A snapshot under way: the file that `etcdctl snapshot save` writes. Raises `Unavailable`, naming
-    each endpoint with what is wrong, and `Denied` where the mount grants no such cluster."""
+    """A snapshot in progress: the file that `etcdctl snapshot save` writes. Raises `Unavailable`, naming
+    each endpoint with what is wrong, and `Denied` if the mount grants no such cluster."""
 
     def __init__(self, cluster: str, *, exclude: Iterable[str] = ()) -> None:
         with asking():
@@ -32,10 +32,10 @@ class Snapshot:
         return self._handle.facts()
 
     def body(self) -> Body:
-        """The bytes, once. Their length and checksum are verified before their end is told."""
+        """The bytes, once. Length and checksum are verified before the body ends."""
         with asking():
             return Body(self._handle.data())
 
     def sha256(self) -> str | None:
-        """Of the database, lower-case hex; None until the bytes have been read and found right."""
+        """Of the database, lower-case hex; None until the bytes have been read and verified."""
         return self._handle.sha256()

@@ -1,5 +1,5 @@
-"""Work that outlives a request: kept on disk, run one of a kind and key at a time, retried. A plugin
-runs the kinds that its method `jobs` names."""
+"""Work that outlives a request: kept on disk, run one of a kind and key at a time, tried again. A plugin runs
+the kinds that its description names."""
 
 from __future__ import annotations
 
@@ -27,16 +27,21 @@ class Job:
     key: str
     #: What started it.
     origin: str
-    #: The user whose request started it, and by whose rules it works.
+    #: The user whose request started it, and whose rules it follows.
     principal: Principal | None
     input: bytes
     state: State
-    #: From 1; 0 while it waits for its first.
+    #: From 1; 0 while it waits for its first attempt.
     attempt: int
-    #: How often it is tried at most.
+    #: How many attempts it has at most.
     attempts: int
-    #: Before this time no attempt begins.
+    #: No attempt begins before this time.
     next: datetime | None
+    #: How far it has come, in whatever unit, and of how much; mostly bytes.
+    done: int
+    total: int | None
+    #: One or two words for operators.
+    phase: str
     created: datetime
     started: datetime | None
     ended: datetime | None
@@ -72,13 +77,13 @@ def start(
 
 
 def get(id: str) -> Job:
-    """Raises `NotFound`, also for another mount's job."""
+    """The job as it is now. Raises `NotFound`, also for another mount's job."""
     with asking():
         return from_host(jobs.get(id))
 
 
 def wait(id: str, leaves: State, milliseconds: int) -> Job:
-    """Waits until a job leaves a state or so many milliseconds have gone."""
+    """Waits until a job leaves a state or so many milliseconds have passed."""
     with asking():
         return from_host(jobs.wait(id, jobs.State[leaves.upper()], milliseconds))
 
@@ -90,13 +95,13 @@ def list(kind: str, most: int = 100) -> list[Job]:
 
 
 def cancel(id: str) -> bool:
-    """Ends a job that is queued or runs. False where it had ended before."""
+    """Ends a job that is queued or runs. False if it had ended before."""
     with asking():
         return jobs.cancel(id)
 
 
 def withdraw(id: str) -> bool:
-    """Ends a job only where it has not begun. False where it had."""
+    """Ends a job only if it has not begun. False if it had."""
     with asking():
         return jobs.withdraw(id)
 
@@ -120,6 +125,9 @@ def from_host(job: jobs.Job) -> Job:
         attempt=job.attempt,
         attempts=job.attempts,
         next=None if job.next is None else to_datetime(job.next),
+        done=job.progress.done,
+        total=job.progress.total,
+        phase=job.progress.phase,
         created=to_datetime(job.created),
         started=None if job.started is None else to_datetime(job.started),
         ended=None if job.ended is None else to_datetime(job.ended),

@@ -1,5 +1,5 @@
 """Work on bodies that the host does while they pass: no byte enters the plugin. What is wrong with
-the bytes is raised where the result is read: by `Store.put`, say."""
+the bytes is raised when the result is read: by `Store.put`, for example."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gzip(data: Body | bytes | str, level: int = 6) -> Body:
 
 
 def gunzip(data: Body | bytes | str) -> Body:
-    """Decompresses gzip, all members where there are several."""
+    """Decompresses gzip, with all its members if there are several."""
     return Body(pipes.gunzip(take(data)))
 
 
@@ -69,7 +69,7 @@ def spool(data: Body | bytes | str) -> Spooled:
 
 
 class Meter:
-    """Counts and hashes a body on its way: hand on `body` in the other's place."""
+    """Counts and hashes a body while it passes: hand on `body` in the other's place."""
 
     def __init__(self, data: Body | bytes | str) -> None:
         self._handle, metered = pipes.Meter.attach(take(data))

@@ -5,7 +5,7 @@
     GET    /NAME    the bytes, whole or a range; HEAD answers without them
     DELETE /NAME    removes it: 204
 
-No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
+No byte of an archive enters the plugin: bodies are handles, and the host moves the bytes.
 """
 
 import logging
@@ -25,7 +25,7 @@ class Archives(Plugin):
     )
 
     def check_settings(self, settings: dict) -> None:
-        """`settings` is what the operator writes below [mount.settings]."""
+        """`settings` is what the operator writes under [mount.settings]."""
         for key in settings.keys() - {"replace"}:
             raise ValueError(f"there is no setting {key!r}; there is replace")
         if not isinstance(settings.get("replace", False), bool):
@@ -52,7 +52,7 @@ class Archives(Plugin):
             case "GET" | "HEAD":
                 return Reply.blob(store, name, request)
             case "PUT":
-                # The same bytes once more are fine: a client whose answer got lost sends them again.
+                # Uploading the same bytes again succeeds: a client whose reply got lost sends them again.
                 stored = store.put(
                     name,
                     request.body,

@@ -1,4 +1,4 @@
-//! Says far too much of itself.
+//! Describes itself with far too many stores.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
 use serde::de::IgnoredAny;

@@ -1,13 +1,13 @@
-//! Calls every function of the contract, and says what came of each: `tests/contracts` keeps it as it was
-//! built when a version was released. It uses the bindings alone, since an SDK changes with the years.
+//! Calls every function of the contract, and reports the result of each. `tests/contracts` keeps the component as it was
+//! built when a version was released. It uses only the bindings, because an SDK changes over the years.
 //!
-//! A part of the contract is asked for by its name, as in `POST /blobs`; a line of the answer is one
-//! call. A function that is added to a version before its release is called here too: a test compares.
+//! A request names a part of the contract, `POST /blobs` for example; each line of the reply is one call. A function that
+//! is added to a version before its release is called here too: a test compares.
 
 #![allow(
     clippy::too_many_lines,
     clippy::unwrap_used,
-    reason = "a list of calls; what breaks down is a test that fails"
+    reason = "a list of calls; a panic fails the test"
 )]
 
 #[allow(
@@ -149,7 +149,7 @@ impl Runner for Every {
     }
 }
 
-/// What a surface may answer with.
+/// The failures that a surface may reply with.
 fn failure(name: &str) -> Failure {
     match name {
         "already-exists" => Failure::AlreadyExists,
@@ -177,7 +177,7 @@ fn failure(name: &str) -> Failure {
     }
 }
 
-/// What came of each call, in lines.
+/// The results of the calls, one on each line.
 struct Said {
     lines: String,
     headers: Vec<(String, String)>,
@@ -188,7 +188,7 @@ impl Said {
         writeln!(self.lines, "{call}: {came:?}").unwrap();
     }
 
-    /// How a call failed, without the words: they are no promise.
+    /// The case of a failure, without its text, which is no promise.
     fn fail<T>(&mut self, call: &str, came: Result<T, Failure>) {
         let failure = came.err().map(|failure| format!("{failure:?}"));
         let case = failure.as_deref().and_then(|failure| failure.split('(').next());

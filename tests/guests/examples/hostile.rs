@@ -1,11 +1,11 @@
-//! Does to the host what its first path segment says: `/loop`, `/flood`, `/trap`, `/break-off`,
-//! `/recurse`, `/nonsense` ... and a few honest things, to show that others are served meanwhile.
+//! Attacks the host in the way that the first segment of a path names: `/loop`, `/flood`, `/trap`, `/break-off`,
+//! `/recurse`, `/nonsense` ... A few paths are honest, to show that other requests are still served.
 
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
     unconditional_recursion,
-    reason = "this is what it is for"
+    reason = "traps are its purpose"
 )]
 
 use std::mem::{ManuallyDrop, forget};
@@ -27,7 +27,7 @@ keepgate_sdk::export!(Hostile);
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Answered by `/hello`.
+    /// The reply to `/hello`.
     greeting: String,
 }
 
@@ -75,10 +75,10 @@ impl Plugin for Hostile {
                 out.write(&[b'x'; 100_000])?;
                 Err(Failure::Internal("in the middle of a reply".to_owned()))
             }),
-            // What becomes of a failure where a plugin makes a reply of each.
+            // Returns failures, so that a test sees what the host makes of each.
             "answer-midway" => Ok(Reply::ok()
                 .stream(|out| {
-                    // More than the host takes before it sends the head.
+                    // More than the host buffers before it sends the head.
                     for _ in 0..8 {
                         out.write(&[b'x'; 100_000])?;
                     }
@@ -101,7 +101,7 @@ impl Plugin for Hostile {
                 Ok(Reply::ok().text(length.to_string()))
             }
             "tail" => {
-                // Reads a little of the body and hands the rest back.
+                // Reads a little of the body and returns the rest.
                 let start = request.body.read(10)?.unwrap_or_default().len();
                 Ok(Reply::ok().header("x-read", start).body(request.body))
             }
@@ -113,7 +113,7 @@ impl Plugin for Hostile {
                 store.put("../escaped", request.body, &PutOptions::replace())?;
                 Ok(Reply::ok())
             }
-            // A reply that is all at hand.
+            // A reply that is complete in memory.
             "huge-reply" => Ok(Reply::ok().bytes(vec![b'x'; 24 << 20])),
             "huge-pieces" => Reply::ok().stream(|out| {
                 for _ in 0..6 {
@@ -129,7 +129,7 @@ impl Plugin for Hostile {
                 Err(refused.retry_after(Duration::MAX))
             }
             "bad-refusal" => Err(Failure::refused(200, "fine", "no\n".repeat(1 << 18))),
-            // Handles cost the host memory that is not the guest's.
+            // Handles cost memory of the host, not of the guest.
             "leak" => {
                 forget(Body::from_bytes(b"left behind"));
                 Ok(Reply::ok())
@@ -151,7 +151,7 @@ impl Plugin for Hostile {
             "meters" => loop {
                 forget(pipes::Meter::attach(Body::from_bytes(b"small")));
             },
-            // One around the other, with one handle alive at a time.
+            // Each wraps the previous one, so that only one handle is alive.
             "layers" => {
                 let mut body = request.body;
                 loop {
@@ -186,7 +186,7 @@ impl Plugin for Hostile {
                 environment::log(Level::Error, "first\n1970-01-01T00:00:00Z ERROR forged");
                 Ok(Reply::ok())
             }
-            // A few megabytes in the guest are gigabytes where they are copied.
+            // A few megabytes in the guest become gigabytes when the host copies them.
             "log-list" => {
                 let text = "x".repeat(4 << 20);
                 let fields: Vec<_> = (0..1000).map(|_| (alias(&text), alias(&text))).collect();
@@ -215,11 +215,10 @@ impl Plugin for Hostile {
     }
 }
 
-/// The same bytes again, without a copy of them.
+/// The same bytes once more, without a copy.
 fn alias(text: &str) -> String {
     let (bytes, length) = (text.as_ptr().cast_mut(), text.len());
-    // SAFETY: whoever calls this never drops or changes it, and reads it only while the original
-    // lives.
+    // SAFETY: callers never drop or change it, and read it only while the original lives.
     unsafe { String::from_raw_parts(bytes, length, length) }
 }
 

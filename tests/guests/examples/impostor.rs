@@ -1,4 +1,4 @@
-//! Says that it is restic, and names a counter of the hostile guest's with other labels.
+//! Claims to be restic, and declares a counter of the hostile guest with other labels.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
 use serde::de::IgnoredAny;

@@ -1,4 +1,4 @@
-//! Has a name that is a line of its own in the log.
+//! Has a name that forges a line in the log.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
 use serde::de::IgnoredAny;

@@ -1,4 +1,4 @@
-//! Never comes back from `describe`.
+//! Never returns from `describe`.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
 use serde::de::IgnoredAny;

@@ -1,7 +1,7 @@
-//! A service of the standard's world, `wasi:http/proxy`, that knows nothing of Keepgate: does what the
-//! first segment of its path says.
+//! A service of the standard world `wasi:http/proxy` that knows nothing of Keepgate. The first segment of a path says what
+//! it does.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "this is what it is for")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "traps are its purpose")]
 
 use std::io::Write as _;
 
@@ -18,13 +18,13 @@ use wasip2::io::streams::{InputStream, StreamError};
 #[derive(Debug)]
 pub struct Service;
 
-// Its symbols have names that only linkers of WebAssembly take.
+// Only linkers for WebAssembly accept the names of its symbols.
 #[cfg(target_family = "wasm")]
 wasip2::http::proxy::export!(Service);
 
 impl wasip2::exports::http::incoming_handler::Guest for Service {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        // The standard's bindings leave it to the C library, of which there is none here.
+        // The standard bindings leave this to the C library, which is missing here.
         wit_bindgen::rt::maybe_link_cabi_realloc();
         let target = request.path_with_query().unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
@@ -46,7 +46,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
                 );
                 answer(out, 200, said.as_bytes());
             }
-            // Bytes go out while others come in.
+            // Writes bytes while it still reads others.
             "echo" => {
                 let incoming = request.consume().unwrap();
                 let stream = incoming.stream().unwrap();
@@ -88,7 +88,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
             "flood" => {
                 let mut kept = Vec::new();
                 loop {
-                    // Else the compiler sees that nobody reads them, and leaves them out.
+                    // Otherwise the compiler sees that nobody reads them, and removes them.
                     kept.push(std::hint::black_box(vec![1_u8; 1 << 20]));
                 }
             }

@@ -1,4 +1,4 @@
-//! Wants of WASI what it can get: sleep, randomness, standard streams, files, an exit.
+//! Uses whatever WASI offers: sleep, randomness, standard streams, files, an exit.
 
 use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
 use serde::de::IgnoredAny;
@@ -45,7 +45,7 @@ impl Plugin for Sleeper {
                 cli::exit::exit(Ok(()));
                 Ok(Reply::ok())
             }
-            // Whatever there is to see of the machine.
+            // Reports what it can see of the machine.
             "look" => {
                 let variables = cli::environment::get_environment().len();
                 let arguments = cli::environment::get_arguments().len();

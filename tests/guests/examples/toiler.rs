@@ -1,6 +1,6 @@
-//! Its jobs do not work as jobs should: the kind of job says what each does.
+//! Its jobs misbehave; the kind of a job says how.
 
-#![allow(clippy::panic, reason = "this is what it is for")]
+#![allow(clippy::panic, reason = "traps are its purpose")]
 
 use keepgate_sdk::{Description, Failure, Jobs, Level, Plugin, Reply, Request, environment, jobs};
 use serde::de::IgnoredAny;
@@ -41,7 +41,7 @@ impl Jobs for Toiler {
             "loop" => loop {
                 std::hint::black_box(());
             },
-            // Computes next to nothing, and never ends.
+            // Never ends, and hardly computes.
             "forever" => loop {
                 jobs::wait(&job.id, jobs::State::Running, 1000)?;
             },

@@ -1,5 +1,5 @@
-// What goes wrong in plugins in JavaScript, and what the SDK offers beyond the template's use of it.
-// Each path is one thing; `faults.py` has the same ones, and `tests/e2e/languages` asks for them.
+// Faults of plugins in JavaScript, and what the SDK offers beyond what the template uses. Each path is one of them;
+// `faults.py` has the same ones, and `tests/e2e/languages` requests them.
 
 import {
   count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, setGauge, Store,
@@ -65,7 +65,7 @@ const PATHS = {
     return Reply.empty();
   },
   left: ({ method, body }) => {
-    // Handles that nobody gives back: the SDK does.
+    // Handles that the plugin does not give back: the SDK does.
     Store.open().list("", { recursive: false }).next();
     return Reply.text(`${method} ${body.length}`);
   },

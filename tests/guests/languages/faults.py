@@ -1,5 +1,5 @@
-"""What goes wrong in plugins in Python, and what the SDK offers beyond the template's use of it. Each
-path is one thing; `faults.js` has the same ones, and `tests/e2e/languages` asks for them."""
+"""Faults of plugins in Python, and what the SDK offers beyond what the template uses. Each path is one of them;
+`faults.js` has the same ones, and `tests/e2e/languages` requests them."""
 
 import logging
 import random as chances

@@ -1,4 +1,4 @@
-//! An authority, a server's certificate for loopback and a client's, as PEM files.
+//! A certificate authority, a server certificate for loopback and a client certificate, as PEM files.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// All of them new.
+    /// Generates all of them.
     pub fn new() -> Self {
         let made = Self { folder: Arc::new(tempfile::tempdir().unwrap()) };
         let mut authority = CertificateParams::default();
@@ -34,7 +34,7 @@ impl Certificates {
             let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
             params.subject_alt_names.push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
             params.distinguished_name.push(DnType::CommonName, name);
-            // The server's way in for JSON is a client of its own, with the server's certificate.
+            // The server's JSON gateway is itself a client, with the server's certificate.
             params.extended_key_usages =
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             let key = KeyPair::generate().unwrap();
@@ -45,7 +45,7 @@ impl Certificates {
         made
     }
 
-    /// Where a file is.
+    /// The path of a file.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

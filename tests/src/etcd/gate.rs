@@ -1,5 +1,6 @@
-//! A gate before a server: it lets so many bytes of the answers through and then none, until it is
-//! told. That way a test is in the middle of a snapshot for certain, and for as long as it likes.
+//! A proxy in front of a server that passes a number of bytes of the responses and then holds the
+//! rest back until told otherwise. With it, a test is certainly in the middle of a snapshot, for as
+//! long as it likes.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -23,18 +24,18 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes that still come through; none: all of them.
+    /// Bytes that may still pass; none if all may.
     left: Option<u64>,
-    /// Somebody waits for more to be let through.
+    /// Whether a connection is waiting to pass more.
     waiting: bool,
-    /// Bytes until one that comes through as another one.
+    /// Bytes to pass before one that is changed.
     flip: Option<u64>,
     connections: Vec<TcpStream>,
     closed: bool,
 }
 
 impl Gate {
-    /// An open gate before a server on this port of loopback.
+    /// An open gate in front of a server on this loopback port.
     pub fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -45,7 +46,7 @@ impl Gate {
                 if shared.state.lock().unwrap().closed {
                     return;
                 }
-                // A server that is gone refuses; so does the gate.
+                // If the server is gone, it refuses the connection, and so does the gate.
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", port)) {
                     let _ = shared.connect(client, server);
                 }
@@ -59,45 +60,45 @@ impl Gate {
         format!("http://{}", self.address)
     }
 
-    /// Lets so many more bytes of the server's through, on all connections together.
+    /// Passes this many more bytes of the server's, on all connections together.
     pub fn close_after(&self, bytes: u64) {
         let mut state = self.shared.state.lock().unwrap();
         (state.left, state.waiting) = (Some(bytes), false);
     }
 
-    /// Waits until those are through and more have come.
+    /// Waits until those have passed and more have arrived.
     #[track_caller]
     pub fn wait_until_closed(&self) {
         let state = self.shared.state.lock().unwrap();
         let waits = |state: &mut State| !state.waiting;
         let (state, _) = self.shared.changed.wait_timeout_while(state, LONG, waits).unwrap();
-        assert!(state.waiting, "nobody came to the closed gate: {state:?}");
+        assert!(state.waiting, "nothing arrived at the closed gate: {state:?}");
     }
 
-    /// Lets everything through.
+    /// Passes everything.
     pub fn open(&self) {
         let mut state = self.shared.state.lock().unwrap();
         (state.left, state.waiting) = (None, false);
         self.shared.changed.notify_all();
     }
 
-    /// Ends all connections. Those that come later are let through.
+    /// Closes all connections. Later ones are passed through.
     pub fn cut(&self) {
         let mut state = self.shared.state.lock().unwrap();
         for connection in state.connections.drain(..) {
-            // The other side may be gone already.
+            // The other side may have disconnected already.
             let _ = connection.shutdown(Shutdown::Both);
         }
         (state.left, state.waiting) = (None, false);
         self.shared.changed.notify_all();
     }
 
-    /// Has the byte of the server's after so many more come through as another one.
+    /// Changes the byte that follows after this many more bytes of the server's.
     pub fn flip_after(&self, bytes: u64) {
         self.shared.state.lock().unwrap().flip = Some(bytes);
     }
 
-    /// Whether that byte has come through.
+    /// Whether that byte has passed.
     pub fn has_flipped(&self) -> bool {
         self.shared.state.lock().unwrap().flip.is_none()
     }
@@ -107,7 +108,7 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.shared.state.lock().unwrap().closed = true;
         self.cut();
-        // Wakes the one that accepts.
+        // Wakes the thread that accepts connections.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -150,7 +151,7 @@ impl Shared {
         }
     }
 
-    /// Waits until something comes through, and takes its part of it.
+    /// Waits until something may pass, and returns how much of `wanted`.
     fn pass(&self, wanted: usize) -> usize {
         let mut state = self.state.lock().unwrap();
         while state.left == Some(0) {

@@ -1,4 +1,4 @@
-//! That the tools of the tests are right: what they say of a gateway is worth no more than this.
+//! Tests of the tests' own tools: what they say about a gateway is worth no more than this.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ fn save(member: &Member, folder: &TempDir) -> PathBuf {
 }
 
 #[test]
-fn a_member_comes_back_from_its_own_snapshot() {
+fn a_member_can_be_restored_from_its_own_snapshot() {
     for etcd in Etcd::each("the tests' own use of etcd") {
         let mut member = etcd.start();
         member.fill(0, 1_000, 300);
@@ -47,7 +47,7 @@ fn a_member_comes_back_from_its_own_snapshot() {
 }
 
 #[test]
-fn a_member_with_tls_wants_a_certificate() {
+fn a_member_with_tls_requires_a_certificate() {
     for etcd in Etcd::each("the tests' own use of etcd with TLS") {
         let mut member = etcd.start_with_tls();
         member.put("key", "value");
@@ -58,7 +58,7 @@ fn a_member_with_tls_wants_a_certificate() {
 }
 
 #[test]
-fn a_gate_stops_flips_and_cuts() {
+fn a_gate_holds_back_changes_and_cuts_responses() {
     let Some(etcd) = Etcd::debian("the tests' own gate") else { return };
     let member = etcd.start();
     member.fill(0, 20, 500_000);
@@ -87,7 +87,7 @@ fn a_gate_stops_flips_and_cuts() {
         gate.cut();
         assert!(!fetched.join().unwrap().status.success());
     });
-    // What etcdctl does not see: it saves what comes.
+    // etcdctl does not notice: it saves whatever arrives.
     gate.flip_after(5_000_000);
     fetch().success();
     assert!(gate.has_flipped());

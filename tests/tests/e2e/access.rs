@@ -1,10 +1,10 @@
-//! Only who may comes in, and only where they may.
+//! Authentication, private repositories, and plain HTTP sent to a TLS port.
 
 use keepgate_tests::data::Blob;
 use keepgate_tests::gateway::Setup;
 
 #[test]
-fn private_repositories_are_their_users_only() {
+fn private_repositories_belong_to_their_users() {
     let setup = Setup::new().tls().user("alice", "secret").user("bob", "hunter2").mount(
         "/",
         "restic",
@@ -47,7 +47,7 @@ fn private_repositories_are_their_users_only() {
 }
 
 #[test]
-fn who_is_not_known_is_asked_for_a_password() {
+fn unauthenticated_requests_get_401() {
     let setup = Setup::new().user("alice", "secret").mount("/", "restic", "");
     let gateway = setup.start();
     let nobody = gateway.endpoint();
@@ -69,7 +69,7 @@ fn who_is_not_known_is_asked_for_a_password() {
         let refused = nobody.send("GET", "/r/config", &[("authorization", value)], b"");
         assert_eq!(refused.status, 401, "{value}");
     }
-    // Nothing that they send is kept, and they hear so although they are still sending.
+    // Nothing that they send is stored, and they get the response although they are still sending.
     let blob = Blob::new(3, 8 << 20);
     assert_eq!(nobody.post(&format!("/r/data/{}", blob.id()), &blob.bytes()).status, 401);
     assert!(!setup.store().join("r").exists());
@@ -80,7 +80,7 @@ fn who_is_not_known_is_asked_for_a_password() {
 }
 
 #[test]
-fn plain_http_to_the_tls_port_is_told_so() {
+fn plain_http_to_the_tls_port_is_explained() {
     let gateway = Setup::restic().tls().start();
     let plain = keepgate_tests::client::Endpoint::tcp(([127, 0, 0, 1], gateway.port()).into());
     let reply = plain.get("/r/config");

@@ -1,4 +1,4 @@
-//! What is stored stays, whatever a client that has the password tries.
+//! Blobs stay, whatever a client that has the password tries.
 
 use keepgate_tests::data::Blob;
 use keepgate_tests::gateway::Setup;
@@ -11,7 +11,7 @@ use crate::store;
 const POLICY: &str = "policy = { append_only = true, except = [\"**/locks/*\"] }";
 
 #[test]
-fn restic_may_add_and_not_forget() {
+fn restic_can_add_snapshots_but_not_forget_them() {
     let setup = Setup::new().mount("/", "restic", POLICY);
     let gateway = setup.start();
     let url = gateway.repository("", "/safe/");
@@ -27,14 +27,14 @@ fn restic_may_add_and_not_forget() {
         restic.run_in(folder.path(), &["backup", "source"]);
     }
 
-    // restic tries again and again; the first answer is what matters.
+    // restic retries many times; the first response is what matters.
     let arguments = ["forget", "--keep-last", "1", "--prune"];
     let mut forget = Program::start(restic.command(folder.path(), &arguments));
     let (_, refusal) = forget.stderr.wait_for(0, &["403"]);
     assert!(refusal.contains("snapshot"), "{refusal}");
     forget.kill();
 
-    // It left its lock behind, which may go.
+    // It left its lock behind, which may be removed.
     let locks = || tree::files(&setup.store().join("safe/locks")).len();
     assert_eq!(locks(), 1);
     restic.run(&["unlock", "--remove-all"]);
@@ -45,7 +45,7 @@ fn restic_may_add_and_not_forget() {
 }
 
 #[test]
-fn nothing_is_deleted_or_replaced() {
+fn blobs_cannot_be_deleted_or_replaced() {
     let gateway = Setup::new().mount("/", "restic", POLICY).start();
     let client = gateway.endpoint();
     assert_eq!(client.post("/r/?create=true", b"").status, 200);
@@ -70,7 +70,7 @@ fn nothing_is_deleted_or_replaced() {
         assert_eq!(refused.status, 403, "{kind}");
         assert!(refused.text().starts_with("Forbidden"), "{}", refused.text());
     }
-    // Also of what is not there.
+    // A missing blob is no exception.
     assert_eq!(client.status("DELETE", &format!("/r/data/{}", other.id())), 403);
     let lock = path.replace("/data/", "/locks/");
     assert_eq!(client.post(&lock, &blob.bytes()).status, 200);
@@ -80,7 +80,7 @@ fn nothing_is_deleted_or_replaced() {
 }
 
 #[test]
-fn a_read_only_mount_takes_nothing() {
+fn a_read_only_mount_stores_nothing() {
     let setup = Setup::new().mount("/", "restic", "").mount(
         "/view",
         "restic",

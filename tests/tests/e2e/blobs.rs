@@ -1,4 +1,4 @@
-//! Ranges, lengths, lists: what restic relies on to the letter.
+//! Ranges, lengths and lists: what restic relies on to the letter.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ use crate::store;
 const V1: &str = "application/vnd.x.restic.rest.v1";
 const V2: &str = "application/vnd.x.restic.rest.v2";
 
-/// A range, and the part of 1000 bytes that comes for it.
+/// A range, and the first and last byte of the part that is returned for a blob of 1000 bytes.
 const PARTS: [(&str, usize, usize); 14] = [
     ("bytes=0-", 0, 999),
     ("bytes=0-0", 0, 0),
@@ -30,7 +30,7 @@ const PARTS: [(&str, usize, usize); 14] = [
     ("bytes= 5-9 ", 5, 9),
 ];
 
-/// A range that no byte is in.
+/// Ranges that contain no byte of the blob.
 const OUTSIDE: [&str; 6] = [
     "bytes=-0",
     "bytes=1000-",
@@ -55,7 +55,7 @@ const SENSELESS: [&str; 11] = [
 ];
 
 #[test]
-fn ranges() {
+fn ranges_return_exactly_the_requested_part() {
     let gateway = Setup::restic().start();
     let client = gateway.endpoint();
     let blob = Blob::new(1, 1000);
@@ -82,7 +82,7 @@ fn ranges() {
         let reply = get(range);
         assert_eq!((reply.status, reply.header("content-range")), (416, None), "{range}");
     }
-    // Several, none, and one whose condition cannot hold.
+    // Several ranges, an empty one, none, and one whose condition does not hold.
     let whole = |reply: Reply, what: &str| {
         assert_eq!(reply.status, 200, "{what}");
         assert_eq!(reply.header("content-length"), Some("1000"), "{what}");
@@ -116,12 +116,12 @@ fn an_empty_blob_has_no_part() {
 }
 
 #[test]
-fn heads_say_the_length_and_send_nothing() {
+fn heads_have_the_length_and_no_body() {
     let gateway = Setup::restic().start();
     let client = gateway.endpoint();
     assert_eq!(client.post("/r/config", b"configuration").status, 200);
     let path = store(&client, "/r/", Blob::new(1, 1000));
-    // On one connection: a byte too many would be taken for the next reply.
+    // On one connection, where an extra byte would be taken for the next response.
     let mut connection = client.connect();
     for _ in 0..3 {
         for (path, status, length) in
@@ -136,23 +136,22 @@ fn heads_say_the_length_and_send_nothing() {
         assert_eq!((refused.status, refused.header("allow")), (405, Some("GET")));
     }
     assert_eq!(connection.send("GET", &path, &[], b"").unwrap().body.len(), 1000);
-    // A configuration comes whole, whatever is asked.
+    // A config file is returned as a whole, whatever range is requested.
     let config = client.send("GET", "/r/config", &[("range", "bytes=0-1")], b"");
     assert_eq!((config.status, config.text().as_str()), (200, "configuration"));
     gateway.stop();
 }
 
-/// Who comes at the same time as others with the same bytes is as welcome; a configuration is
-/// taken from one only.
+/// Concurrent uploads of the same blob all succeed; of concurrent uploads of a config file, one does.
 #[test]
-fn the_same_name_at_the_same_time() {
+fn concurrent_uploads_of_the_same_name() {
     let setup = Setup::restic();
     let gateway = setup.start();
     let client = gateway.endpoint();
     for round in 0..10 {
         let blob = Blob::new(round, 300_000);
         let path = crate::path("/r/", &blob.id());
-        // One of them breaks off, which must not take away what the others bring.
+        // One of them breaks off, which must not affect the others.
         let mut broken = client.connect();
         broken.write_head("POST", &path, &[("content-length", "300000")]).unwrap();
         broken.write(&blob.bytes()[..1000]).unwrap();
@@ -180,7 +179,7 @@ fn the_same_name_at_the_same_time() {
 }
 
 #[test]
-fn lists_in_both_versions() {
+fn lists_come_in_both_versions() {
     let gateway = Setup::restic().start();
     let client = gateway.endpoint();
     assert_eq!(client.status("GET", "/r/data/"), 404, "no repository yet");
@@ -204,7 +203,7 @@ fn lists_in_both_versions() {
         (Some(V2), V2),
         (Some("*/*"), V1),
         (Some(""), V1),
-        // Compared as a whole, as rest-server does.
+        // Compared as a whole, like rest-server does.
         (Some("application/vnd.x.restic.rest.v2;q=1"), V1),
         (Some("application/vnd.x.restic.rest.v2, */*"), V1),
         (Some("APPLICATION/VND.X.RESTIC.REST.V2"), V1),
@@ -215,7 +214,7 @@ fn lists_in_both_versions() {
     gateway.stop();
 }
 
-/// The names and sizes of a list; without sizes, those that the names would have.
+/// The names and sizes in a list; if it has no sizes, those that belong to the names.
 fn list(client: &Endpoint, accept: Option<&str>, version: &str) -> Vec<(String, u64)> {
     let headers: Vec<_> = accept.iter().map(|accept| ("accept", *accept)).collect();
     let reply = client.send("GET", "/r/data/", &headers, b"");

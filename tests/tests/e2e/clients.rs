@@ -1,6 +1,6 @@
-//! Every command of restic, by the version that Debian has and by the newest: over HTTPS, which is
-//! HTTP/2, over plain HTTP and through a Unix socket, which only the newer one knows. Each test
-//! keeps one repository through many steps, as people do; a new command is a further step.
+//! Every restic command, with Debian's version and the newest: over HTTPS, which uses HTTP/2, over
+//! plain HTTP, and through a Unix socket, which only the newer one supports. Each test uses one
+//! repository through many steps, as people do; add a new command as a further step.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use keepgate_tests::restic::{DEBIANS, NEWEST, Restic};
 use keepgate_tests::tree;
 use serde_json::Value;
 
-/// With alice and bob, who have repositories of their own.
+/// A setup with alice and bob, who have repositories of their own.
 fn people() -> Setup {
     Setup::new().user("alice", "secret").user("bob", "hunter2").mount(
         "/",
@@ -41,11 +41,11 @@ impl Work {
         restic.run_in(self.folder.path(), &["backup", "source"]);
     }
 
-    /// Breaks a backup off, as a laptop does that is closed: restic's lock stays.
+    /// Interrupts a backup, like closing a laptop does: restic's lock stays.
     #[track_caller]
     fn leave_a_lock(&self, restic: &Restic, gateway: &Gateway, repository: &Path) {
         fs::write(self.source.join("not yet stored"), Blob::new(4711, 1 << 20).bytes()).unwrap();
-        // A KiB each second.
+        // 1 KiB per second.
         let slowly = ["backup", "--limit-upload", "1", "source"];
         let mut backup = Program::start(restic.command(self.folder.path(), &slowly));
         gateway.eventually("restic's lock", |_| count(repository, "locks") == 1);
@@ -53,12 +53,12 @@ impl Work {
     }
 }
 
-/// How many files of a kind a repository has.
+/// How many files of a kind a repository contains.
 fn count(repository: &Path, kind: &str) -> usize {
     tree::files(&repository.join(kind)).len()
 }
 
-/// The ids of snapshots, the oldest first.
+/// The ids of snapshots, oldest first.
 fn snapshots(restic: &Restic) -> Vec<String> {
     let listed = restic.json(&["snapshots"]);
     let id = |snapshot: &Value| snapshot["id"].as_str().unwrap().to_owned();
@@ -66,18 +66,18 @@ fn snapshots(restic: &Restic) -> Vec<String> {
 }
 
 #[test]
-fn by_every_way_in_with_debians_restic() {
+fn debians_restic_works_over_every_transport() {
     by_every_way_in(DEBIANS);
 }
 
 #[test]
-fn by_every_way_in_with_the_newest_restic() {
+fn the_newest_restic_works_over_every_transport() {
     by_every_way_in(NEWEST);
 }
 
-/// One repository, written, read, checked and cleaned by each way.
+/// One repository, written, read, checked and pruned over each transport.
 fn by_every_way_in(name: &str) {
-    // Of all this only the frames of HTTP/2 are looked at.
+    // Of all this output, only the HTTP/2 frames are looked at.
     let setup = people().tls().table("[log]\nlevel = \"debug\"");
     setup.write();
     let socket = setup.path("socket");
@@ -121,7 +121,7 @@ fn by_every_way_in(name: &str) {
         restic.run(&["forget", "--keep-last", "1", "--prune"]);
         restic.run(&["check", "--read-data"]);
         let by_frames = frames() - before;
-        // A request has one such frame; there were dozens of requests.
+        // A request has one of these frames, and there were dozens of requests.
         assert!(if by_http2 { by_frames > 30 } else { by_frames == 0 }, "{way}: {by_frames}");
     }
     assert_eq!(restic.snapshots(), 1);
@@ -148,7 +148,7 @@ fn every_command(name: &str) {
     let work = Work::new();
     let repository = setup.store().join("alice");
 
-    // As restic made them before 0.14; `migrate` replaces `config`.
+    // As created by restic before 0.14; `migrate` replaces `config`.
     alice.run(&["init", "--repository-version", "1"]);
     fs::write(work.source.join("note"), "twice upon a time\n").unwrap();
     work.back_up(&alice);
@@ -171,7 +171,7 @@ fn every_command(name: &str) {
     assert_eq!(code, if name == NEWEST { 10 } else { 1 }, "no such repository");
     clean_up(&alice, &work, &repository);
 
-    // An index that is lost is made again from the packs.
+    // A lost index is rebuilt from the packs.
     for file in tree::files(&repository.join("index")) {
         fs::remove_file(repository.join("index").join(file)).unwrap();
     }
@@ -209,7 +209,7 @@ fn look_around(restic: &Restic, work: &Work) {
     assert_eq!(restic.snapshots(), 2);
 }
 
-/// Passwords come and go; `refused` is restic's exit code for a wrong one.
+/// Passwords are added and removed; `refused` is restic's exit code for a wrong one.
 fn keys(restic: &Restic, work: &Work, refused: i32) {
     let file = |name: &str| work.folder.path().join(name);
     let (second, third) = (file("second"), file("third"));
@@ -232,7 +232,7 @@ fn keys(restic: &Restic, work: &Work, refused: i32) {
     assert_eq!(restic.fails(&as_third).0, refused);
 }
 
-/// Bob gets a copy of alice's snapshots, and alice does not get in.
+/// Bob gets a copy of alice's snapshots, and alice cannot read his repository.
 fn to_another_user(name: &str, setup: &Setup, gateway: &Gateway, alice: &Restic, work: &Work) {
     let bobs = gateway.repository("bob:hunter2@", "/bob/copy/");
     let bob = Restic::find_as(name, "a copy for another user", bobs).unwrap();
@@ -248,9 +248,9 @@ fn to_another_user(name: &str, setup: &Setup, gateway: &Gateway, alice: &Restic,
     assert!(said.contains("401"), "{said}");
 }
 
-/// Many small packs become few, and what was forgotten comes back while it is there.
+/// Many small packs are merged, and a forgotten snapshot is recovered while its data exists.
 fn clean_up(restic: &Restic, work: &Work, repository: &Path) {
-    // restic leaves small packs alone where there are less than ten.
+    // restic does not touch small packs if there are fewer than ten.
     while count(repository, "data") < 14 {
         fs::write(work.source.join("note"), Blob::new(1, restic.snapshots() as u64).bytes())
             .unwrap();
@@ -260,17 +260,17 @@ fn clean_up(restic: &Restic, work: &Work, repository: &Path) {
     let packs = count(repository, "data");
     assert!(packs < 10, "{packs} packs of fourteen");
     let before = snapshots(restic);
-    // One, because `recover` of restic 0.19 fails now and then where there are several.
+    // Only one, because restic 0.19's `recover` sometimes fails if there are several.
     restic.run(&["forget", &before[0]]);
     restic.run(&["recover"]);
     let ids = snapshots(restic);
-    assert_eq!(ids.len(), before.len(), "what was forgotten is found again");
+    assert_eq!(ids.len(), before.len(), "the forgotten snapshot was recovered");
     restic.run(&["forget", &ids[ids.len() - 1]]);
     restic.run(&["forget", "--keep-last", "1", "--prune"]);
     assert_eq!(restic.snapshots(), 1);
 }
 
-/// A snapshot without some of its files, beside the one it was made of.
+/// A snapshot without some of its files, beside the original.
 fn rewrite(restic: &Restic) {
     restic.run(&["rewrite", "--exclude", "small-*", "latest"]);
     let made =
@@ -281,7 +281,7 @@ fn rewrite(restic: &Restic) {
     assert_eq!(restic.snapshots(), 1);
 }
 
-/// A disk that forgets some bytes: restic sees it, mends what is left and stores the rest again.
+/// A disk loses some bytes: restic notices it, repairs what is left and stores the rest again.
 fn repair(restic: &Restic, work: &Work, repository: &Path) {
     let data = repository.join("data");
     let size = |file: &PathBuf| fs::metadata(data.join(file)).unwrap().len();
@@ -294,7 +294,7 @@ fn repair(restic: &Restic, work: &Work, repository: &Path) {
     let (_, said) = restic.fails(&["check", "--read-data"]);
     let id = pack.file_name().unwrap().to_str().unwrap();
     assert!(said.contains(id), "{said}");
-    // It keeps a copy of the pack in the folder that it runs in.
+    // It keeps a copy of the pack in its working directory.
     restic.run_in(work.folder.path(), &["repair", "packs", id]);
     restic.run(&["repair", "snapshots", "--forget"]);
     work.back_up(restic);
@@ -302,9 +302,9 @@ fn repair(restic: &Restic, work: &Work, repository: &Path) {
     restic.assert_restores(&work.source);
 }
 
-/// Debian's is in `append_only`: it would try again for a quarter of an hour.
+/// `append_only` tests Debian's, which would retry for a quarter of an hour.
 #[test]
-fn append_only_ends_the_newest_restics_tries() {
+fn append_only_ends_the_newest_restics_retries() {
     let policy = "policy = { append_only = true, except = [\"**/locks/*\"] }";
     let setup = Setup::new().mount("/", "restic", policy);
     let gateway = setup.start();
@@ -327,7 +327,7 @@ fn append_only_ends_the_newest_restics_tries() {
         assert!(said.contains("403"), "{refused:?}: {said}");
     }
     let after = tree::files(&repository);
-    assert!(before.iter().all(|file| after.contains(file)), "something is gone");
+    assert!(before.iter().all(|file| after.contains(file)), "a file is missing");
     assert_eq!(count(&repository, "locks"), 0);
 
     work.leave_a_lock(&restic, &gateway, &repository);

@@ -1,4 +1,4 @@
-//! `check`, `user`, `init`, `--version`: exit codes, and messages that a person can act on.
+//! `check`, `user`, `init`, `--version`: exit codes, and messages that say what to do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,13 +17,13 @@ fn run_with(arguments: &[&str], input: &str) -> Finished {
 }
 
 #[test]
-fn check_finds_nothing_wrong_with_what_serves() {
+fn check_accepts_a_configuration_that_serves() {
     let setup = Setup::new().tls().user("alice", "secret").mount("/", "restic", "");
     setup.write();
     let said = run(&["check", "--config", text(&setup.config())]).success();
     assert!(said.contains("/  restic "), "{said}");
     assert!(said.contains("keepgate.toml is fine"), "{said}");
-    // Also beside the gateway at work.
+    // Also while the gateway is running.
     let gateway = setup.start();
     run(&["check", "--config", text(&setup.config())]).success();
     gateway.assert_alive();
@@ -31,7 +31,7 @@ fn check_finds_nothing_wrong_with_what_serves() {
 }
 
 #[test]
-fn check_says_file_line_and_column() {
+fn check_reports_file_line_and_column() {
     let setup = Setup::restic();
     setup.write();
     let good = fs::read_to_string(setup.config()).unwrap();
@@ -74,7 +74,7 @@ fn check_says_file_line_and_column() {
 }
 
 #[test]
-fn check_looks_at_everything_that_is_named() {
+fn check_looks_at_every_file_that_is_named() {
     let setup = Setup::new()
         .tls()
         .user("alice", "secret")
@@ -94,7 +94,7 @@ fn check_looks_at_everything_that_is_named() {
             finished.stdout
         );
     }
-    // A gateway without its users' file does not start.
+    // A gateway without its htpasswd file does not start.
     setup.renew_certificate();
     fs::remove_file(setup.path("htpasswd")).unwrap();
     let error = run(&["serve", "--config", text(&setup.config())]).fails_with(1);
@@ -102,7 +102,7 @@ fn check_looks_at_everything_that_is_named() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
+fn an_address_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let setup = Setup::restic();
@@ -147,9 +147,9 @@ fn users_are_managed() {
     assert!(text.starts_with("alice:$2") && !text.contains(password), "{text}");
 }
 
-/// Files of Apache's own `htpasswd` work, where their hashes are good enough.
+/// htpasswd files of Apache's own program work, if their hashes are strong enough.
 #[test]
-fn apaches_htpasswd_is_understood() {
+fn apaches_htpasswd_is_supported() {
     let Some(htpasswd) = tools::find_for("htpasswd", "files of Apache's htpasswd") else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("users");
@@ -165,7 +165,7 @@ fn apaches_htpasswd_is_understood() {
 }
 
 #[test]
-fn init_writes_what_serves_and_never_overwrites() {
+fn init_writes_a_working_configuration_and_never_overwrites() {
     let folder = tempfile::tempdir().unwrap();
     let new = folder.path().join("new");
     let said = run(&["init", text(&new), "--name", "backup.example.org"]).success();
@@ -183,7 +183,7 @@ fn init_writes_what_serves_and_never_overwrites() {
 }
 
 #[test]
-fn versions_and_wrong_commands() {
+fn versions_and_unknown_commands() {
     let said = run(&["--version"]).success();
     assert!(said.starts_with("keepgate ") && said.contains("contract 0.1.0"), "{said}");
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");

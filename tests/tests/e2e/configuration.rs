@@ -1,4 +1,4 @@
-//! SIGHUP: what changed takes effect, what cannot be used leaves what there was.
+//! SIGHUP: changes take effect; invalid settings are rejected and the current ones stay active.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn a_changed_policy_takes_effect_and_a_broken_file_does_not() {
     assert_eq!(client.status("DELETE", &two), 403);
     assert_eq!(client.status("HEAD", &two), 200);
 
-    // A key that nobody knows, at a known place; what serves does so on.
+    // An unknown key at a known position; the current configuration stays active.
     let good = fs::read_to_string(setup.config()).unwrap();
     let line = good.lines().count() + 1;
     setup.edit(|text| text + "appendonly = false\n");
@@ -31,14 +31,14 @@ fn a_changed_policy_takes_effect_and_a_broken_file_does_not() {
     assert!(said.contains("configuration rejected") && said.contains(&place), "{said}");
     assert_eq!(client.status("DELETE", &two), 403);
 
-    // A store that is not there, and no TOML at all.
+    // A missing store, and a file that is not TOML.
     for broken in [good.replace("main = \"main\"", "main = \"gone\""), "[[[".to_owned()] {
         fs::write(setup.config(), broken).unwrap();
         let said = gateway.reload();
         assert!(said.contains(&format!("{}:", text(&setup.config()))), "{said}");
         assert_eq!(client.status("DELETE", &two), 403);
     }
-    // Settings that the plugin does not accept: only the plugin can say so.
+    // Settings that the plugin rejects, which only the plugin can know.
     fs::write(setup.config(), format!("{good}settings = {{ private_repo = true }}\n")).unwrap();
     let said = gateway.reload();
     assert!(
@@ -59,7 +59,7 @@ fn a_changed_policy_takes_effect_and_a_broken_file_does_not() {
 }
 
 #[test]
-fn mounts_come_and_go() {
+fn mounts_can_be_added_and_removed() {
     let setup = Setup::restic();
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -76,7 +76,7 @@ fn mounts_come_and_go() {
         said.contains("does not accept the mount's settings") && said.contains("oops"),
         "{said}"
     );
-    // A mount would be lost, so that nothing of it is taken.
+    // A mount would be lost, so the whole change is rejected.
     let status = gateway.status();
     assert_eq!(status["refused"].as_array().map(Vec::len), Some(0), "{status}");
     assert_eq!(client.status("HEAD", &format!("/backup{path}")), 200);
@@ -84,7 +84,7 @@ fn mounts_come_and_go() {
 }
 
 #[test]
-fn users_change() {
+fn users_can_change() {
     let setup = Setup::new().user("alice", "one").mount("/", "restic", "");
     let gateway = setup.start();
     let status = |name, password| gateway.as_user(name, password).status("GET", "/config");
@@ -92,7 +92,7 @@ fn users_change() {
     setup.set_password("alice", "two");
     setup.set_password("bob", "three");
     gateway.reload();
-    // Also the login that was right a moment ago.
+    // The password that was correct a moment ago is refused as well.
     assert_eq!(status("alice", "one"), 401);
     assert_eq!((status("alice", "two"), status("bob", "three")), (404, 404));
 
@@ -110,12 +110,12 @@ fn users_change() {
 }
 
 #[test]
-fn certificates_change() {
+fn certificates_can_change() {
     let setup = Setup::restic().tls();
     let gateway = setup.start();
     let address = ([127, 0, 0, 1], gateway.port()).into();
     let trusting = || Endpoint::tcp(address).tls(&Trust::file(&setup.certificate()));
-    // Never used before: a client that has been here may resume without another look.
+    // A new client, because one that has connected before may resume without a check.
     let old = trusting();
     let mut connected = gateway.endpoint().connect();
     let first = connected.send("GET", "/config", &[], b"").unwrap();
@@ -124,7 +124,7 @@ fn certificates_change() {
     gateway.reload();
     let new = trusting();
     assert_eq!(new.status("GET", "/config"), 404);
-    assert!(old.connect().send("GET", "/config", &[], b"").is_err(), "the old one is shown still");
+    assert!(old.connect().send("GET", "/config", &[], b"").is_err(), "the old one is still used");
     assert_eq!(connected.send("GET", "/config", &[], b"").unwrap().status, 404);
 
     fs::write(setup.certificate(), "no certificate").unwrap();

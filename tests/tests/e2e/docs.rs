@@ -11,18 +11,18 @@ use std::time::Duration;
 use keepgate_tests::tools;
 use regex::Regex;
 
-/// Compiling a plugin for the first time, on a machine that does much else.
+/// Time for compiling a plugin for the first time on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(1800);
 /// Between the outputs of two commands.
 const MARK: &str = "-- keepgate docs --";
 
-/// One thing to do in a page's shell.
+/// One step to take in a page's shell.
 #[derive(Debug)]
 struct Step {
-    /// Of the page, from 1.
+    /// Line of the page, from 1.
     line: usize,
     command: String,
-    /// What must come of it.
+    /// The expected result.
     shown: Vec<String>,
     code: i32,
 }
@@ -56,13 +56,13 @@ fn comment<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     inside.strip_prefix(name)?.strip_prefix(':').map(str::trim)
 }
 
-/// What is to be done for a page, without sections that lack something, and up to the first block that
-/// does; and what is lacking.
+/// The steps of a page, up to the first block that needs something missing and without sections that do;
+/// and what is missing.
 fn steps(text: &str, has: impl Fn(&str) -> bool) -> (Vec<Step>, Vec<String>) {
     let mut steps: Vec<Step> = Vec::new();
     let (mut skipped, mut missing) = (false, None);
     let mut fence: Option<bool> = None;
-    // The level of the heading that a line stands below, and of the one whose section is left out.
+    // The level of the heading above a line, and of the one whose section is left out.
     let (mut level, mut left_out, mut lacking) = (0, None, Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
         if fence.is_none() && line.starts_with('#') {
@@ -135,24 +135,24 @@ fn steps(text: &str, has: impl Fn(&str) -> bool) -> (Vec<Step>, Vec<String>) {
     (steps, lacking)
 }
 
-/// Whether a page finds here what it needs.
+/// Whether everything that a page needs is installed here.
 fn has(need: &str) -> bool {
     match need {
-        // Where xtask could build some, an author can.
+        // If xtask could build some, an author can.
         "plugins in JavaScript" => tools::find_guest("archive-js").is_some(),
         "plugins in Python" => tools::find_guest("archive-py").is_some(),
         program => tools::find(program).is_some(),
     }
 }
 
-/// A shell that does all steps one after another, with marks between their outputs.
+/// A shell that takes all steps one after another, with marks between their outputs.
 fn script(steps: &[Step], logs: &Path) -> String {
     let mut script = "shopt -s expand_aliases\nexec 2>&1\n\
                       trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT\n"
         .to_owned();
     for (number, step) in steps.iter().enumerate() {
         let command = match step.command.strip_suffix(" &") {
-            // What it says later must not get between what others say.
+            // Its later output must not mix with that of the next steps.
             Some(command) => format!("{command} > {}/{number}.log 2>&1 &", logs.display()),
             None => step.command.clone(),
         };
@@ -161,7 +161,8 @@ fn script(steps: &[Step], logs: &Path) -> String {
     script
 }
 
-/// Whether lines come in this order, whatever is between them. Blanks count as one, and `…` is anything.
+/// Whether lines occur in this order, with anything in between. Runs of blanks are equal, and `…` matches
+/// anything.
 fn comes(said: &str, shown: &[String]) -> Result<(), String> {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut said = said.lines();
@@ -179,7 +180,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Does what a page says, as its reader would.
+/// Follows a page, as its reader would.
 fn follow(page: &str, text: &str) {
     let port = free_port();
     let text = text.replace("localhost:8000", &format!("localhost:{port}"));
@@ -214,13 +215,13 @@ fn follow(page: &str, text: &str) {
         let log = fs::read_to_string(folder.path().join(format!("{number}.log")));
         let log = log.unwrap_or_default();
         let Some((said, after)) = rest.split_once(MARK) else {
-            panic!("{place} never ended; it said:\n{rest}{log}");
+            panic!("{place} never ended; output:\n{rest}{log}");
         };
         let (code, after) = after.split_once('\n').unwrap_or((after, ""));
         rest = after;
         assert_eq!(code.trim(), step.code.to_string(), "{place} exited so; it said:\n{said}{log}");
         if let Err(line) = comes(said, &step.shown) {
-            panic!("{place} does not print the line\n{line}\nin its turn, but\n{said}");
+            panic!("{place} does not print the line\n{line}\nin this order; it printed\n{said}");
         }
     }
 }
@@ -291,10 +292,10 @@ $ never
     let shown = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert!(comes("x\na   1\ny\nb 22 c\n", &shown(&["  a 1", "b … c"])).is_ok());
     assert_eq!(comes("b\na\n", &shown(&["a", "b"])), Err("b".to_owned()));
-    assert!(comes("ab\n", &shown(&["a"])).is_err(), "a line is shown whole, or with `…`");
+    assert!(comes("ab\n", &shown(&["a"])).is_err(), "a line is shown completely, or with `…`");
 }
 
-/// A page's text without its code, where brackets mean other things.
+/// A page's text without its code, in which brackets mean other things.
 fn prose(text: &str) -> String {
     let mut code = false;
     let mut prose = String::new();
@@ -309,7 +310,7 @@ fn prose(text: &str) -> String {
     prose
 }
 
-/// What a heading is reached by, as mdBook makes it.
+/// The anchor of a heading, as mdBook generates it.
 fn anchors(text: &str) -> Vec<String> {
     let heading = |line: &str| {
         let title = line.trim_start_matches('#').strip_prefix(' ')?;
@@ -330,7 +331,7 @@ fn documents() -> BTreeMap<String, String> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy();
-            // What a build or a trial set-up leaves in a clone is not ours.
+            // Files that a build or a trial setup leaves in a clone are not ours.
             let foreign = name.starts_with('.')
                 || matches!(&*name, "target" | "node_modules" | "keepgate-data")
                 || path.ends_with("docs/src");
@@ -345,8 +346,8 @@ fn documents() -> BTreeMap<String, String> {
     documents
 }
 
-/// The relative links of these pages that lead nowhere: `target` gives the text of the page at a path, or
-/// nothing if there is no such path.
+/// The broken relative links of these pages: `target` gives the text of the page at a path, or nothing if
+/// there is none.
 fn dead_links(
     pages: &BTreeMap<String, String>,
     target: impl Fn(&str) -> Option<String>,
@@ -385,7 +386,7 @@ fn dead_links(
 fn every_link_of_the_book_leads_to_a_page_and_a_heading() {
     let pages = pages();
     let dead = dead_links(&pages, |path| pages.get(path).cloned());
-    assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
+    assert!(dead.is_empty(), "broken links:\n{}", dead.join("\n"));
 }
 
 #[test]
@@ -396,7 +397,7 @@ fn every_link_of_other_documents_leads_to_a_file_and_a_heading() {
         let path = source().join(path);
         path.exists().then(|| fs::read_to_string(path).unwrap_or_default())
     });
-    assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
+    assert!(dead.is_empty(), "broken links:\n{}", dead.join("\n"));
 }
 
 #[test]

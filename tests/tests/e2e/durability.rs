@@ -1,7 +1,7 @@
-//! `kill -9` at random points during uploads: what was acknowledged is there, with the right
-//! bytes; what was not is there whole or not at all; nothing is left behind.
+//! `kill -9` at random moments during uploads: acknowledged blobs are there with the right bytes; others
+//! are there as a whole or not at all; and nothing is left behind.
 //!
-//! The disk's own caches are not part of this: only the process dies, not the machine.
+//! The disk's own caches are not tested: only the process dies, not the machine.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -19,19 +19,19 @@ use crate::path;
 
 const ROUNDS: u64 = 200;
 const CLIENTS: u64 = 8;
-/// Each so many rounds everything is looked at on disk.
+/// How many rounds pass between complete checks of the disk.
 const THOROUGH: u64 = 20;
 
 /// What clients did in one round.
 #[derive(Default)]
 struct Round {
-    /// Every blob whose upload began.
+    /// Every blob whose upload was started.
     tried: Vec<Blob>,
-    /// Those of them that the server said it has.
+    /// Those of them that were acknowledged.
     acknowledged: Vec<Blob>,
 }
 
-/// Uploads from many clients at once until the gateway is killed under them.
+/// Concurrent uploads by many clients until the gateway is killed.
 fn round(gateway: &mut Gateway, number: u64) -> Round {
     let mut random = Random::new(0xdead_0000 + number);
     let delay = Duration::from_micros(random.below(60_000));
@@ -65,13 +65,13 @@ fn round(gateway: &mut Gateway, number: u64) -> Round {
     sum
 }
 
-/// One client's uploads until one fails, which is when the gateway is gone.
+/// One client's uploads until one fails because the gateway is gone.
 fn uploads(endpoint: &Endpoint, seed: u64, begin: impl Fn()) -> Round {
     let mut random = Random::new(seed << 8);
     let mut done = Round::default();
     let mut connection = endpoint.connect();
     for count in 0.. {
-        // Mostly small ones, some of 2 MiB, some of nothing.
+        // Mostly small ones, some of 2 MiB, some empty.
         let magnitude = random.below(22);
         let size = match random.below(16) {
             0 => 2 << 20,
@@ -92,19 +92,19 @@ fn uploads(endpoint: &Endpoint, seed: u64, begin: impl Fn()) -> Round {
     done
 }
 
-/// What the store should have, and may have.
+/// What the store must contain, and what it may contain.
 #[derive(Default)]
 struct Ledger {
     /// Acknowledged, and not deleted since.
     must: HashMap<String, Blob>,
-    /// Every name that it may have.
+    /// Every name that may be there.
     may: HashSet<String>,
     acknowledged: usize,
 }
 
 impl Ledger {
-    /// Through the gateway: all that was acknowledged is listed, with its size, and nothing that
-    /// nobody sent; what came last has the right bytes.
+    /// Checks through the gateway: every acknowledged blob is listed with its size, nothing is listed
+    /// that nobody sent, and the latest blobs have the right bytes.
     fn look(&self, gateway: &Gateway, last: &Round) {
         let mut connection = gateway.endpoint().connect();
         let accept = [("accept", "application/vnd.x.restic.rest.v2")];
@@ -127,7 +127,7 @@ impl Ledger {
         }
     }
 
-    /// On disk: every file is what its name says and was sent; what was acknowledged is there.
+    /// Checks on disk: every file is what its name says and was sent; acknowledged blobs are there.
     fn look_on_disk(&self, setup: &Setup) {
         let mut found = HashSet::new();
         for file in tree::files(&setup.store()) {
@@ -145,13 +145,12 @@ impl Ledger {
         assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
     }
 
-    /// Deletes most of what is there, so that the disk does not fill up. What was deleted must
-    /// not come back either.
+    /// Deletes most blobs, so that the disk does not fill up. Deleted blobs must not come back either.
     fn delete_most(&mut self, gateway: &Gateway, last: &Round) {
         let mut connection = gateway.endpoint().connect();
         for (number, blob) in last.tried.iter().enumerate() {
             let id = blob.id();
-            // An empty blob is everybody's.
+            // Everybody uploads the empty blob.
             if number % 10 != 0 && blob.size > 0 {
                 let deleted = connection.send("DELETE", &path("/r/", &id), &[], b"").unwrap();
                 assert_eq!(deleted.status, 200);
@@ -162,7 +161,7 @@ impl Ledger {
     }
 }
 
-/// What a running gateway has in `.keepgate`, and nothing more: one folder of its own with a lock.
+/// What a running gateway has in `.keepgate`, and nothing more: a folder of its own with a lock.
 fn assert_no_leftovers(setup: &Setup) {
     let left = tree::files(&setup.store().join(".keepgate"));
     assert!(left.len() == 1 && left[0].ends_with("lock"), "{left:?}");
@@ -184,7 +183,7 @@ fn what_was_acknowledged_survives_kill_9() {
         ledger.must.extend(last.acknowledged.iter().map(|blob| (blob.id(), *blob)));
         if number % THOROUGH == THOROUGH - 1 {
             ledger.look_on_disk(&setup);
-            // Also a gateway that is killed while it starts leaves nothing.
+            // A gateway that is killed while it starts leaves nothing either.
             let delay = Random::new(number).below(40_000);
             let mut starting = Program::start(setup.command());
             thread::sleep(Duration::from_micros(delay));

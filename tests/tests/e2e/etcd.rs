@@ -1,19 +1,19 @@
-//! Backups of etcd: each is whole and can be restored, or it is not there; and nothing that is
-//! there is lost before something newer is safe.
+//! Backups of etcd: each one is complete and can be restored, or does not exist; and no backup is lost
+//! before a newer one is safe.
 //!
 //! | module | what must hold |
 //! | --- | --- |
-//! | `restore` | what was backed up comes back, key by key |
-//! | `routes` | every route, every refusal, to the letter |
-//! | `rotation` | old backups go, and the right ones |
-//! | `turns` | backups at once, asked for without waiting, asked for by clients that leave |
+//! | `restore` | a backup restores every key |
+//! | `routes` | every route and every refusal, to the letter |
+//! | `rotation` | the right old backups are removed |
+//! | `turns` | concurrent backups, asynchronous ones, and clients that disconnect |
 //! | `clusters` | certificates, passwords, members that are down, several clusters, `check --connect` |
-//! | `faults` | members and disks that give way in the middle |
+//! | `faults` | members and disks that fail in the middle |
 //! | `kill` | `kill -9` of the gateway in the middle |
-//! | `schedules` | backups by the clock, and what an alert sees of them |
+//! | `schedules` | scheduled backups, and what an alert sees of them |
 //! | `jobs` | `keepgate jobs`, and jobs that outlive the gateway |
 //! | `memory` | half a gigabyte passes through a few megabytes |
-//! | `changes` | a new plugin in the middle of a backup; the configuration that is an example |
+//! | `changes` | a new plugin in the middle of a backup; the example configuration |
 
 mod changes;
 mod clusters;
@@ -39,16 +39,16 @@ use keepgate_tests::program::keepgate;
 use keepgate_tests::{tools, tree};
 use serde_json::Value;
 
-/// The list of the cluster `main`.
+/// The list of cluster `main`.
 const LIST: &str = "/api/v1/backup";
 
-/// A table of the configuration for a cluster.
+/// A cluster's table of the configuration.
 fn cluster(name: &str, endpoints: &[String], further: &str) -> String {
     format!("[etcd.{name}]\nendpoints = {endpoints:?}\n{further}\n")
 }
 
-/// A gateway's configuration with backups of one cluster, `main`, at the top. `further` are lines of
-/// the mount's table.
+/// The setup of a gateway with backups of one cluster, `main`, mounted at the root. `further` is added
+/// to the mount's table.
 fn setup(endpoints: &[String], further: &str) -> Setup {
     setup_with(&cluster("main", endpoints, ""), further)
 }
@@ -60,13 +60,13 @@ fn setup_with(tables: &str, further: &str) -> Setup {
     setup.mount("/", "etcd", &format!("etcd = {{ main = \"main\" }}\n{further}"))
 }
 
-/// Takes a backup, and returns the answer, whose three fields are those of etcd-backup.
+/// Takes a backup, and returns the response, whose three fields are those of etcd-backup.
 #[track_caller]
 fn back_up(gateway: &Gateway) -> Value {
     taken(&gateway.endpoint().post(LIST, b""))
 }
 
-/// What the answer to a backup that was taken says.
+/// The response to a successful backup.
 #[track_caller]
 fn taken(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -77,13 +77,13 @@ fn taken(reply: &Reply) -> Value {
     answer
 }
 
-/// The name in such an answer.
+/// The name in a response like this.
 #[track_caller]
 fn name(answer: &Value) -> String {
     answer["filename"].as_str().unwrap().to_owned()
 }
 
-/// The names of the cluster `main`'s backups, oldest first.
+/// The names of cluster `main`'s backups, oldest first.
 #[track_caller]
 fn list(gateway: &Gateway) -> Vec<String> {
     list_of(gateway, LIST)
@@ -101,7 +101,7 @@ fn assert_json(reply: &Reply) {
     assert_eq!(reply.header("content-type"), Some("application/json"), "{reply:?}");
 }
 
-/// That a backup failed, and what is said of why.
+/// Checks that a backup failed, and returns the error.
 #[track_caller]
 fn assert_failed(reply: &Reply) -> String {
     assert_eq!(reply.status, 500, "{}", reply.text());
@@ -111,44 +111,44 @@ fn assert_failed(reply: &Reply) -> String {
     answer["error"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// That an error says all of these, in whatever case.
+/// Checks that an error contains all of these words, ignoring case.
 #[track_caller]
 fn assert_says(error: &str, words: &[&str]) {
     let lower = error.to_lowercase();
     for word in words {
-        assert!(lower.contains(&word.to_lowercase()), "no word of {word}: {error}");
+        assert!(lower.contains(&word.to_lowercase()), "{word} is missing: {error}");
     }
 }
 
-/// The file names at the top of the store, and whatever else lies there but the index.
+/// The file names at the store's top except the index.
 fn stored(setup: &Setup) -> BTreeSet<String> {
     let files = tree::files(&setup.store()).into_iter();
     let files = files.filter(|file| !file.starts_with(".keepgate") && !file.starts_with("index"));
     files.map(|file| text(&file).to_owned()).collect()
 }
 
-/// The store has these backups, what the index knows of them, and nothing else: no half of a
-/// backup, under any name.
+/// Checks that the store has these backups, an index that lists them, and nothing else: no part of a
+/// backup under any name.
 #[track_caller]
 fn assert_store_has(setup: &Setup, names: &[String]) {
     assert_eq!(stored(setup), names.iter().cloned().collect());
     let folder = setup.store().join("index");
-    // It is made when it is needed.
+    // The index is created when it is first needed.
     let index = if folder.exists() { tree::files(&folder) } else { Vec::new() };
     let index: BTreeSet<_> = index.iter().map(|file| text(file).to_owned()).collect();
     assert_eq!(index, names.iter().map(|name| format!("{name}.json")).collect());
     assert_no_leftovers(setup);
 }
 
-/// What a running gateway has in `.keepgate`, and nothing more: one folder of its own with a lock.
+/// What a running gateway has in `.keepgate`, and nothing more: a folder of its own with a lock.
 #[track_caller]
 fn assert_no_leftovers(setup: &Setup) {
     let left = tree::files(&setup.store().join(".keepgate"));
     assert!(left.len() == 1 && left[0].ends_with("lock"), "{left:?}");
 }
 
-/// Unpacks a backup with the programs that people use, into a folder that is empty, and checks all
-/// that can be checked without etcd. Returns where the snapshot is.
+/// Unpacks a backup with the usual programs into an empty folder, and checks everything that can be
+/// checked without etcd. Returns the path of the snapshot.
 #[track_caller]
 fn unpack(backup: &Path, folder: &Path) -> PathBuf {
     run("gzip", &["--test", text(backup)]);
@@ -175,7 +175,7 @@ fn unpack(backup: &Path, folder: &Path) -> PathBuf {
     snapshot
 }
 
-/// A snapshot ends with the SHA-256 of all that comes before.
+/// A snapshot ends with the SHA-256 of everything before it.
 #[track_caller]
 fn assert_whole_snapshot(snapshot: &Path) {
     let bytes = fs::read(snapshot).unwrap();
@@ -184,7 +184,7 @@ fn assert_whole_snapshot(snapshot: &Path) {
     assert_eq!(database.len() % 512, 0);
 }
 
-/// That a backup in the list is whole: the file is what the index says, and holds a whole snapshot.
+/// Checks that a listed backup is whole: the file matches the index and contains a whole snapshot.
 #[track_caller]
 fn assert_whole(gateway: &Gateway, name: &str) {
     let digest = assert_whole_file(gateway, name);
@@ -194,7 +194,7 @@ fn assert_whole(gateway: &Gateway, name: &str) {
     assert_eq!(known["sha256"], digest, "{name}");
 }
 
-/// The same, of which the index may not know yet. Returns the file's hash.
+/// The same for a backup that the index may not know yet. Returns the file's hash.
 #[track_caller]
 fn assert_whole_file(gateway: &Gateway, name: &str) -> String {
     let reply = gateway.endpoint().get(&format!("{LIST}/{name}"));
@@ -206,7 +206,7 @@ fn assert_whole_file(gateway: &Gateway, name: &str) -> String {
     sha256(&*reply.body)
 }
 
-/// What is known of each backup, oldest first.
+/// The sidecar of each backup, oldest first.
 #[track_caller]
 fn details(gateway: &Gateway) -> Vec<Value> {
     let reply = gateway.endpoint().get(&format!("{LIST}?details=true"));
@@ -215,7 +215,7 @@ fn details(gateway: &Gateway) -> Vec<Value> {
     serde_json::from_slice(&reply.body).unwrap()
 }
 
-/// A value with this name, however deep it lies.
+/// A value with this name, at any depth.
 fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     match value {
         Value::Object(map) => {
@@ -226,7 +226,7 @@ fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// The jobs that the operators' page shows, newest first.
+/// The jobs on the admin page, newest first.
 #[track_caller]
 fn jobs(gateway: &Gateway) -> Vec<Value> {
     serde_json::from_slice(&gateway.admin.get("/jobs").body).unwrap()
@@ -239,7 +239,7 @@ fn path_of(location: &str) -> String {
     rest[rest.find('/').unwrap()..].to_owned()
 }
 
-/// Runs a program that must do well.
+/// Runs a program, which must succeed.
 #[track_caller]
 fn run(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);

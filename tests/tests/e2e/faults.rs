@@ -1,12 +1,12 @@
-//! What a gateway does when the machine below it, or the client before it, gives way: it says so,
-//! keeps what it has acknowledged, leaves nothing behind, and goes on when the fault is over.
+//! What a gateway does when the machine or a client fails: it reports the failure, keeps what it has
+//! acknowledged, leaves nothing behind, and continues when the failure is over.
 //!
-//! | module | what gives way |
+//! | module | what fails |
 //! | --- | --- |
-//! | `disk` | a disk is full, read-only, or not to be read |
-//! | `calls` | single system calls fail |
+//! | `disk` | a disk is full, read-only or unreadable |
+//! | `calls` | single system calls |
 //! | `kill` | the process, at each step of an upload |
-//! | `clients` | clients vanish, dawdle, or come all at once |
+//! | `clients` | clients that vanish, are slow, or come all at once |
 
 mod calls;
 mod clients;
@@ -23,15 +23,15 @@ use keepgate_tests::gateway::{Gateway, Setup};
 use keepgate_tests::program::LONG;
 use keepgate_tests::tree;
 
-/// What a running gateway has in `.keepgate`, and nothing more: one folder of its own with a lock.
+/// What a running gateway has in `.keepgate`, and nothing more: a folder of its own with a lock.
 #[track_caller]
 fn assert_no_leftovers(setup: &Setup) {
     let left = tree::files(&setup.store().join(".keepgate"));
     assert!(left.len() == 1 && left[0].ends_with("lock"), "{left:?}");
 }
 
-/// The repository has these blobs and no others: in its list, whole when they are asked for, and
-/// on disk.
+/// Checks that the repository has exactly these blobs: in its list, whole when they are read, and on
+/// disk.
 #[track_caller]
 fn assert_holds(setup: &Setup, client: &Endpoint, repository: &str, blobs: &[Blob]) {
     let expected: BTreeSet<String> = blobs.iter().map(|blob| blob.id()).collect();
@@ -50,13 +50,13 @@ fn assert_holds(setup: &Setup, client: &Endpoint, repository: &str, blobs: &[Blo
     assert_eq!(files.collect::<BTreeSet<_>>(), expected);
 }
 
-/// That a blob cannot be had, by any way of asking.
+/// Checks that a blob cannot be read or listed.
 #[track_caller]
 fn assert_absent(client: &Endpoint, path: &str) {
     assert_eq!((client.status("HEAD", path), client.status("GET", path)), (404, 404), "{path}");
 }
 
-/// A gateway at rest: nobody is connected, and so many descriptors are open.
+/// Waits until nobody is connected, and returns the open descriptors.
 #[track_caller]
 fn at_rest(gateway: &Gateway) -> usize {
     gateway.eventually("the end of all connections", |gateway| {
@@ -66,7 +66,7 @@ fn at_rest(gateway: &Gateway) -> usize {
     descriptors(&gateway.program).len()
 }
 
-/// That no more descriptors are open than at rest, once everything has ended.
+/// Checks that no more descriptors are open than before, once everything has ended.
 #[track_caller]
 fn assert_at_rest(gateway: &Gateway, open: usize) {
     at_rest(gateway);
@@ -76,7 +76,7 @@ fn assert_at_rest(gateway: &Gateway, open: usize) {
         if now.len() <= open {
             return;
         }
-        // The folder of plugins, for one, is looked at now and then.
+        // The plugin folder, for example, is read now and then.
         assert!(Instant::now() < end, "{} descriptors and not {open}: {now:#?}", now.len());
         std::thread::sleep(Duration::from_millis(20));
     }

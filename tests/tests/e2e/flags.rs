@@ -1,5 +1,5 @@
-//! `keepgate rest-server` takes every flag of restic's rest-server, and says and does what that
-//! does. What can be seen in single requests is in the conformance suite.
+//! `keepgate rest-server` accepts every flag of restic's rest-server, and prints and does the same.
+//! What is visible in single requests is tested by the conformance suite.
 
 use std::fs;
 use std::net::TcpListener;
@@ -24,12 +24,12 @@ fn add_user(file: &Path, name: &str, password: &str) {
 }
 
 #[test]
-fn a_socket_that_was_handed_over_is_listened_on() {
+fn an_inherited_socket_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let fd = listener.as_raw_fd();
-    // systemd's way: descriptor 3, and the number of the process itself, which only it knows.
+    // systemd's protocol: descriptor 3, and the process's own id, which only it knows.
     let script = format!("exec 3<&{fd}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"");
     let server = keepgate(&["rest-server", "--no-auth", "--listen", "127.0.0.1:1", "--path"]);
     let mut command = Command::new("bash");
@@ -38,7 +38,7 @@ fn a_socket_that_was_handed_over_is_listened_on() {
     for (name, value) in server.get_envs() {
         command.env(name, value.unwrap_or_default());
     }
-    // Whatever is started from now on may inherit it.
+    // Programs started from now on may inherit it.
     rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
     let mut program = Program::start(command);
     program.stderr.wait_for(0, &["start server on"]);
@@ -50,7 +50,7 @@ fn a_socket_that_was_handed_over_is_listened_on() {
 }
 
 #[test]
-fn sighup_opens_the_log_and_the_users_anew() {
+fn sighup_reopens_the_log_and_reloads_the_users() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
     let data = folder.path().join("data");
@@ -61,7 +61,7 @@ fn sighup_opens_the_log_and_the_users_anew() {
     assert_eq!(client.status("GET", "/first"), 404);
     assert_eq!(server.endpoint().status("GET", "/nobody"), 401);
 
-    // As logrotate does it, and as somebody who adds a user.
+    // Like logrotate, and like somebody who adds a user.
     let rotated = folder.path().join("access.log.1");
     fs::rename(&log, &rotated).unwrap();
     add_user(&data.join(".htpasswd"), "bob", "two");
@@ -82,7 +82,7 @@ fn sighup_opens_the_log_and_the_users_anew() {
 }
 
 #[test]
-fn tls_is_what_the_flags_say() {
+fn tls_follows_the_flags() {
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(folder.path().join("public_key"), made.cert.pem()).unwrap();
@@ -107,7 +107,7 @@ fn tls_is_what_the_flags_say() {
 }
 
 #[test]
-fn files_belong_to_the_group_where_it_is_asked_for() {
+fn files_are_group_accessible_if_requested() {
     let folder = tempfile::tempdir().unwrap();
     for (flags, file, directory) in [
         (&["--no-auth"][..], 0o600, 0o700),
@@ -128,7 +128,7 @@ fn files_belong_to_the_group_where_it_is_asked_for() {
     }
 }
 
-/// What this process and those that it starts take away from modes.
+/// The umask of this process and those that it starts.
 fn umask() -> u32 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -136,12 +136,12 @@ fn umask() -> u32 {
 }
 
 #[test]
-fn a_profile_is_written_at_the_end() {
+fn a_profile_is_written_at_exit() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("profile");
     let server = RestServer::keepgate(folder.path(), &["--no-auth", "--cpu-profile", text(&file)]);
     let client = server.endpoint();
-    // Hashing and asking: something to be sampled.
+    // Hashing and requests: something to sample.
     for seed in 0..40 {
         store(&client, "/r/", Blob::new(seed, 2_000_000));
     }
@@ -150,7 +150,7 @@ fn a_profile_is_written_at_the_end() {
         said.contains("CPU profiling enabled") && said.contains("Stopped CPU profiling"),
         "{said}"
     );
-    // Names of functions are in it as they are.
+    // It contains names of functions.
     let profile = fs::read(&file).unwrap();
     let has = |name: &[u8]| profile.windows(name.len()).any(|part| part == name);
     assert!(profile.len() > 1_000 && has(b"nanoseconds"), "{} bytes", profile.len());
@@ -162,7 +162,7 @@ fn a_profile_is_written_at_the_end() {
 }
 
 #[test]
-fn a_link_of_that_name_is_enough_and_says_its_version() {
+fn a_link_named_rest_server_is_enough_and_prints_its_version() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("rest-server");
     symlink(tools::keepgate(), &link).unwrap();
@@ -177,7 +177,7 @@ fn a_link_of_that_name_is_enough_and_says_its_version() {
 }
 
 #[test]
-fn debug_shows_each_request() {
+fn debug_logs_each_request() {
     let folder = tempfile::tempdir().unwrap();
     let server = RestServer::keepgate(folder.path(), &["--no-auth", "--debug"]);
     assert_eq!(server.endpoint().status("GET", "/some/config?secret=1"), 404);
@@ -186,7 +186,7 @@ fn debug_shows_each_request() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_at_the_start() {
+fn contradictory_flags_are_refused_at_startup() {
     let folder = tempfile::tempdir().unwrap();
     let path = text(folder.path());
     for (flags, expected) in [

@@ -1,8 +1,8 @@
-//! A plugin that misbehaves harms nobody else: it fails with the right status, the reason is in
-//! the log, the metrics and the status page, and other mounts answer all the while.
+//! A plugin that misbehaves affects nobody else: its requests fail with the right status, the reason
+//! is in the log, the metrics and the status page, and other mounts keep answering.
 
 use std::io::Read as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,12 @@ use keepgate_tests::client::Endpoint;
 use keepgate_tests::component::{half, of_another_version};
 use keepgate_tests::data::Blob;
 use keepgate_tests::gateway::{Gateway, Setup};
+use keepgate_tests::program::LONG;
 use keepgate_tests::tools;
 
 use crate::store;
 
-/// What the guest is asked to do, the status, the outcome in the metrics and a text in the log.
+/// What the guest is asked to do, the status, the outcome in the metrics, and a text in the log.
 const MISDEEDS: &[(&str, u16, &str, &str)] = &[
     ("loop", 503, "cpu", "CPU time"),
     ("loop-calling", 503, "cpu", "CPU time"),
@@ -38,30 +39,37 @@ fn started() -> (Setup, Gateway) {
     (setup, gateway)
 }
 
-/// Asks restic's mount again and again while something else happens, and returns how long the
-/// slowest answer took.
-fn meanwhile<T>(endpoint: &Endpoint, something: impl FnOnce() -> T) -> (T, Duration, u32) {
+/// Sends requests to restic's mount while something else happens, and returns how long the slowest
+/// response took, and how many there were. `something` is given a function that waits until the mount
+/// has answered another request: call it to make sure that it is still served.
+fn meanwhile(endpoint: &Endpoint, something: impl FnOnce(&(dyn Fn() + Sync))) -> (Duration, u32) {
     let blob = Blob::new(77, 20_000);
     let path = store(endpoint, "/meanwhile/", blob);
-    let over = AtomicBool::new(false);
+    let (over, answers) = (AtomicBool::new(false), AtomicU32::new(0));
+    let still_served = || {
+        let (before, end) = (answers.load(Ordering::Relaxed), Instant::now() + LONG);
+        while answers.load(Ordering::Relaxed) == before {
+            assert!(Instant::now() < end, "restic's mount no longer answers");
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
     thread::scope(|scope| {
         let polling = scope.spawn(|| {
             let mut connection = endpoint.connect();
-            let (mut slowest, mut answers) = (Duration::ZERO, 0);
+            let mut slowest = Duration::ZERO;
             while !over.load(Ordering::Relaxed) {
                 let begun = Instant::now();
                 let reply = connection.send("GET", &path, &[], b"").unwrap();
                 assert!(reply.status == 200 && reply.body == blob.bytes());
                 slowest = slowest.max(begun.elapsed());
-                answers += 1;
+                answers.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(2));
             }
-            (slowest, answers)
+            slowest
         });
-        let done = something();
+        something(&still_served);
         over.store(true, Ordering::Relaxed);
-        let (slowest, answers) = polling.join().unwrap();
-        (done, slowest, answers)
+        (polling.join().unwrap(), answers.load(Ordering::Relaxed))
     })
 }
 
@@ -75,17 +83,18 @@ fn outcome(gateway: &Gateway, mount: &str, outcome: &str) -> f64 {
 fn each_misdeed_costs_one_request() {
     let (_setup, gateway) = started();
     let client = gateway.endpoint();
-    let ((), slowest, answers) = meanwhile(&client, || {
+    let (slowest, answers) = meanwhile(&client, |still_served| {
         for mount in ["/hostile", "/warm"] {
             for (misdeed, status, reason, text) in MISDEEDS {
                 let before = (outcome(&gateway, mount, reason), gateway.program.stderr.count());
                 let reply = client.get(&format!("{mount}/{misdeed}"));
                 assert_eq!(reply.status, *status, "{misdeed}");
-                // Operators read why; clients do not.
+                // The reason is for operators, not for clients.
                 assert!(!reply.text().contains(text), "{misdeed}: {}", reply.text());
                 assert_eq!(outcome(&gateway, mount, reason), before.0 + 1.0, "{misdeed}");
                 gateway.program.stderr.wait_for(before.1, &[mount, text]);
                 assert_eq!(client.get(&format!("{mount}/hello")).text(), "hello ");
+                still_served();
             }
         }
     });
@@ -93,12 +102,11 @@ fn each_misdeed_costs_one_request() {
         "hostile: one misdeed after the other, {answers} answers of restic's mount, the slowest \
          took {slowest:.0?}"
     ));
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     gateway.stop();
 }
 
 #[test]
-fn a_panic_is_told_with_its_place_in_one_line_and_the_trap_in_another() {
+fn a_panic_is_logged_with_its_location_in_one_line_and_the_trap_in_another() {
     let (_setup, gateway) = started();
     let from = gateway.program.stderr.count();
     assert_eq!(gateway.endpoint().get("/hostile/trap").status, 500);
@@ -115,13 +123,15 @@ fn many_loops_at_once_leave_room_for_others() {
     let _turn = tools::one_at_a_time();
     let (_setup, gateway) = started();
     let client = gateway.endpoint();
-    let ((), slowest, answers) = meanwhile(&client, || {
+    let (slowest, answers) = meanwhile(&client, |still_served| {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for misdeed in ["loop", "flood", "loop-calling", "recurse"] {
                         let status = client.status("GET", &format!("/hostile/{misdeed}"));
                         assert!(matches!(status, 500 | 503), "{misdeed}: {status}");
+                        // The other threads' calls are still running.
+                        still_served();
                     }
                 });
             }
@@ -131,12 +141,11 @@ fn many_loops_at_once_leave_room_for_others() {
         "hostile: eight loops and floods at once, {answers} answers of restic's mount, the \
          slowest took {slowest:.0?}"
     ));
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     gateway.stop();
 }
 
 #[test]
-fn replies_that_break_off_are_not_taken_for_whole() {
+fn replies_that_break_off_are_not_complete() {
     let (_setup, gateway) = started();
     let client = gateway.endpoint();
     for misdeed in ["break-off", "fail-midway"] {
@@ -147,9 +156,9 @@ fn replies_that_break_off_are_not_taken_for_whole() {
                 let mut body = Vec::new();
                 assert!(reply.read_to_end(&mut body).is_err(), "{misdeed}: {} bytes", body.len());
             }
-            // It broke down before anything was sent.
+            // It trapped before anything was sent.
             Ok(reply) => assert_eq!(reply.head.status, 500, "{misdeed}"),
-            // Cut before its head was out.
+            // Disconnected before the head was sent.
             Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::TimedOut, "{misdeed}"),
         }
         assert_eq!(client.get("/hostile/hello").text(), "hello ");
@@ -157,7 +166,7 @@ fn replies_that_break_off_are_not_taken_for_whole() {
     assert_eq!(outcome(&gateway, "/hostile", "trap"), 1.0);
     assert_eq!(outcome(&gateway, "/hostile", "failure"), 1.0);
 
-    // One that never ends, whose client goes away: the place is free again. There is one.
+    // The client of an endless reply disconnects, which frees the only slot for calls.
     for _ in 0..5 {
         let mut connection = client.connect();
         connection.write_head("GET", "/few/stream-forever", &[]).unwrap();
@@ -169,7 +178,7 @@ fn replies_that_break_off_are_not_taken_for_whole() {
 }
 
 #[test]
-fn whoever_takes_too_long_is_told() {
+fn a_call_that_takes_too_long_is_answered_with_504() {
     let (_setup, gateway) = started();
     let client = gateway.endpoint();
     // The guest waits for a body that never comes.
@@ -183,7 +192,7 @@ fn whoever_takes_too_long_is_told() {
 }
 
 #[test]
-fn failures_have_their_status_and_bodies_pass() {
+fn failures_have_their_status_and_bodies_are_passed_through() {
     let (setup, gateway) = started();
     let client = gateway.endpoint();
     let body = Blob::new(1, 500_000).bytes();
@@ -191,7 +200,7 @@ fn failures_have_their_status_and_bodies_pass() {
     assert_eq!(client.post("/hostile/length", &body).text(), "500000");
     let tail = client.post("/hostile/tail", &body);
     assert_eq!((tail.header("x-read"), &tail.body[..]), (Some("10"), &body[10..]));
-    // Refused without being read; the connection may go on or not, the answer comes.
+    // Refused without being read. The connection may or may not be closed, but the response arrives.
     assert_eq!(client.post("/hostile/ignore", &body).status, 403);
     assert_eq!(client.status("GET", "/hostile/no-such-thing"), 404);
     assert_eq!(client.status("GET", "/hostile"), 404);
@@ -201,7 +210,7 @@ fn failures_have_their_status_and_bodies_pass() {
 }
 
 #[test]
-fn files_that_cannot_serve_are_refused_in_words() {
+fn unusable_files_are_refused_with_a_reason() {
     let (setup, gateway) = started();
     let client = gateway.endpoint();
     let hostile = tools::guest("hostile");
@@ -213,9 +222,10 @@ fn files_that_cannot_serve_are_refused_in_words() {
         ("mute", tools::guest("mute"), "`describe`"),
     ];
     let from = gateway.program.stderr.count();
-    let ((), slowest, answers) = meanwhile(&client, || {
+    let (slowest, answers) = meanwhile(&client, |still_served| {
         for (name, bytes, _) in &files {
             setup.install(name, bytes);
+            still_served();
         }
         for (name, _, why) in &files {
             let file = format!("/{name}.wasm");
@@ -238,13 +248,12 @@ fn files_that_cannot_serve_are_refused_in_words() {
         "hostile: five broken files dropped in, {answers} answers of restic's mount, the slowest \
          took {slowest:.0?}"
     ));
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     gateway.stop();
 }
 
-/// Mounted from the start, a plugin that never describes itself holds up nobody for long.
+/// A plugin that is mounted from the start and never describes itself does not hold up the others.
 #[test]
-fn a_mute_plugin_does_not_stop_the_start() {
+fn a_mute_plugin_does_not_keep_the_gateway_from_starting() {
     let setup = Setup::new().mount("/", "restic", "").mount("/mute", "mute", "");
     setup.install("mute", &tools::guest("mute"));
     let gateway = setup.start();

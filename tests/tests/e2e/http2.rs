@@ -21,7 +21,7 @@ impl Curl {
         Some(Self { program, setup: setup.clone(), base })
     }
 
-    /// Runs curl; it must succeed. Says what `--write-out` says.
+    /// Runs curl, which must succeed. Returns the output of `--write-out`.
     fn run(&self, flags: &[&str], path: &str) -> String {
         let mut command = Command::new(&self.program);
         command
@@ -35,7 +35,7 @@ impl Curl {
 }
 
 #[test]
-fn curl_up_and_down() {
+fn curl_uploads_and_downloads() {
     let setup = Setup::new().tls().user("alice", "secret").mount("/", "restic", "");
     let gateway = setup.start();
     let Some(curl) = Curl::find("curl over HTTP/2", &setup, &gateway) else { return };

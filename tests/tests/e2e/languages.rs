@@ -1,6 +1,6 @@
 //! Plugins in JavaScript and Python are served like any other: the template of each language, and one
-//! that does what goes wrong. Each language has one gateway for all its promises, since compiling
-//! Python takes seconds; where a component could not be built the language is skipped, visibly.
+//! that fails in many ways. Each language has one gateway for all its checks, because compiling Python
+//! takes seconds. If a component could not be built, the language is skipped and that is reported.
 
 mod archives;
 mod faults;
@@ -14,10 +14,10 @@ use keepgate_tests::gateway::{Gateway, Setup};
 use keepgate_tests::program::LONG;
 use keepgate_tests::tools;
 
-/// A language, as its components are named.
+/// A language, and how its components are named.
 #[derive(Clone, Copy, Debug)]
 struct Language {
-    /// Ends the names of its components.
+    /// Suffix of its components' names.
     tag: &'static str,
     name: &'static str,
     /// How many times the template is replaced under load.
@@ -34,7 +34,7 @@ impl Language {
     }
 }
 
-/// A gateway with everything that the promises need of a language; none where it cannot be built.
+/// A gateway with the components of a language; none if they could not be built.
 fn started(language: Language) -> Option<(Setup, Gateway)> {
     let (archive, faults) = (language.archive(), language.faults());
     for name in [&archive, &faults] {
@@ -47,7 +47,7 @@ fn started(language: Language) -> Option<(Setup, Gateway)> {
     let setup = Setup::new()
         .mount("/", "restic", "")
         .mount("/archive", &archive, "")
-        // Less than the bodies that pass, so that none can have come in.
+        // Less than the bodies that pass through, so none of them can have entered the plugin.
         .mount("/tight", &archive, "limits = { memory = \"24MiB\" }")
         .mount("/starved", &archive, "limits = { memory = \"1MiB\" }")
         .mount("/warm", &archive, "warm = true")
@@ -69,16 +69,16 @@ fn started(language: Language) -> Option<(Setup, Gateway)> {
     Some((setup, gateway))
 }
 
-/// Waits for a line that may take as long as compiling on a machine that does other things too.
+/// Waits for a line that may take as long as compiling on a machine that is busy with other things.
 #[track_caller]
 fn wait_long(gateway: &Gateway, from: usize, texts: &[&str]) {
     let end = Instant::now() + LONG * 5;
     while let Err(said) = gateway.program.stderr.find(from, &[texts]) {
-        assert!(Instant::now() < end, "no line with {texts:?} came:\n{said}");
+        assert!(Instant::now() < end, "no line with {texts:?}:\n{said}");
     }
 }
 
-/// The middle of the times that something takes.
+/// The median of the durations of something.
 fn median(mut what: impl FnMut()) -> Duration {
     let mut times: Vec<_> = (0..21)
         .map(|_| {

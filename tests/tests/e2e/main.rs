@@ -1,38 +1,38 @@
 //! End-to-end tests of the real `keepgate` program with real clients. `cargo xtask test` builds
-//! and tells them everything they need; one module, one promise.
+//! everything they need and tells them where it is. Each module checks one promise.
 //!
 //! | module | what must hold |
 //! | --- | --- |
-//! | `clients` | every command of restic works, an old one's and the newest's, by every way in |
-//! | `restic` | what the first start prints works; others take the folder as it is |
-//! | `rest_server` | `keepgate rest-server` is taken for restic's own |
-//! | `flags` | and takes every one of its flags |
-//! | `append_only` | what is stored stays |
-//! | `quotas` | limits for stores, mounts, folders, users; rules for users |
-//! | `access` | only who may comes in, and only where they may |
-//! | `requests` | what is the gateway's own is no repository |
-//! | `wire` | what is no request does no harm |
+//! | `clients` | every command of restic works, old and new, over every transport |
+//! | `restic` | what the first start prints works; other programs can use the folder as it is |
+//! | `rest_server` | `keepgate rest-server` can replace restic's own |
+//! | `flags` | and accepts every one of its flags |
+//! | `append_only` | stored blobs stay |
+//! | `quotas` | limits for stores, mounts, folders and users; rules for users |
+//! | `access` | authentication and private repositories |
+//! | `requests` | the gateway's own files are not part of a repository |
+//! | `wire` | malformed requests do no harm |
 //! | `blobs` | ranges, lengths, lists |
 //! | `reload` | plugins are replaced under load and no request fails |
 //! | `configuration` | SIGHUP |
-//! | `recording` | exchanges are kept without their secrets |
-//! | `trust` | only components that the operator named, or whose maker, are loaded |
-//! | `conformance` | every case of restic's protocol, here and at restic's own server |
-//! | `etcd` | backups of etcd are whole, come back, and survive what goes wrong |
-//! | `faults` | disks, calls and clients that give way |
-//! | `durability` | what was acknowledged survives `kill -9` |
-//! | `hostile` | a plugin that misbehaves harms nobody else |
-//! | `hostile_limits` | however often: memory stays flat, and who only breaks down is put aside |
-//! | `wasi_http` | a component that knows nothing of Keepgate is served too |
+//! | `recording` | exchanges are recorded without their secrets |
+//! | `trust` | only components with an allowed digest or signature are loaded |
+//! | `conformance` | every case of restic's protocol, here and with restic's own server |
+//! | `etcd` | backups of etcd are whole, can be restored, and survive failures |
+//! | `faults` | failing disks, system calls and clients |
+//! | `durability` | acknowledged blobs survive `kill -9` |
+//! | `hostile` | a plugin that misbehaves affects nobody else |
+//! | `hostile_limits` | memory stays flat, and a plugin that only breaks down is suspended |
+//! | `wasi_http` | a component that knows nothing about Keepgate is served too |
 //! | `languages` | plugins in JavaScript and Python are served like any other |
 //! | `memory` | a gigabyte passes through a few megabytes |
-//! | `shutdown` | requests under way finish |
-//! | `docs` | the book's commands work, its links lead somewhere |
+//! | `shutdown` | in-flight requests finish |
+//! | `docs` | the book's commands work, its links are valid |
 //! | `commands` | `check`, `user`, `init`, `--version` |
 //! | `plugin_cases` | `keepgate plugin test` |
 //! | `plugin_tools` | `keepgate plugin`: from nothing to a plugin that serves |
 //! | `http2` | curl over HTTP/2 |
-//! | `crowd` | idle and slow clients do not stop others |
+//! | `crowd` | idle and slow clients do not keep others waiting |
 
 #![allow(
     clippy::unwrap_used,
@@ -81,7 +81,7 @@ fn path(repository: &str, id: &str) -> String {
     format!("{repository}data/{id}")
 }
 
-/// Stores a data blob, and returns its path.
+/// Stores a data blob and returns its path.
 #[track_caller]
 fn store(endpoint: &Endpoint, repository: &str, blob: Blob) -> String {
     let path = path(repository, &blob.id());

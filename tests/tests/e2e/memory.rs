@@ -1,5 +1,4 @@
-//! Bodies pass through; they are not kept. What is measured is the most that the process ever
-//! had in memory.
+//! Bodies pass through and are not kept in memory. Measured as the process's peak memory.
 
 use std::io::Read as _;
 use std::thread;
@@ -12,10 +11,10 @@ use keepgate_tests::tools;
 
 use crate::{path, store};
 
-/// What transfers may need more than an idle gateway.
+/// How much more memory transfers may need than an idle gateway.
 const MOST: u64 = 32 << 20;
 
-/// A gateway that has served a little, and the most memory that it had by then.
+/// A gateway that has served a little, and its peak memory by then.
 fn warmed_up(setup: &Setup) -> (Gateway, u64) {
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -32,7 +31,7 @@ fn upload(client: &Endpoint, blob: Blob) -> String {
     path
 }
 
-/// Reads a blob back, some of it so slowly that the server must wait, and checks it.
+/// Reads a blob back, with a part so slow that the server must wait, and checks it.
 fn download_with_a_pause(client: &Endpoint, blob: Blob) {
     let id = blob.id();
     let mut connection = client.connect();
@@ -74,7 +73,7 @@ fn report(what: &str, gateway: &Gateway, idle: u64, begun: Instant) -> u64 {
 }
 
 #[test]
-fn a_gigabyte_in_and_out() {
+fn a_gigabyte_is_stored_and_returned() {
     let _turn = tools::one_at_a_time();
     for tls in [false, true] {
         let setup = if tls { Setup::restic().tls() } else { Setup::restic() };
@@ -91,7 +90,7 @@ fn a_gigabyte_in_and_out() {
 }
 
 #[test]
-fn eight_at_once() {
+fn eight_concurrent_transfers() {
     let _turn = tools::one_at_a_time();
     let setup = Setup::restic();
     let (gateway, idle) = warmed_up(&setup);

@@ -1,5 +1,5 @@
-//! `keepgate plugin test`: what it finds, what it says, and its exit codes. The cases themselves are
-//! held by the tests of host/harness.
+//! `keepgate plugin test`: what it finds and prints, and its exit codes. The cases themselves are tested
+//! in host/harness.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn a_plugin_and_its_cases_are_found_in_its_folder() {
 }
 
 #[test]
-fn a_case_that_fails_is_told_and_made_right_by_an_update() {
+fn a_failing_case_is_reported_and_fixed_by_an_update() {
     let folder = plugin(&GOOD.replace("404", "200 # wrong"));
     let (cases, junit) = (folder.path().join("cases/first.toml"), folder.path().join("j.xml"));
     let finished = test(folder.path(), &["--junit", text(&junit)]);

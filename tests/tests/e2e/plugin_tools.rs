@@ -1,4 +1,4 @@
-//! `keepgate plugin`: from nothing to a plugin that serves, and what is said of files that are none.
+//! `keepgate plugin`: from nothing to a plugin that serves, and messages about invalid files.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +12,7 @@ use keepgate_tests::program::keepgate;
 use keepgate_tests::tools::{self, Finished};
 use serde_json::Value;
 
-/// Compiling a plugin and its tests, on a machine that does much else.
+/// Time for compiling a plugin and its tests on a machine that is busy with other things.
 const COMPILING: Duration = Duration::from_secs(900);
 
 fn plugin(arguments: &[&str]) -> Finished {
@@ -26,7 +26,7 @@ fn check(arguments: &[&str]) -> (Option<i32>, Value) {
     (finished.status.code(), report)
 }
 
-/// A file with these bytes, checked: it must be refused, for the only reason that is returned.
+/// Checks a file with these bytes, which must be refused for a single reason, which is returned.
 #[track_caller]
 fn refused(folder: &Path, name: &str, bytes: &[u8]) -> String {
     let file = folder.join(name);
@@ -38,7 +38,7 @@ fn refused(folder: &Path, name: &str, bytes: &[u8]) -> String {
     problems[0].as_str().unwrap().to_owned()
 }
 
-/// What a new author does, in order: every command that the program itself proposes.
+/// What a new author does, in order: every command that the program itself suggests.
 #[test]
 fn from_nothing_to_a_plugin_that_serves() {
     let folder = tempfile::tempdir().unwrap();
@@ -48,15 +48,15 @@ fn from_nothing_to_a_plugin_that_serves() {
     let again = plugin(&["new", text(&hello)]).fails_with(1);
     assert!(again.contains("exists already"), "{again}");
 
-    // The crates of this workspace's own lock file are here; others need not be.
+    // The crates of this workspace's own lock file are available offline; others need not be.
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
     fs::copy(lock, hello.join("Cargo.lock")).unwrap();
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         command.args(arguments).current_dir(&hello).env("CARGO_NET_OFFLINE", "true");
-        // Kept, so that only the first run compiles what the template depends on.
+        // Kept, so that only the first run compiles the template's dependencies.
         command.env("CARGO_TARGET_DIR", tools::plugin_dir().join("../plugin-author"));
-        // A template that warns teaches to overlook warnings.
+        // A template with warnings teaches authors to overlook warnings.
         command.env("RUSTFLAGS", "-D warnings");
         tools::run_with(command, b"", COMPILING).success()
     };
@@ -71,7 +71,7 @@ fn from_nothing_to_a_plugin_that_serves() {
     assert!(built.contains(text(&file)), "{built}");
     let said = plugin(&["test", text(&hello)]).success();
     assert!(said.contains("10 passed, 0 failed"), "{said}");
-    // Who changes a source and forgets to build would test what was there before.
+    // Somebody who changes a source and forgets to build would test the old component.
     let touched = File::options().append(true).open(hello.join("src/lib.rs")).unwrap();
     touched.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
     let said = plugin(&["test", text(&hello)]).stderr;
@@ -96,7 +96,7 @@ fn from_nothing_to_a_plugin_that_serves() {
 
     let listed = plugin(&["list", "--config", text(&setup.config())]).success();
     let line = listed.lines().find(|line| line.starts_with("hello ")).unwrap();
-    // Four calls, one of them a failure, and nothing broke down.
+    // Four calls, one of them a failure, and none of them a trap.
     let words: Vec<_> = line.split_whitespace().rev().take(5).collect();
     assert_eq!(words, ["0", "1", "4", "serves", "/hello"], "{listed}");
     gateway.stop();
@@ -115,7 +115,7 @@ fn from_nothing_to_a_plugin_that_serves() {
 }
 
 #[test]
-fn what_is_no_plugin_is_told_apart() {
+fn files_that_are_not_plugins_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let restic = tools::plugin("restic");
     for (name, bytes, said) in [
@@ -149,7 +149,7 @@ fn renamed(component: &[u8], from: &str, to: &str) -> Vec<u8> {
     patched
 }
 
-/// Never the linker's words: the interface, the function, who lacks it and what to do.
+/// Not the linker's words: the interface, the function, which side lacks it, and what to do.
 #[test]
 fn a_function_that_one_side_lacks_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -160,7 +160,7 @@ fn a_function_that_one_side_lacks_is_named() {
     {
         assert!(why.contains(part), "{part}: {why}");
     }
-    // The gateway says the same where it refuses the file.
+    // The gateway reports the same if it refuses the file.
     let setup = Setup::restic();
     setup.install("stat", &stat);
     let gateway = setup.start();
@@ -172,7 +172,7 @@ fn a_function_that_one_side_lacks_is_named() {
 }
 
 #[test]
-fn a_mount_is_held_against_what_the_plugin_asks_for() {
+fn a_mount_is_checked_against_what_the_plugin_requires() {
     let setup = Setup::new()
         .mount("/good", "restic", "")
         .mount("/odd", "restic", "settings = { no_such_setting = 1 }")
@@ -194,7 +194,7 @@ fn a_mount_is_held_against_what_the_plugin_asks_for() {
             "{problem}"
         );
     }
-    // Without a mount's name, all that have the plugin.
+    // Without a mount's name, every mount of the plugin is checked.
     let (_, report) = check(&[text(&file), "--config", text(&setup.config())]);
     assert_eq!(report["mounts"].as_array().unwrap().len(), 3, "{report}");
     let etcd = setup.path("etcd.wasm");
@@ -226,9 +226,9 @@ fn inspect_prints_wit_and_parts() {
     assert!(plugin(&["inspect", text(&file)]).fails_with(1).contains("a text file"));
 }
 
-/// Whoever lacks a builder hears in one line how to get it; nothing is installed unasked.
+/// If a builder is missing, one line says how to get it; nothing is installed unasked.
 #[test]
-fn a_builder_that_is_not_here_is_said_with_how_to_get_it() {
+fn a_missing_builder_is_reported_with_how_to_get_it() {
     let folder = tempfile::tempdir().unwrap();
     for (language, by_hand) in [("js", "npm install"), ("python", "pip install")] {
         let hello = folder.path().join(language);
@@ -238,7 +238,7 @@ fn a_builder_that_is_not_here_is_said_with_how_to_get_it() {
         build.env("KEEPGATE_CACHE", &cache).env("PATH", "/usr/bin:/bin");
         let said = tools::run(build).fails_with(1);
         assert_eq!(said.trim_end().lines().count(), 1, "{said}");
-        // Without node there is nothing that npm could install.
+        // Without node, npm could not install anything.
         let node = said.contains("need node; get it with");
         assert!(node || said.contains("--install") && said.contains(by_hand), "{said}");
         assert!(!cache.exists(), "nothing was installed");
@@ -251,9 +251,9 @@ fn a_builder_that_is_not_here_is_said_with_how_to_get_it() {
     assert!(said.contains("rust, js, python"), "{said}");
 }
 
-/// A list of which somebody wants the `head`: the reader goes, and nothing breaks down.
+/// A list piped to `head`: the reader goes away, and the command does not fail.
 #[test]
-fn a_reader_that_goes_away_is_no_reason_to_break_down() {
+fn a_reader_that_goes_away_does_not_break_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("restic.wasm");
     fs::write(&file, tools::plugin("restic")).unwrap();
@@ -262,7 +262,7 @@ fn a_reader_that_goes_away_is_no_reason_to_break_down() {
         "[[case]]\nname = \"c\"\n[[case.step]]\nsend = \"GET /config\"\nexpect.status = 200\n";
     fs::write(folder.path().join("cases/c.toml"), case).unwrap();
     let (file, cases) = (text(&file), text(folder.path()));
-    // What a command finds out it still says by its exit code: this case fails.
+    // The exit code still reports the result: this case fails.
     for (arguments, code) in [
         (&["plugin", "inspect", file][..], 0),
         (&["plugin", "check", file], 0),
@@ -284,7 +284,7 @@ fn a_reader_that_goes_away_is_no_reason_to_break_down() {
         if arguments[1] == "--help" {
             continue;
         }
-        // A disk that is full is another thing: what was asked for is lost.
+        // A full disk is different: the requested output is lost.
         let full = File::options().write(true).open("/dev/full").unwrap();
         let ended = run(full.into(), Stdio::piped());
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();

@@ -1,5 +1,5 @@
-//! Quotas and rules for single users: what is over a limit is refused before it is read, what is
-//! within it never is, and counts are right whatever happened.
+//! Quotas, and rules for single users: what exceeds a limit is refused before it is read, what fits
+//! never is, and counts are right whatever happened.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::{path, store};
 
-/// A store that holds so many bytes, and restic at the top.
+/// A store with this limit in bytes, and restic mounted at the root.
 fn limited(bytes: u64) -> Setup {
     let setup = Setup::restic();
     setup.write();
@@ -25,7 +25,7 @@ fn upload(client: &Endpoint, blob: Blob) -> Reply {
     client.post(&path("/r/", &blob.id()), &blob.bytes())
 }
 
-/// What counts for one scope of the first quota, as the status has it.
+/// The bytes that count for a scope of the first quota, according to the status.
 fn used(gateway: &Gateway, scope: &str) -> u64 {
     let status = gateway.status();
     let usage = status["quotas"][0]["usage"].as_array().unwrap().iter();
@@ -41,13 +41,13 @@ fn there(setup: &Setup) -> u64 {
 }
 
 #[test]
-fn what_is_over_the_limit_is_refused_before_it_is_read() {
+fn an_upload_over_the_limit_is_refused_before_it_is_read() {
     let setup = limited(10_000);
     let gateway = setup.start();
     let client = gateway.endpoint();
     let first = store(&client, "/r/", Blob::new(1, 6_000));
 
-    // Only the head is sent: the answer does not wait for the body.
+    // Only the head is sent: the response does not wait for the body.
     let second = Blob::new(2, 4_001);
     let mut connection = client.connect();
     let length = [("content-length", "4001")];
@@ -58,13 +58,13 @@ fn what_is_over_the_limit_is_refused_before_it_is_read() {
     assert!(said.contains("quota") && said.contains("10"), "{said}");
     drop(connection);
 
-    // Without a length, as soon as it is too much; nothing is left of it.
+    // Without a length, it is refused as soon as it is too much, and nothing is left of it.
     let reply =
         client.connect().send_in_chunks("POST", &path("/r/", &second.id()), &second.bytes(), 1_000);
     assert_eq!(reply.unwrap().status, 507);
     assert_eq!((used(&gateway, "the store"), there(&setup)), (6_000, 6_000));
 
-    // What fits to the byte is taken, the same again costs nothing, and a delete makes room.
+    // An exact fit is accepted, the same blob again costs nothing, and a delete makes room.
     let exact = store(&client, "/r/", Blob::new(3, 4_000));
     assert_eq!(upload(&client, Blob::new(3, 4_000)).status, 200);
     assert_eq!(used(&gateway, "the store"), 10_000);
@@ -77,7 +77,7 @@ fn what_is_over_the_limit_is_refused_before_it_is_read() {
     assert_eq!(client.get(&first).body, Blob::new(1, 6_000).bytes());
     gateway.stop();
 
-    // The count is there after a start; a lower limit does not hinder reading or deleting.
+    // The count survives a restart; a lower limit does not hinder reading or deleting.
     setup.edit(|text| text.replace("quota = 10000", "quota = 5000"));
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -91,7 +91,7 @@ fn what_is_over_the_limit_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn uploads_at_once_share_what_is_left() {
+fn concurrent_uploads_share_the_remaining_space() {
     let setup = limited(10_000);
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -100,7 +100,7 @@ fn uploads_at_once_share_what_is_left() {
             let client = &client;
             scope.spawn(move || {
                 let blob = Blob::new(seed, 1_000);
-                // Every other one does not say how long it is.
+                // Every other one does not announce its length.
                 let status = if seed % 2 == 0 {
                     upload(client, blob).status
                 } else {
@@ -118,7 +118,7 @@ fn uploads_at_once_share_what_is_left() {
     assert!((5..=10).contains(&stored), "{stored} of 10 were stored");
     assert_eq!(used(&gateway, "the store"), stored as u64 * 1_000);
     assert_eq!(there(&setup), stored as u64 * 1_000);
-    // What was refused gave back all that it held: the rest can be filled to the byte.
+    // Refused uploads released what they had reserved, so the rest can be filled to the byte.
     for seed in 100..100 + (10 - stored as u64) {
         assert_eq!(upload(&client, Blob::new(seed, 1_000)).status, 200);
     }
@@ -127,14 +127,14 @@ fn uploads_at_once_share_what_is_left() {
 }
 
 #[test]
-fn after_a_kill_the_count_errs_on_the_safe_side_until_it_is_right() {
+fn after_a_kill_the_count_is_never_too_low_and_then_exact() {
     let setup = limited(1_000_000);
     let mut gateway = setup.start();
     for seed in 0..20 {
         store(&gateway.endpoint(), "/r/", Blob::new(seed, 10_000));
     }
     gateway.program.kill();
-    // Somebody else has been there as well.
+    // Another program has changed the store as well.
     let stranger = setup.store().join("r/data/stranger");
     std::fs::write(&stranger, [0; 5_000]).unwrap();
     let gateway = setup.start();
@@ -157,7 +157,7 @@ fn a_new_limit_takes_effect_on_sighup() {
     setup.edit(|text| text.replace("quota = \"2kB\"\n", ""));
     gateway.reload();
     assert_eq!(upload(&client, Blob::new(2, 9_000)).status, 200);
-    // It is counted when there is a limit again.
+    // Once there is a limit again, everything is counted.
     setup.edit(|text| text.replace("path = \"store\"\n", "path = \"store\"\nquota = 12000\n"));
     gateway.reload();
     gateway.eventually("an exact count", |gateway| used(gateway, "the store") == 11_000);
@@ -180,7 +180,7 @@ fn users_and_folders_have_limits_of_their_own() {
         let blob = Blob::new(seed, size);
         client.post(&path(&format!("/{folder}/"), &blob.id()), &blob.bytes())
     };
-    // A user's limit holds in all folders, a folder's for all users.
+    // A user's limit applies in all folders, a folder's limit to all users.
     assert_eq!(put(&alice, "r", 1, 3_000).status, 200);
     let refused = put(&alice, "s", 2, 2_001);
     assert_eq!(refused.status, 507);
@@ -197,7 +197,7 @@ fn users_and_folders_have_limits_of_their_own() {
     let stored = path("/r/", &Blob::new(1, 3_000).id());
     assert_eq!(bob.status("DELETE", &stored), 200);
     assert_eq!(put(&alice, "s", 8, 3_000).status, 200);
-    // And the mount's own limit for all of them.
+    // The mount's own limit applies to all of them.
     assert_eq!(put(&bob, "t", 9, 8_000).status, 200);
     let refused = put(&bob, "u", 10, 1_001);
     assert_eq!(refused.status, 507, "{}", gateway.status()["quotas"]);
@@ -205,7 +205,7 @@ fn users_and_folders_have_limits_of_their_own() {
     assert_eq!(used(&gateway, "the store"), 20_000);
     assert_eq!(used(&gateway, "user alice"), 5_000);
     assert_eq!(used(&gateway, "folder t"), 8_000);
-    // Who stored a blob is nobody's business.
+    // The owner of a blob is not visible.
     let head = alice.send("HEAD", &path("/s/", &Blob::new(8, 3_000).id()), &[], b"");
     assert!(!format!("{head:?}").contains("alice"), "{head:?}");
     gateway.stop();
@@ -250,14 +250,14 @@ fn a_mount_sees_only_its_folder_of_a_store() {
     let id = blob.id();
     let below = format!("teams/blue/r/data/{}/{id}", &id[..2]);
     assert!(setup.store().join(below).is_file());
-    // From outside it is a repository like any other, and not limited.
+    // Seen from outside, it is a repository like any other, without limits.
     assert_eq!(client.get(&path("/teams/blue/", &id)).status, 404);
     assert_eq!(upload(&client, Blob::new(3, 5_000)).status, 200);
     gateway.stop();
 }
 
 #[test]
-fn looking_at_a_configuration_leaves_the_count_alone_and_a_second_server_has_its_own() {
+fn checking_a_configuration_leaves_the_count_alone_and_a_second_server_has_its_own() {
     let setup = limited(10_000);
     let gateway = setup.start();
     store(&gateway.endpoint(), "/r/", Blob::new(1, 6_000));

@@ -1,5 +1,5 @@
-//! `serve --record`: what clients do is kept, and nothing secret of it; bounds hold; a disk that is
-//! full costs no request; what was recorded can be asked again.
+//! `serve --record`: exchanges are recorded without secrets and within bounds; a full disk affects no
+//! request; recordings can be replayed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ fn start(setup: &Setup, folder: &Path, flags: &[&str]) -> Gateway {
     setup.start_by(command)
 }
 
-/// The exchanges of a recording, in order, with their files' names.
+/// The exchanges of a recording, in order, with the names of their files.
 fn exchanges(folder: &Path) -> Vec<(PathBuf, toml::Table)> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
@@ -37,7 +37,7 @@ fn texts<'a>(table: &'a toml::Table, name: &str) -> Option<&'a str> {
     table.get(name).and_then(toml::Value::as_str)
 }
 
-/// The bytes of a recorded body, where all of them are there.
+/// The bytes of a recorded body, if all of them were recorded.
 fn body(folder: &Path, part: &toml::Table) -> Option<Vec<u8>> {
     let Some(body) = part.get("body") else { return Some(Vec::new()) };
     let body = body.as_table().unwrap();
@@ -49,7 +49,7 @@ fn body(folder: &Path, part: &toml::Table) -> Option<Vec<u8>> {
     }
 }
 
-/// That none of these texts is in any file of a folder, in its name or in its bytes.
+/// Checks that none of these texts is in any file of a folder, neither in its name nor its bytes.
 #[track_caller]
 fn assert_nowhere(folder: &Path, secrets: &[&str]) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -63,8 +63,8 @@ fn assert_nowhere(folder: &Path, secrets: &[&str]) {
     }
 }
 
-/// Asks again whatever a GET asked, at a gateway that serves the same store, and returns how many
-/// answers were compared.
+/// Repeats every recorded GET at a gateway that serves the same store, and returns how many responses
+/// were compared.
 fn replay(folder: &Path, gateway: &Gateway) -> usize {
     let mut compared = 0;
     for (file, exchange) in exchanges(folder) {
@@ -98,7 +98,7 @@ fn replay(folder: &Path, gateway: &Gateway) -> usize {
 }
 
 #[test]
-fn a_backup_is_recorded_without_its_secrets_and_asked_again() {
+fn a_backup_is_recorded_without_its_secrets_and_replayed() {
     let setup = Setup::new().user("alice", "hunter2-geheim").mount("/", "restic", "");
     let folder = setup.path("recording");
     let gateway = start(&setup, &folder, &[]);
@@ -110,12 +110,12 @@ fn a_backup_is_recorded_without_its_secrets_and_asked_again() {
     fs::write(files.join("one"), Blob::new(1, 300_000).bytes()).unwrap();
     restic.run(&["backup", text(&files)]);
     restic.run(&["check", "--read-data"]);
-    // What is no restic: tokens where they do not belong.
+    // Requests that restic would not send: tokens in unusual places.
     let alice = gateway.as_user("alice", "hunter2-geheim");
     let secrets =
         [("x-api-key", "geheim-1"), ("cookie", "a=geheim-2"), ("x-note", "Bearer geheim-3")];
     alice.send("GET", "/r/config?access_token=geheim-4&plain=kept", &secrets, b"");
-    // Who is not let in is not recorded.
+    // Unauthenticated requests are not recorded.
     assert_eq!(gateway.as_user("alice", "geheim-5").status("GET", "/r/config"), 401);
     if let Some(curl) = tools::find_for("curl", "recording curl's requests") {
         let mut command = Command::new(curl);
@@ -135,7 +135,7 @@ fn a_backup_is_recorded_without_its_secrets_and_asked_again() {
     let kept =
         recorded.iter().filter_map(|(_, e)| texts(e["request"].as_table().unwrap(), "query"));
     assert!(kept.into_iter().any(|query| query == "access_token=REMOVED&plain=kept"));
-    // The login in base64, the passwords, and the key of the repository, wrapped as it is.
+    // The credentials in base64, the passwords, and the repository's wrapped key.
     let key = fs::read_dir(setup.store().join("r/keys")).unwrap().next().unwrap().unwrap().path();
     let key: serde_json::Value = serde_json::from_slice(&fs::read(key).unwrap()).unwrap();
     assert_nowhere(
@@ -153,7 +153,7 @@ fn a_backup_is_recorded_without_its_secrets_and_asked_again() {
     assert_eq!(mode(&folder), 0o700);
     assert!(recorded.iter().all(|(file, _)| mode(file) == 0o600));
 
-    // A fresh gateway on what is there now. What was not there yet when it was asked for is now.
+    // A new gateway with the store as it is now. Blobs that did not exist when requested do so now.
     let gateway = setup.start();
     for (file, exchange) in &recorded {
         if exchange["expect"]["status"].as_integer() == Some(404)
@@ -194,10 +194,10 @@ fn a_backup_is_replayed_without_a_server() {
     let done = replay(&["--replay", text(&folder), "--save", text(&saved)]);
     assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
     assert!(done.stdout.contains("1 passed"), "{}", done.stdout);
-    // The repository's key is a secret; what shows it cannot be the same.
+    // The repository's key is a secret, so responses that contain it cannot be the same.
     assert!(done.stderr.contains("a secret was left out"), "{}", done.stderr);
 
-    // What was saved is a case like any other.
+    // The saved file is a case like any other.
     replay(&["--cases", text(&saved)]).success();
     let case = saved.join("case.toml");
     let text_of_case = fs::read_to_string(&case).unwrap();
@@ -210,13 +210,13 @@ fn a_backup_is_replayed_without_a_server() {
     assert!(done.stdout.contains("200 expected, got 404"), "{}", done.stdout);
 }
 
-/// Lists grow as a backup goes on.
+/// Lists grow while a backup runs.
 fn is_list(body: &toml::Value) -> bool {
     body.get("text").and_then(toml::Value::as_str).is_some_and(|text| text.starts_with('['))
 }
 
 #[test]
-fn large_bodies_are_digests_in_both_directions() {
+fn large_bodies_are_recorded_as_digests_in_both_directions() {
     let setup = Setup::restic();
     let folder = setup.path("recording");
     let gateway = start(&setup, &folder, &["--record-bodies", "1000B"]);
@@ -241,7 +241,7 @@ fn large_bodies_are_digests_in_both_directions() {
 }
 
 #[test]
-fn a_download_that_is_left_is_recorded_as_a_part() {
+fn an_aborted_download_is_recorded_as_a_part() {
     let setup = Setup::restic();
     let folder = setup.path("recording");
     let gateway = start(&setup, &folder, &[]);
@@ -250,7 +250,7 @@ fn a_download_that_is_left_is_recorded_as_a_part() {
     download.write_head("GET", &path, &[]).unwrap();
     assert_eq!(download.read_head().unwrap().status, 200);
     download.reset();
-    // An upload whose client goes away has no reply.
+    // An upload whose client disconnects has no response.
     let other = Blob::new(2, 1 << 20);
     let mut upload = gateway.endpoint().connect();
     let length = other.size.to_string();
@@ -272,7 +272,7 @@ fn a_download_that_is_left_is_recorded_as_a_part() {
 }
 
 #[test]
-fn a_recording_that_cannot_be_written_costs_no_request() {
+fn a_recording_that_cannot_be_written_fails_no_request() {
     let setup = Setup::restic();
     let folder = setup.path("recording");
     let gateway = start(&setup, &folder, &["--record-count", "3"]);
@@ -283,7 +283,7 @@ fn a_recording_that_cannot_be_written_costs_no_request() {
     gateway.stop();
     assert_eq!(exchanges(&folder).len(), 3);
 
-    // A folder that is gone is like a disk that is full.
+    // A missing folder is like a full disk.
     let gateway = start(&setup, &folder, &[]);
     fs::remove_dir_all(&folder).unwrap();
     for seed in 20..40 {
@@ -292,7 +292,7 @@ fn a_recording_that_cannot_be_written_costs_no_request() {
     gateway.program.stderr.wait_for(0, &["recording: an exchange is left out"]);
     gateway.stop();
 
-    // And a disk that is full, until it has room again.
+    // And a full disk, until it has space again.
     fs::create_dir(&folder).unwrap();
     if let Some(disk) = Tmpfs::mount("recording onto a full disk", &folder, "size=64k,mode=700") {
         let gateway = start(&setup, &folder, &[]);
@@ -310,7 +310,7 @@ fn a_recording_that_cannot_be_written_costs_no_request() {
         assert_eq!(bodies, recorded.len());
     }
 
-    // Others could look into this one.
+    // A folder that others can read.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = setup.command();
     command.arg("--record").arg(&folder);

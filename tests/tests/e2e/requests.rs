@@ -1,13 +1,13 @@
-//! Requests for what is the gateway's own, which no other server of the protocol has. All other
-//! paths, methods and refusals are cases of `tests/conformance`.
+//! Requests for the gateway's own files, which no other server of the protocol has. All other paths,
+//! methods and refusals are cases of `tests/conformance`.
 
 use keepgate_tests::gateway::Setup;
 use keepgate_tests::tree;
 
-/// SHA-256 of "abc", which is what every `POST` here sends.
+/// SHA-256 of "abc", which every `POST` here sends.
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-/// A method, a path as it goes over the wire, and the status. `ID` stands for [`ABC`].
+/// A method, a path as sent over the wire, and the status. `ID` stands for [`ABC`].
 const PATHS: &[(&str, &str, u16)] = &[
     ("GET", "/.keepgate/config", 404),
     ("POST", "/.keepgate/config", 404),
@@ -25,7 +25,7 @@ const PATHS: &[(&str, &str, u16)] = &[
 ];
 
 #[test]
-fn what_is_the_gateways_own_is_no_repository() {
+fn the_gateways_own_files_are_not_a_repository() {
     let setup = Setup::restic();
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -51,7 +51,7 @@ fn what_is_the_gateways_own_is_no_repository() {
     gateway.stop();
 }
 
-/// What the host refuses before any plugin is asked looks like what a plugin refuses.
+/// What the host refuses before calling a plugin looks like a plugin's refusal.
 #[test]
 fn the_hosts_own_refusals_have_the_same_form() {
     let gateway = Setup::restic().start();

@@ -1,5 +1,5 @@
-//! `keepgate rest-server` is taken for restic's own: the same flags, the line that clients look
-//! for, the same folder.
+//! `keepgate rest-server` can replace restic's own: the same flags, the line that clients look for, the
+//! same folder.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,13 +30,13 @@ impl RestServer {
         let mut command = keepgate(&["rest-server", "--listen", "127.0.0.1:0", "--path"]);
         command.arg(path).args(flags);
         let server = Self::start(command);
-        // rest-server's own form, at the beginning of a line.
+        // rest-server's own format, at the start of a line.
         let said = server.program.stderr.text();
         assert!(said.lines().any(|line| line.starts_with("start server on 127.0.0.1:")), "{said}");
         server
     }
 
-    /// restic's own, without authentication; none where it is missing, which skips `check`.
+    /// restic's own, without authentication. If it is missing, `check` is skipped; none then.
     pub(crate) fn original(path: &Path, check: &str) -> Option<Self> {
         let mut command = Command::new(tools::find_for("rest-server", check)?);
         command.args(["--no-auth", "--listen", "127.0.0.1:0", "--path"]).arg(path);
@@ -59,28 +59,28 @@ impl RestServer {
         self.program.signal(signal);
     }
 
-    /// Waits for a line with this in it.
+    /// Waits for a line that contains this.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
         self.program.stderr.wait_for(0, &[text]);
     }
 
-    /// What it has said on standard error.
+    /// Its standard error so far.
     pub(crate) fn said(&self) -> String {
         self.program.stderr.text()
     }
 
-    /// Looks whether a condition comes true, for what no line tells.
+    /// Waits until a condition is true, for what no line announces.
     #[track_caller]
     pub(crate) fn eventually(&self, what: &str, condition: impl Fn() -> bool) {
         let end = std::time::Instant::now() + LONG;
         while !condition() {
-            assert!(std::time::Instant::now() < end, "it never came: {what}\n{}", self.said());
+            assert!(std::time::Instant::now() < end, "did not happen: {what}\n{}", self.said());
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 
-    /// Asks it to end, and returns what it said on standard error.
+    /// Tells it to exit, and returns its standard error.
     pub(crate) fn stop(mut self) -> String {
         self.program.signal(Signal::TERM);
         assert!(self.program.wait(LONG).success());
@@ -97,7 +97,7 @@ fn back_up(restic: &Restic) {
 }
 
 #[test]
-fn without_authentication_and_the_folder_serves_either_program() {
+fn without_authentication_either_program_can_serve_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let server = RestServer::keepgate(folder.path(), &["--no-auth"]);
     let said = server.program.stderr.text();
@@ -106,7 +106,7 @@ fn without_authentication_and_the_folder_serves_either_program() {
     back_up(&restic);
     server.stop();
 
-    // restic's own server takes over the folder, and gives it back.
+    // restic's own server takes over the folder, and hands it back.
     let check = "a folder that keepgate and restic's rest-server take turns at";
     let Some(original) = RestServer::original(folder.path(), check) else { return };
     let restic = restic.at(original.url("", "/"));
@@ -123,7 +123,7 @@ fn without_authentication_and_the_folder_serves_either_program() {
 }
 
 #[test]
-fn with_users_and_repositories_of_their_own() {
+fn private_repositories_with_users() {
     let folder = tempfile::tempdir().unwrap();
     let users = folder.path().join("people");
     let add = keepgate(&["user", "--file", text(&users), "add", "alice"]);
@@ -157,7 +157,7 @@ fn append_only() {
 }
 
 #[test]
-fn a_unix_socket_goes_with_the_server() {
+fn a_unix_socket_is_removed_with_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let listen = format!("unix:{}", text(&socket));
@@ -173,7 +173,7 @@ fn a_unix_socket_goes_with_the_server() {
 }
 
 #[test]
-fn without_users_it_does_not_start() {
+fn it_does_not_start_without_users() {
     let folder = tempfile::tempdir().unwrap();
     let path = text(folder.path());
     let arguments = ["rest-server", "--listen", "127.0.0.1:0", "--path", path];

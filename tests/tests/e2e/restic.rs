@@ -1,5 +1,5 @@
-//! What the first start prints works, and others than the gateway take its folder as it is. What
-//! restic itself can do is tried in `clients`.
+//! What the first start prints works, and other programs can use the folder as it is. What restic itself
+//! can do is tested in `clients`.
 
 use std::process::Command;
 
@@ -9,10 +9,10 @@ use keepgate_tests::restic::Restic;
 use keepgate_tests::{tools, tree};
 use rustix::process::Signal;
 
-/// What lies on the disk is a restic repository like any other: restic's own local backend and
-/// rclone's server for restic take it as it is, and what they write is served here.
+/// On disk there is an ordinary restic repository: restic's own local backend and rclone's server for
+/// restic use it as it is, and what they write is served here.
 #[test]
-fn the_folder_is_restics_own() {
+fn the_folder_is_an_ordinary_restic_repository() {
     let setup = Setup::restic();
     let gateway = setup.start();
     let here = gateway.repository("", "/laptop/");
@@ -41,9 +41,9 @@ fn the_folder_is_restics_own() {
     gateway.stop();
 }
 
-/// The trial set-up: what is printed is pasted into a shell.
+/// The trial setup: what is printed is pasted into a shell.
 #[test]
-fn the_commands_that_the_first_start_prints() {
+fn the_commands_printed_by_the_first_start_work() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let serve = || {
@@ -79,7 +79,7 @@ fn the_commands_that_the_first_start_prints() {
 
     program.signal(Signal::INT);
     assert!(program.wait(LONG).success());
-    // Another start shows no password, and serves the same.
+    // A second start shows no password, and serves the same.
     let mut program = serve();
     let printed = program.stdout.text();
     assert!(!printed.contains("password keepgate") && !printed.contains("shown this once"));

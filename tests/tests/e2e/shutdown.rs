@@ -1,5 +1,5 @@
-//! SIGTERM: requests under way finish, new ones are not taken, the exit code is 0. A second one
-//! cuts.
+//! SIGTERM: in-flight requests finish, new ones are not accepted, the exit code is 0. A second signal
+//! cuts them off.
 
 use std::io::Read as _;
 
@@ -11,10 +11,10 @@ use rustix::process::Signal;
 
 use crate::{path, store};
 
-/// More than sockets hold.
+/// More than the sockets buffer.
 const BLOB: Blob = Blob { seed: 1, size: 64 << 20 };
 
-/// A download that has begun, and stands.
+/// A download that has begun and stalls.
 fn begun(gateway: &Gateway) -> Connection {
     let client = gateway.endpoint();
     let path = store(&client, "/r/", BLOB);
@@ -24,7 +24,7 @@ fn begun(gateway: &Gateway) -> Connection {
 }
 
 #[test]
-fn requests_under_way_finish() {
+fn in_flight_requests_finish() {
     for (tls, signal) in [(false, Signal::TERM), (true, Signal::INT)] {
         let setup = if tls { Setup::restic().tls() } else { Setup::restic() };
         let mut gateway = setup.start();
@@ -62,9 +62,9 @@ fn requests_under_way_finish() {
     }
 }
 
-/// Whoever sees that it serves may signal it at once; it is not killed by that.
+/// Somebody who sees that it serves may signal it at once; it must not be killed by that.
 #[test]
-fn a_signal_right_after_the_start() {
+fn a_signal_right_after_startup_is_handled() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         for _ in 0..10 {
             let setup = Setup::restic();
@@ -81,7 +81,7 @@ fn a_signal_right_after_the_start() {
 }
 
 #[test]
-fn a_second_signal_cuts() {
+fn a_second_signal_cuts_requests_off() {
     let setup = Setup::restic();
     let mut gateway = setup.start();
     let mut download = begun(&gateway);
@@ -97,7 +97,7 @@ fn a_second_signal_cuts() {
 }
 
 #[test]
-fn a_time_limit_cuts() {
+fn a_time_limit_cuts_requests_off() {
     let setup = Setup::restic().table("[timeouts]\nshutdown = \"500ms\"");
     let mut gateway = setup.start();
     let mut download = begun(&gateway);

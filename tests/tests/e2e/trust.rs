@@ -1,5 +1,5 @@
-//! Where the operator names digests or keys, nothing else is loaded: not at the start, not later, not
-//! from the cache of compiled code; and what is refused says why and what to do.
+//! If the operator names digests or keys, nothing else is loaded: neither at startup nor later, nor from
+//! the cache of compiled code; and a refusal says why and what to do.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use keepgate_tests::signing::{Signer, signature_of};
 use keepgate_tests::tools;
 use serde_json::{Value, json};
 
-/// restic at the top, and the hostile guest beside it.
+/// restic at the root, and the hostile guest beside it.
 fn setup(plugins: &str) -> Setup {
     let setup =
         Setup::restic().table(&format!("[plugins]\n{plugins}")).mount("/guest", "hostile", "");
@@ -29,14 +29,14 @@ fn keys(signers: &[&Signer]) -> String {
     format!("keys = [{}]", keys.collect::<Vec<_>>().join(", "))
 }
 
-/// Why a plugin was let in, by the status.
+/// Why a plugin was accepted, according to the status.
 fn trusted(status: &Value, name: &str) -> Value {
     let plugins = status["plugins"].as_array().unwrap();
     let plugin = plugins.iter().find(|plugin| plugin["name"] == name);
     plugin.map_or(Value::Null, |plugin| plugin["trusted"].clone())
 }
 
-/// Why a file is refused, by the status.
+/// Why a file is refused, according to the status.
 fn refused(gateway: &Gateway, name: &str) -> Value {
     let status = gateway.status();
     let refused = status["refused"].as_array().unwrap();
@@ -45,7 +45,7 @@ fn refused(gateway: &Gateway, name: &str) -> Value {
 }
 
 #[test]
-fn without_rules_nobody_is_asked() {
+fn without_rules_every_component_is_accepted() {
     let gateway = Setup::restic().start();
     let status = gateway.status();
     assert_eq!(status["trust"], Value::Null);
@@ -54,7 +54,7 @@ fn without_rules_nobody_is_asked() {
 }
 
 #[test]
-fn only_allowed_digests_serve_also_where_the_cache_has_their_code() {
+fn only_allowed_digests_serve_even_if_the_cache_has_other_code() {
     let restic = tools::plugin("restic");
     let open = Setup::restic().mount("/guest", "hostile", "");
     open.install("hostile", &tools::guest("hostile"));
@@ -62,7 +62,7 @@ fn only_allowed_digests_serve_also_where_the_cache_has_their_code() {
     assert_eq!(gateway.endpoint().status("GET", "/guest/hello"), 200);
     gateway.stop();
 
-    // The same folders, compiled code and all.
+    // The same folders, including the compiled code.
     let rules = format!("[plugins]\n{}\n\n[store.main]", allow(&[&restic]));
     open.edit(|text| text.replace("[store.main]", &rules));
     let gateway = open.start();
@@ -76,10 +76,10 @@ fn only_allowed_digests_serve_also_where_the_cache_has_their_code() {
     let digest = sha256(tools::guest("hostile").as_slice());
     assert!(why.contains("its digest is not allowed"), "{why}");
     assert!(why.contains(&format!("add \"sha256:{digest}\" to `allow`")), "{why}");
-    // The file, and the mount that wants it.
+    // The file, and the mount that uses it.
     assert!((gateway.metric("keepgate_plugin_refused") - 2.0).abs() < f64::EPSILON);
 
-    // What is replaced by something unknown serves on.
+    // A plugin replaced by an unknown one keeps serving.
     let from = gateway.program.stderr.count();
     open.install("restic", &tagged(&restic, 1));
     gateway.program.stderr.wait_for(from, &["plugin refused", "older_serves=true", "restic.wasm"]);
@@ -88,14 +88,14 @@ fn only_allowed_digests_serve_also_where_the_cache_has_their_code() {
         refused(gateway, "restic.wasm")["older_serves"] == true
     });
     gateway.stop();
-    // At the next start there is nothing older.
+    // After a restart there is no previous plugin.
     let said = tools::run(keepgate(&["check", "--config", text(&open.config())]));
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     assert!(said.stdout.contains("restic.wasm: the plugin is not trusted"), "{said:?}");
 }
 
 #[test]
-fn what_is_not_trusted_is_neither_parsed_nor_compiled() {
+fn untrusted_components_are_neither_parsed_nor_compiled() {
     let restic = tools::plugin("restic");
     let setup = setup(&allow(&[&restic]));
     fs::write(setup.plugin("text"), "no component at all").unwrap();
@@ -111,7 +111,7 @@ fn what_is_not_trusted_is_neither_parsed_nor_compiled() {
 }
 
 #[test]
-fn a_signature_lets_a_component_in_whenever_it_comes() {
+fn a_signature_is_accepted_whenever_it_arrives() {
     let signer = Signer::new();
     let setup = setup(&keys(&[&signer]));
     signer.sign_file(&setup.plugin("restic"), "restic of today");
@@ -135,7 +135,7 @@ fn a_signature_lets_a_component_in_whenever_it_comes() {
     log.wait_for(from, &["serving", "refused=0"]);
     assert_eq!(client.get("/guest/hello").text(), "hello ");
 
-    // Signed anew: what is said is what the new one says, and it is not loaded again.
+    // Signed again: the status shows the new comment, and the component is not loaded again.
     let from = log.count();
     signer.sign_file(&setup.plugin("hostile"), "once more");
     log.wait_for(from, &["serving", "refused=0"]);
@@ -154,7 +154,7 @@ fn a_signature_lets_a_component_in_whenever_it_comes() {
     assert!(!log.since(from).contains("plugin refused"), "{}", log.since(from));
     assert_eq!(trusted(&gateway.status(), "restic"), by_signature("the next one"));
 
-    // One that is not signed, or by nobody known, does not take the place of it.
+    // A component without a signature, or signed by an unknown key, does not replace it.
     let stranger = Signer::new();
     let from = log.count();
     setup.install("restic", &tagged(&new, 3));
@@ -167,9 +167,9 @@ fn a_signature_lets_a_component_in_whenever_it_comes() {
     gateway.stop();
 }
 
-/// By the program that the messages name, in both of its formats.
+/// With the program that the messages name, in both of its formats.
 #[test]
-fn what_minisign_itself_signs_is_taken() {
+fn signatures_by_minisign_itself_are_accepted() {
     let Some(minisign) = tools::find_for("minisign", "plugins signed by minisign itself") else {
         return;
     };
@@ -191,7 +191,7 @@ fn what_minisign_itself_signs_is_taken() {
 }
 
 #[test]
-fn a_reload_takes_away_what_its_rules_do_not_name() {
+fn a_reload_removes_what_its_rules_do_not_allow() {
     let (one, two) = (Signer::new(), Signer::new());
     let setup = setup(&keys(&[&one, &two]));
     one.sign_file(&setup.plugin("restic"), "one");
@@ -201,14 +201,14 @@ fn a_reload_takes_away_what_its_rules_do_not_name() {
     let statuses = || (client.status("GET", "/config"), client.status("GET", "/guest/hello"));
     assert_eq!(statuses(), (404, 200));
 
-    // A key is taken back: what it signed serves no more, and the log says so.
+    // A key is revoked: what it signed no longer serves, and that is logged.
     setup.edit(|text| text.replace(&keys(&[&one, &two]), &keys(&[&one])));
     let said = gateway.reload();
     assert!(said.contains("not trusted by the new rules") && said.contains("hostile"), "{said}");
     assert_eq!(statuses(), (404, 503));
     assert_eq!(refused(&gateway, "hostile.wasm")["older_serves"], false);
 
-    // Under these rules nothing would serve: they are not taken, and all stays as it was.
+    // With these rules nothing would serve, so they are rejected and everything stays as it was.
     let nobody = Signer::new();
     setup.edit(|text| text.replace(&keys(&[&one]), &keys(&[&nobody])));
     let said = gateway.reload();
@@ -235,7 +235,7 @@ fn a_reload_takes_away_what_its_rules_do_not_name() {
 }
 
 #[test]
-fn a_file_of_keys_that_cannot_be_used_leaves_the_rules_as_they_were() {
+fn an_unusable_file_of_keys_leaves_the_rules_as_they_were() {
     let signer = Signer::new();
     let setup = setup("keys_file = \"trusted.pub\"");
     fs::write(setup.path("trusted.pub"), format!("untrusted comment: x\n{}\n", signer.key()))

@@ -1,5 +1,5 @@
-//! A component of the standard's world `wasi:http`, made by others for others, is served at a mount,
-//! and a bad one has the statuses that a plugin has.
+//! A component of the standard world `wasi:http`, made for other hosts, is served at a mount, and a bad
+//! one causes the same statuses as a plugin.
 
 use keepgate_tests::data::Blob;
 use keepgate_tests::gateway::Setup;

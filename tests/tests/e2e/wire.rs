@@ -1,6 +1,5 @@
-//! What goes over the wire when a client is broken, malicious or gone: bytes that are no HTTP,
-//! framing that contradicts itself, uploads that are cut short. The server answers or closes,
-//! stores nothing of it, and serves on.
+//! Broken, malicious and vanished clients: bytes that are not HTTP, contradictory framing, uploads that
+//! are cut short. The server responds or closes the connection, stores nothing, and keeps serving.
 
 use keepgate_tests::client::Endpoint;
 use keepgate_tests::data::Blob;
@@ -10,10 +9,10 @@ use keepgate_tests::tree;
 /// SHA-256 of "abc".
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-/// Stands for a connection that is closed without a reply.
+/// Stands for a connection that is closed without a response.
 const CLOSED: u16 = 0;
 
-/// What is sent, `ID` standing for [`ABC`], and the statuses that are right.
+/// What is sent, with `ID` standing for [`ABC`], and the statuses that are right.
 const BYTES: &[(&str, &[u8], &[u16])] = &[
     ("garbage", b"\x00\x01\x02garbage\r\n\r\n", &[400, CLOSED]),
     ("one word", b"hello\r\n\r\n", &[400, CLOSED]),
@@ -88,7 +87,7 @@ const BYTES: &[(&str, &[u8], &[u16])] = &[
     ("an upgrade", b"GET /config HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", &[404]),
 ];
 
-/// The same, and then the client says that nothing more will come.
+/// The same, after which the client shuts down writing.
 const CUT: &[(&str, &[u8], &[u16])] = &[
     (
         "chunks that end too early",
@@ -108,10 +107,10 @@ const CUT: &[(&str, &[u8], &[u16])] = &[
     ("a head that ends too early", b"GET /config HTTP/1.1\r\nhost:", &[400, CLOSED]),
 ];
 
-/// The status of what the server answers to these bytes.
+/// The status of the server's response to these bytes.
 fn answer(client: &Endpoint, bytes: &[u8], cut: bool) -> u16 {
     let mut connection = client.connect();
-    // The server may have heard enough in the middle of it.
+    // The server may respond before it has read everything.
     let _ = connection.write(bytes);
     if cut {
         connection.finish_writing();
@@ -132,7 +131,7 @@ fn started() -> (Setup, Gateway) {
 }
 
 #[test]
-fn bytes_that_are_no_request() {
+fn bytes_that_are_not_a_request() {
     let (setup, gateway) = started();
     let client = gateway.endpoint();
     let mut wrong = Vec::new();
@@ -154,7 +153,7 @@ fn bytes_that_are_no_request() {
 }
 
 #[test]
-fn heads_that_are_too_large() {
+fn oversized_heads_are_refused() {
     let (_setup, gateway) = started();
     let client = gateway.endpoint();
     let refused =
@@ -164,7 +163,7 @@ fn heads_that_are_too_large() {
     let many: Vec<_> = (0..2000).map(|_| ("x", "y")).collect();
     assert_eq!(refused(&many, "/config"), 431);
     assert!(matches!(refused(&[], &format!("/{long}")), 414 | 431));
-    // Large ones that are still fine.
+    // Large ones that are still accepted.
     assert_eq!(refused(&[("x", &long[..20_000])], "/config"), 404);
     assert_eq!(refused(&[], &format!("/{}", &long[..20_000])), 404);
     assert_eq!(refused(&[], &format!("/{}", "a/".repeat(5000))), 404);
@@ -194,7 +193,7 @@ fn http_1_0() {
 }
 
 #[test]
-fn uploads_in_chunks() {
+fn uploads_may_be_chunked() {
     let (_setup, gateway) = started();
     let client = gateway.endpoint();
     for (blob, piece) in [(Blob::new(1, 300_000), 7001), (Blob::new(2, 3), 1), (Blob::new(3, 0), 1)]
@@ -209,7 +208,7 @@ fn uploads_in_chunks() {
         }
         connection.write(b"0\r\ntrailer: x\r\n\r\n").unwrap();
         assert_eq!(connection.reply("POST").unwrap().status, 200);
-        // The connection is good for another request.
+        // The connection can be used for another request.
         assert_eq!(connection.send("GET", &path, &[], b"").unwrap().body, bytes);
     }
     gateway.stop();
@@ -229,7 +228,7 @@ fn uploads_that_are_cut_short_leave_nothing() {
                 connection.write_head("POST", &path, &[("content-length", &length)]).unwrap();
                 connection.write(&bytes[..part]).unwrap();
                 if gone {
-                    // Closed without looking back.
+                    // Closed without reading the response.
                     drop(connection);
                 } else {
                     connection.finish_writing();
@@ -239,7 +238,7 @@ fn uploads_that_are_cut_short_leave_nothing() {
             }
         }
     }
-    // Also those whose client is gone have been given up by now, or will be.
+    // Requests whose client is gone have been given up by now, or will be.
     gateway.eventually("the end of all requests", |gateway| {
         gateway.metric("keepgate_http_requests_in_flight{mount=\"/\"}") == 0.0
     });
@@ -248,7 +247,7 @@ fn uploads_that_are_cut_short_leave_nothing() {
 }
 
 #[test]
-fn a_client_waits_for_a_word_before_it_sends() {
+fn a_client_can_wait_for_100_continue() {
     let (setup, gateway) = started();
     let client = gateway.endpoint();
     let blob = Blob::new(1, 100_000);
@@ -259,7 +258,7 @@ fn a_client_waits_for_a_word_before_it_sends() {
     assert_eq!(connection.read_head().unwrap().status, 100);
     connection.write(&blob.bytes()).unwrap();
     assert_eq!(connection.reply("POST").unwrap().status, 200);
-    // Where it is refused, it need not send at all.
+    // If it is refused, it need not send the body.
     let mut connection = client.connect();
     connection.write_head("POST", "/r/nonsense", &headers).unwrap();
     assert_eq!(connection.read_head().unwrap().status, 404);
@@ -267,9 +266,9 @@ fn a_client_waits_for_a_word_before_it_sends() {
     gateway.stop();
 }
 
-/// Many requests sent at once on one connection are answered in turn.
+/// Many requests sent at once on one connection are answered in order.
 #[test]
-fn requests_in_a_row_are_answered_in_a_row() {
+fn pipelined_requests_are_answered_in_order() {
     let (_setup, gateway) = started();
     let client = gateway.endpoint();
     let blobs: Vec<_> = (0..50).map(|size| Blob::new(1, size * 100)).collect();
@@ -282,7 +281,7 @@ fn requests_in_a_row_are_answered_in_a_row() {
         all.extend_from_slice(&blob.bytes());
         all.extend_from_slice(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
     }
-    // Fewer bytes than the sockets hold, so that neither side waits for the other.
+    // Fewer bytes than the sockets buffer, so neither side waits for the other.
     assert!(all.len() < 200_000);
     let mut connection = client.connect();
     connection.write(&all).unwrap();

@@ -1,5 +1,4 @@
-//! One connection to one member, signed in. Each step has a limit, and each failure words of its
-//! own.
+//! Connects to one member and signs in. Each step has a time limit and an error message of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use etcd_client::{Channel, Client, ConnectOptions};
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
-use super::access::Access;
+use super::credentials::Credentials;
 use super::explain::{self, Peer, Stage};
 use super::url::Url;
 
@@ -18,14 +17,14 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long it may take for the first bytes of a snapshot.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 
-/// Bytes that a member may send ahead of who reads. As memory this is all that a reader who is
-/// slow costs; as speed, it suffices for 100 MiB a second over 10 ms.
+/// Bytes that a member may send ahead of the reader. This is all the memory that a slow reader costs,
+/// and it is enough for 100 MiB/s over 10 ms.
 const WINDOW: u32 = 1024 * 1024;
 
-/// How long things may take.
+/// Time limits.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// To connect, TLS included.
+    /// For connecting, including TLS.
     pub(super) connect: Duration,
     /// For the next bytes of a snapshot.
     pub(super) stall: Duration,
@@ -43,8 +42,12 @@ impl Limits {
     }
 }
 
-/// What a connection is made with. Blocks: the system's authorities are files.
-pub(super) fn endpoint(url: &Url, access: &Access, limits: Limits) -> Result<Endpoint, String> {
+/// The settings of a connection. Blocks, because the system's authorities are files.
+pub(super) fn endpoint(
+    url: &Url,
+    credentials: &Credentials,
+    limits: Limits,
+) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from(url.uri().clone())
         .connect_timeout(limits.connect)
         .initial_stream_window_size(WINDOW)
@@ -52,23 +55,23 @@ pub(super) fn endpoint(url: &Url, access: &Access, limits: Limits) -> Result<End
     if !url.is_tls() {
         return Ok(endpoint);
     }
-    endpoint.tls_config(access.tls.clone()).map_err(|error| {
-        explain::broken_files(&error, &Peer { url, access, stage: Stage::Connecting })
+    endpoint.tls_config(credentials.tls.clone()).map_err(|error| {
+        explain::broken_files(&error, &Peer { url, credentials, stage: Stage::Connecting })
     })
 }
 
-/// A client of this member alone.
+/// Connects to this member alone.
 pub(super) async fn connect(
     url: &Url,
-    access: &Arc<Access>,
+    credentials: &Arc<Credentials>,
     limits: Limits,
 ) -> Result<Client, String> {
     let endpoint = {
-        let (url, access) = (url.clone(), Arc::clone(access));
-        tokio::task::spawn_blocking(move || endpoint(&url, &access, limits)).await
+        let (url, credentials) = (url.clone(), Arc::clone(credentials));
+        tokio::task::spawn_blocking(move || endpoint(&url, &credentials, limits)).await
     };
     let endpoint = endpoint.map_err(|error| format!("preparing the connection: {error}"))??;
-    let peer = Peer { url, access, stage: Stage::Connecting };
+    let peer = Peer { url, credentials, stage: Stage::Connecting };
     let channel = match timeout(limits.connect, endpoint.connect()).await {
         Ok(Ok(channel)) => channel,
         Ok(Err(error)) if !explain::is_timeout(&error) => {
@@ -76,13 +79,13 @@ pub(super) async fn connect(
         }
         _ => return Err(format!("no connection within {:?}", limits.connect)),
     };
-    let peer = Peer { stage: Stage::Unheard, ..peer };
+    let peer = Peer { stage: Stage::Connected, ..peer };
     sign_in(Channel::Tonic(channel), &peer, limits).await
 }
 
 async fn sign_in(channel: Channel, peer: &Peer<'_>, limits: Limits) -> Result<Client, String> {
-    let options = peer.access.login.clone().map(|(user, password)| {
-        // The token lives for minutes, and is asked for once.
+    let options = peer.credentials.login.clone().map(|(user, password)| {
+        // The token is valid for minutes and used once.
         ConnectOptions::new().with_user(user, password)
     });
     let signing_in = Client::from_channel(channel.clone(), options);
@@ -99,6 +102,6 @@ async fn sign_in(channel: Channel, peer: &Peer<'_>, limits: Limits) -> Result<Cl
     if !explain::needs_no_login(&error) {
         return Err(explain::error(&error, peer));
     }
-    // As etcd's own clients do: credentials may be configured before they are asked for.
+    // Like etcd's own clients: credentials may be configured before the cluster requires them.
     Client::from_channel(channel, None).await.map_err(|error| explain::error(&error, peer))
 }

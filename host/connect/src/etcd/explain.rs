@@ -1,8 +1,8 @@
-//! What went wrong, in words that a person can act on. gRPC's libraries wrap a cause several times
-//! over and say "transport error"; what matters is deep inside, partly as text only. So the texts
-//! of the whole chain are searched. Where none is known they are shown as they are.
+//! Turns errors into messages that tell a person what to do. gRPC libraries wrap a cause several
+//! times and say "transport error"; what matters is deep inside, partly only as text. So this code
+//! searches the texts of the whole chain, and shows them unchanged if it knows none of them.
 //!
-//! The tests against real members hold these phrases against the libraries' words.
+//! The tests with real members check these phrases against the libraries' texts.
 
 use std::error::Error as StdError;
 use std::io;
@@ -11,13 +11,13 @@ use std::path::Path;
 use etcd_client::Error;
 use tonic::{Code, Status};
 
-use super::access::Access;
+use super::credentials::Credentials;
 use super::url::Url;
 
-/// Characters of a foreign text that are shown.
+/// How many characters of another program's text are shown.
 const SHOWN: usize = 300;
 
-/// What libraries put around a cause, which tells nobody anything.
+/// Texts that libraries put around a cause and that help nobody.
 const WRAPPING: [&str; 5] = [
     "transport error: ",
     "connection error: ",
@@ -26,7 +26,7 @@ const WRAPPING: [&str; 5] = [
     "tcp connect error: ",
 ];
 
-/// What is said where a connection ends without a word.
+/// What libraries say if a connection ends without an explanation.
 const DROPPED: [&str; 6] = [
     "broken pipe",
     "onnection reset",
@@ -36,29 +36,29 @@ const DROPPED: [&str; 6] = [
     "handshake eof",
 ];
 
-/// Who was spoken to, and with what.
+/// The member, and the credentials used.
 pub(super) struct Peer<'a> {
     pub(super) url: &'a Url,
-    pub(super) access: &'a Access,
+    pub(super) credentials: &'a Credentials,
     pub(super) stage: Stage,
 }
 
-/// How far things had come. A connection that ends means something else each time.
+/// How far the connection had come, because its end means something different at each stage.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Connecting, TLS included.
     Connecting,
-    /// Connected; nothing was heard yet.
-    Unheard,
-    /// It has answered.
-    Heard,
+    /// Connected, but nothing was received yet.
+    Connected,
+    /// The member has answered.
+    Answered,
 }
 
-/// Why a call failed.
+/// Explains why a call failed.
 pub(super) fn error(error: &Error, peer: &Peer<'_>) -> String {
     match error {
         Error::GRpcStatus(status) => match status.source() {
-            // Made on this side, of a connection that failed.
+            // Created on this side because a connection failed.
             Some(source) => transport(source, peer),
             None => refusal(status, peer),
         },
@@ -67,24 +67,23 @@ pub(super) fn error(error: &Error, peer: &Peer<'_>) -> String {
     }
 }
 
-/// Whether a cluster says that nobody needs to sign in.
+/// Whether a cluster says that signing in is not required.
 pub(super) fn needs_no_login(error: &Error) -> bool {
     matches!(error, Error::GRpcStatus(status)
         if status.message().contains("authentication is not enabled"))
 }
 
-/// What a member answered.
+/// Explains a member's answer.
 fn refusal(status: &Status, peer: &Peer<'_>) -> String {
     let message = status.message();
     let is = |part: &str| message.contains(part);
     if is("user name is empty") {
-        return "the cluster wants user and password (auth: user name is empty), and none are \
-                configured"
+        return "the cluster requires a user and a password (auth: user name is empty), but none \
+                are configured"
             .to_owned();
     }
     if is("invalid user ID or password") {
-        return "authentication failed: the cluster knows no such user with this password"
-            .to_owned();
+        return "authentication failed: the cluster has no such user with this password".to_owned();
     }
     if status.code() == Code::PermissionDenied || is("permission denied") {
         return "permission denied: the user needs the role root to take snapshots".to_owned();
@@ -95,15 +94,15 @@ fn refusal(status: &Status, peer: &Peer<'_>) -> String {
     if message.is_empty() || status.code() == Code::Unknown && is("grpc-status") {
         return format!("it ended the call without saying why ({})", status.code());
     }
-    // What is made of an answer that is no gRPC at all, too.
+    // This also covers the answers of servers that do not speak gRPC.
     let words = one_line(message);
-    match foreign(&words, peer) {
+    match explain_protocol(&words, peer) {
         Some(explained) => explained,
         None => format!("it failed: {words}"),
     }
 }
 
-/// Why there is no connection, or why one broke.
+/// Explains why there is no connection, or why one broke.
 pub(super) fn transport(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> String {
     let chain = Chain::of(error);
     let host = peer.url.host();
@@ -119,9 +118,9 @@ pub(super) fn transport(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> St
         return format!("the name {host} cannot be resolved ({})", one_line(words));
     }
     let words = detail(&chain.text);
-    match foreign(&chain.text, peer) {
+    match explain_protocol(&chain.text, peer) {
         Some(explained) => explained,
-        None if peer.stage == Stage::Heard => format!("the connection broke ({words})"),
+        None if peer.stage == Stage::Answered => format!("the connection broke ({words})"),
         None => words,
     }
 }
@@ -131,10 +130,10 @@ pub(super) fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
     Chain::of(error).io == Some(io::ErrorKind::TimedOut)
 }
 
-/// Why the files cannot be used together.
+/// Explains why the files cannot be used together.
 pub(super) fn broken_files(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> String {
     let chain = Chain::of(error);
-    match &peer.access.certificate {
+    match &peer.credentials.certificate {
         Some(certificate) if chain.says("KeyMismatch") => {
             format!("the key is not the one of the certificate in {}", certificate.display())
         }
@@ -145,12 +144,12 @@ pub(super) fn broken_files(error: &(dyn StdError + 'static), peer: &Peer<'_>) ->
     }
 }
 
-/// What is known of TLS and of other protocols.
-fn foreign(text: &str, peer: &Peer<'_>) -> Option<String> {
+/// Explains errors of TLS and of other protocols.
+fn explain_protocol(text: &str, peer: &Peer<'_>) -> Option<String> {
     let says = |part: &str| text.contains(part);
     let url = peer.url;
     if says("UnknownIssuer") {
-        return Some(match &peer.access.ca {
+        return Some(match &peer.credentials.ca {
             Some(ca) => format!(
                 "its certificate is not trusted: it is not signed by an authority in {}",
                 ca.display()
@@ -167,26 +166,26 @@ fn foreign(text: &str, peer: &Peer<'_>) -> Option<String> {
         return Some("its certificate has expired".to_owned());
     }
     if says("peer certificate") {
-        return Some(format!("its certificate is refused ({})", detail(text)));
+        return Some(format!("its certificate was refused ({})", detail(text)));
     }
     let dropped = DROPPED.iter().any(|words| says(words));
-    // Who is refused in TLS 1.3 learns it with the first call, or finds the connection gone.
-    if says("received fatal alert") || (peer.stage == Stage::Unheard && url.is_tls() && dropped) {
-        return Some(turned_away(text, peer.access.certificate.as_deref()));
+    // A client refused in TLS 1.3 learns it with its first call, or finds the connection closed.
+    if says("received fatal alert") || (peer.stage == Stage::Connected && url.is_tls() && dropped) {
+        return Some(tls_refusal(text, peer.credentials.certificate.as_deref()));
     }
     if says("HTTP/2 was not negotiated") {
-        return Some("it speaks TLS, but no HTTP/2: is it a client URL of etcd?".to_owned());
+        return Some("it speaks TLS, but not HTTP/2: is it a client URL of etcd?".to_owned());
     }
     if url.is_tls() && (says("corrupt message") || peer.stage == Stage::Connecting && dropped) {
         return Some(format!(
-            "it does not speak TLS, it seems: should the endpoint begin with http://? ({})",
+            "it does not appear to speak TLS: should the endpoint begin with http://? ({})",
             detail(text)
         ));
     }
     let no_http2 = dropped || says("frame with invalid size") || says("http2 error");
-    if !url.is_tls() && peer.stage != Stage::Heard && no_http2 {
+    if !url.is_tls() && peer.stage != Stage::Answered && no_http2 {
         return Some(format!(
-            "it does not speak HTTP/2 in the clear, it seems: should the endpoint begin with \
+            "it does not appear to speak HTTP/2 without TLS: should the endpoint begin with \
              https://? ({})",
             detail(text)
         ));
@@ -194,21 +193,21 @@ fn foreign(text: &str, peer: &Peer<'_>) -> Option<String> {
     None
 }
 
-/// What it means that a member refuses the connection.
-fn turned_away(text: &str, certificate: Option<&Path>) -> String {
+/// Explains why a member refuses a TLS connection.
+fn tls_refusal(text: &str, certificate: Option<&Path>) -> String {
     let words = detail(text);
     match certificate {
-        None => format!("it refuses to speak without a client certificate, it seems ({words})"),
+        None => format!("it appears to require a client certificate ({words})"),
         Some(file) => {
             format!(
-                "it refuses the connection: perhaps the certificate in {} ({words})",
+                "it refused the connection, perhaps because of the certificate in {} ({words})",
                 file.display()
             )
         }
     }
 }
 
-/// A chain's text without what only wraps it.
+/// The text of a chain without what only wraps it.
 fn detail(text: &str) -> String {
     let mut text = text;
     while let Some(rest) = WRAPPING.iter().find_map(|wrapping| text.strip_prefix(wrapping)) {
@@ -217,17 +216,17 @@ fn detail(text: &str) -> String {
     one_line(text)
 }
 
-/// A foreign text, on one line and not without end.
+/// Another program's text on one line, truncated.
 pub(super) fn one_line(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).take(SHOWN).collect()
 }
 
-/// An error and what caused it.
+/// An error and its causes.
 struct Chain {
     /// Each text once, from the outside in.
     text: String,
-    /// What the system says, where it does.
+    /// The system's error, if there is one.
     io: Option<io::ErrorKind>,
 }
 
@@ -240,7 +239,7 @@ impl Chain {
             next = error.source();
             if let Some(error) = error.downcast_ref::<io::Error>() {
                 chain.io = Some(error.kind());
-                // Its source is that of what it wraps, which would be passed over.
+                // Its source would be that of the error it wraps, which would then be skipped.
                 if let Some(wrapped) = error.get_ref() {
                     next = Some(wrapped);
                 }

@@ -1,20 +1,20 @@
-//! etcd clusters, over gRPC: where a snapshot is taken from.
+//! etcd clusters, over gRPC.
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `url` | endpoints, checked |
-//! | `access` | files and secrets, read anew for each snapshot |
+//! | `url` | validated endpoints |
+//! | `credentials` | files and secrets, read again for each snapshot |
 //! | `connect` | one connection to one member, signed in |
-//! | `probe` | how a member is, and the beginning of a snapshot |
+//! | `probe` | a member's status, and the start of a snapshot |
 //! | `stream` | the bytes |
-//! | `verify` | whether they are a whole snapshot |
-//! | `explain` | what went wrong, in words to act on |
+//! | `verify` | whether the bytes are a whole snapshot |
+//! | `explain` | error messages that say what to do |
 //!
-//! Each member has a client of its own: etcd-client spreads the calls of one client over all of
-//! its endpoints, and here it must be known who answered.
+//! Each member has a client of its own, because etcd-client spreads the calls of one client over all
+//! of its endpoints, and here it must be known which member answered.
 
-mod access;
 mod connect;
+mod credentials;
 mod explain;
 mod probe;
 mod stream;
@@ -30,47 +30,47 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::access::{Access, AccessFiles};
 use self::connect::Limits;
+use self::credentials::{CredentialFiles, Credentials};
 use self::probe::Member;
 use self::url::Url;
 use crate::{ConnectError, EndpointStatus, MemberStatus, Snapshot, Snapshots};
 
-/// [`ClusterOptions::connect_timeout`] where nothing else is wanted.
+/// The default of [`ClusterOptions::connect_timeout`].
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// [`ClusterOptions::stall_timeout`] where nothing else is wanted.
+/// The default of [`ClusterOptions::stall_timeout`].
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the operator wrote of a cluster.
+/// The operator's settings for a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
-    /// What the configuration calls it, for messages.
+    /// Its name in the configuration, for messages.
     pub name: String,
     /// Client URLs of members, `http://` or `https://`, in the order in which they are asked.
     pub endpoints: Vec<String>,
-    /// Certificates. None: `https://` endpoints are checked against the system's authorities.
+    /// Certificates. Without them, `https://` endpoints are checked against the system's authorities.
     pub tls: Option<TlsFiles>,
-    /// Whom to sign in as, where the cluster wants that. The user needs the role `root`.
+    /// The user to sign in as, if the cluster requires that. It needs the role `root`.
     pub user: Option<Login>,
-    /// To connect to one endpoint, TLS included.
+    /// The time limit for connecting to one endpoint, including TLS.
     pub connect_timeout: Duration,
     /// How long a member may take for the next bytes of a snapshot.
     pub stall_timeout: Duration,
 }
 
-/// Files for TLS, all of them PEM.
+/// Files for TLS, all in PEM format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The authorities that sign the members' certificates. None: the system's.
+    /// The authorities for the members' certificates. None: the system's.
     pub ca: Option<PathBuf>,
-    /// The certificate to show, with its chain. Only together with `key`.
+    /// The client certificate with its chain. Only together with `key`.
     pub certificate: Option<PathBuf>,
     /// The private key of `certificate`.
     pub key: Option<PathBuf>,
 }
 
-/// Whom to sign in as.
+/// A user and a password.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// The user's name.
@@ -79,12 +79,12 @@ pub struct Login {
     pub password: Secret,
 }
 
-/// A text that is nobody else's business.
+/// A text that must not be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
     /// The text itself.
     Text(String),
-    /// A file that holds it, read at each connection. A line's end after it is no part of it.
+    /// A file that contains it, read at each connection. A line break at its end is ignored.
     File(PathBuf),
 }
 
@@ -94,20 +94,20 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An etcd cluster. It is connected only while a snapshot is taken or its members are asked.
+/// An etcd cluster. It is only connected while a snapshot is taken or its status is requested.
 pub struct Cluster {
     name: String,
     urls: Vec<Url>,
-    files: AccessFiles,
+    files: CredentialFiles,
     limits: Limits,
 }
 
 impl Cluster {
-    /// Checks what was written, and reads all files once, which blocks. Nothing is connected.
+    /// Validates the options and reads all files once, which blocks. Does not connect.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Invalid`] that names the value or the file which cannot be used.
+    /// [`ConnectError::Invalid`] names the value or the file that cannot be used.
     pub fn new(options: ClusterOptions) -> Result<Self, ConnectError> {
         let ClusterOptions { name, endpoints, tls, user, connect_timeout, stall_timeout } = options;
         let invalid =
@@ -116,7 +116,7 @@ impl Cluster {
             return Err(invalid("it has no endpoints".to_owned()));
         }
         if connect_timeout.is_zero() || stall_timeout.is_zero() {
-            return Err(invalid("a limit of no time at all lets nothing happen".to_owned()));
+            return Err(invalid("a timeout of zero lets nothing happen".to_owned()));
         }
         let urls: Vec<Url> = endpoints
             .iter()
@@ -125,35 +125,35 @@ impl Cluster {
             .map_err(&invalid)?;
         if let (Some(_), Some(url)) = (&tls, urls.iter().find(|url| !url.is_tls())) {
             return Err(invalid(format!(
-                "there are certificates, but {url} is without TLS: write https://, or leave them out"
+                "TLS files are configured, but {url} does not use TLS: write https://, or remove them"
             )));
         }
-        let files = AccessFiles::new(tls, user).map_err(&invalid)?;
-        let access = files.read().map_err(&invalid)?;
+        let files = CredentialFiles::new(tls, user).map_err(&invalid)?;
+        let credentials = files.read().map_err(&invalid)?;
         let limits = Limits { connect: connect_timeout, stall: stall_timeout };
         for url in &urls {
-            // Builds what a connection would be made with, certificate and key together.
-            connect::endpoint(url, &access, limits).map_err(&invalid)?;
+            // Builds a connection's settings, which checks certificate and key together.
+            connect::endpoint(url, &credentials, limits).map_err(&invalid)?;
         }
         Ok(Self { name, urls, files, limits })
     }
 
-    /// Reads the files, which may have been renewed since.
-    async fn access(&self) -> Result<Arc<Access>, String> {
+    /// Reads the files, which may have been renewed.
+    async fn credentials(&self) -> Result<Arc<Credentials>, String> {
         let files = self.files.clone();
         let read = tokio::task::spawn_blocking(move || files.read()).await;
         read.map_err(|error| format!("reading its files: {error}"))?.map(Arc::new)
     }
 
-    /// Connects to these at once, each in a task of its own, so that none loses time while another
-    /// is asked for its snapshot.
-    fn probe(&self, urls: &[&Url], access: &Arc<Access>) -> Vec<(Url, Probe)> {
+    /// Connects to all of these at once, each in a task of its own, so that none loses time while
+    /// another one's snapshot is requested.
+    fn probe(&self, urls: &[&Url], credentials: &Arc<Credentials>) -> Vec<(Url, Probe)> {
         let limits = self.limits;
         let begin = |url: &&Url| {
-            let (url, access) = (Url::clone(url), Arc::clone(access));
+            let (url, credentials) = (Url::clone(url), Arc::clone(credentials));
             let probe = tokio::spawn({
                 let url = url.clone();
-                async move { Member::reach(url, access, limits).await }
+                async move { Member::reach(url, credentials, limits).await }
             });
             (url, AbortOnDropHandle::new(probe))
         };
@@ -165,19 +165,19 @@ impl Cluster {
         ConnectError::Unavailable(format!("no snapshot of etcd cluster {:?}: {failed}", self.name))
     }
 
-    /// Begins a snapshot, or adds to `failed` why not.
+    /// Begins a snapshot, or adds the reason for a failure to `failed`.
     async fn begin(&self, member: Member, failed: &mut Vec<String>) -> Option<Snapshot> {
         let url = member.url().clone();
         match member.begin().await {
             Ok(snapshot) => Some(snapshot),
             Err(cause) => {
-                self.pass_over(&url, &cause, failed);
+                self.record_failure(&url, &cause, failed);
                 None
             }
         }
     }
 
-    fn pass_over(&self, url: &Url, cause: &str, failed: &mut Vec<String>) {
+    fn record_failure(&self, url: &Url, cause: &str, failed: &mut Vec<String>) {
         tracing::warn!(cluster = self.name, endpoint = %url, cause, "no snapshot from this member");
         failed.push(format!("{url}: {cause}"));
     }
@@ -191,14 +191,14 @@ impl Snapshots for Cluster {
         let urls: Vec<&Url> =
             self.urls.iter().filter(|url| !except.iter().any(|left| url.is(left))).collect();
         if urls.is_empty() {
-            return Err(self.unavailable(&["all of its endpoints were tried before".to_owned()]));
+            return Err(self.unavailable(&["all of its endpoints have failed already".to_owned()]));
         }
-        let access = self.access().await.map_err(|what| {
+        let credentials = self.credentials().await.map_err(|what| {
             ConnectError::Invalid(format!("etcd cluster {:?}: {what}", self.name))
         })?;
         let mut failed = Vec::new();
         let mut second_choice = Vec::new();
-        for (url, probe) in self.probe(&urls, &access) {
+        for (url, probe) in self.probe(&urls, &credentials) {
             match joined(probe).await {
                 Ok(member) if member.is_current() => {
                     if let Some(snapshot) = self.begin(member, &mut failed).await {
@@ -206,10 +206,10 @@ impl Snapshots for Cluster {
                     }
                 }
                 Ok(member) => second_choice.push(member),
-                Err(cause) => self.pass_over(&url, &cause, &mut failed),
+                Err(cause) => self.record_failure(&url, &cause, &mut failed),
             }
         }
-        // They deliver as well, but what they have may be old.
+        // These deliver too, but their data may be old.
         for member in second_choice {
             if let Some(snapshot) = self.begin(member, &mut failed).await {
                 return Ok(snapshot);
@@ -220,15 +220,15 @@ impl Snapshots for Cluster {
 
     async fn status(&self) -> Vec<EndpointStatus> {
         let urls: Vec<&Url> = self.urls.iter().collect();
-        let access = match self.access().await {
-            Ok(access) => access,
+        let credentials = match self.credentials().await {
+            Ok(credentials) => credentials,
             Err(what) => {
                 return urls.into_iter().map(|url| status(url, Err(what.clone()))).collect();
             }
         };
-        let asked = self.probe(&urls, &access).into_iter().map(|(url, probe)| async move {
+        let asked = self.probe(&urls, &credentials).into_iter().map(|(url, probe)| async move {
             let outcome = match joined(probe).await {
-                Ok(member) => member.try_out().await,
+                Ok(member) => member.check_snapshot().await,
                 Err(cause) => Err(cause),
             };
             status(&url, outcome)

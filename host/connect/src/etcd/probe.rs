@@ -1,5 +1,5 @@
-//! How a member is, and the beginning of its snapshot. What makes a member the second choice is
-//! decided here.
+//! A member's status, and the start of a snapshot. This file decides which members are only the second
+//! choice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use etcd_client::{
 };
 use tokio::time::timeout;
 
-use super::access::Access;
 use super::connect::{Limits, connect};
+use super::credentials::Credentials;
 use super::explain::{self, Peer, Stage};
 use super::stream::{self, Origin};
 use super::url::Url;
 use super::verify;
 use crate::{Facts, MemberStatus, Snapshot};
 
-/// How long counting keys may take. Nobody wants a backup to fail, or to wait, for a number.
+/// How long counting keys may take. A backup should neither fail nor wait for a number.
 const COUNTING: Duration = Duration::from_secs(3);
 
 /// A member that answered.
@@ -26,12 +26,12 @@ pub(super) struct Member {
     kv: KvClient,
     maintenance: MaintenanceClient,
     url: Url,
-    access: Arc<Access>,
+    credentials: Arc<Credentials>,
     limits: Limits,
     status: MemberStatus,
 }
 
-/// A snapshot of which the first bytes came.
+/// A snapshot whose first bytes have arrived.
 struct Opened {
     messages: SnapshotStreaming,
     first: SnapshotResponse,
@@ -39,48 +39,48 @@ struct Opened {
 }
 
 impl Member {
-    /// Connects, signs in and asks how it is.
+    /// Connects, signs in and requests the status.
     pub(super) async fn reach(
         url: Url,
-        access: Arc<Access>,
+        credentials: Arc<Credentials>,
         limits: Limits,
     ) -> Result<Self, String> {
-        let client = connect(&url, &access, limits).await?;
-        // Of the dozen clients in a client, those that are used.
+        let client = connect(&url, &credentials, limits).await?;
+        // Keep only the clients that are used, out of a dozen.
         let (kv, mut maintenance) = (client.kv_client(), client.maintenance_client());
-        let peer = Peer { url: &url, access: &access, stage: Stage::Unheard };
+        let peer = Peer { url: &url, credentials: &credentials, stage: Stage::Connected };
         let status = match timeout(limits.answer(), maintenance.status()).await {
             Ok(answer) => answer.map_err(|error| explain::error(&error, &peer))?,
             Err(_) => return Err(format!("no answer within {:?}", limits.answer())),
         };
         let status = read(&status)?;
-        Ok(Self { kv, maintenance, url, access, limits, status })
+        Ok(Self { kv, maintenance, url, credentials, limits, status })
     }
 
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Whether it has what the cluster has: without a leader or a vote it may be far behind.
+    /// Whether its data is current: without a leader or a vote it may be far behind.
     pub(super) fn is_current(&self) -> bool {
         self.status.leader.is_some() && !self.status.learner
     }
 
-    /// Begins a snapshot to be read to its end.
+    /// Begins a snapshot that is to be read to its end.
     pub(super) async fn begin(mut self) -> Result<Snapshot, String> {
         let keys = self.count_keys().await;
         let Opened { messages, first, size } = self.open().await?;
         let MemberStatus { version, cluster_id, member_id, revision, .. } = self.status;
         let endpoint = self.url.to_string();
         let facts = Facts { endpoint, version, cluster_id, member_id, revision, keys, size };
-        let Self { maintenance, url, access, limits, .. } = self;
-        let origin = Origin { _client: maintenance, url, access, stall: limits.stall };
+        let Self { maintenance, url, credentials, limits, .. } = self;
+        let origin = Origin { _client: maintenance, url, credentials, stall: limits.stall };
         let (body, sha256) = stream::body(messages, first, size, origin)?;
         Ok(Snapshot { facts, body, sha256 })
     }
 
-    /// Begins a snapshot and leaves it: whether this user may take one.
-    pub(super) async fn try_out(mut self) -> Result<MemberStatus, String> {
+    /// Begins a snapshot and abandons it, to find out whether this user may take one.
+    pub(super) async fn check_snapshot(mut self) -> Result<MemberStatus, String> {
         self.open().await?;
         Ok(self.status)
     }
@@ -90,7 +90,7 @@ impl Member {
             .with_all_keys()
             .with_count_only()
             .with_revision(self.status.revision)
-            // Of this member, which may have no leader to ask.
+            // Answered by this member, which may have no leader to ask.
             .with_serializable();
         let counted = timeout(COUNTING, self.kv.get("", Some(options))).await;
         let counted = counted.ok()?.ok()?;
@@ -98,7 +98,7 @@ impl Member {
     }
 
     async fn open(&mut self) -> Result<Opened, String> {
-        let peer = Peer { url: &self.url, access: &self.access, stage: Stage::Heard };
+        let peer = Peer { url: &self.url, credentials: &self.credentials, stage: Stage::Answered };
         let (messages, first) =
             match timeout(self.limits.first_bytes(), first_bytes(&mut self.maintenance)).await {
                 Ok(Ok(Some(begun))) => begun,

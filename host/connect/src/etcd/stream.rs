@@ -1,5 +1,5 @@
-//! The bytes of a snapshot, as they are asked for. One message is held back until the next one or
-//! the end is there, so that nobody reads the end of a snapshot which is not right.
+//! The bytes of a snapshot, fetched as they are read. One message is held back until the next one or
+//! the end has arrived, so that nobody reads an invalid snapshot to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use futures_util::stream::try_unfold;
 use keepgate_store::{Body, BodyError};
 use tokio::time::{Instant, timeout_at};
 
-use super::access::Access;
+use super::credentials::Credentials;
 use super::explain::{self, Peer, Stage};
 use super::url::Url;
 use super::verify::Verifier;
@@ -18,10 +18,10 @@ use crate::Checked;
 
 /// Where a snapshot comes from.
 pub(super) struct Origin {
-    /// The connection, which goes when this goes.
+    /// The connection, closed when this is dropped.
     pub(super) _client: MaintenanceClient,
     pub(super) url: Url,
-    pub(super) access: Arc<Access>,
+    pub(super) credentials: Arc<Credentials>,
     /// How long the next bytes may take.
     pub(super) stall: Duration,
 }
@@ -30,12 +30,12 @@ struct Source {
     messages: SnapshotStreaming,
     origin: Origin,
     verifier: Verifier,
-    /// Looked at, and not yet handed on.
+    /// Verified, but not passed on yet.
     held: Bytes,
     checked: Checked,
 }
 
-/// The body of a snapshot of `size` bytes of which `first` has come; and its checksum, to be.
+/// The body of a snapshot of `size` bytes whose `first` message has arrived, and its future checksum.
 pub(super) fn body(
     messages: SnapshotStreaming,
     first: SnapshotResponse,
@@ -57,7 +57,7 @@ pub(super) fn body(
 }
 
 impl Source {
-    /// The bytes that were held back, and what is left to read.
+    /// Returns the bytes that were held back, and the rest.
     async fn next(mut self) -> Result<(Bytes, Option<Self>), BodyError> {
         match self.receive().await {
             Ok(Some(bytes)) => {
@@ -69,18 +69,18 @@ impl Source {
         }
     }
 
-    /// The next bytes, looked at; none at the end.
+    /// The next bytes, verified; none at the end.
     async fn receive(&mut self) -> Result<Option<Bytes>, String> {
         let stall = self.origin.stall;
-        // A message without bytes is no sign of life: a member that cannot read its database sends
+        // Messages without bytes are not a sign of life: a member that cannot read its database sends
         // them without end.
         let deadline = Instant::now() + stall;
         loop {
             let message = match timeout_at(deadline, self.messages.message()).await {
                 Ok(Ok(message)) => message,
                 Ok(Err(error)) => {
-                    let Origin { url, access, .. } = &self.origin;
-                    let peer = Peer { url, access, stage: Stage::Heard };
+                    let Origin { url, credentials, .. } = &self.origin;
+                    let peer = Peer { url, credentials, stage: Stage::Answered };
                     return Err(format!("{} {}", self.so_far(), explain::error(&error, &peer)));
                 }
                 Err(_) => {
@@ -122,7 +122,7 @@ impl Origin {
     }
 }
 
-/// The bytes of a message, where they are.
+/// The bytes of a message, without copying them.
 fn bytes(message: SnapshotResponse) -> Bytes {
     struct Blob(SnapshotResponse);
 

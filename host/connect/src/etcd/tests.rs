@@ -46,7 +46,7 @@ fn refused(options: ClusterOptions) -> String {
 }
 
 #[test]
-fn files_that_are_right_are_taken() {
+fn valid_files_are_accepted() {
     let folder = folder();
     let path = |name: &str| Some(folder.path().join(name));
     for tls in [
@@ -59,7 +59,7 @@ fn files_that_are_right_are_taken() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named() {
+fn unusable_files_are_named() {
     let folder = folder();
     let path = |name: &str| Some(folder.path().join(name));
     let tls = |ca: Option<PathBuf>, certificate: Option<PathBuf>, key: Option<PathBuf>| {
@@ -86,7 +86,7 @@ fn files_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn secrets_are_read_and_not_shown() {
+fn secrets_are_read_but_not_shown() {
     let folder = folder();
     let login =
         |password: Secret| Some(Login { user: Secret::Text("operator".to_owned()), password });
@@ -104,15 +104,15 @@ fn secrets_are_read_and_not_shown() {
 }
 
 #[test]
-fn values_that_make_no_sense_are_refused() {
+fn invalid_values_are_refused() {
     let none = ClusterOptions { endpoints: Vec::new(), ..options("") };
     assert!(refused(none).contains("it has no endpoints"));
     assert!(refused(options("localhost:2379")).contains("must begin with http://"));
     let no_time =
         ClusterOptions { connect_timeout: Duration::ZERO, ..options("http://localhost:1") };
-    assert!(refused(no_time).contains("no time at all"));
+    assert!(refused(no_time).contains("timeout of zero"));
     let folder = folder();
     let tls = Some(TlsFiles { ca: Some(folder.path().join("ca.pem")), ..TlsFiles::default() });
     let mixed = ClusterOptions { tls, ..options("http://localhost:1") };
-    assert!(refused(mixed).contains("http://localhost:1 is without TLS"));
+    assert!(refused(mixed).contains("http://localhost:1 does not use TLS"));
 }

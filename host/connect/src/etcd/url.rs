@@ -1,12 +1,12 @@
-//! Endpoints as they are written: `http://` or `https://`, a host, a port. Anything else is refused
-//! when the configuration is read, not at three in the morning.
+//! Validates endpoints: `http://` or `https://`, a host, a port. Anything else is refused when the
+//! configuration is read, not when the first backup is due at night.
 
 use std::fmt;
 
 use http::Uri;
 use http::uri::Scheme;
 
-/// An endpoint without a path, and without credentials in it.
+/// An endpoint without a path and without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
     uri: Uri,
@@ -14,28 +14,28 @@ pub(super) struct Url {
 }
 
 impl Url {
-    /// Reads an endpoint, or says what is wrong with it, without repeating credentials.
+    /// Parses an endpoint, or says what is wrong with it without repeating credentials.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| Err(format!("the endpoint {:?} {what}", shown(text)));
         if text.contains('@') {
-            return wrong("has credentials in it: write user and password beside the endpoints");
+            return wrong("contains credentials: write user and password beside the endpoints");
         }
         if !text.starts_with("http://") && !text.starts_with("https://") {
             return wrong("must begin with http:// or https://");
         }
         let Ok(uri) = text.parse::<Uri>() else {
-            return wrong("is no URL");
+            return wrong("is not a URL");
         };
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return wrong("is no URL");
+            return wrong("is not a URL");
         };
         if authority.host().is_empty() {
-            return wrong("names no host");
+            return wrong("has no host");
         }
         if authority.as_str() != authority.host()
             && authority.port_u16().is_none_or(|port| port == 0)
         {
-            return wrong("has no port that there can be");
+            return wrong("has an invalid port");
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return wrong("must end after host and port");
@@ -48,7 +48,7 @@ impl Url {
             .build();
         match built {
             Ok(uri) => Ok(Self { uri, host }),
-            Err(_) => wrong("is no URL"),
+            Err(_) => wrong("is not a URL"),
         }
     }
 
@@ -66,7 +66,7 @@ impl Url {
         &self.uri
     }
 
-    /// Whether this text means it.
+    /// Whether this text denotes the same endpoint.
     pub(super) fn is(&self, text: &str) -> bool {
         Self::parse(text).is_ok_and(|other| other == *self)
     }
@@ -80,7 +80,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// The text without what stands before an `@`.
+/// The text without anything before an `@`.
 fn shown(text: &str) -> String {
     let Some((before, host)) = text.rsplit_once('@') else {
         return text.to_owned();
@@ -111,18 +111,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_the_reason() {
+    fn invalid_endpoints_are_refused_with_the_reason() {
         for (text, reason) in [
             ("10.0.0.1:2379", "must begin with http://"),
             ("unix:///run/etcd", "must begin with http://"),
-            ("http://", "is no URL"),
-            ("http://:2379", "names no host"),
-            ("http://host:", "has no port"),
-            ("http://host:0", "has no port"),
+            ("http://", "is not a URL"),
+            ("http://:2379", "has no host"),
+            ("http://host:", "has an invalid port"),
+            ("http://host:0", "has an invalid port"),
             ("http://host:99999", ""),
             ("http://host:2379/v3", "must end after host and port"),
             ("http://host:2379?x", "must end after host and port"),
-            ("http://ho st:2379", "is no URL"),
+            ("http://ho st:2379", "is not a URL"),
         ] {
             let refused = Url::parse(text).unwrap_err();
             assert!(refused.contains(reason), "{text}: {refused}");

@@ -1,5 +1,5 @@
-//! Members that send something else than a whole snapshot. Whatever it is, nobody may read it to a
-//! clean end.
+//! Members that send something other than a whole snapshot. Whatever it is, reading it must not end
+//! without an error.
 
 use bytes::Bytes;
 use keepgate_connect::etcd::{Cluster, ClusterOptions};
@@ -18,19 +18,23 @@ fn impatient(url: &str) -> Cluster {
     Cluster::new(ClusterOptions { stall_timeout: SHORT, ..options(&[url]) }).unwrap()
 }
 
-/// Reads what a member with these steps sends, and returns what is said of the end.
+/// Reads what a member with these steps sends, and returns the error at its end.
 async fn broken(steps: &[Step]) -> String {
     let fake = Fake::start(steps).await;
     let Snapshot { facts, mut body, sha256 } = impatient(&fake.url).take(&[]).await.unwrap();
     let mut read = 0;
     let error = loop {
-        match tokio::time::timeout(LONG, body.chunk()).await.unwrap().expect("a clean end") {
+        match tokio::time::timeout(LONG, body.chunk())
+            .await
+            .unwrap()
+            .expect("ended without an error")
+        {
             Ok(bytes) => read += bytes.len() as u64,
             Err(error) => break error,
         }
     };
     assert!(read < facts.size, "all {read} bytes could be read");
-    assert!(body.chunk().await.is_none(), "there is something behind the error");
+    assert!(body.chunk().await.is_none(), "something follows the error");
     assert_eq!(sha256.get(), None);
     let BodyError::Unavailable(text) = error else {
         panic!("{error:?}");
@@ -38,7 +42,7 @@ async fn broken(steps: &[Step]) -> String {
     text.strip_prefix(&format!("{}: ", fake.url)).unwrap().to_owned()
 }
 
-/// The steps of a right snapshot of 20 pages, and its end.
+/// The steps of a valid snapshot of 20 pages, with its end.
 fn right() -> Vec<Step> {
     let mut steps = messages(&file(20));
     steps.push(DONE);
@@ -46,7 +50,7 @@ fn right() -> Vec<Step> {
 }
 
 #[tokio::test]
-async fn the_member_that_does_nothing_wrong_is_read() {
+async fn a_valid_snapshot_of_the_fake_member_is_read() {
     let fake = Fake::start(&right()).await;
     let facts = read(&impatient(&fake.url)).await;
     assert_eq!((facts.size, facts.keys), (20 * 4096 + 32, None));
@@ -55,10 +59,10 @@ async fn the_member_that_does_nothing_wrong_is_read() {
 }
 
 #[tokio::test]
-async fn however_the_bytes_are_cut_they_are_read() {
+async fn a_snapshot_is_read_however_it_is_split() {
     let file = file(3);
-    // The checksum counted among what is to come, with data before it, over two messages, and
-    // messages without bytes in between.
+    // The checksum included in the announced size, data in the same message, split over two messages,
+    // and empty messages in between.
     let cuts = [0, 5, 5, 17, 4096, 3 * 4096 - 1, 3 * 4096 + 9, file.len()];
     let mut steps: Vec<Step> = cuts
         .windows(2)
@@ -74,7 +78,7 @@ async fn a_wrong_checksum() {
     let mut steps = right();
     let last = steps.len() - 2;
     steps[last] = message(0, vec![7; 32]);
-    assert!(broken(&steps).await.contains("the snapshot does not have the checksum"));
+    assert!(broken(&steps).await.contains("the snapshot does not match its own checksum"));
 }
 
 #[tokio::test]
@@ -85,12 +89,15 @@ async fn a_flipped_bit() {
         bytes[at] ^= 0x10;
         let mut steps = messages(&bytes.into());
         steps.push(DONE);
-        assert!(broken(&steps).await.contains("the snapshot does not have the checksum"), "{at}");
+        assert!(
+            broken(&steps).await.contains("the snapshot does not match its own checksum"),
+            "{at}"
+        );
     }
 }
 
 #[tokio::test]
-async fn an_end_before_the_end() {
+async fn a_call_that_ends_too_early_is_an_error() {
     for kept in 1..messages(&file(20)).len() {
         let mut steps = messages(&file(20));
         steps.truncate(kept);
@@ -102,8 +109,8 @@ async fn an_end_before_the_end() {
 }
 
 #[tokio::test]
-async fn an_end_without_a_status() {
-    // Also where all bytes came: it may mean that something between here and the member broke off.
+async fn a_call_that_ends_without_a_status_is_an_error() {
+    // Even if all bytes arrived, because something between us and the member may have failed.
     for kept in 1..=messages(&file(20)).len() {
         let mut steps = messages(&file(20));
         steps.truncate(kept);
@@ -114,17 +121,17 @@ async fn an_end_without_a_status() {
 }
 
 #[tokio::test]
-async fn bytes_behind_the_end() {
+async fn excess_bytes_are_an_error() {
     for behind in [Bytes::from_static(b"x"), file(1)] {
         let mut steps = right();
         let end = steps.len() - 1;
         steps.insert(end, message(0, behind));
-        assert_eq!(broken(&steps).await, "it sends more than the 81952 bytes that it announced");
+        assert_eq!(broken(&steps).await, "it sent more than the announced 81952 bytes");
     }
 }
 
 #[tokio::test]
-async fn an_error_in_the_middle() {
+async fn an_error_in_the_middle_is_reported() {
     let mut steps = messages(&file(20));
     steps.truncate(2);
     steps.push(Step::End { status: 13, message: "disk on fire" });
@@ -135,7 +142,7 @@ async fn an_error_in_the_middle() {
 }
 
 #[tokio::test]
-async fn silence_in_the_middle() {
+async fn silence_in_the_middle_is_an_error() {
     for kept in 1..=messages(&file(20)).len() {
         let mut steps = messages(&file(20));
         steps.truncate(kept);
@@ -146,8 +153,8 @@ async fn silence_in_the_middle() {
 }
 
 #[tokio::test]
-async fn messages_without_bytes_are_silence() {
-    // What etcd does when it cannot read its database any more.
+async fn empty_messages_count_as_silence() {
+    // This is what etcd does if it can no longer read its database.
     let fake = Fake::start_with(7, || {
         let first = messages(&file(20)).into_iter().take(1);
         let idle = Step::Idle { remaining: 49_152, after: SHORT / 10 };
@@ -160,7 +167,7 @@ async fn messages_without_bytes_are_silence() {
     assert!(error.to_string().ends_with("it sent nothing for 1s"), "{error}");
 }
 
-/// Why there is no snapshot at all of a member that sends this.
+/// The error of a member that sends this, so that there is no snapshot at all.
 async fn refused(steps: &[Step]) -> String {
     let fake = Fake::start(steps).await;
     let taken = tokio::time::timeout(LONG, impatient(&fake.url).take(&[])).await.unwrap();
@@ -173,32 +180,32 @@ async fn refused(steps: &[Step]) -> String {
 }
 
 #[tokio::test]
-async fn what_cannot_become_a_snapshot_is_not_begun() {
+async fn an_invalid_start_is_refused_before_the_body_begins() {
     assert_eq!(refused(&[DONE]).await, "it sent an empty snapshot");
     assert_eq!(refused(&[message(0, Bytes::new()), DONE]).await, "it sent an empty snapshot");
     assert_eq!(refused(&[Step::Hang]).await, "it sent nothing of a snapshot within 1s");
     assert_eq!(
         refused(&[message(5, vec![0; 4096]), DONE]).await,
-        "it announces a snapshot of 4096 and 5 bytes, which no database has"
+        "it announced a snapshot of 4096 and 5 bytes, which cannot be a database"
     );
-    assert!(refused(&[message(u64::MAX, first_page()), DONE]).await.contains("it announces"));
+    assert!(refused(&[message(u64::MAX, first_page()), DONE]).await.contains("it announced"));
     assert_eq!(
         refused(&[message(4096, vec![0; 4096]), DONE]).await,
-        "what it sends is no etcd database"
+        "it did not send an etcd database"
     );
     let unknown = [Step::End { status: 12, message: "unknown service" }];
     assert!(refused(&unknown).await.starts_with("it does not offer this"));
 }
 
 #[tokio::test]
-async fn who_sees_a_leader_is_asked_first_and_who_begins_wrongly_last() {
+async fn members_with_a_leader_come_first_and_failing_ones_last() {
     let steps = || Box::new(right().into_iter()) as Box<dyn Iterator<Item = Step> + Send>;
     let lonely = Fake::start_with(0, steps).await;
     let wrong = Fake::start(&[message(4096, vec![0; 4096]), DONE]).await;
     let led = Fake::start(&right()).await;
     let all = cluster(&[&lonely.url, &wrong.url, &led.url]);
     assert_eq!(read(&all).await.endpoint, led.url);
-    // Without the others, what there is.
+    // Without the others, the remaining one is used.
     let some = cluster(&[&lonely.url, &wrong.url]);
     assert_eq!(read(&some).await.endpoint, lonely.url);
     let statuses = some.status().await;

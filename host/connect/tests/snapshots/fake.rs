@@ -1,4 +1,4 @@
-//! A member that sends what a test wants: gRPC over HTTP/2 in the clear, by hand.
+//! A fake member that sends what a test wants: plain-text gRPC over HTTP/2, written by hand.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,35 +21,35 @@ use tokio::task::JoinHandle;
 pub(crate) enum Step {
     /// Sends a message of a snapshot.
     Message { remaining: u64, blob: Bytes },
-    /// Sends nothing for so long, then a message without bytes.
+    /// Sends nothing for this long, then an empty message.
     Idle { remaining: u64, after: Duration },
     /// Ends the call with this status.
     End { status: u16, message: &'static str },
-    /// Ends it without one.
+    /// Ends the call without a status.
     Cut,
     /// Does nothing any more.
     Hang,
 }
 
-/// The end of a call that went well.
+/// The end of a successful call.
 pub(crate) const DONE: Step = Step::End { status: 0, message: "" };
 
 type Steps = Box<dyn Iterator<Item = Step> + Send>;
 
-/// A member, as long as it lives.
+/// A member that exists as long as this value.
 pub(crate) struct Fake {
     pub(crate) url: String,
     task: JoinHandle<()>,
 }
 
 impl Fake {
-    /// One that answers a call for a snapshot with these steps.
+    /// Answers requests for a snapshot with these steps.
     pub(crate) async fn start(steps: &[Step]) -> Self {
         let steps = steps.to_vec();
         Self::start_with(7, move || Box::new(steps.clone().into_iter())).await
     }
 
-    /// The same, made anew for each call; with this leader.
+    /// The same, with new steps for each call, and with this leader.
     pub(crate) async fn start_with(
         leader: u64,
         steps: impl Fn() -> Steps + Send + Sync + 'static,
@@ -146,7 +146,7 @@ fn piece(remaining: u64, blob: &[u8]) -> Frame<Bytes> {
     Frame::data(grpc(&message))
 }
 
-/// A message in its frame.
+/// A message in its gRPC frame.
 fn grpc(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).unwrap();
     [&[0], &length.to_be_bytes()[..], message].concat().into()
@@ -171,14 +171,14 @@ fn varint(to: &mut Vec<u8>, mut value: u64) {
     to.push(value.to_le_bytes()[0]);
 }
 
-/// What a database begins with.
+/// The beginning of a database.
 pub(crate) fn first_page() -> Vec<u8> {
     let mut page = vec![0; 4096];
     page[16..20].copy_from_slice(&0xED0C_DAED_u32.to_le_bytes());
     page
 }
 
-/// A file of so many pages that is a right snapshot.
+/// A valid snapshot file with this many pages.
 pub(crate) fn file(pages: usize) -> Bytes {
     let mut file = first_page();
     for page in 1..pages {
@@ -189,8 +189,8 @@ pub(crate) fn file(pages: usize) -> Bytes {
     file.into()
 }
 
-/// The messages that etcd sends of a file: pieces of 32 KiB, and its last 32 bytes, which are not
-/// counted.
+/// The messages that etcd sends for a file: pieces of 32 KiB, then its last 32 bytes, which are not
+/// included in the announced size.
 pub(crate) fn messages(file: &Bytes) -> Vec<Step> {
     let database = file.slice(..file.len() - 32);
     let mut steps = Vec::new();
@@ -205,5 +205,5 @@ pub(crate) fn messages(file: &Bytes) -> Vec<Step> {
     steps
 }
 
-/// Short, where nothing is waited for that may come.
+/// A short limit, for tests that wait for something that never comes.
 pub(crate) const SHORT: Duration = Duration::from_secs(1);

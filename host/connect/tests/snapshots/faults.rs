@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::member::{self, LONG, Member, options};
 
-/// Much larger than what is under way between a member and a reader.
+/// Much larger than what is buffered between a member and a reader.
 const MEBIBYTES: usize = 24;
 
 async fn fails_after(signal: Signal, stall: Duration, cause: &str) {
@@ -25,7 +25,7 @@ async fn fails_after(signal: Signal, stall: Duration, cause: &str) {
         let ended = tokio::time::timeout(LONG, async {
             let mut read = 0;
             loop {
-                match body.chunk().await.expect("it must not end cleanly") {
+                match body.chunk().await.expect("ended without an error") {
                     Ok(bytes) => read += bytes.len() as u64,
                     Err(error) => return (read, error),
                 }
@@ -41,25 +41,25 @@ async fn fails_after(signal: Signal, stall: Duration, cause: &str) {
             "{text}"
         );
         assert!(text.contains(cause), "{text}");
-        assert!(body.chunk().await.is_none(), "there is something behind the error");
+        assert!(body.chunk().await.is_none(), "something follows the error");
         assert_eq!(sha256.get(), None);
     }
 }
 
 #[tokio::test]
-async fn a_member_that_hangs_within_a_snapshot() {
+async fn a_member_that_hangs_during_a_snapshot_is_an_error() {
     let stall = Duration::from_secs(2);
     fails_after(Signal::STOP, stall, "it sent nothing for 2s").await;
 }
 
 #[tokio::test]
-async fn a_member_that_dies_within_a_snapshot() {
+async fn a_member_that_is_killed_during_a_snapshot_is_an_error() {
     fails_after(Signal::KILL, LONG, "the connection broke (").await;
 }
 
 #[tokio::test]
-async fn a_member_that_shuts_down_within_a_snapshot() {
-    // It ends what it does, or breaks it off; a clean end would be a whole snapshot.
+async fn a_member_that_shuts_down_during_a_snapshot_never_delivers_half_of_it() {
+    // It may finish the snapshot or break it off; an end without an error means a whole one.
     for program in member::programs("a member that shuts down within a snapshot") {
         let member = Member::start(&program);
         member.fill(MEBIBYTES).await;

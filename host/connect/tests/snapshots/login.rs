@@ -1,4 +1,4 @@
-//! Clusters that want a user and a password.
+//! Clusters that require a user and a password.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use keepgate_connect::{ConnectError, Snapshots as _};
 use crate::member::{self, Member, cluster, options};
 use crate::reading::read;
 
-/// One with the users root and `reader`, who may read all keys, and no more.
+/// A member with the users root and `reader`, who may read all keys and nothing more.
 async fn member(program: &PathBuf) -> Member {
     let member = Member::start(program);
     let mut client = member.client(None).await;
@@ -39,21 +39,21 @@ async fn refused(cluster: &Cluster, url: &str, cause: &str) {
     let error = cluster.take(&[]).await.unwrap_err();
     let expected = format!("no snapshot of etcd cluster \"main\": {url}: {cause}");
     assert_eq!(error, ConnectError::Unavailable(expected));
-    // Who asks beforehand is told the same.
+    // The status reports the same.
     let status = cluster.status().await.remove(0);
     assert_eq!(status.outcome, Err(cause.to_owned()));
 }
 
 #[tokio::test]
-async fn who_is_not_allowed_is_told_why() {
+async fn refused_users_are_told_why() {
     for program in member::programs("clusters with users") {
         let member = member(&program).await;
         let url = member.url.as_str();
-        let cause = "the cluster wants user and password (auth: user name is empty), and none are \
-                     configured";
+        let cause = "the cluster requires a user and a password (auth: user name is empty), but none \
+                     are configured";
         refused(&cluster(&[url]), url, cause).await;
 
-        let cause = "authentication failed: the cluster knows no such user with this password";
+        let cause = "authentication failed: the cluster has no such user with this password";
         refused(&as_user(url, text("root"), text("wrong")), url, cause).await;
         refused(&as_user(url, text("nobody"), text("wrong")), url, cause).await;
 
@@ -68,7 +68,7 @@ async fn who_is_not_allowed_is_told_why() {
 }
 
 #[tokio::test]
-async fn files_with_user_and_password_are_read_anew() {
+async fn files_with_user_and_password_are_read_for_each_snapshot() {
     for program in member::programs("files with users") {
         let member = member(&program).await;
         let (user, password) = (member.path("user"), member.path("password"));
@@ -92,7 +92,7 @@ async fn files_with_user_and_password_are_read_anew() {
 }
 
 #[tokio::test]
-async fn who_signs_in_where_nobody_has_to_is_let_in() {
+async fn credentials_for_a_cluster_without_users_are_ignored() {
     for program in member::programs("credentials for a cluster without users") {
         let member = Member::start(&program);
         read(&as_user(&member.url, text("root"), text("unneeded"))).await;

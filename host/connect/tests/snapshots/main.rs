@@ -1,5 +1,5 @@
-//! Snapshots of real members, where etcd is installed, and of one that misbehaves on demand.
-//! `member` and `fake` have what is spoken to; the other files the cases.
+//! Snapshots of real members, if etcd is installed, and of a fake one that misbehaves on demand.
+//! `member` and `fake` are the servers; the other files are the cases.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A real etcd member on loopback, with its data in a temporary folder. Ended by its own id.
+//! A real etcd member on loopback, with its data in a temporary folder. It is killed by its process id.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// Longer than anything takes that works at all.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-/// Options for a cluster, with limits that hold on a machine which is busy with other tests.
+/// Options for a cluster, with limits that hold on a machine that is busy with other tests.
 pub(crate) fn options(endpoints: &[&str]) -> ClusterOptions {
     ClusterOptions {
         name: "main".to_owned(),
@@ -32,8 +32,8 @@ pub(crate) fn cluster(endpoints: &[&str]) -> Cluster {
     Cluster::new(options(endpoints)).unwrap()
 }
 
-/// The programs to test with: Debian's etcd, and the newest where xtask built it. Where there is
-/// none, says that this is not checked.
+/// The programs to test with: Debian's etcd, and the newest one if xtask has installed it. If there is
+/// none, reports that `check` is skipped.
 pub(crate) fn programs(check: &str) -> Vec<PathBuf> {
     let built = env::var_os("KEEPGATE_TOOLS").map(|folder| PathBuf::from(folder).join("etcd-new"));
     let path = env::var_os("PATH").unwrap_or_default();
@@ -47,10 +47,10 @@ pub(crate) fn programs(check: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Says that something is not checked, where a person and xtask will see it.
+/// Reports that something is not checked, where people and xtask see it.
 fn skip(what: &str, how_to_get_it: &str) {
     let line = format!("skipped: {what} ({how_to_get_it})\n");
-    // The test harness keeps back what `eprintln!` says, but not this.
+    // The test harness captures `eprintln!`, but not this.
     let _ = io::stderr().write_all(format!("    {line}").as_bytes());
     if let Some(file) = env::var_os("KEEPGATE_SKIP_FILE") {
         let mut file = OpenOptions::new().append(true).create(true).open(file).unwrap();
@@ -58,7 +58,7 @@ fn skip(what: &str, how_to_get_it: &str) {
     }
 }
 
-/// A port that was free just now.
+/// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -75,7 +75,7 @@ impl Member {
         Self::start_with(program, "http", &[])
     }
 
-    /// One that serves clients over `scheme`.
+    /// A member that serves clients over `scheme`.
     pub(crate) fn start_with(program: &PathBuf, scheme: &str, further: &[&str]) -> Self {
         // Another process may take the ports before etcd does.
         for _ in 0..10 {
@@ -107,7 +107,7 @@ impl Member {
         let mut said = String::new();
         while log.read_line(&mut said).unwrap() > 0 {
             if said.contains("serving client traffic") {
-                // It must never wait for somebody to read on.
+                // It must never wait for somebody to read its output.
                 std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
                 return Some(Self { url, process, folder });
             }
@@ -117,7 +117,7 @@ impl Member {
         None
     }
 
-    /// What its program calls its version.
+    /// The version according to its program.
     pub(crate) fn version(program: &PathBuf) -> String {
         let output = Command::new(program).arg("--version").output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -131,7 +131,7 @@ impl Member {
         Client::connect([&self.url], options).await.unwrap()
     }
 
-    /// Stores values of a MiB, of bytes that no two pages have alike.
+    /// Stores values of 1 MiB, in which no two pages are the same.
     pub(crate) async fn fill(&self, values: usize) {
         let mut client = self.client(None).await;
         let mut random = std::fs::File::open("/dev/urandom").unwrap();
@@ -155,7 +155,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // A stopped process dies of this one as well.
+        // This also kills a stopped process.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::member::{self, LONG, Member, cluster, free_port, options};
 
-/// Reads a snapshot, and checks what was said of it.
+/// Reads a snapshot, and checks what was reported about it.
 pub(crate) async fn read(cluster: &Cluster) -> keepgate_connect::Facts {
     let snapshot = cluster.take(&[]).await.unwrap();
     let keepgate_connect::Snapshot { facts, body, sha256 } = snapshot;
@@ -23,7 +23,7 @@ pub(crate) async fn read(cluster: &Cluster) -> keepgate_connect::Facts {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_whole_and_what_is_said_of_it_is_right() {
+async fn a_snapshot_is_whole_and_its_facts_are_right() {
     for program in member::programs("snapshots of a plain member") {
         let member = Member::start(&program);
         let mut client = member.client(None).await;
@@ -46,7 +46,7 @@ async fn a_snapshot_is_whole_and_what_is_said_of_it_is_right() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_is_larger_than_all_buffers_is_whole() {
+async fn a_snapshot_larger_than_all_buffers_is_whole() {
     for program in member::programs("a large snapshot") {
         let member = Member::start(&program);
         member.fill(12).await;
@@ -56,7 +56,7 @@ async fn a_snapshot_that_is_larger_than_all_buffers_is_whole() {
 }
 
 #[tokio::test]
-async fn where_the_first_endpoint_is_down_the_second_delivers() {
+async fn the_second_endpoint_delivers_if_the_first_is_down() {
     for program in member::programs("a cluster whose first endpoint is down") {
         let member = Member::start(&program);
         let dead = format!("http://127.0.0.1:{}", free_port());
@@ -77,7 +77,7 @@ async fn where_the_first_endpoint_is_down_the_second_delivers() {
 }
 
 #[tokio::test]
-async fn a_member_that_does_not_answer_is_passed_over() {
+async fn a_member_that_does_not_answer_is_skipped() {
     for program in member::programs("a cluster whose first member hangs") {
         let (hangs, answers) = (Member::start(&program), Member::start(&program));
         hangs.signal(Signal::STOP);
@@ -88,25 +88,25 @@ async fn a_member_that_does_not_answer_is_passed_over() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_excepted_is_not_asked() {
+async fn an_excepted_endpoint_is_not_asked() {
     for program in member::programs("excepted endpoints") {
         let (one, two) = (Member::start(&program), Member::start(&program));
         let cluster = cluster(&[&one.url, &two.url]);
         assert_eq!(cluster.take(&[]).await.unwrap().facts.endpoint, one.url);
         let snapshot = cluster.take(std::slice::from_ref(&one.url)).await.unwrap();
         assert_eq!(snapshot.facts.endpoint, two.url);
-        // With a slash behind it is the same one.
+        // A trailing slash makes no difference.
         let snapshot = cluster.take(&[format!("{}/", one.url)]).await.unwrap();
         assert_eq!(snapshot.facts.endpoint, two.url);
         let refused = cluster.take(&[one.url.clone(), two.url.clone()]).await.unwrap_err();
         assert!(
-            matches!(&refused, ConnectError::Unavailable(text) if text.contains("tried before"))
+            matches!(&refused, ConnectError::Unavailable(text) if text.contains("have failed already"))
         );
     }
 }
 
 #[tokio::test]
-async fn a_snapshot_that_nobody_reads_on_ends_at_the_member() {
+async fn an_abandoned_snapshot_ends_at_the_member() {
     for program in member::programs("snapshots that are left") {
         let member = Member::start(&program);
         member.fill(12).await;
@@ -114,8 +114,8 @@ async fn a_snapshot_that_nobody_reads_on_ends_at_the_member() {
         let mut body = cluster.take(&[]).await.unwrap().body;
         body.chunk().await.unwrap().unwrap();
         drop(body);
-        // Nothing of it is left in the member that would keep it from compacting its file, which
-        // waits for all who read.
+        // Nothing remains in the member that would keep it from compacting its file, which waits for
+        // all readers.
         let mut client = member.client(None).await;
         tokio::time::timeout(LONG, client.defragment()).await.unwrap().unwrap();
         read(&cluster).await;

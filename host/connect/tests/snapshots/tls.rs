@@ -1,4 +1,4 @@
-//! Members that want certificates, and those whose certificate is not to be trusted.
+//! Members that require certificates, and members whose certificate must not be trusted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::member::{self, Member, options};
 use crate::reading::read;
 
-/// An authority, and what it signs.
+/// An authority and what it signs.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: PathBuf,
@@ -37,7 +37,7 @@ impl Authority {
         self.sign_until(name, address, 4000);
     }
 
-    /// The same, valid up to the beginning of this year.
+    /// The same, expired at the beginning of this year.
     fn sign_until(&self, name: &str, address: &str, year: i32) {
         let mut params = CertificateParams::new([address.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -54,7 +54,7 @@ impl Authority {
         self.folder.join(name)
     }
 
-    /// What a client needs that trusts this authority and has a certificate of that one.
+    /// The options of a client that trusts this authority and has a certificate of that one.
     fn files(&self, client: Option<&Authority>) -> TlsFiles {
         TlsFiles {
             ca: Some(self.path("ca.pem")),
@@ -64,7 +64,7 @@ impl Authority {
     }
 }
 
-/// Two authorities of the same name: the cluster's, and one that means nothing to it.
+/// Two authorities of the same name: the cluster's, and one that it does not know.
 struct Setup {
     cluster: Authority,
     other: Authority,
@@ -82,7 +82,7 @@ fn setup() -> Setup {
 }
 
 impl Setup {
-    /// A member whose clients must show a certificate, or need not.
+    /// A member whose clients must, or need not, show a certificate.
     fn start(&self, program: &PathBuf, client_certificates: bool) -> Member {
         let file =
             |name: &str, file: &str| format!("--{name}={}", self.cluster.path(file).display());
@@ -105,9 +105,9 @@ async fn cause(cluster: &Cluster) -> String {
     let ConnectError::Unavailable(text) = error else {
         panic!("{error:?}");
     };
-    // Who asks beforehand is told the same.
+    // The status reports the same.
     let status = cluster.status().await.remove(0).outcome.unwrap_err();
-    // Words in brackets are the libraries', and depend on who was faster.
+    // The words in brackets come from libraries, and depend on timing.
     let words = status.split(" (").next().unwrap();
     assert!(text.contains(words), "{text:?} {status:?}");
     text
@@ -122,17 +122,17 @@ async fn both_sides_show_certificates() {
         read(&with(&member.url, Some(files))).await;
 
         let told = cause(&with(&member.url, Some(setup.cluster.files(None)))).await;
-        assert!(told.contains("refuses to speak without a client certificate"), "{told}");
+        assert!(told.contains("appears to require a client certificate"), "{told}");
 
         let told = cause(&with(&member.url, Some(setup.cluster.files(Some(&setup.other))))).await;
         let file = setup.other.path("client.pem");
-        assert!(told.contains("refuses the connection: perhaps the certificate in "), "{told}");
+        assert!(told.contains("perhaps because of the certificate in "), "{told}");
         assert!(told.contains(file.to_str().unwrap()), "{told}");
     }
 }
 
 #[tokio::test]
-async fn a_certificate_that_was_renewed_on_disk_is_used() {
+async fn a_certificate_renewed_on_disk_is_used() {
     for program in member::programs("renewed client certificates") {
         let setup = setup();
         let member = setup.start(&program, true);
@@ -146,7 +146,7 @@ async fn a_certificate_that_was_renewed_on_disk_is_used() {
 }
 
 #[tokio::test]
-async fn a_member_must_be_who_it_should_be() {
+async fn a_member_must_prove_its_identity() {
     for program in member::programs("members with certificates") {
         let setup = setup();
         let member = setup.start(&program, false);
@@ -169,7 +169,7 @@ async fn a_member_must_be_who_it_should_be() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_expired_is_said_to_have() {
+async fn an_expired_certificate_is_reported_as_expired() {
     for program in member::programs("expired certificates") {
         let setup = setup();
         setup.cluster.sign_until("server", "127.0.0.1", 2020);
@@ -180,7 +180,7 @@ async fn a_certificate_that_has_expired_is_said_to_have() {
 }
 
 #[tokio::test]
-async fn tls_and_no_tls_are_told_apart() {
+async fn a_mismatch_of_tls_and_plain_text_is_explained() {
     for program in member::programs("TLS where there is none, and none where there is") {
         let setup = setup();
         let member = setup.start(&program, false);

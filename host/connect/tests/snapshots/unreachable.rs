@@ -1,4 +1,4 @@
-//! Clusters of which no member can be reached.
+//! Clusters with no reachable member.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use rustix::net::{AddressFamily, SocketType};
 
 use crate::member::{LONG, cluster, free_port, options};
 
-/// An address whose host drops all packets, as a firewall does: as long as it lives, its queue of
-/// connections is full.
+/// An address whose host drops all packets, as a firewall does: for as long as this exists, its queue
+/// of connections is full.
 struct BlackHole {
     address: SocketAddr,
     _held: (TcpListener, Vec<TcpStream>),
@@ -41,7 +41,7 @@ async fn text(cluster: &Cluster) -> String {
 }
 
 #[tokio::test]
-async fn each_endpoint_is_named_with_what_is_wrong() {
+async fn each_endpoint_is_named_with_its_error() {
     let refused = format!("http://127.0.0.1:{}", free_port());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_url = format!("http://{}", silent.local_addr().unwrap());
@@ -67,10 +67,10 @@ async fn each_endpoint_is_named_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_is_no_etcd_is_said_to_be_none() {
+async fn a_server_that_is_not_etcd_is_reported_as_such() {
     use std::io::{Read as _, Write as _};
 
-    // Speaks HTTP/1.1 only, as most do.
+    // Speaks only HTTP/1.1, like most servers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -80,5 +80,5 @@ async fn what_is_no_etcd_is_said_to_be_none() {
         }
     });
     let told = text(&cluster(&[&url])).await;
-    assert!(told.contains("it does not speak HTTP/2 in the clear"), "{told}");
+    assert!(told.contains("it does not appear to speak HTTP/2 without TLS"), "{told}");
 }

@@ -14,7 +14,6 @@ const PATIENT: Duration = Duration::from_secs(3600);
 async fn slow_heads_are_cut() {
     let timeouts = Timeouts { idle: PATIENT, ..hasty() };
     let server = start_with(Access::Open, ListenerConfig { timeouts, ..config() }).await;
-    let began = Instant::now();
     // Nothing at all.
     assert!(server.connect().await.is_closed().await);
     // A byte from time to time does not help.
@@ -43,7 +42,6 @@ async fn slow_heads_are_cut() {
     assert_eq!(client.response().await.body, b"xxx");
     client.send(b"GET ").await;
     assert!(client.is_closed().await);
-    assert!(began.elapsed() < Duration::from_secs(20));
     server.end().await;
 }
 

@@ -122,7 +122,22 @@ async fn an_expecting_client_hears_continue_only_where_its_body_is_wanted() {
     let began = Instant::now();
     client.stream.shutdown().await.unwrap();
     assert!(client.is_closed().await);
-    assert!(began.elapsed() < Duration::from_secs(2), "it does not linger for a client that left");
+    let mut fastest = began.elapsed();
+    // The server lingers for three seconds, but not for a client that has left. A busy machine may
+    // delay one of these, hardly all.
+    for _ in 0..5 {
+        if fastest < Duration::from_secs(2) {
+            break;
+        }
+        let mut client = server.connect().await;
+        client.send(head("/refuse").as_bytes()).await;
+        assert_eq!(client.response().await.status, 403);
+        let began = Instant::now();
+        client.stream.shutdown().await.unwrap();
+        assert!(client.is_closed().await);
+        fastest = fastest.min(began.elapsed());
+    }
+    assert!(fastest < Duration::from_secs(2), "{fastest:?}");
     server.end().await;
 }
 

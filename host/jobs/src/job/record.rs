@@ -1,5 +1,5 @@
-//! A job as the file holds it, and the steps of its life that need no other job. What may be added are
-//! fields, as in `job`.
+//! A job as stored in the file, and the steps of its life that involve no other job. Fields may be
+//! added, as in `job`.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::clock::milliseconds_up;
 
-/// What the file holds of a job: what is shown, and what only the dispatcher needs.
+/// What the file stores about a job: what is shown, and what only the dispatcher needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     #[serde(flatten)]
@@ -48,8 +48,8 @@ impl Record {
         Self { job, backoff: u64::try_from(backoff.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    /// The job that the end of this one starts, if it starts one. It queues behind others of its key,
-    /// so that two never clean up after the same thing at once.
+    /// The job that the end of this one starts, if any. It queues behind others of its key, so that
+    /// two never clean up after the same thing at once.
     pub(crate) fn finally(&self, id: impl FnOnce() -> String, now: SystemTime) -> Option<Self> {
         let Job { id: ended, mount, key, user, finally, .. } = &self.job;
         let new = NewJob {
@@ -71,23 +71,24 @@ impl Record {
         Some(record)
     }
 
-    /// One that must not begin before a time may be joined by those that must not either.
-    pub(crate) fn suits(&self, not_before: Option<SystemTime>, now: SystemTime) -> bool {
+    /// Whether a new job that may begin at `not_before` can join this one: not if this one must
+    /// wait for a later time.
+    pub(crate) fn can_be_joined(&self, not_before: Option<SystemTime>, now: SystemTime) -> bool {
         let begins = self.job.next_attempt.filter(|_| self.job.attempt == 0);
         let from = not_before.map_or(now, milliseconds_up);
         begins.is_none_or(|begins| begins <= now.max(from))
     }
 
-    /// How long it waits after the attempt that it is in.
+    /// How long it waits after the current attempt.
     pub(crate) fn pause(&self) -> Duration {
         let first = Duration::from_millis(self.backoff);
         let doublings = self.job.attempt.saturating_sub(1).min(31);
         first.saturating_mul(1 << doublings).min(MAX_PAUSE.max(first))
     }
 
-    /// It waits for its turn, and nothing but its turn. A time for another attempt that is further
-    /// off than any pause comes from a clock that was wrong, and is not waited for; one for the first
-    /// attempt is what somebody asked for.
+    /// Whether it only waits for its turn. A time for another attempt that is further off than any
+    /// pause comes from a clock that was wrong, and is ignored; a time for the first attempt is what
+    /// the caller asked for.
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
         let is_wrong = |left: Duration| self.job.attempt > 0 && left > self.pause();
         self.job.state == State::Queued
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_in_the_file_is_what_was_put_in_and_people_can_read_it() {
+    fn the_json_form_is_lossless_and_readable() {
         for input in [&b"{\"cluster\":\"main\"}"[..], b"", b"\xff\x00\xfe"] {
             let record = record(input);
             let json = serde_json::to_string(&record).unwrap();
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_later_version_do_not_disturb() {
+    fn unknown_fields_of_a_later_version_are_ignored() {
         let mut json = serde_json::to_value(record(b"x")).unwrap();
         json["colour"] = "green".into();
         assert_eq!(serde_json::from_value::<Record>(json).unwrap(), record(b"x"));
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_a_wrong_clock_put_far_away_is_not_waited_for() {
+    fn an_attempt_that_a_wrong_clock_put_far_away_is_due() {
         let mut record = record(b"");
         let now = record.job.created;
         record.job.attempt = 1;

@@ -1,26 +1,26 @@
-//! For whom a job works. In JSON it may be a name alone, as earlier gateways wrote it; what is known
-//! besides may grow by fields.
+//! The user a job works for. In JSON it may be a name alone, as earlier gateways wrote it; fields may
+//! be added.
 
 use serde::{Deserialize, Serialize};
 
-/// How a user was known of whom an earlier gateway kept the name alone.
+/// The method of a user of whom an earlier gateway stored only the name.
 const UNKNOWN_METHOD: &str = "job";
 
-/// A user, as they were authenticated when their request started a job.
+/// A user, as authenticated by the request that started a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written")]
 pub struct User {
     /// Their name.
     pub name: String,
-    /// How they were known, as in `htpasswd`.
+    /// How they were authenticated, such as `htpasswd`.
     pub method: String,
-    /// What else was known of them, as pairs of name and value.
+    /// Further claims, as pairs of name and value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<(String, String)>,
 }
 
 impl User {
-    /// Bytes of what else is known.
+    /// The bytes of all claims.
     pub(super) fn size(&self) -> usize {
         self.claims.iter().map(|(name, value)| name.len() + value.len()).sum()
     }

@@ -1,32 +1,31 @@
-//! Schedules: jobs that the gateway starts by itself, and what is known of their runs.
+//! Schedules: jobs that the gateway starts by itself, and what is known about their runs.
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `when` | patterns and intervals, and the times that come of them |
-//! | `plan` | the next time of each schedule: fixed at start and reload, moved on with each run |
+//! | `trigger` | patterns and intervals, and the times that follow from them |
+//! | `plan` | the next time of each schedule: set at startup and reload, advanced with each run |
 //!
 //! # When a schedule runs
 //!
 //! A cron pattern has five fields, or is one of `@hourly`, `@daily`, `@weekly`, `@monthly` and
-//! `@yearly`, and is read in a time zone. Where the clock is set forward, a time that is left out
+//! `@yearly`, and is evaluated in a time zone. If the clock is set forward, a time that is skipped
 //! (`30 2 * * *` in Berlin on the last Sunday of March) is replaced by the first moment after the
-//! gap. Where the clock is set back, a pattern of fixed times runs at the first of both, once; a
+//! gap. If the clock is set back, a pattern of fixed times runs once, at the first of the two; a
 //! pattern with steps or stars for the hour or minute runs in both hours.
 //!
-//! An interval counts from the time that was planned before, so that runs do not drift; each is
-//! put off by a random part of the jitter, anew each time. A schedule that never ran begins within
-//! its jitter, that is at once where there is none. One whose times were changed goes on from its
-//! last run.
+//! An interval counts from the previously planned time, so runs do not drift; each run is delayed by
+//! a new random part of the jitter. A schedule that has never run starts within its jitter, or at
+//! once if it has none. A schedule whose times were changed continues from its last run.
 //!
-//! A run that is due while the gateway is up is started, however late. What was due while it was
-//! down is, after more than a minute, *missed*: it is run once, or left out, as the schedule says.
-//! A clock that goes back brings the next run forward to the first time after the new now.
+//! A run that is due while the gateway is up is started, however late. A run that was due while the
+//! gateway was down is *missed* after more than a minute: it is run once or skipped, as the schedule
+//! says. If the clock is set back, the next run moves to the first time after the new now.
 //!
-//! A run joins a job of its kind and key that is there already, so runs never pile up; that job's
-//! end then counts for the schedule.
+//! A run joins an existing job of its kind and key, so runs never pile up; the end of that job then
+//! counts for the schedule.
 
 mod plan;
-mod when;
+mod trigger;
 
 use std::time::{Duration, SystemTime};
 
@@ -35,18 +34,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::ScheduleError;
 use crate::job::State;
 
-pub(crate) use self::plan::{Planned, Plans};
-pub use self::when::When;
+pub(crate) use self::plan::{PlannedSchedule, SchedulePlans};
+pub use self::trigger::Trigger;
 
-/// What happens to a run whose time passed while the gateway was down.
+/// What happens to a run that was missed while the gateway was down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missed {
-    /// It is left out. A gateway that is down at the same time every day never runs what is due
+    /// It is skipped. A gateway that is down at the same time every day never runs what is due
     /// then.
     #[default]
     Skip,
-    /// It is run at the start; once, however many were missed.
+    /// It is run at startup; once, however many were missed.
     Run,
 }
 
@@ -55,26 +54,26 @@ pub enum Missed {
 pub struct Schedule {
     /// Unique in the configuration.
     pub name: String,
-    /// As in [`NewJob`](crate::NewJob), as all down to `input`.
+    /// As in [`NewJob`](crate::NewJob), like all fields down to `input`.
     pub mount: String,
-    /// What is to be done.
+    /// What kind of work it is.
     pub kind: String,
-    /// Of the same mount, kind and key one job runs at a time.
+    /// At most one job of a mount, kind and key runs at a time.
     pub key: String,
-    /// What the job is given.
+    /// The job's input.
     pub input: Vec<u8>,
-    /// At which times.
-    pub when: When,
-    /// What happens to runs whose time passed while the gateway was down.
+    /// When it runs.
+    pub when: Trigger,
+    /// What happens to missed runs.
     pub missed: Missed,
-    /// How often a run is tried at most, from 1.
+    /// The most attempts of a run, at least 1.
     pub attempts: u32,
-    /// The pause after the first failed attempt; it doubles with each.
+    /// The pause after the first failed attempt; it doubles with each attempt.
     pub backoff: Duration,
 }
 
 impl Schedule {
-    /// Says whether it can be used.
+    /// Validates the schedule.
     ///
     /// # Errors
     ///
@@ -96,7 +95,7 @@ impl Schedule {
             key: self.key.clone(),
             origin,
             schedule: Some(self.name.clone()),
-            // The operator's own.
+            // Schedules belong to the operator.
             user: None,
             input: self.input.clone(),
             attempts: self.attempts,
@@ -108,7 +107,7 @@ impl Schedule {
     }
 }
 
-/// What is known of a schedule.
+/// The status of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleStatus {
     /// As in the configuration.
@@ -119,19 +118,19 @@ pub struct ScheduleStatus {
     pub kind: String,
     /// Key of the job.
     pub key: String,
-    /// Its times, in words: `0 3 * * * in Europe/Berlin`, `every 1h`.
+    /// Its times as text: `0 3 * * * in Europe/Berlin`, `every 1h`.
     pub when: String,
-    /// The next run. None where the schedule was read from a file in which it is no longer in use.
-    #[serde(with = "crate::form::optional_time")]
+    /// The next run. None if the schedule was read from a file and is no longer in use.
+    #[serde(with = "crate::serde_formats::optional_time")]
     pub next: Option<SystemTime>,
-    /// When it last started a job, or joined one; by an operator's wish too.
-    #[serde(with = "crate::form::optional_time")]
+    /// When it last started or joined a job, including at an operator's request.
+    #[serde(with = "crate::serde_formats::optional_time")]
     pub last_run: Option<SystemTime>,
     /// When the newest of its jobs that succeeded ended.
-    #[serde(with = "crate::form::optional_time")]
+    #[serde(with = "crate::serde_formats::optional_time")]
     pub last_success: Option<SystemTime>,
-    /// Id of the job of the last run.
+    /// Id of the last run's job.
     pub last_job: Option<String>,
-    /// How the last of its jobs that ended did so.
+    /// The final state of the last of its jobs that ended.
     pub last_outcome: Option<State>,
 }

@@ -1,44 +1,45 @@
-//! The next time of each schedule, and what is known of its runs. Nothing here is written or
-//! started: each step says what would change, and the book of jobs makes it so once it is on disk.
+//! The next time of each schedule, and what is known about its runs. Nothing here writes or starts
+//! anything: each step returns what would change, and the state machine applies it once it is on disk.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::when::{Pattern, next_in_step, random_part};
-use super::{Missed, Schedule, ScheduleStatus, When};
+use super::trigger::{Pattern, next_in_step, random_part};
+use super::{Missed, Schedule, ScheduleStatus, Trigger};
 use crate::clock::{between, whole_milliseconds};
 use crate::job::{Job, State};
 
-/// A run that is due for longer than this when the gateway starts was missed. What is due for less
-/// is run whatever the schedule says of missed runs: a restart at the wrong moment loses nothing.
+/// A run that has been due for longer than this at startup was missed. A run that has been due for
+/// less is made whatever the schedule says about missed runs, so that a restart at the wrong moment
+/// loses nothing.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What the file holds of a schedule.
+/// What the file stores about a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedSchedule {
     pub(crate) name: String,
     mount: String,
     kind: String,
     key: String,
-    /// What `next` was reckoned from.
-    when: When,
+    /// What `next` was calculated from.
+    when: Trigger,
     /// The next time without its jitter.
-    #[serde(with = "crate::form::optional_time")]
+    #[serde(with = "crate::serde_formats::optional_time")]
     base: Option<SystemTime>,
     /// None while it is not in the configuration.
-    #[serde(with = "crate::form::optional_time")]
+    #[serde(with = "crate::serde_formats::optional_time")]
     pub(crate) next: Option<SystemTime>,
-    #[serde(with = "crate::form::optional_time")]
+    #[serde(with = "crate::serde_formats::optional_time")]
     last_run: Option<SystemTime>,
-    #[serde(with = "crate::form::optional_time")]
+    #[serde(with = "crate::serde_formats::optional_time")]
     last_success: Option<SystemTime>,
     last_job: Option<String>,
     last_outcome: Option<State>,
 }
 
-impl Planned {
+impl PlannedSchedule {
     fn new(schedule: &Schedule, now: SystemTime) -> Self {
         let mut planned = Self {
             name: schedule.name.clone(),
@@ -65,11 +66,11 @@ impl Planned {
         self.when.clone_from(&schedule.when);
     }
 
-    /// The first time under these rules.
+    /// Sets the first time under these rules.
     fn plan(&mut self, now: SystemTime) {
         let base = match &self.when {
-            When::Cron { pattern, time_zone } => next_of(pattern, time_zone, now),
-            When::Every { interval, .. } => {
+            Trigger::Cron { pattern, time_zone } => next_of(pattern, time_zone, now),
+            Trigger::Every { interval, .. } => {
                 let after_last = self.last_run.and_then(|last| last.checked_add(*interval));
                 Some(after_last.unwrap_or(now).max(now))
             }
@@ -77,26 +78,28 @@ impl Planned {
         self.put(base);
     }
 
-    /// The next time after a run, or after runs that are left out.
+    /// Sets the next time after a run, or after runs that were skipped.
     fn advance(&mut self, now: SystemTime) {
         let base = match &self.when {
-            When::Cron { pattern, time_zone } => next_of(pattern, time_zone, now),
-            When::Every { interval, .. } => next_in_step(self.base.unwrap_or(now), *interval, now),
+            Trigger::Cron { pattern, time_zone } => next_of(pattern, time_zone, now),
+            Trigger::Every { interval, .. } => {
+                next_in_step(self.base.unwrap_or(now), *interval, now)
+            }
         };
         self.put(base);
     }
 
-    /// Brings a time forward that was reckoned when the clock was ahead.
+    /// Moves a time forward that was calculated while the clock was ahead.
     fn bring_forward(&mut self, now: SystemTime) {
         let Some(next) = self.next else { return };
         match &self.when {
-            When::Cron { pattern, time_zone } => {
+            Trigger::Cron { pattern, time_zone } => {
                 let earlier = next_of(pattern, time_zone, now).filter(|earlier| *earlier < next);
                 if earlier.is_some() {
                     self.put(earlier);
                 }
             }
-            When::Every { interval, jitter } => {
+            Trigger::Every { interval, jitter } => {
                 if between(now, next) > *interval + *jitter {
                     self.put(now.checked_add(*interval));
                 }
@@ -106,8 +109,8 @@ impl Planned {
 
     fn put(&mut self, base: Option<SystemTime>) {
         let jitter = match &self.when {
-            When::Cron { .. } => Duration::ZERO,
-            When::Every { jitter, .. } => random_part(*jitter),
+            Trigger::Cron { .. } => Duration::ZERO,
+            Trigger::Every { jitter, .. } => random_part(*jitter),
         };
         self.base = base.map(whole_milliseconds);
         self.next = self.base.and_then(|base| base.checked_add(jitter)).map(whole_milliseconds);
@@ -133,26 +136,27 @@ fn next_of(pattern: &str, time_zone: &str, now: SystemTime) -> Option<SystemTime
     Pattern::new(pattern, time_zone).ok()?.next_after(now)
 }
 
-/// A schedule of the configuration, or one that was in it before.
+/// A schedule that is, or was, in the configuration.
 #[derive(Clone, Debug)]
 struct Entry {
     schedule: Option<Schedule>,
-    planned: Planned,
+    planned: PlannedSchedule,
 }
 
 /// All schedules, by name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Plans(BTreeMap<String, Entry>);
+pub(crate) struct SchedulePlans(BTreeMap<String, Entry>);
 
-impl Plans {
-    /// From the file; they run once they are configured.
-    pub(crate) fn load(planned: Vec<Planned>) -> Self {
-        let entry = |planned: Planned| (planned.name.clone(), Entry { schedule: None, planned });
+impl SchedulePlans {
+    /// The schedules in the file; they run once they are configured.
+    pub(crate) fn load(planned: Vec<PlannedSchedule>) -> Self {
+        let entry =
+            |planned: PlannedSchedule| (planned.name.clone(), Entry { schedule: None, planned });
         Self(planned.into_iter().map(entry).collect())
     }
 
-    /// The same with these schedules in the configuration. Those that are gone from it are
-    /// remembered for a while, since they may come back.
+    /// The same with these schedules as the configuration. Those that are no longer in it are
+    /// remembered for a while, because they may come back.
     pub(crate) fn configured(
         &self,
         schedules: Vec<Schedule>,
@@ -162,7 +166,7 @@ impl Plans {
         let mut entries = BTreeMap::new();
         for schedule in schedules {
             let planned = match self.0.get(&schedule.name) {
-                None => Planned::new(&schedule, now),
+                None => PlannedSchedule::new(&schedule, now),
                 Some(entry) => entry.carried_over(&schedule, now),
             };
             let name = schedule.name.clone();
@@ -171,7 +175,7 @@ impl Plans {
         for (name, entry) in &self.0 {
             let is_recent = entry.planned.last_run.is_some_and(|run| between(run, now) < remember);
             if is_recent && !entries.contains_key(name) {
-                let planned = Planned { base: None, next: None, ..entry.planned.clone() };
+                let planned = PlannedSchedule { base: None, next: None, ..entry.planned.clone() };
                 entries.insert(name.clone(), Entry { schedule: None, planned });
             }
         }
@@ -197,15 +201,15 @@ impl Plans {
         self.0.get(name)?.schedule.as_ref()
     }
 
-    /// What is known of a schedule once it has run: planned for its next time where the run was,
-    /// with the job, or without one that could be started.
+    /// A schedule's plan after a run: with the next time if the run was a planned one, and with the
+    /// job, if one could be started.
     pub(crate) fn ran(
         &self,
         name: &str,
         job: Option<&str>,
         was_planned: bool,
         now: SystemTime,
-    ) -> Option<Planned> {
+    ) -> Option<PlannedSchedule> {
         let mut planned = self.0.get(name)?.planned.clone();
         planned.last_run = Some(now);
         match job {
@@ -218,8 +222,8 @@ impl Plans {
         Some(planned)
     }
 
-    /// The schedules for which the end of a job counts: its own, and those that joined it.
-    pub(crate) fn ended(&self, job: &Job) -> Vec<Planned> {
+    /// The schedules that the end of a job counts for: its own, and those that joined it.
+    pub(crate) fn ended(&self, job: &Job) -> Vec<PlannedSchedule> {
         let counts = |entry: &&Entry| {
             job.schedule.as_deref() == Some(&entry.planned.name)
                 || entry.planned.last_job.as_deref() == Some(&job.id)
@@ -235,8 +239,8 @@ impl Plans {
         self.0.values().filter(counts).map(ended).collect()
     }
 
-    /// What changes where the clock went back.
-    pub(crate) fn brought_forward(&self, now: SystemTime) -> Vec<Planned> {
+    /// What changes if the clock was set back.
+    pub(crate) fn brought_forward(&self, now: SystemTime) -> Vec<PlannedSchedule> {
         let in_use = self.0.values().filter(|entry| entry.schedule.is_some());
         let changed = in_use.filter_map(|entry| {
             let mut planned = entry.planned.clone();
@@ -246,16 +250,19 @@ impl Plans {
         changed.collect()
     }
 
-    /// Makes a change that is on disk by now.
-    pub(crate) fn apply(&mut self, planned: Planned) {
+    /// Applies a change that is on disk.
+    pub(crate) fn apply(&mut self, planned: PlannedSchedule) {
         if let Some(entry) = self.0.get_mut(&planned.name) {
             entry.planned = planned;
         }
     }
 
-    /// What is in this one and not so in the other, and what is only in the other.
-    pub(crate) fn differences<'a>(&'a self, other: &'a Self) -> (Vec<&'a Planned>, Vec<&'a str>) {
-        let is_new = |planned: &&Planned| {
+    /// What is new or different in this one, and what is only in the other.
+    pub(crate) fn differences<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> (Vec<&'a PlannedSchedule>, Vec<&'a str>) {
+        let is_new = |planned: &&PlannedSchedule| {
             other.0.get(&planned.name).is_none_or(|entry| entry.planned != **planned)
         };
         let new = self.0.values().map(|entry| &entry.planned).filter(is_new).collect();
@@ -263,7 +270,7 @@ impl Plans {
         (new, gone.map(String::as_str).collect())
     }
 
-    /// Of those in the configuration, in the order of their names.
+    /// The status of those in the configuration, by name.
     pub(crate) fn statuses(&self) -> Vec<ScheduleStatus> {
         let in_use = self.0.values().filter(|entry| entry.schedule.is_some());
         in_use.map(|entry| entry.planned.status()).collect()
@@ -271,8 +278,8 @@ impl Plans {
 }
 
 impl Entry {
-    /// What is known of it goes on under this schedule.
-    fn carried_over(&self, schedule: &Schedule, now: SystemTime) -> Planned {
+    /// The plan under a new version of the schedule.
+    fn carried_over(&self, schedule: &Schedule, now: SystemTime) -> PlannedSchedule {
         let mut planned = self.planned.clone();
         let keeps_its_time = planned.when == schedule.when && planned.next.is_some();
         planned.follow(schedule);
@@ -290,15 +297,11 @@ impl Entry {
                 Missed::Run => tracing::info!(
                     schedule = name,
                     late_seconds = late,
-                    "a run was missed while the gateway was down; it is started now"
+                    "missed run is started now"
                 ),
                 Missed::Skip => {
                     planned.advance(now);
-                    tracing::info!(
-                        schedule = name,
-                        late_seconds = late,
-                        "a run was missed while the gateway was down; it is left out"
-                    );
+                    tracing::info!(schedule = name, late_seconds = late, "missed run is skipped");
                 }
             }
         }

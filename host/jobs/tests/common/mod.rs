@@ -1,7 +1,7 @@
-//! A clock that tests set, and a runner that does what they say. Time is tokio's, paused: it moves
-//! when everybody waits, so no test waits for real.
+//! A clock that tests set, and a scripted runner. Tokio's clock is paused and advances when
+//! everybody waits, so no test waits in real time.
 
-#![allow(dead_code, clippy::indexing_slicing, reason = "each test binary uses its part, plainly")]
+#![allow(dead_code, clippy::indexing_slicing, reason = "each test binary uses only a part")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The time of day: what it was at first, and what tokio's clock went since.
+/// The time of day: the initial time plus what has passed on tokio's clock.
 #[derive(Debug)]
 pub(crate) struct TestClock(Mutex<(SystemTime, Instant)>);
 
@@ -43,7 +43,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Lets things happen until it is this time.
+/// Lets things happen until this time.
 pub(crate) async fn until(clock: &TestClock, text: &str) {
     let left = at(text).duration_since(clock.now()).unwrap();
     tokio::time::sleep(left).await;
@@ -66,29 +66,29 @@ pub(crate) fn new(kind: &str, key: &str) -> NewJob {
     }
 }
 
-/// What an attempt is to do.
+/// What an attempt does.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    /// Succeeds after so many seconds.
+    /// Succeeds after this many seconds.
     Take(u64),
-    /// Fails at once; true where another attempt may do better.
+    /// Fails at once; true if another attempt may help.
     Fail(bool),
     Panic,
     /// Never ends by itself.
     Hang,
-    /// Reports and hangs.
+    /// Reports progress and hangs.
     Report(u64),
 }
 
-/// What was seen of an attempt.
+/// An observed event of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Began(String, u32),
-    /// Its future is gone, for whatever reason.
+    /// Its future was dropped, for whatever reason.
     Gone(String),
 }
 
-/// Does for each key what is written for it, attempt after attempt; the last act again and again.
+/// For each key, the acts of its attempts in order; the last one is repeated.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     acts: Mutex<HashMap<String, Vec<Act>>>,
@@ -122,7 +122,7 @@ impl Script {
         self.seen.lock().unwrap().iter().map(|(seen, _)| seen.clone()).collect()
     }
 
-    /// Seconds from the first begin to each.
+    /// Seconds from the first start to each one.
     pub(crate) fn begins(&self) -> Vec<u64> {
         let seen = self.seen.lock().unwrap();
         let began = seen.iter().filter(|(seen, _)| matches!(seen, Seen::Began(..)));
@@ -162,7 +162,7 @@ impl Runner for Script {
     }
 }
 
-/// Jobs that are being run.
+/// Jobs with a running dispatcher.
 pub(crate) struct Running {
     pub(crate) jobs: Arc<Jobs>,
     stop: Option<oneshot::Sender<()>>,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use keepgate_jobs::When;
+use keepgate_jobs::Trigger;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Config, Interval, Problem, Problems};
 
-/// A job that starts by itself.
+/// `[schedule.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Schedule {
@@ -18,15 +18,15 @@ pub(crate) struct Schedule {
     pub(crate) job: Spanned<String>,
     #[serde(default)]
     pub(crate) cron: Option<Spanned<String>>,
-    /// Of `cron`; UTC without it.
+    /// Of `cron`; UTC by default.
     #[serde(default)]
     pub(crate) time_zone: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) every: Option<Interval>,
-    /// Each run of `every` is later by up to this.
+    /// The longest random delay of each run of `every`.
     #[serde(default)]
     pub(crate) jitter: Option<Spanned<Interval>>,
-    /// Handed to the plugin as JSON.
+    /// Passed to the plugin as JSON.
     #[serde(default)]
     pub(crate) input: toml::Table,
     #[serde(default)]
@@ -37,19 +37,19 @@ pub(crate) struct Schedule {
     pub(crate) backoff: Option<Interval>,
 }
 
-/// What happens to a run whose time passed while the gateway was down.
+/// What happens to a run that was missed because the gateway was down.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Missed {
     Skip,
-    /// A machine that is down at that hour every day would never have a backup otherwise.
+    /// The default, because a machine that is off at that hour every day would never have a backup.
     #[default]
     Run,
 }
 
 impl Schedule {
     /// When it runs.
-    pub(crate) fn when(&self) -> Result<When, Problem> {
+    pub(crate) fn when(&self) -> Result<Trigger, Problem> {
         let (when, span) = match (&self.cron, self.every) {
             (Some(cron), None) => {
                 if let Some(jitter) = &self.jitter {
@@ -58,7 +58,7 @@ impl Schedule {
                 }
                 let zone = self.time_zone.as_ref().map_or("UTC", |zone| zone.get_ref());
                 let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
-                (When::Cron { pattern, time_zone }, cron.span())
+                (Trigger::Cron { pattern, time_zone }, cron.span())
             }
             (None, Some(Interval(interval))) => {
                 if let Some(zone) = &self.time_zone {
@@ -66,7 +66,7 @@ impl Schedule {
                     return Err(Problem::new(zone.span(), message));
                 }
                 let jitter = self.jitter.as_ref().map_or(Duration::ZERO, |later| later.get_ref().0);
-                (When::Every { interval, jitter }, self.mount.span())
+                (Trigger::Every { interval, jitter }, self.mount.span())
             }
             _ => {
                 let message = "a schedule needs either `cron` or `every`";
@@ -77,7 +77,7 @@ impl Schedule {
         Ok(when)
     }
 
-    /// What the plugin is handed.
+    /// The input of its jobs.
     pub(crate) fn input(&self) -> anyhow::Result<Vec<u8>> {
         Ok(serde_json::to_vec(&self.input)?)
     }

@@ -126,7 +126,7 @@ impl Gateway {
     }
 
     /// Reads the file of jobs, which only works while no gateway runs.
-    async fn read(&self) -> Result<keepgate_jobs::Snapshot> {
+    async fn read(&self) -> Result<keepgate_jobs::FileContents> {
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || keepgate_jobs::read(&file)).await??;
         note!("no gateway is running; showing what the last one saved");

@@ -1,6 +1,6 @@
 //! Bodies that tests can watch.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, reason = "each test program uses only a part")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use keepgate_store::{Body, BodyError};
 
-/// Bytes that look like nothing, the same ones for the same seed.
+/// Random bytes, the same for the same seed.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -21,7 +21,7 @@ pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// Lines of numbers: what compresses well, though not to nothing.
+/// Lines of numbers, which compress well, but not to nothing.
 pub(crate) fn text(length: usize) -> Vec<u8> {
     let mut text = String::new();
     for number in 0_u64.. {
@@ -48,7 +48,7 @@ pub(crate) fn broken(bytes: &[u8]) -> Body {
     Body::from_stream(None, stream::iter(chunks))
 }
 
-/// What a watched body did.
+/// What a watched body has done.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     pub(crate) read: AtomicU64,
@@ -81,7 +81,7 @@ pub(crate) fn watched(chunk: Vec<u8>, count: u64) -> (Arc<Watch>, Body) {
     (watch, Body::from_stream(Some(length), stream::iter(chunks)))
 }
 
-/// A body that gives some bytes and then nothing more, not even its end.
+/// A body that yields some bytes and then nothing more, not even its end.
 pub(crate) fn stuck(bytes: &[u8]) -> Body {
     let chunk = Bytes::copy_from_slice(bytes);
     Body::from_stream(None, stream::once(async { Ok(chunk) }).chain(stream::pending()))
@@ -93,5 +93,5 @@ pub(crate) async fn all(body: Body) -> Result<Vec<u8>, BodyError> {
 
 /// The error of a body that must have one.
 pub(crate) async fn error(body: Body) -> BodyError {
-    all(body).await.expect_err("the body came to a good end")
+    all(body).await.expect_err("the body ended without an error")
 }

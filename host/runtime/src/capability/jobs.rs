@@ -29,7 +29,7 @@ crate::contract::bindings! {
         default: async | trappable,
     },
     exports: { default: async },
-    with: { "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types },
+    with: { "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types },
 }
 
 /// The queue that keeps a mount's jobs.
@@ -61,7 +61,7 @@ impl Capability for JobsCapability {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../wit/0.1.0/jobs.wit")
+        crate::contract::wit!("jobs.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

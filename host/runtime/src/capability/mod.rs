@@ -40,7 +40,7 @@ pub(crate) mod requests;
 pub(crate) mod types;
 
 /// Every capability, in the order in which messages and tools list them.
-pub(crate) static REGISTRY: [&dyn Capability; 7] = [
+pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &types::Types,
     &blobs::Blobs,
     &environment::Environment,
@@ -112,7 +112,7 @@ pub fn unmet_imports(imports: &[Interface], grants: &Grants) -> Vec<String> {
 /// Adds something empty for each name that a plugin requests and that is not granted, as a store without
 /// blobs. For calling a plugin without a gateway.
 pub fn stand_in(requests: &Requests, grants: &mut Grants) {
-    for capability in &REGISTRY {
+    for capability in REGISTRY {
         capability.stand_in(requests, grants);
     }
 }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn each_capability_is_one_interface_of_the_contract() {
-        for capability in &REGISTRY {
+        for capability in REGISTRY {
             let interface = capability.interface();
             let same = REGISTRY.iter().filter(|other| other.interface() == interface);
             assert_eq!(same.count(), 1, "{interface}");

@@ -12,7 +12,7 @@ use super::types::BodyHandle;
 use crate::call::Failure;
 use crate::contract::{ImportError, time};
 use crate::guest_state::GuestState;
-use crate::host_allocation::{COMPRESSOR, DECOMPRESSOR, body_with};
+use crate::host_allocation::body_with;
 
 use bindings::keepgate::plugin::pipes;
 
@@ -27,12 +27,12 @@ crate::contract::bindings! {
         default: async | trappable,
     },
     with: {
-        "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types,
+        "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types,
         "keepgate:plugin/pipes.meter": keepgate_pipes::Meter,
     },
 }
 
-/// Where a mount's bodies wait on disk until their length is known.
+/// The folder in which a mount's bodies are kept on disk until their length is known.
 #[derive(Clone, Debug)]
 pub struct SpoolFolder(pub Arc<Spool>);
 
@@ -47,11 +47,11 @@ impl Capability for Pipes {
     }
 
     fn purpose(&self) -> &'static str {
-        "bodies changed by the host on their way"
+        "bodies transformed by the host"
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../wit/0.1.0/pipes.wit")
+        crate::contract::wit!("pipes.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -59,6 +59,10 @@ impl Capability for Pipes {
     }
 }
 
+/// About as many bytes as a gzip compressor needs.
+const COMPRESSOR: u64 = 512 << 10;
+/// Bytes that a decompressor needs, with one chunk.
+const DECOMPRESSOR: u64 = 192 << 10;
 /// The most files in one archive: all their headers are made at once.
 const MAX_ENTRIES: usize = 16_384;
 

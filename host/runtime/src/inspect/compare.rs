@@ -15,7 +15,7 @@ use crate::component_kind::is_supported;
 use crate::contract::PACKAGE;
 
 /// The text of what plugins export.
-const WORLD: &str = include_str!("../../../../wit/0.1.0/world.wit");
+const WORLD: &str = crate::contract::wit!("world.wit");
 
 /// The side that lacks something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

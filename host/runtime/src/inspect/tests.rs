@@ -128,7 +128,7 @@ fn a_function_with_other_arguments_is_shown_from_both_sides() {
     let from = "delete: func(key: string, condition: condition) ->";
     let found = difference("blobs.wit", from, "delete: func(key: string, now: bool) ->");
     assert_eq!((found.item.as_deref(), found.side), (Some("store.delete"), Side::Both));
-    assert!(found.what.contains("now: bool") && found.what.contains("and here"), "{found}");
+    assert!(found.what.contains("now: bool") && found.what.contains("this gateway `"), "{found}");
 }
 
 #[test]

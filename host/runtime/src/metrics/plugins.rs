@@ -342,7 +342,7 @@ mod tests {
         assert!(!text(&[]).contains("age"), "{}", text(&[]));
         for wrong in [f64::NAN, f64::INFINITY] {
             let why = own.set("/a", "age", &["main".to_owned()], wrong).unwrap_err();
-            assert!(why.contains("no number"), "{why}");
+            assert!(why.contains("not a finite number"), "{why}");
         }
         assert!(own.set("/a", "blobs_total", &[], 1.0).unwrap_err().contains("a counter"));
         assert!(own.count("/a", "age", &["main".to_owned()], 1).unwrap_err().contains("a gauge"));

@@ -5,7 +5,7 @@ use super::*;
 
 const SAMPLE: &[u8] = b"a component, as far as a signature is concerned\n";
 const KEY: &str = "RWTR6gsW/UUAK7Qugdeeu39laHVl9pDlWU5ryv7F3GGdyLJZ7C72J6m5";
-/// Of nobody here.
+/// A key that signed nothing here.
 const OTHER_KEY: &str = "RWRz6dssQcIgrxDfN63OxD8wAOtaOEgGQmO7zSRTBJ9s0pQ5H1nlIbGr";
 const PREHASHED: &str = "untrusted comment: signature from minisign secret key
 RUTR6gsW/UUAKyjbfUtcdjndURcu2Yr9pAlAi5TrlXf9Rj1a/BDjDnSdb48zgTStUuF99QMp3LnEhbCMd2rBkGlitw9dmN5I1gg=
@@ -32,8 +32,8 @@ fn vet(trust: &Trust, bytes: &[u8], signature: Option<&str>) -> Result<TrustDeci
 fn without_rules_everything_is_trusted() {
     let trust = Trust::new([], []).unwrap();
     assert!(!trust.has_rules());
-    assert_eq!(vet(&trust, SAMPLE, None), Ok(TrustDecision::Nothing));
-    assert_eq!(vet(&trust, SAMPLE, Some("nonsense")), Ok(TrustDecision::Nothing));
+    assert_eq!(vet(&trust, SAMPLE, None), Ok(TrustDecision::NoRules));
+    assert_eq!(vet(&trust, SAMPLE, Some("nonsense")), Ok(TrustDecision::NoRules));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_is_not_signed_so_is_refused_with_the_reason() {
         // Cut off at each line, the last one apart: then it is whole.
         for (end, _) in signature.match_indices('\n').take(3) {
             let why = vet(&trust, SAMPLE, Some(&signature[..end])).unwrap_err();
-            assert!(why.contains("none of minisign's"), "{why}");
+            assert!(why.contains("not a minisign signature"), "{why}");
         }
         let why = vet(&trust, b"another", Some(signature)).unwrap_err();
         assert!(why.contains("not of these bytes"), "{why}");
@@ -104,8 +104,8 @@ fn what_serves_is_judged_by_new_rules() {
     assert_eq!(renew(rules(&[], &[KEY]), &signed), Some(signed.clone()));
     assert_eq!(renew(rules(&[], &[OTHER_KEY]), &signed), None);
     assert_eq!(renew(rules(&[&digest], &[OTHER_KEY]), &signed), Some(TrustDecision::Digest));
-    assert_eq!(renew(rules(&[], &[]), &signed), Some(TrustDecision::Nothing));
-    assert_eq!(renew(rules(&[], &[KEY]), &TrustDecision::Nothing), None);
+    assert_eq!(renew(rules(&[], &[]), &signed), Some(TrustDecision::NoRules));
+    assert_eq!(renew(rules(&[], &[KEY]), &TrustDecision::NoRules), None);
     assert_eq!(renew(rules(&[], &[KEY]), &TrustDecision::Digest), None);
 }
 

@@ -1,4 +1,4 @@
-//! Jobs and gauges as a plugin uses them, tested with the guest `foreman`, which does what its requests
+//! Jobs and gauges as a plugin uses them, tested with the guest `job_guest`, which does what its requests
 //! say.
 
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ impl StoreGrant for Asked {
     }
 }
 
-struct Foreman {
+struct JobGuest {
     bench: Bench,
     mount: Arc<Mount>,
     opened: Opened,
@@ -31,14 +31,14 @@ struct Foreman {
     _stop: oneshot::Sender<()>,
 }
 
-impl Foreman {
+impl JobGuest {
     async fn start() -> Self {
         let mut bench = Bench::new();
-        bench.put("foreman.wasm", &guest("foreman"));
+        bench.put("job_guest.wasm", &guest("job_guest"));
         bench.scan().await;
         let jobs = Jobs::in_memory();
         let opened = Opened::default();
-        let spec = spec("/", "foreman", |spec| {
+        let spec = spec("/", "job_guest", |spec| {
             let grant = Asked(with_store(spec), opened.clone());
             grant_store(spec, grant);
             grant_the_rest(spec, &bench.loader);
@@ -94,7 +94,7 @@ fn ann() -> Principal {
 
 #[tokio::test]
 async fn finally_runs_for_the_same_user_however_a_job_ends() {
-    let foreman = Foreman::start().await;
+    let job_guest = JobGuest::start().await;
     let by_ann = User {
         name: "ann".to_owned(),
         method: "htpasswd".to_owned(),
@@ -102,20 +102,20 @@ async fn finally_runs_for_the_same_user_however_a_job_ends() {
     };
     let started = |kind, key| {
         let wish = format!("key={key}&attempts=1&finally=tidy");
-        let foreman = &foreman;
-        async move { foreman.begin(kind, &wish).await.unwrap() }
+        let job_guest = &job_guest;
+        async move { job_guest.begin(kind, &wish).await.unwrap() }
     };
     let (good, bad) = (started("work", "a").await, started("fail", "b").await);
     let hanging = started("hang", "c").await;
-    foreman.jobs.wait(&hanging, State::Queued, Duration::from_secs(60)).await.unwrap();
-    assert_eq!(foreman.jobs.cancel(&hanging).await.unwrap(), Some(true));
+    job_guest.jobs.wait(&hanging, State::Queued, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(job_guest.jobs.cancel(&hanging).await.unwrap(), Some(true));
     for (id, state, said) in [
         (&good, State::Succeeded, "State::Succeeded for ann by htpasswd role=admin: "),
         (&bad, State::Failed, "State::Failed for ann by htpasswd role=admin: as the test wants"),
         (&hanging, State::Cancelled, "State::Cancelled for ann by htpasswd role=admin: cancelled"),
     ] {
-        assert_eq!(foreman.end(id).await.state, state);
-        let tidied = foreman.follower(id).await;
+        assert_eq!(job_guest.end(id).await.state, state);
+        let tidied = job_guest.follower(id).await;
         assert_eq!(
             (tidied.state, String::from_utf8(tidied.output).unwrap()),
             (State::Succeeded, said.to_owned())
@@ -125,81 +125,81 @@ async fn finally_runs_for_the_same_user_however_a_job_ends() {
         assert_eq!(tidied.origin, format!("job {id}"));
     }
     // Each of them opens the store for her.
-    let opened = foreman.opened.lock().unwrap().clone();
+    let opened = job_guest.opened.lock().unwrap().clone();
     assert_eq!(opened, vec![Some(ann()); 4]);
 }
 
 #[tokio::test]
 async fn a_job_started_by_a_job_runs_for_the_same_user() {
-    let foreman = Foreman::start().await;
-    let id = foreman.begin("begin", "key=a&attempts=1").await.unwrap();
-    let begun = String::from_utf8(foreman.end(&id).await.output).unwrap();
-    let job = foreman.end(&begun).await;
+    let job_guest = JobGuest::start().await;
+    let id = job_guest.begin("begin", "key=a&attempts=1").await.unwrap();
+    let begun = String::from_utf8(job_guest.end(&id).await.output).unwrap();
+    let job = job_guest.end(&begun).await;
     assert_eq!(job.output, b"ann by htpasswd role=admin");
     assert_eq!(job.origin, format!("job {id}"));
     // A job that nobody started runs for nobody.
     let mut nobodys = request("POST", "/work", b"key=b&attempts=1");
     nobodys.principal = None;
-    let id = foreman.call(nobodys).await.unwrap();
-    assert_eq!(foreman.end(&id).await.output, b"nobody");
+    let id = job_guest.call(nobodys).await.unwrap();
+    assert_eq!(job_guest.end(&id).await.output, b"nobody");
 }
 
 #[tokio::test]
 async fn attempts_start_when_the_options_say() {
-    let foreman = Foreman::start().await;
+    let job_guest = JobGuest::start().await;
     let wish = "key=a&attempts=3&backoff=20&delay=2000";
-    let id = foreman.begin("fail", wish).await.unwrap();
-    let told = foreman.call(request("GET", &format!("/jobs/{id}"), b"")).await.unwrap();
+    let id = job_guest.begin("fail", wish).await.unwrap();
+    let told = job_guest.call(request("GET", &format!("/jobs/{id}"), b"")).await.unwrap();
     assert_eq!(told, r#"[0,3,true,"ann by htpasswd role=admin"]"#);
     // A job that is queued for a later time is joined.
     let joining = format!("{wish}&when_busy=join-queued");
-    assert_eq!(foreman.begin("fail", &joining).await.unwrap(), id);
-    let other = foreman.begin("fail", "key=a&attempts=1&when_busy=join-queued").await.unwrap();
+    assert_eq!(job_guest.begin("fail", &joining).await.unwrap(), id);
+    let other = job_guest.begin("fail", "key=a&attempts=1&when_busy=join-queued").await.unwrap();
     assert_ne!(other, id);
-    let job = foreman.end(&id).await;
+    let job = job_guest.end(&id).await;
     let took = job.ended.unwrap().duration_since(job.created).unwrap();
     assert!(took >= Duration::from_millis(2060), "{took:?}");
     assert_eq!((job.state, job.attempt, job.attempts), (State::Failed, 3, 3));
-    let told = foreman.call(request("GET", &format!("/jobs/{id}"), b"")).await.unwrap();
+    let told = job_guest.call(request("GET", &format!("/jobs/{id}"), b"")).await.unwrap();
     assert_eq!(told, r#"[3,3,null,"ann by htpasswd role=admin"]"#);
 }
 
 #[tokio::test]
 async fn starting_a_kind_that_the_plugin_does_not_run_fails() {
-    let foreman = Foreman::start().await;
+    let job_guest = JobGuest::start().await;
     for (kind, wish) in [("rest", "key=a&attempts=1"), ("work", "key=a&attempts=1&finally=rest")] {
-        let refused = foreman.begin(kind, wish).await.unwrap_err();
+        let refused = job_guest.begin(kind, wish).await.unwrap_err();
         let Failure::Invalid(why) = refused else { panic!("{refused:?}") };
         assert!(why.contains("runs no job \"rest\""), "{why}");
     }
-    assert!(foreman.jobs.list(Filter::default(), 9).await.unwrap().is_empty());
+    assert!(job_guest.jobs.list(Filter::default(), 9).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn gauges_have_the_value_that_was_set() {
-    let foreman = Foreman::start().await;
+    let job_guest = JobGuest::start().await;
     let metrics = || {
-        let families = foreman.bench.registry.gather();
+        let families = job_guest.bench.registry.gather();
         prometheus::TextEncoder::new().encode_to_string(&families).unwrap()
     };
-    assert!(!metrics().contains("foreman_level"), "it has no value before it is set");
+    assert!(!metrics().contains("job_guest_level"), "it has no value before it is set");
     for (value, shown) in [("1.5", "1.5"), ("-3", "-3"), ("NaN", "-3"), ("inf", "-3")] {
-        foreman.call(request("GET", &format!("/gauge/{value}"), b"")).await.unwrap();
-        let line = format!("foreman_level{{mount=\"/\",what=\"x\"}} {shown}\n");
+        job_guest.call(request("GET", &format!("/gauge/{value}"), b"")).await.unwrap();
+        let line = format!("job_guest_level{{mount=\"/\",what=\"x\"}} {shown}\n");
         assert!(metrics().contains(&line), "{value}: {}", metrics());
     }
-    assert!(metrics().contains("# TYPE foreman_level gauge\n"));
-    assert!(!metrics().contains("foreman_calls_total"), "a counter is not set");
+    assert!(metrics().contains("# TYPE job_guest_level gauge\n"));
+    assert!(!metrics().contains("job_guest_calls_total"), "a counter is not set");
 }
 
 #[tokio::test]
 async fn a_request_has_its_base_and_the_clients_address() {
-    let foreman = Foreman::start().await;
+    let job_guest = JobGuest::start().await;
     let mut asked = request("GET", "/place", b"");
     asked.base = "https://backup.example/x".to_owned();
     asked.target = "/x/place?y=%20".to_owned();
     asked.address = Some("2001:db8::1".parse().unwrap());
-    let told = foreman.call(asked).await.unwrap();
+    let told = job_guest.call(asked).await.unwrap();
     let expected = r#"["https://backup.example/x","/x/place?y=%20","2001:db8::1","test-1","https://backup.example/x/a%20b"]"#;
     assert_eq!(told, expected);
 }

@@ -112,7 +112,7 @@ pub(crate) const OTHERS: &[(&str, &str)] = &[
     ("liar", "a_description_that_is_too_large_is_refused"),
     ("babbler", "a_description_that_is_too_large_is_refused"),
     ("impostor", "a_plugin_with_anothers_name_gets_nothing_of_the_other"),
-    ("foreman", "finally_runs_for_the_same_user_however_a_job_ends"),
+    ("job_guest", "finally_runs_for_the_same_user_however_a_job_ends"),
 ];
 
 /// Everything that the guests do is in the tables above, and the tests that the tables name exist.

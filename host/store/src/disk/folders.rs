@@ -1,5 +1,5 @@
-//! Folders that survive a power cut: each one that is made is written to disk, with the entry in
-//! the folder above it, before anything in it is promised to anybody.
+//! Makes folders that survive a power cut: each new folder, and its entry in the parent, is synced
+//! before the store promises anything about a blob in it.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -9,16 +9,15 @@ use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::{Inner, fault};
+use super::{Inner, errors};
 use crate::error::Result;
 use crate::key::Folder;
 
 impl Inner {
-    /// Opens a folder, making it and those above it where they are missing; durable when it
-    /// returns.
+    /// Opens a folder and makes it and its parents if they are missing; durable when it returns.
     pub(super) fn make_folder(&self, folder: &str) -> Result<OwnedFd> {
         let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
-        let (mut dir, existing) = self.tree.deepest(folder)?;
+        let (mut dir, existing) = self.tree.deepest_existing(folder)?;
         let mut touched = Vec::new();
         for name in prefixes(folder).filter(|name| name.len() > existing.len()) {
             self.make_one(&dir, name)?;
@@ -31,13 +30,13 @@ impl Inner {
         Ok(dir)
     }
 
-    /// Makes folders, with those above them; durable when it returns. A folder that several of
-    /// them are in is synced once.
+    /// Makes folders and their parents; durable when it returns. A parent that several of them
+    /// share is synced once.
     pub(super) fn make_folders(&self, folders: &[Folder]) -> Result<()> {
         let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
         let mut done = BTreeSet::new();
-        // Synced even where nothing was made in them: others may have made what is there, a
-        // moment ago.
+        // Synced even if nothing was made in them, because another call may have made what is
+        // there a moment ago.
         let mut touched = BTreeSet::new();
         for name in folders.iter().flat_map(|folder| prefixes(folder.as_str())) {
             if done.insert(name) {
@@ -45,7 +44,7 @@ impl Inner {
                 touched.insert(parent_of(name));
                 self.make_one(&parent, name)?;
                 self.reopen(name)?;
-                if !self.abilities.syncs_together(&parent) {
+                if !self.capabilities.syncs_together(&parent) {
                     touched.insert(name);
                 }
             }
@@ -56,27 +55,27 @@ impl Inner {
         Ok(())
     }
 
-    /// Returns when the folders that others are making just now are durable. Whoever found a
-    /// folder there calls this before promising that a blob in it is.
+    /// Waits until the folders that other calls are making are durable. A caller that found a
+    /// folder must call this before it promises that a blob in it is durable.
     pub(super) fn wait_for_folders(&self) {
         drop(self.making.read().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Writes a folder's entries to disk. Some file systems cannot, and are warned of once.
+    /// Syncs a folder's entries. Some file systems cannot do that; they are warned about once.
     pub(super) fn sync_folder(&self, folder: &OwnedFd, name: &str) -> Result<()> {
         match rustix::fs::fsync(folder) {
             Ok(()) => Ok(()),
-            Err(errno) if fault::is_unsupported(errno) => {
+            Err(errno) if errors::is_unsupported(errno) => {
                 if !self.warned_sync.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         path = %self.tree.path_of(name).display(),
-                        "this file system cannot sync folders: after a power cut, blobs stored \
-                         last may be missing"
+                        "this file system cannot sync folders; the latest blobs may be missing \
+                         after a power cut"
                     );
                 }
                 Ok(())
             }
-            Err(errno) => Err(fault::io("syncing", self.tree.path_of(name), errno)),
+            Err(errno) => Err(errors::io("cannot sync", self.tree.path_of(name), errno)),
         }
     }
 
@@ -86,30 +85,30 @@ impl Inner {
         match rustix::fs::mkdirat(parent, segment, mode) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno @ (Errno::NAMETOOLONG | Errno::ILSEQ)) => {
-                Err(self.tree.in_the_way(name, errno))
+                Err(self.tree.path_error(name, errno))
             }
-            Err(errno) => Err(fault::io("making", self.tree.path_of(name), errno)),
+            Err(errno) => Err(errors::io("cannot create", self.tree.path_of(name), errno)),
         }
     }
 
-    /// Opens a folder that exists; the error says what is there instead.
+    /// Opens a folder that should exist; the error says what is there instead.
     fn reopen(&self, name: &str) -> Result<OwnedFd> {
-        let (folder, found) = self.tree.deepest(name)?;
+        let (folder, found) = self.tree.deepest_existing(name)?;
         if found == name {
             return Ok(folder);
         }
-        Err(fault::io("opening", self.tree.path_of(name), Errno::NOENT))
+        Err(errors::io("cannot open", self.tree.path_of(name), Errno::NOENT))
     }
 }
 
-/// `a`, `a/b`, `a/b/c` of `a/b/c`; nothing of the store's top.
+/// `a`, `a/b` and `a/b/c` for `a/b/c`; nothing for the store's top.
 fn prefixes(folder: &str) -> impl Iterator<Item = &str> {
     let ends = folder.match_indices('/').map(|(at, _)| at);
     let whole = (!folder.is_empty()).then_some(folder.len());
     ends.chain(whole).filter_map(|end| folder.get(..end))
 }
 
-/// The folder that a name is in.
+/// The folder that contains a name.
 fn parent_of(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
@@ -119,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_folder_above_is_named_from_the_top_down() {
+    fn parents_are_listed_from_the_top_down() {
         assert_eq!(prefixes("a/b/c").collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
         assert_eq!(prefixes("a").collect::<Vec<_>>(), ["a"]);
         assert_eq!(prefixes("").count(), 0);

@@ -1,8 +1,8 @@
-//! Listings, in the order of their keys' bytes, of which a folder's ends with `/` (as in S3).
+//! Listings, sorted by the bytes of their keys, where a folder's key ends with `/` (as in S3).
 //!
-//! Names are read folder by folder. Sizes are looked at in pieces, several at once and ahead of
-//! the caller: each look is a wait where the disk is slow, and most of a listing's time where it
-//! is not. What vanishes in between is left out.
+//! Names are read folder by folder. Sizes are read in batches, several at once and ahead of the
+//! caller: each `statx` waits for the disk if the disk is slow, and takes most of a listing's time
+//! if it is not. Entries that vanish in between are left out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -18,15 +18,15 @@ use rustix::io::Errno;
 use tokio::task::JoinSet;
 
 use super::workspace::read_folder;
-use super::{Inner, fault, kept, tree};
+use super::{Inner, errors, tree, xattr};
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, MAX_KEY, RESERVED};
 use crate::{Entry, Listing};
 
-/// Entries looked at in one piece.
-const PIECE: usize = 512;
+/// Entries in a batch.
+const BATCH: usize = 512;
 
-/// Begins a listing. Its first entries are there when it returns.
+/// Begins a listing. Its first entries are ready when this returns.
 pub(super) async fn list(
     store: &Arc<Inner>,
     folder: &Folder,
@@ -36,11 +36,11 @@ pub(super) async fn list(
     let (store, folder) = (Arc::clone(store), folder.clone());
     let after = after.map(str::to_owned);
     let path = store.tree.path_of("");
-    let (walk, first) = fault::blocking(move || {
+    let (walk, first) = errors::blocking(move || {
         let dir = store.tree.folder(folder.as_str())?.ok_or(StoreError::NotFound)?;
-        let mut walk = Walk { store, recursive, after, open: Vec::new(), pieces: 0 };
+        let mut walk = Walk { store, recursive, after, open: Vec::new(), batches: 0 };
         walk.enter(dir, folder.as_str())?;
-        let first = walk.piece()?.map(Piece::look).transpose()?;
+        let first = walk.next_batch()?.map(Batch::stat).transpose()?;
         Ok((walk, first))
     })
     .await?;
@@ -49,7 +49,7 @@ pub(super) async fn list(
     Ok(Box::new(DiskListing {
         path,
         walk: Arc::new(Mutex::new(walk)),
-        looks: JoinSet::new(),
+        in_progress: JoinSet::new(),
         found: BTreeMap::new(),
         next: 1,
         ready,
@@ -58,21 +58,21 @@ pub(super) async fn list(
     }))
 }
 
-/// What a look found: the number of the piece, and its entries.
+/// The number of a batch, and the entries that were found in it.
 type Found = (u64, Vec<Entry>);
 
 struct DiskListing {
-    /// Of the store, for messages.
+    /// The store's root, for messages.
     path: PathBuf,
     walk: Arc<Mutex<Walk>>,
-    /// None of a look: there was no piece left.
-    looks: JoinSet<Result<Option<Found>>>,
-    /// Pieces whose turn has not come.
+    /// Batches in progress. One that returns none found the walk at its end.
+    in_progress: JoinSet<Result<Option<Found>>>,
+    /// Finished batches whose turn has not come.
     found: BTreeMap<u64, Vec<Entry>>,
-    /// The number of the piece whose turn it is.
+    /// The number of the batch whose turn it is.
     next: u64,
     ready: VecDeque<Entry>,
-    /// The walk has no further piece.
+    /// The walk has no more batches.
     ended: bool,
     failed: bool,
 }
@@ -81,9 +81,9 @@ struct DiskListing {
 impl Listing for DiskListing {
     async fn next(&mut self, max: usize) -> Result<Vec<Entry>> {
         if self.failed {
-            // It must never be taken for a short one.
+            // Otherwise a failed listing could be taken for a short one.
             let source = io::Error::other("this listing failed before its end");
-            return Err(fault::io("listing", &self.path, source));
+            return Err(errors::io("cannot list", &self.path, source));
         }
         let entries = self.try_next(max).await;
         self.failed = entries.is_err();
@@ -93,66 +93,66 @@ impl Listing for DiskListing {
 
 impl DiskListing {
     async fn try_next(&mut self, max: usize) -> Result<Vec<Entry>> {
-        self.look_ahead();
+        self.prefetch();
         while self.ready.is_empty() {
             if let Some(entries) = self.found.remove(&self.next) {
                 self.next += 1;
                 self.ready = entries.into();
-                self.look_ahead();
+                self.prefetch();
                 continue;
             }
-            let Some(look) = self.looks.join_next().await else {
+            let Some(result) = self.in_progress.join_next().await else {
                 return Ok(Vec::new());
             };
-            match fault::joined(look)? {
+            match errors::joined(result)? {
                 Some((number, entries)) => {
                     self.found.insert(number, entries);
                 }
                 None => self.ended = true,
             }
         }
-        // An empty list would be the end.
+        // An empty list would mean the end.
         let count = max.max(1).min(self.ready.len());
         Ok(self.ready.drain(..count).collect())
     }
 
-    /// Begins as many looks as are allowed ahead of the caller.
-    fn look_ahead(&mut self) {
-        while !self.ended && self.looks.len() + self.found.len() < looks_ahead() {
+    /// Starts as many batches as may be in progress ahead of the caller.
+    fn prefetch(&mut self) {
+        while !self.ended && self.in_progress.len() + self.found.len() < max_batches() {
             let walk = Arc::clone(&self.walk);
-            self.looks.spawn_blocking(move || {
-                // Whoever comes first takes the next piece: its number says which one it is.
-                let piece = walk.lock().unwrap_or_else(PoisonError::into_inner).piece()?;
-                piece.map(Piece::look).transpose()
+            self.in_progress.spawn_blocking(move || {
+                // Whichever thread comes first takes the next batch; its number says which it is.
+                let batch = walk.lock().unwrap_or_else(PoisonError::into_inner).next_batch()?;
+                batch.map(Batch::stat).transpose()
             });
         }
     }
 }
 
-/// How many pieces may be under way or wait for their turn: as many as there are processors, and
-/// more than one where there is one, because disks take their time too.
-fn looks_ahead() -> usize {
+/// How many batches may be in progress or wait for their turn: as many as there are processors, but
+/// at least four, because they also wait for the disk.
+fn max_batches() -> usize {
     static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *PROCESSORS
         .get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).clamp(4, 16))
 }
 
-/// The folders between the listing's top and where it is now.
+/// The folders between the listing's top and the current position.
 struct Walk {
     store: Arc<Inner>,
     recursive: bool,
-    /// Only what comes after it is wanted.
+    /// Only what comes after this is wanted.
     after: Option<String>,
     open: Vec<OpenFolder>,
-    /// Handed out so far.
-    pieces: u64,
+    /// Number of batches handed out so far.
+    batches: u64,
 }
 
 struct OpenFolder {
     dir: Arc<OwnedFd>,
-    /// With a slash at its end; empty for the store's top.
+    /// Ends with a slash; empty for the store's top.
     prefix: Arc<str>,
-    /// In the order of the listing, without those done.
+    /// The names that are left, in the listing's order.
     names: VecDeque<Name>,
 }
 
@@ -162,14 +162,14 @@ struct Name {
     inode: u64,
 }
 
-/// Entries to be looked at in one go.
-struct Piece {
+/// Entries whose metadata is read together.
+struct Batch {
     number: u64,
     store: Arc<Inner>,
     runs: Vec<Run>,
 }
 
-/// Those that lie in one folder.
+/// Entries of a batch that are in one folder.
 struct Run {
     dir: Arc<OwnedFd>,
     prefix: Arc<str>,
@@ -177,10 +177,10 @@ struct Run {
 }
 
 impl Walk {
-    /// The next [`PIECE`] entries, fewer only at the end; none after it.
-    fn piece(&mut self) -> Result<Option<Piece>> {
+    /// The next [`BATCH`] names, fewer only at the end; none after the end.
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
         let mut runs: Vec<Run> = Vec::new();
-        let mut left = PIECE;
+        let mut left = BATCH;
         while left > 0 {
             let Some(here) = self.open.last_mut() else {
                 break;
@@ -192,7 +192,7 @@ impl Walk {
             if self.recursive && next.folder {
                 let prefix = format!("{}{}", here.prefix, next.name);
                 here.names.pop_front();
-                // A symbolic link now, or gone: as if it had never been there.
+                // A symbolic link by now, or gone: treated as if it had never been there.
                 match self.store.tree.folder(&prefix) {
                     Ok(Some(dir)) => self.enter(dir, &prefix)?,
                     Ok(None) | Err(StoreError::Denied(_)) => {}
@@ -212,12 +212,12 @@ impl Walk {
         if runs.is_empty() {
             return Ok(None);
         }
-        let piece = Piece { number: self.pieces, store: Arc::clone(&self.store), runs };
-        self.pieces += 1;
-        Ok(Some(piece))
+        let batch = Batch { number: self.batches, store: Arc::clone(&self.store), runs };
+        self.batches += 1;
+        Ok(Some(batch))
     }
 
-    /// Reads the names of a folder.
+    /// Reads the names in a folder.
     fn enter(&mut self, dir: OwnedFd, folder: &str) -> Result<()> {
         let path = || self.store.tree.path_of(folder);
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
@@ -242,15 +242,15 @@ impl Walk {
             }
             Ok(())
         })
-        // Removed while it was read. Of the listing's top this is told: an empty answer would look
-        // as if every blob had been deleted.
+        // Removed while it was read. This is an error for the listing's top, where an empty answer
+        // would look as if every blob had been deleted.
         .or_else(|errno| match errno {
             Errno::NOENT if !self.open.is_empty() => Ok(()),
             errno => Err(errno),
         })
         .map_err(|errno| match errno {
             Errno::NOENT if !folder.is_empty() => StoreError::NotFound,
-            errno => fault::io("listing", path(), errno),
+            errno => errors::io("cannot list", path(), errno),
         })?;
         names.sort_unstable_by(|one, other| one.order().cmp(other.order()));
         let (dir, prefix) = (Arc::new(dir), prefix.into());
@@ -262,18 +262,18 @@ impl Walk {
         if !self.store.warned_names.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 path = %path.display(),
-                "a name in the store cannot be a key (not UTF-8, or too long); it is not listed, \
-                 nor are others like it"
+                "names that cannot be keys (not UTF-8, or too long) are not listed; this is the \
+                 first one found"
             );
         }
     }
 }
 
-/// Which names of a folder a listing has not passed where it begins.
+/// Which names of a folder come after the listing's start.
 enum Wanted<'a> {
     All,
     None,
-    /// Those after this one, and the folder that it leads into.
+    /// Those after this path, and the folder that it leads into.
     After(&'a str),
 }
 
@@ -312,39 +312,39 @@ impl Name {
     }
 }
 
-impl Piece {
-    /// Looks at the entries, and keeps what is there still.
-    fn look(self) -> Result<Found> {
-        let mut entries = Vec::with_capacity(PIECE);
+impl Batch {
+    /// Reads the entries' metadata, and drops entries that are gone.
+    fn stat(self) -> Result<Found> {
+        let mut entries = Vec::with_capacity(BATCH);
         for run in self.runs {
-            run.look(&self.store, &mut entries)?;
+            run.stat(&self.store, &mut entries)?;
         }
         Ok((self.number, entries))
     }
 }
 
 impl Run {
-    fn look(self, store: &Inner, entries: &mut Vec<Entry>) -> Result<()> {
+    fn stat(self, store: &Inner, entries: &mut Vec<Entry>) -> Result<()> {
         let mut found: Vec<_> = self.names.into_iter().map(|name| (name, None)).collect();
-        // By inode, because that is how they lie on the disk.
+        // Sorted by inode, which is their order on disk.
         let mut by_inode: Vec<_> = found.iter_mut().collect();
         by_inode.sort_unstable_by_key(|(name, _)| name.inode);
-        for (name, facts) in by_inode {
+        for (name, stat) in by_inode {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::MTIME;
             match rustix::fs::statx(&*self.dir, &name.name, flags, mask) {
-                Ok(seen) => *facts = Some(seen),
+                Ok(seen) => *stat = Some(seen),
                 Err(Errno::NOENT | Errno::STALE) => {}
                 Err(errno) => {
                     let path = store.tree.path_of(&self.prefix).join(&name.name);
-                    return Err(fault::io("looking at", path, errno));
+                    return Err(errors::io("cannot look up", path, errno));
                 }
             }
         }
-        for (name, facts) in found {
-            let Some(facts) = facts else { continue };
-            let kind = tree::kind(&facts);
-            // Another kind of thing by now.
+        for (name, stat) in found {
+            let Some(stat) = stat else { continue };
+            let kind = tree::kind(&stat);
+            // Another kind of file by now.
             if (kind == FileType::Directory) != name.folder
                 || !matches!(kind, FileType::Directory | FileType::RegularFile)
             {
@@ -352,9 +352,9 @@ impl Run {
             }
             entries.push(Entry {
                 key: format!("{}{}", self.prefix, name.name),
-                size: if name.folder { 0 } else { facts.stx_size },
-                modified: kept::time(&facts.stx_mtime),
-                etag: if name.folder { String::new() } else { kept::etag(&facts) },
+                size: if name.folder { 0 } else { stat.stx_size },
+                modified: xattr::time(&stat.stx_mtime),
+                etag: if name.folder { String::new() } else { xattr::etag(&stat) },
                 folder: name.folder,
             });
         }
@@ -362,10 +362,10 @@ impl Run {
     }
 }
 
-/// The kind of an entry, on file systems whose folders do not tell.
+/// The kind of an entry, for file systems whose folders do not record it.
 fn kind_of(dir: &OwnedFd, name: &[u8]) -> Result<FileType, Errno> {
     match rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
-        Ok(facts) => Ok(tree::kind(&facts)),
+        Ok(stat) => Ok(tree::kind(&stat)),
         Err(Errno::NOENT | Errno::STALE) => Ok(FileType::Unknown),
         Err(errno) => Err(errno),
     }

@@ -1,32 +1,33 @@
-//! A directory as a store: a blob's key is its path below the root, so that other programs on the
-//! same machine find the same files. What `put` returns from is on disk, whole, or not there.
+//! A directory as a store. A blob's key is its path below the root, so other programs on the same
+//! machine find the same files. When `put` returns, its blob is on disk as a whole; otherwise no
+//! part of it is there.
 //!
-//! Linux only: it builds on `openat2`, `O_TMPFILE`, `renameat2` and `preadv2`, with a way round
-//! each where a kernel or file system has it not ([`Features`]).
+//! Linux only: this code uses `openat2`, `O_TMPFILE`, `renameat2` and `preadv2`, with a fallback
+//! for each if the kernel or the file system lacks it ([`Features`]).
 //!
-//! Sizes and ways were measured (`cargo run --release -p keepgate-store --example throughput`, two
-//! cores): handing over 256 KiB at a time to be hashed and written costs a sixth of the speed of
-//! doing it in place, 128 KiB a third, 1 MiB a twelfth, and the next batch is received meanwhile.
-//! Letting the disk begin every 2 MiB makes one stream of 16 MiB uploads a quarter to a half faster
-//! (0.7 to 0.9 GB/s; SHA-256 alone does 1.8). Cached pages read in place are three to five times as
-//! fast as on another thread, and `POSIX_FADV_SEQUENTIAL` adds a third where they are not cached
-//! and the disk's readahead is the usual 128 KiB.
+//! The sizes and methods were measured on two cores (`cargo bench -p keepgate-store --bench
+//! throughput`). Passing 256 KiB at a time to another thread to be hashed and written costs a sixth
+//! of the speed of doing it in place, 128 KiB a third, 1 MiB a twelfth, and the next batch is
+//! received meanwhile. Starting write-back every 2 MiB makes a single stream of 16 MiB uploads a
+//! quarter to a half faster (0.7 to 0.9 GB/s; SHA-256 alone does 1.8). Reading cached pages in
+//! place is three to five times as fast as on another thread, and `POSIX_FADV_SEQUENTIAL` adds a
+//! third if they are not cached and the disk's readahead is the usual 128 KiB.
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `tree` | names resolved below the root, so that nothing outside can be reached |
-//! | `workspace` | the hidden folder for unfinished files; sweeping what killed processes left |
-//! | `abilities` | what the kernel and the file systems turn out to be able to do |
-//! | `temp` | an unfinished file, and the one step that gives it its name |
+//! | `tree` | resolves names below the root, so that nothing outside can be reached |
+//! | `workspace` | the hidden folder for unfinished files; sweeps what killed processes left |
+//! | `capabilities` | what the kernel and the file systems turn out to support |
+//! | `temp` | an unfinished file, and the one step that publishes it |
 //! | `upload` | conditions, bytes and commit, on threads that may block |
-//! | `put`, `read`, `list` | the async side of uploads, downloads, listings |
-//! | `folders` | folders that survive a power cut |
-//! | `kept` | etag and metadata |
+//! | `put`, `read`, `list` | the async side of uploads, downloads and listings |
+//! | `folders` | makes folders that survive a power cut |
+//! | `xattr` | etag and metadata |
+//! | `errors` | maps the system's errors; runs blocking work |
 
-mod abilities;
-mod fault;
+mod capabilities;
+mod errors;
 mod folders;
-mod kept;
 mod list;
 mod put;
 mod read;
@@ -34,6 +35,7 @@ mod temp;
 mod tree;
 mod upload;
 mod workspace;
+mod xattr;
 
 use std::fmt;
 use std::fs::DirBuilder;
@@ -49,7 +51,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
-use self::abilities::Abilities;
+use self::capabilities::Capabilities;
 use self::temp::Temp;
 use self::tree::Tree;
 use self::workspace::{Swept, Workspace};
@@ -57,27 +59,28 @@ use crate::body::Body;
 use crate::error::Result;
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, Changed, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored,
+    BlobStore, CommittedChange, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions,
+    Stored,
 };
 
-/// Locks for keys: more than threads that could want one at a time.
+/// Number of key locks: more than there are threads that could want one at a time.
 const LOCKS: usize = 64;
 
 /// How to open a [`DiskStore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
-    /// Make the root, and the folders above it, where they are missing.
+    /// Make the root and its parents if they are missing.
     pub create: bool,
     /// Mode of new folders; the umask applies.
     pub directory_mode: u32,
     /// Mode of new files; the umask applies.
     pub file_mode: u32,
-    /// What may be used of the kernel and the file system.
+    /// Which features of the kernel and the file system to use.
     pub features: Features,
 }
 
 impl Default for DiskOptions {
-    /// Makes the root; folders `0700`, files `0600`; everything may be used.
+    /// Makes the root; folders `0700`, files `0600`; uses every feature.
     fn default() -> Self {
         Self {
             create: true,
@@ -89,30 +92,32 @@ impl Default for DiskOptions {
 }
 
 impl DiskOptions {
-    /// The same, with folders `0770` and files `0660`, so that the group may read and write.
+    /// Changes the modes to `0770` for folders and `0660` for files, so that the group may read and
+    /// write.
     #[must_use]
     pub fn group_accessible(self) -> Self {
         Self { directory_mode: 0o770, file_mode: 0o660, ..self }
     }
 }
 
-/// What may be used of the kernel and the file system. What is missing is noticed by itself;
-/// turning one off is for tests, and for file systems that have it but badly.
+/// Which features of the kernel and the file system to use. Missing ones are detected; turn one off
+/// for a test, or for a file system that has it but implements it badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// Names resolved in one call (`openat2`, Linux 5.6). Otherwise folder by folder.
+    /// Resolve names in one call (`openat2`, Linux 5.6). Otherwise folder by folder.
     pub openat2: bool,
-    /// Unfinished files without a name (`O_TMPFILE`), on file systems where their later name is
-    /// durable: XFS, ext4 with a journal. Otherwise they have one in `.keepgate`.
+    /// Write unfinished files without a name (`O_TMPFILE`), on file systems that make their later
+    /// name durable: XFS, and ext4 with a journal. Otherwise they have a name in `.keepgate`.
     pub unnamed_files: bool,
-    /// Renaming that does not replace (`RENAME_NOREPLACE`). Otherwise a hard link.
+    /// Rename without replacing (`RENAME_NOREPLACE`). Otherwise a hard link.
     pub rename_noreplace: bool,
-    /// Hard links. Otherwise a look, then a rename: safe among the uploads of one process only.
+    /// Hard links. Otherwise a check followed by a rename, which is safe only among the uploads of
+    /// one process.
     pub hard_links: bool,
 }
 
 impl Default for Features {
-    /// Everything.
+    /// All of them.
     fn default() -> Self {
         Self { openat2: true, unnamed_files: true, rename_noreplace: true, hard_links: true }
     }
@@ -127,12 +132,12 @@ pub struct DiskStore {
 struct Inner {
     tree: Tree,
     options: DiskOptions,
-    abilities: Abilities,
-    /// The root's mount; folders elsewhere need a workspace there.
+    capabilities: Capabilities,
+    /// The root's mount. Folders on another mount need a workspace there.
     mount: (u32, u32, u64),
-    /// Where unfinished files have names; none while it could not be made.
+    /// The workspace for unfinished files with names; none until it could be made.
     central: Mutex<Option<Arc<Workspace>>>,
-    /// Written while folders are being made that are not durable yet.
+    /// Write-locked while folders are being made that are not durable yet.
     making: RwLock<()>,
     locks: [Mutex<()>; LOCKS],
     hasher: RandomState,
@@ -142,28 +147,27 @@ struct Inner {
 }
 
 impl DiskStore {
-    /// Opens a directory as a store, and removes unfinished uploads of processes that are no
-    /// more. Blocks; call it at the start.
+    /// Opens a directory as a store and removes unfinished uploads that dead processes left behind.
+    /// Blocks; call it at startup.
     ///
-    /// A root that is read-only or full is opened all the same: blobs can be read, and deleted
-    /// from the full one.
+    /// A root that is read-only or full opens too: blobs can be read, and deleted from a full one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`](crate::StoreError::Io) where the root is missing and shall not be made,
-    /// is not a directory or cannot be read.
+    /// [`StoreError::Io`](crate::StoreError::Io) if the root is missing and must not be made, is
+    /// not a directory, or cannot be read.
     pub fn open(root: impl AsRef<Path>, options: DiskOptions) -> Result<Self> {
         let root = root.as_ref();
         if options.create {
             make_root(root, options.directory_mode)?;
         }
         let tree = Tree::open(root, options.features.openat2)?;
-        let facts = tree::facts(tree.root())
-            .map_err(|errno| fault::io("opening the store's root", root, errno))?;
+        let stat = tree::stat(tree.root())
+            .map_err(|errno| errors::io("cannot open the store's root", root, errno))?;
         let inner = Inner {
-            mount: tree::mount(&facts),
+            mount: tree::mount(&stat),
             tree,
-            abilities: Abilities::new(options.features),
+            capabilities: Capabilities::new(options.features),
             options,
             central: Mutex::default(),
             making: RwLock::default(),
@@ -176,7 +180,7 @@ impl DiskStore {
         if let Err(error) = inner.central_workspace() {
             tracing::warn!(
                 path = %root.display(), %error,
-                "this store cannot be written to now; blobs can still be read"
+                "store is not writable; blobs can still be read"
             );
         }
         Ok(Self { inner: Arc::new(inner) })
@@ -184,30 +188,30 @@ impl DiskStore {
 }
 
 impl Inner {
-    /// Where to make named files for a folder: one that can exchange files with it. `dir` is the
-    /// folder or the deepest one above it that exists.
+    /// A workspace from which files can be moved to `folder`. `dir` is the folder, or its deepest
+    /// existing parent.
     fn workspace(&self, dir: &OwnedFd, folder: &str) -> Result<Arc<Workspace>> {
-        let failed = |errno| fault::io("looking at", self.tree.path_of(folder), errno);
-        if !self.abilities.central.works() {
-            return self.passing_workspace(dir, folder);
+        let failed = |errno| errors::io("cannot look up", self.tree.path_of(folder), errno);
+        if !self.capabilities.central.works() {
+            return self.temporary_workspace(dir, folder);
         }
-        let here = tree::mount(&tree::facts(dir).map_err(failed)?);
+        let here = tree::mount(&tree::stat(dir).map_err(failed)?);
         if here == self.mount {
             return self.central_workspace();
         }
-        // The top of the other mount: there it disturbs nobody.
-        let (mut top, mut name) = self.tree.deepest(folder)?;
+        // The top of the other mount, where the workspace is in nobody's way.
+        let (mut top, mut name) = self.tree.deepest_existing(folder)?;
         while let Some((parent, _)) = name.rsplit_once('/') {
-            let (above, _) = self.tree.deepest(parent)?;
-            if tree::mount(&tree::facts(&above).map_err(failed)?) != here {
+            let (above, _) = self.tree.deepest_existing(parent)?;
+            if tree::mount(&tree::stat(&above).map_err(failed)?) != here {
                 break;
             }
             (top, name) = (above, parent);
         }
-        self.passing_workspace(&top, name)
+        self.temporary_workspace(&top, name)
     }
 
-    /// The workspace at the root, for as long as the store is open.
+    /// The workspace at the root, which lives as long as the store is open.
     fn central_workspace(&self) -> Result<Arc<Workspace>> {
         let mut central = self.central.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(workspace) = &*central {
@@ -218,20 +222,20 @@ impl Inner {
             tracing::info!(
                 files = swept.files, processes = swept.folders,
                 path = %self.tree.path_of("").display(),
-                "removed unfinished uploads of processes that did not end properly"
+                "removed unfinished uploads of processes that did not exit properly"
             );
-            // They may have made folders, and not have come to sync them.
+            // Those processes may have made folders without having synced them.
             rustix::fs::syncfs(self.tree.root())
-                .map_err(|errno| fault::io("syncing", self.tree.path_of(""), errno))?;
+                .map_err(|errno| errors::io("cannot sync", self.tree.path_of(""), errno))?;
         }
         let workspace = Arc::new(workspace);
         *central = Some(Arc::clone(&workspace));
         Ok(workspace)
     }
 
-    /// A workspace for one upload, in a folder of another mount. It holds nothing open there
-    /// afterwards, so that the mount can be taken away.
-    fn passing_workspace(&self, base: &OwnedFd, name: &str) -> Result<Arc<Workspace>> {
+    /// A workspace for one upload, in a folder of another mount. Afterwards nothing there is held
+    /// open, so the mount can be unmounted.
+    fn temporary_workspace(&self, base: &OwnedFd, name: &str) -> Result<Arc<Workspace>> {
         Ok(Arc::new(self.open_workspace(base, name, false)?.0))
     }
 
@@ -239,11 +243,11 @@ impl Inner {
         let mode = Mode::from_raw_mode(self.options.directory_mode);
         Workspace::open(base, mode, stay).map_err(|errno| {
             let path = self.tree.path_of(name).join(crate::key::RESERVED);
-            fault::io("making the folder for unfinished uploads", path, errno)
+            errors::io("cannot create the folder for unfinished uploads", path, errno)
         })
     }
 
-    /// Keeps others in this process from changing what is under a key.
+    /// Keeps other threads of this process from changing what is under a key.
     fn lock_key(&self, key: &Key) -> MutexGuard<'_, ()> {
         let hash = self.hasher.hash_one(key);
         let index = usize::try_from(hash % LOCKS as u64).unwrap_or(0);
@@ -260,43 +264,45 @@ impl Inner {
         };
         let size = {
             let _lock = self.lock_key(key);
-            let name = upload::last(key);
-            let facts = match tree::facts_at(&dir, name) {
-                Ok(facts) if tree::is_regular(&facts) => facts,
-                Ok(facts) if tree::is_symlink(&facts) => return Err(fault::symlink(key.as_str())),
+            let name = key.name();
+            let stat = match tree::stat_at(&dir, name) {
+                Ok(stat) if tree::is_regular(&stat) => stat,
+                Ok(stat) if tree::is_symlink(&stat) => return Err(errors::symlink(key.as_str())),
                 Ok(_) => return nothing(),
-                Err(errno) if fault::is_missing(errno) => return nothing(),
-                Err(errno) => return Err(fault::io("looking at", path(), errno)),
+                Err(errno) if errors::is_missing(errno) => return nothing(),
+                Err(errno) => return Err(errors::io("cannot look up", path(), errno)),
             };
-            options.check(Some(&kept::etag(&facts)))?;
+            options.check(Some(&xattr::etag(&stat)))?;
             let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
                 Err(Errno::NOENT) => Ok(false),
-                Err(errno) => Err(fault::io("deleting", path(), errno)),
+                Err(errno) => Err(errors::io("cannot delete", path(), errno)),
             };
-            let deleted = match &options.witness {
+            let deleted = match &options.observer {
                 None => unlink()?,
-                Some(witness) => {
-                    let wanted = witness.before()?;
-                    let gone = kept::gone(self, &dir, key, &facts, wanted);
+                Some(observer) => {
+                    let wanted = observer.before_commit()?;
+                    let gone = xattr::gone(self, &dir, key, &stat, wanted);
                     let outcome = unlink();
                     let changed = matches!(outcome, Ok(true));
-                    witness.after(changed.then_some(Changed { gone: Some(gone), came: None }));
+                    observer.after_commit(
+                        changed.then_some(CommittedChange { removed: Some(gone), size: None }),
+                    );
                     outcome?
                 }
             };
             if !deleted {
                 return nothing();
             }
-            facts.stx_size
+            stat.stx_size
         };
         self.sync_folder(&dir, folder.as_str())?;
         Ok(Some(size))
     }
 
-    /// Tries to keep metadata with a file at the store's top that nobody ever sees.
+    /// Tries to store metadata with an unnamed or hidden file at the store's top.
     fn check_metadata(&self) -> Result<()> {
-        Temp::new(self, self.tree.root(), "", kept::Kept::sample().into()).map(drop)
+        Temp::new(self, self.tree.root(), "", xattr::Attributes::sample().into()).map(drop)
     }
 }
 
@@ -332,7 +338,7 @@ impl BlobStore for DiskStore {
 
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
-        fault::blocking(move || inner.delete(&key, &options)).await
+        errors::blocking(move || inner.delete(&key, &options)).await
     }
 
     async fn list_after(
@@ -346,21 +352,21 @@ impl BlobStore for DiskStore {
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
         let (inner, folders) = (Arc::clone(&self.inner), folders.to_vec());
-        fault::blocking(move || inner.make_folders(&folders)).await
+        errors::blocking(move || inner.make_folders(&folders)).await
     }
 
     async fn check_metadata(&self) -> Result<()> {
         let inner = Arc::clone(&self.inner);
-        fault::blocking(move || inner.check_metadata()).await
+        errors::blocking(move || inner.check_metadata()).await
     }
 }
 
-/// Makes the root and what is missing above it, each durable.
+/// Makes the root and its missing parents, each durable.
 fn make_root(root: &Path, mode: u32) -> Result<()> {
     if root.is_dir() {
         return Ok(());
     }
-    let failed = |error: io::Error| fault::io("making the store's root", root, error);
+    let failed = |error: io::Error| errors::io("cannot create the store's root", root, error);
     let parent = match root.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,

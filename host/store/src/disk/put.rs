@@ -1,9 +1,9 @@
-//! A body on its way in, seen from the async side: while one batch of it is hashed and written on
-//! a thread that may block, the next is read from the body.
+//! The async side of an upload: while one batch of the body is hashed and written on a thread that
+//! may block, the next one is read.
 //!
-//! A transfer holds two batches of [`BATCH`] bytes at most, what a slow sender sends in
-//! [`PATIENCE`] where that is less, and no thread while it waits for its sender. Bytes that are at
-//! hand and fit one batch cost one trip to another thread.
+//! An upload holds at most two batches of [`BATCH`] bytes, or what a slow sender sends within
+//! [`FLUSH_AFTER`] if that is less, and holds no thread while it waits for its sender. A body that
+//! is in memory and fits into one batch needs a single trip to another thread.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,21 +16,21 @@ use futures_util::future::{self, Either};
 use tokio::time::{Instant, timeout_at};
 
 use super::upload::Upload;
-use super::{Inner, fault, kept};
+use super::{Inner, errors, xattr};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
 use crate::{Piece, PutOptions, Stored};
 
-/// Bytes gathered before they are hashed and written. Measured by `examples/throughput.rs`; see
+/// Bytes collected before they are hashed and written. Measured by `benches/throughput.rs`; see
 /// [`disk`](super).
 const BATCH: usize = 256 * 1024;
-/// A batch that is not full is written after this time. A sender that fills one in it, at 25 MiB/s,
-/// is not slowed down by smaller ones; one that is slower needs no memory for larger ones.
-const PATIENCE: Duration = Duration::from_millis(10);
-/// Chunks in a batch at most, however small they are.
+/// A partial batch is written after this time. A sender fast enough to fill a batch in it (25 MiB/s)
+/// is not slowed down by smaller ones, and a slower one needs no memory for larger ones.
+const FLUSH_AFTER: Duration = Duration::from_millis(10);
+/// The most chunks in a batch, however small they are.
 const CHUNKS: usize = 256;
-/// Bytes copied before [`concat()`] looks whether anybody still waits for it.
+/// Bytes copied by [`concat()`] between checks whether its caller is still there.
 const COPY: u64 = 8 * 1024 * 1024;
 
 /// Stores a body.
@@ -42,41 +42,42 @@ pub(super) async fn put(
 ) -> Result<Stored> {
     let (store, key) = (Arc::clone(store), key.clone());
     if let Some(bytes) = body.take_at_hand(BATCH) {
-        return fault::blocking(move || {
+        return errors::blocking(move || {
             let mut upload = Upload::begin(store, key, options)?;
             upload.write(&[bytes])?;
             upload.finish()
         })
         .await;
     }
-    let mut upload = fault::blocking(move || Upload::begin(store, key, options)).await?;
+    let mut upload = errors::blocking(move || Upload::begin(store, key, options)).await?;
     let mut source = Source { length: body.length(), body, taken: 0 };
-    let mut batch = source.gather().await?;
+    let mut batch = source.next_batch().await?;
     while !batch.last {
         let writing = tokio::task::spawn_blocking(move || {
             upload.write(&batch.chunks)?;
             Ok(upload)
         });
-        let reading = pin!(source.gather());
+        let reading = pin!(source.next_batch());
         (upload, batch) = match future::select(writing, reading).await {
-            // A disk that fails ends the upload even while its sender is silent.
-            Either::Left((written, reading)) => (fault::joined(written)?, reading.await?),
+            // A failing disk ends the upload even while its sender is silent.
+            Either::Left((written, reading)) => (errors::joined(written)?, reading.await?),
             Either::Right((batch, writing)) => {
-                // Awaited before a failure is told: then nothing is left of the upload.
-                let written = fault::joined(writing.await);
+                // Wait for the write before reporting a failure, so that nothing is left of the
+                // upload by then.
+                let written = errors::joined(writing.await);
                 let batch = batch?;
                 (written?, batch)
             }
         };
     }
-    fault::blocking(move || {
+    errors::blocking(move || {
         upload.write(&batch.chunks)?;
         upload.finish()
     })
     .await
 }
 
-/// A body, with a count of what was read of it.
+/// A body and the number of bytes read from it.
 struct Source {
     body: Body,
     length: Option<u64>,
@@ -91,11 +92,11 @@ struct Batch {
 }
 
 impl Source {
-    async fn gather(&mut self) -> Result<Batch, BodyError> {
+    async fn next_batch(&mut self) -> Result<Batch, BodyError> {
         let mut batch = Batch::default();
         let mut size = 0;
         let mut until = None;
-        // At the announced end one more look tells whether it is the end.
+        // At the announced length, one more read finds out whether it is the end.
         while Some(self.taken) == self.length || (size < BATCH && batch.chunks.len() < CHUNKS) {
             let chunk = self.body.chunk();
             let chunk = match until {
@@ -119,7 +120,7 @@ impl Source {
                 return Err(BodyError::TooLarge { limit });
             }
             batch.chunks.push(chunk);
-            until.get_or_insert_with(|| Instant::now() + PATIENCE);
+            until.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
         }
         Ok(batch)
     }
@@ -133,7 +134,7 @@ pub(super) async fn concat(
     options: PutOptions,
 ) -> Result<Stored> {
     let (store, key, pieces) = (Arc::clone(store), key.clone(), pieces.to_vec());
-    let mut join = fault::blocking(move || {
+    let mut join = errors::blocking(move || {
         let mut rest = VecDeque::with_capacity(pieces.len());
         let mut size = 0_u64;
         for piece in pieces {
@@ -141,34 +142,34 @@ pub(super) async fn concat(
             size = size.saturating_add(found.length);
             rest.push_back(found);
         }
-        if let Some(witness) = &options.witness {
-            witness.admit(size)?;
+        if let Some(observer) = &options.observer {
+            observer.admit(size)?;
         }
         let upload = Upload::begin(Arc::clone(&store), key, options)?;
         Ok(Join { store, upload, rest, open: None })
     })
     .await?;
     while join.open.is_some() || !join.rest.is_empty() {
-        join = fault::blocking(move || {
+        join = errors::blocking(move || {
             join.step()?;
             Ok(join)
         })
         .await?;
     }
-    fault::blocking(move || join.upload.finish()).await
+    errors::blocking(move || join.upload.finish()).await
 }
 
-/// Pieces being joined. One blob is open at a time: there may be more of them than a process may
-/// have files open.
+/// Pieces being joined. One source is open at a time, because there may be more pieces than a
+/// process may have open files.
 struct Join {
     store: Arc<Inner>,
     upload: Upload,
-    /// Those not begun.
+    /// Pieces that have not been started.
     rest: VecDeque<Range>,
     open: Option<OpenRange>,
 }
 
-/// Bytes of a blob, as it was when all pieces were looked at.
+/// Bytes of a blob in the version that was found when all pieces were checked.
 struct Range {
     key: Key,
     etag: String,
@@ -192,7 +193,7 @@ impl Join {
                     return Ok(());
                 };
                 self.open = Some(range.open(&self.store)?);
-                // Even an empty one costs something.
+                // Opening a blob costs something even if the piece is empty.
                 left = left.saturating_sub(4096);
                 continue;
             };
@@ -210,15 +211,15 @@ impl Join {
 
 impl Range {
     fn find(store: &Inner, Piece { key, part }: Piece) -> Result<Self> {
-        let (_, facts) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
-        let size = facts.stx_size;
+        let (_, stat) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
+        let size = stat.stx_size;
         let (offset, length) = part.within(size).ok_or(StoreError::OutOfRange { size })?;
-        Ok(Self { key, etag: kept::etag(&facts), offset, length })
+        Ok(Self { key, etag: xattr::etag(&stat), offset, length })
     }
 
     fn open(self, store: &Inner) -> Result<OpenRange> {
-        let (file, facts) = store.tree.blob(self.key.as_str())?.ok_or(StoreError::NotFound)?;
-        if kept::etag(&facts) != self.etag {
+        let (file, stat) = store.tree.blob(self.key.as_str())?.ok_or(StoreError::NotFound)?;
+        if xattr::etag(&stat) != self.etag {
             return Err(StoreError::PreconditionFailed);
         }
         let end = self.offset.saturating_add(self.length);
@@ -233,13 +234,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_slow_sender_sent_is_not_held_until_there_is_more() {
+    async fn a_slow_senders_bytes_are_passed_on_before_the_batch_is_full() {
         let chunk = Bytes::from_static(b"a little");
         let sent = chunk.clone();
         let chunks = stream::once(async { Ok(sent) }).chain(stream::pending());
         let length = Some(1024);
         let mut source = Source { body: Body::from_stream(length, chunks), length, taken: 0 };
-        let gathering = tokio::time::timeout(Duration::from_secs(20), source.gather());
+        let gathering = tokio::time::timeout(Duration::from_secs(20), source.next_batch());
         let batch = gathering.await.unwrap().unwrap();
         assert_eq!(batch.chunks, [chunk]);
         assert!(!batch.last);

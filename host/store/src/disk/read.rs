@@ -1,7 +1,7 @@
-//! Blobs on their way out.
+//! Downloads.
 //!
-//! What is in the page cache is read on the caller's thread, without waiting (`RWF_NOWAIT`); what
-//! is not is read on a thread that may block. A blob that became shorter while it was read ends
+//! Bytes in the page cache are read on the caller's thread without waiting (`RWF_NOWAIT`), all
+//! others on a thread that may block. If a blob becomes shorter while it is read, the body ends
 //! with an error, never early.
 
 use std::io::{self, IoSliceMut};
@@ -16,23 +16,23 @@ use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::tree::Opened;
-use super::{Inner, fault, kept};
+use super::{Inner, errors, xattr};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
 use crate::{Download, Info, Part};
 
-/// Bytes of one chunk of a body. Measured by `examples/throughput.rs`; see [`disk`](super).
+/// Bytes of one chunk of a body. Measured by `benches/throughput.rs`; see [`disk`](super).
 pub(super) const CHUNK: usize = 128 * 1024;
-/// Bytes of which the kernel is told that they are read in order. Linux reads twice as far ahead
-/// in the whole file from then on; ZFS fetches just these.
-const SOON: u64 = 1024 * 1024;
+/// Bytes announced to the kernel as being read in order. From then on Linux reads ahead twice as
+/// far in the whole file; ZFS prefetches just these bytes.
+const READAHEAD: u64 = 1024 * 1024;
 /// Smaller chunks get memory of their own size instead of a buffer of [`CHUNK`] bytes.
 const SMALL: usize = 16 * 1024;
-/// Buffers kept for the next reader.
-const SPARE: usize = 32;
+/// Buffers kept for later reads.
+const MAX_SPARE: usize = 32;
 
-/// What is known of a blob.
+/// What is known about a blob.
 pub(super) async fn head(store: &Arc<Inner>, key: &Key) -> Result<Info> {
     let (file, info) = open(store, key).await?;
     drop(file);
@@ -49,7 +49,7 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
     } else {
         let path = store.tree.path_of(key.as_str());
         let buffers = Arc::clone(&store.buffers);
-        let reader = Reader {
+        let reader = BlobReader {
             file: Arc::new(file),
             path,
             offset,
@@ -58,7 +58,7 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
             advised: false,
             buffers,
         };
-        Body::from_stream(Some(length), stream::try_unfold(reader, Reader::next))
+        Body::from_stream(Some(length), stream::try_unfold(reader, BlobReader::next))
     };
     Ok(Download { info, offset, length, body })
 }
@@ -68,7 +68,7 @@ async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
         Some(found) => described(store, key, found),
         None => {
             let (store, key) = (Arc::clone(store), key.clone());
-            fault::blocking(move || {
+            errors::blocking(move || {
                 let found = store.tree.blob(key.as_str());
                 described(&store, &key, found)
             })
@@ -83,27 +83,27 @@ fn described(
     key: &Key,
     found: Result<Option<Opened>>,
 ) -> Result<Option<(std::fs::File, Info)>> {
-    let Some((file, facts)) = found? else {
+    let Some((file, stat)) = found? else {
         return Ok(None);
     };
-    let info = kept::info(store, key, &file, &facts)?;
+    let info = xattr::info(store, key, &file, &stat)?;
     Ok(Some((file.into(), info)))
 }
 
 /// A file being read.
-struct Reader {
+struct BlobReader {
     file: Arc<std::fs::File>,
     path: PathBuf,
     offset: u64,
     left: u64,
     /// Whether this file can be read without waiting.
     nowait: bool,
-    /// Whether the kernel knows yet that this file is read in order.
+    /// Whether the kernel was told that this file is read in order.
     advised: bool,
     buffers: Arc<Buffers>,
 }
 
-impl Reader {
+impl BlobReader {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, BodyError> {
         if self.left == 0 {
             return Ok(None);
@@ -113,15 +113,15 @@ impl Reader {
         let cached = if self.nowait { self.read_cached(&mut buffer) } else { None };
         if cached.is_none() {
             let (file, path, offset) = (Arc::clone(&self.file), self.path.clone(), self.offset);
-            let soon = NonZeroU64::new(self.left.min(SOON)).filter(|_| !self.advised);
+            let soon = NonZeroU64::new(self.left.min(READAHEAD)).filter(|_| !self.advised);
             self.advised = true;
-            buffer = fault::blocking(move || {
+            buffer = errors::blocking(move || {
                 if soon.is_some() {
-                    // A hint: where it fails, reading is slower at most.
+                    // Only a hint: if it fails, reading is slower.
                     let _ = rustix::fs::fadvise(&file, offset, soon, Advice::Sequential);
                 }
                 file.read_exact_at(buffer.space(), offset)
-                    .map_err(|error| fault::io("reading", path, shrank(error)))?;
+                    .map_err(|error| errors::io("cannot read", path, shrank(error)))?;
                 Ok(buffer)
             })
             .await
@@ -133,12 +133,12 @@ impl Reader {
         Ok(Some((Bytes::from_owner(buffer), self)))
     }
 
-    /// Reads what is cached, and cuts the buffer to it; none where that is nothing.
+    /// Reads cached bytes and truncates the buffer to them; none if nothing is cached.
     fn read_cached(&mut self, buffer: &mut Buffer) -> Option<()> {
         let mut slices = [IoSliceMut::new(buffer.space())];
         let flags = ReadWriteFlags::NOWAIT;
         match rustix::io::preadv2(&self.file, &mut slices, self.offset, flags) {
-            // An end that comes too soon is looked at again, where it can be told.
+            // An unexpected end: the blocking read will report it.
             Ok(0) => None,
             Ok(read) => {
                 buffer.length = read;
@@ -172,12 +172,12 @@ fn failed(error: StoreError) -> BodyError {
     }
 }
 
-/// Memory for chunks, used again and again: a fresh buffer would be cleared by the kernel and
-/// mapped page by page, which costs more than reading it full.
+/// Reused memory for chunks. The kernel would clear a fresh buffer and map it page by page, which
+/// costs more than filling it.
 #[derive(Debug, Default)]
 pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
 
-/// One of them; it goes back when the last `Bytes` of it is dropped.
+/// A buffer that returns to its pool when the last `Bytes` that refers to it is dropped.
 struct Buffer {
     memory: Vec<u8>,
     length: usize,
@@ -212,7 +212,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if self.memory.len() == CHUNK {
             let mut spare = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if spare.len() < SPARE {
+            if spare.len() < MAX_SPARE {
                 spare.push(std::mem::take(&mut self.memory));
             }
         }

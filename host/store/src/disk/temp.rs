@@ -1,10 +1,10 @@
-//! A file that is being written and has no name that anybody could ask for, and the step that
-//! gives it one.
+//! A file that is being written under no name that a client could ask for, and the one step that
+//! publishes it.
 //!
-//! The first choice, where it is durable, is a file without any name (`O_TMPFILE`) in the very
-//! folder that it is for: no other file system, mount or quota is involved, and a killed process
-//! leaves nothing. The second is a file in a [`Workspace`]. Both get their name in one step that
-//! other processes see whole or not at all.
+//! If its later name is durable, it is a file without any name (`O_TMPFILE`) in its destination
+//! folder: no other file system, mount or quota is involved, and a killed process leaves nothing
+//! behind. Otherwise it is a file in a [`Workspace`]. Both get their name in one step that other
+//! processes see as a whole or not at all.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
@@ -18,25 +18,25 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::abilities::cannot_link;
-use super::kept::Kept;
+use super::capabilities::cannot_link;
 use super::workspace::{Workspace, random_name};
-use super::{Inner, fault, tree};
+use super::xattr::Attributes;
+use super::{Inner, errors, tree};
 use crate::error::Result;
 
-/// Bytes after which the disk may begin to write while more are coming.
-const AHEAD: u64 = 2 * 1024 * 1024;
-/// Bytes copied in one step where the kernel does not copy by itself.
+/// Bytes after which write-back is started while more bytes arrive.
+const WRITEBACK: u64 = 2 * 1024 * 1024;
+/// Bytes copied in one step if the kernel cannot copy by itself.
 const COPY: usize = 256 * 1024;
 
-/// A file without a blob's name. Dropped, it is gone.
+/// A file that is not published yet. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Temp {
     file: File,
-    kept: Arc<Kept>,
-    /// None for a file without any name.
+    kept: Arc<Attributes>,
+    /// None if the file has no name at all.
     name: Option<Name>,
-    /// Bytes written by [`Temp::write`], and how many of them the disk was told to begin with.
+    /// Bytes written by [`Temp::write`], and how many of them were submitted for write-back.
     written: u64,
     begun: u64,
 }
@@ -46,7 +46,7 @@ pub(super) struct Temp {
 struct Name {
     workspace: Arc<Workspace>,
     name: String,
-    /// The file has gone elsewhere by now.
+    /// The file has been moved away.
     left: bool,
 }
 
@@ -55,20 +55,20 @@ impl Drop for Name {
         if !self.left {
             let folder = self.workspace.folder();
             if let Err(errno) = rustix::fs::unlinkat(folder, &self.name, AtFlags::empty()) {
-                tracing::warn!(name = self.name, error = %errno, "removing an unfinished file");
+                tracing::warn!(name = self.name, error = %errno, "cannot remove an unfinished file");
             }
         }
     }
 }
 
-/// Where a file is to appear.
+/// Where a file is to be published.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
-    /// Its folder, open.
+    /// The folder, open.
     pub(super) dir: &'a OwnedFd,
     /// The folder's name in the store.
     pub(super) folder: &'a str,
-    /// Its name in the folder.
+    /// The name in the folder.
     pub(super) name: &'a str,
 }
 
@@ -79,10 +79,15 @@ impl Target<'_> {
 }
 
 impl Temp {
-    /// A new one for a blob whose folder will be `folder`; `dir` is that folder or, where it is
-    /// yet to be made, the deepest one above it.
-    pub(super) fn new(store: &Inner, dir: &OwnedFd, folder: &str, kept: Arc<Kept>) -> Result<Self> {
-        if store.abilities.unnamed_in(dir) {
+    /// Makes a file for a blob in `folder`. `dir` is that folder or, if it does not exist yet, its
+    /// deepest existing parent.
+    pub(super) fn new(
+        store: &Inner,
+        dir: &OwnedFd,
+        folder: &str,
+        kept: Arc<Attributes>,
+    ) -> Result<Self> {
+        if store.capabilities.unnamed_in(dir) {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             let opened = rustix::io::retry_on_intr(|| {
                 rustix::fs::openat(dir, ".", flags, store.file_mode())
@@ -91,10 +96,10 @@ impl Temp {
                 Ok(file) => {
                     return Self::start(store, folder, file, kept, None);
                 }
-                Err(errno) if fault::is_unsupported(errno) || errno == Errno::ISDIR => {}
+                Err(errno) if errors::is_unsupported(errno) || errno == Errno::ISDIR => {}
                 Err(errno) => {
                     let path = store.tree.path_of(folder);
-                    return Err(fault::io("making a file in", path, errno));
+                    return Err(errors::io("cannot create a file in", path, errno));
                 }
             }
         }
@@ -104,10 +109,11 @@ impl Temp {
     fn named(
         store: &Inner,
         workspace: Arc<Workspace>,
-        kept: Arc<Kept>,
+        kept: Arc<Attributes>,
         folder: &str,
     ) -> Result<Self> {
-        let failed = |errno| fault::io("making a file for", store.tree.path_of(folder), errno);
+        let failed =
+            |errno| errors::io("cannot create a file for", store.tree.path_of(folder), errno);
         let name = random_name().map_err(failed)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::io::retry_on_intr(|| {
@@ -122,7 +128,7 @@ impl Temp {
         store: &Inner,
         folder: &str,
         file: OwnedFd,
-        kept: Arc<Kept>,
+        kept: Arc<Attributes>,
         name: Option<Name>,
     ) -> Result<Self> {
         let temp = Self { file: file.into(), kept, name, written: 0, begun: 0 };
@@ -139,7 +145,7 @@ impl Temp {
     pub(super) fn write(&mut self, chunks: &[Bytes]) -> io::Result<()> {
         let mut slices: Vec<_> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
         let mut rest = slices.as_mut_slice();
-        // Drops empty slices at the front, which a write of nothing could not tell from an error.
+        // Drops empty slices at the front: writing nothing cannot be told from an error.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             match self.file.write_vectored(rest) {
@@ -156,20 +162,20 @@ impl Temp {
         Ok(())
     }
 
-    /// Lets the disk begin with what came so far, so that less is left to wait for at the end.
-    /// Of what this advice says, only that part matters here: pages that will not be needed are
-    /// written now. It is a hint; a file system may ignore it.
+    /// Starts write-back, so that less is left to wait for at the end. Of this advice only one
+    /// effect matters here: pages that will not be needed are written now. It is a hint that a file
+    /// system may ignore.
     fn begin_writeback(&mut self) {
         let fresh = self.written - self.begun;
-        if fresh >= AHEAD {
+        if fresh >= WRITEBACK {
             let length = NonZeroU64::new(fresh);
             let _ = rustix::fs::fadvise(&self.file, self.begun, length, Advice::DontNeed);
             self.begun = self.written;
         }
     }
 
-    /// Appends `length` bytes of another file from `offset` on, in the kernel where it can. Fewer
-    /// come back only where that file ends before.
+    /// Appends `length` bytes of another file from `offset` on, in the kernel if possible. Returns
+    /// fewer only if that file ends earlier.
     pub(super) fn append(&mut self, from: &File, offset: u64, length: u64) -> io::Result<u64> {
         let mut at = offset;
         let end = offset.saturating_add(length);
@@ -178,8 +184,8 @@ impl Temp {
             match rustix::fs::copy_file_range(from, Some(&mut at), &self.file, None, step) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
-                // Another file system, or one that knows no copying.
-                Err(errno) if fault::is_unsupported(errno) || errno == Errno::XDEV => {
+                // Another file system, or one that cannot copy.
+                Err(errno) if errors::is_unsupported(errno) || errno == Errno::XDEV => {
                     return self.append_by_hand(from, at, end).map(|at| at - offset);
                 }
                 Err(errno) => return Err(errno.into()),
@@ -205,49 +211,49 @@ impl Temp {
         Ok(at)
     }
 
-    /// Writes everything to disk, with a time of its own to the nanosecond: the kernel's are some
-    /// milliseconds apart, and two blobs of one etag must not be.
+    /// Syncs the file, with a unique modification time to the nanosecond: the kernel's own times
+    /// are some milliseconds apart, and two blobs must not have the same etag.
     pub(super) fn finish(&self) -> io::Result<()> {
         self.file.set_modified(SystemTime::now())?;
         self.file.sync_all()
     }
 
-    /// Gives the file its name where that is free; false where it is taken. The caller holds the
+    /// Gives the file its name if the name is free; false if it is taken. The caller holds the
     /// key's lock.
-    pub(super) fn place(&mut self, store: &Inner, target: Target<'_>) -> Result<bool> {
-        let placed = match self.try_place(store, target) {
+    pub(super) fn publish_new(&mut self, store: &Inner, target: Target<'_>) -> Result<bool> {
+        let placed = match self.try_publish_new(store, target) {
             Err(errno) if errno == Errno::XDEV || (self.name.is_none() && cannot_link(errno)) => {
-                self.move_near(store, target)?;
-                self.try_place(store, target)
+                self.copy_near(store, target)?;
+                self.try_publish_new(store, target)
             }
             other => other,
         };
         match placed {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            Err(errno) => Err(fault::io("naming", target.path(store), errno)),
+            Err(errno) => Err(errors::io("cannot name", target.path(store), errno)),
         }
     }
 
-    /// Puts the file in the place of another, in one step.
-    pub(super) fn replace(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |errno| fault::io("replacing", target.path(store), errno);
+    /// Replaces another file, in one step.
+    pub(super) fn publish_over(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
+        let failed = |errno| errors::io("cannot replace", target.path(store), errno);
         if self.name.is_none() {
-            self.give_name(store, target)?;
+            self.link_in_workspace(store, target)?;
         }
         match self.rename_over(target) {
             Err(Errno::XDEV) => {
-                self.move_near(store, target)?;
+                self.copy_near(store, target)?;
                 self.rename_over(target).map_err(failed)
             }
             other => other.map_err(failed),
         }
     }
 
-    fn try_place(&mut self, store: &Inner, target: Target<'_>) -> Result<(), Errno> {
+    fn try_publish_new(&mut self, store: &Inner, target: Target<'_>) -> Result<(), Errno> {
         let features = store.options.features;
         let Some(name) = &mut self.name else {
-            return store.abilities.link_unnamed(&self.file, target.dir, target.name);
+            return store.capabilities.link_unnamed(&self.file, target.dir, target.name);
         };
         let from = name.workspace.folder();
         if features.rename_noreplace {
@@ -257,7 +263,7 @@ impl Temp {
                     name.left = true;
                     return Ok(());
                 }
-                Err(errno) if fault::is_unsupported(errno) => {}
+                Err(errno) if errors::is_unsupported(errno) => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -265,13 +271,13 @@ impl Temp {
             let flags = AtFlags::empty();
             match rustix::fs::linkat(from, &name.name, target.dir, target.name, flags) {
                 Err(errno) if cannot_link(errno) => {}
-                // The first name goes when `self` is dropped.
+                // Dropping `self` removes the first name.
                 other => return other,
             }
         }
-        // Neither step exists here (exFAT, some FUSE file systems). The key's lock keeps other
-        // uploads of this process out; another process could come between.
-        match tree::facts_at(target.dir, target.name) {
+        // This file system has neither (exFAT, some FUSE file systems). The key's lock excludes
+        // other uploads of this process; another process could interfere.
+        match tree::stat_at(target.dir, target.name) {
             Ok(_) => Err(Errno::EXIST),
             Err(Errno::NOENT) => self.rename_over(target),
             Err(errno) => Err(errno),
@@ -288,18 +294,18 @@ impl Temp {
         Ok(())
     }
 
-    /// Gives a file without any name one in a workspace, so that it can be renamed.
-    fn give_name(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |errno| fault::io("naming a file for", target.path(store), errno);
+    /// Gives a file without a name one in a workspace, so that it can be renamed.
+    fn link_in_workspace(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
+        let failed = |errno| errors::io("cannot name a file for", target.path(store), errno);
         let name = random_name().map_err(failed)?;
         let link = |workspace: &Workspace| {
-            store.abilities.link_unnamed(&self.file, workspace.folder(), &name)
+            store.capabilities.link_unnamed(&self.file, workspace.folder(), &name)
         };
         let mut workspace = store.workspace(target.dir, target.folder)?;
         let mut linked = link(&workspace);
         if linked == Err(Errno::XDEV) {
-            store.abilities.central.lose(|| target.path(store));
-            workspace = store.passing_workspace(target.dir, target.folder)?;
+            store.capabilities.central.lose(|| target.path(store));
+            workspace = store.temporary_workspace(target.dir, target.folder)?;
             linked = link(&workspace);
         }
         match linked {
@@ -307,19 +313,19 @@ impl Temp {
                 self.name = Some(Name { workspace, name, left: false });
                 Ok(())
             }
-            Err(errno) if cannot_link(errno) => self.move_near(store, target),
+            Err(errno) if cannot_link(errno) => self.copy_near(store, target),
             Err(errno) => Err(failed(errno)),
         }
     }
 
-    /// Moves the bytes to a named file from which the target can surely be reached: in the
-    /// target's own folder.
-    fn move_near(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |error| fault::io("copying a file for", target.path(store), error);
-        let abilities = &store.abilities;
-        let lost = if self.name.is_none() { &abilities.unnamed } else { &abilities.central };
+    /// Copies the bytes to a named file in the target's own folder, from which the target can
+    /// certainly be reached.
+    fn copy_near(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
+        let failed = |error| errors::io("cannot copy a file for", target.path(store), error);
+        let capabilities = &store.capabilities;
+        let lost = if self.name.is_none() { &capabilities.unnamed } else { &capabilities.central };
         lost.lose(|| target.path(store));
-        let workspace = store.passing_workspace(target.dir, target.folder)?;
+        let workspace = store.temporary_workspace(target.dir, target.folder)?;
         let mut near = Self::named(store, workspace, Arc::clone(&self.kept), target.folder)?;
         let length = self.file.metadata().map_err(failed)?.len();
         if near.append(&self.file, 0, length).map_err(failed)? != length {

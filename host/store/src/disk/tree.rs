@@ -1,7 +1,7 @@
-//! Names resolved below a root, so that nothing outside it can be reached: no symbolic link is
-//! followed and no name leads up. The root itself may be a symbolic link.
+//! Resolves names below a root, so that nothing outside it can be reached: no symbolic link is
+//! followed and no name leads upwards. The root itself may be a symbolic link.
 //!
-//! Linux 5.6 does this in one call (`openat2`); older kernels get the same, folder by folder.
+//! Linux 5.6 does this in one call (`openat2`); for older kernels it is done folder by folder.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +9,13 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use super::fault;
+use super::errors;
 use crate::error::{Result, StoreError};
 
-/// File systems whose names and pages, once cached, are had without waiting for anybody: on
-/// others (NFS, FUSE) even opening a cached name may wait for a server.
+/// File systems on which cached names and pages are available without waiting. On others (NFS,
+/// FUSE) even opening a cached name may wait for a server.
 const LOCAL: [u64; 7] = [EXT4, XFS, TMPFS, BTRFS, ZFS, F2FS, BCACHEFS];
-/// ext2 and ext3 too.
+/// Also ext2 and ext3.
 pub(super) const EXT4: u64 = 0xef53;
 pub(super) const XFS: u64 = 0x5846_5342;
 pub(super) const TMPFS: u64 = 0x0102_1994;
@@ -24,14 +24,14 @@ const ZFS: u64 = 0x2fc1_2fc1;
 const F2FS: u64 = 0xf2f5_2010;
 const BCACHEFS: u64 = 0xca45_1a4e;
 
-const FACTS: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+const STAT: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 /// Opening a pipe or a device must not wait for its other end, nor become our terminal.
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A blob's file, open for reading, and what was known of it then.
+/// A blob's file, open for reading, and its metadata at that moment.
 pub(super) type Opened = (OwnedFd, Statx);
 
 /// A directory and the names below it.
@@ -40,17 +40,16 @@ pub(super) struct Tree {
     root: OwnedFd,
     path: PathBuf,
     openat2: bool,
-    /// Whether what is cached may be used on the caller's thread.
+    /// Whether cached names may be used on the caller's thread.
     local: bool,
 }
 
 impl Tree {
-    /// Opens a directory that exists. `openat2` says whether that call may be used where the
-    /// kernel has it.
+    /// Opens an existing directory. `openat2` says whether to use that call if the kernel has it.
     pub(super) fn open(path: &Path, openat2: bool) -> Result<Self> {
-        let failed = |errno| fault::io("opening the store's root", path, errno);
+        let failed = |errno| errors::io("cannot open the store's root", path, errno);
         let root = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed)?;
-        // Old container runtimes forbid the call instead of not knowing it: any error means no.
+        // Old container runtimes forbid the call instead of not knowing it, so any error means no.
         let openat2 =
             openat2 && rustix::fs::openat2(&root, ".", DIRECTORY, Mode::empty(), BENEATH).is_ok();
         let local = LOCAL.contains(&file_system(&root));
@@ -62,41 +61,41 @@ impl Tree {
         &self.root
     }
 
-    /// Where a name is, for messages.
+    /// The path of a name, for messages.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 
-    /// Opens a folder (`""` is the root) so that it can be listed and synced; none where there
-    /// is no such folder.
+    /// Opens a folder (`""` is the root) so that it can be listed and synced; none if there is no
+    /// such folder.
     pub(super) fn folder(&self, name: &str) -> Result<Option<OwnedFd>> {
         match self.resolve(name, DIRECTORY) {
             Ok(folder) => Ok(Some(folder)),
-            Err(errno) if fault::is_missing(errno) => Ok(None),
-            Err(Errno::LOOP) => Err(fault::symlink(name)),
-            Err(errno) => Err(fault::io("opening", self.path_of(name), errno)),
+            Err(errno) if errors::is_missing(errno) => Ok(None),
+            Err(Errno::LOOP) => Err(errors::symlink(name)),
+            Err(errno) => Err(errors::io("cannot open", self.path_of(name), errno)),
         }
     }
 
-    /// Opens a blob; none where no regular file has this name.
+    /// Opens a blob; none if there is no regular file with this name.
     pub(super) fn blob(&self, name: &str) -> Result<Option<Opened>> {
         match self.resolve(name, READ) {
             Ok(file) => self.regular(name, file),
             // A socket, or a device without a driver.
             Err(Errno::NXIO | Errno::NODEV) => Ok(None),
-            Err(errno) if fault::is_missing(errno) => Ok(None),
-            Err(Errno::LOOP) => Err(fault::symlink(name)),
-            Err(errno) => Err(fault::io("opening", self.path_of(name), errno)),
+            Err(errno) if errors::is_missing(errno) => Ok(None),
+            Err(Errno::LOOP) => Err(errors::symlink(name)),
+            Err(errno) => Err(errors::io("cannot open", self.path_of(name), errno)),
         }
     }
 
-    /// As [`blob`](Self::blob), where the kernel has the name in memory and so need not wait for
-    /// a disk; the outer none where it has not, or where something is wrong.
+    /// Like [`blob`](Self::blob), but only if the kernel has the name in memory and need not wait
+    /// for a disk. The outer none means that it has not, or that something is wrong.
     pub(super) fn cached_blob(&self, name: &str) -> Option<Result<Option<Opened>>> {
         if !(self.openat2 && self.local) {
             return None;
         }
-        // Another mount below the root may be one that makes us wait.
+        // Another mount below the root could make us wait.
         let resolve = BENEATH | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
         match rustix::fs::openat2(&self.root, name, READ, Mode::empty(), resolve) {
             Ok(file) => Some(self.regular(name, file)),
@@ -106,14 +105,14 @@ impl Tree {
     }
 
     fn regular(&self, name: &str, file: OwnedFd) -> Result<Option<Opened>> {
-        let facts =
-            facts(&file).map_err(|errno| fault::io("reading", self.path_of(name), errno))?;
-        Ok(is_regular(&facts).then_some((file, facts)))
+        let stat =
+            stat(&file).map_err(|errno| errors::io("cannot read", self.path_of(name), errno))?;
+        Ok(is_regular(&stat).then_some((file, stat)))
     }
 
-    /// The deepest folder on the way to `folder` that exists, and the part of the name that does
-    /// exist. [`StoreError::Invalid`] where a blob is in the way.
-    pub(super) fn deepest<'a>(&self, folder: &'a str) -> Result<(OwnedFd, &'a str)> {
+    /// The deepest existing folder on the way to `folder`, and the part of the name that exists.
+    /// [`StoreError::Invalid`] if there is a blob in the place of a folder.
+    pub(super) fn deepest_existing<'a>(&self, folder: &'a str) -> Result<(OwnedFd, &'a str)> {
         let mut name = folder;
         loop {
             match self.resolve(name, DIRECTORY) {
@@ -121,26 +120,26 @@ impl Tree {
                 Err(Errno::NOENT) if !name.is_empty() => {
                     name = name.rsplit_once('/').map_or("", |(parent, _)| parent);
                 }
-                Err(errno) => return Err(self.in_the_way(name, errno)),
+                Err(errno) => return Err(self.path_error(name, errno)),
             }
         }
     }
 
-    /// Why a folder that is needed cannot be opened.
-    pub(super) fn in_the_way(&self, folder: &str, errno: Errno) -> StoreError {
+    /// Why a required folder cannot be opened.
+    pub(super) fn path_error(&self, folder: &str, errno: Errno) -> StoreError {
         match errno {
             Errno::NOTDIR => StoreError::Invalid(format!(
-                "{folder}: a part of this name is a blob, so that no folder can be there"
+                "a part of {folder} is a blob, so no folder can be made there"
             )),
-            Errno::LOOP => fault::symlink(folder),
+            Errno::LOOP => errors::symlink(folder),
             Errno::NAMETOOLONG | Errno::ILSEQ => StoreError::Invalid(format!(
-                "{folder}: the file system below the store cannot hold this name"
+                "{folder}: the store's file system cannot hold this name"
             )),
-            errno => fault::io("opening", self.path_of(folder), errno),
+            errno => errors::io("cannot open", self.path_of(folder), errno),
         }
     }
 
-    /// Opens `name` below the root. A symbolic link anywhere in it is `ELOOP`.
+    /// Opens `name` below the root. A symbolic link anywhere in it causes `ELOOP`.
     fn resolve(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let name = if name.is_empty() { "." } else { name };
         if !self.openat2 {
@@ -157,10 +156,8 @@ impl Tree {
                 rustix::fs::openat(folder, segment, flags | OFlags::NOFOLLOW, Mode::empty())
             })
             .map_err(|errno| match errno {
-                // With O_DIRECTORY the kernel calls a symbolic link "not a directory".
-                Errno::NOTDIR
-                    if facts_at(folder, segment).is_ok_and(|facts| is_symlink(&facts)) =>
-                {
+                // With O_DIRECTORY the kernel reports a symbolic link as "not a directory".
+                Errno::NOTDIR if stat_at(folder, segment).is_ok_and(|stat| is_symlink(&stat)) => {
                     Errno::LOOP
                 }
                 errno => errno,
@@ -179,39 +176,39 @@ impl Tree {
     }
 }
 
-/// What is known of an open file.
-pub(super) fn facts(file: impl AsFd) -> Result<Statx, Errno> {
-    rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, FACTS)
+/// Metadata of an open file.
+pub(super) fn stat(file: impl AsFd) -> Result<Statx, Errno> {
+    rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, STAT)
 }
 
-/// What is known of an entry of a folder, itself where it is a symbolic link.
-pub(super) fn facts_at(folder: impl AsFd, name: &str) -> Result<Statx, Errno> {
-    rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, FACTS)
+/// Metadata of an entry in a folder; of the link itself if it is a symbolic link.
+pub(super) fn stat_at(folder: impl AsFd, name: &str) -> Result<Statx, Errno> {
+    rustix::fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, STAT)
 }
 
 /// The kind of file.
-pub(super) fn kind(facts: &Statx) -> FileType {
-    FileType::from_raw_mode(facts.stx_mode.into())
+pub(super) fn kind(stat: &Statx) -> FileType {
+    FileType::from_raw_mode(stat.stx_mode.into())
 }
 
 /// Whether it is a regular file.
-pub(super) fn is_regular(facts: &Statx) -> bool {
-    kind(facts) == FileType::RegularFile
+pub(super) fn is_regular(stat: &Statx) -> bool {
+    kind(stat) == FileType::RegularFile
 }
 
 /// Whether it is a symbolic link.
-pub(super) fn is_symlink(facts: &Statx) -> bool {
-    kind(facts) == FileType::Symlink
+pub(super) fn is_symlink(stat: &Statx) -> bool {
+    kind(stat) == FileType::Symlink
 }
 
-/// Two folders with the same mark can exchange files by renaming: the same file system, seen
-/// through the same mount.
-pub(super) fn mount(facts: &Statx) -> (u32, u32, u64) {
-    (facts.stx_dev_major, facts.stx_dev_minor, facts.stx_mnt_id)
+/// Identifies a mount. Files can be renamed between two folders with the same value, because they
+/// are on the same file system seen through the same mount.
+pub(super) fn mount(stat: &Statx) -> (u32, u32, u64) {
+    (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id)
 }
 
-/// Which file system a folder is on, by the number that the kernel has for it.
+/// The kernel's magic number for the file system of a folder.
 pub(super) fn file_system(folder: &OwnedFd) -> u64 {
-    let magic = rustix::fs::fstatfs(folder).map_or(0, |facts| facts.f_type);
+    let magic = rustix::fs::fstatfs(folder).map_or(0, |stat| stat.f_type);
     u64::try_from(magic & 0xffff_ffff).unwrap_or(0)
 }

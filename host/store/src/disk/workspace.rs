@@ -1,10 +1,9 @@
-//! The hidden folder in which unfinished files have their names: `.keepgate/tmp/<random>/` below
-//! the store's root, or below another mount where only that one can exchange files with a blob's
-//! folder.
+//! The hidden folder for unfinished files that need a name: `.keepgate/tmp/<random>/` below the
+//! store's root, or below another mount if only that one can exchange files with a blob's folder.
 //!
-//! Several processes may use one root, so each [`Workspace`] has a subfolder of its own and holds
-//! a lock in it while it lives. Sweeping removes what is in subfolders whose lock nobody holds,
-//! and nothing else. The root's is swept when a store is opened, others when they are used next.
+//! Several processes may use one root, so each [`Workspace`] has a subfolder of its own and holds a
+//! lock in it while it exists. A sweep removes subfolders whose lock nobody holds, and nothing else.
+//! The root's folder is swept when a store is opened, others when they are used next.
 
 use std::mem::MaybeUninit;
 
@@ -17,40 +16,40 @@ use crate::key::RESERVED;
 
 const TMP: &str = "tmp";
 const LOCK: &str = "lock";
-/// How often to begin anew where another process removes folders that we are making.
+/// How often to start again if another process removes folders that we are making.
 const TRIES: usize = 100;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A subfolder for the unfinished files of this process; removed when dropped.
+/// A subfolder for this process's unfinished files; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Workspace {
     folder: OwnedFd,
     tmp: OwnedFd,
     name: String,
-    /// Holds the lock as long as it is open; none where the file system has no locks.
+    /// Holds the lock while it is open; none if the file system has no locks.
     _lock: Option<OwnedFd>,
-    /// The folder that `.keepgate` is in, where it shall not stay when it is empty.
-    passing: Option<OwnedFd>,
+    /// The folder that contains `.keepgate`, if `.keepgate` must be removed once it is empty.
+    temporary: Option<OwnedFd>,
 }
 
-/// What a sweep found of processes that did not end properly.
+/// What a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Swept {
-    /// Subfolders.
+    /// Subfolders of dead processes.
     pub(super) folders: usize,
     /// Unfinished files in them.
     pub(super) files: usize,
 }
 
 impl Workspace {
-    /// A new one in `base`, and what was swept there. One that does not stay removes `.keepgate`
-    /// again.
+    /// Makes a workspace in `base`, and reports what was swept there. Unless it is to `stay`,
+    /// dropping it removes `.keepgate` as well.
     pub(super) fn open(base: &OwnedFd, mode: Mode, stay: bool) -> Result<(Self, Swept), Errno> {
         let mut swept = Swept::default();
         for _ in 0..TRIES {
             match Self::attempt(base, mode, stay, &mut swept) {
-                // A folder went away under our hands, or a sweeper was quicker than our lock.
+                // A folder was removed while we used it, or a sweep was faster than our lock.
                 Err(Errno::NOENT | Errno::WOULDBLOCK) => {}
                 other => return other.map(|workspace| (workspace, swept)),
             }
@@ -66,11 +65,11 @@ impl Workspace {
         rustix::fs::mkdirat(&tmp, &name, mode)?;
         let folder = rustix::fs::openat(&tmp, &name, DIRECTORY, Mode::empty())?;
         let lock = lock(&folder)?;
-        let passing = if stay { None } else { Some(rustix::io::dup(base)?) };
-        Ok(Self { folder, tmp, name, _lock: lock, passing })
+        let temporary = if stay { None } else { Some(rustix::io::dup(base)?) };
+        Ok(Self { folder, tmp, name, _lock: lock, temporary })
     }
 
-    /// Where to make files.
+    /// The folder to make files in.
     pub(super) fn folder(&self) -> &OwnedFd {
         &self.folder
     }
@@ -78,28 +77,28 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        // What cannot be removed now is swept later.
+        // A later sweep removes what cannot be removed now.
         let _ = rustix::fs::unlinkat(&self.folder, LOCK, AtFlags::empty());
         let _ = rustix::fs::unlinkat(&self.tmp, &self.name, AtFlags::REMOVEDIR);
-        if let Some(base) = &self.passing
+        if let Some(base) = &self.temporary
             && let Ok(reserved) = rustix::fs::openat(base, RESERVED, DIRECTORY, Mode::empty())
         {
-            // Both fail where somebody else is in there; that is the purpose.
+            // Both fail if somebody else uses the folder, as they should.
             let _ = rustix::fs::unlinkat(&reserved, TMP, AtFlags::REMOVEDIR);
             let _ = rustix::fs::unlinkat(base, RESERVED, AtFlags::REMOVEDIR);
         }
     }
 }
 
-/// A name that nobody else makes.
+/// A name that nobody else uses.
 pub(super) fn random_name() -> Result<String, Errno> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| Errno::IO)?;
     Ok(hex::encode(bytes))
 }
 
-/// The entries of an open folder: name and kind. `.` and `..` are left out. `each` ends the
-/// reading by an error.
+/// Calls `each` with name, kind and inode of every entry in an open folder except `.` and `..`. An
+/// error from `each` ends the reading.
 pub(super) fn read_folder(
     folder: impl AsFd,
     mut each: impl FnMut(&[u8], FileType, u64) -> Result<(), Errno>,
@@ -124,14 +123,14 @@ fn make(base: &OwnedFd, name: &str, mode: Mode) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(base, name, DIRECTORY, Mode::empty())
 }
 
-/// Makes and takes the lock of a subfolder. `WOULDBLOCK` and `NOENT` mean that a sweeper came
-/// between; none that this file system has no locks, so that nobody will ever sweep it.
+/// Makes and takes the lock of a subfolder. `WOULDBLOCK` and `NOENT` mean that a sweep interfered;
+/// none means that this file system has no locks, so the subfolder will never be swept.
 fn lock(folder: &OwnedFd) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        // `NOENT` where a sweeper had it first and removed it.
-        Ok(()) => tree::facts_at(folder, LOCK).map(|_| Some(file)),
+        // `NOENT` if a sweep had locked it first and removed it.
+        Ok(()) => tree::stat_at(folder, LOCK).map(|_| Some(file)),
         Err(Errno::WOULDBLOCK) => Err(Errno::WOULDBLOCK),
         Err(_) => Ok(None),
     }
@@ -146,7 +145,7 @@ fn sweep(tmp: &OwnedFd, swept: &mut Swept) -> Result<(), Errno> {
         Ok(())
     })?;
     for name in names {
-        // One that cannot be swept (another user's, for example) does not hinder our own.
+        // A failure (another user's subfolder, for example) does not keep us from making ours.
         if let Ok(Some(files)) = sweep_one(tmp, &name) {
             swept.folders += 1;
             swept.files += files;
@@ -155,14 +154,14 @@ fn sweep(tmp: &OwnedFd, swept: &mut Swept) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Removes one subfolder where nobody holds its lock, and says how many files were in it; none
-/// where it is in use or was never locked.
+/// Removes one subfolder if nobody holds its lock, and returns how many files were in it; none if it
+/// is in use or was never locked.
 fn sweep_one(tmp: &OwnedFd, name: &[u8]) -> Result<Option<usize>, Errno> {
     let folder = rustix::fs::openat(tmp, name, DIRECTORY, Mode::empty())?;
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let lock = match rustix::fs::openat(&folder, LOCK, flags, Mode::empty()) {
         Ok(lock) => lock,
-        // Killed before it made its lock, or about to make it: then it begins anew.
+        // Killed before it made its lock, or about to make it, in which case it starts again.
         Err(Errno::NOENT) => {
             rustix::fs::unlinkat(tmp, name, AtFlags::REMOVEDIR)?;
             return Ok(None);
@@ -194,19 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn a_living_neighbour_is_not_swept_and_a_dead_one_is() {
+    fn a_sweep_spares_live_processes_and_removes_dead_ones() {
         let dir = tempfile::tempdir().unwrap();
         let base = base(dir.path());
         let (living, _) = Workspace::open(&base, Mode::RWXU, true).unwrap();
         let unfinished = dir.path().join(".keepgate/tmp").join(&living.name).join("upload");
         std::fs::write(&unfinished, b"half").unwrap();
 
-        // What a killed process leaves: a subfolder whose lock nobody holds.
+        // What a killed process leaves behind: a subfolder whose lock nobody holds.
         let dead = dir.path().join(".keepgate/tmp/dead");
         std::fs::create_dir(&dead).unwrap();
         std::fs::write(dead.join("lock"), b"").unwrap();
         std::fs::write(dead.join("upload"), b"half").unwrap();
-        // Not ours: a file, and a subfolder with a folder in it.
+        // Neither is a workspace: a file, and a subfolder that contains a folder.
         std::fs::write(dir.path().join(".keepgate/tmp/note"), b"").unwrap();
         std::fs::create_dir_all(dir.path().join(".keepgate/tmp/other/sub")).unwrap();
 
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_stay_leaves_nothing() {
+    fn a_temporary_workspace_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let base = base(dir.path());
         let (first, _) = Workspace::open(&base, Mode::RWXU, false).unwrap();
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_once_do_not_sweep_each_other() {
+    fn concurrent_workspaces_do_not_sweep_each_other() {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -253,7 +252,7 @@ mod tests {
                             Mode::RWXU,
                         )
                         .unwrap();
-                        assert_eq!(tree::facts(&file).unwrap().stx_nlink, 1);
+                        assert_eq!(tree::stat(&file).unwrap().stx_nlink, 1);
                         rustix::fs::unlinkat(one.folder(), "upload", AtFlags::empty()).unwrap();
                     }
                 });

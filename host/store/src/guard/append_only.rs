@@ -1,24 +1,21 @@
-//! Blobs may be added, but none deleted or replaced.
+//! A store to which blobs can be added, but in which none can be deleted or replaced.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::body::Body;
 use crate::error::{Result, StoreError};
-use crate::key::{Folder, Key};
-use crate::{
-    BlobStore, Condition, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored,
-};
+use crate::key::Key;
+use crate::layer::{Intent, Operation, StoreLayer};
+use crate::{BlobStore, Condition};
 
-/// A store in which blobs may be added, but none deleted or replaced, except under keys that
-/// match a pattern.
+/// A store to which blobs can be added, but in which none can be deleted or replaced, except under
+/// keys that match a pattern.
 #[derive(Debug)]
 pub struct AppendOnly {
     store: Arc<dyn BlobStore>,
     except: GlobSet,
-    /// What is allowed nevertheless, for messages.
+    /// What is still allowed, for messages.
     allowed: String,
 }
 
@@ -28,7 +25,7 @@ impl AppendOnly {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] where a pattern is wrong.
+    /// [`StoreError::Invalid`] if a pattern is invalid.
     pub fn new(store: Arc<dyn BlobStore>, except: &[String]) -> Result<Self> {
         let mut set = GlobSetBuilder::new();
         for pattern in except {
@@ -52,74 +49,45 @@ impl AppendOnly {
         StoreError::Denied(format!("append-only: {key} may not be {what}; {allowed}"))
     }
 
-    /// Conditions under which nothing can be replaced, and whether the caller wanted that.
-    fn restrict(&self, key: &Key, mut options: PutOptions) -> Result<(PutOptions, bool)> {
-        if self.except.is_match(key.as_str()) {
-            return Ok((options, false));
-        }
-        match options.condition {
-            Condition::Absent | Condition::AbsentOrIdentical => Ok((options, false)),
-            // The store itself sees to it, so that nobody can come between look and write.
-            Condition::Always => {
-                options.condition = Condition::Absent;
-                Ok((options, true))
-            }
-            Condition::Matches(_) => Err(self.denied("replaced", key)),
-        }
-    }
-
-    fn explain(&self, key: &Key, replacing: bool, error: StoreError) -> StoreError {
-        match error {
-            StoreError::AlreadyExists if replacing => self.denied("replaced", key),
-            error => error,
-        }
+    fn is_protected(&self, key: &Key) -> bool {
+        !self.except.is_match(key.as_str())
     }
 }
 
-#[async_trait]
-impl BlobStore for AppendOnly {
-    async fn head(&self, key: &Key) -> Result<Info> {
-        self.store.head(key).await
+impl StoreLayer for AppendOnly {
+    fn inner(&self) -> &Arc<dyn BlobStore> {
+        &self.store
     }
 
-    async fn get(&self, key: &Key, part: Part) -> Result<Download> {
-        self.store.get(key, part).await
-    }
-
-    async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored> {
-        let (options, replacing) = self.restrict(key, options)?;
-        let stored = self.store.put(key, body, options).await;
-        stored.map_err(|error| self.explain(key, replacing, error))
-    }
-
-    async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
-        let (options, replacing) = self.restrict(key, options)?;
-        let stored = self.store.concat(key, pieces, options).await;
-        stored.map_err(|error| self.explain(key, replacing, error))
-    }
-
-    async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
-        if self.except.is_match(key.as_str()) {
-            self.store.delete_with(key, options).await
-        } else {
-            Err(self.denied("deleted", key))
+    async fn authorize(&self, operation: Operation<'_>) -> Result<()> {
+        match operation {
+            Operation::Store { key, options, .. } if self.is_protected(key) => {
+                match options.condition {
+                    Condition::Absent | Condition::AbsentOrIdentical => Ok(()),
+                    // The store checks this as it commits, so no other upload can come between the
+                    // check and the write.
+                    Condition::Always => {
+                        options.condition = Condition::Absent;
+                        Ok(())
+                    }
+                    Condition::Matches(_) => Err(self.denied("replaced", key)),
+                }
+            }
+            Operation::Delete { key, .. } if self.is_protected(key) => {
+                Err(self.denied("deleted", key))
+            }
+            Operation::Store { .. } | Operation::Delete { .. } | Operation::MakeFolders(_) => {
+                Ok(())
+            }
         }
     }
 
-    async fn list_after(
-        &self,
-        folder: &Folder,
-        recursive: bool,
-        after: Option<&str>,
-    ) -> Result<Box<dyn Listing>> {
-        self.store.list_after(folder, recursive, after).await
-    }
-
-    async fn prepare(&self, folders: &[Folder]) -> Result<()> {
-        self.store.prepare(folders).await
-    }
-
-    async fn check_metadata(&self) -> Result<()> {
-        self.store.check_metadata().await
+    fn explain(&self, key: &Key, intent: Intent, error: StoreError) -> StoreError {
+        match error {
+            StoreError::AlreadyExists if intent == Intent::Replace && self.is_protected(key) => {
+                self.denied("replaced", key)
+            }
+            error => error,
+        }
     }
 }

@@ -1,15 +1,12 @@
-//! Nothing may be changed.
+//! A store that can only be read.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
-use crate::body::Body;
+use crate::BlobStore;
 use crate::error::{Result, StoreError};
-use crate::key::{Folder, Key};
-use crate::{BlobStore, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored};
+use crate::layer::{Operation, StoreLayer};
 
-/// A store of which blobs can only be read.
+/// A store whose blobs can only be read and listed.
 #[derive(Debug)]
 pub struct ReadOnly {
     store: Arc<dyn BlobStore>,
@@ -26,42 +23,16 @@ fn denied(what: impl std::fmt::Display) -> StoreError {
     StoreError::Denied(format!("read-only: {what}; reading and listing are allowed"))
 }
 
-#[async_trait]
-impl BlobStore for ReadOnly {
-    async fn head(&self, key: &Key) -> Result<Info> {
-        self.store.head(key).await
+impl StoreLayer for ReadOnly {
+    fn inner(&self) -> &Arc<dyn BlobStore> {
+        &self.store
     }
 
-    async fn get(&self, key: &Key, part: Part) -> Result<Download> {
-        self.store.get(key, part).await
-    }
-
-    async fn put(&self, key: &Key, _: Body, _: PutOptions) -> Result<Stored> {
-        Err(denied(format_args!("{key} may not be stored")))
-    }
-
-    async fn concat(&self, key: &Key, _: &[Piece], _: PutOptions) -> Result<Stored> {
-        Err(denied(format_args!("{key} may not be stored")))
-    }
-
-    async fn delete_with(&self, key: &Key, _: DeleteOptions) -> Result<Option<u64>> {
-        Err(denied(format_args!("{key} may not be deleted")))
-    }
-
-    async fn list_after(
-        &self,
-        folder: &Folder,
-        recursive: bool,
-        after: Option<&str>,
-    ) -> Result<Box<dyn Listing>> {
-        self.store.list_after(folder, recursive, after).await
-    }
-
-    async fn prepare(&self, _: &[Folder]) -> Result<()> {
-        Err(denied("no folders may be made"))
-    }
-
-    async fn check_metadata(&self) -> Result<()> {
-        self.store.check_metadata().await
+    async fn authorize(&self, operation: Operation<'_>) -> Result<()> {
+        match operation {
+            Operation::Store { key, .. } => Err(denied(format_args!("{key} may not be stored"))),
+            Operation::Delete { key, .. } => Err(denied(format_args!("{key} may not be deleted"))),
+            Operation::MakeFolders(_) => Err(denied("no folders may be made")),
+        }
     }
 }

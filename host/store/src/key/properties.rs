@@ -1,4 +1,4 @@
-//! What holds of every name. CONTRIBUTING.md says how to run many cases.
+//! Properties of names. CONTRIBUTING.md says how to run more cases.
 
 use std::path::{Component, Path};
 
@@ -15,7 +15,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// Names near the rules' edges.
+/// Names close to what the rules forbid.
 fn name() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         6 => Just("/".to_owned()),
@@ -31,12 +31,12 @@ fn name() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
 }
 
-/// Names that are fine.
+/// Valid names.
 fn good() -> impl Strategy<Value = String> {
     proptest::collection::vec("[a-z][^/\0]{0,9}", 1..8).prop_map(|segments| segments.join("/"))
 }
 
-/// The rules once more, in other words: what the file system would make of the name is the name.
+/// The rules stated in another way: the file system's reading of the name is the name itself.
 fn is_fine(name: &str) -> bool {
     let path = Path::new(name);
     let normal = path.components().all(|component| matches!(component, Component::Normal(_)));
@@ -71,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn a_keys_folder_and_its_last_name_are_the_key(name in good()) {
+    fn a_key_is_its_folder_and_its_last_segment(name in good()) {
         let key = Key::new(name.as_str()).unwrap();
         let folder = key.folder();
         prop_assert!(Folder::new(folder.as_str()).is_ok());

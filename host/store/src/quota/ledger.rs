@@ -1,82 +1,82 @@
-//! The counts, what is reserved of them, and the calls under way. Every method is one short step
-//! under one lock; none does I/O.
+//! The sums, the reservations and the calls in progress. Every method is one short step under one
+//! lock; none does I/O.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytesize::ByteSize;
 
-use super::census::{Census, Delta, Seen};
-use super::file::Saved;
 use super::rules::{Charge, Compiled, Scope};
-use super::tally::Tally;
+use super::scan::{Delta, Scan, Seen};
+use super::state_file::Saved;
+use super::totals::Totals;
 use super::{OWNER, Usage};
-use crate::{Changed, Fields, Key};
+use crate::{CommittedChange, Fields, Key};
 
-/// Bytes by which the state file may be ahead of the truth: a sixteenth of the smallest limit,
-/// within these.
+/// How many bytes the state file may be ahead of the truth: a sixteenth of the smallest limit,
+/// within these bounds.
 const STEP: (u64, u64) = (8 << 20, 128 << 20);
 
-/// All that a quota knows.
+/// Everything that a quota knows.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) rules: Arc<Compiled>,
-    /// Bytes of blobs that are there.
-    pub(super) used: Tally,
-    /// Bytes that uploads under way may add, and of blobs that went but might come back in a power
-    /// cut, since their folder is not synced yet.
-    held: Tally,
-    /// After an unclean end: by how much every count may be too low, until a count is complete.
-    pub(super) surplus: u64,
+    /// Bytes of existing blobs.
+    pub(super) used: Totals,
+    /// Bytes that uploads in progress may add, and those of removed blobs that a power cut might
+    /// bring back, because their folder is not synced yet.
+    reserved: Totals,
+    /// After an unclean shutdown: by how much every sum may be too low, until a count is complete.
+    pub(super) max_undercount: u64,
     calls: HashMap<u64, Call>,
     last_call: u64,
-    census: Option<Census>,
+    scan: Option<Scan>,
     /// Bytes that may still be reserved before the state file must be written.
     pub(super) room: u64,
-    /// The same by the state file that is being written just now; none as well where what is being
-    /// written was overtaken by a count.
+    /// The same for the state that is being written at this moment; none also if a count has
+    /// overtaken that state.
     next_room: Option<u64>,
-    /// How many states were taken to be written, and the last one of them that is in the file.
+    /// How many states were taken to be written, and the last one that is in the file.
     taken: u64,
     written: u64,
-    /// The file says that the end was orderly.
+    /// The file says that the shutdown was orderly.
     closed: bool,
-    /// How far ahead the next state file will be.
+    /// How far ahead the next saved state will be.
     pub(super) step: u64,
 }
 
-/// A put, a concat or a delete under way.
+/// A put, concat or delete in progress.
 #[derive(Debug)]
 struct Call {
     key: Key,
-    /// As kept with the blob that is being stored.
+    /// As stored with the blob.
     owner: Option<Arc<str>>,
     charge: Charge,
     reserved: u64,
-    /// A blob that this call removed or replaced: bytes and owner.
+    /// A blob that this call removed or replaced: its bytes and owner.
     leaving: Option<(u64, Option<String>, Charge)>,
     /// The key is being changed at this moment.
     open: bool,
 }
 
-/// What is yet to be done for bytes that are reserved.
+/// What must happen because bytes were reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Nothing,
-    /// It is time to write the state file, without waiting for it.
+    /// Write the state file in the background.
     WriteSoon,
-    /// A state that is taken after this one must be in the file before a byte is stored.
+    /// Wait until a state later than this one is in the file, before a byte is stored.
     WriteAfter(u64),
 }
 
-/// A count that was wrong: another program changed the store.
+/// A sum that was wrong because another program changed the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drift {
-    /// Of what.
+    /// What was counted.
     pub scope: Scope,
-    /// Bytes that were counted before.
+    /// The bytes counted before.
     pub old: u64,
-    /// Bytes that there are.
+    /// The bytes that are there.
     pub new: u64,
 }
 
@@ -85,12 +85,12 @@ impl Ledger {
         let step = step(&rules);
         Self {
             rules,
-            used: Tally::default(),
-            held: Tally::default(),
-            surplus: 0,
+            used: Totals::default(),
+            reserved: Totals::default(),
+            max_undercount: 0,
             calls: HashMap::new(),
             last_call: 0,
-            census: None,
+            scan: None,
             room: 0,
             next_room: None,
             taken: 0,
@@ -100,14 +100,14 @@ impl Ledger {
         }
     }
 
-    /// Whether owners are to be kept with blobs from now on.
+    /// Whether owners must be stored with blobs from now on.
     pub(super) fn keeps_owners(&self) -> bool {
         self.rules.counts_users()
-            || self.census.as_ref().is_some_and(|census| census.rules.counts_users())
+            || self.scan.as_ref().is_some_and(|scan| scan.rules.counts_users())
     }
 
-    /// A call begins. `owner` is what will be kept with the blob, if it stores one. True where the
-    /// state file must no longer say that it is exact.
+    /// Begins a call. `owner` is what will be stored with the blob, if it stores one. Returns true
+    /// if the state file must no longer say that it is exact.
     pub(super) fn begin(&mut self, key: &Key, owner: Option<Arc<str>>) -> (u64, bool) {
         self.last_call += 1;
         let charge = self.rules.charge(key.as_str(), owner.as_deref());
@@ -117,20 +117,19 @@ impl Ledger {
         (self.last_call, std::mem::take(&mut self.closed))
     }
 
-    /// Reserves bytes for an upload, besides those that it has. The error says which limit is in
-    /// the way.
+    /// Reserves more bytes for an upload. The error says which limit is exceeded.
     pub(super) fn reserve(&mut self, id: u64, bytes: u64) -> Result<Due, String> {
         let Some(call) = self.calls.get_mut(&id) else {
             return Ok(Due::Nothing);
         };
         let charge = &call.charge;
         let scopes = [
-            (self.rules.total(), self.used.store, self.held.store),
-            sums(charge.folder.as_ref(), &self.used.folders, &self.held.folders),
-            sums(charge.user.as_ref(), &self.used.users, &self.held.users),
+            (self.rules.total(), self.used.store, self.reserved.store),
+            sums(charge.folder.as_ref(), &self.used.folders, &self.reserved.folders),
+            sums(charge.user.as_ref(), &self.used.users, &self.reserved.users),
         ];
-        for (index, (limit, used, held)) in scopes.into_iter().enumerate() {
-            let there = used.saturating_add(self.surplus).saturating_add(held);
+        for (index, (limit, used, reserved)) in scopes.into_iter().enumerate() {
+            let there = used.saturating_add(self.max_undercount).saturating_add(reserved);
             let Some(limit) = limit.filter(|limit| there.saturating_add(bytes) > *limit) else {
                 continue;
             };
@@ -139,10 +138,10 @@ impl Ledger {
                 (2, _, Some(user)) => Scope::User(user.name.to_string()),
                 _ => Scope::Store,
             };
-            let used = used.saturating_add(self.surplus);
-            return Err(full(&scope, limit, used, held, bytes, self.surplus > 0));
+            let used = used.saturating_add(self.max_undercount);
+            return Err(full(&scope, limit, used, reserved, bytes, self.max_undercount > 0));
         }
-        self.held.add(charge, bytes);
+        self.reserved.add(charge, bytes);
         call.reserved = call.reserved.saturating_add(bytes);
         let next = self.next_room.unwrap_or(u64::MAX);
         if bytes > self.room || bytes > next {
@@ -153,7 +152,7 @@ impl Ledger {
         Ok(if self.room < self.step / 2 { Due::WriteSoon } else { Due::Nothing })
     }
 
-    /// A call's key may change from now on. True where the owner of a blob that goes is wanted.
+    /// Marks a call's key as being changed. Returns whether the owner of a removed blob is needed.
     pub(super) fn before(&mut self, id: u64) -> bool {
         if let Some(call) = self.calls.get_mut(&id) {
             call.open = true;
@@ -161,8 +160,8 @@ impl Ledger {
         self.keeps_owners()
     }
 
-    /// A call's key changed, or did not after all. False where more went than was counted.
-    pub(super) fn after(&mut self, id: u64, changed: Option<&Changed>) -> bool {
+    /// Records a call's change, if there was one. False if more was removed than was counted.
+    pub(super) fn after(&mut self, id: u64, changed: Option<&CommittedChange>) -> bool {
         let Some(call) = self.calls.get_mut(&id) else {
             return true;
         };
@@ -170,50 +169,50 @@ impl Ledger {
         let owner = call.owner.clone();
         let owner = owner.as_deref();
         let delta = changed.map(|changed| Delta {
-            gone: changed.gone.as_ref().map(|gone| (gone.size, owner_of(&gone.metadata))),
-            came: changed.came.map(|size| (size, owner)),
+            gone: changed.removed.as_ref().map(|gone| (gone.size, owner_of(&gone.metadata))),
+            came: changed.size.map(|size| (size, owner)),
         });
         let mut right = true;
         if let Some(delta) = &delta {
             if let Some((size, _)) = delta.came {
-                let _ = self.held.subtract(&call.charge, std::mem::take(&mut call.reserved));
+                let _ = self.reserved.subtract(&call.charge, std::mem::take(&mut call.reserved));
                 self.used.add(&call.charge, size);
             }
             if let Some((size, owner)) = delta.gone {
                 let charge = self.rules.charge(call.key.as_str(), owner);
-                right = self.used.subtract(&charge, size) || self.surplus > 0;
-                self.held.add(&charge, size);
+                right = self.used.subtract(&charge, size) || self.max_undercount > 0;
+                self.reserved.add(&charge, size);
                 call.leaving = Some((size, owner.map(str::to_owned), charge));
             }
         }
-        if let Some(census) = &mut self.census {
-            census.changed(call.key.as_str(), delta);
+        if let Some(scan) = &mut self.scan {
+            scan.changed(call.key.as_str(), delta);
         }
         right
     }
 
-    /// A call is over, whatever came of it.
+    /// Ends a call, whatever came of it.
     pub(super) fn end(&mut self, id: u64) {
         let Some(call) = self.calls.remove(&id) else {
             return;
         };
-        let _ = self.held.subtract(&call.charge, call.reserved);
+        let _ = self.reserved.subtract(&call.charge, call.reserved);
         if let Some((size, _, charge)) = &call.leaving {
-            let _ = self.held.subtract(charge, *size);
+            let _ = self.reserved.subtract(charge, *size);
         }
-        if let Some(census) = self.census.as_mut().filter(|_| call.open) {
-            census.changed(call.key.as_str(), None);
+        if let Some(scan) = self.scan.as_mut().filter(|_| call.open) {
+            scan.changed(call.key.as_str(), None);
         }
     }
 
-    /// Whether no call is under way.
+    /// Whether no call is in progress.
     pub(super) fn is_quiet(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// What to write to the state file, so that it has what was reserved after a state or, without
-    /// one, because there is little room; none where that was done already. Whoever calls this is
-    /// the only one to write the file.
+    /// The state to write to the file: one later than `after` or, without `after`, one that makes
+    /// room if little is left. None if that was done already. The caller must be the only one that
+    /// writes the file.
     pub(super) fn take_state(&mut self, after: Option<u64>) -> Option<Saved> {
         let done = match after {
             Some(after) => self.written > after,
@@ -225,84 +224,84 @@ impl Ledger {
         self.taken += 1;
         self.closed = false;
         self.next_room = Some(self.step);
-        Some(self.save(self.surplus.saturating_add(self.step), false))
+        Some(self.save(self.max_undercount.saturating_add(self.step), false))
     }
 
-    /// What [`take_state`](Self::take_state) returned is in the file, or could not be written.
+    /// Records whether what [`take_state`](Self::take_state) returned was written.
     pub(super) fn state_written(&mut self, done: bool) {
         if done {
             self.written = self.taken;
         }
         if let Some(room) = self.next_room.take() {
-            // A file that could not be written may be there all the same.
+            // If writing failed, the file may contain it all the same.
             self.room = if done { room } else { self.room.min(room) };
         }
     }
 
-    /// What to write to the state file at the end.
+    /// The state to write at shutdown.
     pub(super) fn save_at_end(&mut self) -> Saved {
         self.room = 0;
         self.next_room = None;
-        let clean = self.is_quiet() && self.surplus == 0;
+        let clean = self.is_quiet() && self.max_undercount == 0;
         self.closed = clean;
-        self.save(self.surplus, clean)
+        self.save(self.max_undercount, clean)
     }
 
     fn save(&self, ahead: u64, clean: bool) -> Saved {
         let mut all = self.used.clone();
-        all.join(&self.held);
+        all.join(&self.reserved);
         Saved::new(&self.rules, &all, ahead, clean)
     }
 
     /// Begins a count by these rules or, without any, by those in force.
-    pub(super) fn begin_census(&mut self, rules: Option<Arc<Compiled>>) -> Arc<Compiled> {
+    pub(super) fn begin_scan(&mut self, rules: Option<Arc<Compiled>>) -> Arc<Compiled> {
         let rules = rules.unwrap_or_else(|| Arc::clone(&self.rules));
-        self.census = Some(Census::new(Arc::clone(&rules)));
+        self.scan = Some(Scan::new(Arc::clone(&rules)));
         rules
     }
 
     pub(super) fn pass(&mut self, seen: &[Seen], last: Option<&str>) {
-        if let Some(census) = &mut self.census {
+        if let Some(scan) = &mut self.scan {
             let open = self.calls.values().filter(|call| call.open).map(|call| call.key.as_str());
-            census.pass(seen, last, open);
+            scan.pass(seen, last, open);
         }
     }
 
-    pub(super) fn give_up_census(&mut self) {
-        self.census = None;
+    pub(super) fn abandon_scan(&mut self) {
+        self.scan = None;
     }
 
-    /// Takes over what was counted, once that is complete; then what was wrong before.
-    pub(super) fn end_census(&mut self) -> Option<Vec<Drift>> {
-        let census = self.census.take_if(|census| census.is_over())?;
-        let (rules, counted) = census.finish();
+    /// Takes over the count once it is complete, and returns which sums were wrong before.
+    pub(super) fn end_scan(&mut self) -> Option<Vec<Drift>> {
+        let scan = self.scan.take_if(|scan| scan.is_over())?;
+        let (rules, counted) = scan.finish();
         let (patterns, users) = (self.rules.patterns(), self.rules.counts_users());
         let comparable = rules.is_counted_by(&patterns, users);
         let old = std::mem::replace(&mut self.used, counted);
-        let surplus = std::mem::take(&mut self.surplus);
+        let max_undercount = std::mem::take(&mut self.max_undercount);
         self.take_rules(rules);
-        // The state file may be lower than what was counted.
+        // The state file's sums may be lower than those that were counted.
         self.room = 0;
         self.next_room = None;
         let mut scopes: BTreeSet<_> = self.used.scopes().collect();
         scopes.extend(old.scopes());
         scopes.retain(|scope| comparable || *scope == Scope::Store);
         let drift = scopes.into_iter().map(|scope| Drift {
-            old: old.get(&scope).saturating_add(surplus),
+            old: old.get(&scope).saturating_add(max_undercount),
             new: self.used.get(&scope),
             scope,
         });
         Some(drift.filter(|drift| drift.old != drift.new).collect())
     }
 
-    /// Puts other rules in force, where everything is counted that they need.
+    /// Replaces the rules, if everything that they need is counted already.
     pub(super) fn change_rules(&mut self, rules: &Arc<Compiled>) -> bool {
         let (patterns, users) = (self.rules.patterns(), self.rules.counts_users());
         let counted = rules.is_counted_by(&patterns, users);
         if counted {
-            // A count under way is one by the rules in force: it would bring them back.
-            if let Some(census) = &mut self.census {
-                census.rules = Arc::clone(rules);
+            // A count in progress uses the rules in force: without this, it would restore them.
+            if let Some(scan) = &mut self.scan {
+                scan.rules = Arc::clone(rules);
             }
             self.take_rules(Arc::clone(rules));
         }
@@ -317,13 +316,13 @@ impl Ledger {
             self.used.users.clear();
         }
         self.step = step(&rules);
-        self.held = Tally::default();
+        self.reserved = Totals::default();
         for call in self.calls.values_mut() {
             call.charge = rules.charge(call.key.as_str(), call.owner.as_deref());
-            self.held.add(&call.charge, call.reserved);
+            self.reserved.add(&call.charge, call.reserved);
             if let Some((size, owner, charge)) = &mut call.leaving {
                 *charge = rules.charge(call.key.as_str(), owner.as_deref());
-                self.held.add(charge, *size);
+                self.reserved.add(charge, *size);
             }
         }
         self.rules = rules;
@@ -331,11 +330,11 @@ impl Ledger {
 
     pub(super) fn usage(&self) -> Vec<Usage> {
         let mut scopes: BTreeSet<_> = self.used.scopes().collect();
-        scopes.extend(self.held.scopes());
+        scopes.extend(self.reserved.scopes());
         scopes.extend(self.rules.named());
         let usage = scopes.into_iter().map(|scope| Usage {
-            used: self.used.get(&scope).saturating_add(self.surplus),
-            reserved: self.held.get(&scope),
+            used: self.used.get(&scope).saturating_add(self.max_undercount),
+            reserved: self.reserved.get(&scope),
             limit: match &scope {
                 Scope::Store => self.rules.total(),
                 Scope::Folder(name) => self.rules.folder_limit(name),
@@ -347,32 +346,32 @@ impl Ledger {
     }
 }
 
-/// Limit, use and reservation of a folder or a user.
+/// Limit, use and reservations of a folder or a user.
 fn sums(
     counted: Option<&super::rules::Counted>,
     used: &HashMap<Arc<str>, u64>,
-    held: &HashMap<Arc<str>, u64>,
+    reserved: &HashMap<Arc<str>, u64>,
 ) -> (Option<u64>, u64, u64) {
     let Some(counted) = counted else {
         return (None, 0, 0);
     };
     let of = |sums: &HashMap<Arc<str>, u64>| sums.get(&counted.name).copied().unwrap_or(0);
-    (counted.limit, of(used), of(held))
+    (counted.limit, of(used), of(reserved))
 }
 
-fn full(scope: &Scope, limit: u64, used: u64, held: u64, bytes: u64, bound: bool) -> String {
+fn full(scope: &Scope, limit: u64, used: u64, reserved: u64, bytes: u64, bound: bool) -> String {
     let exact = |bytes: u64| format!("{} ({bytes} bytes)", ByteSize(bytes).display().iec());
     let at_most = if bound { "at most " } else { "" };
-    let counting = if bound { "; it is being counted anew after an unclean end" } else { "" };
+    let counting = if bound { "; it is being recounted after an unclean shutdown" } else { "" };
     format!(
-        "the quota of {scope} is {}: {at_most}{} are used and {held} bytes are reserved by calls \
-         under way, so {bytes} bytes more do not fit{counting}",
+        "the quota of {scope} is {}: {at_most}{} are used and {reserved} bytes are reserved by calls \
+         in progress, so {bytes} more bytes do not fit{counting}",
         exact(limit),
         exact(used),
     )
 }
 
-/// Who a blob with this metadata counts for.
+/// The user that a blob with this metadata counts for.
 pub(super) fn owner_of(metadata: &Fields) -> Option<&str> {
     metadata.iter().find(|(name, _)| name == OWNER).map(|(_, owner)| owner.as_str())
 }

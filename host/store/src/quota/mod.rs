@@ -1,68 +1,71 @@
-//! Limits on how many bytes of blobs a store holds: in all, below folders, for users. The guard
-//! sits around a store, outside of every plugin, and knows nothing of who calls it but a name.
+//! Limits on the bytes of blobs that a store holds: in total, below folders, and for users. The
+//! quota wraps a store outside of every plugin, and knows nothing about callers but a name.
 //!
 //! | file | what it is for |
 //! | --- | --- |
-//! | `rules` | what is limited, and what a blob counts for |
-//! | `tally`, `ledger` | the counts, reservations and calls under way; all under one lock |
-//! | `census`, `recount` | counting while the store is in use |
-//! | `ticket`, `view` | one call; the store as one principal sees it |
-//! | `file` | the state file |
+//! | `rules` | what is limited, and which scopes a blob counts for |
+//! | `totals`, `ledger` | the sums, reservations and calls in progress, all under one lock |
+//! | `scan`, `recount` | counting while the store is in use |
+//! | `reservation`, `view` | one call; the store as one principal sees it |
+//! | `state_file` | the file that survives a restart |
 //!
-//! # What is admitted
+//! # Admission
 //!
-//! A body of known length is reserved before a byte of it is read, and then streamed untouched. A
-//! body of unknown length reserves each chunk. Joined blobs reserve the sum that the store found
-//! ([`Witness::admit`](crate::Witness::admit)). A call reserves until the store drops its witness,
-//! which is when nothing can come of it any more, also where its caller went away long before.
+//! A body of known length is reserved before a byte of it is read, and then streamed unchanged. For
+//! a body of unknown length, each chunk is reserved. Joined blobs reserve the sum that the store
+//! found ([`CommitObserver::admit`](crate::CommitObserver::admit)). A call keeps its reservation
+//! until the store drops its observer, which is when nothing can come of the call any more, even if
+//! its caller went away long before.
 //!
-//! `used` changes with the blob: the store tells the witness while it holds its lock on the key.
-//! So `used + reserved` is at least what is there at every moment, and it is never let beyond a
-//! limit; what other programs store is the exception, until the next count. A blob that goes stays
-//! reserved until its call is over, since a power cut might bring it back before.
+//! `used` changes together with the blob: the store calls the observer while it holds its lock on
+//! the key. So `used + reserved` is at least what is there at every moment, and it is never allowed
+//! beyond a limit. The exception is what other programs store, until the next count. A removed blob
+//! stays reserved until its call is over, because a power cut might bring it back until then.
 //!
-//! # Why a count is exact though the store is in use
+//! # Why a count is exact although the store is in use
 //!
-//! A walk lists all blobs in ascending order. What it saw of a key it saw at some moment between
-//! its beginning and the moment when it *passes* the key: when the batch that reaches to the key or
-//! beyond is taken under the lock. For a missing key this holds too. Each change by this process
-//! lies between `before` and `after`, two steps under the same lock, and the store lets one change
-//! of a key happen at a time. So a change of a key is one of these:
+//! A walk lists all blobs in ascending order. What it sees of a key, it sees at some moment between
+//! its start and the moment when it *passes* the key: when a batch that reaches to the key or beyond
+//! is added under the lock. This also holds for a key that is missing. Each change by this process
+//! lies between `before_commit` and `after_commit`, two steps under the same lock, and the store
+//! lets only one change of a key happen at a time. So every change of a key is one of these:
 //!
-//! 1. Its `after` comes before the walk begins: the walk sees its outcome.
-//! 2. Its `before` comes after the walk passed the key: the walk saw what was there before, and
-//!    `after` corrects the count by the difference.
-//! 3. Its `after` comes between the beginning and the passing: the walk may have seen either. But
-//!    `after` tells what is there now, so the key is set aside with that, and what the walk sees of
-//!    it does not count.
-//! 4. It is open, between `before` and `after`, at the moment of passing: the key is set aside as
-//!    well, and the count is not complete until `after` has told what is there; or that nothing
-//!    changed, in which case what the walk saw is right, or what an earlier change had told.
+//! 1. Its `after_commit` comes before the walk starts: the walk sees the result.
+//! 2. Its `before_commit` comes after the walk has passed the key: the walk saw what was there
+//!    before, and `after_commit` corrects the count by the difference.
+//! 3. Its `after_commit` comes between the start and the passing: the walk may have seen either
+//!    state. But `after_commit` says what is there now, so this is recorded as an override for the
+//!    key, and what the walk sees of the key is not counted.
+//! 4. It is open, between `before_commit` and `after_commit`, at the moment of passing: the key gets
+//!    an override too, and the count is not complete until `after_commit` says what is there, or
+//!    that nothing changed, in which case what the walk saw is right, or what an earlier change
+//!    recorded.
 //!
-//! A key that was set aside stays so: each later change replaces what is known of it. In the end
-//! what is known of keys set aside is added, and the sum is what is there, in one step under the
-//! lock. An upload that is under way but not at its commit delays nothing: it is a case 2 or 3
-//! later. Only programs that change the folder beside this process make a count inexact.
+//! A key keeps its override; each later change replaces the override's content. In the end the
+//! overrides are added, and the sum is what is there, in one step under the lock. An upload that is
+//! in progress but not at its commit delays nothing: it becomes a case 2 or 3 later. Only programs
+//! that change the folder beside this process can make a count inexact.
 //!
-//! # What survives
+//! # What survives a restart
 //!
-//! The state file holds a count and `ahead`, by how many bytes every sum of it may be too low. All
-//! that is reserved is taken from `ahead`; before it is used up the file is written anew, mostly in
-//! the background when half is left, so that hardly any upload waits for it. While it is written,
-//! both the old and the new file allow what is reserved. A call that does not fit into `ahead`
-//! waits until a state with its own reservation is in the file, as one of many that may wait. At an orderly end the file says that it is
-//! exact. After any other end, all sums are taken as too low by `ahead`, and a count begins at once.
-//! The file may be deleted while the gateway does not run: then `open` counts.
+//! The state file holds the sums and `ahead`: the number of bytes by which any sum may be too low.
+//! Every reservation is taken from `ahead`. Before it is used up the file is written again, mostly
+//! in the background when half is left, so hardly any upload waits for it. While it is being
+//! written, both the old and the new file allow for what is reserved. A call that does not fit into
+//! `ahead` waits until a state that includes its own reservation is in the file; many calls may wait
+//! for the same one. An orderly shutdown records that the sums are exact. After any other end, all
+//! sums are taken to be too low by `ahead`, and a count starts at once. The file may be deleted
+//! while the gateway is not running: `open` then counts.
 
-mod census;
-mod file;
 mod ledger;
 mod recount;
+mod reservation;
 mod rules;
-mod tally;
+mod scan;
+mod state_file;
 #[cfg(test)]
 mod tests;
-mod ticket;
+mod totals;
 mod view;
 
 use std::fmt;
@@ -75,80 +78,80 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use self::file::{Saved, StateFile};
 use self::ledger::{Due, Ledger};
 use self::rules::Compiled;
-use self::view::View;
+use self::state_file::{Saved, StateFile};
+use self::view::QuotaView;
 use crate::BlobStore;
 use crate::error::{Result, StoreError};
 
 pub use self::ledger::Drift;
 pub use self::rules::{FolderRule, Rules, Scope, UserRule};
 
-/// The metadata name under which a blob's owner is kept. Like all names that begin with
-/// [`RESERVED_METADATA`](crate::RESERVED_METADATA), it is not for plugins: whoever stands between
-/// them and a store hides it, and takes it from nobody.
+/// The metadata name under which a blob's owner is stored. Like all names that begin with
+/// [`RESERVED_METADATA`](crate::RESERVED_METADATA), it is hidden from plugins, which can neither
+/// read nor set it.
 pub const OWNER: &str = "keepgate-owner";
 
 /// How to open a [`Quota`].
 #[derive(Debug)]
 pub struct QuotaOptions {
-    /// Where the counts are kept; `<name>.new` beside it is used too. One for each store.
+    /// The state file, one for each store; `<name>.new` beside it is used too.
     pub state_file: PathBuf,
-    /// A locked file that keeps others from the state file, where there may be others. It is closed
-    /// when nothing can write the state any more.
+    /// A locked file that keeps other processes from the state file, if there may be any. It is
+    /// closed when nothing can write the state any more.
     pub lock: Option<File>,
-    /// How often to count anew, since other programs may change the store.
+    /// How often to count again, in case other programs change the store.
     pub recount_every: Option<Duration>,
 }
 
-/// What a scope holds.
+/// How much a scope uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// What is counted.
     pub scope: Scope,
-    /// Bytes of blobs; at most so many after an unclean end ([`Quota::is_exact`]).
+    /// Bytes of blobs; an upper bound after an unclean shutdown ([`Quota::is_exact`]).
     pub used: u64,
-    /// Bytes that calls under way may add, or remove but have not removed durably.
+    /// Bytes that calls in progress may add, or that they have removed but not durably.
     pub reserved: u64,
-    /// In bytes; none where it is only counted.
+    /// The limit in bytes; none if the scope is only counted.
     pub limit: Option<u64>,
 }
 
-/// Limits around a store. All that changes the store should go through its views.
+/// Limits around a store. Every change of the store should go through the quota's views.
 pub struct Quota {
     shared: Arc<Shared>,
     task: AbortHandle,
 }
 
-/// What calls hold on to, also when the quota itself is gone.
+/// What calls hold on to, even after the quota itself is dropped.
 struct Shared {
     store: Arc<dyn BlobStore>,
     ledger: Mutex<Ledger>,
     /// Locked before the ledger.
     file: Mutex<StateFile>,
-    /// The state file is about to be written.
+    /// Whether the state file is about to be written.
     writing: AtomicBool,
-    /// A call's change is over, or the call is.
+    /// A call's change, or the call itself, is over.
     changed: Notify,
-    /// Somebody wants a count.
+    /// A count was requested.
     wanted: Arc<Notify>,
-    /// Held by whoever counts.
+    /// Held during a count.
     counting: tokio::sync::Mutex<()>,
-    /// Held by whoever changes the rules; locked before `counting`.
+    /// Held while the rules are changed; locked before `counting`.
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Quota {
-    /// Puts limits around a store. Counts all of it before it returns where the state file is
-    /// missing or was written under rules that count something else; after an unclean end it counts
-    /// in the background.
+    /// Puts limits around a store. If the state file is missing, or was written under rules that
+    /// count something else, this counts the whole store before it returns; after an unclean
+    /// shutdown it counts in the background.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] where a rule is wrong, [`StoreError::Unsupported`] where there are
-    /// rules for users and the store cannot keep metadata, and what reading or writing the state
-    /// file and counting may fail with.
+    /// [`StoreError::Invalid`] if a rule is invalid, [`StoreError::Unsupported`] if there are rules
+    /// for users and the store cannot keep metadata, and any error of reading or writing the state
+    /// file or of counting.
     pub async fn open(
         store: Arc<dyn BlobStore>,
         rules: Rules,
@@ -162,7 +165,7 @@ impl Quota {
             Ok((StateFile::new(path, lock)?, saved))
         })
         .await?;
-        let saved = saved.and_then(|saved| Some((saved.tally(&rules)?, saved)));
+        let saved = saved.and_then(|saved| Some((saved.totals(&rules)?, saved)));
         let shared = Arc::new(Shared {
             store,
             ledger: Mutex::new(Ledger::new(Arc::clone(&rules))),
@@ -177,13 +180,13 @@ impl Quota {
             None => {
                 recount::count(&shared, None).await?;
             }
-            Some((tally, saved)) => {
+            Some((totals, saved)) => {
                 {
                     let mut ledger = shared.ledger();
-                    ledger.used = tally;
-                    ledger.surplus = saved.ahead;
+                    ledger.used = totals;
+                    ledger.max_undercount = saved.ahead;
                 }
-                // From now on the file says that the end was not orderly.
+                // From now on the file says that the shutdown was not orderly.
                 let writing = Arc::clone(&shared);
                 blocking(move || writing.write_state(None)).await?;
                 if !saved.clean {
@@ -196,29 +199,29 @@ impl Quota {
         Ok(Arc::new(Self { shared, task }))
     }
 
-    /// The store as a principal sees it; what is stored without a user counts for none.
+    /// The store as a principal sees it. What is stored without a user counts for no user.
     pub fn store(self: &Arc<Self>, user: Option<&str>) -> Arc<dyn BlobStore> {
-        Arc::new(View { quota: Arc::clone(self), user: user.map(Into::into) })
+        Arc::new(QuotaView { quota: Arc::clone(self), user: user.map(Into::into) })
     }
 
-    /// What is used: of the store, of all folders and users that have something, and of those that
-    /// a rule names. In order.
+    /// What is used by the store, by all folders and users that have blobs, and by those that a
+    /// rule names, sorted.
     pub fn usage(&self) -> Vec<Usage> {
         self.shared.ledger().usage()
     }
 
-    /// False after an unclean end until everything was counted; until then, [`Usage::used`] is too
-    /// high.
+    /// False after an unclean shutdown until everything was counted; until then [`Usage::used`] is
+    /// an upper bound.
     pub fn is_exact(&self) -> bool {
-        self.shared.ledger().surplus == 0
+        self.shared.ledger().max_undercount == 0
     }
 
-    /// Puts other rules in force. Counts are kept; where the new rules count something else than
-    /// the old ones, everything is counted first, while the old rules stay in force.
+    /// Replaces the rules. The sums are kept; if the new rules count something else than the old
+    /// ones, everything is counted first, and the old rules stay in force meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); the old rules stay in force then.
+    /// As for [`open`](Self::open); the old rules stay in force then.
     pub async fn change(&self, rules: Rules) -> Result<()> {
         let rules = Arc::new(Compiled::new(rules)?);
         check_owners(&*self.shared.store, &rules).await?;
@@ -230,22 +233,22 @@ impl Quota {
         Ok(())
     }
 
-    /// Counts everything, while the store is in use, and returns what was wrong before.
+    /// Counts everything while the store is in use, and returns which sums were wrong before.
     ///
     /// # Errors
     ///
-    /// What listing the store may fail with; the counts stay what they were.
+    /// Any error of listing the store; the sums stay what they were.
     pub async fn recount(&self) -> Result<Vec<Drift>> {
         recount::recount(&self.shared).await
     }
 
-    /// Writes the counts as exact, so that nothing needs counting when the quota is opened next.
-    /// To be called when no view is used any more: with calls under way, or before a count after an
-    /// unclean end is complete, they are not exact, and false is returned.
+    /// Records the sums as exact, so that nothing needs counting when the quota is opened next.
+    /// Call it when no view is used any more: with calls in progress, or before the count after an
+    /// unclean shutdown is complete, the sums are not exact, and this returns false.
     ///
     /// # Errors
     ///
-    /// What writing the state file may fail with.
+    /// Any error of writing the state file.
     pub async fn close(&self) -> Result<bool> {
         self.task.abort();
         let shared = Arc::clone(&self.shared);
@@ -294,7 +297,8 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Reserves bytes for a call; the state after which another must be in the file first, if so.
+    /// Reserves bytes for a call. Returns the number of a state, if a later one must be in the file
+    /// before the call goes on.
     fn reserve(self: &Arc<Self>, id: u64, bytes: u64) -> Result<Option<u64>> {
         let due = self.ledger().reserve(id, bytes).map_err(StoreError::QuotaExceeded)?;
         Ok(match due {
@@ -307,7 +311,7 @@ impl Shared {
         })
     }
 
-    /// Writes the state file in the background, so that nobody needs to wait for it.
+    /// Writes the state file in the background, so that no call has to wait for it.
     fn write_soon(self: &Arc<Self>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
@@ -318,13 +322,13 @@ impl Shared {
         let shared = Arc::clone(self);
         runtime.spawn_blocking(move || {
             if let Err(error) = shared.write_state(None) {
-                tracing::error!(%error, "uploads will be refused until it can be written");
+                tracing::error!(%error, "cannot write the quota state; uploads may be refused");
             }
             shared.writing.store(false, Ordering::Relaxed);
         });
     }
 
-    /// Writes the state file, unless [it needs not be](Ledger::take_state). Blocks.
+    /// Writes the state file if [it is due](Ledger::take_state). Blocks.
     fn write_state(&self, after: Option<u64>) -> Result<()> {
         let mut file = self.file();
         let Some(saved) = self.ledger().take_state(after) else {
@@ -336,14 +340,14 @@ impl Shared {
     }
 }
 
-/// Whether the store can do what rules for users need.
+/// Checks that the store supports what rules for users need.
 async fn check_owners(store: &dyn BlobStore, rules: &Compiled) -> Result<()> {
     if !rules.counts_users() {
         return Ok(());
     }
     store.check_metadata().await.map_err(|error| match error {
         StoreError::Unsupported(why) => StoreError::Unsupported(format!(
-            "quotas for users need metadata, to remember who stored a blob: {why}; use quotas for \
+            "quotas for users need metadata to remember who stored a blob: {why}; use quotas for \
              folders, or another file system"
         )),
         error => error,
@@ -356,7 +360,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         Err(StoreError::Io {
-            action: "waiting for a thread",
+            action: "cannot run a blocking step",
             path: PathBuf::new(),
             source: std::io::Error::other(error),
         })

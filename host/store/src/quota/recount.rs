@@ -1,5 +1,5 @@
-//! The walk that counts, and the task that has it done: after an unclean end, at intervals, and
-//! when a count turns out to be wrong.
+//! The walk that counts, and the task that runs it: after an unclean shutdown, at intervals, and
+//! when a sum turns out to be wrong.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -7,47 +7,47 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::MissedTickBehavior;
 
-use super::census::Seen;
 use super::ledger::{Drift, owner_of};
 use super::rules::Compiled;
+use super::scan::Seen;
 use super::{Shared, blocking};
 use crate::error::{Result, StoreError};
 use crate::{Entry, Folder, Key, Listing};
 
-/// Blobs passed in one step.
+/// Blobs that are passed in one step.
 const BATCH: usize = 512;
-/// Blobs whose owners are looked at together.
+/// Blobs whose owners are read at once.
 const LOOKS: usize = 16;
-/// Until a count that failed is tried again.
+/// Pause before a failed count is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Takes back a count that is not brought to its end.
+/// Abandons a count that does not reach its end.
 struct Attempt<'a>(&'a Shared);
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.0.ledger().give_up_census();
+        self.0.ledger().abandon_scan();
     }
 }
 
-/// Counts everything, by rules that come into force with the count or, without any, by those in
-/// force; then what was wrong before. The caller holds [`Shared::counting`].
+/// Counts everything and returns which sums were wrong before. Rules that are given come into force
+/// with the count; without any, those in force are used. The caller holds [`Shared::counting`].
 pub(super) async fn count(
     shared: &Arc<Shared>,
     rules: Option<Arc<Compiled>>,
 ) -> Result<Vec<Drift>> {
-    let rules = shared.ledger().begin_census(rules);
+    let rules = shared.ledger().begin_scan(rules);
     let _attempt = Attempt(shared);
     match shared.store.list(&Folder::top(), true).await {
         Ok(mut listing) => walk(shared, &rules, &mut *listing).await?,
-        // A folder as a store, which is yet to be made.
+        // The store is a folder that does not exist yet.
         Err(StoreError::NotFound) => {}
         Err(error) => return Err(error),
     }
     shared.ledger().pass(&[], None);
     let drift = loop {
         let changed = shared.changed.notified();
-        if let Some(drift) = shared.ledger().end_census() {
+        if let Some(drift) = shared.ledger().end_scan() {
             break drift;
         }
         changed.await;
@@ -83,20 +83,20 @@ async fn walk(shared: &Shared, rules: &Compiled, listing: &mut dyn Listing) -> R
     }
 }
 
-/// A blob with its owner; none where it is gone by now.
+/// A blob with its owner; none if it is gone.
 async fn look_at(shared: &Shared, entry: Entry) -> Result<Option<Seen>> {
     match shared.store.head(&Key::new(entry.key.as_str())?).await {
         Ok(info) => {
             let owner = owner_of(&info.metadata).map(str::to_owned);
             Ok(Some(Seen { key: entry.key, size: info.size, owner }))
         }
-        // Another kind of thing is there by now.
+        // Something other than a blob is there by now.
         Err(StoreError::NotFound | StoreError::Denied(_) | StoreError::Invalid(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Counts anew whenever somebody wants it, and every so often, for as long as there is a quota.
+/// Counts when requested, and at intervals, for as long as the quota exists.
 pub(super) async fn keep_counting(shared: Weak<Shared>, every: Option<Duration>) {
     let wanted = match shared.upgrade() {
         Some(shared) => Arc::clone(&shared.wanted),
@@ -105,7 +105,7 @@ pub(super) async fn keep_counting(shared: Weak<Shared>, every: Option<Duration>)
     let mut ticks = every.filter(|every| !every.is_zero()).map(tokio::time::interval);
     if let Some(ticks) = &mut ticks {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first one is over at once.
+        // The first tick completes at once.
         ticks.tick().await;
     }
     loop {
@@ -123,7 +123,7 @@ pub(super) async fn keep_counting(shared: Weak<Shared>, every: Option<Duration>)
             return;
         };
         if let Err(error) = recount(&shared).await {
-            tracing::error!(%error, "counting the blobs for a quota; it is tried again later");
+            tracing::error!(%error, "cannot count the blobs for a quota; retrying later");
             drop(shared);
             tokio::time::sleep(RETRY).await;
             wanted.notify_one();
@@ -134,15 +134,15 @@ pub(super) async fn keep_counting(shared: Weak<Shared>, every: Option<Duration>)
 /// Counts everything by the rules in force.
 pub(super) async fn recount(shared: &Arc<Shared>) -> Result<Vec<Drift>> {
     let _only = shared.counting.lock().await;
-    let after_unclean_end = shared.ledger().surplus > 0;
+    let after_unclean_end = shared.ledger().max_undercount > 0;
     let drift = count(shared, None).await?;
     for Drift { scope, old, new } in &drift {
         if after_unclean_end {
-            tracing::info!(%scope, old, new, "counted anew after an unclean end");
+            tracing::info!(%scope, old, new, "recounted after an unclean shutdown");
         } else {
             tracing::warn!(
                 %scope, old, new,
-                "a quota's count was wrong, as if another program had changed the store"
+                "a quota's count was wrong; did another program change the store?"
             );
         }
     }

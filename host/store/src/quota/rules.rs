@@ -1,5 +1,5 @@
 //! What is limited: the rules as an operator writes them, and the scopes that a key and an owner
-//! count for under them. A new kind of scope begins here and in [`Charge`].
+//! count for. A new kind of scope begins here and in [`Charge`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use crate::error::{Result, StoreError};
 /// Stands for every user in [`UserRule::user`].
 const EVERYBODY: &str = "*";
 
-/// Limits, in bytes of blobs. Without any, everything is let pass.
+/// Limits, in bytes of blobs. Without any, nothing is limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// For the whole store.
     pub total: Option<u64>,
-    /// For folders. A key counts for one folder at most: that of the first rule that fits it.
+    /// For folders. A key counts for at most one folder: that of the first rule that matches it.
     pub folders: Vec<FolderRule>,
-    /// For users. The first rule that fits a user counts.
+    /// For users. The first rule that matches a user applies.
     pub users: Vec<UserRule>,
 }
 
-/// A limit for each folder that matches a pattern, separately.
+/// A separate limit for each folder that matches a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderRule {
-    /// Of the folder's path: `alice`, `teams/*`, `*` for each folder at the top. `*` and `?` stand
-    /// for no `/`. Where a pattern matches several folders that a key is in, the outermost counts.
+    /// Matches the folder's path: `alice`, `teams/*`, or `*` for each folder at the top. `*` and
+    /// `?` do not match `/`. If a pattern matches several parents of a key, the outermost counts.
     pub pattern: String,
-    /// In bytes.
+    /// The limit in bytes.
     pub limit: u64,
 }
 
-/// A limit for what a user stored, wherever it is.
+/// A limit for what a user has stored, wherever it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRule {
-    /// A name, or `*` for each user, separately.
+    /// A name, or `*` for each user separately.
     pub user: String,
-    /// In bytes.
+    /// The limit in bytes.
     pub limit: u64,
 }
 
@@ -62,15 +62,15 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Rules that were checked.
+/// Validated rules.
 #[derive(Debug)]
 pub(super) struct Compiled {
     rules: Rules,
-    /// One for each folder rule, in order.
+    /// One for each folder rule, in the same order.
     globs: Vec<GlobMatcher>,
 }
 
-/// For whom a blob counts, besides the store.
+/// The scopes that a blob counts for, besides the store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Charge {
     pub(super) folder: Option<Counted>,
@@ -81,17 +81,18 @@ pub(super) struct Charge {
 #[derive(Clone, Debug)]
 pub(super) struct Counted {
     pub(super) name: Arc<str>,
-    /// In bytes. Users are counted even without one, so that a new limit finds them counted.
+    /// The limit in bytes. Users are counted even without one, so that a limit can be added without
+    /// a count.
     pub(super) limit: Option<u64>,
 }
 
 impl FolderRule {
-    /// A limit for this folder, whatever characters its name has.
+    /// A limit for this folder, whatever characters are in its name.
     pub fn exactly(folder: &str, limit: u64) -> Self {
         Self { pattern: globset::escape(folder), limit }
     }
 
-    /// A limit for folders that match a pattern below another folder, empty for the store's top.
+    /// A limit for folders that match a pattern below another folder; empty for the store's top.
     pub fn below(folder: &str, pattern: &str, limit: u64) -> Self {
         let pattern = match folder {
             "" => pattern.to_owned(),
@@ -102,11 +103,11 @@ impl FolderRule {
 }
 
 impl Rules {
-    /// Whether they make sense.
+    /// Validates the rules.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] where a pattern or a name does not.
+    /// [`StoreError::Invalid`] if a pattern or a name is invalid.
     pub fn check(&self) -> Result<()> {
         Compiled::new(self.clone()).map(|_| ())
     }
@@ -118,7 +119,7 @@ impl Compiled {
             rules.folders.iter().map(|rule| compile(&rule.pattern)).collect::<Result<_>>()?;
         if rules.users.iter().any(|rule| rule.user.is_empty()) {
             return Err(StoreError::Invalid(
-                "a quota for a user without a name: name the user, or write * for each".to_owned(),
+                "a quota for a user has no name: name the user, or write * for each".to_owned(),
             ));
         }
         Ok(Self { rules, globs })
@@ -128,17 +129,18 @@ impl Compiled {
         self.rules.total
     }
 
-    /// Whether owners are kept with blobs, and counted.
+    /// Whether owners are stored with blobs, and counted.
     pub(super) fn counts_users(&self) -> bool {
         !self.rules.users.is_empty()
     }
 
-    /// The patterns of folders, in order: what decides which folders are counted.
+    /// The folder patterns, in order: they decide which folders are counted.
     pub(super) fn patterns(&self) -> Vec<String> {
         self.rules.folders.iter().map(|rule| rule.pattern.clone()).collect()
     }
 
-    /// Whether what was counted for these patterns, and for users or not, will do.
+    /// Whether a count for these patterns, with users or without, contains all that these rules
+    /// need.
     pub(super) fn is_counted_by(&self, patterns: &[String], users: bool) -> bool {
         let ours = self.patterns();
         (users || !self.counts_users()) && (ours.is_empty() || ours == patterns)
@@ -160,7 +162,7 @@ impl Compiled {
         })
     }
 
-    /// The limit of a folder that is counted.
+    /// The limit of a counted folder.
     pub(super) fn folder_limit(&self, folder: &str) -> Option<u64> {
         let mut rules = self.rules.folders.iter().zip(&self.globs);
         rules.find(|(_, glob)| glob.is_match(folder)).map(|(rule, _)| rule.limit)
@@ -171,7 +173,7 @@ impl Compiled {
         self.rules.users.iter().find(fits).map(|rule| rule.limit)
     }
 
-    /// Scopes that the rules name themselves, whether or not anything is in them.
+    /// Scopes that the rules name themselves, whether or not they have blobs.
     pub(super) fn named(&self) -> impl Iterator<Item = Scope> {
         let plain = |pattern: &&FolderRule| !pattern.pattern.contains(['*', '?', '[', '{', '\\']);
         let folders = self.rules.folders.iter().filter(plain);
@@ -193,7 +195,7 @@ fn compile(pattern: &str) -> Result<GlobMatcher> {
     let wrong =
         |why: &str| Err(StoreError::Invalid(format!("quota for the folder {pattern:?}: {why}")));
     if pattern.is_empty() || pattern.starts_with('/') || pattern.ends_with('/') {
-        return wrong("write a path without a slash at its beginning or end, as in teams/*");
+        return wrong("write a path without a slash at its beginning or end, such as teams/*");
     }
     match GlobBuilder::new(pattern).literal_separator(true).build() {
         Ok(glob) => Ok(glob.compile_matcher()),
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_that_fits_a_key_counts() {
+    fn the_first_rule_that_matches_a_key_applies() {
         let rules = compiled(&[("alice/photos", 1), ("teams/*", 2), ("*", 3), ("**/x", 4)], &[]);
         let folder = |key: &str| {
             rules.charge(key, None).folder.map(|f| (f.name.to_string(), f.limit.unwrap()))
@@ -237,13 +239,13 @@ mod tests {
                 assert_eq!(rules.folder_limit(&name), Some(limit), "{key}");
             }
         }
-        // The outermost of several.
+        // The outermost of several parents.
         let rules = compiled(&[("**", 1)], &[]);
         assert_eq!(&*rules.charge("a/b/c", None).folder.unwrap().name, "a");
     }
 
     #[test]
-    fn users_are_counted_where_there_are_rules_for_users() {
+    fn users_are_counted_if_there_are_rules_for_users() {
         let rules = compiled(&[], &[("bob", 1), ("*", 2), ("carol", 3)]);
         assert_eq!(rules.user_limit("bob"), Some(1));
         assert_eq!(rules.user_limit("carol"), Some(2));
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_rules_are_refused() {
+    fn invalid_rules_are_refused() {
         for pattern in ["", "/a", "a/", "a/{b"] {
             let folders = vec![FolderRule { pattern: pattern.to_owned(), limit: 1 }];
             let rules = Rules { folders, ..Rules::default() };

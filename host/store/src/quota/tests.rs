@@ -1,5 +1,5 @@
-//! Calls of every kind at once, with a count in their midst, and with the gateway killed at any
-//! moment: what is counted, what is there, and what the state file says.
+//! Calls of every kind at once, interleaved with counts, and with the gateway killed at any moment:
+//! compares what is counted, what is there, and what the state file says.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 
-use super::file::Saved;
+use super::state_file::Saved;
 use super::*;
 use crate::disk::{DiskOptions, DiskStore};
 use crate::memory::MemoryStore;
@@ -19,7 +19,7 @@ use crate::{Body, BodyError, Condition, Folder, Key, Part, Piece, PutOptions};
 
 type Store = Arc<dyn BlobStore>;
 
-/// Numbers that are the same for the same seed (SplitMix64).
+/// A sequence of numbers determined by its seed (SplitMix64).
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -52,18 +52,18 @@ fn options(dir: &Path) -> QuotaOptions {
 
 async fn open(store: &Store, dir: &Path) -> Arc<Quota> {
     let quota = Quota::open(Arc::clone(store), rules(), options(dir)).await.unwrap();
-    // So small that the state file is written often.
+    // Small, so that the state file is written often.
     let mut ledger = quota.shared.ledger();
     (ledger.step, ledger.room) = (STEP, 0);
     drop(ledger);
     quota
 }
 
-/// Bytes of what is there, by store and folder; by user as well where nobody changes anything.
+/// The bytes that are there, by store and folder; also by user if nothing is being changed.
 async fn truth(store: &Store, owners: bool) -> BTreeMap<Scope, u64> {
     let mut sums = BTreeMap::from([(Scope::Store, 0)]);
     let mut listing = store.list(&Folder::top(), true).await.unwrap();
-    // In memory, the first step is all of it, at one moment.
+    // In memory, the first step returns everything as of one moment.
     loop {
         let entries = listing.next(1000).await.unwrap();
         if entries.is_empty() {
@@ -95,7 +95,7 @@ fn counted(quota: &Quota) -> BTreeMap<Scope, u64> {
         .collect()
 }
 
-/// A body in pieces, that lets others come between, and may fail in the end.
+/// A body in chunks that yields between them, and that may fail at its end.
 fn slow(random: &mut Random, known: bool, fails: bool) -> Body {
     let length = [0, 1, 300, 2_000, 9_000, 20_000][random.below(6)];
     let piece = 1 + random.below(4000);
@@ -111,7 +111,7 @@ fn slow(random: &mut Random, known: bool, fails: bool) -> Body {
     Body::from_stream(known.then_some(length as u64), chunks)
 }
 
-/// One call of any kind; what it ends with is no matter.
+/// One call of any kind; its result does not matter.
 async fn call(store: Store, seed: u64) {
     let random = &mut Random(seed);
     let key = Key::new(KEYS[random.below(KEYS.len())]).unwrap();
@@ -138,7 +138,7 @@ async fn call(store: Store, seed: u64) {
         }
         5 => store.put(&key, slow(random, false, true), options).await.map(drop),
         6 => {
-            // At hand.
+            // In memory.
             let bytes = vec![7; random.below(5000)];
             store.put(&key, Body::from_bytes(bytes), options).await.map(drop)
         }
@@ -149,7 +149,7 @@ async fn call(store: Store, seed: u64) {
     }
 }
 
-/// Many calls at once, some dropped in their midst.
+/// Many concurrent calls, some of them cancelled.
 async fn churn(quota: &Arc<Quota>, seed: u64, calls: u64) {
     let tasks = (0..8).map(|task| {
         let views = [None, Some("alice"), Some("bob")].map(|user| quota.store(user));
@@ -175,14 +175,14 @@ async fn churn(quota: &Arc<Quota>, seed: u64, calls: u64) {
     for task in join_all(tasks).await {
         task.unwrap();
     }
-    // Commits of calls that were dropped.
+    // Commits of cancelled calls.
     while !quota.shared.ledger().is_quiet() {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happens_the_count_is_the_truth() {
+async fn the_count_is_exact_after_any_mix_of_calls() {
     for seed in 0..16 {
         let dir = TempDir::new().unwrap();
         let on_disk = seed % 4 == 3;
@@ -223,7 +223,7 @@ async fn whatever_happens_the_count_is_the_truth() {
         assert_eq!(counted(&quota), truth, "seed {seed}");
         assert_eq!(quota.recount().await.unwrap(), []);
 
-        // Restarted in order, it knows the same.
+        // After an orderly restart the quota knows the same.
         assert!(quota.close().await.unwrap());
         let quota = open(&store, dir.path()).await;
         assert!(quota.is_exact());
@@ -233,13 +233,13 @@ async fn whatever_happens_the_count_is_the_truth() {
 
 /// What the state file promises: no more than this is there.
 fn bound(saved: &Saved) -> impl Fn(&Scope) -> u64 + use<> {
-    let tally = saved.tally(&Compiled::new(rules()).unwrap()).unwrap();
+    let totals = saved.totals(&Compiled::new(rules()).unwrap()).unwrap();
     let ahead = saved.ahead;
-    move |scope| tally.get(scope) + ahead
+    move |scope| totals.get(scope) + ahead
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_it_counts_too_much_and_never_too_little() {
+async fn after_a_kill_the_count_is_never_too_low() {
     let checks = Arc::new(AtomicUsize::new(0));
     for seed in 100..108 {
         let dir = TempDir::new().unwrap();
@@ -276,7 +276,7 @@ async fn killed_at_any_moment_it_counts_too_much_and_never_too_little() {
     assert!(checks.load(Ordering::Relaxed) > 100, "{checks:?}");
 }
 
-/// A gateway that comes up with this state file over a store that has this.
+/// Starts a gateway with this state file over a store with these contents.
 async fn restart(saved: &Saved, there: &BTreeMap<Scope, u64>) {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("state"), serde_json::to_vec(saved).unwrap()).unwrap();
@@ -297,7 +297,7 @@ async fn restart(saved: &Saved, there: &BTreeMap<Scope, u64>) {
         let bytes = there.get(&usage.scope).copied().unwrap_or(0);
         assert!(usage.used >= bytes, "{usage:?}, but there are {bytes}");
     }
-    // The count that began by itself, and no other.
+    // Wait for the count that starts by itself; there is no other.
     while !quota.is_exact() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -305,7 +305,7 @@ async fn restart(saved: &Saved, there: &BTreeMap<Scope, u64>) {
 }
 
 #[tokio::test]
-async fn where_the_state_cannot_be_written_nothing_is_stored() {
+async fn nothing_is_stored_if_the_state_cannot_be_written() {
     let dir = TempDir::new().unwrap();
     let place = dir.path().join("place");
     let store: Store = Arc::new(MemoryStore::new());
@@ -329,20 +329,23 @@ async fn where_the_state_cannot_be_written_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn what_went_is_held_until_it_cannot_come_back() {
+async fn removed_bytes_stay_reserved_until_the_removal_is_durable() {
     let dir = TempDir::new().unwrap();
     let store: Store = Arc::new(MemoryStore::new());
     let quota = open(&store, dir.path()).await;
     let key = Key::new("a").unwrap();
     let body = Body::from_bytes(vec![1; 100]);
     quota.store(None).put(&key, body, PutOptions::default()).await.unwrap();
-    let ticket = ticket::Ticket::new(&quota.shared, &key, None, None);
-    crate::Witness::before(&ticket).unwrap();
-    let gone = crate::Gone { size: 100, metadata: Vec::new() };
-    crate::Witness::after(&ticket, Some(crate::Changed { gone: Some(gone), came: None }));
+    let reservation = reservation::Reservation::new(&quota.shared, &key, None, None);
+    crate::CommitObserver::before_commit(&reservation).unwrap();
+    let gone = crate::RemovedBlob { size: 100, metadata: Vec::new() };
+    crate::CommitObserver::after_commit(
+        &reservation,
+        Some(crate::CommittedChange { removed: Some(gone), size: None }),
+    );
     let sums = |quota: &Quota| (quota.usage()[0].used, quota.usage()[0].reserved);
     assert_eq!(sums(&quota), (0, 100));
-    drop(ticket);
+    drop(reservation);
     assert_eq!(sums(&quota), (0, 0));
-    assert!(quota.store(None).get(&key, Part::Whole).await.is_ok(), "the store knew nothing");
+    assert!(quota.store(None).get(&key, Part::Whole).await.is_ok(), "the store is unchanged");
 }

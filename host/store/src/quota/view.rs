@@ -1,132 +1,115 @@
-//! The store as one principal sees it: what they store is admitted first and counts for them.
+//! The store as one principal sees it: everything they store is admitted by the quota first and is
+//! counted for them.
 
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures_util::stream;
 
-use super::ticket::Ticket;
+use super::reservation::Reservation;
 use super::{OWNER, Quota};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
-use crate::key::{Folder, Key};
-use crate::{
-    BlobStore, Condition, DeleteOptions, Download, Info, Listing, Observer, Part, Piece,
-    PutOptions, Stored,
-};
+use crate::key::Key;
+use crate::layer::{Intent, Operation, StoreLayer};
+use crate::{BlobStore, Condition, ObserverHandle, PutOptions};
 
 /// A store under a quota, for one principal.
-pub(super) struct View {
+pub(super) struct QuotaView {
     pub(super) quota: Arc<Quota>,
     pub(super) user: Option<Arc<str>>,
 }
 
-impl View {
-    /// Registers an upload, and makes `options` those of a blob that counts for this user.
-    fn begin(&self, key: &Key, options: &mut PutOptions) -> Ticket {
+impl QuotaView {
+    /// Registers the call, reserves what its body needs, and makes `options` those of a blob that
+    /// counts for this user.
+    async fn admit(
+        &self,
+        key: &Key,
+        body: Option<&mut Body>,
+        options: &mut PutOptions,
+    ) -> Result<()> {
         let shared = &self.quota.shared;
         let owner = self.user.clone().filter(|_| shared.ledger().keeps_owners());
         if let Some(owner) = &owner {
             options.metadata.push((OWNER.to_owned(), owner.to_string()));
         }
-        Ticket::new(shared, key, owner, options.witness.take())
+        let call = Arc::new(Reservation::new(shared, key, owner, options.observer.take()));
+        // Without a body only the store knows the size: it asks `CommitObserver::admit`.
+        if let Some(body) = body {
+            match body.length() {
+                Some(length) => match call.reserve(length).await {
+                    // A client that lost the first answer must be able to repeat its upload even if
+                    // the quota is full by now.
+                    Err(StoreError::QuotaExceeded(_))
+                        if self.may_be_stored_already(key, length, options).await =>
+                    {
+                        call.reserve_at_commit(length);
+                    }
+                    outcome => outcome?,
+                },
+                None => {
+                    let unmeasured = std::mem::replace(body, Body::empty());
+                    *body = reserving(unmeasured, Arc::clone(&call));
+                }
+            }
+        }
+        // The store holds the last reference, so the call is over when the store returns.
+        options.observer = Some(ObserverHandle::new(call));
+        Ok(())
     }
 
-    /// Whether an upload may well turn out to be of what is there already.
-    async fn is_there(&self, key: &Key, length: u64, options: &PutOptions) -> bool {
+    /// Whether the blob to be stored may turn out to be the one that is there.
+    async fn may_be_stored_already(&self, key: &Key, length: u64, options: &PutOptions) -> bool {
         options.condition == Condition::AbsentOrIdentical
-            && self.store().head(key).await.is_ok_and(|info| info.size == length)
-    }
-
-    fn store(&self) -> &Arc<dyn BlobStore> {
-        &self.quota.shared.store
+            && self.inner().head(key).await.is_ok_and(|info| info.size == length)
     }
 }
 
-impl fmt::Debug for View {
+impl fmt::Debug for QuotaView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut view = f.debug_struct("QuotaView");
-        view.field("store", self.store()).field("user", &self.user).finish_non_exhaustive()
+        view.field("store", self.inner()).field("user", &self.user).finish_non_exhaustive()
     }
 }
 
-#[async_trait]
-impl BlobStore for View {
-    async fn head(&self, key: &Key) -> Result<Info> {
-        self.store().head(key).await
+impl StoreLayer for QuotaView {
+    fn inner(&self) -> &Arc<dyn BlobStore> {
+        &self.quota.shared.store
     }
 
-    async fn get(&self, key: &Key, part: Part) -> Result<Download> {
-        self.store().get(key, part).await
-    }
-
-    async fn put(&self, key: &Key, mut body: Body, mut options: PutOptions) -> Result<Stored> {
-        let ticket = Arc::new(self.begin(key, &mut options));
-        match body.length() {
-            Some(length) => match ticket.reserve(length).await {
-                // A client whose first answer was lost must be able to go on though all is full.
-                Err(StoreError::QuotaExceeded(_)) if self.is_there(key, length, &options).await => {
-                    ticket.reserve_late(length);
-                }
-                outcome => outcome?,
-            },
-            None => body = reserving(body, Arc::clone(&ticket)),
+    async fn authorize(&self, operation: Operation<'_>) -> Result<()> {
+        match operation {
+            Operation::Store { key, body, options } => self.admit(key, body, options).await,
+            Operation::Delete { key, options } => {
+                let next = options.observer.take();
+                let call = Reservation::new(&self.quota.shared, key, None, next);
+                options.observer = Some(ObserverHandle::new(Arc::new(call)));
+                Ok(())
+            }
+            // Only bytes of blobs are counted.
+            Operation::MakeFolders(_) => Ok(()),
         }
-        // The store's copy is the last one, so that everything is settled when it returns.
-        options.witness = Some(Observer::new(ticket));
-        done(self.store().put(key, body, options).await)
     }
 
-    async fn concat(&self, key: &Key, pieces: &[Piece], mut options: PutOptions) -> Result<Stored> {
-        let ticket = self.begin(key, &mut options);
-        options.witness = Some(Observer::new(Arc::new(ticket)));
-        done(self.store().concat(key, pieces, options).await)
-    }
-
-    async fn delete_with(&self, key: &Key, mut options: DeleteOptions) -> Result<Option<u64>> {
-        let ticket = Ticket::new(&self.quota.shared, key, None, options.witness.take());
-        options.witness = Some(Observer::new(Arc::new(ticket)));
-        self.store().delete_with(key, options).await
-    }
-
-    async fn list_after(
-        &self,
-        folder: &Folder,
-        recursive: bool,
-        after: Option<&str>,
-    ) -> Result<Box<dyn Listing>> {
-        self.store().list_after(folder, recursive, after).await
-    }
-
-    async fn prepare(&self, folders: &[Folder]) -> Result<()> {
-        self.store().prepare(folders).await
-    }
-
-    async fn check_metadata(&self) -> Result<()> {
-        self.store().check_metadata().await
-    }
-}
-
-fn done(outcome: Result<Stored>) -> Result<Stored> {
-    match outcome {
-        Err(StoreError::Body(BodyError::QuotaExceeded(text))) => {
-            Err(StoreError::QuotaExceeded(text))
+    fn explain(&self, _key: &Key, _intent: Intent, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Body(BodyError::QuotaExceeded(text)) => StoreError::QuotaExceeded(text),
+            error => error,
         }
-        outcome => outcome,
     }
 }
 
-/// A body whose length nobody knows, each chunk of which is reserved before the store sees it.
-fn reserving(body: Body, ticket: Arc<Ticket>) -> Body {
-    let chunks = stream::unfold(Some((body, ticket)), |state| async move {
-        let (mut body, ticket) = state?;
+/// A body of unknown length. Each chunk is reserved before the store sees it.
+fn reserving(body: Body, call: Arc<Reservation>) -> Body {
+    let chunks = stream::unfold(Some((body, call)), |state| async move {
+        let (mut body, call) = state?;
         let chunk = match body.chunk().await? {
             Ok(chunk) => chunk,
             Err(error) => return Some((Err(error), None)),
         };
-        match ticket.reserve(chunk.len() as u64).await {
-            Ok(()) => Some((Ok(chunk), Some((body, ticket)))),
+        match call.reserve(chunk.len() as u64).await {
+            Ok(()) => Some((Ok(chunk), Some((body, call)))),
             Err(error) => Some((Err(refused(error)), None)),
         }
     });

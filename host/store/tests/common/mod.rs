@@ -1,4 +1,4 @@
-//! What the tests of stores share: bodies of every kind, and short ways to say things.
+//! Helpers for the tests of stores: bodies of every kind, and shorthands.
 
 #![allow(dead_code, unreachable_pub, reason = "no test file uses all of it")]
 
@@ -15,15 +15,15 @@ use tempfile::TempDir;
 
 pub type Store = Arc<dyn BlobStore>;
 
-/// Temporary folders on a disk and in memory: files without a name are used on one of them at
-/// least, and named ones on the other at most.
+/// Temporary folders on a disk and in memory: at least one of the two supports files without a name,
+/// and at least one may not.
 pub fn places() -> Vec<TempDir> {
     let mut places = vec![TempDir::new().unwrap()];
     places.extend(in_memory());
     places
 }
 
-/// A temporary folder on tmpfs, where there is one.
+/// A temporary folder on tmpfs, if there is one.
 pub fn in_memory() -> Option<TempDir> {
     let place = TempDir::new_in("/dev/shm").ok();
     if place.is_none() {
@@ -36,7 +36,7 @@ pub fn key(name: &str) -> Key {
     Key::new(name).unwrap()
 }
 
-/// All of each of these blobs.
+/// The whole of each of these blobs.
 pub fn pieces(keys: &[Key]) -> Vec<Piece> {
     keys.iter().cloned().map(Piece::from).collect()
 }
@@ -45,7 +45,7 @@ pub fn folder(name: &str) -> Folder {
     Folder::new(name).unwrap()
 }
 
-/// Bytes that differ from place to place and from seed to seed.
+/// Bytes that differ by position and by seed.
 pub fn bytes(length: usize, seed: usize) -> Bytes {
     (0..length).map(|at| ((at * 31 + at / 251 + seed * 7) % 251) as u8).collect()
 }
@@ -76,13 +76,13 @@ pub fn short(bytes: &Bytes, announced: u64) -> Body {
     Body::from_stream(Some(announced), stream::iter(chunks))
 }
 
-/// A body that fails after some bytes.
+/// A body that fails after these bytes.
 pub fn broken(bytes: &Bytes) -> Body {
     let chunks = vec![Ok(bytes.clone()), Err(BodyError::TimedOut)];
     Body::from_stream(None, stream::iter(chunks))
 }
 
-/// A body that tells whether anybody read of it.
+/// A body that records whether it was read.
 pub fn watched(bytes: &Bytes) -> (Body, Arc<AtomicBool>) {
     let read = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&read);
@@ -91,7 +91,7 @@ pub fn watched(bytes: &Bytes) -> (Body, Arc<AtomicBool>) {
     (Body::from_stream(Some(bytes.len() as u64), chunks), read)
 }
 
-/// A body that gives its chunks and then waits for ever; the counter tells how many were taken.
+/// A body that yields its chunks and then waits for ever; the counter says how many were taken.
 pub fn stalling(chunks: Vec<Bytes>) -> (Body, Arc<AtomicUsize>) {
     let taken = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&taken);
@@ -144,7 +144,7 @@ pub async fn entries_after(
     }
 }
 
-/// The names in a listing, folders with a slash behind.
+/// The names in a listing; folders end with a slash.
 pub async fn names(store: &Store, name: &str, recursive: bool) -> Vec<String> {
     let entries = entries(store, name, recursive, 100).await.unwrap();
     entries

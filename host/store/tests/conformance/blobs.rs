@@ -1,8 +1,8 @@
-//! What is stored can be read, with all that is known of it; names and folders.
+//! What was stored can be read, with everything known about it; names and folders.
 
 use super::*;
 
-pub(super) async fn what_was_put_can_be_read(store: Store) {
+pub(super) async fn stored_blobs_can_be_read(store: Store) {
     for (index, length) in [0, 1, 1000, 65_536, 131_072, 131_073, 1_000_000].into_iter().enumerate()
     {
         let bytes = bytes(length, index);
@@ -44,7 +44,7 @@ pub(super) async fn parts_are_clamped_to_the_blob(store: Store) {
     assert!(matches!(outcome, Err(StoreError::OutOfRange { size: 0 })));
 }
 
-pub(super) async fn every_way_to_chunk_a_body_stores_the_same(store: Store) {
+pub(super) async fn the_chunks_of_a_body_make_no_difference(store: Store) {
     let bytes = bytes(700_001, 3);
     for size in [100, 4096, 65_536, 131_072, 200_000, 700_001] {
         store.put(&key("blob"), chunked(&bytes, size), verified(&bytes)).await.unwrap();
@@ -83,7 +83,7 @@ pub(super) async fn info_is_the_same_from_everywhere(store: Store) {
     let entry = entries(&store, "a", true, 10).await.unwrap().remove(0);
     assert_eq!((entry.key.as_str(), entry.size, entry.modified), ("a/b", 5, info.modified));
 
-    // Replaced without them, it has none.
+    // After a replacement without them, it has none.
     let stored = store.put(&key("a/b"), "hello".into_body(), PutOptions::default()).await.unwrap();
     let info = stored.info;
     assert_eq!(info.metadata.iter().filter(theirs).count(), 0, "{info:?}");
@@ -100,7 +100,7 @@ pub(super) async fn an_etag_never_comes_back(store: Store) {
     }
 }
 
-pub(super) async fn what_is_missing_is_not_found(store: Store) {
+pub(super) async fn a_missing_blob_is_not_found(store: Store) {
     put(&store, "a/there", &bytes(1, 1)).await;
     for name in ["b", "a/b", "a/b/c", "a/there/b", "x/y/z"] {
         assert!(matches!(store.head(&key(name)).await, Err(StoreError::NotFound)), "{name}");
@@ -110,7 +110,7 @@ pub(super) async fn what_is_missing_is_not_found(store: Store) {
     }
 }
 
-pub(super) async fn a_folder_is_no_blob_and_a_blob_no_folder(store: Store) {
+pub(super) async fn a_folder_is_not_a_blob_and_a_blob_not_a_folder(store: Store) {
     put(&store, "folder/blob", &bytes(10, 1)).await;
     assert!(matches!(store.head(&key("folder")).await, Err(StoreError::NotFound)));
     let outcome = store.get(&key("folder"), Part::Whole).await;
@@ -139,7 +139,7 @@ pub(super) async fn deleting_is_idempotent_and_keeps_folders(store: Store) {
     assert_eq!(store.delete(&key("a/b/c")).await.unwrap(), None);
     assert!(names(&store, "a/b", true).await.is_empty());
     assert_eq!(names(&store, "a", false).await, ["a/b/"]);
-    // Of many at once, one has deleted it.
+    // Of many concurrent calls, one has deleted it.
     put(&store, "a/b/c", &bytes(10, 1)).await;
     let blob = key("a/b/c");
     let deleted = join_all((0..8).map(|_| store.delete(&blob))).await;
@@ -147,13 +147,13 @@ pub(super) async fn deleting_is_idempotent_and_keeps_folders(store: Store) {
     assert_eq!(sizes, [10]);
 }
 
-pub(super) async fn deleting_on_a_condition(store: Store) {
-    let matching = |etag: &str| DeleteOptions { matches: Some(etag.to_owned()), witness: None };
+pub(super) async fn deleting_can_be_conditional(store: Store) {
+    let matching = |etag: &str| DeleteOptions { matches: Some(etag.to_owned()), observer: None };
     put(&store, "a/b", &bytes(10, 1)).await;
     let old = store.head(&key("a/b")).await.unwrap().etag;
     put(&store, "a/b", &bytes(10, 1)).await;
     let new = store.head(&key("a/b")).await.unwrap().etag;
-    // Another blob by now, none, a folder, none in a folder that is not there: none of them matches.
+    // A changed blob, a missing one, a folder, a missing folder: none of them matches.
     for (name, etag) in [("a/b", &old), ("a/c", &new), ("a", &new), ("x/y", &new), ("a/b/c", &new)]
     {
         let outcome = store.delete_with(&key(name), matching(etag)).await;
@@ -165,8 +165,8 @@ pub(super) async fn deleting_on_a_condition(store: Store) {
     assert!(matches!(outcome, Err(StoreError::PreconditionFailed)), "{outcome:?}");
 }
 
-/// Of whoever knows the same state of a blob, one changes it: what was judged to go never takes what
-/// came in its place, and what was replaced on a condition is not gone.
+/// Of two callers that know the same state of a blob, one changes it: a conditional delete never
+/// removes a newer blob, and a blob that was replaced conditionally is not deleted.
 pub(super) async fn one_of_a_put_and_a_delete_wins_a_match(store: Store) {
     for round in 0..60 {
         put(&store, "blob", &bytes(1000, round)).await;
@@ -175,7 +175,7 @@ pub(super) async fn one_of_a_put_and_a_delete_wins_a_match(store: Store) {
             let (store, options) = (store.clone(), when(Condition::Matches(etag.clone())));
             async move { store.put(&key("blob"), bytes(7, round).into_body(), options).await }
         });
-        let options = DeleteOptions { matches: Some(etag), witness: None };
+        let options = DeleteOptions { matches: Some(etag), observer: None };
         let deleted = store.delete_with(&key("blob"), options).await;
         let replaced = replacing.await.unwrap();
         match (deleted, replaced) {
@@ -208,7 +208,7 @@ pub(super) async fn folders_are_prepared(store: Store) {
 }
 
 pub(super) async fn the_longest_names_work(store: Store) {
-    // Room is left for the folder of a subfolder.
+    // Leaves room for the name of a subfolder.
     let name = [["x".repeat(255).as_str(); 3].join("/"), "y".repeat(200)].join("/");
     let bytes = bytes(100, 1);
     put(&store, &name, &bytes).await;

@@ -1,8 +1,8 @@
-//! Listings, and blobs that are joined.
+//! Listings, and joined blobs.
 
 use super::*;
 
-pub(super) async fn listings_are_in_order_of_bytes(store: Store) {
+pub(super) async fn listings_are_sorted_by_bytes(store: Store) {
     let all = ["B", "a-b", "a/-", "a/b/c", "a/b-", "a/é", "a0", "b", "c/d/e", "c/d-"];
     for (index, name) in all.iter().enumerate() {
         put(&store, name, &bytes(index, index)).await;
@@ -25,8 +25,8 @@ pub(super) async fn listings_are_in_order_of_bytes(store: Store) {
     }
 }
 
-/// Everything after a place, for every place there is and for some between.
-pub(super) async fn a_listing_begins_after_a_name(store: Store) {
+/// Everything after a position, for every position there is and for some in between.
+pub(super) async fn a_listing_can_begin_after_a_name(store: Store) {
     let all = ["B", "a-b", "a/-", "a/b/c", "a/b-", "a/b0", "a/é", "a0", "b", "c/d/e", "c/d-"];
     for (index, name) in all.iter().enumerate() {
         put(&store, name, &bytes(index, index)).await;
@@ -67,10 +67,10 @@ pub(super) async fn a_listing_begins_after_a_name(store: Store) {
         ("c", false),
     ] {
         let whole = entries(&store, folder, recursive, 100).await.unwrap();
-        assert!(whole.is_sorted_by(|one, other| one.place() < other.place()));
-        let places = whole.iter().map(|entry| entry.place().into_owned());
+        assert!(whole.is_sorted_by(|one, other| one.sort_key() < other.sort_key()));
+        let places = whole.iter().map(|entry| entry.sort_key().into_owned());
         for after in between.map(str::to_owned).into_iter().chain(places) {
-            let rest: Vec<_> = whole.iter().filter(|entry| *entry.place() > *after).collect();
+            let rest: Vec<_> = whole.iter().filter(|entry| *entry.sort_key() > *after).collect();
             let found = entries_after(&store, folder, recursive, 2, Some(&after)).await.unwrap();
             assert!(found.iter().eq(rest), "{folder:?} {recursive} after {after:?}: {found:?}");
         }
@@ -79,7 +79,7 @@ pub(super) async fn a_listing_begins_after_a_name(store: Store) {
     assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
 }
 
-pub(super) async fn a_listing_tells_etags(store: Store) {
+pub(super) async fn a_listing_contains_etags(store: Store) {
     for name in ["a", "b/c", "b/d/e"] {
         put(&store, name, &bytes(3, 1)).await;
     }
@@ -100,13 +100,13 @@ pub(super) async fn a_missing_folder_is_not_found(store: Store) {
         let outcome = entries(&store, "a", recursive, 1).await;
         assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
     }
-    // An upload that came to nothing made no folder.
+    // A failed upload made no folder.
     let outcome = store.put(&key("a/b"), broken(&bytes(10, 1)), PutOptions::default()).await;
     assert!(outcome.is_err());
     assert!(matches!(entries(&store, "a", true, 1).await, Err(StoreError::NotFound)));
 }
 
-pub(super) async fn many_blobs_are_listed_whole(store: Store) {
+pub(super) async fn a_long_listing_is_complete(store: Store) {
     let mut expected: Vec<_> =
         (0..1100).map(|index| format!("data/{:02x}/{index:05}", (index * 7) % 11)).collect();
     let uploads = expected.iter().map(async |name| put(&store, name, &bytes(1, 1)).await);
@@ -118,14 +118,14 @@ pub(super) async fn many_blobs_are_listed_whole(store: Store) {
     }
 }
 
-pub(super) async fn asking_for_no_entries_is_not_the_end(store: Store) {
+pub(super) async fn asking_for_zero_entries_does_not_end_a_listing(store: Store) {
     put(&store, "blob", &bytes(1, 1)).await;
     let mut listing = store.list(&folder(""), true).await.unwrap();
     assert_eq!(listing.next(0).await.unwrap().len(), 1);
     assert!(listing.next(0).await.unwrap().is_empty());
 }
 
-pub(super) async fn a_listing_survives_changes(store: Store) {
+pub(super) async fn a_listing_survives_concurrent_changes(store: Store) {
     for index in 0..200 {
         put(&store, &format!("stays/{index:04}"), &bytes(1, 1)).await;
         put(&store, &format!("stays/goes{index:04}/blob"), &bytes(1, 1)).await;
@@ -152,7 +152,7 @@ pub(super) async fn a_listing_survives_changes(store: Store) {
     churn.abort();
 }
 
-pub(super) async fn parts_are_joined_in_order(store: Store) {
+pub(super) async fn blobs_are_joined_in_order(store: Store) {
     let contents = [bytes(100_000, 1), Bytes::new(), bytes(1, 2), bytes(9_000_000, 3)];
     let mut names = Vec::new();
     for (index, piece) in contents.iter().enumerate() {
@@ -170,7 +170,7 @@ pub(super) async fn parts_are_joined_in_order(store: Store) {
     }
     store.concat(&key("checked"), &pieces(&names), verified(&whole)).await.unwrap();
     assert_eq!(read(&store, "checked").await, whole);
-    // A blob may be appended to itself, and be a part twice.
+    // A blob may be appended to itself, and occur twice.
     let twice = [key("parts/0"), key("parts/2"), key("parts/0")];
     let stored =
         store.concat(&key("parts/0"), &pieces(&twice), PutOptions::default()).await.unwrap();
@@ -219,7 +219,7 @@ pub(super) async fn pieces_of_blobs_are_joined(store: Store) {
     assert!(matches!(store.head(&key("none")).await, Err(StoreError::NotFound)));
 }
 
-pub(super) async fn joining_keeps_the_conditions(store: Store) {
+pub(super) async fn joining_checks_the_conditions(store: Store) {
     put(&store, "one", &Bytes::from("one")).await;
     put(&store, "two", &Bytes::from("two")).await;
     let parts = [key("one"), key("two")];

@@ -1,5 +1,5 @@
-//! What every store promises, held against each of them: the disk in all its ways of working,
-//! memory, and both through guards. A case knows nothing of the store that it is given.
+//! What every store promises, checked against each of them: the disk with every set of features,
+//! memory, and both behind layers. A case does not know which store it is given.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,16 +7,16 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod blobs;
+mod commit_observer;
 #[path = "../common/mod.rs"]
 mod common;
 mod lists;
 mod make;
 mod uploads;
-mod witness;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use blobs::*;
 use bytes::Bytes;
+use commit_observer::*;
 use common::*;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, stream};
@@ -32,15 +33,14 @@ use keepgate_store::guard::{AppendOnly, Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{
-    Body, BodyError, Change, Changed, Condition, DeleteOptions, Key, Observer, Part, Piece,
-    PutOptions, StoreError, Stored, Witness,
+    Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
+    ObserverHandle, Part, Piece, PutOptions, StoreError, Stored,
 };
 use lists::*;
 use tempfile::TempDir;
 use uploads::*;
-use witness::*;
 
-/// Runs every case against every store, each time on a new one.
+/// Runs every case against every store, each time with a new one.
 macro_rules! conformance {
     (stores: $($store:ident)*; cases: $cases:tt) => {
         $(conformance!(@store $store $cases);)*
@@ -66,41 +66,41 @@ conformance! {
         disk_in_quota memory_in_quota
         unguarded;
     cases: {
-        what_was_put_can_be_read
+        stored_blobs_can_be_read
         parts_are_clamped_to_the_blob
-        every_way_to_chunk_a_body_stores_the_same
+        the_chunks_of_a_body_make_no_difference
         info_is_the_same_from_everywhere
         an_etag_never_comes_back
-        what_is_missing_is_not_found
+        a_missing_blob_is_not_found
         absent_fails_before_the_body_is_read
         absent_or_identical_compares
-        matches_replaces_only_what_it_knows
+        matches_replaces_only_the_expected_blob
         wrong_bytes_are_not_stored
         a_body_that_breaks_off_is_not_stored
         one_of_many_wins_an_absent_key
         identical_uploads_at_once_all_succeed
         one_of_many_different_uploads_wins
         one_of_many_wins_a_match
-        an_upload_that_is_dropped_leaves_nothing
-        a_folder_is_no_blob_and_a_blob_no_folder
+        a_dropped_upload_leaves_nothing
+        a_folder_is_not_a_blob_and_a_blob_not_a_folder
         deleting_is_idempotent_and_keeps_folders
-        deleting_on_a_condition
+        deleting_can_be_conditional
         one_of_a_put_and_a_delete_wins_a_match
-        listings_are_in_order_of_bytes
-        a_listing_begins_after_a_name
-        a_listing_tells_etags
+        listings_are_sorted_by_bytes
+        a_listing_can_begin_after_a_name
+        a_listing_contains_etags
         a_missing_folder_is_not_found
-        many_blobs_are_listed_whole
-        asking_for_no_entries_is_not_the_end
-        a_listing_survives_changes
-        parts_are_joined_in_order
+        a_long_listing_is_complete
+        asking_for_zero_entries_does_not_end_a_listing
+        a_listing_survives_concurrent_changes
+        blobs_are_joined_in_order
         pieces_of_blobs_are_joined
-        joining_keeps_the_conditions
+        joining_checks_the_conditions
         folders_are_prepared
         the_longest_names_work
-        what_changes_adds_up
-        a_witness_is_told_what_changed
-        a_witness_is_let_go
-        a_witness_may_refuse_to_join
+        reported_changes_add_up
+        an_observer_is_told_what_changed
+        an_observer_is_released_when_the_call_is_over
+        an_observer_may_refuse_a_concat
     }
 }

@@ -1,4 +1,4 @@
-//! The stores, each a new one: the disk in all its ways of working, memory, both behind guards.
+//! The stores, each newly made: the disk with every set of features, memory, and both behind layers.
 
 use super::*;
 
@@ -15,7 +15,7 @@ pub(super) fn disk() -> Made {
     disk_with(Features::default())
 }
 
-/// Where files without a name are used for certain.
+/// A folder in which files without a name are certainly used.
 pub(super) fn disk_in_memory() -> Made {
     let dir = in_memory().unwrap_or_else(|| TempDir::new().unwrap());
     let store = DiskStore::open(dir.path(), DiskOptions::default()).unwrap();
@@ -47,7 +47,7 @@ pub(super) fn memory() -> Made {
     (None, Arc::new(MemoryStore::new()))
 }
 
-/// With everything excepted, the guard must not be felt.
+/// With every key excepted, the guard must make no difference.
 fn behind_append_only((dir, store): Made) -> Made {
     (dir, Arc::new(AppendOnly::new(store, &["**".to_owned()]).unwrap()))
 }
@@ -73,12 +73,12 @@ pub(super) fn memory_behind_append_only() -> Made {
 
 pub(super) fn memory_subfolder() -> Made {
     let (dir, store) = memory();
-    // Ready at once, in memory.
+    // In memory, this is ready at once.
     store.prepare(&[folder("some/folder")]).now_or_never().unwrap().unwrap();
     in_subfolder((dir, store))
 }
 
-/// Limits that are never reached must not be felt.
+/// Limits that are never reached must make no difference.
 fn in_quota((dir, store): Made) -> Made {
     let state = TempDir::new().unwrap();
     let folder = FolderRule { pattern: "**".to_owned(), limit: 1 << 40 };
@@ -89,7 +89,7 @@ fn in_quota((dir, store): Made) -> Made {
     let quota = tokio::task::block_in_place(|| {
         tokio::runtime::Handle::current().block_on(Quota::open(store, rules, options))
     });
-    // Nothing else holds the folder of the disk, and so it must outlive the quota.
+    // The disk's folder must outlive the quota, and nothing else holds it.
     let dir = dir.unwrap_or(state);
     (Some(dir), quota.unwrap().store(Some("alice")))
 }

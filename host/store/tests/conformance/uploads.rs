@@ -1,4 +1,4 @@
-//! Conditions, checksums, bodies that break off, and many uploads of one key at once.
+//! Conditions, checksums, bodies that break off, and concurrent uploads of one key.
 
 use super::*;
 
@@ -25,14 +25,14 @@ pub(super) async fn absent_or_identical_compares(store: Store) {
     let checked = |bytes: &Bytes| PutOptions { sha256: Some(sha256(bytes)), ..condition() };
     let blob = key("a/b");
 
-    // A free key: the bytes must be the right ones.
+    // A free key: the bytes must match the checksum.
     let outcome = store.put(&blob, chunked(&first, 9999), checked(&changed)).await;
     assert!(matches!(outcome, Err(StoreError::ChecksumMismatch { .. })), "{outcome:?}");
     let stored = store.put(&blob, chunked(&first, 9999), checked(&first)).await.unwrap();
     assert_eq!(stored.change, Change::Created);
     let info = stored.info;
 
-    // A taken key: the same bytes are let pass, and nothing changes.
+    // A taken key: the same bytes are accepted, and nothing changes.
     for options in [condition(), checked(&first)] {
         let (body, read_of) = watched(&first);
         let same = store.put(&blob, body, options).await.unwrap();
@@ -46,7 +46,7 @@ pub(super) async fn absent_or_identical_compares(store: Store) {
             assert!(matches!(outcome, Err(StoreError::AlreadyExists)), "{outcome:?}");
         }
     }
-    // Bytes that are not what they should be never succeed, be they those that are there or not.
+    // Bytes that do not match the checksum never succeed, whether they are there or not.
     for bytes in [&first, &changed] {
         let wrong = PutOptions { sha256: Some([0; 32]), ..condition() };
         let outcome = store.put(&blob, chunked(bytes, 9999), wrong).await;
@@ -63,7 +63,7 @@ pub(super) async fn absent_or_identical_compares(store: Store) {
     }
 }
 
-pub(super) async fn matches_replaces_only_what_it_knows(store: Store) {
+pub(super) async fn matches_replaces_only_the_expected_blob(store: Store) {
     let blob = key("a/b");
     let (body, read_of) = watched(&bytes(5, 1));
     let outcome = store.put(&blob, body, when(Condition::Matches("x".to_owned()))).await;
@@ -80,7 +80,7 @@ pub(super) async fn matches_replaces_only_what_it_knows(store: Store) {
     assert_eq!(read(&store, "a/b").await, "second");
     assert_eq!(store.head(&blob).await.unwrap(), second);
 
-    // Replaced while the body is on its way.
+    // Replaced while the body is being received.
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
     let (begun, waiting) = tokio::sync::oneshot::channel::<()>();
     let body = Body::from_stream(
@@ -151,7 +151,7 @@ pub(super) async fn a_body_that_breaks_off_is_not_stored(store: Store) {
     }
 }
 
-/// Uploads at once, with the bytes of each; their outcomes in order.
+/// Concurrent uploads, each with its bytes; their results in order.
 async fn race(
     store: &Store,
     name: &str,
@@ -226,10 +226,10 @@ pub(super) async fn one_of_many_wins_a_match(store: Store) {
     }
 }
 
-pub(super) async fn an_upload_that_is_dropped_leaves_nothing(store: Store) {
+pub(super) async fn a_dropped_upload_leaves_nothing(store: Store) {
     put(&store, "a/old", &Bytes::from("old")).await;
     for name in ["a/new", "a/old", "deep/er/new"] {
-        // Dropped after a little, after a batch, in the midst of the next.
+        // Dropped after a little, after a batch, and halfway through the next one.
         for count in [1, 3, 9] {
             let (body, taken) = stalling((0..count).map(|seed| bytes(50_000, seed)).collect());
             let upload = tokio::spawn({

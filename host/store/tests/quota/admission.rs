@@ -1,4 +1,4 @@
-//! What is admitted, what is refused, and whom it counts for.
+//! What is admitted, what is refused, and whom a blob counts for.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use keepgate_store::{Change, Condition, Part, Piece, is_reserved_metadata};
 use super::*;
 
 #[tokio::test]
-async fn what_fits_exactly_is_stored_and_a_byte_more_is_not() {
+async fn an_upload_that_fits_exactly_is_stored_and_one_byte_more_is_not() {
     for in_pieces in [false, true] {
         let (_dir, inner, quota) = memory(total(1 << 20)).await;
         let store = quota.store(None);
@@ -28,7 +28,7 @@ async fn what_fits_exactly_is_stored_and_a_byte_more_is_not() {
         assert_eq!(used(&quota), sums(&[("the store", 1_000_000)]));
         store.put(&key("b"), body(&bytes(48_576, 2)), PutOptions::default()).await.unwrap();
         refused(&store, "c", body(&bytes(1, 1))).await;
-        // A full store can be read, and deleted from.
+        // A full store can be read and deleted from.
         assert_eq!(read(&store, "a").await, most);
         assert_eq!(store.delete(&key("a")).await.unwrap(), Some(1_000_000));
         assert_eq!(used(&quota), sums(&[("the store", 48_576)]));
@@ -43,7 +43,7 @@ async fn a_body_of_known_length_is_refused_before_it_is_read() {
     let (body, read_of) = watched(&bytes(11, 1));
     refused(&store, "a", body).await;
     assert!(!read_of.load(Ordering::Relaxed), "the body was read");
-    // Of the other kind no more is read than shows that it is too long.
+    // Of a body of unknown length, no more is read than shows that it does not fit.
     let (body, taken) = stalling((0..20).map(|seed| bytes(1, seed)).collect());
     refused(&store, "a", body).await;
     assert_eq!(taken.load(Ordering::Relaxed), 11);
@@ -62,7 +62,7 @@ async fn only_the_difference_counts() {
     store.put(&key("a"), bytes(10, 3).into_body(), same).await.unwrap();
     store.concat(&key("b"), &pieces(&[key("a"), key("a")]), PutOptions::default()).await.unwrap();
     assert_eq!(used(&quota), sums(&[("the store", 30)]));
-    // Failures of every kind give back what they reserved.
+    // Failures of every kind release what they reserved.
     for outcome in [
         store.put(&key("a"), bytes(9, 1).into_body(), when(Condition::Absent)).await,
         store.put(&key("a"), bytes(9, 1).into_body(), verified(b"x")).await,
@@ -77,7 +77,7 @@ async fn only_the_difference_counts() {
     let parts: Vec<_> = (0..8).map(|_| key("a")).collect();
     let outcome = store.concat(&key("c"), &pieces(&parts), PutOptions::default()).await;
     assert!(matches!(outcome, Err(StoreError::QuotaExceeded(_))), "{outcome:?}");
-    // What counts is how much is taken of each: 70 bytes are free, and 8 times 8 fit.
+    // Only the used part of each blob counts: 70 bytes are free, and 8 times 8 fit.
     let some = |length| {
         let part = Part::Slice { offset: 1, length: Some(length) };
         parts.iter().map(|key| Piece { key: key.clone(), part }).collect::<Vec<_>>()
@@ -90,7 +90,7 @@ async fn only_the_difference_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_at_once_as_many_are_let_in_as_fit() {
+async fn of_many_concurrent_uploads_as_many_succeed_as_fit() {
     for place in places() {
         let store = DiskStore::open(place.path().join("root"), DiskOptions::default()).unwrap();
         let dir = TempDir::new().unwrap();
@@ -111,7 +111,7 @@ async fn of_many_at_once_as_many_are_let_in_as_fit() {
                 Err(other) => panic!("{other:?}"),
             }
         }
-        // Bodies of unknown length may have refused each other in the midst.
+        // Bodies of unknown length may have caused each other's refusal halfway.
         assert!((1..=50).contains(&stored), "{stored}");
         let store = quota.store(None);
         for index in 0.. {
@@ -127,7 +127,7 @@ async fn of_many_at_once_as_many_are_let_in_as_fit() {
 }
 
 #[tokio::test]
-async fn folders_are_counted_each_for_itself() {
+async fn each_folder_is_counted_separately() {
     let (_dir, _, quota) = memory(folders(&[("teams/*", 20), ("alice", 50), ("*", 10)])).await;
     let store = quota.store(None);
     put(&store, "alice/a/b", &bytes(50, 1)).await;
@@ -160,13 +160,13 @@ async fn folders_are_counted_each_for_itself() {
     assert_eq!(limits, [None, Some(50), Some(10), Some(10), Some(10), Some(20), Some(20)]);
     store.delete(&key("carol/a")).await.unwrap();
     assert_eq!(used(&quota).len(), 6);
-    // Not used, but named.
+    // Unused, but named in a rule.
     store.delete(&key("alice/a/b")).await.unwrap();
     assert!(quota.usage().iter().any(|usage| usage.scope == Scope::Folder("alice".to_owned())));
 }
 
 #[tokio::test]
-async fn a_blob_counts_for_who_stored_it() {
+async fn a_blob_counts_for_the_user_who_stored_it() {
     let (_dir, inner, quota) = memory(users(&[("bob", 30), ("*", 20)])).await;
     let [alice, bob, nobody] = [Some("alice"), Some("bob"), None].map(|user| quota.store(user));
     put(&inner, "theirs", &bytes(500, 1)).await;
@@ -177,12 +177,12 @@ async fn a_blob_counts_for_who_stored_it() {
     assert!(text.contains("user alice"), "{text}");
     let text = refused(&bob, "c", bytes(1, 1).into_body()).await;
     assert!(text.contains("user bob") && text.contains("30 bytes"), "{text}");
-    // Deleted or replaced by whomever, it counts no more.
+    // Once deleted or replaced by anybody, it no longer counts.
     bob.delete(&key("a")).await.unwrap();
     put(&alice, "a", &bytes(15, 2)).await;
     put(&nobody, "b", &bytes(7, 1)).await;
     put(&bob, "a", &bytes(9, 1)).await;
-    // What was never counted is not taken off either.
+    // A blob that was never counted is not subtracted either.
     put(&bob, "theirs", &bytes(5, 1)).await;
     let expected = [("the store", 521), ("user bob", 14)];
     quota.recount().await.unwrap();
@@ -193,7 +193,7 @@ async fn a_blob_counts_for_who_stored_it() {
 }
 
 #[tokio::test]
-async fn the_owner_is_kept_with_the_blob() {
+async fn the_owner_is_stored_with_the_blob() {
     let (_dir, inner, quota) = memory(users(&[("*", 1000)])).await;
     let alice = quota.store(Some("alice"));
     alice.put(&key("a"), "x".into_body(), PutOptions::default()).await.unwrap();
@@ -201,15 +201,15 @@ async fn the_owner_is_kept_with_the_blob() {
     assert_eq!(inner.head(&key("a")).await.unwrap().metadata, [owner]);
     assert!(is_reserved_metadata(OWNER) && is_reserved_metadata("Keepgate-Owner"));
     assert!(!is_reserved_metadata("keepgat") && !is_reserved_metadata("owner"));
-    // Without rules for users nothing is kept.
+    // Without rules for users nothing is stored.
     quota.change(total(1000)).await.unwrap();
     alice.put(&key("d"), "x".into_body(), PutOptions::default()).await.unwrap();
     assert_eq!(inner.head(&key("d")).await.unwrap().metadata, []);
 }
 
-/// A client whose first answer was lost asks again.
+/// A client that lost the first answer repeats its upload.
 #[tokio::test]
-async fn what_is_there_may_be_uploaded_again_though_all_is_full() {
+async fn an_identical_upload_succeeds_even_if_the_quota_is_full() {
     let (_dir, _inner, quota) = memory(total(10)).await;
     let store = quota.store(None);
     let again = || PutOptions { condition: Condition::AbsentOrIdentical, ..PutOptions::default() };

@@ -1,4 +1,4 @@
-//! What outlasts the process, a change of the rules, and other programs.
+//! What survives a restart, a change of the rules, and other programs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use keepgate_store::{
 
 use super::*;
 
-/// A store that counts listings and can be told what it cannot do.
+/// A store that counts listings and can be told to lack metadata.
 #[derive(Debug, Default)]
 struct Probe {
     store: MemoryStore,
@@ -84,7 +84,7 @@ async fn counts_survive_a_restart_without_a_walk() {
     assert!(quota.is_exact());
     assert_eq!(used(&quota), expected);
     refused(&quota.store(None), "alice/x", bytes(1, 1).into_body()).await;
-    // A call after the end, and no orderly end after that.
+    // A call after the shutdown, which is not orderly then.
     quota.close().await.unwrap();
     quota.store(None).delete(&key("alice/old")).await.unwrap();
     assert_eq!(walks(), 0);
@@ -102,7 +102,7 @@ async fn counts_survive_a_restart_without_a_walk() {
     assert_eq!(used(&quota), expected);
     assert!(quota.close().await.unwrap());
 
-    // What the file does not have is counted first; so is everything where there is none.
+    // Sums that the file lacks are counted first; so is everything if there is no file.
     for (rules, scopes) in [(folders(&[("al*", 5)]), 2), (users(&[("*", 5)]), 2), (total(5), 1)] {
         let quota = open(rules).await;
         assert!(quota.is_exact());
@@ -118,11 +118,11 @@ async fn counts_survive_a_restart_without_a_walk() {
 }
 
 #[tokio::test]
-async fn rules_change_while_the_store_is_used() {
+async fn rules_can_change_while_the_store_is_in_use() {
     let (_dir, inner, quota) = memory(total(100)).await;
     let alice = quota.store(Some("alice"));
     put(&alice, "a/before", &bytes(10, 1)).await;
-    // Begun before anybody's blobs were counted by user, and ended afterwards.
+    // Begun before blobs were counted by user, and finished afterwards.
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
     let (begun, waiting) = tokio::sync::oneshot::channel::<()>();
     let body = Body::from_stream(
@@ -143,7 +143,7 @@ async fn rules_change_while_the_store_is_used() {
         users: users(&[("*", 10)]).users,
         folders: folders(&[("*", 30)]).folders,
     };
-    // It does not wait for the upload.
+    // The change does not wait for the upload.
     quota.change(rules.clone()).await.unwrap();
     assert_eq!(quota.usage()[0].reserved, 5);
     assert_eq!(quota.usage()[1].reserved, 5);
@@ -157,7 +157,7 @@ async fn rules_change_while_the_store_is_used() {
     assert!(text.contains("folder a"), "{text}");
     assert_eq!(quota.recount().await.unwrap(), []);
 
-    // Lower than what is used: nothing more is admitted, and deleting works.
+    // Below what is used: nothing more is admitted, and deleting works.
     quota.change(Rules { total: Some(20), ..rules }).await.unwrap();
     refused(&quota.store(None), "b", bytes(1, 1).into_body()).await;
     assert_eq!(quota.store(None).delete(&key("a/before")).await.unwrap(), Some(10));
@@ -171,7 +171,7 @@ async fn rules_change_while_the_store_is_used() {
 }
 
 #[tokio::test]
-async fn what_others_change_is_found_by_counting() {
+async fn a_count_finds_changes_by_other_programs() {
     let dir = TempDir::new().unwrap();
     let root = TempDir::new().unwrap();
     let store: Store = Arc::new(DiskStore::open(root.path(), DiskOptions::default()).unwrap());
@@ -185,7 +185,7 @@ async fn what_others_change_is_found_by_counting() {
     }
     refused(&quota.store(None), "c", bytes(1, 1).into_body()).await;
 
-    // More goes than was counted.
+    // More is removed than was counted.
     let (_dir, inner, quota) = memory(total(100)).await;
     put(&quota.store(None), "a", &bytes(10, 1)).await;
     put(&inner, "b", &bytes(30, 1)).await;
@@ -212,7 +212,7 @@ async fn a_store_without_metadata_has_no_quotas_for_users() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_yet_to_be_made_is_empty() {
+async fn a_folder_that_does_not_exist_yet_is_empty() {
     let (dir, root) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let disk: Store = Arc::new(DiskStore::open(root.path(), DiskOptions::default()).unwrap());
     let store: Store = Arc::new(Subfolder::new(disk, folder("yet/to/be")));

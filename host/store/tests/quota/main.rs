@@ -1,5 +1,5 @@
-//! What quotas admit and refuse, whom blobs count for, what survives a restart and a change of the
-//! rules. What happens when everything happens at once is tested beside the code.
+//! What quotas admit and refuse, whom blobs count for, and what survives a restart and a change of
+//! the rules. Concurrent calls are tested beside the code.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "tests say plainly what they expect"
+    reason = "tests may panic and print"
 )]
 
 mod admission;
@@ -54,7 +54,7 @@ async fn memory(rules: Rules) -> (TempDir, Store, Arc<Quota>) {
     (dir, store, quota)
 }
 
-/// What is used, without scopes that are empty; nothing may be reserved.
+/// What is used, without empty scopes; nothing may be reserved.
 fn used(quota: &Quota) -> Vec<(String, u64)> {
     let usage = quota.usage();
     assert!(usage.iter().all(|usage| usage.reserved == 0), "{usage:?}");
@@ -73,7 +73,7 @@ async fn refused(store: &Store, name: &str, body: Body) -> String {
     }
 }
 
-/// A body that does not know its length.
+/// A body of unknown length.
 fn unknown(bytes: &Bytes, size: usize) -> Body {
     let chunks: Vec<_> =
         bytes.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();

@@ -7,13 +7,13 @@
 //! | `GET /NAME` | the bytes, whole or a range; `HEAD` answers without them |
 //! | `DELETE /NAME` | removes it: 204 |
 //!
-//! No byte of an archive comes in here: bodies are handles, and the host moves what they stand for.
+//! No byte of an archive enters the plugin: bodies are handles, and the host moves the bytes.
 
 use keepgate_sdk::{
     BlobAnswer, Call, Description, Failure, Plugin, PutOptions, Reply, Request, Router, Store, at,
 };
 
-/// The plugin. A call has an instance of its own: what must last goes into the store.
+/// The plugin. Each call has an instance of its own: keep what must last in the store.
 pub struct Archives;
 
 keepgate_sdk::export!(Archives);
@@ -22,7 +22,7 @@ keepgate_sdk::export!(Archives);
 #[derive(Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// A `PUT` may replace what is there.
+    /// A `PUT` may replace an archive.
     replace: bool,
 }
 
@@ -51,7 +51,7 @@ impl Plugin for Archives {
     }
 }
 
-/// All archives. A list too long to hold in memory would be written piece by piece: `Reply::stream`.
+/// Lists all archives. For a list that is too long for memory use `Reply::stream`.
 fn list(_: Call<Settings>) -> Result<Reply, Failure> {
     let mut archives = Vec::new();
     for entry in Store::open("main")?.list("", false)? {
@@ -68,10 +68,10 @@ fn fetch(call: Call<Settings>) -> Result<Reply, Failure> {
     BlobAnswer::of(&Store::open("main")?, &name(&call)?)?.to(&call.request)
 }
 
-/// Durable when it returns. A body that is cut off leaves nothing behind.
+/// Stores an archive; durable when it returns. A body that is cut off leaves nothing behind.
 fn save(call: Call<Settings>) -> Result<Reply, Failure> {
     let name = name(&call)?;
-    // The same bytes once more are fine: a client whose answer got lost sends them again.
+    // Uploading the same bytes again succeeds: a client whose reply got lost sends them again.
     let mut options = match call.settings.replace {
         true => PutOptions::replace(),
         false => PutOptions::absent_or_identical(),

@@ -1,5 +1,5 @@
-//! The plugin's logic, natively, on a host in memory: `cargo test`. What the component does in a
-//! gateway is in `cases/`: `keepgate plugin test`.
+//! Tests the plugin's logic natively, on a host in memory: `cargo test`. The cases in `cases/` test the component:
+//! `keepgate plugin test`.
 
 use keepgate_sdk::testing::{Host, TestReply};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn an_archive_goes_in_and_comes_back() {
 }
 
 #[test]
-fn what_is_stored_is_replaced_only_where_the_operator_says_so() {
+fn an_archive_is_replaced_only_if_the_operator_allows_it() {
     let host = Host::new();
     assert_eq!(put(&host, "/a", b"first").status, 201);
     assert_eq!(put(&host, "/a", b"first").status, 201);
@@ -47,7 +47,7 @@ fn what_is_stored_is_replaced_only_where_the_operator_says_so() {
 }
 
 #[test]
-fn what_is_gone_is_gone() {
+fn a_removed_archive_is_not_found() {
     let host = Host::new();
     host.put("a", b"x");
     assert_eq!(send(&host, "DELETE", "/a").status, 204);
@@ -57,7 +57,7 @@ fn what_is_gone_is_gone() {
 }
 
 #[test]
-fn names_are_plain() {
+fn other_names_are_refused() {
     let host = Host::new();
     let longest = format!("/{}", "a".repeat(128));
     assert_eq!(put(&host, &longest, b"x").status, 201);

@@ -1,5 +1,5 @@
-//! A new plugin, or a new configuration, in the middle of a backup; and the configuration that is
-//! an example for those who come from etcd-backup.
+//! A new plugin or a new configuration in the middle of a backup; and the example configuration for
+//! people who come from etcd-backup.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::{
 };
 
 #[test]
-fn a_new_plugin_in_the_middle_of_a_backup() {
+fn a_plugin_can_be_replaced_in_the_middle_of_a_backup() {
     let Some(etcd) = Etcd::debian("a new plugin during an etcd backup") else { return };
     let member = etcd.start();
     member.fill(0, 16, 500_000);
@@ -38,7 +38,7 @@ fn a_new_plugin_in_the_middle_of_a_backup() {
             let before = log.count();
             setup.install("etcd", &tagged(&component, tag));
             log.wait_for(before, &["serving", "generation="]);
-            // Its answer is that of the plugin that it began with; the list is the new one's.
+            // The response comes from the plugin that began the backup, the list from the new one.
             assert_eq!(list(&gateway), names);
             gate.open();
             taken(&asked.join().unwrap())
@@ -46,7 +46,7 @@ fn a_new_plugin_in_the_middle_of_a_backup() {
         names.push(name(&answer));
         assert_whole(&gateway, &name(&answer));
     }
-    // A broken one changes nothing.
+    // A broken plugin changes nothing.
     setup.install("etcd", half(&component));
     names.push(name(&back_up(&gateway)));
     assert_store_has(&setup, &names);
@@ -54,7 +54,7 @@ fn a_new_plugin_in_the_middle_of_a_backup() {
 }
 
 #[test]
-fn a_new_configuration_in_the_middle_of_a_backup() {
+fn the_configuration_can_change_in_the_middle_of_a_backup() {
     let Some(etcd) = Etcd::debian("a new configuration during an etcd backup") else { return };
     let (member, other) = (etcd.start(), etcd.start());
     member.fill(0, 16, 500_000);
@@ -74,14 +74,14 @@ fn a_new_configuration_in_the_middle_of_a_backup() {
     assert_eq!(first["endpoint"], gate.url());
     let second = back_up(&gateway);
     assert_eq!(second["endpoint"], other.url());
-    // One that cannot be used leaves what there was.
+    // An invalid configuration is rejected and the current one stays active.
     setup.edit(|text| text.replace(&other.url(), "tcp://nowhere"));
     assert!(gateway.reload().contains("configuration rejected"));
     assert_eq!(back_up(&gateway)["endpoint"], other.url());
     gateway.stop();
 }
 
-/// Replaces the value of a key wherever it is in a table that has it.
+/// Replaces the value of a key in every table that has it.
 fn replace(value: &mut Value, path: &[&str], new: &dyn Fn(&str) -> Value) {
     match (value, path) {
         (Value::Array(list), _) => list.iter_mut().for_each(|value| replace(value, path, new)),
@@ -103,7 +103,7 @@ fn replace(value: &mut Value, path: &[&str], new: &dyn Fn(&str) -> Value) {
 }
 
 #[test]
-fn the_example_serves() {
+fn the_example_configuration_serves() {
     let Some(etcd) = Etcd::debian("the example for those who come from etcd-backup") else {
         return;
     };
@@ -112,7 +112,7 @@ fn the_example_serves() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/etcd-backup.toml");
     let example = fs::read_to_string(&example).unwrap();
     let mut config: Value = toml::from_str(&example).unwrap();
-    // A folder, and addresses, of this test.
+    // This test's folder and addresses.
     let scratch = Setup::new();
     scratch.install("etcd", &tools::plugin("etcd"));
     let at = |name: &str| Value::from(text(&scratch.path(name)));
@@ -125,7 +125,7 @@ fn the_example_serves() {
     replace(&mut config, &["admin", "address"], &|_| admin.as_str().into());
     let endpoints = Value::from(vec![Value::from(member.url())]);
     replace(&mut config, &["etcd", "*", "endpoints"], &|_| endpoints.clone());
-    // What there is no such file or server for.
+    // Files and servers that do not exist here.
     for key in ["tls", "user", "user_file", "password", "password_file"] {
         let tables = config.get_mut("etcd").and_then(Value::as_table_mut).unwrap();
         for (_, cluster) in tables.iter_mut() {
@@ -141,7 +141,7 @@ fn the_example_serves() {
     program.stderr.wait_for(0, &["serving", "generation="]);
     let client = Endpoint::tcp(address.parse().unwrap());
     let file = name(&taken(&client.post(LIST, b"")));
-    // The schedule may have made one as well.
+    // The schedule may have taken one as well.
     let listed = || client.get(LIST).json().as_array().unwrap().contains(&file.as_str().into());
     assert!(listed());
     // Where etcd-backup had them: at the top of its folder.

@@ -1,5 +1,5 @@
-//! Members and disks that give way in the middle of a backup: it fails and says why, what was there
-//! is there, and of the half nothing is left.
+//! Members and disks that fail in the middle of a backup: it fails and says why, older backups stay,
+//! and nothing is left of the failed one.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use super::{
     setup, setup_with,
 };
 
-/// What comes through the gate before something happens.
+/// How much passes the gate before something happens.
 const SOME: u64 = 2 << 20;
 
-/// A member with a snapshot of some 16 MB, behind a gate, and a gateway with a backup of it.
+/// A member with a snapshot of some 16 MB behind a gate, and a gateway that has a backup of it.
 struct Stage {
     member: Member,
     gate: Gate,
@@ -39,7 +39,7 @@ fn stage(check: &str) -> Option<Stage> {
 }
 
 impl Stage {
-    /// Asks for a backup, and has something happen in the middle of it.
+    /// Requests a backup, and makes something happen in the middle of it.
     fn in_the_middle(&mut self, happen: impl FnOnce(&mut Member, &Gate)) -> Reply {
         self.gate.close_after(SOME);
         let client = self.gateway.endpoint();
@@ -51,7 +51,7 @@ impl Stage {
         })
     }
 
-    /// That a backup failed for a reason with these words, and everything is as it was.
+    /// Checks that a backup failed for a reason with these words, and that everything is as before.
     #[track_caller]
     fn assert_unchanged(&self, reply: &Reply, words: &[&str]) {
         assert_says(&assert_failed(reply), words);
@@ -60,7 +60,7 @@ impl Stage {
         assert_whole(&self.gateway, &self.kept);
     }
 
-    /// That the next backup is fine, and takes the place of the one before.
+    /// Checks that the next backup succeeds and replaces the previous one.
     #[track_caller]
     fn assert_goes_on(self) {
         let new = name(&back_up(&self.gateway));
@@ -71,23 +71,22 @@ impl Stage {
 }
 
 #[test]
-fn a_member_that_hangs() {
+fn a_member_that_hangs_fails_the_backup() {
     let Some(mut stage) = stage("an etcd that hangs in the middle") else { return };
     let begun = Instant::now();
     let reply = stage.in_the_middle(|member, gate| {
         member.signal(Signal::STOP);
         gate.open();
     });
-    // Two seconds after the last byte.
-    let took = begun.elapsed();
-    assert!((Duration::from_secs(2)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    // Two seconds after the last byte, as the message says, and not earlier.
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
     stage.assert_unchanged(&reply, &[&stage.gate.url(), "2s"]);
     stage.member.signal(Signal::CONT);
     stage.assert_goes_on();
 }
 
 #[test]
-fn a_member_that_dies() {
+fn a_member_that_dies_fails_the_backup() {
     let Some(mut stage) = stage("an etcd that dies in the middle") else { return };
     let reply = stage.in_the_middle(|member, gate| {
         member.program.kill();
@@ -99,7 +98,7 @@ fn a_member_that_dies() {
 }
 
 #[test]
-fn a_network_that_breaks() {
+fn a_broken_connection_fails_the_backup() {
     let Some(mut stage) = stage("a network that breaks in the middle") else { return };
     for _ in 0..3 {
         let reply = stage.in_the_middle(|_, gate| gate.cut());
@@ -108,9 +107,9 @@ fn a_network_that_breaks() {
     stage.assert_goes_on();
 }
 
-/// No test of TCP's own checksum: whatever is in the way may change bytes.
+/// Not about TCP's own checksum: anything on the way may change bytes.
 #[test]
-fn a_byte_that_changes_on_the_way() {
+fn a_changed_byte_fails_the_backup() {
     let Some(stage) = stage("a snapshot with a wrong byte") else { return };
     for place in [100_003, SOME, 7 << 20] {
         stage.gate.flip_after(place);
@@ -121,9 +120,9 @@ fn a_byte_that_changes_on_the_way() {
     stage.assert_goes_on();
 }
 
-/// Failures leave neither files nor connections open.
+/// Failures leave neither files nor open connections behind.
 #[test]
-fn many_failures_cost_nothing() {
+fn many_failures_leak_nothing() {
     let Some(mut stage) = stage("many etcd backups that fail") else { return };
     let mut open = Vec::new();
     for _ in 0..20 {
@@ -139,7 +138,7 @@ fn many_failures_cost_nothing() {
 }
 
 #[test]
-fn a_full_disk() {
+fn a_full_disk_fails_the_backup() {
     let check = "etcd backups to a full disk";
     let Some(etcd) = Etcd::debian(check) else { return };
     let member = etcd.start();
@@ -166,7 +165,7 @@ fn a_full_disk() {
 }
 
 #[test]
-fn a_quota_that_is_used_up() {
+fn a_used_up_quota_fails_the_backup() {
     let Some(etcd) = Etcd::debian("etcd backups over a quota") else { return };
     let member = etcd.start();
     member.fill(0, 4, 500_000);
@@ -183,9 +182,9 @@ fn a_quota_that_is_used_up() {
     gateway.stop();
 }
 
-/// On an append-only mount new backups are taken, and rotation, which may not, says so.
+/// On an append-only mount new backups are taken, and rotation reports that it may not delete.
 #[test]
-fn append_only_keeps_what_rotation_would_take() {
+fn append_only_keeps_what_rotation_would_delete() {
     let Some(etcd) = Etcd::debian("etcd backups on an append-only mount") else { return };
     let member = etcd.start();
     member.fill(0, 10, 1_000);

@@ -1,5 +1,5 @@
-//! `keepgate jobs` beside a gateway at work, over a Unix socket and over TCP, and with none there;
-//! and what is said of a job that was running when the gateway was killed.
+//! `keepgate jobs` with a running gateway, over a Unix socket and over TCP, and without one; and what
+//! is reported about a job that was running when the gateway was killed.
 
 use std::process::Command;
 use std::thread;
@@ -15,11 +15,11 @@ use super::{
     LIST, assert_failed, assert_says, assert_whole, back_up, cluster, jobs, list, setup_with,
 };
 
-/// Long before anybody comes to it by itself.
+/// Long before anybody would run it.
 const YEARLY: &str = "[schedule.yearly]\nmount = \"/\"\njob = \"backup\"\ncron = \"0 0 1 1 *\"\nattempts = 3\n\
      backoff = \"1s\"\n";
 
-/// A member behind a gate, and a gateway's configuration with a schedule.
+/// A member behind a gate, and the setup of a gateway with a schedule.
 fn gated(check: &str) -> Option<(Member, Gate, Setup)> {
     let member = Etcd::debian(check)?.start();
     member.fill(0, 16, 500_000);
@@ -35,7 +35,7 @@ fn command(setup: &Setup, words: &[&str]) -> Command {
     command
 }
 
-/// `keepgate jobs` with these words.
+/// `keepgate jobs` with these arguments.
 fn run(setup: &Setup, words: &[&str]) -> Finished {
     tools::run(command(setup, words))
 }
@@ -53,10 +53,10 @@ fn state(gateway: &Gateway, id: &str) -> Value {
 }
 
 #[test]
-fn jobs_are_listed_shown_run_and_cancelled() {
+fn jobs_can_be_listed_shown_run_and_cancelled() {
     let Some((_member, gate, setup)) = gated("keepgate jobs") else { return };
     let gateway = setup.start();
-    // None yet is no failure.
+    // Having no jobs is not a failure.
     run(&setup, &["list"]).success();
     back_up(&gateway);
     let first = newest(&gateway);
@@ -66,7 +66,7 @@ fn jobs_are_listed_shown_run_and_cancelled() {
     let said = run(&setup, &["show", &first]).success();
     assert_says(&said, &[&first, "backup", "succeeded", &list(&gateway)[0]]);
 
-    // A schedule's run, now.
+    // Runs a schedule now.
     let said = run(&setup, &["run", "yearly"]).success();
     gateway.eventually("the schedule's backup", |gateway| list(gateway).len() == 2);
     let second = newest(&gateway);
@@ -79,7 +79,7 @@ fn jobs_are_listed_shown_run_and_cancelled() {
     let metric = "keepgate_schedule_last_success_timestamp_seconds{schedule=\"yearly\"}";
     assert!(gateway.metric(metric) > 0.0);
 
-    // In the middle, with somebody who waits for it.
+    // In the middle of a job that somebody waits for.
     gate.close_after(1 << 20);
     let client = gateway.endpoint();
     thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn jobs_are_listed_shown_run_and_cancelled() {
         run(&setup, &["cancel", &third]).success();
         assert_says(&assert_failed(&asked.join().unwrap()), &["cancel"]);
         assert_eq!(state(&gateway, &third), "cancelled");
-        // It has ended: to cancel it once more is a mistake.
+        // It has ended, so cancelling it again is an error.
         run(&setup, &["cancel", &third]).fails_with(1);
     });
     gate.open();
@@ -110,9 +110,9 @@ fn jobs_are_listed_shown_run_and_cancelled() {
     gateway.stop();
 }
 
-/// What programs read.
+/// Output for programs.
 #[test]
-fn in_json_and_to_the_end() {
+fn output_can_be_json_and_wait_for_the_end() {
     let Some((mut member, _gate, setup)) = gated("keepgate jobs --json") else { return };
     let gateway = setup.start();
     let json = |said: &str| serde_json::from_str::<Value>(said).unwrap();
@@ -141,7 +141,7 @@ fn in_json_and_to_the_end() {
 }
 
 #[test]
-fn over_tcp() {
+fn jobs_can_be_managed_over_tcp() {
     let Some((_member, _gate, setup)) = gated("keepgate jobs over TCP") else { return };
     setup.write();
     let admin = format!("127.0.0.1:{}", free_port());
@@ -155,7 +155,7 @@ fn over_tcp() {
     assert_says(&run(&setup, &["show", id]).success(), &[id, "yearly"]);
     assert_says(&run(&setup, &["list"]).success(), &[id, "succeeded"]);
     program.kill();
-    // A page that a browser on this machine has open is no operator.
+    // A page in a browser on this machine is not an operator.
     let program = Program::start(setup.command());
     program.stderr.wait_for(0, &["serving", "generation="]);
     let page = Endpoint::tcp(admin.parse().unwrap());
@@ -164,12 +164,12 @@ fn over_tcp() {
     assert_eq!(refused.status, 403, "{}", refused.text());
 }
 
-/// What is to be read is read from what the last gateway left; the rest needs one.
+/// Reading works from what the last gateway left; everything else requires a running one.
 #[test]
-fn without_a_gateway() {
+fn jobs_can_be_read_without_a_gateway() {
     let Some((_member, _gate, setup)) = gated("keepgate jobs without a gateway") else { return };
     setup.write();
-    // None has ever run.
+    // No gateway has ever run.
     assert_says(&run(&setup, &["list"]).fails_with(1), &["jobs.redb"]);
     let gateway = setup.start();
     let id = run(&setup, &["run", "yearly", "--wait", "--json"]).success();
@@ -187,7 +187,7 @@ fn without_a_gateway() {
         assert!(error.contains(text(&socket)), "{words:?}: {error}");
         assert!(error.starts_with("keepgate: "), "{words:?}: {error}");
     }
-    // Nor without a listener for operators.
+    // A gateway without an admin listener is no better.
     setup.edit(|text| {
         let line = text.lines().find(|line| line.starts_with("address = \"unix:")).unwrap();
         text.replace(&format!("[admin]\n{line}\n"), "")
@@ -195,7 +195,7 @@ fn without_a_gateway() {
     assert_says(&run(&setup, &["run", "yearly"]).fails_with(1), &["[admin]"]);
 }
 
-/// Asks for a backup without waiting for it; the job's id.
+/// Requests a backup without waiting for it; returns the job's id.
 fn ask(gateway: &Gateway) -> String {
     let prefer = [("prefer", "respond-async")];
     let reply = gateway.endpoint().send("POST", LIST, &prefer, b"");
@@ -203,10 +203,10 @@ fn ask(gateway: &Gateway) -> String {
     reply.json()["job"].as_str().unwrap().to_owned()
 }
 
-/// A job of somebody who asked once has one attempt, and it is lost; one of a schedule that may try
-/// again does; what had not begun is not touched by any of it.
+/// A requested job has one attempt, which is lost; a scheduled job with more attempts is retried; a job
+/// that had not begun is not affected.
 #[test]
-fn what_a_kill_interrupts_is_told() {
+fn a_job_interrupted_by_a_kill_is_reported() {
     let Some((_member, gate, setup)) = gated("jobs that kill -9 interrupts") else { return };
     let mut gateway = setup.start();
     gate.close_after(1 << 20);
@@ -220,7 +220,7 @@ fn what_a_kill_interrupts_is_told() {
     let mut gateway = setup.start();
     let said = run(&setup, &["show", &lost]).success();
     assert_says(&said, &["failed", "stopped while it ran"]);
-    // Its askers can still find out.
+    // The client that requested it can still find out.
     let page = gateway.endpoint().get(&format!("{LIST}/jobs/{lost}"));
     assert_eq!((page.status, &page.json()["state"]), (200, &"failed".into()), "{}", page.text());
     assert!(list(&gateway).is_empty());
@@ -250,9 +250,9 @@ fn what_a_kill_interrupts_is_told() {
     gateway.stop();
 }
 
-/// A gateway that is asked to end does not wait for a backup that may take hours.
+/// A gateway that is told to stop does not wait for a backup that may take hours.
 #[test]
-fn what_a_stop_interrupts_is_told() {
+fn a_job_interrupted_by_a_stop_is_reported() {
     let Some((_member, gate, setup)) = gated("jobs that a stop interrupts") else { return };
     let gateway = setup.start();
     gate.close_after(1 << 20);
@@ -268,9 +268,9 @@ fn what_a_stop_interrupts_is_told() {
     gateway.stop();
 }
 
-/// A run that comes to a backup under way joins it, and its success is the schedule's.
+/// A run joins a backup in progress, whose success then counts for the schedule.
 #[test]
-fn a_schedule_joins_what_is_under_way() {
+fn a_schedule_joins_a_backup_in_progress() {
     let Some((_member, gate, setup)) = gated("schedules that join a job") else { return };
     let gateway = setup.start();
     gate.close_after(1 << 20);
@@ -287,9 +287,9 @@ fn a_schedule_joins_what_is_under_way() {
     gateway.stop();
 }
 
-/// A second gateway on the same data does not touch the jobs of the first.
+/// A second gateway with the same data does not touch the jobs of the first.
 #[test]
-fn jobs_have_one_gateway() {
+fn jobs_belong_to_one_gateway() {
     let endpoints = ["http://127.0.0.1:1".to_owned()];
     let setup = setup_with(&(cluster("main", &endpoints, "") + YEARLY), "");
     let gateway = setup.start();
@@ -298,7 +298,7 @@ fn jobs_have_one_gateway() {
     std::fs::write(&second, config).unwrap();
     let error = tools::run(keepgate(&["serve", "--config", text(&second)])).fails_with(1);
     assert_says(&error, &["jobs.redb", "in use"]);
-    // Nor does one who checks.
+    // `check` does not touch them either.
     tools::run(keepgate(&["check", "--config", text(&second)])).success();
     assert_failed(&gateway.endpoint().post(LIST, b""));
     gateway.stop();

@@ -1,5 +1,5 @@
-//! `kill -9` of the gateway in the middle of backups: what is in the list afterwards is whole, and
-//! nothing that was there is lost before something newer is safe.
+//! `kill -9` of the gateway in the middle of backups: the listed backups are whole afterwards, and none
+//! is lost before a newer one is safe.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use super::{
 };
 
 const ROUNDS: u64 = 60;
-/// How many backups rotation leaves.
+/// How many backups rotation keeps.
 const KEPT: usize = 4;
 
-/// What came of a round of backups, one after another, until the gateway was killed: the names that
-/// were acknowledged.
+/// Takes backups one after another until the gateway is killed. Returns the names that were
+/// acknowledged.
 fn backups_until_killed(gateway: &mut Gateway, delay: Duration) -> Vec<String> {
     let client = gateway.endpoint();
     let (begin, begun) = std::sync::mpsc::channel();
@@ -42,8 +42,8 @@ fn backups_until_killed(gateway: &mut Gateway, delay: Duration) -> Vec<String> {
     })
 }
 
-/// That everything in the list is whole, and that what is gone from `before` was older than all
-/// that is left. Returns the list.
+/// Checks that every listed backup is whole, and that those missing from `before` were older than all
+/// that are left. Returns the list.
 #[track_caller]
 fn look(
     setup: &Setup,
@@ -51,7 +51,7 @@ fn look(
     before: &[String],
     acknowledged: &[String],
 ) -> Vec<String> {
-    // A job that had been queued and not begun is run by the next gateway.
+    // A job that was queued and had not begun is run by the next gateway.
     gateway.eventually("the end of what was queued", |gateway| {
         let jobs = &gateway.status()["jobs"];
         jobs["queued"] == 0 && jobs["running"] == 0
@@ -71,7 +71,7 @@ fn look(
 }
 
 #[test]
-fn at_random_moments() {
+fn backups_survive_a_kill_at_a_random_moment() {
     let Some(etcd) = Etcd::debian("kill -9 during etcd backups") else { return };
     let _turn = tools::one_at_a_time();
     let member = etcd.start();
@@ -89,7 +89,7 @@ fn at_random_moments() {
         gateway = setup.start();
         known = look(&setup, &gateway, &known, &answered);
     }
-    // Whatever was left over for a moment, the next backup puts right.
+    // The next backup cleans up whatever was left for a moment.
     let last = name(&back_up(&gateway));
     let now = list(&gateway);
     assert!(now.len() == KEPT && now.last() == Some(&last), "{now:?}");
@@ -113,9 +113,9 @@ fn gated(check: &str) -> Option<(Member, Gate, Setup)> {
     Some((member, gate, setup))
 }
 
-/// Whatever becomes of the job: it is over, or done anew from its beginning.
+/// Whatever becomes of the job: it is over, or it starts again from the beginning.
 #[test]
-fn in_the_middle_for_certain() {
+fn backups_survive_a_kill_in_the_middle_of_one() {
     let Some((_member, gate, setup)) = gated("kill -9 in the middle of an etcd backup") else {
         return;
     };
@@ -143,9 +143,9 @@ fn in_the_middle_for_certain() {
     gateway.stop();
 }
 
-/// The calls that make a backup what it is: at the beginning of each one, once.
+/// Kills the gateway once at each of the calls that complete a backup.
 #[test]
-fn at_each_step_of_the_end() {
+fn backups_survive_a_kill_at_each_final_step() {
     let check = "kill -9 at the last steps of an etcd backup";
     let Some((_member, gate, setup)) = gated(check) else { return };
     let mut gateway = setup.start();
@@ -164,7 +164,7 @@ fn at_each_step_of_the_end() {
             };
             gate.open();
             let answer = asked.join().unwrap();
-            // Calls count for each thread, so that the last ones may not be met.
+            // Calls are counted for each thread, so the last ones may not be reached.
             let acknowledged = answer.is_ok();
             if acknowledged {
                 gateway.program.kill();

@@ -1,5 +1,5 @@
-//! Half a gigabyte of a snapshot passes through a few megabytes of memory, from etcd to the store
-//! and from there to whoever restores.
+//! Half a gigabyte of a snapshot passes through a few megabytes of memory, from etcd to the store, and
+//! from there to the client that restores it.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use keepgate_tests::tools;
 
 use super::{LIST, assert_store_has, back_up, name, path_of, setup};
 
-/// What it may need more than an idle gateway that has taken a small backup: pieces on their way
-/// between etcd, the compressor and the disk, and what the allocator keeps of them.
+/// How much more memory it may need than an idle gateway that has taken a small backup: pieces on their
+/// way between etcd, the compressor and the disk, and what the allocator keeps of them.
 const MOST: u64 = 40 << 20;
 const SIZE: u64 = 500 << 20;
 
 #[test]
-fn half_a_gigabyte() {
+fn half_a_gigabyte_takes_little_memory() {
     let Some(etcd) = Etcd::debian("memory for a large etcd backup") else { return };
     let _turn = tools::one_at_a_time();
     let member = etcd.start();
@@ -46,7 +46,7 @@ fn half_a_gigabyte() {
     };
     let took = begun.elapsed();
     assert!(answer["snapshot_size"].as_u64().unwrap() > SIZE, "{answer}");
-    // Random bytes: nothing is saved by compressing them.
+    // Random bytes do not compress.
     assert!(answer["filesize"].as_u64().unwrap() > SIZE, "{answer}");
     let backed_up = gateway.program.memory("VmHWM") - idle;
 

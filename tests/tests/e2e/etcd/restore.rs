@@ -1,4 +1,4 @@
-//! What was backed up comes back, key by key, by the ways that etcd's own manual describes.
+//! A backup restores every key, in the ways that etcd's own manual describes.
 
 use std::fs;
 use std::process::Command;
@@ -12,7 +12,7 @@ use super::{LIST, details, list, name, setup, unpack};
 
 const KEYS: u64 = 10_000;
 
-/// A member with many keys, some of which have been changed, and some deleted.
+/// A member with many keys, some of them changed and some deleted.
 fn filled(etcd: &Etcd) -> Member {
     let member = etcd.start();
     member.fill(0, KEYS, 512);
@@ -24,7 +24,7 @@ fn filled(etcd: &Etcd) -> Member {
 }
 
 #[test]
-fn ten_thousand_keys_come_back() {
+fn ten_thousand_keys_are_restored() {
     let check = "backups of etcd that are restored";
     for etcd in Etcd::each(check) {
         let Some(curl) = tools::find_for("curl", check) else { return };
@@ -53,7 +53,7 @@ fn ten_thousand_keys_come_back() {
             let file = name(&answer);
             assert!(file.starts_with("snapshot-2") && file.ends_with(suffix), "{file}");
             assert_eq!(list(&gateway), [file.as_str()]);
-            // What came later is not in it.
+            // A later change is not in the backup.
             member.put("later", "too late");
 
             curl(&["-O", "-XGET", &format!("{url}/{file}")], folder.path());
@@ -73,13 +73,13 @@ fn ten_thousand_keys_come_back() {
             assert_eq!(known["keys"], before.len(), "{known}");
             assert_eq!(known["sha256"], digest, "{known}");
 
-            // Of each key all revisions are counted, by the newest etcd only the last one.
+            // This counts all revisions of each key, or with the newest etcd only the last one.
             let status = etcd.snapshot_status(&snapshot);
             let total = status["totalKey"].as_u64().unwrap();
             assert!((before.len() as u64..KEYS + 1_000).contains(&total), "{status}");
             let restored = etcd.restore(&snapshot);
             assert_same_keys(&before, &restored.dump());
-            // And it works on.
+            // The restored member can be used.
             restored.put("later", "in time");
             assert_eq!(restored.dump().len(), before.len() + 1);
             gateway.stop();
@@ -87,9 +87,9 @@ fn ten_thousand_keys_come_back() {
     }
 }
 
-/// The smallest snapshot that there is.
+/// The smallest possible snapshot.
 #[test]
-fn an_empty_cluster_comes_back() {
+fn an_empty_cluster_is_restored() {
     let Some(etcd) = Etcd::debian("backups of an empty etcd") else { return };
     let member = etcd.start();
     let gateway = setup(&[member.url()], "").start();

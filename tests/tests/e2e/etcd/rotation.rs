@@ -1,5 +1,5 @@
-//! Old backups go, and the right ones; only after the new one is safe; and never anything that is
-//! no backup.
+//! The right old backups are removed, only after the new one is safe, and never anything that is not a
+//! backup.
 
 use std::fs;
 
@@ -17,13 +17,13 @@ fn filled(check: &str) -> Option<Member> {
     Some(member)
 }
 
-/// Puts a file there as somebody would by hand, or as another program did.
+/// Adds a file as a person or another program would.
 fn place(setup: &Setup, name: &str) {
     fs::write(setup.store().join(name), Blob::new(1, 1_000).bytes()).unwrap();
 }
 
 #[test]
-fn so_many_are_kept() {
+fn the_configured_number_is_kept() {
     let Some(member) = filled("rotation of etcd backups") else { return };
     let setup = setup(&[member.url()], "settings = { rotate = 2 }");
     let gateway = setup.start();
@@ -34,10 +34,10 @@ fn so_many_are_kept() {
     gateway.stop();
 }
 
-/// Names go up also where those before them have gone within the same second: the last one in the
-/// list is the newest, and rotation takes the oldest.
+/// Names ascend even if the previous ones were deleted within the same second, so the last one in the
+/// list is the newest, and rotation removes the oldest.
 #[test]
-fn a_name_is_not_used_again() {
+fn a_name_is_not_reused() {
     let Some(member) = filled("names of etcd backups within a second") else { return };
     let gateway = setup(&[member.url()], "settings = { rotate = 2, level = 1 }").start();
     let mut last = String::new();
@@ -51,9 +51,9 @@ fn a_name_is_not_used_again() {
     gateway.stop();
 }
 
-/// etcd-backup keeps 14 where nothing is said.
+/// Like etcd-backup, 14 by default.
 #[test]
-fn fourteen_are_kept() {
+fn fourteen_are_kept_by_default() {
     let Some(member) = filled("rotation of etcd backups, by default") else { return };
     let setup = setup(&[member.url()], "");
     let gateway = setup.start();
@@ -63,10 +63,10 @@ fn fourteen_are_kept() {
 }
 
 #[test]
-fn files_of_others_are_rotated_by_their_names_and_the_rest_left_alone() {
+fn files_of_other_programs_are_rotated_by_name_and_other_files_left_alone() {
     let Some(member) = filled("rotation of files that others made") else { return };
     let setup = setup(&[member.url()], "settings = { rotate = 3 }");
-    // Of all of them the second is the oldest by the time at which it came here.
+    // By the time of its arrival, the second one is the oldest.
     let old = [
         "snapshot-20190203_040506.db.gz",
         "snapshot-20181220_024105.tar.gz",
@@ -90,7 +90,7 @@ fn files_of_others_are_rotated_by_their_names_and_the_rest_left_alone() {
     assert_eq!(list(&gateway), sorted);
     let read = gateway.endpoint().get(&format!("{LIST}/{}", old[0]));
     assert_eq!((read.status, read.body), (200, Blob::new(1, 1_000).bytes()));
-    // Looking takes nothing away.
+    // Listing removes nothing.
     assert_eq!(list(&gateway).len(), 4);
 
     let new = name(&back_up(&gateway));
@@ -131,7 +131,7 @@ fn days_weeks_and_months_are_kept() {
 }
 
 #[test]
-fn what_is_young_is_kept() {
+fn young_backups_are_kept() {
     let Some(member) = filled("rotation of etcd backups by age") else { return };
     let setup = setup(&[member.url()], "settings = { keep = { within = \"7d\" } }");
     let ago = |words: &str| {
@@ -149,7 +149,7 @@ fn what_is_young_is_kept() {
 }
 
 #[test]
-fn a_backup_that_fails_takes_nothing_away() {
+fn a_failed_backup_removes_nothing() {
     let Some(mut member) = filled("rotation after etcd backups that fail") else { return };
     let setup = setup(&[member.url()], "settings = { rotate = 1 }");
     let gateway = setup.start();
@@ -166,7 +166,7 @@ fn a_backup_that_fails_takes_nothing_away() {
 }
 
 #[test]
-fn settings_that_would_keep_nothing_are_refused() {
+fn settings_that_would_keep_nothing_are_rejected() {
     let endpoints = ["http://127.0.0.1:1".to_owned()];
     for (settings, word) in [
         ("{ rotate = 0 }", "rotate"),

@@ -1,5 +1,5 @@
-//! Every route, every refusal, to the letter of what etcd-backup documents; and that whoever saves
-//! an answer without looking at its status has something that is unmistakably no backup.
+//! Every route and every refusal, to the letter of etcd-backup's documentation; and somebody who saves a
+//! response without checking its status has something that is unmistakably not a backup.
 
 use keepgate_tests::client::{Endpoint, Reply};
 use keepgate_tests::data::sha256;
@@ -20,7 +20,7 @@ fn get(client: &Endpoint, path: &str, headers: &[(&str, &str)]) -> Reply {
     client.send("GET", path, headers, b"")
 }
 
-/// That a reply is a refusal in JSON, with a message, and what it says.
+/// Checks that a response is a refusal in JSON, and its message.
 #[track_caller]
 fn assert_refused(reply: &Reply, status: u16, message: &str) {
     assert_eq!(reply.status, status, "{}", reply.text());
@@ -30,7 +30,7 @@ fn assert_refused(reply: &Reply, status: u16, message: &str) {
 }
 
 #[test]
-fn the_list_is_empty_and_then_oldest_first() {
+fn the_list_is_sorted_oldest_first() {
     let Some((_member, setup, gateway)) = started("lists of etcd backups", "") else { return };
     let client = gateway.endpoint();
     let empty = client.get(LIST);
@@ -43,7 +43,7 @@ fn the_list_is_empty_and_then_oldest_first() {
     assert_eq!(list(&gateway), names);
     let mut sorted = names.clone();
     sorted.sort();
-    assert_eq!(sorted, names, "the order of the names is not that of time");
+    assert_eq!(sorted, names, "the names do not sort by time");
     assert_store_has(&setup, &names);
     let known = details(&gateway);
     let known: Vec<_> = known.iter().map(name).collect();
@@ -56,9 +56,9 @@ fn the_list_is_empty_and_then_oldest_first() {
     if let Some(length) = head.header("content-length") {
         assert_eq!(length, all.body.len().to_string());
     }
-    // Query parameters that nobody knows are nobody's business.
+    // Unknown query parameters are ignored.
     assert_eq!(client.get(&format!("{LIST}?x=1")).json(), all.json());
-    // As scripts find the newest.
+    // The way scripts find the newest.
     let Some(jq) = keepgate_tests::tools::find_for("jq", "the newest backup by jq") else { return };
     let mut command = std::process::Command::new(jq);
     command.args(["-r", ".[-1]"]);
@@ -122,7 +122,7 @@ fn a_backup_is_served_like_any_file() {
 }
 
 #[test]
-fn what_is_no_backup_is_not_found() {
+fn anything_that_is_not_a_backup_is_not_found() {
     let Some((_member, setup, gateway)) = started("refusals of etcd backups", "") else { return };
     let client = gateway.endpoint();
     let file = name(&back_up(&gateway));
@@ -176,7 +176,7 @@ fn what_is_no_backup_is_not_found() {
 }
 
 #[test]
-fn whatever_is_sent_along_is_ignored_up_to_a_limit() {
+fn request_bodies_are_ignored_up_to_a_limit() {
     let Some((_member, _setup, gateway)) = started("bodies of etcd backups", "") else { return };
     let client = gateway.endpoint();
     let form = [("content-type", "application/x-www-form-urlencoded")];
@@ -192,7 +192,7 @@ fn whatever_is_sent_along_is_ignored_up_to_a_limit() {
 }
 
 #[test]
-fn the_newest_good_backup_is_not_deleted() {
+fn the_newest_good_backup_cannot_be_deleted() {
     let Some((_member, setup, gateway)) = started("deletes of etcd backups", "") else { return };
     let client = gateway.endpoint();
     let names: Vec<_> = (0..3).map(|_| name(&back_up(&gateway))).collect();
@@ -212,8 +212,8 @@ fn the_newest_good_backup_is_not_deleted() {
     }
     refused(&names[2]);
     assert_store_has(&setup, &names[2..]);
-    // With a newer one it is one like any other. One that somebody put there is not known to be
-    // good, whatever its name says of its age.
+    // Once there is a newer one, it can be deleted. A file that somebody added is not known to be good,
+    // whatever age its name claims.
     let newest = name(&back_up(&gateway));
     std::fs::write(setup.store().join("snapshot-29990101_000000.tar.gz"), "who knows").unwrap();
     assert_eq!(client.status("DELETE", &path(&names[2])), 204);

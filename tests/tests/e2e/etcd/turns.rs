@@ -1,5 +1,5 @@
-//! Backups that are asked for at once, without waiting, and by clients that leave: each asker gets
-//! a backup of their own, and one runs at a time.
+//! Concurrent backups, asynchronous ones, and clients that disconnect: every request gets a backup of
+//! its own, and one runs at a time.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -15,10 +15,10 @@ use super::{
     list, name, path_of, setup, stored, taken,
 };
 
-/// What comes through the gate before it closes: enough for questions, and some of a snapshot.
+/// What passes the gate before it closes: enough for requests, and some of a snapshot.
 const SOME: u64 = 1 << 20;
 
-/// A member with a large snapshot, behind a gate.
+/// A member with a large snapshot behind a gate.
 fn gated(check: &str, further: &str) -> Option<(Member, Gate, Setup, Gateway)> {
     let member = Etcd::debian(check)?.start();
     member.fill(0, 16, 500_000);
@@ -29,7 +29,7 @@ fn gated(check: &str, further: &str) -> Option<(Member, Gate, Setup, Gateway)> {
 }
 
 #[test]
-fn those_who_ask_at_once_get_one_each() {
+fn concurrent_requests_get_one_backup_each() {
     let Some(etcd) = Etcd::debian("etcd backups at once") else { return };
     let member = etcd.start();
     member.fill(0, 1_000, 1_000);
@@ -52,7 +52,7 @@ fn those_who_ask_at_once_get_one_each() {
 }
 
 #[test]
-fn who_waits_too_long_for_a_turn_is_told() {
+fn a_request_that_waits_too_long_for_its_turn_is_told() {
     let check = "etcd backups that wait for their turn";
     let Some((_member, gate, setup, gateway)) = gated(check, "settings = { wait = \"1s\" }") else {
         return;
@@ -69,22 +69,23 @@ fn who_waits_too_long_for_a_turn_is_told() {
         assert_json(&second);
         assert_eq!(second.header("retry-after"), Some("5"));
         assert_eq!(second.json()["message"], "another backup is running");
-        let took = begun.elapsed();
-        assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&took), "{took:?}");
-        // A list waits for nobody, and shows nothing that is not done.
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+        // The refusal came while the first backup was still running.
+        assert!(!first.is_finished());
+        // A list does not wait, and shows only finished backups.
         assert_eq!(list(&gateway), [old.as_str()]);
         assert_eq!(stored(&setup).len(), 1);
         gate.open();
         first.join().unwrap()
     });
     let new = name(&taken(&first));
-    // Of the second there is nothing, then or later.
+    // The second request left nothing, then or later.
     let third = name(&back_up(&gateway));
     assert_store_has(&setup, &[old, new, third]);
     gateway.stop();
 }
 
-/// Asks for a backup without waiting for it; where to look at the job.
+/// Requests a backup without waiting for it; returns the job's id and URL path.
 #[track_caller]
 fn begin(gateway: &Gateway) -> (String, String) {
     let prefer = [("prefer", "respond-async")];
@@ -108,7 +109,7 @@ fn job(gateway: &Gateway, location: &str) -> Value {
 }
 
 #[test]
-fn who_prefers_not_to_wait_looks_later() {
+fn an_asynchronous_request_can_be_followed_up() {
     let check = "etcd backups that nobody waits for";
     let Some((_member, gate, setup, gateway)) = gated(check, "") else { return };
     gate.close_after(SOME);
@@ -131,7 +132,7 @@ fn who_prefers_not_to_wait_looks_later() {
         gateway.eventually("the end of the backup", |gateway| {
             job(gateway, &location)["state"] == "succeeded"
         });
-        // The answer that those get who wait.
+        // The response that a waiting client would get.
         let result = &job(&gateway, &location)["result"];
         assert_eq!(result["message"], "backup successfully", "{result}");
         names.push(name(result));
@@ -144,7 +145,7 @@ fn who_prefers_not_to_wait_looks_later() {
 }
 
 #[test]
-fn a_backup_is_called_off_by_its_address() {
+fn a_backup_can_be_cancelled_at_its_url() {
     let check = "etcd backups that are called off";
     let Some((_member, gate, setup, gateway)) = gated(check, "") else { return };
     let client = gateway.endpoint();
@@ -156,14 +157,14 @@ fn a_backup_is_called_off_by_its_address() {
     assert_eq!(job(&gateway, &location)["state"], "cancelled");
     assert_eq!(client.status("DELETE", &location), 409);
     gate.open();
-    // The turn is free at once.
+    // The next backup can run at once.
     let new = name(&back_up(&gateway));
     assert_store_has(&setup, &[old, new]);
     gateway.stop();
 }
 
 #[test]
-fn a_backup_without_its_asker_fails_where_it_can_be_seen() {
+fn an_asynchronous_failure_can_be_seen() {
     let check = "etcd backups that fail when nobody waits";
     let Some((mut member, _gate, _setup, gateway)) = gated(check, "") else { return };
     member.program.kill();
@@ -179,9 +180,9 @@ fn a_backup_without_its_asker_fails_where_it_can_be_seen() {
     gateway.stop();
 }
 
-/// A CronJob's pod that is killed, a network that breaks: what was begun is finished.
+/// A CronJob's pod is killed or a network breaks: the backup in progress is finished.
 #[test]
-fn a_client_that_leaves_changes_nothing() {
+fn a_client_that_disconnects_changes_nothing() {
     let check = "etcd backups whose clients leave";
     let Some((_member, gate, setup, gateway)) = gated(check, "") else { return };
     gate.close_after(SOME);

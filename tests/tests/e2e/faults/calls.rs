@@ -1,4 +1,4 @@
-//! Single system calls fail. strace has them do so in a running gateway.
+//! Single system calls fail; strace injects the errors into a running gateway.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -11,18 +11,18 @@ use keepgate_tests::gateway::Setup;
 use super::{assert_absent, assert_holds, assert_no_leftovers};
 use crate::{path, store};
 
-/// Gives a finished file its name, whichever way the file system allows.
+/// The calls that give a finished file its name, depending on the file system.
 const NAMING: &str = "linkat,renameat2,renameat";
 
-/// Steps of an upload after its last byte: what is called in it, which of the thread's calls
-/// fails, whether the blob has its name by then, and what the log says.
+/// Steps of an upload after its last byte: the call, which of the thread's calls fails, whether the
+/// blob has its name by then, and what is logged.
 const STEPS: &[(&str, &str, bool, &str)] = &[
-    ("fsync", "", false, "syncing"),
-    (NAMING, "", false, "naming"),
-    ("fsync", ":when=2", true, "syncing"),
+    ("fsync", "", false, "cannot sync"),
+    (NAMING, "", false, "cannot name"),
+    ("fsync", ":when=2", true, "cannot sync"),
 ];
 
-/// Whether a whole reply of this kind comes to `GET`.
+/// The status and body of a `GET`, if the whole response arrives.
 fn get(client: &Endpoint, path: &str) -> io::Result<(u16, Vec<u8>)> {
     let mut connection = client.connect();
     connection.write_head("GET", path, &[])?;
@@ -60,13 +60,13 @@ fn an_upload_that_cannot_be_made_durable_is_not_acknowledged() {
             assert!(line.contains("/r/data/"), "{line}");
             assert_no_leftovers(&setup);
             if *named {
-                // It has its name, and is whole; that it lasts was not promised.
+                // It has its name and is whole, but was not promised to last.
                 assert_eq!(client.get(&path).body, blob.bytes(), "{what}");
             } else {
                 assert_absent(&client, &path);
                 assert_holds(&setup, &client, "/r/", &[kept]);
             }
-            // The client tries again.
+            // The client retries.
             store(&client, "/r/", blob);
             assert_holds(&setup, &client, "/r/", &[kept, blob]);
             assert_eq!(client.status("DELETE", &path), 200);
@@ -76,7 +76,7 @@ fn an_upload_that_cannot_be_made_durable_is_not_acknowledged() {
 }
 
 #[test]
-fn a_delete_that_fails_is_not_acknowledged() {
+fn a_failed_delete_is_not_acknowledged() {
     let setup = Setup::restic();
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -91,16 +91,16 @@ fn a_delete_that_fails_is_not_acknowledged() {
     let Some(status) = fails("unlinkat:error=EIO") else { return };
     assert_eq!(status, 500);
     assert_holds(&setup, &client, "/r/", &[blob]);
-    // Gone, but not for sure: a power cut could bring it back.
+    // Gone, but not durably: a power cut could bring it back.
     assert_eq!(fails("fsync:error=EIO"), Some(500));
     assert_eq!(client.status("DELETE", &path), 200);
     assert_holds(&setup, &client, "/r/", &[]);
     gateway.stop();
 }
 
-/// An unfinished file that cannot be removed waits for the next start.
+/// An unfinished file that cannot be removed stays until the next start.
 #[test]
-fn what_could_not_be_removed_is_swept_later() {
+fn files_that_could_not_be_removed_are_swept_later() {
     let setup = Setup::restic();
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -110,7 +110,7 @@ fn what_could_not_be_removed_is_swept_later() {
     let inject = "unlinkat:error=EIO";
     let Some(strace) = Strace::attach(check, &gateway.program, inject) else { return };
     assert_eq!(client.post(&wrong, &blob.bytes()).status, 400);
-    // Where unfinished files have no name, there is nothing to remove.
+    // If unfinished files have no name, there is nothing to remove.
     strace.detach();
     assert_absent(&client, &wrong);
     drop(gateway);
@@ -120,7 +120,7 @@ fn what_could_not_be_removed_is_swept_later() {
     gateway.stop();
 }
 
-/// A list that is cut short must not look whole: a client that prunes would delete the rest.
+/// A list that breaks off must not look complete: a client that prunes would delete the rest.
 #[test]
 fn a_list_or_blob_that_cannot_be_read_breaks_off() {
     let setup = Setup::restic();
@@ -136,7 +136,7 @@ fn a_list_or_blob_that_cannot_be_read_breaks_off() {
     let large = Blob::new(1, 4 << 20);
     let large_path = store(&client, "/big/", large);
     let check = "lists and blobs that cannot be read";
-    // The first folder, and one in the middle, of 257.
+    // The first folder of 257, and one in the middle.
     for when in ["", ":when=100+"] {
         let inject = format!("getdents64:error=EIO{when}");
         let Some(strace) = Strace::attach(check, &gateway.program, &inject) else { return };
@@ -158,9 +158,9 @@ fn a_list_or_blob_that_cannot_be_read_breaks_off() {
     gateway.stop();
 }
 
-/// A disk that hangs holds up whoever needs it, and nobody else.
+/// A hanging disk delays the requests that need it, and no others.
 #[test]
-fn a_disk_that_hangs_holds_up_nobody_else() {
+fn a_disk_that_hangs_delays_nobody_else() {
     let setup = Setup::restic();
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -180,7 +180,7 @@ fn a_disk_that_hangs_holds_up_nobody_else() {
     let in_flight = "keepgate_http_requests_in_flight{mount=\"/\"}";
     gateway.eventually("all uploads under way", |gateway| gateway.metric(in_flight) >= 8.0);
     let mut served = 0;
-    // Each upload is held up at least once, and by then others have been served.
+    // Each upload is delayed at least once, and by then others have been served.
     while gateway.metric(in_flight) >= 8.0 {
         assert_eq!(client.get(&kept_path).body, kept.bytes());
         assert_eq!(client.status("GET", "/r/data/"), 200);

@@ -1,5 +1,5 @@
-//! Clients vanish, dawdle, or come all at once. Afterwards everything is as it was: descriptors,
-//! files, and memory.
+//! Clients vanish, are slow, or come all at once. Afterwards everything is as before: descriptors, files
+//! and memory.
 
 use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,16 +14,16 @@ use keepgate_tests::tools;
 use super::{assert_absent, assert_at_rest, assert_holds, assert_no_leftovers, at_rest};
 use crate::{path, store};
 
-/// Memory that may stay with the gateway after a crowd: buffers that it keeps for the next one,
-/// and what its allocator has not given back.
+/// Memory that the gateway may keep after a crowd: buffers for the next one, and what its allocator has
+/// not returned.
 const KEPT: u64 = 64 << 20;
 
-/// How a client goes.
+/// How a client disconnects.
 #[derive(Clone, Copy, Debug)]
 enum Farewell {
-    /// It says that it ends (FIN), and is gone.
+    /// It closes the connection (FIN).
     End,
-    /// As when a process dies with something unread (RST).
+    /// It resets the connection (RST), like a process that dies with unread data.
     Reset,
 }
 
@@ -34,7 +34,7 @@ fn leave(connection: Connection, farewell: Farewell) {
     }
 }
 
-/// A gateway that has served a little, so that it has open what it keeps open.
+/// A gateway that has served a little, so it has open what it keeps open.
 fn started(tls: bool, tables: &str) -> (Setup, Gateway, Blob) {
     let setup = Setup::restic().table(tables);
     let setup = if tls { setup.tls() } else { setup };
@@ -47,7 +47,7 @@ fn started(tls: bool, tables: &str) -> (Setup, Gateway, Blob) {
     (setup, gateway, blob)
 }
 
-/// Begins an upload and sends half of it.
+/// Starts an upload and sends half of it.
 fn half_an_upload(client: &Endpoint, repository: &str, blob: Blob, chunked: bool) -> Connection {
     let mut connection = client.connect();
     let (path, bytes) = (path(repository, &blob.id()), blob.bytes());
@@ -68,7 +68,7 @@ fn in_flight(gateway: &Gateway) -> f64 {
 }
 
 #[test]
-fn uploads_whose_clients_vanish_leave_nothing() {
+fn uploads_of_vanished_clients_leave_nothing() {
     for tls in [false, true] {
         let (setup, gateway, kept) = started(tls, "");
         let client = gateway.endpoint();
@@ -84,7 +84,7 @@ fn uploads_whose_clients_vanish_leave_nothing() {
             assert_at_rest(&gateway, open);
             assert_no_leftovers(&setup);
             assert_holds(&setup, &client, "/r/", &[kept]);
-            // Another try of the same blob has nothing in its way.
+            // A second upload of the same blob succeeds.
             let path = store(&client, "/r/", blobs[0]);
             assert_eq!(client.get(&path).body, blobs[0].bytes());
             assert_eq!(client.status("DELETE", &path), 200);
@@ -94,7 +94,7 @@ fn uploads_whose_clients_vanish_leave_nothing() {
 }
 
 #[test]
-fn downloads_whose_clients_vanish_leave_nothing() {
+fn downloads_of_vanished_clients_leave_nothing() {
     for tls in [false, true] {
         let (_setup, gateway, _) = started(tls, "");
         let client = gateway.endpoint();
@@ -121,10 +121,10 @@ fn downloads_whose_clients_vanish_leave_nothing() {
     }
 }
 
-/// Uploads that stop in the middle are ended, heads that never end too; those that trickle are
-/// borne; and whoever comes meanwhile is served.
+/// Stalled uploads and heads that never end are cut off, trickling uploads are tolerated, and everybody
+/// else is served meanwhile.
 #[test]
-fn slow_clients_are_told_and_others_served() {
+fn stalled_clients_are_cut_off_and_others_served() {
     let _turn = tools::one_at_a_time();
     if !allow_open_files("slow clients", 4096) {
         return;
@@ -160,7 +160,7 @@ fn slow_clients_are_told_and_others_served() {
                 }
                 served
             });
-            // More often than the limit, and less often than would be of any use.
+            // Within the limit for silence, and slower than anybody would like.
             let trickle = scope.spawn(|| {
                 let (mut trickling, mut sent) = (trickling, 10_000);
                 while !over.load(Ordering::Relaxed) {
@@ -176,7 +176,7 @@ fn slow_clients_are_told_and_others_served() {
                 assert_eq!(connection.reply("POST").unwrap().status, 408);
             }
             for mut connection in headless {
-                // A word about it, or none.
+                // With a response or without one.
                 let status = connection.reply("POST").map_or(408, |reply| reply.status);
                 assert_eq!(status, 408);
             }
@@ -228,7 +228,7 @@ fn a_thousand_idle_connections_cost_nothing_but_themselves() {
                 });
             }
         });
-        // Each of those that waited is served as if it had come just now.
+        // Each of those that waited is served as if it had just connected.
         for connection in &mut idle {
             let reply = connection.send("GET", &kept_path, &[], b"").unwrap();
             assert!(reply.status == 200 && reply.body == kept.bytes());
@@ -245,7 +245,7 @@ fn a_thousand_idle_connections_cost_nothing_but_themselves() {
 }
 
 #[test]
-fn two_hundred_uploads_at_once_are_all_taken() {
+fn two_hundred_concurrent_uploads_all_succeed() {
     let _turn = tools::one_at_a_time();
     if !allow_open_files("two hundred uploads at once", 4096) {
         return;
@@ -283,7 +283,7 @@ fn two_hundred_uploads_at_once_are_all_taken() {
     }
 }
 
-/// Uploads that are all under way before one of them ends.
+/// Uploads that are all in progress before one of them ends.
 fn all_at_once(gateway: &Gateway, client: &Endpoint, blobs: &[Blob]) {
     let mut uploads: Vec<_> =
         blobs.iter().map(|blob| half_an_upload(client, "/r/", *blob, false)).collect();

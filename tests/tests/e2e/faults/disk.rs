@@ -1,4 +1,4 @@
-//! A disk is full, read-only, or not to be read.
+//! A disk is full, read-only or unreadable.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read as _};
@@ -33,7 +33,7 @@ fn upload(connection: &mut Connection, repository: &str, blob: Blob, framing: Fr
     sent.unwrap_or_else(|error| panic!("{path}, {framing:?}: {error}"))
 }
 
-/// A gateway whose store is a disk of its own.
+/// A gateway whose store is on a disk of its own.
 fn on_a_disk(check: &str, options: &str) -> Option<(Setup, Tmpfs, Gateway)> {
     let setup = Setup::restic();
     let disk = Tmpfs::mount(check, &setup.store(), options)?;
@@ -42,7 +42,7 @@ fn on_a_disk(check: &str, options: &str) -> Option<(Setup, Tmpfs, Gateway)> {
 }
 
 #[test]
-fn a_full_disk_refuses_and_takes_again_what_fits() {
+fn a_full_disk_refuses_uploads_until_they_fit() {
     let Some((setup, disk, gateway)) = on_a_disk("uploads to a full disk", "size=8m") else {
         return;
     };
@@ -53,7 +53,7 @@ fn a_full_disk_refuses_and_takes_again_what_fits() {
     }
     let too_large = Blob::new(3, 6 << 20);
     let too_large_path = path("/r/", &too_large.id());
-    // The folder for it is made, and stays.
+    // The blob's folder is created, and stays.
     let mut connection = client.connect();
     assert_eq!(upload(&mut connection, "/r/", too_large, Framing::Length).status, 507);
     let free = disk.free();
@@ -62,17 +62,17 @@ fn a_full_disk_refuses_and_takes_again_what_fits() {
         let reply = upload(&mut connection, "/r/", too_large, framing);
         assert_eq!(reply.status, 507, "{framing:?}: {}", reply.text());
         assert!(reply.text().starts_with("Insufficient Storage"), "{}", reply.text());
-        // Nothing of it takes room when the client is told.
+        // By the time of the response, it no longer takes up space.
         assert_eq!(disk.free(), free, "{framing:?}");
         assert_no_leftovers(&setup);
         assert_absent(&client, &too_large_path);
         assert_holds(&setup, &client, "/r/", &kept);
-        // The connection is good for what fits.
+        // The connection can be used for a blob that fits.
         let small = upload(&mut connection, "/r/", Blob::new(4, 1000), framing);
         assert_eq!(small.status, 200, "{framing:?}");
         assert_eq!(client.status("DELETE", &path("/r/", &Blob::new(4, 1000).id())), 200);
     }
-    // To the last page, and then a gateway that starts on the full disk.
+    // Fills the disk to the last page, then starts a gateway on it.
     let mut all = kept.to_vec();
     let refused = (100..).map(|seed| Blob::new(seed, 60_000)).find(|blob| {
         let status = upload(&mut client.connect(), "/r/", *blob, Framing::Length).status;
@@ -89,7 +89,7 @@ fn a_full_disk_refuses_and_takes_again_what_fits() {
     let client = gateway.endpoint();
     assert_holds(&setup, &client, "/r/", &all);
     assert_eq!(client.post(&path("/r/", &refused.id()), &refused.bytes()).status, 507);
-    // Making room is possible, and is all that is needed.
+    // Deleting works, and is all that is needed.
     let gone = all.remove(1);
     assert_eq!(client.status("DELETE", &path("/r/", &gone.id())), 200);
     all.push(refused);
@@ -100,7 +100,7 @@ fn a_full_disk_refuses_and_takes_again_what_fits() {
 }
 
 #[test]
-fn many_uploads_into_the_last_bytes_are_whole_or_refused() {
+fn many_uploads_into_little_space_are_whole_or_refused() {
     let check = "many uploads at once to a disk that fills up";
     let Some((setup, _disk, gateway)) = on_a_disk(check, "size=8m") else { return };
     let client = gateway.endpoint();
@@ -134,9 +134,9 @@ fn many_uploads_into_the_last_bytes_are_whole_or_refused() {
     gateway.stop();
 }
 
-/// No room for files, whatever their size.
+/// No more files can be created, whatever their size.
 #[test]
-fn a_disk_without_inodes_is_a_full_disk() {
+fn a_disk_without_inodes_counts_as_full() {
     let Some((setup, disk, gateway)) = on_a_disk("a disk without inodes", "size=8m,nr_inodes=40")
     else {
         return;
@@ -155,7 +155,7 @@ fn a_disk_without_inodes_is_a_full_disk() {
     assert!(taken.len() > 8 && disk.free() > 4 << 20, "{taken:?}");
     assert_holds(&setup, &client, "/r/", &taken);
     assert_no_leftovers(&setup);
-    // A repository is many folders.
+    // A repository consists of many folders.
     assert_eq!(client.status("POST", "/other/?create=true"), 507);
     while disk.free_files() < 3 {
         let blob = taken.pop().unwrap();
@@ -168,7 +168,7 @@ fn a_disk_without_inodes_is_a_full_disk() {
 }
 
 #[test]
-fn restic_is_told_of_a_full_disk_and_goes_on_after_it() {
+fn restic_reports_a_full_disk_and_continues_afterwards() {
     let check = "restic and a full disk";
     let Some((_setup, disk, gateway)) = on_a_disk(check, "size=16m") else { return };
     let Some(restic) = Restic::find(check, gateway.repository("", "/r/")) else { return };
@@ -182,12 +182,12 @@ fn restic_is_told_of_a_full_disk_and_goes_on_after_it() {
     }
     restic.run(&["init"]);
     restic.run_in(folder.path(), &["backup", "small"]);
-    // It tries again for a while, which is for restic to decide.
+    // restic retries for a while, as it decides.
     let failed = tools::run(restic.command(folder.path(), &["backup", "large"]));
     let said = format!("{}{}", failed.stdout, failed.stderr);
     assert!(!failed.status.success(), "{said}");
     assert!(said.contains("507") || said.contains("Insufficient Storage"), "{said}");
-    // What was there is whole, on the full disk too.
+    // Earlier snapshots are whole, even on the full disk.
     assert_eq!(restic.snapshots(), 1);
     disk.change("size=64m");
     restic.run(&["unlock"]);
@@ -201,9 +201,9 @@ fn restic_is_told_of_a_full_disk_and_goes_on_after_it() {
     gateway.stop();
 }
 
-/// A repository on a disk of its own, which becomes read-only and writable again.
+/// A repository on a disk of its own, which becomes read-only and then writable again.
 #[test]
-fn a_read_only_disk_is_read_and_refuses_the_rest() {
+fn a_read_only_disk_can_be_read_and_refuses_writes() {
     let setup = Setup::restic();
     let place = setup.store().join("r");
     fs::create_dir(&place).unwrap();
@@ -222,16 +222,16 @@ fn a_read_only_disk_is_read_and_refuses_the_rest() {
     for framing in [Framing::Length, Framing::Chunks] {
         let mut connection = client.connect();
         let reply = upload(&mut connection, "/r/", new, framing);
-        // The client did nothing wrong, and the disk is not full; paths are not for clients.
+        // The client did nothing wrong, and the disk is not full. Clients must not see paths.
         assert_eq!((reply.status, reply.text().as_str()), (500, "Internal Server Error\n"));
     }
     let (_, line) = gateway.program.stderr.wait_for(0, &["Read-only file system"]);
-    assert!(line.contains("/r/"), "the operator is told which disk: {line}");
+    assert!(line.contains("/r/"), "the log says which disk: {line}");
     assert_absent(&client, &path("/r/", &new.id()));
     assert_eq!(client.status("DELETE", &path("/r/", &kept[0].id())), 500);
     assert_eq!(client.status("POST", "/r/config"), 500);
     assert_holds(&setup, &client, "/r/", &kept);
-    // Another disk is another matter.
+    // Another disk is not affected.
     store(&client, "/elsewhere/", new);
 
     disk.set_read_only(false).unwrap();
@@ -242,9 +242,9 @@ fn a_read_only_disk_is_read_and_refuses_the_rest() {
     gateway.stop();
 }
 
-/// `keepgate rest-server` has all it needs on the one disk, its compiled plugin too.
+/// `keepgate rest-server` has everything on one disk, including its compiled plugin.
 #[test]
-fn rest_server_starts_on_a_disk_that_takes_nothing() {
+fn rest_server_starts_on_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let check = "rest-server on a disk that takes nothing";
     let Some(disk) = Tmpfs::mount(check, folder.path(), "size=4m") else { return };
@@ -286,10 +286,10 @@ fn rest_server_starts_on_a_disk_that_takes_nothing() {
     assert!(program.wait(LONG).success());
 }
 
-/// What cannot be looked at is not "not there": a client that believed so would store it again,
-/// or, worse, take a backup for empty.
+/// An unreadable blob is not a missing one: a client that believed so would store it again or, worse,
+/// take a backup for empty.
 #[test]
-fn what_cannot_be_read_is_an_error_and_not_absent() {
+fn unreadable_files_are_errors_and_not_missing() {
     let setup = Setup::restic();
     let Some(command) = bound_by_modes("folders that cannot be read", setup.command()) else {
         return;
@@ -324,7 +324,7 @@ fn what_cannot_be_read_is_an_error_and_not_absent() {
     gateway.stop();
 }
 
-/// Somebody shortens a blob while it is sent: the client must not take what came for the whole.
+/// A blob is shortened while it is sent: the client must not take the part for the whole.
 #[test]
 fn a_blob_that_shrinks_while_it_is_sent_breaks_off() {
     for tls in [false, true] {
@@ -346,12 +346,12 @@ fn a_blob_that_shrinks_while_it_is_sent_breaks_off() {
         OpenOptions::new().write(true).open(&file).unwrap().set_len(left).unwrap();
         let error = download.read_to_end(&mut found);
         assert!(error.is_err(), "{} bytes came, and an end", found.len());
-        // What came is what was there, with nothing made up to fill the gap.
+        // The bytes received are those that were there; nothing was made up to fill the gap.
         assert!(found.len() as u64 <= left && expected.starts_with(&found), "{}", found.len());
         assert!(connection.is_closed_by_server());
         gateway.program.stderr.wait_for(0, &["the file became shorter while it was read"]);
 
-        // What is there now is told as it is.
+        // The shortened blob is served as it is.
         let reply = client.send("HEAD", &path, &[], b"");
         assert_eq!(reply.header("content-length"), Some(left.to_string().as_str()));
         let range = format!("bytes={}-", left - 10);

@@ -1,5 +1,5 @@
-//! `kill -9` at each step of an upload. `durability` does it at random and often; here each step
-//! is met for certain.
+//! `kill -9` at each step of an upload. `durability` does it at random and often; here each step is
+//! certain to be hit.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -15,7 +15,7 @@ use crate::{path, store};
 
 const KILL: i32 = 9;
 
-/// A gateway with a repository and an acknowledged blob in it.
+/// A gateway with a repository and an acknowledged blob.
 fn started() -> (Setup, Gateway, Blob) {
     let setup = Setup::restic();
     let gateway = setup.start();
@@ -26,8 +26,8 @@ fn started() -> (Setup, Gateway, Blob) {
     (setup, gateway, kept)
 }
 
-/// After the kill: what was acknowledged is there, and so is the other one if it had its name;
-/// nothing is left of it otherwise; and it can be stored once more.
+/// After the kill, the acknowledged blob is there, and so is the other one if it had its name;
+/// otherwise nothing is left of it. It can be stored again.
 #[track_caller]
 fn look(setup: &Setup, kept: Blob, blob: Blob, named: bool) {
     let id = blob.id();
@@ -47,7 +47,7 @@ fn look(setup: &Setup, kept: Blob, blob: Blob, named: bool) {
 }
 
 #[test]
-fn before_and_in_the_middle_of_the_body() {
+fn a_kill_before_and_during_the_body() {
     for part in [0, 1, 700_000, 999_999] {
         let (setup, mut gateway, kept) = started();
         let blob = Blob::new(1, 1_000_000);
@@ -69,20 +69,20 @@ fn before_and_in_the_middle_of_the_body() {
     }
 }
 
-/// When the last byte has come: the calls at whose beginning the gateway is killed, and whether
-/// the blob has its name by then.
+/// After the last byte: the calls at whose start the gateway is killed, and whether the blob has its
+/// name by then.
 const STEPS: &[(&str, u64, bool)] = &[
     ("fsync:signal=KILL", 1_000_000, false),
     ("fsync:signal=KILL", 10, false),
     ("linkat,renameat2,renameat:signal=KILL", 1_000_000, false),
-    // The folder's, after the file's.
+    // The folder's sync, after the file's.
     ("fsync:signal=KILL:when=2", 1_000_000, true),
-    // Of an empty blob nothing is written but the reply.
+    // For an empty blob, only the response is written.
     ("writev,sendto,sendmsg:signal=KILL", 0, true),
 ];
 
 #[test]
-fn between_the_last_byte_and_the_reply() {
+fn a_kill_between_the_last_byte_and_the_response() {
     for (inject, size, named) in STEPS {
         let (setup, mut gateway, kept) = started();
         let client = gateway.endpoint();

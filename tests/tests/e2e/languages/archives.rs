@@ -1,4 +1,4 @@
-//! The templates: named archives, stored, returned, listed, removed.
+//! The templates: archives are stored, returned, listed and removed by name.
 
 use keepgate_tests::client::Endpoint;
 use keepgate_tests::data::{Blob, sha256};
@@ -88,7 +88,7 @@ fn ranges_are_parts(client: &Endpoint, blob: &[u8]) {
     assert_eq!((reply.status, reply.header("content-range")), (416, Some("bytes */100000")));
 }
 
-/// More than the plugin may have in memory goes in and out.
+/// More than the plugin's memory limit is stored and returned.
 pub(super) fn pass_without_entering(language: Language, gateway: &Gateway) {
     let client = gateway.endpoint();
     let blob = Blob::new(2, 64 * MIB);
@@ -130,10 +130,10 @@ pub(super) fn are_answered_fresh_and_warm(language: Language, gateway: &Gateway)
     assert_eq!(client.status("DELETE", "/archive/timed"), 204);
 }
 
-/// The default limit is enough, as all else here shows; too little is told to the operator.
+/// The default limit is enough, as everything else here shows; too little is reported to the operator.
 pub(super) fn need_some_memory(language: Language, gateway: &Gateway) {
     let from = gateway.program.stderr.count();
     assert_eq!(gateway.endpoint().status("GET", "/starved/"), 503);
-    let limit = "over its limit: 1048576 bytes of memory";
+    let limit = "exceeded its limit: 1048576 bytes of memory";
     gateway.program.stderr.wait_for(from, &["/starved", &language.archive(), limit]);
 }

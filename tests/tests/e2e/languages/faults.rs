@@ -1,9 +1,9 @@
-//! What goes wrong in a plugin: the client gets the right status, the operator the reason.
+//! Failures in a plugin: the client gets the right status, the operator the reason.
 
 use keepgate_tests::gateway::{Gateway, Setup};
 use rustix::process::Signal;
 
-/// A path, the status, and what the log says, in JavaScript and in Python.
+/// A path, the status, and what is logged, in JavaScript and in Python.
 const FAULTS: &[(&str, u16, [&str; 2])] = &[
     ("bug", 500, ["TypeError: cannot read property", "AttributeError: 'NoneType' object"]),
     ("thrown", 500, ["thrown: a text", "RuntimeError: a text"]),
@@ -20,7 +20,7 @@ pub(super) fn cost_one_request(gateway: &Gateway) {
     for mount in ["/faults", "/faults-warm"] {
         for (fault, status, said) in FAULTS {
             let from = log.count();
-            // A streamed reply may have begun before it broke: then its client sees no end of it.
+            // A streamed response may have begun before it broke; its client sees no end of it.
             let reply = client.connect().send("GET", &format!("{mount}/{fault}"), &[], b"");
             if let Ok(reply) = reply {
                 assert_eq!(reply.status, *status, "{fault}");
@@ -34,7 +34,7 @@ pub(super) fn cost_one_request(gateway: &Gateway) {
             assert_eq!(client.get(&format!("{mount}/hello")).text(), "hello", "after {fault}");
         }
     }
-    // A bug's place is in the log, too.
+    // The location of a bug is logged, too.
     let from = log.count();
     assert_eq!(client.status("GET", "/faults/bug"), 500);
     log.wait_for_either(from, &[&["bug (/plugin.js:"], &["in do_bug (", "plugin.py:"]]);
@@ -77,7 +77,7 @@ pub(super) fn have_their_status(gateway: &Gateway) {
     let reply = client.get("/faults/failure?tag=internal&detail=secret");
     assert!(reply.status == 500 && !reply.text().contains("secret"), "{}", reply.text());
     gateway.program.stderr.wait_for(from, &["secret"]);
-    // A body can be handed on once; the second time is a bug, not a trap.
+    // A body can be passed on once; doing it twice is a bug, not a trap.
     let from = gateway.program.stderr.count();
     assert_eq!(client.post("/faults/twice", b"x").status, 500);
     gateway.program.stderr.wait_for(from, &["this body has been handed on"]);
@@ -88,7 +88,7 @@ pub(super) fn have_their_status(gateway: &Gateway) {
 pub(super) fn settings_are_refused_in_words(setup: &Setup, gateway: &Gateway) {
     let mount = |path: &str| format!("path = \"{path}\"\n");
     let with = |path: &str, settings: &str| format!("settings = {{ {settings} }}\n{}", mount(path));
-    // Not `reload`: what is refused may be followed by a line that the older one serves on.
+    // Not `reload`, because a rejection may be followed by a line that the previous plugin serves.
     let told = |texts: &[&[&str]]| {
         let from = gateway.program.stderr.count();
         gateway.program.signal(Signal::HUP);
@@ -98,7 +98,7 @@ pub(super) fn settings_are_refused_in_words(setup: &Setup, gateway: &Gateway) {
     told(&[&["there is no setting", "replac"]]);
     setup.edit(|text| text.replace("replac = true", "replace = 1"));
     told(&[&["replace is true or false"]]);
-    // A bug in the check is told as one, with its place.
+    // A bug in the check is reported as one, with its location.
     setup.edit(|text| text.replace(&mount("/faults-warm"), &with("/faults-warm", "bug = 1")));
     told(&[&["Error: ", "plugin.js:"], &["Error: ", "plugin.py:"]]);
     setup.edit(|text| text.replace("settings = { bug = 1 }\n", ""));

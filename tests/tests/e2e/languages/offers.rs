@@ -1,4 +1,4 @@
-//! What the SDKs offer beyond the templates' use of it, each in both languages with the same outcome.
+//! What the SDKs offer beyond what the templates use, in both languages with the same results.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,7 +42,7 @@ pub(super) fn the_host_works_on_bodies(gateway: &Gateway) {
     assert_eq!(said["all"], json!([["a", 3], ["b/two", 2]]));
     assert_eq!(said["top"][0], json!(["a", 3]));
     assert_eq!((&said["top"][1][0], &said["gone"]), (&json!("b"), &json!(3)));
-    // What a call leaves open is given back: a warm instance goes on.
+    // What a call leaves open is released: a warm instance continues.
     for _ in 0..3 {
         assert_eq!(client.post("/faults-warm/left", b"xy").text(), "POST 2");
     }
@@ -82,8 +82,8 @@ pub(super) fn places_are_told(gateway: &Gateway) {
     assert_eq!(said, expected);
 }
 
-/// Nothing of the machine that made the component is left: each instance has its own chance, and the
-/// time is now.
+/// Nothing remains of the machine that built the component: each instance has its own randomness and the
+/// current time.
 pub(super) fn surroundings_are_the_hosts(gateway: &Gateway) {
     let client = gateway.endpoint();
     let chances: BTreeSet<String> =

@@ -1,4 +1,4 @@
-//! A plugin in one of these languages is replaced while clients work, and no request fails.
+//! A plugin in one of these languages is replaced while clients use it, and no request fails.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

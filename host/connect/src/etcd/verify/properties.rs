@@ -1,11 +1,11 @@
-//! What holds of every snapshot, however it is cut into messages. CONTRIBUTING.md says how to run
-//! many cases.
+//! Properties of all snapshots, however they are split into messages. CONTRIBUTING.md says how to run
+//! more cases.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use sha2::{Digest as _, Sha256};
 
-use super::{MAGIC, SECTOR, TRAILER, Verifier, Wrong, size};
+use super::{InvalidSnapshot, MAGIC, SECTOR, TRAILER, Verifier, size};
 
 fn config() -> ProptestConfig {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/etcd/verify/properties.regressions");
@@ -15,7 +15,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// A file that is right.
+/// A valid file.
 fn snapshot() -> impl Strategy<Value = Vec<u8>> {
     let sectors = prop::collection::vec(any::<[u8; 32]>(), 1..6);
     sectors.prop_map(|sectors| {
@@ -31,8 +31,12 @@ fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
     prop::collection::vec(any::<prop::sample::Index>(), 0..12)
 }
 
-/// Looks at these bytes, cut at these places.
-fn look(bytes: &[u8], size: usize, cuts: &[prop::sample::Index]) -> Result<String, Wrong> {
+/// Verifies these bytes, split at these positions.
+fn look(
+    bytes: &[u8],
+    size: usize,
+    cuts: &[prop::sample::Index],
+) -> Result<String, InvalidSnapshot> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     places.extend([0, bytes.len()]);
     places.sort_unstable();
@@ -45,7 +49,7 @@ fn look(bytes: &[u8], size: usize, cuts: &[prop::sample::Index]) -> Result<Strin
 }
 
 #[test]
-fn every_single_cut_of_a_small_snapshot_is_right() {
+fn a_small_snapshot_is_valid_however_it_is_split_once() {
     let mut file = vec![7; 512];
     file[16..20].copy_from_slice(&MAGIC);
     let hash = Sha256::digest(&file);
@@ -67,42 +71,42 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_right_snapshot_is_right(file in snapshot(), cuts in cuts()) {
+    fn a_valid_snapshot_is_accepted(file in snapshot(), cuts in cuts()) {
         let trailer = hex::encode(&file[file.len() - 32..]);
         prop_assert_eq!(look(&file, file.len(), &cuts), Ok(trailer));
     }
 
     #[test]
-    fn one_wrong_bit_is_found(
+    fn a_flipped_bit_is_detected(
         mut file in snapshot(), cuts in cuts(), at in any::<prop::sample::Index>(), bit in 0..8_u8
     ) {
         let at = at.index(file.len());
         file[at] ^= 1 << bit;
-        let expected = if (16..20).contains(&at) { Wrong::NoDatabase } else { Wrong::Checksum };
+        let expected = if (16..20).contains(&at) { InvalidSnapshot::NoDatabase } else { InvalidSnapshot::Checksum };
         prop_assert_eq!(look(&file, file.len(), &cuts), Err(expected));
     }
 
     #[test]
-    fn what_is_missing_is_missed(
+    fn missing_bytes_are_detected(
         file in snapshot(), cuts in cuts(), kept in any::<prop::sample::Index>()
     ) {
         let kept = kept.index(file.len());
         let (seen, size) = (kept as u64, file.len() as u64);
-        prop_assert_eq!(look(&file[..kept], file.len(), &cuts), Err(Wrong::Shorter { seen, size }));
+        prop_assert_eq!(look(&file[..kept], file.len(), &cuts), Err(InvalidSnapshot::Shorter { seen, size }));
     }
 
     #[test]
-    fn what_is_too_much_is_too_much(
+    fn excess_bytes_are_detected(
         file in snapshot(), cuts in cuts(), more in prop::collection::vec(any::<u8>(), 1..100)
     ) {
         let size = file.len();
         let file = [file, more].concat();
-        prop_assert_eq!(look(&file, size, &cuts), Err(Wrong::Longer { size: size as u64 }));
+        prop_assert_eq!(look(&file, size, &cuts), Err(InvalidSnapshot::Longer { size: size as u64 }));
     }
 
-    /// Either way of counting gives the same length, and any other sum is none.
+    /// Both ways of counting give the same length, and any other sum is refused.
     #[test]
-    fn a_length_is_that_of_a_database_and_its_checksum(
+    fn a_valid_length_is_that_of_a_database_and_its_checksum(
         sectors in 1..1_u64 << 54, off in 0..SECTOR, blob in any::<prop::sample::Index>()
     ) {
         let sum = sectors * SECTOR + off;
@@ -111,7 +115,7 @@ proptest! {
         match off {
             0 => prop_assert_eq!(found, Ok(sum + TRAILER)),
             TRAILER => prop_assert_eq!(found, Ok(sum)),
-            _ => prop_assert_eq!(found, Err(Wrong::Length { blob, remaining: sum - blob })),
+            _ => prop_assert_eq!(found, Err(InvalidSnapshot::Length { blob, remaining: sum - blob })),
         }
     }
 }

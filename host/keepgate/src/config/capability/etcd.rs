@@ -14,14 +14,14 @@ use keepgate_runtime::capability::etcd::Clusters;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Probe, Provider};
+use super::provider::{Probe, Provider};
 use crate::config::{Config, Interval, Mount, Problems, names};
 
-/// A cluster of etcd.
+/// `[etcd.NAME]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EtcdCluster {
-    /// URLs of its members, in the order in which they are asked.
+    /// URLs of its members, in the order in which they are tried.
     pub(crate) endpoints: Spanned<Vec<String>>,
     #[serde(default)]
     pub(crate) tls: Option<ClientTls>,
@@ -33,19 +33,19 @@ pub(crate) struct EtcdCluster {
     pub(crate) password: Option<Hidden>,
     #[serde(default)]
     pub(crate) password_file: Option<PathBuf>,
-    /// To connect to one endpoint.
+    /// Time to connect to one endpoint.
     #[serde(default)]
     pub(crate) timeout: Option<Interval>,
-    /// Without a byte of a snapshot.
+    /// The longest time without a byte of a snapshot.
     #[serde(default)]
     pub(crate) stall: Option<Interval>,
 }
 
-/// How the gateway knows a server, and the server the gateway. PEM files.
+/// PEM files by which the gateway verifies the server and identifies itself.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientTls {
-    /// Without it the system's own.
+    /// Defaults to the system's certificates.
     #[serde(default)]
     pub(crate) ca: Option<PathBuf>,
     #[serde(default)]
@@ -54,7 +54,7 @@ pub(crate) struct ClientTls {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// A text that is in no log.
+/// A text that is never logged.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Hidden(String);
@@ -66,7 +66,7 @@ impl fmt::Debug for Hidden {
 }
 
 impl EtcdCluster {
-    /// What connects to it.
+    /// The options of the client.
     pub(crate) fn to_connect(&self, name: &str) -> ClusterOptions {
         let file = |path: &PathBuf| Secret::File(path.clone());
         let user = self.user.clone().map(Secret::Text);

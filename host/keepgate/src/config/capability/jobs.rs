@@ -10,22 +10,22 @@ use keepgate_runtime::capability::jobs::JobQueue;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Provider;
+use super::provider::Provider;
 use crate::config::{Config, Interval, Mount, Problems};
 
-/// In the folder of the gateway's own state.
+/// The file of jobs, in the data folder.
 pub(crate) const JOBS_FILE: &str = "jobs.redb";
 
-/// The gateway's jobs.
+/// `[jobs]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Jobs {
-    /// Without them plugins can start none, and there are no schedules.
+    /// If not, plugins cannot start jobs and there can be no schedules.
     pub(crate) enabled: bool,
-    /// Ended jobs of each mount and kind that are remembered.
+    /// How many ended jobs of each mount and kind are kept.
     pub(crate) keep: usize,
     pub(crate) keep_for: Option<Interval>,
-    /// That run at once.
+    /// How many run at the same time.
     pub(crate) at_once: Option<Spanned<usize>>,
 }
 
@@ -74,9 +74,12 @@ impl Provider for OpenQueue {
     }
 }
 
-/// Opens the file of jobs. If another gateway has it open, a gateway that needs no jobs goes on without:
-/// it has neither schedules nor a capability that is of no use without jobs.
-pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_jobs::Jobs>>> {
+/// Opens the file of jobs. If another gateway has it open and jobs are not `required`, this gateway goes
+/// on without.
+pub(super) async fn open_file(
+    config: &Config,
+    required: bool,
+) -> Result<Option<Arc<keepgate_jobs::Jobs>>> {
     if !config.jobs.enabled {
         return Ok(None);
     }
@@ -89,10 +92,8 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_job
     });
     match opening.await?? {
         Ok(jobs) => Ok(Some(jobs)),
-        Err(error @ JobsError::InUse(_))
-            if config.schedule.is_empty() && !super::needs_jobs(config) =>
-        {
-            tracing::warn!("plugins can start no jobs here: {error}");
+        Err(error @ JobsError::InUse(_)) if !required => {
+            tracing::warn!(%error, "plugins cannot start jobs in this gateway");
             Ok(None)
         }
         Err(error) => Err(error.into()),

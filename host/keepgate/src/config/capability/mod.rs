@@ -4,43 +4,22 @@
 //!
 //! Stores are not here: they outlive a reload and have quotas, see `stores` and `guarded_store`.
 
-use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use async_trait::async_trait;
 use keepgate_runtime::Grants;
 
 use super::{Config, Mount, Problems};
 
 mod etcd;
 mod jobs;
+mod provider;
 mod spool;
 
 pub(crate) use etcd::EtcdCluster;
-pub(crate) use jobs::{JOBS_FILE, Jobs, open_jobs};
-
-/// A capability of the configuration, open.
-#[async_trait]
-pub(crate) trait Provider: Debug + Send + Sync {
-    /// Grants a mount what the configuration says; `None` for a mount that a plugin proposed.
-    fn grant(&self, mount: Option<&Mount>, grants: &mut Grants) -> Result<()>;
-
-    /// Tries whether the systems behind it answer, for `keepgate check --connect`.
-    async fn probe(&self) -> Probe {
-        Probe::default()
-    }
-}
-
-/// What [`Provider::probe`] found.
-#[derive(Debug, Default)]
-pub(crate) struct Probe {
-    /// To print.
-    pub(crate) lines: Vec<String>,
-    /// What keeps the capability from working.
-    pub(crate) problems: Vec<String>,
-}
+pub(crate) use jobs::{JOBS_FILE, Jobs};
+pub(crate) use provider::{Probe, Provider};
 
 /// Every capability of a configuration, open.
 #[derive(Debug)]
@@ -56,9 +35,11 @@ pub(super) fn resolve(config: &mut Config, base: &Path) {
     etcd::resolve(config, base);
 }
 
-/// Whether the configuration names something that is of no use without jobs.
-fn needs_jobs(config: &Config) -> bool {
-    !config.etcd.is_empty()
+/// Opens the queue of jobs, if the configuration has one. It has to open if there are schedules, or
+/// clusters, which are of no use without jobs.
+pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_jobs::Jobs>>> {
+    let required = !(config.schedule.is_empty() && config.etcd.is_empty());
+    jobs::open_file(config, required).await
 }
 
 impl Providers {

@@ -10,7 +10,7 @@ use keepgate_pipes::Spool;
 use keepgate_runtime::Grants;
 use keepgate_runtime::capability::pipes::SpoolFolder;
 
-use super::Provider;
+use super::provider::Provider;
 use crate::config::{Config, Mount, Size};
 
 /// The most bytes of one body, unless a mount says otherwise.

@@ -63,7 +63,7 @@ impl TryFrom<blobs::PutOptions> for PutOptions {
             content_type: options.content_type,
             metadata: options.metadata,
             tags: options.tags,
-            witness: None,
+            observer: None,
         })
     }
 }

@@ -30,7 +30,7 @@ crate::contract::bindings! {
         default: async | trappable,
     },
     with: {
-        "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types,
+        "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types,
         "keepgate:plugin/blobs.store": crate::capability::blobs::StoreHandle,
         "keepgate:plugin/blobs.listing": crate::capability::blobs::ListingHandle,
     },
@@ -81,7 +81,7 @@ impl Capability for Blobs {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/blobs.wit")
+        crate::contract::wit!("blobs.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -124,7 +124,7 @@ impl Capability for Blobs {
 #[derive(Default)]
 struct OpenListings(usize);
 
-/// A granted store in a guest's hands.
+/// The host's side of a store handle.
 #[derive(Debug)]
 #[doc(hidden)]
 pub struct StoreHandle {
@@ -133,7 +133,7 @@ pub struct StoreHandle {
     store: Arc<dyn BlobStore>,
 }
 
-/// An open listing in a guest's hands.
+/// The host's side of a listing handle.
 #[doc(hidden)]
 pub struct ListingHandle(Box<dyn Listing>);
 
@@ -255,7 +255,7 @@ impl blobs::HostStore for GuestState {
         });
         let store = self.store(&store)?;
         let key = Key::new(key)?;
-        let options = DeleteOptions { matches: must_match(condition)?, witness: None };
+        let options = DeleteOptions { matches: must_match(condition)?, observer: None };
         Ok(store.delete_with(&key, options).await?)
     }
 

@@ -36,11 +36,11 @@ impl Capability for Environment {
     }
 
     fn purpose(&self) -> &'static str {
-        "surroundings"
+        "settings, clock, random numbers, log and metrics"
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/environment.wit")
+        crate::contract::wit!("environment.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

@@ -35,7 +35,7 @@ crate::contract::bindings! {
         default: async | trappable,
     },
     with: {
-        "keepgate:plugin/types": crate::capability::types::bindings::keepgate::plugin::types,
+        "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types,
         "keepgate:plugin/etcd.snapshot": crate::capability::etcd::SnapshotHandle,
     },
 }
@@ -61,11 +61,11 @@ impl Capability for Etcd {
     }
 
     fn purpose(&self) -> &'static str {
-        "clusters of etcd"
+        "etcd clusters"
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/etcd.wit")
+        crate::contract::wit!("etcd.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -113,7 +113,7 @@ impl Capability for Etcd {
     }
 }
 
-/// A snapshot in a guest's hands.
+/// The host's side of a snapshot handle.
 #[doc(hidden)]
 pub struct SnapshotHandle {
     facts: Facts,

@@ -1,29 +1,18 @@
 //! `types`: bodies, as handles that a guest passes on and only sometimes reads; and failures.
 
+pub(crate) mod body;
 mod failure;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use keepgate_store::Body;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::definition::Capability;
-use crate::call::Failure;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
 use crate::host_allocation::bytes_with;
 
-pub(crate) use bindings::keepgate::plugin::types;
-
-crate::contract::bindings! {
-    interfaces: "import keepgate:plugin/types@0.1.0;",
-    imports: {
-        "keepgate:plugin/types.[static]body.from-bytes": trappable,
-        "keepgate:plugin/types.[method]body.length": trappable,
-        default: async | trappable,
-    },
-    with: { "keepgate:plugin/types.body": crate::capability::types::BodyHandle },
-}
+pub(crate) use crate::guest::bindings::keepgate::plugin::types;
+pub(crate) use body::BodyHandle;
 
 /// See the module.
 pub(crate) struct Types;
@@ -38,7 +27,7 @@ impl Capability for Types {
     }
 
     fn wit(&self) -> &'static str {
-        include_str!("../../../../../wit/0.1.0/types.wit")
+        crate::contract::wit!("types.wit")
     }
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -48,57 +37,6 @@ impl Capability for Types {
 
 /// The largest piece that one `read` returns, whatever the guest asks for.
 const MAX_READ: u32 = 1 << 20;
-
-/// A body in a guest's hands, possibly read in part.
-#[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct BodyHandle {
-    body: Body,
-    /// Bytes that arrived and have not been read.
-    rest: Bytes,
-    /// Bytes that the guest has read.
-    read: u64,
-    /// How many pipes its bytes pass through.
-    layers: u32,
-}
-
-impl BodyHandle {
-    pub(crate) fn new(body: Body) -> Self {
-        Self { body, rest: Bytes::new(), read: 0, layers: 0 }
-    }
-
-    /// A body whose bytes pass through this many pipes.
-    pub(crate) fn piped(body: Body, layers: u32) -> Self {
-        Self { layers, ..Self::new(body) }
-    }
-
-    /// How many pipes its bytes pass through.
-    pub(crate) fn layers(&self) -> u32 {
-        self.layers
-    }
-
-    /// The rest of the body, which the guest has not read.
-    pub(crate) fn into_body(self) -> Body {
-        if self.read == 0 && self.rest.is_empty() {
-            return self.body;
-        }
-        let length = self.body.length().map(|length| length.saturating_sub(self.read));
-        let rest = Some(self.rest).filter(|rest| !rest.is_empty());
-        Body::from_stream(length, stream::iter(rest.map(Ok)).chain(self.body))
-    }
-
-    async fn next(&mut self, max: usize) -> Result<Option<Bytes>, Failure> {
-        while self.rest.is_empty() {
-            match self.body.chunk().await {
-                Some(chunk) => self.rest = chunk?,
-                None => return Ok(None),
-            }
-        }
-        let piece = self.rest.split_to(self.rest.len().min(max));
-        self.read += piece.len() as u64;
-        Ok(Some(piece))
-    }
-}
 
 impl types::Host for GuestState {
     fn convert_failure(&mut self, refusal: ImportError) -> wasmtime::Result<types::Failure> {
@@ -121,7 +59,7 @@ impl types::HostBody for GuestState {
     }
 
     fn length(&mut self, body: Resource<BodyHandle>) -> wasmtime::Result<Option<u64>> {
-        Ok(self.table.get(&body)?.body.length())
+        Ok(self.table.get(&body)?.length())
     }
 
     async fn read(

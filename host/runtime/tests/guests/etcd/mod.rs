@@ -282,8 +282,8 @@ async fn a_mount_without_grants_says_what_is_missing() {
 #[tokio::test]
 async fn a_mount_without_a_requested_cluster_is_refused() {
     let mut bench = Bench::new();
-    bench.put("foreman.wasm", &guest("foreman"));
-    let spec = spec("/", "foreman", |spec| drop(with_store(spec)));
+    bench.put("job_guest.wasm", &guest("job_guest"));
+    let spec = spec("/", "job_guest", |spec| drop(with_store(spec)));
     let generation = bench.generation(&[spec]).await;
     let why = generation.mounts[0].serving().unwrap_err();
     assert!(why.contains("takes snapshots of a cluster \"main\""), "{why}");

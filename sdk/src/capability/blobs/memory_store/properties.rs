@@ -174,14 +174,14 @@ fn theirs(store: &HostStore, call: &Call) -> Outcome {
         Call::Delete { key, matches } => {
             let key = Key::new(KEYS[*key])?;
             let matches = matches.map(|right| etag(&key, right));
-            let options = host::DeleteOptions { matches, witness: None };
+            let options = host::DeleteOptions { matches, observer: None };
             Ok(format!("{:?}", now(store.delete_with(&key, options))?))
         }
         Call::List { folder, recursive, after } => {
             let folder = Folder::new(FOLDERS[*folder])?;
             let mut listing = now(store.list_after(&folder, *recursive, after.as_deref()))?;
             let entries = now(listing.next(1000))?;
-            let places = entries.iter().map(|entry| format!("{} {}", entry.place(), entry.size));
+            let places = entries.iter().map(|entry| format!("{} {}", entry.sort_key(), entry.size));
             Ok(places.collect::<Vec<_>>().join(", "))
         }
         Call::Prepare(folder) => {

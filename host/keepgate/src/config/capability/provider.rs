@@ -1,0 +1,30 @@
+//! What an open capability does for mounts and for `keepgate check --connect`.
+
+use std::fmt::Debug;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use keepgate_runtime::Grants;
+
+use crate::config::Mount;
+
+/// A capability of the configuration, open.
+#[async_trait]
+pub(crate) trait Provider: Debug + Send + Sync {
+    /// Grants a mount what the configuration says; `None` for a mount that a plugin proposed.
+    fn grant(&self, mount: Option<&Mount>, grants: &mut Grants) -> Result<()>;
+
+    /// Tries whether the systems behind it answer, for `keepgate check --connect`.
+    async fn probe(&self) -> Probe {
+        Probe::default()
+    }
+}
+
+/// What [`Provider::probe`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    /// To print.
+    pub(crate) lines: Vec<String>,
+    /// What keeps the capability from working.
+    pub(crate) problems: Vec<String>,
+}

@@ -1,0 +1,94 @@
+//! A call that changes a blob, as the quota sees it: registered when it begins, told by the store
+//! what changed, and forgotten, with everything it reserved, when nothing can come of it any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Shared, blocking};
+use crate::error::Result;
+use crate::{CommitObserver, CommittedChange, Key, ObserverHandle};
+
+/// One put, concat or delete. The store holds it for as long as the call may change something.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    shared: Arc<Shared>,
+    id: u64,
+    /// Bytes that are reserved only if there is a change.
+    late: AtomicU64,
+    /// The observer that the caller passed in.
+    next: Option<ObserverHandle>,
+}
+
+impl Reservation {
+    /// Registers a call. `owner` is what will be stored with the blob, if it stores one.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        key: &Key,
+        owner: Option<Arc<str>>,
+        next: Option<ObserverHandle>,
+    ) -> Self {
+        let (id, reopened) = shared.ledger().begin(key, owner);
+        if reopened {
+            shared.write_soon();
+        }
+        Self { shared: Arc::clone(shared), id, late: AtomicU64::new(0), next }
+    }
+
+    /// Reserves bytes at the commit, so only if the store is about to add a blob.
+    pub(super) fn reserve_at_commit(&self, bytes: u64) {
+        self.late.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Reserves more bytes.
+    pub(super) async fn reserve(&self, bytes: u64) -> Result<()> {
+        if let Some(after) = self.shared.reserve(self.id, bytes)? {
+            let shared = Arc::clone(&self.shared);
+            blocking(move || shared.write_state(Some(after))).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Reservation {
+    /// The same, on a thread that may block.
+    fn reserve_here(&self, bytes: u64) -> Result<()> {
+        match self.shared.reserve(self.id, bytes)? {
+            Some(after) => self.shared.write_state(Some(after)).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CommitObserver for Reservation {
+    fn admit(&self, size: u64) -> Result<()> {
+        self.reserve_here(size)?;
+        self.next.as_ref().map_or(Ok(()), |next| next.admit(size))
+    }
+
+    fn before_commit(&self) -> Result<bool> {
+        let late = self.late.load(Ordering::Relaxed);
+        if late > 0 {
+            self.reserve_here(late)?;
+        }
+        let theirs = self.next.as_ref().map_or(Ok(false), |next| next.before_commit())?;
+        Ok(self.shared.ledger().before(self.id) || theirs)
+    }
+
+    fn after_commit(&self, changed: Option<CommittedChange>) {
+        if !self.shared.ledger().after(self.id, changed.as_ref()) {
+            tracing::info!("more was removed than was counted; another program changes this store");
+            self.shared.want_recount();
+        }
+        self.shared.call_changed();
+        if let Some(next) = &self.next {
+            next.after_commit(changed);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.ledger().end(self.id);
+        self.shared.call_changed();
+    }
+}

@@ -1,0 +1,144 @@
+//! The state file: sums that were right once, and by how much they may be too low by now. Fields
+//! may be added; a change of meaning needs a new [`VERSION`]. If the file cannot be read or has
+//! another version, it is ignored and everything is counted again.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::rules::Compiled;
+use super::totals::Totals;
+use crate::error::{Result, StoreError};
+
+const VERSION: u32 = 1;
+
+/// The content of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    version: u32,
+    /// Written by an orderly shutdown: the sums are exact.
+    pub(super) clean: bool,
+    /// No sum is too low by more than this many bytes.
+    pub(super) ahead: u64,
+    /// The patterns of the folders that were counted.
+    patterns: Vec<String>,
+    store: u64,
+    folders: BTreeMap<String, u64>,
+    /// None if users were not counted.
+    users: Option<BTreeMap<String, u64>>,
+}
+
+impl Saved {
+    pub(super) fn new(rules: &Compiled, totals: &Totals, ahead: u64, clean: bool) -> Self {
+        let sums = |sums: &std::collections::HashMap<Arc<str>, u64>| {
+            sums.iter().map(|(name, bytes)| (name.to_string(), *bytes)).collect()
+        };
+        Self {
+            version: VERSION,
+            clean,
+            ahead,
+            patterns: rules.patterns(),
+            store: totals.store,
+            folders: sums(&totals.folders),
+            users: rules.counts_users().then(|| sums(&totals.users)),
+        }
+    }
+
+    /// The sums, if everything that these rules need was counted.
+    pub(super) fn totals(&self, rules: &Compiled) -> Option<Totals> {
+        if !rules.is_counted_by(&self.patterns, self.users.is_some()) {
+            return None;
+        }
+        let sums = |sums: &BTreeMap<String, u64>| {
+            sums.iter().map(|(name, bytes)| (name.as_str().into(), *bytes)).collect()
+        };
+        let folders =
+            if rules.patterns().is_empty() { Default::default() } else { sums(&self.folders) };
+        let users = self.users.as_ref().filter(|_| rules.counts_users()).map(sums);
+        Some(Totals { store: self.store, folders, users: users.unwrap_or_default() })
+    }
+
+    /// Reads the file; none if it is missing or unusable. Blocks.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("cannot read", path, error)),
+        };
+        match serde_json::from_slice::<Self>(&text) {
+            Ok(saved) if saved.version == VERSION => Ok(Some(saved)),
+            Ok(saved) => {
+                let version = saved.version;
+                tracing::warn!(
+                    path = %path.display(), version,
+                    "ignored a quota state of another version; counting everything"
+                );
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    path = %path.display(), %error,
+                    "ignored an unreadable quota state; counting everything"
+                );
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The state file for writing. Only its holder writes it.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+    /// Keeps other processes from writing it. Calls hold on to it after the quota is dropped.
+    _lock: Option<File>,
+}
+
+impl StateFile {
+    /// Makes the file's folder. Blocks.
+    pub(super) fn new(path: PathBuf, lock: Option<File>) -> Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| failed("cannot create", folder, error))?;
+        }
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Replaces the saved state; durable when it returns. Blocks.
+    pub(super) fn write(&mut self, saved: &Saved) -> Result<()> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        let new = PathBuf::from(name);
+        let fail = |error| failed("cannot write the state of a quota to", &self.path, error);
+        let json = serde_json::to_vec(saved).map_err(|error| fail(error.into()))?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let written = file.as_mut().map_err(io_error).and_then(|file| {
+            file.write_all(&json)?;
+            file.sync_all()
+        });
+        written.and_then(|()| std::fs::rename(&new, &self.path)).map_err(fail)?;
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            // This file system cannot sync folders.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other.map_err(fail),
+        }
+    }
+}
+
+fn io_error(error: &mut io::Error) -> io::Error {
+    std::mem::replace(error, io::ErrorKind::Other.into())
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { action, path: path.to_owned(), source }
+}

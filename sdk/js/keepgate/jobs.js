@@ -1,0 +1,40 @@
+// Work that outlives a request. What runs the jobs is `jobs` of `definePlugin`.
+
+import * as hostJobs from "keepgate:plugin/jobs@0.1.0";
+
+import { toBytes } from "./body.js";
+import { ask } from "./failure.js";
+import { toDate, toNanoseconds, toPrincipal } from "./fields.js";
+
+export const jobs = {
+  start(kind, input, options = {}) {
+    const { key = "", attempts = 1, whenBusy = "queue" } = options;
+    const { notBefore = null, backoff = null, finally: last = null } = options;
+    return ask(() => hostJobs.start(kind, toBytes(input), {
+      key, attempts, whenBusy, backoff, finally: last,
+      notBefore: notBefore === null ? null : toNanoseconds(notBefore),
+    }));
+  },
+  get: (id) => toJob(ask(() => hostJobs.get(id))),
+  wait: (id, leaves, milliseconds) => toJob(ask(() => hostJobs.wait(id, leaves, milliseconds))),
+  list: (kind, max = 100) => ask(() => hostJobs.list(kind, max)).map(toJob),
+  cancel: (id) => ask(() => hostJobs.cancel(id)),
+  withdraw: (id) => ask(() => hostJobs.withdraw(id)),
+  report({ done, total = null, phase = "" }) {
+    ask(() => hostJobs.report({ done, total, phase }));
+  },
+};
+
+export function toJob(job) {
+  const date = (time) => (time === null || time === undefined ? null : toDate(time));
+  return {
+    ...job,
+    input: toBytes(job.input),
+    output: toBytes(job.output),
+    principal: toPrincipal(job.principal),
+    next: date(job.next),
+    created: toDate(job.created),
+    started: date(job.started),
+    ended: date(job.ended),
+  };
+}

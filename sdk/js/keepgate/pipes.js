@@ -1,0 +1,39 @@
+// Work that the host does on bodies while they pass: no byte enters the plugin.
+
+import * as hostPipes from "keepgate:plugin/pipes@0.1.0";
+
+import { Body, toBody } from "./body.js";
+import { now } from "./environment.js";
+import { ask } from "./failure.js";
+import { toNanoseconds } from "./fields.js";
+import { own } from "./handles.js";
+
+export const pipes = {
+  gzip(data, level = 6) {
+    const handle = toBody(data).take();
+    return new Body(ask(() => hostPipes.gzip(handle, level)));
+  },
+
+  gunzip(data) {
+    return new Body(hostPipes.gunzip(toBody(data).take()));
+  },
+
+  tar(entries) {
+    const given = [...entries].map(({ path, size, mode = 0o644, modified = now(), data }) => ({
+      path, size, mode, modified: toNanoseconds(modified), data: toBody(data).take(),
+    }));
+    return new Body(ask(() => hostPipes.tar(given)));
+  },
+
+  spool(data) {
+    const handle = toBody(data).take();
+    const { size, sha256, data: spooled } = ask(() => hostPipes.spool(handle));
+    return { size, sha256, body: new Body(spooled) };
+  },
+
+  meter(data) {
+    const [meter, metered] = hostPipes.Meter.attach(toBody(data).take());
+    own(meter);
+    return { body: new Body(metered), sum: () => meter.sum() ?? null };
+  },
+};
