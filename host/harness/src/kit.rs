@@ -1,5 +1,5 @@
-//! The test kit: a plugin and a world around it, for `cargo test`. What can be told here is what
-//! cases can tell; see [`Harness`]. Calls wait for their end; no async is needed around them.
+//! The test kit: a plugin and a world around it, for `cargo test`. It can do what cases can; see
+//! [`Harness`]. Calls block until they are done, so tests need no async.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,12 +9,12 @@ use std::time::Duration;
 use keepgate_jobs::Job;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::case::{self, Clock, Content, Fault, Limits, Member, Policy, Short, StoreWorld, User};
+use crate::case::{self, Clock, Content, Fault, Limits, Policy, Short, StoreWorld, User};
 use crate::case::{FromShort as _, Values};
+use crate::fixture::{Call, Count, Fixture, Gauge, MAIN, NoFixture, Response, Sending, principal};
 use crate::plugin::{PluginError, PluginUnderTest};
-use crate::world::{Call, Count, Gauge, MAIN, NoWorld, Response, Sending, World, principal};
 
-/// A plugin, and what its world is to be. A clone shares the compiled plugin.
+/// A plugin, and the description of its world. A clone shares the compiled plugin.
 ///
 /// ```no_run
 /// use keepgate_harness::{Harness, component};
@@ -33,18 +33,18 @@ use crate::world::{Call, Count, Gauge, MAIN, NoWorld, Response, Sending, World, 
 #[derive(Clone, Debug)]
 pub struct Harness {
     plugin: Arc<PluginUnderTest>,
-    told: case::World,
+    pub(crate) world: case::World,
 }
 
-/// Why no world could be made.
+/// Why no world could be made from a description.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// The plugin or the host refuses the mount: settings, say.
     #[error("{0}")]
     Refused(String),
-    /// What was told makes no sense.
+    /// The description makes no sense.
     #[error("{0}")]
-    Told(String),
+    Invalid(String),
 }
 
 impl Harness {
@@ -54,13 +54,13 @@ impl Harness {
     ///
     /// Why the server would refuse the file.
     pub fn load(file: &Path) -> Result<Self, PluginError> {
-        Ok(Self { plugin: Arc::new(PluginUnderTest::load(file, None)?), told: Default::default() })
+        Ok(Self { plugin: Arc::new(PluginUnderTest::load(file, None)?), world: Default::default() })
     }
 
     /// The mount's settings. Anything but an object stands for none.
     #[must_use]
     pub fn settings(mut self, settings: serde_json::Value) -> Self {
-        self.told.settings = match settings {
+        self.world.settings = match settings {
             serde_json::Value::Object(settings) => Some(settings),
             _ => None,
         };
@@ -70,21 +70,21 @@ impl Harness {
     /// A blob in the store `main`.
     #[must_use]
     pub fn blob(mut self, key: &str, bytes: &[u8]) -> Self {
-        self.told.blobs.insert(key.to_owned(), Short(Content::of(bytes)));
+        self.world.blobs.insert(key.to_owned(), Short(Content::of(bytes)));
         self
     }
 
     /// An empty folder in the store `main`.
     #[must_use]
     pub fn folder(mut self, folder: &str) -> Self {
-        self.told.folders.push(folder.to_owned());
+        self.world.folders.push(folder.to_owned());
         self
     }
 
     /// Another store.
     #[must_use]
     pub fn store(mut self, name: &str, store: StoreWorld) -> Self {
-        self.told.store.insert(name.to_owned(), store);
+        self.world.store.insert(name.to_owned(), store);
         self
     }
 
@@ -92,56 +92,49 @@ impl Harness {
     #[must_use]
     pub fn append_only(mut self, except: &[&str]) -> Self {
         let except = except.iter().map(|&pattern| pattern.to_owned()).collect();
-        self.told.policy = Some(Policy { append_only: true, except, ..Policy::default() });
+        self.world.policy = Some(Policy { append_only: true, except, ..Policy::default() });
         self
     }
 
     /// Who asks, where a request says nothing else.
     #[must_use]
     pub fn user(mut self, name: &str) -> Self {
-        self.told.user = Some(Short(User::from_text(name)));
+        self.world.user = Some(Short(User::from_text(name)));
         self
     }
 
     /// The time of day at the start.
     #[must_use]
     pub fn clock(mut self, start: std::time::SystemTime) -> Self {
-        self.told.clock = Some(Clock(start));
+        self.world.clock = Some(Clock(start));
         self
     }
 
     /// Of what is random.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.told.seed = Some(seed);
+        self.world.seed = Some(seed);
         self
     }
 
     /// Something that goes wrong in a store.
     #[must_use]
     pub fn fault(mut self, fault: Fault) -> Self {
-        self.told.fault.push(fault);
-        self
-    }
-
-    /// A cluster of etcd with its members.
-    #[must_use]
-    pub fn cluster(mut self, name: &str, members: Vec<Member>) -> Self {
-        self.told.cluster.insert(name.to_owned(), members);
+        self.world.fault.push(fault);
         self
     }
 
     /// What a call may use.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.told.limits = Some(limits);
+        self.world.limits = Some(limits);
         self
     }
 
     /// Instances serve several requests.
     #[must_use]
     pub fn warm(mut self) -> Self {
-        self.told.warm = Some(true);
+        self.world.warm = Some(true);
         self
     }
 
@@ -151,36 +144,36 @@ impl Harness {
     ///
     /// [`StartError`] says what does not fit.
     pub fn start(self) -> Result<Running, StartError> {
-        let told = |error: &dyn std::fmt::Display| StartError::Told(error.to_string());
+        let invalid = |error: &dyn std::fmt::Display| StartError::Invalid(error.to_string());
         let mut builder = Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build();
-        let runtime = runtime.map_err(|error| told(&error))?;
+        let runtime = runtime.map_err(|error| invalid(&error))?;
         let values = Values::default();
         let world = runtime.block_on(async {
-            let world = World::start(&self.plugin, &self.told, Path::new("."), &values).await;
+            let world = Fixture::start(&self.plugin, &self.world, Path::new("."), &values).await;
             let world = world.map_err(|error| match error {
-                NoWorld::Refused(why) => StartError::Refused(why),
-                NoWorld::Told(why) => StartError::Told(why),
+                NoFixture::Refused(why) => StartError::Refused(why),
+                NoFixture::Invalid(why) => StartError::Invalid(why),
             })?;
-            let before = world.blobs().await.map_err(|error| told(&error))?;
+            let before = world.blobs().await.map_err(|error| invalid(&error))?;
             Ok::<_, StartError>((world, before))
         });
         let (world, before) = world?;
         let before = before.into_iter().map(|(name, blobs)| {
             (name, blobs.into_iter().map(|(key, (_, bytes))| (key, bytes.to_vec())).collect())
         });
-        Ok(Running { world, before: before.collect(), user: self.told.user, runtime })
+        Ok(Running { world, before: before.collect(), user: self.world.user, runtime })
     }
 }
 
 /// Blobs of all stores, by the stores' names and their keys.
 type Stores = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 
-/// A plugin in its world. Its clock stands while anything works and jumps where everybody waits, so
-/// that no test sleeps.
+/// A plugin in its world. Its clock stands still while anything works and jumps when everything waits,
+/// so no test sleeps.
 pub struct Running {
     // Dropped before the runtime, whose timers it has.
-    world: World,
+    world: Fixture,
     before: Stores,
     user: Option<Short<User>>,
     runtime: Runtime,
@@ -255,7 +248,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// Where they do not end within a week of the world's clock.
+    /// If they do not end within a week of the world's clock.
     pub fn jobs(&self) -> Result<Vec<Job>, String> {
         self.runtime.block_on(async {
             self.world.settle().await?;
@@ -305,22 +298,22 @@ impl Running {
 
     /// What the plugin asked of its host, in order.
     pub fn calls(&self) -> Vec<Call> {
-        self.world.ear.heard().calls.clone()
+        self.world.recorder.recorded().calls.clone()
     }
 
     /// What it wrote into the log, as in `warn: text`.
     pub fn log(&self) -> Vec<String> {
-        self.world.ear.heard().log.clone()
+        self.world.recorder.recorded().log.clone()
     }
 
     /// What it counted.
     pub fn counts(&self) -> Vec<Count> {
-        self.world.ear.heard().counts.clone()
+        self.world.recorder.recorded().counts.clone()
     }
 
     /// What it set its gauges to, in order.
     pub fn gauges(&self) -> Vec<Gauge> {
-        self.world.ear.heard().gauges.clone()
+        self.world.recorder.recorded().gauges.clone()
     }
 
     /// Faults that never happened, in words: mostly a mistake in a test.

@@ -1,37 +1,45 @@
-//! Tests of a plugin in isolation. The plugin runs in the server's own runtime, loaded, linked and
-//! limited as there; only what is around it is told: stores in memory, clusters, a clock, a client.
+//! The case engine: plays cases, which are data, against a plugin in this process or against a server over a
+//! socket. In this process a plugin runs in the server's own runtime, loaded, linked and limited as there;
+//! only its surroundings are test doubles: stores in memory, a clock, a client and what else a case names.
 //!
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`case`] | the form of case files |
-//! | [`plugin`] | the component under test |
-//! | [`mod@run`] | runs cases, and updates them |
-//! | [`recording`] | what was recorded of a server, as cases |
+//! | `runner` | plays one case; runs all of them; updates case files |
+//! | `driver` | carries steps out: `in_process`, and [`socket`] for any URL or start command |
+//! | `compare`, `mismatch` | what differs, how it is shown, how a file is updated |
+//! | `final_state` | a plugin's world at the end of a case |
+//! | [`differences`] | where a server is known to differ |
 //! | [`report`] | for people, as JSON, as JUnit's XML |
+//! | `fixture` | what surrounds a plugin in this process |
+//! | `double` | test doubles of capabilities, one file each |
+//! | [`plugin`] | the component under test |
+//! | [`recording`] | what was recorded of a server, as cases |
 //! | [`kit`] | the same powers for `cargo test` |
-//! | `world` | what is around the plugin |
-//! | `play`, `reply`, `after` | one case: its steps, what came of each, and the world at its end |
-//! | `judge`, `mismatch` | what differs, how it is shown, how a file is updated |
 //!
-//! The README beside this crate has the format of cases, whole.
+//! The README beside this crate has the whole format of cases.
 
-mod after;
 pub mod case;
-mod judge;
+mod compare;
+pub mod differences;
+mod double;
+mod driver;
+mod final_state;
+mod fixture;
 pub mod kit;
 mod mismatch;
-mod play;
 pub mod plugin;
 pub mod recording;
-mod reply;
 pub mod report;
-pub mod run;
-mod world;
+mod runner;
 
+pub use differences::Differences;
+pub use driver::socket;
+pub use fixture::{Call, Count, Gauge, Response, Sending};
 pub use kit::{Harness, Running, StartError};
 pub use mismatch::Mismatch;
-pub use play::Outcome;
 pub use plugin::{PluginError, PluginUnderTest, component};
 pub use recording::Recording;
-pub use run::{Ran, Report, RunOptions, run, run_and_update};
-pub use world::{Call, Count, Gauge, Response, Sending};
+pub use runner::{
+    Outcome, Ran, Report, RunOptions, Skipped, Target, run, run_against, run_and_update,
+};

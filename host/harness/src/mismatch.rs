@@ -1,11 +1,11 @@
-//! What came otherwise than expected, with the change of the case file that would make it right; and
-//! that change made, with everything else in the file left as it was written.
+//! A difference from what a case expects, with the change of the case file that would make it right. An
+//! update applies those changes and leaves the rest of the file as its author wrote it.
 
 use toml_edit::{DocumentMut, InlineTable, Item, TableLike, Value};
 
 use crate::case::{Rule, Values};
 
-/// Longer texts are told by their hash.
+/// Longer texts are written as their hash.
 const LONGEST: usize = 600;
 
 /// One difference.
@@ -15,17 +15,42 @@ pub struct Mismatch {
     pub what: String,
     /// How, in words and lines.
     pub text: String,
+    /// What came, in one line. A known difference's pattern is held against this.
+    pub got: String,
     pub(crate) changes: Vec<Change>,
 }
 
 impl Mismatch {
     pub(crate) fn new(what: &str, text: String) -> Self {
-        Self { what: what.to_owned(), text, changes: Vec::new() }
+        Self { what: what.to_owned(), text, got: String::new(), changes: Vec::new() }
     }
 
     pub(crate) fn with(mut self, change: Change) -> Self {
         self.changes.push(change);
         self
+    }
+
+    /// With what came of the part that differs.
+    pub(crate) fn got(mut self, got: String) -> Self {
+        self.got = got;
+        self
+    }
+
+    /// Adds the whole reply to what came.
+    pub(crate) fn came(&mut self, reply: &str) {
+        let separator = if self.got.is_empty() { "" } else { "; " };
+        self.got = format!("{}{separator}{reply}", self.got);
+    }
+
+    /// Of a part of this step.
+    pub(crate) fn within(mut self, step: &str) -> Self {
+        self.what = format!("{step}: {}", self.what);
+        self
+    }
+
+    /// The file cannot say what would make it right.
+    pub(crate) fn forget_changes(&mut self) {
+        self.changes.clear();
     }
 
     /// Whether `--update` can make it right.
@@ -38,7 +63,7 @@ impl Mismatch {
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     place: Place,
-    /// None: it is removed.
+    /// None removes it.
     value: Option<Value>,
 }
 
@@ -76,8 +101,8 @@ impl Place {
     }
 }
 
-/// Bytes as an expectation, in the form that the rule before had.
-pub(crate) fn told(bytes: &[u8], before: &Rule, values: &Values) -> Value {
+/// Bytes as an expectation, in the form of the rule that they replace.
+pub(crate) fn written(bytes: &[u8], before: &Rule, values: &Values) -> Value {
     let mut table = InlineTable::new();
     if (before.json.is_some() || before.has.is_some())
         && let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes)
@@ -103,7 +128,7 @@ pub(crate) fn told(bytes: &[u8], before: &Rule, values: &Values) -> Value {
 ///
 /// # Errors
 ///
-/// Where the file is not what it was when it was read.
+/// If the file has changed since it was read.
 pub(crate) fn updated(text: &str, wrong: &[&Mismatch]) -> Result<String, String> {
     let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
     for change in wrong.iter().flat_map(|mismatch| &mismatch.changes) {

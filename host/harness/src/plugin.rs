@@ -1,5 +1,5 @@
-//! The plugin under test: a file, loaded by the server's own loader. It is compiled once, or taken
-//! from the cache of compiled code, and shared by all worlds.
+//! The plugin under test: a file, loaded by the server's own loader. It is compiled once, or taken from the
+//! cache of compiled code, and shared by all fixtures.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl PluginUnderTest {
         let refused =
             |why: &dyn std::fmt::Display| PluginError(format!("{}: {why}", file.display()));
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // A folder of its own: its neighbours are none of our business.
+        // A folder of its own, so that the loader does not load its neighbours.
         let folder = tempfile::tempdir().map_err(|error| refused(&error))?;
         std::fs::copy(file, folder.path().join(format!("{name}.wasm")))
             .map_err(|error| refused(&error))?;
@@ -82,13 +82,13 @@ impl std::fmt::Debug for PluginUnderTest {
     }
 }
 
-/// Where the component `NAME.wasm` is that a build made, for tests of plugins: in the folder that
-/// `KEEPGATE_PLUGIN_DIR` names (`cargo xtask test` does), else where `keepgate plugin build` puts it,
-/// in the folder of the crate whose tests run.
+/// Finds the component `NAME.wasm` that a build made, for tests of plugins: in the folder that
+/// `KEEPGATE_PLUGIN_DIR` names (`cargo xtask test` sets it), or in the folder of the crate whose tests run,
+/// where `keepgate plugin build` puts it.
 ///
 /// # Errors
 ///
-/// Where it is in neither, with what to do.
+/// If it is in neither; the message says what to do.
 pub fn component(name: &str) -> Result<PathBuf, PluginError> {
     let file = format!("{name}.wasm");
     let built =

@@ -1,28 +1,32 @@
 //! Reports: for people, as JSON, as JUnit's XML.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::play::Outcome;
-use crate::run::{Ran, Report};
+use crate::runner::{Outcome, Ran, Report};
 
 /// Lines of what the plugin did that are shown of a case that failed.
 const MAX_CALLS: usize = 60;
 
-/// Each case that is not right, with what differs and what the plugin did; then the sum.
+/// Each case that is not right, with what differs and what happened; why cases were skipped; then the sum.
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
+    let mut reasons = BTreeMap::<&str, usize>::new();
+    for skipped in &report.skipped {
+        *reasons.entry(&skipped.why).or_default() += 1;
+    }
     for ran in &report.ran {
-        if let Some(failure) = failure(ran) {
-            let _ = write!(
-                text,
-                "FAILED {} ({}:{})\n{failure}\n",
-                ran.name,
-                ran.file.display(),
-                ran.line
-            );
+        if let Some(failure) = failure(report, ran) {
+            let (name, file, line) = (&ran.name, ran.file.display(), ran.line);
+            let _ = writeln!(text, "FAILED {name} ({file}:{line})");
+            let _ = writeln!(text, "{failure}");
         }
+    }
+    for (why, count) in reasons {
+        let cases = if count == 1 { "case" } else { "cases" };
+        let _ = writeln!(text, "skipped {count} {cases}: {why}");
     }
     let _ = writeln!(text, "{}", sum(report));
     text
@@ -35,10 +39,24 @@ pub fn sum(report: &Report) -> String {
     if broken > 0 {
         let _ = write!(text, ", {broken} broken");
     }
+    if report.known() > 0 {
+        let _ = write!(text, ", {} different as listed", report.known());
+    }
+    if !report.skipped.is_empty() {
+        let _ = write!(text, ", {} skipped", report.skipped.len());
+    }
     if report.left_out > 0 {
         let _ = write!(text, ", {} left out", report.left_out);
     }
     let _ = write!(text, " in {:.2} s", report.took.as_secs_f64());
+    if report.unseen > 0 {
+        let _ = write!(text, "; the end of {} cannot be seen from outside", report.unseen);
+    }
+    if report.repeated > 0 {
+        let (count, what) =
+            (report.repeated, "the server reset the connection before its reply was read");
+        let _ = write!(text, "; {count} requests repeated: {what}");
+    }
     text
 }
 
@@ -47,6 +65,9 @@ pub fn json(report: &Report) -> Value {
     let cases = report.ran.iter().map(|ran| {
         let (outcome, differences, did) = match &ran.outcome {
             Outcome::Right => ("passed", Vec::new(), None),
+            Outcome::Known(does) => {
+                ("known", vec![json!({"what": "difference", "text": does})], None)
+            }
             Outcome::Wrong(wrong, did) => {
                 let wrong = wrong.iter().map(|one| json!({"what": one.what, "text": one.text}));
                 ("failed", wrong.collect(), Some(did))
@@ -65,11 +86,16 @@ pub fn json(report: &Report) -> Value {
             "seconds": ran.took.as_secs_f64(),
         })
     });
+    let skipped = report.skipped.iter();
+    let skipped = skipped.map(|skipped| json!({"name": skipped.name, "why": skipped.why}));
     json!({
         "passed": report.right(),
         "failed": report.wrong(),
         "broken": report.broken().len(),
+        "known": report.known(),
+        "skipped": skipped.collect::<Vec<_>>(),
         "left_out": report.left_out,
+        "repeated": report.repeated,
         "seconds": report.took.as_secs_f64(),
         "cases": cases.collect::<Vec<_>>(),
     })
@@ -96,13 +122,13 @@ pub fn junit(report: &Report, plugin: &str) -> String {
             ran.took.as_secs_f64()
         );
         let kind = match &ran.outcome {
-            Outcome::Right => None,
+            Outcome::Right | Outcome::Known(_) => None,
             Outcome::Wrong(wrong, _) => {
                 Some(("failure", wrong.first().map_or("", |first| first.what.as_str())))
             }
             Outcome::Broken(broken) => Some(("error", broken.message.as_str())),
         };
-        match (kind, failure(ran)) {
+        match (kind, failure(report, ran)) {
             (Some((kind, message)), Some(failure)) => {
                 let (message, failure) = (escaped(message), escaped(&failure));
                 let _ =
@@ -116,13 +142,16 @@ pub fn junit(report: &Report, plugin: &str) -> String {
 }
 
 /// What is wrong with a case, for people.
-fn failure(ran: &Ran) -> Option<String> {
+fn failure(report: &Report, ran: &Ran) -> Option<String> {
     let (wrong, did) = match &ran.outcome {
-        Outcome::Right => return None,
+        Outcome::Right | Outcome::Known(_) => return None,
         Outcome::Broken(broken) => return Some(format!("  {broken}\n")),
         Outcome::Wrong(wrong, did) => (wrong, did),
     };
     let mut text = String::new();
+    if let Some(why) = ran.why.as_ref().filter(|_| report.is_over_socket) {
+        let _ = writeln!(text, "  the case: {why}");
+    }
     for mismatch in wrong {
         let _ = writeln!(text, "  {}", mismatch.what);
         for line in mismatch.text.lines() {
@@ -130,7 +159,8 @@ fn failure(ran: &Ran) -> Option<String> {
         }
     }
     if !did.is_empty() {
-        let _ = writeln!(text, "  the plugin did:");
+        let title = if report.is_over_socket { "requests and replies:" } else { "the plugin did:" };
+        let _ = writeln!(text, "  {title}");
         for call in did.iter().take(MAX_CALLS) {
             let _ = writeln!(text, "    {call}");
         }

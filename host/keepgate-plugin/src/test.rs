@@ -6,7 +6,8 @@ use crate::progress_notice::ProgressNotice;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use keepgate::output::{self, note, say};
-use keepgate_harness::{PluginUnderTest, Recording, RunOptions, case, report};
+use keepgate_harness::socket::{Server, Trust};
+use keepgate_harness::{PluginUnderTest, Recording, RunOptions, Target, case, report, run_against};
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -25,7 +26,29 @@ pub(crate) struct Test {
     /// Also write the replayed requests as cases into this folder
     #[arg(long, value_name = "DIR", requires = "replay")]
     save: Option<PathBuf>,
-    /// Run only cases whose name, FILE/CASE, contains this
+    /// Play the cases that need no inside view against the server at
+    /// http[s]://[NAME:PASSWORD@]HOST[:PORT]/PATH/ instead of the plugin. This writes to the server
+    #[arg(long, value_name = "URL", conflicts_with_all = ["plugin", "replay", "update"])]
+    url: Option<String>,
+    /// The login for --url: NAME:PASSWORD
+    #[arg(
+        long,
+        value_name = "LOGIN",
+        env = "KEEPGATE_TEST_LOGIN",
+        hide_env_values = true,
+        requires = "url"
+    )]
+    user: Option<String>,
+    /// Trust the certificates of this PEM file instead of the machine's
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(long, requires = "url", conflicts_with = "ca")]
+    insecure: bool,
+    /// The server's data folder below the URL, to check its disk as well
+    #[arg(long, value_name = "DIR", requires = "url")]
+    data: Option<PathBuf>,
+    /// Run only cases whose name, FILE/CASE, contains this or, with * in it, matches as a whole
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Replace the expectations in the cases by the actual results; review the changes
@@ -75,33 +98,40 @@ fn test(arguments: &Test) -> Result<u8> {
         Err(broken) => return Ok(unusable(&broken)),
     };
     if arguments.list {
-        for (file, case) in files.iter().flat_map(|file| file.cases.iter().map(move |c| (file, c)))
-        {
-            say!("{}/{}", file.topic, case.name.get_ref())?;
+        for name in files.iter().flat_map(case::CaseFile::names) {
+            say!("{name}")?;
         }
         return Ok(PASSED);
     }
-    let file = under_test(arguments)?;
-    if arguments.plugin.is_none() {
-        warn_of_newer_sources(folder(&arguments.what), &file);
-    }
-    let notice = ProgressNotice::while_compiling(&file);
-    let plugin = PluginUnderTest::load(&file, crate::files::code_folder().as_deref())?;
-    drop(notice);
-    let options = RunOptions { filter: arguments.filter.clone(), threads: arguments.threads };
-    let (report, rewritten) = if arguments.update {
-        match keepgate_harness::run_and_update(&plugin, &cases, &options) {
-            Ok((report, rewritten)) => (report, Some(rewritten)),
-            Err(broken) => return Ok(unusable(&broken)),
-        }
-    } else {
-        (keepgate_harness::run(&plugin, &files, &options), None)
+    let options = RunOptions {
+        filter: arguments.filter.clone(),
+        threads: arguments.threads,
+        differences: None,
     };
-    if report.ran.is_empty() {
+    let (report, rewritten, tested) = match &arguments.url {
+        Some(url) => {
+            let server = server(arguments, url)?;
+            let report = run_against(&Target::Running(&server), &files, &options);
+            (report, None, url.clone())
+        }
+        None => {
+            let plugin = load(arguments)?;
+            let name = plugin.name().to_owned();
+            if arguments.update {
+                match keepgate_harness::run_and_update(&plugin, &cases, &options) {
+                    Ok((report, rewritten)) => (report, Some(rewritten), name),
+                    Err(broken) => return Ok(unusable(&broken)),
+                }
+            } else {
+                (keepgate_harness::run(&plugin, &files, &options), None, name)
+            }
+        }
+    };
+    if report.ran.is_empty() && report.skipped.is_empty() {
         bail!("no case has {:?} in its name", arguments.filter.as_deref().unwrap_or_default());
     }
     if let Some(path) = &arguments.junit {
-        let xml = report::junit(&report, plugin.name());
+        let xml = report::junit(&report, &tested);
         std::fs::write(path, xml).with_context(|| path.display().to_string())?;
     }
     if arguments.json {
@@ -119,7 +149,34 @@ fn test(arguments: &Test) -> Result<u8> {
     })
 }
 
-/// The component to test.
+/// The plugin that is tested.
+fn load(arguments: &Test) -> Result<PluginUnderTest> {
+    let file = under_test(arguments)?;
+    if arguments.plugin.is_none() {
+        warn_of_newer_sources(folder(&arguments.what), &file);
+    }
+    let _notice = ProgressNotice::while_compiling(&file);
+    Ok(PluginUnderTest::load(&file, crate::files::code_folder().as_deref())?)
+}
+
+/// The server that is tested.
+fn server(arguments: &Test, url: &str) -> Result<Server> {
+    let trust = match (&arguments.ca, arguments.insecure) {
+        (Some(file), _) => Trust::File(file.clone()),
+        (None, true) => Trust::Anything,
+        (None, false) => Trust::Machine,
+    };
+    let mut server = Server::at(url, &trust).map_err(anyhow::Error::msg)?;
+    if let Some(login) = &arguments.user {
+        server = server.with_login(login);
+    }
+    if let Some(folder) = &arguments.data {
+        server = server.with_data(folder);
+    }
+    Ok(server)
+}
+
+/// The component that is tested.
 fn under_test(arguments: &Test) -> Result<PathBuf> {
     match &arguments.plugin {
         Some(file) => Ok(file.clone()),

@@ -56,7 +56,7 @@ pub(crate) struct MountPlan {
     pub(crate) access: Arc<Access>,
 }
 
-/// How plugins without a [[mount]] are mounted.
+/// How plugins without a `[[mount]]` are mounted.
 #[derive(Debug)]
 struct AutoPlan {
     access: Arc<Access>,
@@ -216,7 +216,7 @@ impl Assembly {
         serde_json::Value::Object(stores.collect())
     }
 
-    /// All mounts: those of the configuration, and with [auto_mount] one for each other plugin, at the path
+    /// All mounts: those of the configuration, and with `[auto_mount]` one for each other plugin, at the path
     /// that the plugin proposes.
     pub(crate) fn plans(&mut self, plugins: &[Arc<Plugin>]) -> Vec<MountPlan> {
         let mut plans = self.mounts.clone();

@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use keepgate_tests::conformance::differences::Differences;
-use keepgate_tests::conformance::run::{Target, run};
-use keepgate_tests::conformance::server::Server;
-use keepgate_tests::conformance::suite;
+use keepgate_harness::socket::{Server, Trust};
+use keepgate_harness::{Differences, Report, Target, report};
+use keepgate_tests::conformance;
 use keepgate_tests::gateway::Setup;
 use keepgate_tests::tools;
 
@@ -18,33 +17,38 @@ fn differences(name: &str) -> Differences {
     Differences::read(&folder.join(name)).unwrap()
 }
 
+/// How many cases are right, different as listed, and skipped: all of them must be accounted for.
+type Counts = (usize, usize, usize);
+
 #[track_caller]
-fn hold(what: &str, target: &Target, differences: Option<&Differences>) {
-    let cases = suite::stock().unwrap();
-    let report = run(&cases, target, differences, None, JOBS).unwrap();
-    tools::report(&format!("{what}: {}", report.sum()));
-    assert!(report.failed.is_empty(), "{what}:\n{}\n{}", report.failed.join("\n"), report.sum());
-    assert!(report.right > 250, "{}", report.sum());
+fn hold(what: &str, target: &Target<'_>, differences: Option<Differences>, counts: Counts) {
+    let cases = conformance::stock().unwrap();
+    let report = conformance::play(&cases, target, differences, None, JOBS).unwrap();
+    tools::report(&format!("{what}: {}", report::sum(&report)));
+    let Report { skipped, .. } = &report;
+    assert!(conformance::is_right(&report), "{what}:\n{}", report::text(&report));
+    assert_eq!((report.right(), report.known(), skipped.len()), counts, "{what}: {skipped:#?}");
 }
 
-fn command(program: &Path, subcommand: &str) -> Target {
+fn command(program: &Path, subcommand: &str) -> String {
     let program = program.display();
-    Target::Start(format!("{program} {subcommand} {{flags}} --path {{path}} --listen 127.0.0.1:0"))
+    format!("{program} {subcommand} {{flags}} --path {{path}} --listen 127.0.0.1:0")
 }
 
 #[test]
 fn keepgate_rest_server() {
-    hold("keepgate rest-server", &command(&tools::keepgate(), "rest-server"), None);
+    let command = command(&tools::keepgate(), "rest-server");
+    hold("keepgate rest-server", &Target::Start(&command), None, (733, 0, 0));
 }
 
-/// Below a prefix, which no server that is started for its flags has.
+/// Below a prefix, which no server has that is started with flags.
 #[test]
 fn keepgate_serve() {
     let setup = Setup::new().mount("/deep/down", "restic", "");
     let gateway = setup.start();
     let url = format!("http://127.0.0.1:{}/deep/down/", gateway.port());
-    let server = Server::at(&url, Some(&setup.store())).unwrap();
-    hold("keepgate serve", &Target::Running(Box::new(server)), None);
+    let server = Server::at(&url, &Trust::Machine).unwrap().with_data(&setup.store());
+    hold("keepgate serve", &Target::Running(&server), None, (494, 0, 733 - 494));
     gateway.stop();
 }
 
@@ -53,16 +57,18 @@ fn restics_own_rest_server() {
     let check = "the cases of tests/conformance against restic's rest-server";
     let Some(original) = tools::find_for("rest-server", check) else { return };
     let known = differences("differences-rest-server.toml");
-    hold("restic's rest-server", &command(&original, ""), Some(&known));
+    let command = command(&original, "");
+    hold("restic's rest-server", &Target::Start(&command), Some(known), (733 - 76, 76, 0));
 }
 
-/// A server that is not there fails each case with words, and does not end the run.
+/// If a server does not start, each of its cases fails with the reason, and the run goes on.
 #[test]
 fn a_server_that_does_not_start() {
-    let cases = suite::stock().unwrap();
-    let target = Target::Start("/nonexistent/rest-server {flags}".to_owned());
-    let report = run(&cases, &target, None, Some("paths/found/*"), 1).unwrap();
-    assert_eq!((report.right, report.failed.is_empty()), (0, false));
-    assert!(report.failed.iter().all(|line| line.contains("/nonexistent/rest-server")));
-    run(&cases, &target, None, Some("no such case"), 1).unwrap_err();
+    let cases = conformance::stock().unwrap();
+    let target = Target::Start("/nonexistent/rest-server {flags}");
+    let report = conformance::play(&cases, &target, None, Some("paths/found/*"), 1).unwrap();
+    assert_eq!((report.right(), report.wrong()), (0, 14));
+    let said = report::text(&report);
+    assert_eq!(said.matches("/nonexistent/rest-server").count(), 14, "{said}");
+    conformance::play(&cases, &target, None, Some("no such case"), 1).unwrap_err();
 }

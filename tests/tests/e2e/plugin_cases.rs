@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use keepgate_tests::gateway::text;
+use keepgate_tests::gateway::{Setup, text};
 use keepgate_tests::program::keepgate;
 use keepgate_tests::tools::{self, Finished};
 
@@ -77,4 +77,24 @@ fn what_cannot_be_used_is_exit_code_2() {
     let none = folder.path().join("none");
     let error = test(&none, &[]).fails_with(2);
     assert!(error.contains(&format!("no such file or folder: {}", none.display())), "{error}");
+}
+
+/// The cases that need no inside view are played against a server; the others are skipped, each with its reason.
+#[test]
+fn a_running_server_is_asked_what_can_be_asked_from_outside() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/restic/cases");
+    let setup = Setup::new().mount("/deep/down", "restic", "");
+    let gateway = setup.start();
+    let url = format!("http://127.0.0.1:{}/deep/down", gateway.port());
+    let arguments = ["--cases", text(&cases), "--url", &url];
+    let said = test(&cases, &[&arguments[..], &["--json"]].concat()).success();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let skipped = said["skipped"].as_array().unwrap();
+    assert!(said["passed"].as_u64().unwrap() >= 5, "{said:#}");
+    assert!(skipped.iter().any(|skipped| skipped["why"] == "needs faults"), "{said:#}");
+    let said = test(&cases, &arguments).success();
+    assert!(said.contains("skipped") && said.contains("needs faults\n"), "{said}");
+    gateway.stop();
+    let wrong = test(&cases, &["--cases", text(&cases), "--url", "ftp://x/"]).fails_with(2);
+    assert!(wrong.contains("is not http[s]://"), "{wrong}");
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Clock, FromShort, Json, Values};
 
-/// Where bytes come from: one of the first seven; without any, there are none.
+/// Where bytes come from: one of the first seven fields; without any, there are no bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Content {
@@ -33,7 +33,7 @@ pub struct Content {
     pub content_type: Option<String>,
     /// Of a blob.
     pub metadata: BTreeMap<String, String>,
-    /// When a blob was stored; at the start, where nothing is said.
+    /// When a blob was stored; by default at the start.
     pub modified: Option<Clock>,
 }
 
@@ -53,7 +53,7 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// In words: a file that cannot be read, a name that nothing has, several sources at once.
+    /// A file that cannot be read, an unknown name, several sources at once.
     pub fn bytes(&self, folder: &Path, values: &Values) -> Result<Vec<u8>, String> {
         let sources = [
             self.text.is_some(),
@@ -84,7 +84,7 @@ impl Content {
             return Ok(values.fill_json(json)?.to_string().into_bytes());
         }
         if let Some(name) = &self.named {
-            return values.body(name);
+            return values.body(name).map(|bytes| bytes.to_vec());
         }
         if let Some(text) = &self.repeat {
             return Ok(text.repeat(self.times.unwrap_or(1)).into_bytes());

@@ -1,12 +1,14 @@
-//! Finding and reading case files, and saying where a mistake is.
+//! Finds and reads case files. Errors include the file, line and column.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Case, Content, Short, World};
+use super::surface::SURFACE;
+use super::{Case, Content, Short, Surface, World};
 
 /// A file of cases.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,7 +19,7 @@ pub struct CaseFile {
     /// Bytes with names.
     #[serde(default)]
     pub bodies: BTreeMap<String, Short<Content>>,
-    /// What all its cases have before.
+    /// What is there before each of its cases.
     #[serde(default)]
     pub world: World,
     /// None depends on another.
@@ -29,16 +31,19 @@ pub struct CaseFile {
     /// What its cases' names begin with.
     #[serde(skip)]
     pub topic: String,
+    /// What it shares with the files beside it.
+    #[serde(skip)]
+    pub surface: Arc<Surface>,
     #[serde(skip)]
     pub(crate) text: String,
 }
 
-/// A case file that says nothing, with the place of the mistake.
+/// A case file that cannot be played, and where the mistake is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Broken {
     /// The file.
     pub file: PathBuf,
-    /// From 1; none where it is not about a place.
+    /// Line and column, from 1; none if the error is about the file.
     pub place: Option<(usize, usize)>,
     /// What is wrong.
     pub message: String,
@@ -81,7 +86,8 @@ impl CaseFile {
             if !names.insert(name) {
                 return Err(file.broken(case, format!("another case is called {name:?}, too")));
             }
-            let nothing = case.steps.is_empty() && case.refuses.is_none();
+            let nothing =
+                case.steps.is_empty() && case.refuses.is_none() && case.server.says.is_empty();
             if nothing || (!case.steps.is_empty() && case.refuses.is_some()) {
                 let message = "a case has steps (`[[case.step]]`), or the settings are refused \
                                (`refuses = …`)";
@@ -89,6 +95,17 @@ impl CaseFile {
             }
         }
         Ok(file)
+    }
+
+    /// With what it shares with other files.
+    #[must_use]
+    pub fn with_surface(self, surface: Arc<Surface>) -> Self {
+        Self { surface, ..self }
+    }
+
+    /// The names of its cases as they are played: one with several values or folders becomes several.
+    pub fn names(&self) -> Vec<String> {
+        super::spread(self).into_iter().map(|single| single.name).collect()
     }
 
     /// Something wrong with a case.
@@ -108,7 +125,34 @@ impl CaseFile {
     }
 }
 
-/// Reads one file, or all `*.toml` below a folder, in the order of their names.
+impl Surface {
+    /// Reads a text as if it were in this file.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] with line and column.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Broken> {
+        toml::from_str(text).map_err(|error| Broken {
+            file: path.to_owned(),
+            place: error.span().map(|span| place(text, span.start)),
+            message: error.message().trim().to_owned(),
+        })
+    }
+
+    /// The one at the top of a folder of cases, or beside a file of cases; an empty one if there is none.
+    fn beside(path: &Path) -> Result<Self, Broken> {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let file = folder.join(SURFACE);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Self::parse(&text, &file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Broken::new(&file, error.to_string())),
+        }
+    }
+}
+
+/// Reads one file, or all `*.toml` below a folder, in the order of their names, with the `surface.toml`
+/// at the top of the folder.
 ///
 /// # Errors
 ///
@@ -117,12 +161,13 @@ pub fn read(path: &Path) -> Result<Vec<CaseFile>, Vec<Broken>> {
     let mut found = Vec::new();
     find(path, &mut found).map_err(|error| vec![Broken::new(path, error.to_string())])?;
     found.sort();
+    let surface = Arc::new(Surface::beside(path).map_err(|broken| vec![broken])?);
     let (mut files, mut broken) = (Vec::new(), Vec::new());
     for path in found {
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|error| Broken::new(&path, error.to_string()));
         match text.and_then(|text| CaseFile::parse(&text, &path)) {
-            Ok(file) => files.push(file),
+            Ok(file) => files.push(file.with_surface(surface.clone())),
             Err(error) => broken.push(error),
         }
     }
@@ -140,7 +185,9 @@ fn find(path: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     }
     for entry in std::fs::read_dir(path)? {
         let path = entry?.path();
-        if path.is_dir() || path.extension().is_some_and(|extension| extension == "toml") {
+        let is_cases = path.extension().is_some_and(|extension| extension == "toml")
+            && path.file_name().is_some_and(|name| name != SURFACE);
+        if path.is_dir() || is_cases {
             find(&path, found)?;
         }
     }

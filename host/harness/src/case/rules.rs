@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::content::{Content, read_file};
-use super::{Clock, FromShort, Json, Many, Pattern, Short, Values};
+use super::{Clock, Disk, FromShort, Json, Many, Number, Pattern, Short, Values};
 
 /// What must come of a step.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
-    /// Or some of which each is right.
-    pub status: Option<Many<u16>>,
+    /// The status, or several of which each is right; `"*"` is any.
+    pub status: Option<Many<Number>>,
     /// Of the reply; others are not looked at.
     pub headers: BTreeMap<String, Short<HeaderRule>>,
     /// Of the reply.
@@ -28,14 +28,39 @@ pub struct Expect {
     pub no_calls: Vec<String>,
     /// What became of the job that `run` started.
     pub job: Option<JobRule>,
+    /// The server closes the connection after the reply.
+    pub closed: bool,
+    /// The server may also close the connection without a reply.
+    pub or_closed: bool,
+    /// Series in the reply, which is in Prometheus' text format.
+    pub metrics: Vec<SeriesRule>,
+    /// What is on the server's disk after this step.
+    pub disk: Option<Disk>,
+}
+
+/// A series of metrics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesRule {
+    /// Its name.
+    pub name: String,
+    /// Labels that it must have; it may have others.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The sum of all such series; 0 if there is none.
+    pub value: f64,
 }
 
 /// What a header must be: a text, there or not, or a pattern.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderRule {
-    /// Found in its value.
+    /// Found in its value; several values are joined by commas.
+    #[serde(default)]
     pub matches: Option<Pattern>,
+    /// Words between commas, in any order and any case.
+    #[serde(default)]
+    pub words: Option<String>,
     #[serde(skip)]
     pub(crate) exact: Option<String>,
     #[serde(skip)]
@@ -44,11 +69,11 @@ pub struct HeaderRule {
 
 impl FromShort for HeaderRule {
     fn from_text(text: &str) -> Self {
-        Self { matches: None, exact: Some(text.to_owned()), absent: false }
+        Self { matches: None, words: None, exact: Some(text.to_owned()), absent: false }
     }
 
     fn from_flag(there: bool) -> Option<Self> {
-        Some(Self { matches: None, exact: None, absent: !there })
+        Some(Self { matches: None, words: None, exact: None, absent: !there })
     }
 }
 
@@ -64,10 +89,12 @@ pub struct Rule {
     pub file: Option<String>,
     /// Those of `bodies`.
     pub named: Option<String>,
-    /// Of `named`, only these bytes: offset and length.
-    pub part: Option<(usize, usize)>,
+    /// Of `named`, only these bytes: `[offset, length]`, or `"FIRST-LAST"` as in a range.
+    pub part: Option<BytePart>,
     /// This JSON.
     pub json: Option<Json>,
+    /// A JSON list of these elements, in any order.
+    pub set: Option<Json>,
     /// JSON with at least these members; lists have as many elements.
     pub has: Option<Json>,
     /// Found in the text.
@@ -112,10 +139,36 @@ impl Rule {
         }
         let Some(name) = &self.named else { return Ok(None) };
         let bytes = values.body(name)?;
-        let Some((offset, length)) = self.part else { return Ok(Some(bytes)) };
-        let part = bytes.get(offset..offset.saturating_add(length));
+        let Some(part) = &self.part else { return Ok(Some(bytes.to_vec())) };
+        let part = part.of(&bytes, values)?;
         let part = part.ok_or_else(|| format!("{name:?} has only {} bytes", bytes.len()))?;
         Ok(Some(part.to_vec()))
+    }
+}
+
+/// Some of the bytes of a body.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum BytePart {
+    /// Offset and length.
+    Length(usize, usize),
+    /// `FIRST-LAST`, both included, perhaps with placeholders.
+    Range(String),
+}
+
+impl BytePart {
+    fn of<'a>(&self, bytes: &'a [u8], values: &Values) -> Result<Option<&'a [u8]>, String> {
+        let text = match self {
+            Self::Length(offset, length) => {
+                return Ok(bytes.get(*offset..offset.saturating_add(*length)));
+            }
+            Self::Range(text) => values.fill(text)?,
+        };
+        let number = |text: &str| text.parse::<usize>().ok();
+        let range =
+            text.split_once('-').and_then(|(first, last)| Some(number(first)?..=number(last)?));
+        let range = range.ok_or_else(|| format!("{text:?} is no part; write \"0-99\", say"))?;
+        Ok(bytes.get(range))
     }
 }
 
@@ -143,6 +196,8 @@ pub struct Kept {
     pub content_type: Option<String>,
     /// What `put` was given: all of it.
     pub metadata: Option<BTreeMap<String, String>>,
+    /// For files on disk: permissions in octal, as in `0600` or `0660 & umask`.
+    pub mode: Option<String>,
     /// For `place`: when it was stored.
     pub modified: Option<Clock>,
     #[serde(skip)]
@@ -235,6 +290,20 @@ pub struct After {
     pub counters: Option<BTreeMap<String, CounterRule>>,
     /// All gauges, in the same way, and what they were set to last.
     pub gauges: Option<BTreeMap<String, GaugeRule>>,
+    /// What is on the server's disk.
+    pub disk: Option<Disk>,
+}
+
+impl After {
+    /// Whether it says anything that can only be seen from inside.
+    pub(crate) fn looks_inside(&self) -> bool {
+        let Self { blobs, store, folders, jobs, no_calls, log, counters, gauges, disk: _ } = self;
+        let lists = blobs.is_empty() && store.is_empty() && folders.is_empty();
+        !(lists && no_calls.is_empty() && log.is_empty())
+            || jobs.is_some()
+            || counters.is_some()
+            || gauges.is_some()
+    }
 }
 
 /// What a counter must be: a number, or `true` for any.

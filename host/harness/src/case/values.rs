@@ -1,48 +1,78 @@
-//! Placeholders: `{name}` in paths, headers, keys and expectations. `{kilo}` is the SHA-256 of the
-//! body `kilo`, `{kilo.size}` its length, `{kilo.2}` the hash's first two digits; what a step saves
-//! has the name that it gave. Braces around anything that is no name stay as they are.
+//! Placeholders: `{name}` in paths, headers, keys and expectations. `{kilo}` is the SHA-256 of the body
+//! `kilo`, `{kilo.size}` its length, `{kilo.2}` the first two digits of the hash. A part of a reply that a
+//! step saves has the name it was given. Braces around anything that is no name stay as they are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+/// How deep placeholders may stand for texts with placeholders.
+const DEPTH: usize = 8;
+
 /// What placeholders stand for.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
-    texts: BTreeMap<String, String>,
-    bodies: BTreeMap<String, Vec<u8>>,
+    texts: BTreeMap<String, Text>,
+    bodies: BTreeMap<String, Named>,
+}
+
+#[derive(Clone, Debug)]
+enum Text {
+    /// As it is.
+    Plain(String),
+    /// A text of the case, with placeholders of its own.
+    Template(String),
+}
+
+#[derive(Clone, Debug)]
+struct Named {
+    bytes: Arc<Vec<u8>>,
+    /// SHA-256 in lower-case hex.
+    id: String,
 }
 
 impl Values {
     /// Names bytes.
     pub fn name_body(&mut self, name: &str, bytes: Vec<u8>) {
-        self.texts.insert(name.to_owned(), hex::encode(Sha256::digest(&bytes)));
-        self.bodies.insert(name.to_owned(), bytes);
+        let id = hex::encode(Sha256::digest(&bytes));
+        self.bodies.insert(name.to_owned(), Named { bytes: Arc::new(bytes), id });
     }
 
     /// Names a text.
     pub fn save(&mut self, name: &str, text: String) {
-        self.texts.insert(name.to_owned(), text);
+        self.texts.insert(name.to_owned(), Text::Plain(text));
     }
 
-    /// The bytes of this name.
+    /// Names a text that may have placeholders itself. If it is the name of a body, `{name.id}`,
+    /// `{name.size}` and the like are that body's.
+    pub fn template(&mut self, name: &str, text: String) {
+        self.texts.insert(name.to_owned(), Text::Template(text));
+    }
+
+    /// The bytes of this name, which may have placeholders.
     ///
     /// # Errors
     ///
-    /// Where there are none.
-    pub fn body(&self, name: &str) -> Result<Vec<u8>, String> {
+    /// If there are none.
+    pub fn body(&self, name: &str) -> Result<Arc<Vec<u8>>, String> {
+        let name = self.fill(name)?;
         let known = || self.bodies.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let missing = || format!("`bodies` has no {name:?}; it has: {}", known());
-        self.bodies.get(name).cloned().ok_or_else(missing)
+        self.bodies.get(&name).map(|named| named.bytes.clone()).ok_or_else(missing)
     }
 
-    /// A text without placeholders.
+    /// A text with its placeholders filled in.
     ///
     /// # Errors
     ///
-    /// Where nothing has a name in it.
+    /// If nothing has a name in it.
     pub fn fill(&self, text: &str) -> Result<String, String> {
+        self.fill_within(text, DEPTH)
+    }
+
+    fn fill_within(&self, text: &str, depth: usize) -> Result<String, String> {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
@@ -50,7 +80,7 @@ impl Values {
             rest = after;
             match rest.split_once('}').filter(|(name, _)| is_name(name)) {
                 Some((name, behind)) => {
-                    filled.push_str(&self.value(name)?);
+                    filled.push_str(&self.value(name, depth)?);
                     rest = behind;
                 }
                 None => filled.push('{'),
@@ -66,7 +96,7 @@ impl Values {
         names.into_iter().any(|(name, _)| is_name(name))
     }
 
-    /// JSON whose texts have no placeholders.
+    /// JSON with the placeholders of its texts filled in.
     ///
     /// # Errors
     ///
@@ -87,18 +117,31 @@ impl Values {
         })
     }
 
-    fn value(&self, name: &str) -> Result<String, String> {
-        if let Some(text) = self.texts.get(name) {
-            return Ok(text.clone());
+    fn value(&self, name: &str, depth: usize) -> Result<String, String> {
+        if let Some(text) = self.text(name, depth)? {
+            return Ok(text);
         }
         let unknown = || format!("nothing is called {{{name}}} here");
-        let (body, what) = name.split_once('.').ok_or_else(unknown)?;
-        let (bytes, id) = self.bodies.get(body).zip(self.texts.get(body)).ok_or_else(unknown)?;
+        let (body, what) = name.split_once('.').unwrap_or((name, "id"));
+        let named = self.text(body, depth)?.unwrap_or_else(|| body.to_owned());
+        let Named { bytes, id } = self.bodies.get(&named).ok_or_else(unknown)?;
         match what {
+            "id" => Ok(id.clone()),
             "size" => Ok(bytes.len().to_string()),
             "2" => Ok(id.chars().take(2).collect()),
             "upper" => Ok(id.to_uppercase()),
             _ => Err(unknown()),
+        }
+    }
+
+    fn text(&self, name: &str, depth: usize) -> Result<Option<String>, String> {
+        match self.texts.get(name) {
+            None => Ok(None),
+            Some(Text::Plain(text)) => Ok(Some(text.clone())),
+            Some(Text::Template(_)) if depth == 0 => {
+                Err(format!("{{{name}}} stands for itself, or for too many others"))
+            }
+            Some(Text::Template(text)) => self.fill_within(text, depth - 1).map(Some),
         }
     }
 }
@@ -123,6 +166,16 @@ mod tests {
         assert!(values.fill("{abc}").unwrap().starts_with("ba7816bf"));
         assert!(values.fill("{none}").unwrap_err().contains("{none}"));
         assert!(values.body("other").unwrap_err().contains("abc"));
+        values.template("each", "abc".to_owned());
+        assert_eq!(values.fill("{each}/{each.2}/{each.size}").unwrap(), "abc/ba/3");
+        assert_eq!(**values.body("{each}").unwrap(), *b"abc");
+        values.template("each", "{abc.2}/{other}".to_owned());
+        values.template("other", "{job}".to_owned());
+        assert_eq!(values.fill("{each}").unwrap(), "ba/01X");
+        values.template("other", "{each}".to_owned());
+        assert!(values.fill("{each}").unwrap_err().contains("stands for itself"));
+        values.save("reply", "{each}".to_owned());
+        assert_eq!(values.fill("{reply}").unwrap(), "{each}", "a reply is no template");
         let json = values.fill_json(&serde_json::json!({"a": ["{job}", null]})).unwrap();
         assert_eq!(json, serde_json::json!({"a": ["01X", null]}));
     }

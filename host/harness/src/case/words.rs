@@ -1,15 +1,16 @@
-//! The small words of case files: times, patterns, requests, things that can be written short. What
-//! is wrong with one is said where it is read, so that the message has its line.
+//! The small words of case files: times, patterns, requests, values with a short form. Each is checked
+//! when it is read, so that an error has its line.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use regex::Regex;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use super::Values;
 
 /// A time of day, as in `2026-01-31T23:59:58Z`.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -41,51 +42,93 @@ impl TryFrom<String> for Span {
     }
 }
 
-/// A regular expression, found anywhere.
+/// A regular expression, found anywhere. Placeholders in it are filled in before it is compiled.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Pattern(pub Regex);
+pub struct Pattern {
+    text: String,
+    /// None if it has placeholders.
+    compiled: Option<Regex>,
+}
 
 impl TryFrom<String> for Pattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Regex::new(&text).map(Self).map_err(|error| error.to_string())
+        let compile = |text: &str| Regex::new(text).map_err(|error| error.to_string());
+        let compiled = (!Values::has_placeholder(&text)).then(|| compile(&text)).transpose()?;
+        Ok(Self { text, compiled })
     }
 }
 
-/// `METHOD /path?query`; the path may hold placeholders.
+impl Pattern {
+    /// The expression itself.
+    ///
+    /// # Errors
+    ///
+    /// If a placeholder is unknown, or what it stands for makes the expression invalid.
+    pub fn regex(&self, values: &Values) -> Result<Regex, String> {
+        match &self.compiled {
+            Some(regex) => Ok(regex.clone()),
+            None => Regex::new(&values.fill(&self.text)?).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Whether it is found in a text. A pattern with placeholders is found nowhere: see
+    /// [`regex`](Self::regex).
+    pub fn is_match(&self, text: &str) -> bool {
+        self.compiled.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// `METHOD /path?query`, with placeholders in it, or one that stands for all of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub struct RequestLine {
-    /// In upper case.
-    pub method: String,
-    /// As it goes over the wire.
-    pub target: String,
-}
+pub struct RequestLine(String);
 
 impl TryFrom<String> for RequestLine {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl FromStr for RequestLine {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(' ') {
-            Some((method, target)) if target.starts_with('/') && !method.is_empty() => {
-                Ok(Self { method: method.to_owned(), target: target.to_owned() })
-            }
-            _ => Err(format!("{text:?} is no request; write \"GET /path\", say")),
+        let (method, target) = text.split_once(' ').unwrap_or_default();
+        let is_target = target.starts_with(['/', '{']) || target.contains("://");
+        if text.starts_with('{') || (!method.is_empty() && is_target) {
+            return Ok(Self(text));
         }
+        Err(format!("{text:?} is no request; write \"GET /path\", say"))
     }
 }
 
-/// A value of JSON: a text is read as JSON, which can say `null`; anything else is taken as it is.
+impl fmt::Display for RequestLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl RequestLine {
+    /// The method and the target, with placeholders filled in. A target that the case writes with `/` at
+    /// its front is below the mount, whose path is `base`; any other is complete.
+    ///
+    /// # Errors
+    ///
+    /// If a placeholder is unknown, or what came of it is no request.
+    pub fn fill(&self, values: &Values, base: &str) -> Result<(String, String), String> {
+        let filled = values.fill(&self.0)?;
+        let parts = filled.split_once(' ').filter(|(method, _)| !method.is_empty());
+        let (method, target) = parts.ok_or_else(|| format!("{filled:?} is no request"))?;
+        let is_below = self.0.split_once(' ').is_some_and(|(_, target)| target.starts_with('/'));
+        let base = if is_below { base } else { "" };
+        Ok((method.to_owned(), format!("{base}{target}")))
+    }
+}
+
+/// JSON, written as a text (which can say `null`) or as TOML.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub struct Json(pub serde_json::Value);
@@ -126,6 +169,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
                 T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
             }
 
+            fn visit_bool<E: Error>(self, flag: bool) -> Result<Many<T>, E> {
+                Err(E::invalid_type(serde::de::Unexpected::Bool(flag), &self))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Many<T>, A::Error> {
                 let mut all = Vec::new();
                 while let Some(one) = list.next_element()? {
@@ -139,16 +186,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
     }
 }
 
-/// Something with fields that is mostly written as a text, or as true or false.
+/// A table with a short form: a text, or true or false.
 #[derive(Clone, Debug, Default)]
 pub struct Short<T>(pub T);
 
-/// What a short form means.
+/// The meaning of a short form.
 pub trait FromShort: Sized {
     /// Of a text.
     fn from_text(text: &str) -> Self;
 
-    /// Of true or false; none where that means nothing.
+    /// Of true or false; none if that means nothing.
     fn from_flag(_flag: bool) -> Option<Self> {
         None
     }

@@ -132,7 +132,7 @@ impl Exchange {
         let target = format!("{}{query}", self.below_mount()).replace('{', "%7B");
         let mut step = Table::new();
         step.insert("send".to_owned(), format!("{method} {target}").into());
-        // Nobody, where nobody was: a world may name somebody.
+        // Nobody if nobody was logged in: a world may name somebody.
         step.insert("user".to_owned(), user.clone().unwrap_or_default().into());
         if !headers.is_empty() {
             step.insert("headers".to_owned(), Table::from_iter(headers.clone()).into());

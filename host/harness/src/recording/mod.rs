@@ -1,6 +1,6 @@
-//! A recording (`keepgate serve --record`) as cases: each exchange becomes a step, and what the store
-//! held before is what `world.toml` beside the exchanges says, or nothing. The result is the text of an
-//! ordinary case file, so that what is replayed is also what can be kept and edited.
+//! A recording (`keepgate serve --record`) as cases: each exchange becomes a step. `world.toml` beside the
+//! exchanges says what the store held before; without it the store is empty. The result is the text of an
+//! ordinary case file, so what is replayed can also be kept and edited.
 //!
 //! `docs/src/recording.md` has the form of exchanges and says what cannot be replayed. Whoever changes
 //! the one changes the other, and `host/http/src/recording/document.rs`, which writes them.
@@ -17,9 +17,9 @@ use toml::{Table, Value};
 use crate::case::{Broken, CaseFile};
 use exchange::Exchange;
 
-/// What the world was like, in the form of a case file's `world`.
+/// The world before the recording, in the form of a case file's `world`.
 const WORLD: &str = "world.toml";
-/// What a recording does not know, and so does not look at.
+/// What a recording does not contain, so that it is not looked at.
 const ALLOWED: [&str; 5] = ["blobs", "jobs", "log", "faults", "calls"];
 
 /// A recording that can be replayed.
@@ -85,7 +85,7 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// Where the folder is there already, or a file cannot be written.
+    /// If the folder exists already, or a file cannot be written.
     pub fn save(&self, into: &Path) -> std::io::Result<()> {
         if let Some(parent) = into.parent() {
             std::fs::create_dir_all(parent)?;

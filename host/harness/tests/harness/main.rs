@@ -6,6 +6,7 @@
 //! | `contracts` | components built against released contracts |
 //! | `plugins` | every case of the plugins of this repository; the kit |
 //! | `recording` | what `serve --record` kept, asked again |
+//! | `socket` | cases over a socket |
 //! | `tool` | cases that must fail do, with words that help; updates; reports |
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
@@ -13,4 +14,5 @@
 mod contracts;
 mod plugins;
 mod recording;
+mod socket;
 mod tool;

@@ -230,7 +230,8 @@ fn reports_are_read_by_programs() {
 fn a_filter_leaves_out_what_it_does_not_name() {
     let text = format!("{HEAD}refuses = \"x\"\n[[case]]\nname = \"y\"\nrefuses = \"y\"\n");
     let file = CaseFile::parse(&text, Path::new("topic.toml")).unwrap();
-    let options = RunOptions { filter: Some("topic/y".to_owned()), threads: 1 };
+    let options =
+        RunOptions { filter: Some("topic/y".to_owned()), threads: 1, ..RunOptions::default() };
     let report = run(plugin(), &[file], &options);
     assert_eq!((report.ran.len(), report.left_out), (1, 1));
     assert!(matches!(report.ran[0].outcome, Outcome::Wrong(..)));

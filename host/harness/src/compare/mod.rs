@@ -1,5 +1,9 @@
-//! Whether bytes, headers, calls and jobs are what a case expects; and if not, how they differ, in
-//! words and lines that a person can act on.
+//! Compares bytes, replies, calls and jobs with what a case expects, and says how they differ in words
+//! and lines that a person can act on.
+
+pub(crate) mod job;
+mod metrics;
+pub(crate) mod response;
 
 use std::path::Path;
 
@@ -9,22 +13,24 @@ use sha2::{Digest as _, Sha256};
 use similar::{ChangeTag, TextDiff};
 use std::io::Read as _;
 
-use crate::case::{Rule, Short, Values};
+use self::response::At;
+use crate::case::{Expect, Rule, Short, Values};
+use crate::mismatch::{Change, Mismatch};
 
 /// Lines around a difference.
 const CONTEXT: usize = 3;
 /// Longer differences are cut.
 const MAX_LINES: usize = 60;
 
-/// What judging needs besides: where files are, and what names stand for.
+/// What a comparison needs besides: where files are, and what placeholders stand for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) values: &'a Values,
 }
 
-/// How bytes differ from what they must be; none where they do not. `Err` where the rule itself
-/// makes no sense.
+/// How bytes differ from what they must be; none if they do not. `Err` if the rule itself makes no
+/// sense.
 pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>, String> {
     if let Some(exact) = rule.exact(known.folder, known.values)?
         && exact != found
@@ -47,11 +53,16 @@ pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Optio
         return Ok(Some(different));
     }
     let text = String::from_utf8_lossy(found);
-    if let Some(pattern) = rule.matches.as_ref().filter(|pattern| !pattern.0.is_match(&text)) {
-        return Ok(Some(format!("nothing matches `{}` in:\n{}", pattern.0, shown(found))));
+    if let Some(pattern) = &rule.matches
+        && !pattern.regex(known.values)?.is_match(&text)
+    {
+        return Ok(Some(format!("nothing matches `{pattern}` in:\n{}", shown(found))));
     }
-    if let Some(pattern) = rule.lacks.as_ref().filter(|pattern| pattern.0.is_match(&text)) {
-        return Ok(Some(format!("`{}` must match nothing, in:\n{}", pattern.0, shown(found))));
+    if let Some(pattern) = &rule.lacks
+        && let Some(at) = pattern.regex(known.values)?.find(&text)
+    {
+        let (at, found) = (at.as_str(), shown(found));
+        return Ok(Some(format!("`{pattern}` must match nothing; it matches {at:?} in:\n{found}")));
     }
     if let Some(inner) = &rule.gunzip {
         let mut plain = Vec::new();
@@ -67,6 +78,15 @@ pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Optio
 }
 
 fn as_json(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>, String> {
+    if let Some(set) = &rule.set {
+        let expected = sorted(known.values.fill_json(&set.0)?);
+        let Ok(found_json) = serde_json::from_slice::<Value>(found) else {
+            return Ok(Some(format!("JSON expected; this is none:\n{}", shown(found))));
+        };
+        let found_json = sorted(found_json);
+        let differ = found_json != expected;
+        return Ok(differ.then(|| lines(&pretty(&expected), &pretty(&found_json))));
+    }
     let (expected, whole) = match (&rule.json, &rule.has) {
         (Some(json), _) => (&json.0, true),
         (None, Some(json)) => (&json.0, false),
@@ -78,6 +98,14 @@ fn as_json(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>
     };
     let compared = if whole { found_json } else { pruned(&found_json, &expected) };
     Ok((compared != expected).then(|| lines(&pretty(&expected), &pretty(&compared))))
+}
+
+/// A list with its elements in order.
+fn sorted(mut value: Value) -> Value {
+    if let Value::Array(elements) = &mut value {
+        elements.sort_by_cached_key(Value::to_string);
+    }
+    value
 }
 
 /// Only those members that are also in `like`.
@@ -195,7 +223,7 @@ pub(crate) fn pretty(json: &Value) -> String {
     serde_json::to_string_pretty(json).unwrap_or_default()
 }
 
-/// Bytes for people: as text where they are text, and not all of what is long.
+/// Bytes for people: as text if they are text, and long ones cut.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 1000;
     match std::str::from_utf8(bytes) {
@@ -218,11 +246,7 @@ fn indented(name: &str, text: &str) -> String {
 }
 
 /// How calls differ from those expected; a line may end with `*`, and then only begins so.
-pub(crate) fn calls(
-    found: &[String],
-    expected: &[String],
-    values: &Values,
-) -> Result<Option<String>, String> {
+fn calls(found: &[String], expected: &[String], values: &Values) -> Result<Option<String>, String> {
     let expected = expected.iter().map(|line| values.fill(line));
     let expected = expected.collect::<Result<Vec<_>, _>>()?;
     let matches = |found: &str, line: &str| match line.strip_suffix('*') {
@@ -241,6 +265,30 @@ pub(crate) fn calls(
     let should: String = expected.iter().map(|line| format!("{line}\n")).collect();
     let is: String = found.iter().map(like).collect();
     Ok(Some(lines(&should, &is)))
+}
+
+/// How the calls that a plugin made in a step differ from what the step expects.
+pub(crate) fn calls_made(
+    made: &[String],
+    expect: &Expect,
+    at: &At<'_>,
+    values: &Values,
+) -> Result<Vec<Mismatch>, String> {
+    let mut wrong = Vec::new();
+    if let Some(expected) = &expect.calls
+        && let Some(different) = calls(made, expected, values)?
+    {
+        let list = made.iter().map(String::as_str).collect::<toml_edit::Array>();
+        let change = Change::set(at.expect("calls"), list.into());
+        wrong.push(at.mismatch("calls", different).with(change));
+    }
+    for start in &expect.no_calls {
+        let start = values.fill(start)?;
+        if let Some(call) = made.iter().find(|call| call.starts_with(&start)) {
+            wrong.push(at.mismatch("calls", format!("`{start}` must not be: {call}")));
+        }
+    }
+    Ok(wrong)
 }
 
 #[cfg(test)]

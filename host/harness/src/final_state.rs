@@ -1,54 +1,64 @@
-//! The world at a case's end: what changed must have been expected, and what was expected must have
-//! come.
+//! What a plugin's world must be like when a case ends: everything that changed was expected, and
+//! everything that was expected happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::case::{Allow, Kept, Short};
-use crate::judge;
-use crate::mismatch::{Change, Mismatch, Place, told};
-use crate::play::Player;
-use crate::reply::job_differs;
-use crate::world::{Blobs, Call, Heard, MAIN};
+use crate::case::{Allow, Case, Kept, Short};
+use crate::compare::{self, Known, job};
+use crate::double::Doubles;
+use crate::fixture::{Blobs, Call, Fixture, MAIN, Recorded};
+use crate::mismatch::{Change, Mismatch, Place, written};
 
-pub(crate) async fn judge(player: &mut Player<'_>, place: &Place) -> Result<(), String> {
-    let allowed = |what| player.case.allow.contains(&what);
+/// A case that has ended.
+pub(crate) struct FinalState<'a> {
+    pub(crate) fixture: &'a Fixture,
+    pub(crate) case: &'a Case,
+    pub(crate) known: Known<'a>,
+    /// What the stores held before the plugin changed anything.
+    pub(crate) before: &'a BTreeMap<String, Blobs>,
+    pub(crate) wrong: Vec<Mismatch>,
+}
+
+/// Adds everything that is not as the case expects.
+pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(), String> {
+    let allowed = |what| state.case.allow.contains(&what);
     let (any_blobs, any_jobs) = (allowed(Allow::Blobs), allowed(Allow::Jobs));
     let (any_log, any_faults) = (allowed(Allow::Log), allowed(Allow::Faults));
     let any_calls = allowed(Allow::Calls);
-    // Looked at first: a job that runs changes blobs.
-    jobs(player, any_jobs).await?;
-    for (store, now) in player.world.blobs().await? {
-        blobs(player, &store, &now, any_blobs, place)?;
+    // First, because a running job changes blobs.
+    jobs(state, any_jobs).await?;
+    for (store, now) in state.fixture.blobs().await? {
+        blobs(state, &store, &now, any_blobs, place)?;
     }
-    for folder in &player.case.after.folders {
-        let folder = player.values.fill(folder)?;
-        if !player.world.has_folder(&folder).await {
-            player.wrong.push(Mismatch::new("folders", format!("there is no folder {folder:?}")));
+    for folder in &state.case.after.folders {
+        let folder = state.known.values.fill(folder)?;
+        if !state.fixture.has_folder(&folder).await {
+            state.wrong.push(Mismatch::new("folders", format!("there is no folder {folder:?}")));
         }
     }
-    let heard = std::mem::take(&mut *player.world.ear.heard());
-    log(player, &heard, any_log);
-    calls(player, &heard, any_calls)?;
-    counters(player, &heard, place);
-    gauges(player, &heard, place);
-    // What was heard is shown to whoever asks why it failed.
-    *player.world.ear.heard() = heard;
+    let recorded = std::mem::take(&mut *state.fixture.recorder.recorded());
+    log(state, &recorded, any_log)?;
+    calls(state, &recorded, any_calls)?;
+    counters(state, &recorded, place);
+    gauges(state, &recorded, place);
+    // The trace of a case that fails shows it.
+    *state.fixture.recorder.recorded() = recorded;
     if !any_faults {
-        let unmet = player.world.unmet_faults().into_iter();
-        player.wrong.extend(unmet.map(|text| Mismatch::new("faults", text)));
+        let unmet = state.fixture.unmet_faults().into_iter();
+        state.wrong.extend(unmet.map(|text| Mismatch::new("faults", text)));
     }
     Ok(())
 }
 
-async fn jobs(player: &mut Player<'_>, allowed: bool) -> Result<(), String> {
-    let runs_on = player.case.after.jobs.iter().flatten().any(|rule| {
+async fn jobs(state: &mut FinalState<'_>, allowed: bool) -> Result<(), String> {
+    let runs_on = state.case.after.jobs.iter().flatten().any(|rule| {
         rule.state.as_deref().is_some_and(|state| state == "running" || state == "queued")
     });
     if !runs_on {
-        player.world.settle().await?;
+        state.fixture.settle().await?;
     }
-    let found = player.world.jobs().await?;
-    let Some(rules) = &player.case.after.jobs else {
+    let found = state.fixture.jobs().await?;
+    let Some(rules) = &state.case.after.jobs else {
         let started = found.iter().filter(|job| job.origin != "operator").count();
         if started > 0 && !allowed {
             let text = found.iter().map(|job| {
@@ -56,44 +66,44 @@ async fn jobs(player: &mut Player<'_>, allowed: bool) -> Result<(), String> {
             });
             let text = text.collect::<Vec<_>>().join("\n");
             let text = format!("jobs that nobody expects; write `after.jobs`:\n{text}");
-            player.wrong.push(Mismatch::new("jobs", text));
+            state.wrong.push(Mismatch::new("jobs", text));
         }
         return Ok(());
     };
     if rules.len() != found.len() {
         let text = format!("{} jobs expected, {} found", rules.len(), found.len());
-        player.wrong.push(Mismatch::new("jobs", text));
+        state.wrong.push(Mismatch::new("jobs", text));
     }
     let mut wrong = Vec::new();
     for (number, (job, rule)) in found.iter().zip(rules).enumerate() {
-        if let Some(different) = job_differs(job, rule, player.known())? {
+        if let Some(different) = job::differs(job, rule, state.known)? {
             wrong.push(Mismatch::new(&format!("job {}", number + 1), different));
         }
     }
-    player.wrong.extend(wrong);
+    state.wrong.extend(wrong);
     Ok(())
 }
 
 /// One store against what it held before, and what is expected of it now.
 fn blobs(
-    player: &mut Player<'_>,
+    state: &mut FinalState<'_>,
     store: &str,
     now: &Blobs,
     allowed: bool,
     place: &Place,
 ) -> Result<(), String> {
     let (expected, place) = if store == MAIN {
-        (Some(&player.case.after.blobs), place.key("after").key("blobs"))
+        (Some(&state.case.after.blobs), place.key("after").key("blobs"))
     } else {
         let place = place.key("after").key("store").key(store);
-        (player.case.after.store.get(store), place)
+        (state.case.after.store.get(store), place)
     };
     let mut rules = BTreeMap::new();
     for (key, Short(kept)) in expected.into_iter().flatten() {
-        rules.insert(player.values.fill(key)?, (key, kept));
+        rules.insert(state.known.values.fill(key)?, (key, kept));
     }
     let nothing = Blobs::new();
-    let before = player.before.get(store).unwrap_or(&nothing);
+    let before = state.before.get(store).unwrap_or(&nothing);
     let keys: BTreeSet<&String> = before.keys().chain(now.keys()).chain(rules.keys()).collect();
     let mut wrong = Vec::new();
     for key in keys {
@@ -101,24 +111,24 @@ fn blobs(
         let what =
             if store == MAIN { format!("blob {key}") } else { format!("blob {store}:{key}") };
         let differs = match rules.get(key) {
-            Some((_, kept)) => differs(found, kept, player)?,
+            Some((_, kept)) => differs(found, kept, state)?,
             None if allowed || same(found, was) => None,
             None => Some(unexpected(found, was)),
         };
         let Some(text) = differs else { continue };
-        let (written, rule) = match rules.get(key) {
-            Some((written, kept)) => ((*written).clone(), kept.rule()),
+        let (name, rule) = match rules.get(key) {
+            Some((name, kept)) => ((*name).clone(), kept.rule()),
             None => (key.clone(), Default::default()),
         };
-        let path = place.key(&written);
+        let path = place.key(&name);
         let change = match (found, was) {
-            (Some((_, bytes)), _) => Change::set(path, told(bytes, &rule, &player.values)),
+            (Some((_, bytes)), _) => Change::set(path, written(bytes, &rule, state.known.values)),
             (None, Some(_)) => Change::set(path, false.into()),
             (None, None) => Change::remove(path),
         };
         wrong.push(Mismatch::new(&what, text).with(change));
     }
-    player.wrong.extend(wrong);
+    state.wrong.extend(wrong);
     Ok(())
 }
 
@@ -140,11 +150,11 @@ fn same(found: Found<'_>, was: Found<'_>) -> bool {
 fn unexpected(found: Found<'_>, was: Found<'_>) -> String {
     match (found, was) {
         (Some((_, bytes)), None) => {
-            format!("it is there, and nobody expects it:\n{}", judge::shown(bytes))
+            format!("it is there, and nobody expects it:\n{}", compare::shown(bytes))
         }
         (Some((_, bytes)), Some((_, old))) => {
             let old = String::from_utf8_lossy(old);
-            let change = judge::lines(&old, &String::from_utf8_lossy(bytes));
+            let change = compare::lines(&old, &String::from_utf8_lossy(bytes));
             format!("it changed, and nobody expects that:\n{change}")
         }
         (None, _) => "it is gone, and nobody expects that".to_owned(),
@@ -152,14 +162,18 @@ fn unexpected(found: Found<'_>, was: Found<'_>) -> String {
 }
 
 /// How a blob is not what it must be.
-fn differs(found: Found<'_>, kept: &Kept, player: &Player<'_>) -> Result<Option<String>, String> {
+fn differs(
+    found: Found<'_>,
+    kept: &Kept,
+    state: &FinalState<'_>,
+) -> Result<Option<String>, String> {
     let Some((info, bytes)) = found else {
         return Ok((!kept.absent).then(|| "it is not there".to_owned()));
     };
     if kept.absent {
-        return Ok(Some(format!("it must not be there; it holds:\n{}", judge::shown(bytes))));
+        return Ok(Some(format!("it must not be there; it holds:\n{}", compare::shown(bytes))));
     }
-    if let Some(different) = judge::bytes(bytes, &kept.rule(), player.known())? {
+    if let Some(different) = compare::bytes(bytes, &kept.rule(), state.known)? {
         return Ok(Some(different));
     }
     if kept.content_type.is_some() && kept.content_type != info.content_type {
@@ -175,35 +189,40 @@ fn differs(found: Found<'_>, kept: &Kept, player: &Player<'_>) -> Result<Option<
     Ok(None)
 }
 
-fn log(player: &mut Player<'_>, heard: &Heard, allowed: bool) {
-    let patterns = &player.case.after.log;
-    for pattern in patterns {
-        if !heard.log.iter().any(|line| pattern.0.is_match(line)) {
-            let lines =
-                if heard.log.is_empty() { "nothing".to_owned() } else { heard.log.join("\n") };
-            let text = format!("nothing matches `{}` in:\n{lines}", pattern.0);
-            player.wrong.push(Mismatch::new("log", text));
+fn log(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result<(), String> {
+    let patterns = state.case.after.log.iter().map(|pattern| pattern.regex(state.known.values));
+    let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+    for pattern in &patterns {
+        if !recorded.log.iter().any(|line| pattern.is_match(line)) {
+            let lines = if recorded.log.is_empty() {
+                "nothing".to_owned()
+            } else {
+                recorded.log.join("\n")
+            };
+            let text = format!("nothing matches `{pattern}` in:\n{lines}");
+            state.wrong.push(Mismatch::new("log", text));
         }
     }
     let loud = |line: &&String| line.starts_with("warn: ") || line.starts_with("error: ");
-    let told = |line: &&String| patterns.iter().any(|pattern| pattern.0.is_match(line));
-    for line in heard.log.iter().filter(loud).filter(|line| !told(line) && !allowed) {
-        player.wrong.push(Mismatch::new("log", format!("nobody expects: {line}")));
+    let named = |line: &&String| patterns.iter().any(|pattern| pattern.is_match(line));
+    for line in recorded.log.iter().filter(loud).filter(|line| !named(line) && !allowed) {
+        state.wrong.push(Mismatch::new("log", format!("nobody expects: {line}")));
     }
+    Ok(())
 }
 
-/// What the plugin asked for although nobody granted it, or although the case forbids it.
-fn calls(player: &mut Player<'_>, heard: &Heard, allowed: bool) -> Result<(), String> {
-    let forbidden = player.case.after.no_calls.iter().map(|start| player.values.fill(start));
+/// Calls for what the mount was not granted, and calls that the case forbids.
+fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result<(), String> {
+    let forbidden = state.case.after.no_calls.iter().map(|start| state.known.values.fill(start));
     let forbidden = forbidden.collect::<Result<Vec<_>, _>>()?;
-    for call in &heard.calls {
+    for call in &recorded.calls {
         let line = call.to_string();
         if let Some(start) = forbidden.iter().find(|start| line.starts_with(start.as_str())) {
-            player.wrong.push(Mismatch::new("calls", format!("`{start}` must not be: {line}")));
+            state.wrong.push(Mismatch::new("calls", format!("`{start}` must not be: {line}")));
         }
         if !allowed && is_ungranted(call) {
             let text = format!("the world does not grant what the plugin asks for: {line}");
-            player.wrong.push(Mismatch::new("calls", text));
+            state.wrong.push(Mismatch::new("calls", text));
         }
     }
     Ok(())
@@ -212,23 +231,23 @@ fn calls(player: &mut Player<'_>, heard: &Heard, allowed: bool) -> Result<(), St
 /// Whether a call failed because the mount does not have what it is for.
 fn is_ungranted(call: &Call) -> bool {
     match call.failed {
-        Some("denied") => matches!(call.import, "blobs.open" | "etcd.take"),
+        Some("denied") => call.import == "blobs.open" || Doubles::is_granted_call(call.import),
         Some("unsupported") => call.import.starts_with("jobs.") || call.import == "pipes.spool",
         _ => false,
     }
 }
 
-fn counters(player: &mut Player<'_>, heard: &Heard, place: &Place) {
+fn counters(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {
     let mut found = BTreeMap::<String, u64>::new();
-    for count in &heard.counts {
+    for count in &recorded.counts {
         let name = format!("{}{{{}}}", count.metric, count.labels.join(","));
         if let Some(why) = &count.refused {
-            player.wrong.push(Mismatch::new("counters", format!("{name} was dropped: {why}")));
+            state.wrong.push(Mismatch::new("counters", format!("{name} was dropped: {why}")));
         }
         let sum = found.entry(name).or_default();
         *sum = sum.saturating_add(count.by);
     }
-    let Some(expected) = &player.case.after.counters else { return };
+    let Some(expected) = &state.case.after.counters else { return };
     // What may be any number is taken as it is.
     let expected = expected.iter().map(|(name, rule)| {
         let any = || found.get(name).copied().unwrap_or(1);
@@ -244,21 +263,21 @@ fn counters(player: &mut Player<'_>, heard: &Heard, place: &Place) {
             table.insert(name, i64::try_from(*value).unwrap_or(i64::MAX).into());
         }
         let change = Change::set(place.key("after").key("counters"), table.into());
-        let text = judge::lines(&text(&expected), &text(&found));
-        player.wrong.push(Mismatch::new("counters", text).with(change));
+        let text = compare::lines(&text(&expected), &text(&found));
+        state.wrong.push(Mismatch::new("counters", text).with(change));
     }
 }
 
-fn gauges(player: &mut Player<'_>, heard: &Heard, place: &Place) {
+fn gauges(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {
     let mut found = BTreeMap::<String, f64>::new();
-    for gauge in &heard.gauges {
+    for gauge in &recorded.gauges {
         let name = format!("{}{{{}}}", gauge.metric, gauge.labels.join(","));
         if let Some(why) = &gauge.refused {
-            player.wrong.push(Mismatch::new("gauges", format!("{name} was dropped: {why}")));
+            state.wrong.push(Mismatch::new("gauges", format!("{name} was dropped: {why}")));
         }
         found.insert(name, gauge.value);
     }
-    let Some(expected) = &player.case.after.gauges else { return };
+    let Some(expected) = &state.case.after.gauges else { return };
     // What may be any number is taken as it is.
     let expected = expected.iter().map(|(name, rule)| {
         let any = || found.get(name).copied().unwrap_or_default();
@@ -274,7 +293,7 @@ fn gauges(player: &mut Player<'_>, heard: &Heard, place: &Place) {
             table.insert(name, (*value).into());
         }
         let change = Change::set(place.key("after").key("gauges"), table.into());
-        let text = judge::lines(&text(&expected), &text(&found));
-        player.wrong.push(Mismatch::new("gauges", text).with(change));
+        let text = compare::lines(&text(&expected), &text(&found));
+        state.wrong.push(Mismatch::new("gauges", text).with(change));
     }
 }
