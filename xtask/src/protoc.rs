@@ -31,7 +31,7 @@ pub(crate) fn find(workspace: &Workspace) -> Result<Option<PathBuf>> {
         match debian::install(&PACKAGES) {
             Ok(()) if is_here() => return Ok(None),
             Ok(()) => {
-                process::note("Debian's packages are installed, but contain no working protoc")
+                process::note("Debian's packages are installed, but contain no working protoc");
             }
             Err(error) => process::note(&format!("no protoc from Debian: {error:#}")),
         }

@@ -107,15 +107,16 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(sources(&path));
-        } else if name == quick_start::FILE {
-            found.push(path);
-        } else if Path::new(&*name).extension().is_some_and(|kind| {
-            ["rs", "toml", "js", "mjs", "json", "py", "wit"].iter().any(|known| kind == *known)
-        }) {
+        } else if name == quick_start::FILE || is_source(&path) {
             found.push(path);
         }
     }
     found
+}
+
+fn is_source(path: &Path) -> bool {
+    const ENDINGS: [&str; 7] = ["rs", "toml", "js", "mjs", "json", "py", "wit"];
+    path.extension().is_some_and(|kind| ENDINGS.iter().any(|known| kind == *known))
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
             }
         }
         _ => {
-            problems.add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`"))
+            problems.add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`"));
         }
     }
 }

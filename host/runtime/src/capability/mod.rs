@@ -1,16 +1,16 @@
 //! Capabilities: what a plugin can ask of its host, one folder or file each.
 //!
-//! [`REGISTRY`] is the only list of them. Everything that has to know which capabilities exist reads it:
+//! `REGISTRY` is the only list of them. Everything that has to know which capabilities exist reads it:
 //! the linker, the check of a component's imports, the check of a mount, `/status`, `plugin check`,
 //! `inspect`, and the tools that call a plugin without a gateway. To add a capability, write its module,
 //! declare it here and add one line to the registry.
 //!
 //! A capability has up to four parts:
 //!
-//! - its *interface*: the host's side of one interface of the contract, implemented for [`GuestState`];
+//! - its *interface*: the host's side of one interface of the contract, implemented for `GuestState`;
 //! - its *requests*: names in a plugin's description that a mount has to grant;
 //! - its *grant*: a type of its own in a mount's [`Grants`], put there by whoever configures the mount;
-//! - its *state*: what it keeps for one call, in the call's [`CallState`](call_state::CallState).
+//! - its *state*: what it keeps for one call, in the call's `CallState`.
 //!
 //! An import that waits is an ordinary async function: the guest is suspended meanwhile, holds no
 //! thread, and its CPU clock stands still (see `cpu`).

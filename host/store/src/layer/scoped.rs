@@ -48,8 +48,9 @@ pub(super) fn pieces<'a>(scope: Option<&Folder>, pieces: &'a [Piece]) -> Result<
 }
 
 /// What the inner store said of `inner`, under the caller's key.
-pub(super) fn info(key: &Key, inner: &Cow<'_, Key>, mut info: Info) -> Info {
-    if matches!(inner, Cow::Owned(_)) {
+pub(super) fn info(key: &Key, inner: &Key, mut info: Info) -> Info {
+    // Without a scope the inner key is the caller's own.
+    if !std::ptr::eq(key, inner) {
         info.key = key.clone();
     }
     info
