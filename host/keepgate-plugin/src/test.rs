@@ -27,7 +27,7 @@ pub(crate) struct Test {
     #[arg(long, value_name = "DIR", requires = "replay")]
     save: Option<PathBuf>,
     /// Play the cases that need no inside view against the server at
-    /// http[s]://[NAME:PASSWORD@]HOST[:PORT]/PATH/ instead of the plugin. This writes to the server
+    /// https://NAME:PASSWORD@HOST:PORT/PATH/ instead of the plugin. This writes to the server
     #[arg(long, value_name = "URL", conflicts_with_all = ["plugin", "replay", "update"])]
     url: Option<String>,
     /// The login for --url: NAME:PASSWORD

@@ -12,7 +12,7 @@
 //! without a wildcard, so each of them has to decide before it compiles again.
 //!
 //! Two rules for whoever adds a method here: authorize every operation that it performs before
-//! calling the inner store, and pass every key and folder through [`scoped`] so that a
+//! calling the inner store, and pass every key and folder through `scoped` so that a
 //! [`Subfolder`](crate::guard::Subfolder) cannot be left.
 //!
 //! Forwarding costs nothing beyond the one boxed future that every `BlobStore` method has.
