@@ -208,9 +208,9 @@ mod tests {
         let text = error(TlsFiles { key: missing, ..good.clone() });
         assert!(text.starts_with("cannot read the private key in ") && text.contains("missing"));
         let text = error(TlsFiles { key: good.certificate.clone(), ..good.clone() });
-        assert!(text.starts_with("there is no private key in ") && text.contains("good.crt"));
+        assert!(text.starts_with("no private key found in ") && text.contains("good.crt"));
         let text = error(TlsFiles { certificate: good.key.clone(), ..good.clone() });
-        assert!(text.starts_with("there is no certificate in ") && text.contains("good.key"));
+        assert!(text.starts_with("no certificate found in ") && text.contains("good.key"));
         let text = error(TlsFiles { key: pair(folder.path(), "other").key, ..good });
         assert!(text.contains("other.key") && text.contains("good.crt"), "{text}");
     }

@@ -91,7 +91,7 @@ fn inconsistent_values_are_rejected() {
             "header = \"X-User\"\nhtpasswd = \"x\"",
             "either `htpasswd` or `header`",
         ),
-        ("htpasswd = \"htpasswd\"", "header = \"a b\"", "header's name"),
+        ("htpasswd = \"htpasswd\"", "header = \"a b\"", "write the name of a header"),
         ("htpasswd = \"htpasswd\"", "header = \"X-U\"\nfrom = [\"here\"]", "10.0.0.0/8"),
         ("htpasswd = \"htpasswd\"", "htpasswd = \"x\"\nfrom = [\"::1\"]", "`from` applies only to"),
         (
