@@ -67,8 +67,8 @@ fn a_server_that_does_not_start() {
     let cases = conformance::stock().unwrap();
     let target = Target::Start("/nonexistent/rest-server {flags}");
     let report = conformance::play(&cases, &target, None, Some("paths/found/*"), 1).unwrap();
-    assert_eq!((report.right(), report.wrong()), (0, 14));
+    assert_eq!((report.right(), report.wrong()), (0, 15));
     let said = report::text(&report);
-    assert_eq!(said.matches("/nonexistent/rest-server").count(), 14, "{said}");
+    assert_eq!(said.matches("/nonexistent/rest-server").count(), 15, "{said}");
     conformance::play(&cases, &target, None, Some("no such case"), 1).unwrap_err();
 }
