@@ -77,15 +77,15 @@ mod tests {
     }
 
     fn of(target: &str, hosts: &[&[u8]]) -> String {
-        base(&head(target, hosts), false, None, "/etcd")
+        base(&head(target, hosts), false, None, "/apps")
     }
 
     #[test]
     fn the_base_names_the_host_that_the_client_addressed() {
-        assert_eq!(of("/etcd/x?y", &[b"backup:8000"]), "http://backup:8000/etcd");
-        assert_eq!(of("/etcd/x", &[b"[::1]:8000"]), "http://[::1]:8000/etcd");
+        assert_eq!(of("/apps/x?y", &[b"backup:8000"]), "http://backup:8000/apps");
+        assert_eq!(of("/apps/x", &[b"[::1]:8000"]), "http://[::1]:8000/apps");
         // HTTP/2 and clients of proxies send absolute targets; the header does not count then.
-        assert_eq!(of("https://a.example/etcd", &[b"b.example"]), "http://a.example/etcd");
+        assert_eq!(of("https://a.example/apps", &[b"b.example"]), "http://a.example/apps");
         let head = head("/", &[b"backup"]);
         assert_eq!(base(&head, true, None, "/"), "https://backup");
         assert_eq!(base(&head, true, None, "/a b/\u{e9}"), "https://backup/a%20b/%C3%A9");
@@ -104,10 +104,10 @@ mod tests {
             &[b"caf\xe9"],
         ];
         for hosts in wrong {
-            assert_eq!(of("/etcd", hosts), "", "{hosts:?}");
+            assert_eq!(of("/apps", hosts), "", "{hosts:?}");
         }
         let public = "https://backup.example.org/".parse().unwrap();
-        let base = base(&head("/etcd", &[]), false, Some(&public), "/etcd");
-        assert_eq!(base, "https://backup.example.org/etcd");
+        let base = base(&head("/apps", &[]), false, Some(&public), "/apps");
+        assert_eq!(base, "https://backup.example.org/apps");
     }
 }

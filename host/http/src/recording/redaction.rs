@@ -265,7 +265,7 @@ mod tests {
             "accept",
             "x-forwarded-for",
             "monkeys",
-            "cluster",
+            "store",
             "content-length",
         ] {
             assert!(!is_secret(name), "{name}");
