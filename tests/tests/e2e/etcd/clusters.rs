@@ -250,7 +250,7 @@ fn check_contacts_no_cluster_by_default() {
         (cluster("main", &["tcp://x:1".to_owned()], ""), "tcp://x:1"),
         (cluster("main", &[], ""), "endpoints"),
         (cluster("main", &["https://127.0.0.1:1".to_owned()], ca), "/no/such/ca.pem"),
-        (cluster("main", &[refusing()], ca), "without TLS"),
+        (cluster("main", &[refusing()], ca), "does not use TLS"),
         (cluster("main", &[refusing()], "password_file = \"/no/such/file\""), "user"),
         (cluster("other", &[refusing()], ""), "etcd.main"),
     ] {
