@@ -63,7 +63,8 @@ impl TimeNames {
         Self { suffixes, ..self }
     }
 
-    /// Reads a name. None if it does not have exactly this form, or if there is no such day.
+    /// Reads a name. None if it does not have exactly this form, or if there is no such day. The time of a name
+    /// from before 1970 or after 2554 is the nearest that a [`Timestamp`] can hold.
     pub fn parse(&self, text: &str) -> Option<TimeName> {
         self.suffixes.iter().find_map(|suffix| {
             let (time, number) = self.parse_stem(text.strip_suffix(suffix)?)?;
@@ -146,7 +147,7 @@ impl TimeNames {
             };
             (*number, rest) = digits(rest, width)?;
         }
-        let time = Timestamp::utc([year, month, day], [hour, minute, second])?;
+        let time = Timestamp::utc_saturating([year, month, day], [hour, minute, second])?;
         if rest.is_empty() {
             return Some((time, 1));
         }
@@ -201,6 +202,13 @@ mod tests {
     const NAMES: TimeNames = TimeNames::new("snapshot-%Y%m%d_%H%M%S")
         .numbered("_", 2, 99)
         .suffixes(&[".tar.gz", ".db.gz"]);
+
+    #[test]
+    fn names_from_before_1970_and_after_2554_are_names_too() {
+        let [old, recent, future, later] = ["19691231", "20260101", "29990101", "30000101"]
+            .map(|day| NAMES.parse(&format!("snapshot-{day}_000000.tar.gz")).unwrap());
+        assert!(old < recent && recent < future && future < later);
+    }
 
     #[test]
     fn names_have_one_form() {

@@ -62,16 +62,15 @@ impl Timestamp {
 
     /// Year, month and day; hour, minute and second. None if there is no such day or time, or if it lies
     /// before 1970 or after 2554.
-    pub(crate) fn utc(
-        [year, month, day]: [u16; 3],
-        [hour, minute, second]: [u16; 3],
-    ) -> Option<Self> {
-        let small = |number: u16| u8::try_from(number).ok();
-        let month = Month::try_from(small(month)?).ok()?;
-        let date = Date::from_calendar_date(year.into(), month, small(day)?).ok()?;
-        let time = Time::from_hms(small(hour)?, small(minute)?, small(second)?).ok()?;
-        let seconds = UtcDateTime::new(date, time).unix_timestamp();
-        u64::try_from(seconds).ok()?.checked_mul(SECOND).map(Self)
+    pub(crate) fn utc(date: [u16; 3], time: [u16; 3]) -> Option<Self> {
+        let seconds = u64::try_from(unix_seconds(date, time)?).ok()?;
+        seconds.checked_mul(SECOND).map(Self)
+    }
+
+    /// The same, but a time before 1970 or after 2554 becomes the nearest whole second that can be held.
+    pub(crate) fn utc_saturating(date: [u16; 3], time: [u16; 3]) -> Option<Self> {
+        let seconds = u64::try_from(unix_seconds(date, time)?).unwrap_or(0);
+        Some(Self(seconds.min(u64::MAX / SECOND) * SECOND))
     }
 
     /// Seconds since the Unix epoch, rounded down.
@@ -140,6 +139,15 @@ pub(crate) fn digits(text: &str, width: usize) -> Option<(u16, &str)> {
     // `parse` would take a sign.
     let all = digits.bytes().all(|byte| byte.is_ascii_digit());
     all.then(|| digits.parse().ok().map(|number| (number, rest)))?
+}
+
+/// Seconds since the Unix epoch. None if there is no such day or time.
+fn unix_seconds([year, month, day]: [u16; 3], [hour, minute, second]: [u16; 3]) -> Option<i64> {
+    let small = |number: u16| u8::try_from(number).ok();
+    let month = Month::try_from(small(month)?).ok()?;
+    let date = Date::from_calendar_date(year.into(), month, small(day)?).ok()?;
+    let time = Time::from_hms(small(hour)?, small(minute)?, small(second)?).ok()?;
+    Some(UtcDateTime::new(date, time).unix_timestamp())
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

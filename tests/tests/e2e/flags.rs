@@ -193,7 +193,7 @@ fn contradictory_flags_are_refused_at_startup() {
         (&["--tls"][..], "public_key"),
         (&["--tls-key", "x"], "requires enabled TLS"),
         (&["--tls-min-ver", "1.1"], "Unsupported TLS min version: 1.1"),
-        (&["--listen", "bogus"], "\"bogus\" is no address"),
+        (&["--listen", "bogus"], "\"bogus\" is not an address"),
         (&["--listen", "unix:"], "unix:"),
         (&["--log", "/no/such/folder/log"], "/no/such/folder/log"),
         (&["--max-size", "10k"], "10k"),
