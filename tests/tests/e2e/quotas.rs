@@ -278,7 +278,7 @@ fn checking_a_configuration_leaves_the_count_alone_and_a_second_server_has_its_o
     let config = std::fs::read_to_string(setup.config()).unwrap().replace("admin.sock", "2.sock");
     std::fs::write(&second, config).unwrap();
     let mut other = Program::keepgate(&["serve", "--config", text(&second)]);
-    other.stderr.wait_for(0, &["another process serves what this quota counts"]);
+    other.stderr.wait_for(0, &["another process has a quota on the same folder"]);
     other.stderr.wait_for(0, &["serving", "generation="]);
     assert_eq!(counts().len(), 2);
     assert!(counts().contains(&before[0]));
