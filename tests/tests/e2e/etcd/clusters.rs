@@ -252,7 +252,7 @@ fn check_contacts_no_cluster_by_default() {
         (cluster("main", &["https://127.0.0.1:1".to_owned()], ca), "/no/such/ca.pem"),
         (cluster("main", &[refusing()], ca), "does not use TLS"),
         (cluster("main", &[refusing()], "password_file = \"/no/such/file\""), "user"),
-        (cluster("other", &[refusing()], ""), "etcd.main"),
+        (cluster("other", &[refusing()], ""), "unknown etcd cluster \"main\""),
     ] {
         let finished = check(&setup_with(&tables, ""), &[]);
         assert_eq!(finished.status.code(), Some(1), "{tables}");
