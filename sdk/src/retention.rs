@@ -1,5 +1,8 @@
 //! Which of many backups stay: rules by count, age and calendar, over whatever has a time. Nothing here reads a
 //! store or removes a blob.
+//!
+//! A time that lies in the future was made by a clock that was wrong, so it says nothing about the item's age. Such
+//! items are outside all rules: they do not expire, and they do not make others expire.
 
 use std::time::Duration;
 
@@ -7,6 +10,10 @@ use serde::Deserialize;
 use time::Date;
 
 use crate::{Failure, HumanDuration, Timestamp};
+
+/// How far ahead of the clock a time may be without being from the future: two gateways with one store, or a name for
+/// the second that follows, may be a little ahead.
+pub const SKEW: Duration = Duration::from_secs(300);
 
 /// What retention judges: something that was made at a time.
 pub trait Dated {
@@ -18,6 +25,16 @@ impl Dated for Timestamp {
     fn time(&self) -> Timestamp {
         *self
     }
+}
+
+/// The items that are further ahead of `now` than [`SKEW`]. [`Policy::expired`] leaves them alone. Tell people how many
+/// there are, because no rule removes them before their time has come.
+pub fn from_the_future<T: Dated>(items: &[T], now: Timestamp) -> Vec<&T> {
+    items.iter().filter(|item| is_from_the_future(item.time(), now)).collect()
+}
+
+fn is_from_the_future(time: Timestamp, now: Timestamp) -> bool {
+    time > now.saturating_add(SKEW)
 }
 
 /// A retention policy: an item stays if one of these rules keeps it.
@@ -59,8 +76,9 @@ impl Policy {
         Self { last: count, ..Self::default() }
     }
 
-    /// The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first; the newest
-    /// one always stays, and so does each for which `is_spared` is true.
+    /// The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first. Those
+    /// [from the future](from_the_future) stay, and no rule counts them. Of the others the newest one always stays, and
+    /// so does each for which `is_spared` is true.
     pub fn expired<'a, T: Dated>(
         &self,
         items: &'a [T],
@@ -79,7 +97,8 @@ impl Policy {
             (self.yearly, Periods::new(Date::year)),
         ];
         let mut expired = Vec::new();
-        for (age, item) in items.iter().rev().enumerate() {
+        let past = items.iter().rev().filter(|item| !is_from_the_future(item.time(), now));
+        for (age, item) in past.enumerate() {
             let time = item.time();
             let mut kept = age == 0 || is_spared(item);
             kept |= take_one(&mut last);

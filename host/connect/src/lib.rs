@@ -33,7 +33,8 @@ pub trait Snapshots: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Unavailable`], within seconds, if no member delivers;
+    /// [`ConnectError::Unavailable`], within seconds, if no member delivers, or only members whose data may be old
+    /// and the operator has not allowed that;
     /// [`ConnectError::Invalid`] if a file can no longer be used.
     async fn take(&self, except: &[String]) -> Result<Snapshot, ConnectError>;
 
@@ -71,6 +72,9 @@ pub struct Facts {
     pub member_id: u64,
     /// The member's revision just before; everything written up to it is in the snapshot.
     pub revision: i64,
+    /// Whether the member could not confirm, with a majority of its cluster, that its data is current. Only if the
+    /// operator has allowed such snapshots.
+    pub stale: bool,
     /// Keys at that revision; none if this user may not count them, or if it takes too long.
     pub keys: Option<u64>,
     /// Size of the whole file in bytes, including the checksum at its end.
@@ -113,8 +117,10 @@ pub struct MemberStatus {
     pub cluster_id: u64,
     /// Identifies the member in its cluster.
     pub member_id: u64,
-    /// The leader's identifier; none if it sees no leader, so its data may be old.
+    /// The leader's identifier; none if it sees no leader.
     pub leader: Option<u64>,
+    /// Why its data may be old, if it could not confirm with a majority of its cluster that it is current.
+    pub stale: Option<String>,
     /// Whether it has no vote yet and may be far behind.
     pub learner: bool,
     /// The last revision that it has applied.

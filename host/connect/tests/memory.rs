@@ -15,7 +15,7 @@ use std::fs;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keepgate_connect::etcd::{CONNECT_TIMEOUT, Cluster, ClusterOptions, STALL_TIMEOUT};
+use keepgate_connect::etcd::{Cluster, ClusterOptions, STALL_TIMEOUT};
 use keepgate_connect::{Snapshot, Snapshots as _};
 use sha2::{Digest as _, Sha256};
 
@@ -66,7 +66,8 @@ async fn memory_stays_flat_for_a_large_snapshot_and_a_slow_reader() {
         endpoints: vec![fake.url.clone()],
         tls: None,
         user: None,
-        connect_timeout: CONNECT_TIMEOUT,
+        timeout: None,
+        allow_stale: false,
         stall_timeout: STALL_TIMEOUT,
     })
     .unwrap();

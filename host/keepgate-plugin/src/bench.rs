@@ -123,6 +123,7 @@ async fn mount(
     let mut grants = Grants::default();
     stand_in(&plugin.description.requests, &mut grants);
     let spec = MountSpec {
+        place: None,
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
         settings,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use keepgate::GatewayConfig;
-use keepgate_runtime::capability::{Granted, granted, unmet_imports};
+use keepgate_runtime::capability::{Granted, granted};
 use keepgate_runtime::inspect::Extent;
 use keepgate_runtime::{Inspection, MountSpec, Plugin, Workbench};
 use serde::{Serialize, Serializer};
@@ -28,6 +28,8 @@ struct Fit {
     /// In bytes.
     memory_limit: u64,
     problems: Vec<String>,
+    /// What may be missing; it is served all the same.
+    hints: Vec<String>,
 }
 
 fn as_map<S: Serializer>(granted: &[Granted], serializer: S) -> Result<S::Ok, S::Error> {
@@ -56,8 +58,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
         match bench.load(&arguments.file, bytes).await {
             Ok(loaded) => {
                 if let Some(config) = &config {
-                    fits =
-                        mounts(&bench, config, arguments.mount.as_deref(), &loaded, &seen).await?;
+                    fits = mounts(&bench, config, arguments.mount.as_deref(), &loaded).await?;
                 }
                 plugin = Some(loaded);
             }
@@ -81,6 +82,9 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
         say!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         print(&arguments.file, &seen, plugin.as_deref(), &fits)?;
+        for Fit { path, hints, .. } in &fits {
+            hints.iter().try_for_each(|hint| say!("note: mount {path}: {hint}"))?;
+        }
         for problem in &problems {
             say!("wrong: {problem}")?;
         }
@@ -97,7 +101,6 @@ async fn mounts(
     config: &GatewayConfig,
     path: Option<&str>,
     plugin: &Arc<Plugin>,
-    seen: &Inspection,
 ) -> Result<Vec<Fit>> {
     let wanted = |spec: &MountSpec| match path {
         Some(path) => spec.path == path,
@@ -116,35 +119,16 @@ async fn mounts(
     }
     let mut fits = Vec::new();
     for spec in specs {
-        let mut problems = Vec::new();
-        if let Err(why) = bench.check(&spec, plugin).await {
-            problems.push(why);
-        }
-        problems.extend(needs(seen, &spec));
+        let problems = bench.check(&spec, plugin).await.err();
         fits.push(Fit {
             path: spec.path.clone(),
             granted: granted(&spec.grants),
             memory_limit: spec.limits.memory,
-            problems,
+            problems: problems.into_iter().collect(),
+            hints: plugin.hints(&spec),
         });
     }
     Ok(fits)
-}
-
-/// What the file needs and a mount does not grant.
-fn needs(seen: &Inspection, spec: &MountSpec) -> Vec<String> {
-    let mut problems = Vec::new();
-    let memory: u64 = seen.memories.iter().map(|memory| memory.minimum).sum();
-    let limit = spec.limits.memory;
-    if memory > limit {
-        problems.push(format!(
-            "the plugin starts with {} of memory, but `limits.memory` is {}",
-            size(memory),
-            size(limit)
-        ));
-    }
-    problems.extend(unmet_imports(&seen.imports, &spec.grants));
-    problems
 }
 
 fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) -> Result<()> {

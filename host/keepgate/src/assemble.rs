@@ -12,6 +12,7 @@ use anyhow::{Result, anyhow};
 use keepgate_auth::{Access, Htpasswd, Method, htpasswd};
 use keepgate_http::{Tls, TlsFiles, tls::TlsVersion};
 use keepgate_jobs::Jobs;
+use keepgate_runtime::capability;
 use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
 use keepgate_store::Folder;
@@ -156,6 +157,7 @@ impl Assembly {
         };
         let spec = MountSpec {
             path: path.clone(),
+            place: Some(mount.place.clone()),
             plugin: mount.plugin.get_ref().clone(),
             settings,
             grants: self.capabilities.grants(Some(mount))?.with(Stores(stores)),
@@ -271,11 +273,22 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
     let store: Arc<dyn StoreGrant> = Arc::new(GuardedStore::plain(store.clone(), folder));
     let requested = plugin.description.requests.names(blobs::REQUESTS);
     let stores = requested.iter().map(|name| (name.clone(), store.clone()));
+    let grants = auto.grants.clone().with(Stores(stores.collect()));
+    if let Err(reason) = capability::check(plugin, &grants) {
+        let plugin = &plugin.name;
+        tracing::info!(
+            plugin,
+            reason,
+            "plugin not mounted by [auto_mount], which cannot grant this"
+        );
+        return None;
+    }
     let spec = MountSpec {
+        place: None,
         path: plugin.description.default_mount.clone(),
         plugin: plugin.name.clone(),
         settings: serde_json::Map::new(),
-        grants: auto.grants.clone().with(Stores(stores.collect())),
+        grants,
         limits: Limits::default(),
         warm: false,
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use keepgate_runtime::Loader;
+use keepgate_runtime::{Loader, Refused};
 
 use crate::assemble::{Assembly, load_tls};
 use crate::config::Config;
@@ -42,10 +42,16 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
                 if let Ok(plugin) = mount.serving() {
                     let (name, version) = (&plugin.name, &plugin.description.version);
                     say!("{}  {name} {version}", mount.path())?;
+                    for hint in plugin.hints(mount.spec()) {
+                        say!("note: mount {}: {hint}", mount.path())?;
+                    }
                 }
             }
             let refused = generation.refused.iter();
-            problems.extend(refused.map(|refused| format!("{}: {}", refused.what, refused.why)));
+            problems.extend(refused.map(|Refused { what, place, why, .. }| {
+                let place = place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+                format!("{place}{what}: {why}")
+            }));
             problems.extend(schedules::plan(&config, &generation).await.1);
             if connect {
                 for probe in assembly.capabilities.probe().await {

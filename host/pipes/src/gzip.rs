@@ -5,6 +5,7 @@ use keepgate_store::{Body, BodyError};
 
 use crate::PipeError;
 use crate::codec::{self, CHUNK, Codec, Progress};
+use crate::fastest::Fastest;
 
 /// Binary logarithm of the window size; the largest that gzip allows.
 const WINDOW: u8 = 15;
@@ -18,7 +19,10 @@ pub fn gzip(body: Body, level: u8) -> Result<Body, PipeError> {
     if level > 9 {
         return Err(PipeError::Invalid(format!("gzip level {level} does not exist; use 0 to 9")));
     }
-    Ok(codec::through(body, Gzip { level, state: None }))
+    Ok(match level {
+        1 => codec::through(body, Fastest::default()),
+        _ => codec::through(body, Gzip { level, state: None }),
+    })
 }
 
 struct Gzip {
@@ -58,6 +62,6 @@ impl Codec for Gzip {
 }
 
 /// An error of the compressor itself, which no input causes.
-fn broken(error: &(impl ToString + ?Sized)) -> BodyError {
+pub(crate) fn broken(error: &(impl ToString + ?Sized)) -> BodyError {
     BodyError::Failed(format!("cannot compress: {}", error.to_string()))
 }

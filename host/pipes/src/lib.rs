@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `batch_reader` | reads a body in batches of one size |
 //! | `codec` | runs a compressor in the task that reads |
-//! | `gzip`, `gunzip` | the two compressors |
+//! | `gzip`, `fastest`, `gunzip` | the compressors |
 //! | `archive` | tar |
 //! | `spool` | a body in a temporary file |
 //! | `meter` | size and hash of what passes |
@@ -18,6 +18,7 @@
 mod archive;
 mod batch_reader;
 mod codec;
+mod fastest;
 mod gunzip;
 mod gzip;
 mod meter;

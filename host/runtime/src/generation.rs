@@ -34,6 +34,8 @@ pub struct Generation {
 pub struct Refused {
     /// A file's path, or `mount /path`.
     pub what: String,
+    /// Where a mount is configured: file, line and column.
+    pub place: Option<String>,
     /// The reason.
     pub why: String,
     /// Whether its previous version still serves.
@@ -86,7 +88,9 @@ impl Generation {
         let mut losses: Vec<_> = mounts
             .filter(|mount| !meant(&mount.spec().plugin))
             .filter_map(|mount| {
-                mount.serving().err().map(|why| format!("mount {}: {why}", mount.path()))
+                let place = mount.spec().place.as_ref();
+                let place = place.map_or(String::new(), |place| format!("{place}: "));
+                mount.serving().err().map(|why| format!("{place}mount {}: {why}", mount.path()))
             })
             .collect();
         // A mount that a plugin proposed does not exist without the plugin.

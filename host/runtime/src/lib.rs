@@ -9,7 +9,7 @@
 //! | [`load`] | from a file's bytes to a plugin; `error` has the reasons for refusals |
 //! | [`folder`] | which files are in the plugin folder, and when to scan it again |
 //! | [`trust`] | which files may be loaded: digests and signatures |
-//! | `component_kind`, [`inspect`] | what a file is, by its bytes alone |
+//! | `component_kind`, [`inspect`], `needs` | what a file is and needs, by its bytes alone |
 //! | [`mount`], `spec` | a path prefix with its plugin; what the operator configures of it |
 //! | `serving` | a plugin at a mount: the queue of calls, their instances |
 //! | `instance`, `guest_state`, `cpu` | one instance with its limits |
@@ -49,6 +49,7 @@ pub mod load;
 mod loader;
 pub mod metrics;
 pub mod mount;
+mod needs;
 mod reply;
 mod serving;
 mod spec;

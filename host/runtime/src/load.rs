@@ -24,7 +24,8 @@ use crate::guest_state::{GuestState, MountContext};
 use crate::inspect;
 use crate::instance::Instance;
 use crate::metrics::{MetricKind, MetricSpec, Metrics};
-use crate::spec::Bounds;
+use crate::needs::Needs;
+use crate::spec::{Bounds, MountSpec};
 use crate::trust::Vetted;
 use crate::wasi_http;
 
@@ -54,6 +55,8 @@ pub struct Plugin {
     /// The contract between it and the host, as in `keepgate:plugin@0.1.0`.
     pub contract: String,
     pub(crate) world: World,
+    /// What it needs of a mount besides what its description requests.
+    pub(crate) needs: Needs,
     metrics: Arc<Metrics>,
 }
 
@@ -116,6 +119,7 @@ impl Plugin {
         let (digest, component, bytes) =
             compiling.await.map_err(|error| LoadError::Compile(error.to_string()))??;
         let kind = check_contract(host, &component)?;
+        let needs = Needs::of(host, &component, &bytes);
         let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
             // The linker's message is the last resort.
             detail: inspect::explain(&bytes).unwrap_or_else(|| format!("{error:#}")),
@@ -126,7 +130,8 @@ impl Plugin {
             let description = Description::of_service(&name, &contract);
             let world = World::Service(ProxyPre::new(pre).map_err(mismatch)?);
             let metrics = metrics.clone();
-            let plugin = Self { name, file, digest, size, description, contract, world, metrics };
+            let plugin =
+                Self { name, file, digest, size, description, contract, world, needs, metrics };
             return Ok(Arc::new(plugin));
         }
         let runner = match exports_job_runner(host, &component) {
@@ -153,8 +158,15 @@ impl Plugin {
             description,
             contract: format!("{PACKAGE}@{VERSION}"),
             world: World::Plugin(pre, runner),
+            needs,
             metrics: metrics.clone(),
         }))
+    }
+
+    /// What the plugin imports and a mount does not grant, in words: hints for whoever configures the mount, because a
+    /// plugin may import more than it uses.
+    pub fn hints(&self, spec: &MountSpec) -> Vec<String> {
+        self.needs.unmet_imports(&spec.grants)
     }
 
     /// Asks the plugin to validate settings. The error is the plugin's answer, or how it broke down.

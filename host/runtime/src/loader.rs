@@ -215,6 +215,7 @@ impl Loader {
         for (path, file) in &self.files {
             if let Some(why) = &file.refused {
                 refused.push(Refused {
+                    place: None,
                     what: path.display().to_string(),
                     why: why.clone(),
                     older_serves: file.plugin.is_some(),
@@ -265,6 +266,10 @@ impl Loader {
         let why = match plugin {
             Some(plugin) => match check(spec, &plugin).await {
                 Ok(()) => {
+                    for reason in plugin.hints(spec) {
+                        let (mount, plugin) = (&spec.path, &spec.plugin);
+                        tracing::warn!(mount, plugin, reason, "a grant may be missing");
+                    }
                     let serving = Serving::new(spec, plugin, self.metrics.clone());
                     return Arc::new(Mount::new(spec.clone(), Ok(Arc::new(serving))));
                 }
@@ -280,11 +285,13 @@ impl Loader {
         tracing::error!(
             mount = spec.path,
             plugin = spec.plugin,
+            place = spec.place,
             older_serves = older.is_some(),
             reason = why,
             "mount refused"
         );
-        refused.push(Refused { what, why: why.clone(), older_serves: older.is_some() });
+        let place = spec.place.clone();
+        refused.push(Refused { what, place, why: why.clone(), older_serves: older.is_some() });
         older.unwrap_or_else(|| Arc::new(Mount::new(spec.clone(), Err(why))))
     }
 
@@ -296,9 +303,11 @@ impl Loader {
     }
 }
 
-/// Checks whether a plugin can serve a mount. The error says why not.
+/// Checks whether a plugin can serve a mount. The error says why not. Whatever serves or checks mounts asks here, so that
+/// `keepgate check`, a start, a reload and `plugin check` give one answer.
 pub(crate) async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
-    capability::check(&plugin.name, &plugin.description.requests, &spec.grants)?;
+    capability::check(plugin, &spec.grants)?;
+    plugin.needs.check(&spec.limits)?;
     plugin.check_settings(&spec.settings).await.map_err(|why| {
         format!("the plugin {} does not accept the mount's settings: {why}", plugin.name)
     })

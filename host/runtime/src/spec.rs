@@ -10,6 +10,8 @@ use crate::circuit_breaker::Faults;
 pub struct MountSpec {
     /// `/`, or a path that starts with `/` and does not end with it.
     pub path: String,
+    /// Where it is configured, for messages: file, line and column.
+    pub place: Option<String>,
     /// The plugin's file name without `.wasm`.
     pub plugin: String,
     /// Passed to the plugin as JSON.

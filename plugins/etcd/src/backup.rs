@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::Cluster;
 use crate::settings::{Format, Settings};
-use crate::sidecar::Facts;
+use crate::sidecar::{Facts, is_false};
+use crate::warning::Warning;
 use crate::{metrics, name, reply, retention};
 
 /// The kind of job, as schedules name it.
@@ -56,6 +57,8 @@ struct Answer<'a> {
     cluster: &'a str,
     endpoint: &'a str,
     etcd_version: &'a str,
+    #[serde(skip_serializing_if = "is_false")]
+    stale: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
 }
@@ -73,15 +76,22 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     environment::info("backup stored", &[("file", &key), ("size", &size), ("source", &source)]);
 
     let mut warnings = Vec::new();
+    if facts.stale {
+        let endpoint = &facts.endpoint;
+        warnings.push(Warning::new(format!(
+            "the backup may be old: {endpoint} could not confirm with a majority of its cluster that its data is current"
+        )));
+    }
     // The backup is stored, and its name alone makes it one.
     if let Err(failure) = sidecar::write(&store, &cluster.sidecar(&name), &facts) {
-        warnings.push(format!("what is known of it was not kept: {}", failure.message()));
+        warnings.push(Warning::because("what is known of it was not kept", &failure));
     }
     report_progress("rotating", facts.snapshot_size, Some(facts.snapshot_size));
     warnings.extend(retention::apply(&store, &cluster, &settings.policy(), &name));
-    for warning in &warnings {
-        environment::warn(warning, &[("file", &key)]);
+    for Warning { logged, .. } in &warnings {
+        environment::warn(logged, &[("file", &key)]);
     }
+    let said: Vec<_> = warnings.into_iter().map(|warning| warning.said).collect();
     json::to_vec(&Answer {
         message: reply::SAVED,
         filename: &facts.filename,
@@ -94,7 +104,8 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
         cluster: facts.cluster.name(),
         endpoint: &facts.endpoint,
         etcd_version: &facts.etcd_version,
-        warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+        stale: facts.stale,
+        warning: (!said.is_empty()).then(|| said.join("; ")),
     })
 }
 
@@ -122,6 +133,9 @@ impl Backup<'_> {
                 snapshot => snapshot?,
             };
             let endpoint = snapshot.facts().endpoint;
+            if !asked.is_empty() {
+                environment::info("asking another member", &[("endpoint", &endpoint)]);
+            }
             let name = self.free_name(begun, &taken)?;
             match self.save(&snapshot, &name, begun) {
                 // The bytes of this snapshot are used up.
@@ -132,7 +146,7 @@ impl Backup<'_> {
                         why = format!("{endpoint}: {why}");
                     }
                     environment::count(metrics::BROKEN_OFF, &[self.cluster.name()], 1);
-                    environment::warn(&format!("{why}; asking another member"), &[]);
+                    environment::warn(&why, &[]);
                     asked.push(endpoint);
                     reasons.push(why);
                 }
@@ -191,8 +205,9 @@ impl Backup<'_> {
             cluster: self.cluster.clone(),
             cluster_id: format!("{:x}", facts.cluster_id),
             member_id: format!("{:x}", facts.member_id),
+            etcd_version: etcd::version(&facts).to_owned(),
+            stale: etcd::is_stale(&facts),
             endpoint: facts.endpoint,
-            etcd_version: facts.version,
             revision: facts.revision,
             keys: facts.keys,
         })

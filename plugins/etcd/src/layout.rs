@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use keepgate_sdk::retention::Dated;
+use keepgate_sdk::retention::{Dated, from_the_future};
 use keepgate_sdk::{Call, Failure, Store, TimeName, Timestamp, is_key_segment, sidecar};
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,8 @@ impl Cluster {
     }
 
     /// The newest backup whose sidecar fits it; if there is none, the newest at all, because files of another
-    /// program never had a sidecar.
+    /// program never had a sidecar. One from the future, or of a member whose data may have been old, is only chosen
+    /// if no other will do.
     ///
     /// Neither rotation nor a request removes it. Since it only ever becomes a newer one, two clients that
     /// remove backups at the same time cannot take the last good one from each other.
@@ -114,14 +115,20 @@ impl Cluster {
         &self,
         store: &Store,
         contents: &'a Contents,
+        now: Timestamp,
     ) -> Result<Option<&'a TimeName>, Failure> {
-        let known = |file: &&File| contents.index.contains(&file.name);
-        for file in contents.files.iter().rev().filter(known) {
-            if self.known(store, file)?.is_some() {
-                return Ok(Some(&file.name));
+        let ahead = from_the_future(&contents.files, now);
+        let (past, future) = contents.files.split_at(contents.files.len() - ahead.len());
+        let candidates = || past.iter().rev().chain(future.iter().rev());
+        let mut stale = None;
+        for file in candidates().filter(|file| contents.index.contains(&file.name)) {
+            match self.known(store, file)? {
+                Some(known) if known.value.stale => stale = stale.or(Some(file)),
+                Some(_) => return Ok(Some(&file.name)),
+                None => {}
             }
         }
-        Ok(contents.files.last().map(|file| &file.name))
+        Ok(stale.or_else(|| candidates().next()).map(|file| &file.name))
     }
 
     /// The sidecar of a backup, if there is one that describes this very file.

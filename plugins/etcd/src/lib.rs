@@ -27,6 +27,7 @@ mod retention;
 mod serve;
 mod settings;
 mod sidecar;
+mod warning;
 
 use keepgate_sdk::jobs::Job;
 use keepgate_sdk::{
@@ -48,6 +49,7 @@ impl Plugin for Etcd {
         let description = Description::new("etcd", env!("CARGO_PKG_VERSION"))
             .summary("Backups of etcd clusters, a drop-in for etcd-backup")
             .store("main")
+            .any_cluster()
             .job(backup::KIND);
         metrics::describe(description)
     }

@@ -1,36 +1,32 @@
 //! Removes what the policy no longer keeps. It runs only after a success, when the new backup is durable. When it
 //! fails it leaves backups; it never removes one too many.
 
-use keepgate_sdk::retention::{Policy, remove_each};
+use keepgate_sdk::retention::{Policy, from_the_future, remove_each};
 use keepgate_sdk::{Failure, Store, TimeName, Timestamp, environment};
 
 use crate::layout::{Cluster, Contents, File};
 use crate::metrics;
+use crate::warning::Warning;
 
-/// A backup whose name is further ahead of the clock than this, in seconds, is worth a warning.
-const AHEAD: u64 = 60;
-
-/// Removes expired backups and orphaned sidecars, but neither `made` nor the newest good backup. The texts are
-/// warnings for whoever asked for the backup.
+/// Removes expired backups and orphaned sidecars, but neither `made` nor the newest good backup, nor any from the
+/// future. The warnings are for whoever asked for the backup.
 pub(crate) fn apply(
     store: &Store,
     cluster: &Cluster,
     policy: &Policy,
     made: &TimeName,
-) -> Vec<String> {
+) -> Vec<Warning> {
+    let now = Timestamp::now();
     let contents = match cluster.contents(store) {
         Ok(contents) => contents,
-        Err(failure) => return vec![format!("old backups stay: {}", failure.message())],
+        Err(failure) => return vec![Warning::because("old backups stay", &failure)],
     };
     let mut warnings = Vec::new();
-    warnings.extend(remove_expired(store, cluster, policy, made, &contents).err());
+    warnings.extend(remove_expired(store, cluster, policy, made, &contents, now).err());
     if let Err(failure) = remove_orphans(store, cluster, &contents) {
-        warnings.push(format!("index of removed backups: {}", failure.message()));
+        warnings.push(Warning::because("index of removed backups", &failure));
     }
-    let newest = contents.files.last().map(|file| &file.name);
-    if let Some(name) = newest.filter(|n| n.time().since(Timestamp::now()).as_secs() > AHEAD) {
-        warnings.push(format!("the clock says that {name} is from the future"));
-    }
+    warnings.extend(warn_of_the_future(&contents, now));
     warnings
 }
 
@@ -40,16 +36,28 @@ fn remove_expired(
     policy: &Policy,
     made: &TimeName,
     contents: &Contents,
-) -> Result<(), String> {
-    let good = cluster.newest_good(store, contents);
-    let good = good.map_err(|failure| format!("old backups stay: {}", failure.message()))?;
+    now: Timestamp,
+) -> Result<(), Warning> {
+    let good = cluster.newest_good(store, contents, now);
+    let good = good.map_err(|failure| Warning::because("old backups stay", &failure))?;
     let is_spared = |file: &File| file.name == *made || good == Some(&file.name);
-    let expired = policy.expired(&contents.files, Timestamp::now(), is_spared);
+    let expired = policy.expired(&contents.files, now, is_spared);
     remove_each(&expired, |file| remove(store, cluster, file)).map_err(|unfinished| {
         let (left, name) = (unfinished.left, &unfinished.item.name);
-        let why = unfinished.failure.message();
-        format!("{left} old backups stay: {name} cannot be removed: {why}")
+        let what = format!("{left} old backups stay: {name} cannot be removed");
+        Warning::because(what, &unfinished.failure)
     })
+}
+
+/// Names from the future stay until they are removed by request: somebody has to hear of them.
+fn warn_of_the_future(contents: &Contents, now: Timestamp) -> Option<Warning> {
+    let ahead = from_the_future(&contents.files, now);
+    let newest = &ahead.last()?.name;
+    Some(Warning::new(format!(
+        "backups from the future, by this gateway's clock: {}, the newest is {newest}; rotation neither counts nor \
+         removes them; if the clock was wrong, delete them once there are newer ones",
+        ahead.len()
+    )))
 }
 
 /// Removes the very file that was judged, and its sidecar.
@@ -97,7 +105,8 @@ mod tests {
         host.put(&names[0], b"new");
         store.delete(&names[1]).unwrap();
         let made = name::FORM.parse(&names[3]).unwrap();
-        remove_expired(&store, &cluster, &Policy::last(1), &made, &contents).unwrap();
+        let now = made.time();
+        remove_expired(&store, &cluster, &Policy::last(1), &made, &contents, now).unwrap();
         assert_eq!(host.keys(), [&*names[0], &*names[3]]);
         assert_eq!(host.blob(&names[0]).unwrap(), b"new");
         assert_eq!(host.count("etcd_backups_removed_total main rotation"), 1);

@@ -1,6 +1,8 @@
 //! Single backups: what a GET or HEAD sends, and removal by request.
 
-use keepgate_sdk::{BlobAnswer, Call, Content, Failure, Reply, Store, environment, is_sha256};
+use keepgate_sdk::{
+    BlobAnswer, Call, Content, Failure, Reply, Store, Timestamp, environment, is_sha256,
+};
 
 use crate::layout::{Cluster, File};
 use crate::settings::Settings;
@@ -30,7 +32,7 @@ pub(crate) fn delete(call: Call<Settings>) -> Result<Reply, Failure> {
     if !contents.files.iter().any(|file| file.name == name) {
         return Err(Failure::NotFound);
     }
-    if cluster.newest_good(&store, &contents)? == Some(&name) {
+    if cluster.newest_good(&store, &contents, Timestamp::now())? == Some(&name) {
         let why = "it is the newest that is known to be good; make another backup first";
         return Err(Failure::refused(409, "the last good backup is not removed", why));
     }

@@ -34,6 +34,14 @@ pub(crate) struct Facts {
     pub(crate) revision: i64,
     /// Keys at that revision, if etcd let them be counted.
     pub(crate) keys: Option<u64>,
+    /// Whether the member could not confirm that its data was current.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) stale: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+pub(crate) fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A sidecar that was read.
@@ -46,4 +54,6 @@ pub(crate) struct Essence {
     pub(crate) filesize: u64,
     /// Of the file, in lower-case hex.
     pub(crate) sha256: Option<String>,
+    #[serde(default)]
+    pub(crate) stale: bool,
 }

@@ -13,8 +13,10 @@ export const etcd = {
 
   takeSnapshot(cluster, { except = [] } = {}) {
     const snapshot = own(ask(() => hostEtcd.Snapshot.take(cluster, except)));
+    const facts = snapshot.facts();
     return {
-      facts: snapshot.facts(),
+      facts,
+      stale: facts.version.endsWith("+stale"),
       body: () => new Body(ask(() => snapshot.data())),
       sha256: () => snapshot.sha256() ?? null,
     };

@@ -315,6 +315,9 @@ export const etcd: {
       endpoint: string; version: string; clusterId: number; memberId: number;
       revision: number; keys: number | null; size: number;
     };
+    /** Whether the member could not confirm with a majority of its cluster that its data is current. The host takes such
+     * snapshots only where the operator has set `allow_stale`; mark what you make of them. */
+    stale: boolean;
     /** The bytes, once. */
     body(): Body;
     /** Of the database, lower-case hex; null until the bytes were read and verified. */
@@ -415,12 +418,20 @@ export interface RetentionPolicy {
   yearly?: number;
 }
 
-/** The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first; the newest one always
- * stays, and so does each for which `isSpared` is true. `time` is a member of this name unless it is given. */
+/** The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first. Those from the future
+ * stay, and no rule counts them. Of the others the newest one always stays, and so does each for which `isSpared` is
+ * true. `time` is a member of this name unless it is given. */
 export function expired<Item>(items: Item[], policy: RetentionPolicy, options?: {
   now?: Date;
   time?: (item: Item) => Date;
   isSpared?: (item: Item) => boolean;
+}): Item[];
+
+/** The items whose time is more than five minutes ahead of `now`: a clock was wrong when they were made. No rule of
+ * `expired` removes them before their time has come, so tell people how many there are. */
+export function fromTheFuture<Item>(items: Item[], options?: {
+  now?: Date;
+  time?: (item: Item) => Date;
 }): Item[];
 
 /** Milliseconds of a duration in settings, as in `7d` or `1m30s`; longer than zero. Throws an `Error`. */
@@ -448,7 +459,7 @@ export interface Description {
   defaultMount?: string;
   /** Names of the stores that it opens; a mount must grant each. */
   stores?: string[];
-  /** Names of the clusters that it takes snapshots of; a mount must grant each. */
+  /** Names of the clusters that it takes snapshots of; a mount must grant each, and for `*` at least one. */
   clusters?: string[];
   /** Counters for `count`, which is the default kind: Prometheus names that end in
    * `_total`. Gauges for `setGauge`. */

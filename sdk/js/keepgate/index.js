@@ -19,5 +19,5 @@ export { jobs } from "./jobs.js";
 export { fillPage, linkHeaders, page } from "./page.js";
 export { pipes } from "./pipes.js";
 export { definePlugin } from "./plugin.js";
-export { expired, parseDuration } from "./retention.js";
+export { expired, fromTheFuture, parseDuration } from "./retention.js";
 export { Store } from "./store.js";

@@ -2,6 +2,8 @@
 // the SDKs for Rust and Python; `sdk/tests/retention.json` holds all three to the same answers.
 
 const DAY = 86_400_000;
+// How far ahead of the clock a time may be without being from the future, whose items are outside all rules.
+const SKEW = 300_000;
 
 const number = {
   daily: (time) => Math.floor(time / DAY),
@@ -11,12 +13,19 @@ const number = {
   yearly: (time) => new Date(time).getUTCFullYear(),
 };
 
+const isAhead = (time, now) => time.getTime() > now.getTime() + SKEW;
+
+export function fromTheFuture(items, options = {}) {
+  const { now = new Date(), time = (item) => item.time } = options;
+  return items.filter((item) => isAhead(time(item), now));
+}
+
 export function expired(items, policy, options = {}) {
   const { now = new Date(), time = (item) => item.time, isSpared = () => false } = options;
   const rules = Object.entries(number).map(([rule, of]) => ({ left: policy[rule] ?? 0, of, current: null }));
   let last = policy.last ?? 0;
   const gone = [];
-  [...items].reverse().forEach((item, age) => {
+  items.filter((item) => !isAhead(time(item), now)).reverse().forEach((item, age) => {
     const at = time(item).getTime();
     let kept = age === 0 || isSpared(item);
     kept = last-- > 0 || kept;

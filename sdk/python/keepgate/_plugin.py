@@ -43,7 +43,7 @@ class Description:
     default_mount: str = ""
     #: Names of the stores that it opens; a mount must grant each.
     stores: list[str] = field(default_factory=list)
-    #: Names of the clusters that it takes snapshots of; a mount must grant each.
+    #: Names of the clusters that it takes snapshots of; a mount must grant each, and for `*` at least one.
     clusters: list[str] = field(default_factory=list)
     #: Kinds of job that `run_job` runs.
     jobs: list[str] = field(default_factory=list)

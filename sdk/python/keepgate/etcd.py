@@ -31,6 +31,12 @@ class Snapshot:
         """What is known before its bytes come: endpoint, version, revision, size and so on."""
         return self._handle.facts()
 
+    @property
+    def stale(self) -> bool:
+        """Whether the member could not confirm with a majority of its cluster that its data is current. The host takes
+        such snapshots only where the operator has set `allow_stale`; mark what you make of them."""
+        return self.facts.version.endswith("+stale")
+
     def body(self) -> Body:
         """The bytes, once. Length and checksum are verified before the body ends."""
         with asking():

@@ -11,6 +11,17 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
+#: How far ahead of the clock a time may be without being from the future.
+SKEW = timedelta(minutes=5)
+
+
+def from_the_future(
+    items: Sequence[Item], now: datetime, *, time: Callable[[Item], datetime]
+) -> list[Item]:
+    """The items that are further ahead of `now` than `SKEW`: a clock was wrong when they were made. No rule removes
+    them before their time has come, so tell people how many there are."""
+    return [item for item in items if time(item) - now > SKEW]
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -37,13 +48,15 @@ class Policy:
         time: Callable[[Item], datetime],
         is_spared: Callable[[Item], bool] = lambda item: False,
     ) -> list[Item]:
-        """The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first; the newest one
-        always stays, and so does each for which `is_spared` is true."""
+        """The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first. Those from the
+        future (see `from_the_future`) stay, and no rule counts them. Of the others the newest one always stays, and so
+        does each for which `is_spared` is true."""
         last = self.last
         left = [self.daily, self.weekly, self.monthly, self.yearly]
         current: list[object] = [None] * 4
         gone = []
-        for age, item in enumerate(reversed(items)):
+        up_to_now = [item for item in items if time(item) - now <= SKEW]
+        for age, item in enumerate(reversed(up_to_now)):
             at = time(item)
             kept = age == 0 or is_spared(item) or last > 0
             last -= 1

@@ -75,8 +75,14 @@ fn expired(items: &[Item], policy: &Policy) -> BTreeSet<usize> {
     expired.into_iter().map(|item| item.number).collect()
 }
 
-/// Looks at each item by itself: counts what is newer.
+/// Whether an item is from the future.
+fn is_ahead(item: &Item) -> bool {
+    item.time.as_secs() > NOW + 300
+}
+
+/// Looks at each item by itself: counts what is newer, but not from the future.
 fn model(items: &[Item], policy: &Policy) -> BTreeSet<usize> {
+    let items: Vec<_> = items.iter().filter(|item| !is_ahead(item)).cloned().collect();
     let newer = |index: usize| items.get(index + 1..).unwrap_or_default();
     let by_period = |index: usize, count: u32, period: fn(&str, Date) -> String| {
         let of = |item: &Item| period(&item.time.to_string(), item.time.date());
@@ -113,9 +119,32 @@ proptest! {
     #[test]
     fn what_must_stay_stays(items in items(), policy in policy()) {
         let expired = expired(&items, &policy);
-        for item in items.iter().filter(|item| item.spared).chain(items.last()) {
+        let (ahead, others): (Vec<_>, Vec<_>) = items.iter().partition(|item| is_ahead(item));
+        let newest = others.last().copied();
+        let spared = items.iter().filter(|item| item.spared);
+        for item in spared.chain(newest).chain(ahead) {
             prop_assert!(!expired.contains(&item.number));
         }
+    }
+
+    #[test]
+    fn what_is_from_the_future_changes_nothing(
+        items in items(), policy in policy(), ahead in proptest::collection::vec(any::<u64>(), 0..20),
+    ) {
+        let (_, mut items): (Vec<_>, Vec<_>) = items.into_iter().partition(is_ahead);
+        let without = expired(&items, &policy);
+        let latest = NOW + 300;
+        let mut ahead: Vec<_> = ahead
+            .into_iter()
+            .map(|by| Timestamp((latest * 1_000_000_000).saturating_add(by.max(1))))
+            .collect();
+        ahead.sort_unstable();
+        let later = |(index, time)| Item { number: 1000 + index, time, spared: false };
+        items.extend(ahead.iter().copied().enumerate().map(later));
+        prop_assert_eq!(expired(&items, &policy), without);
+        let found = from_the_future(&items, seconds(NOW));
+        prop_assert_eq!(found.len(), ahead.len());
+        prop_assert!(found.iter().all(|item| item.number >= 1000), "{found:?}");
     }
 
     #[test]

@@ -64,9 +64,33 @@ fn what_is_young_stays() {
     let all = ["20260227_115959", "20260227_120000", "20260301_110000", "20300101_000000"];
     let within = Some(Duration::from_secs(2 * 86_400));
     let policy = Policy { within, ..Policy::default() };
-    assert_eq!(kept(&all, &policy), all[1..], "what is in the future is young");
+    assert_eq!(kept(&all, &policy), all[1..]);
     let within = Some(Duration::MAX);
     assert_eq!(kept(&all, &Policy { within, ..Policy::default() }), all);
+}
+
+#[test]
+fn what_is_from_the_future_neither_counts_nor_goes() {
+    let right = ["20260201_120000", "20260227_120000", "20260228_120000", "20260301_120500"];
+    let ahead = ["20260301_120501", "20260302_000000", "20300101_000000"];
+    let all = [right.as_slice(), &ahead].concat();
+    let none = Policy::default();
+    for policy in [
+        Policy::last(2),
+        Policy { within: Some(Duration::from_secs(2 * 86_400)), ..none.clone() },
+        Policy { daily: 2, ..none.clone() },
+        Policy { weekly: 2, ..none.clone() },
+        Policy { monthly: 2, ..none.clone() },
+        Policy { yearly: 2, ..none },
+    ] {
+        let expected = [kept(&right, &policy).as_slice(), &ahead].concat();
+        assert_eq!(kept(&all, &policy), expected, "{policy:?}");
+    }
+    assert_eq!(kept(&all, &Policy::last(1)), [&["20260301_120500"], ahead.as_slice()].concat());
+    assert_eq!(kept(&ahead, &Policy::last(1)), ahead);
+    let times = all.iter().map(|stamp| time(stamp)).collect::<Vec<_>>();
+    let found: Vec<_> = from_the_future(&times, time(NOW)).into_iter().copied().collect();
+    assert_eq!(found, ahead.map(time));
 }
 
 #[test]

@@ -102,6 +102,7 @@ pub(crate) fn spec(path: &str, warm: bool, store: &Arc<dyn BlobStore>) -> Arc<Mo
     let grant: Arc<dyn StoreGrant> = Arc::new(store.clone());
     let stores = BTreeMap::from([("main".to_owned(), grant)]);
     Arc::new(MountSpec {
+        place: None,
         path: path.to_owned(),
         plugin: "restic".to_owned(),
         settings: serde_json::Map::new(),

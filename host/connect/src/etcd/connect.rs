@@ -1,4 +1,5 @@
-//! Connects to one member and signs in. Each step has a time limit and an error message of its own.
+//! Connects to one member and signs in. Each step has a time limit and an error message of its own. The operator's
+//! limit for connecting holds for each step up to the first answer, so that no other limit is hidden behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,16 @@ use super::credentials::Credentials;
 use super::explain::{self, Peer, Stage};
 use super::url::Url;
 
-/// How long a member may take for an answer that needs no work.
+/// How long connecting may take, unless the operator has set a limit.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long a member may take for an answer that needs no work, unless the operator has set a limit. Signing in checks
+/// a slow hash and is written to the disks of a majority.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How long it may take to confirm with a majority of its cluster that its data is current. When a leader has just gone,
+/// etcd 3.4 answers such a read after 7 seconds, with an error.
+const AGREEMENT: Duration = Duration::from_secs(10);
 
 /// How long it may take for the first bytes of a snapshot.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
@@ -24,16 +33,30 @@ const WINDOW: u32 = 1024 * 1024;
 /// Time limits.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// For connecting, including TLS.
-    pub(super) connect: Duration,
+    /// For connecting, including TLS, and for each answer that needs no work.
+    timeout: Option<Duration>,
     /// For the next bytes of a snapshot.
     pub(super) stall: Duration,
 }
 
 impl Limits {
+    pub(super) fn new(timeout: Option<Duration>, stall: Duration) -> Self {
+        Self { timeout, stall }
+    }
+
+    /// For connecting, including TLS.
+    pub(super) fn connect(self) -> Duration {
+        self.timeout.unwrap_or(CONNECT)
+    }
+
     /// For an answer that needs no work.
     pub(super) fn answer(self) -> Duration {
-        ANSWER.min(self.stall)
+        self.timeout.unwrap_or(ANSWER)
+    }
+
+    /// For an answer on which a majority of the cluster has to agree.
+    pub(super) fn agreement(self) -> Duration {
+        AGREEMENT.max(self.answer()).min(self.stall)
     }
 
     /// For the first bytes of a snapshot.
@@ -49,7 +72,7 @@ pub(super) fn endpoint(
     limits: Limits,
 ) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from(url.uri().clone())
-        .connect_timeout(limits.connect)
+        .connect_timeout(limits.connect())
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
     if !url.is_tls() {
@@ -72,12 +95,12 @@ pub(super) async fn connect(
     };
     let endpoint = endpoint.map_err(|error| format!("preparing the connection: {error}"))??;
     let peer = Peer { url, credentials, stage: Stage::Connecting };
-    let channel = match timeout(limits.connect, endpoint.connect()).await {
+    let channel = match timeout(limits.connect(), endpoint.connect()).await {
         Ok(Ok(channel)) => channel,
         Ok(Err(error)) if !explain::is_timeout(&error) => {
             return Err(explain::transport(&error, &peer));
         }
-        _ => return Err(format!("no connection within {:?}", limits.connect)),
+        _ => return Err(format!("no connection within {:?}", limits.connect())),
     };
     let peer = Peer { stage: Stage::Connected, ..peer };
     sign_in(Channel::Tonic(channel), &peer, limits).await

@@ -73,6 +73,13 @@ pub(super) fn needs_no_login(error: &Error) -> bool {
         if status.message().contains("authentication is not enabled"))
 }
 
+/// Whether a member refuses because of what the user may do, or because there is none.
+pub(super) fn is_about_rights(error: &Error) -> bool {
+    matches!(error, Error::GRpcStatus(status) if status.source().is_none()
+        && (status.code() == Code::PermissionDenied
+            || ["permission denied", "user name is empty"].iter().any(|part| status.message().contains(part))))
+}
+
 /// Explains a member's answer.
 fn refusal(status: &Status, peer: &Peer<'_>) -> String {
     let message = status.message();

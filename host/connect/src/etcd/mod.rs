@@ -5,7 +5,7 @@
 //! | `url` | validated endpoints |
 //! | `credentials` | files and secrets, read again for each snapshot |
 //! | `connect` | one connection to one member, signed in |
-//! | `probe` | a member's status, and the start of a snapshot |
+//! | `probe` | a member's status, whether its data is current, and the start of a snapshot |
 //! | `stream` | the bytes |
 //! | `verify` | whether the bytes are a whole snapshot |
 //! | `explain` | error messages that say what to do |
@@ -36,9 +36,6 @@ use self::probe::Member;
 use self::url::Url;
 use crate::{ConnectError, EndpointStatus, MemberStatus, Snapshot, Snapshots};
 
-/// The default of [`ClusterOptions::connect_timeout`].
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// The default of [`ClusterOptions::stall_timeout`].
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -53,10 +50,14 @@ pub struct ClusterOptions {
     pub tls: Option<TlsFiles>,
     /// The user to sign in as, if the cluster requires that. It needs the role `root`.
     pub user: Option<Login>,
-    /// The time limit for connecting to one endpoint, including TLS.
-    pub connect_timeout: Duration,
+    /// The time limit for connecting to one endpoint, including TLS, for signing in there, and for its status. None: 2
+    /// seconds for connecting, 5 for each answer.
+    pub timeout: Option<Duration>,
     /// How long a member may take for the next bytes of a snapshot.
     pub stall_timeout: Duration,
+    /// Whether members may deliver that cannot confirm, with a majority of their cluster, that their data is current.
+    /// They are the second choice, and [`Facts::stale`](crate::Facts::stale) marks what they deliver.
+    pub allow_stale: bool,
 }
 
 /// Files for TLS, all in PEM format.
@@ -100,6 +101,7 @@ pub struct Cluster {
     urls: Vec<Url>,
     files: CredentialFiles,
     limits: Limits,
+    allow_stale: bool,
 }
 
 impl Cluster {
@@ -109,13 +111,14 @@ impl Cluster {
     ///
     /// [`ConnectError::Invalid`] names the value or the file that cannot be used.
     pub fn new(options: ClusterOptions) -> Result<Self, ConnectError> {
-        let ClusterOptions { name, endpoints, tls, user, connect_timeout, stall_timeout } = options;
+        let ClusterOptions { name, endpoints, tls, user, timeout, stall_timeout, allow_stale } =
+            options;
         let invalid =
             |what: String| ConnectError::Invalid(format!("etcd cluster {name:?}: {what}"));
         if endpoints.is_empty() {
             return Err(invalid("it has no endpoints".to_owned()));
         }
-        if connect_timeout.is_zero() || stall_timeout.is_zero() {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) || stall_timeout.is_zero() {
             return Err(invalid("a timeout of zero lets nothing happen".to_owned()));
         }
         let urls: Vec<Url> = endpoints
@@ -130,12 +133,12 @@ impl Cluster {
         }
         let files = CredentialFiles::new(tls, user).map_err(&invalid)?;
         let credentials = files.read().map_err(&invalid)?;
-        let limits = Limits { connect: connect_timeout, stall: stall_timeout };
+        let limits = Limits::new(timeout, stall_timeout);
         for url in &urls {
             // Builds a connection's settings, which checks certificate and key together.
             connect::endpoint(url, &credentials, limits).map_err(&invalid)?;
         }
-        Ok(Self { name, urls, files, limits })
+        Ok(Self { name, urls, files, limits, allow_stale })
     }
 
     /// Reads the files, which may have been renewed.
@@ -177,6 +180,13 @@ impl Cluster {
         }
     }
 
+    fn how_to_allow_stale(&self) -> String {
+        format!(
+            "to keep old data rather than none, set `allow_stale = true` in [etcd.{}]",
+            self.name
+        )
+    }
+
     fn record_failure(&self, url: &Url, cause: &str, failed: &mut Vec<String>) {
         tracing::warn!(cluster = self.name, endpoint = %url, cause, "no snapshot from this member");
         failed.push(format!("{url}: {cause}"));
@@ -191,27 +201,39 @@ impl Snapshots for Cluster {
         let urls: Vec<&Url> =
             self.urls.iter().filter(|url| !except.iter().any(|left| url.is(left))).collect();
         if urls.is_empty() {
-            return Err(self.unavailable(&["all of its endpoints have failed already".to_owned()]));
+            return Err(self.unavailable(&["no other endpoint is left to ask".to_owned()]));
         }
         let credentials = self.credentials().await.map_err(|what| {
             ConnectError::Invalid(format!("etcd cluster {:?}: {what}", self.name))
         })?;
         let mut failed = Vec::new();
-        let mut second_choice = Vec::new();
+        let mut stale = Vec::new();
         for (url, probe) in self.probe(&urls, &credentials) {
             match joined(probe).await {
-                Ok(member) if member.is_current() => {
+                Ok(member) if member.stale().is_none() => {
                     if let Some(snapshot) = self.begin(member, &mut failed).await {
                         return Ok(snapshot);
                     }
                 }
-                Ok(member) => second_choice.push(member),
+                Ok(member) => {
+                    if !self.allow_stale {
+                        let cause = member.stale().unwrap_or_default();
+                        self.record_failure(&url, cause, &mut failed);
+                    }
+                    stale.push(member);
+                }
                 Err(cause) => self.record_failure(&url, &cause, &mut failed),
             }
         }
-        // These deliver too, but their data may be old.
-        for member in second_choice {
+        if !self.allow_stale && !stale.is_empty() {
+            failed.push(self.how_to_allow_stale());
+            stale.clear();
+        }
+        for member in stale {
+            let (url, reason) = (member.url().clone(), member.stale().map(str::to_owned));
             if let Some(snapshot) = self.begin(member, &mut failed).await {
+                let cluster = &self.name;
+                tracing::warn!(cluster, endpoint = %url, reason, "taking a snapshot that may be old");
                 return Ok(snapshot);
             }
         }
@@ -228,7 +250,10 @@ impl Snapshots for Cluster {
         };
         let asked = self.probe(&urls, &credentials).into_iter().map(|(url, probe)| async move {
             let outcome = match joined(probe).await {
-                Ok(member) => member.check_snapshot().await,
+                Ok(member) => match member.stale().filter(|_| !self.allow_stale) {
+                    Some(cause) => Err(format!("{cause}; {}", self.how_to_allow_stale())),
+                    None => member.check_snapshot().await,
+                },
                 Err(cause) => Err(cause),
             };
             status(&url, outcome)

@@ -30,8 +30,9 @@ fn options(endpoint: &str) -> ClusterOptions {
         endpoints: vec![endpoint.to_owned()],
         tls: None,
         user: None,
-        connect_timeout: CONNECT_TIMEOUT,
+        timeout: None,
         stall_timeout: STALL_TIMEOUT,
+        allow_stale: false,
     }
 }
 
@@ -108,8 +109,7 @@ fn invalid_values_are_refused() {
     let none = ClusterOptions { endpoints: Vec::new(), ..options("") };
     assert!(refused(none).contains("it has no endpoints"));
     assert!(refused(options("localhost:2379")).contains("must begin with http://"));
-    let no_time =
-        ClusterOptions { connect_timeout: Duration::ZERO, ..options("http://localhost:1") };
+    let no_time = ClusterOptions { timeout: Some(Duration::ZERO), ..options("http://localhost:1") };
     assert!(refused(no_time).contains("timeout of zero"));
     let folder = folder();
     let tls = Some(TlsFiles { ca: Some(folder.path().join("ca.pem")), ..TlsFiles::default() });

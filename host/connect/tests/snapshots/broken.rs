@@ -196,18 +196,3 @@ async fn an_invalid_start_is_refused_before_the_body_begins() {
     let unknown = [Step::End { status: 12, message: "unknown service" }];
     assert!(refused(&unknown).await.starts_with("it does not offer this"));
 }
-
-#[tokio::test]
-async fn members_with_a_leader_come_first_and_failing_ones_last() {
-    let steps = || Box::new(right().into_iter()) as Box<dyn Iterator<Item = Step> + Send>;
-    let lonely = Fake::start_with(0, steps).await;
-    let wrong = Fake::start(&[message(4096, vec![0; 4096]), DONE]).await;
-    let led = Fake::start(&right()).await;
-    let all = cluster(&[&lonely.url, &wrong.url, &led.url]);
-    assert_eq!(read(&all).await.endpoint, led.url);
-    // Without the others, the remaining one is used.
-    let some = cluster(&[&lonely.url, &wrong.url]);
-    assert_eq!(read(&some).await.endpoint, lonely.url);
-    let statuses = some.status().await;
-    assert_eq!(statuses[0].outcome.as_ref().unwrap().leader, None);
-}

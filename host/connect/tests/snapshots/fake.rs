@@ -109,6 +109,9 @@ fn answer(path: &str, leader: u64, steps: &(impl Fn() -> Steps + ?Sized)) -> Ans
             .filter_map(std::future::ready)
             .map(Ok)
             .boxed(),
+        "/etcdserverpb.KV/Range" if leader == 0 => {
+            frames(vec![trailers(14, "etcdserver: no leader")])
+        }
         _ => frames(vec![trailers(7, "etcdserver: permission denied")]),
     };
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());

@@ -14,6 +14,7 @@ mod fake;
 mod faults;
 mod login;
 mod member;
+mod quorum;
 mod reading;
 mod tls;
 mod unreachable;

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions};
@@ -23,8 +23,9 @@ pub(crate) fn options(endpoints: &[&str]) -> ClusterOptions {
         endpoints: endpoints.iter().map(|&url| url.to_owned()).collect(),
         tls: None,
         user: None,
-        connect_timeout: Duration::from_secs(5),
+        timeout: Some(Duration::from_secs(10)),
         stall_timeout: LONG,
+        allow_stale: false,
     }
 }
 
@@ -86,35 +87,65 @@ impl Member {
         panic!("{} does not start", program.display());
     }
 
+    /// Members of one cluster.
+    pub(crate) fn start_cluster<const N: usize>(program: &PathBuf) -> [Self; N] {
+        for _ in 0..10 {
+            let peers = [(); N].map(|()| format!("http://127.0.0.1:{}", free_port()));
+            let names: Vec<_> =
+                (0..N).map(|number| format!("m{number}={}", peers[number])).collect();
+            let initial = names.join(",");
+            let started: Vec<_> = (0..N)
+                .map(|number| {
+                    Self::spawn(
+                        program,
+                        "http",
+                        &format!("m{number}"),
+                        &peers[number],
+                        &initial,
+                        &[],
+                    )
+                })
+                .collect();
+            let started: Option<Vec<_>> = started.into_iter().map(Starting::wait).collect();
+            if let Some(Ok(members)) = started.map(TryInto::try_into) {
+                return members;
+            }
+        }
+        panic!("{} does not start", program.display());
+    }
+
     fn try_start(program: &PathBuf, scheme: &str, further: &[&str]) -> Option<Self> {
+        let peers = format!("http://127.0.0.1:{}", free_port());
+        let initial = format!("default={peers}");
+        Self::spawn(program, scheme, "default", &peers, &initial, further).wait()
+    }
+
+    fn spawn(
+        program: &PathBuf,
+        scheme: &str,
+        name: &str,
+        peers: &str,
+        initial: &str,
+        further: &[&str],
+    ) -> Starting {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("{scheme}://127.0.0.1:{}", free_port());
-        let peers = format!("http://127.0.0.1:{}", free_port());
         let mut process = Command::new(program)
-            .args(["--name=default", "--logger=zap", "--log-outputs=stderr"])
+            .arg(format!("--name={name}"))
+            .args(["--logger=zap", "--log-outputs=stderr"])
             .arg(format!("--data-dir={}", folder.path().join("data").display()))
             .arg(format!("--listen-client-urls={url}"))
             .arg(format!("--advertise-client-urls={url}"))
             .arg(format!("--listen-peer-urls={peers}"))
             .arg(format!("--initial-advertise-peer-urls={peers}"))
-            .arg(format!("--initial-cluster=default={peers}"))
+            .arg(format!("--initial-cluster={initial}"))
             .args(further)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut said = String::new();
-        while log.read_line(&mut said).unwrap() > 0 {
-            if said.contains("serving client traffic") {
-                // It must never wait for somebody to read its output.
-                std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-                return Some(Self { url, process, folder });
-            }
-        }
-        process.wait().unwrap();
-        assert!(said.contains("address already in use"), "{said}");
-        None
+        let log = process.stderr.take().unwrap();
+        Starting { member: Self { url, process, folder }, log }
     }
 
     /// The version according to its program.
@@ -150,6 +181,31 @@ impl Member {
     /// A path in its folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+/// A member that may not serve yet.
+struct Starting {
+    member: Member,
+    log: ChildStderr,
+}
+
+impl Starting {
+    /// Waits until it serves; none if another process took its ports.
+    fn wait(self) -> Option<Member> {
+        let Self { mut member, log } = self;
+        let mut log = BufReader::new(log);
+        let mut said = String::new();
+        while log.read_line(&mut said).unwrap() > 0 {
+            if said.contains("serving client traffic") {
+                // It must never wait for somebody to read its output.
+                std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
+                return Some(member);
+            }
+        }
+        member.process.wait().unwrap();
+        assert!(said.contains("address already in use"), "{said}");
+        None
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Member {
     pub revision: i64,
     /// The number of keys in the snapshot.
     pub keys: Option<u64>,
+    /// Whether its data may be old, and the operator allows that.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 fn version() -> String {
@@ -76,6 +79,7 @@ impl Member {
             version: version(),
             revision: one(),
             keys: None,
+            stale: false,
         }
     }
 }
@@ -152,6 +156,7 @@ impl FakeMember {
             cluster_id: 1,
             member_id: self.id,
             revision: self.form.revision,
+            stale: self.form.stale,
             keys: self.form.keys,
             size,
         };

@@ -189,6 +189,9 @@ pub(crate) struct Store {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mount {
     pub(crate) path: Spanned<String>,
+    /// Where it is in the file, as `FILE:LINE:COLUMN`.
+    #[serde(skip)]
+    pub(crate) place: String,
     pub(crate) plugin: Spanned<String>,
     pub(crate) auth: Vec<Spanned<String>>,
     #[serde(default)]
@@ -287,6 +290,10 @@ impl Config {
         let mut config = config
             .filter(|_| problems.is_empty())
             .ok_or_else(|| ConfigError::Invalid { problems: problems.located(text, file) })?;
+        for mount in &mut config.mount {
+            let (line, column) = problems::position(text, mount.path.span().start);
+            mount.place = format!("{}:{line}:{column}", file.display());
+        }
         config.resolve(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }

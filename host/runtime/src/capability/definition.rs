@@ -41,7 +41,7 @@ pub(crate) trait Capability: Sync {
 
     /// Checks whether a mount grants what the component imports, given the functions of this interface
     /// that it imports. Less precise than [`check`](Self::check): a plugin may import more than it
-    /// uses, so this is for `plugin check` only.
+    /// uses, so this is a hint to the operator and refuses nothing.
     fn check_imports(&self, _functions: &[String], _grants: &Grants) -> Result<(), String> {
         Ok(())
     }

@@ -17,10 +17,9 @@
 
 use wasmtime::component::Linker;
 
-use crate::contract::PACKAGE;
 use crate::guest::exported;
 use crate::guest_state::GuestState;
-use crate::inspect::interface::Interface;
+use crate::load::Plugin;
 
 pub(crate) use definition::Capability;
 pub use definition::Granted;
@@ -89,8 +88,12 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     REGISTRY.iter().try_for_each(|capability| capability.add_to_linker(linker))
 }
 
-/// Checks whether a mount grants what a plugin requests.
-pub(crate) fn check(plugin: &str, requests: &Requests, grants: &Grants) -> Result<(), String> {
+/// Checks whether these grants have what a plugin's description requests. The error says what to add to the mount.
+pub fn check(plugin: &Plugin, grants: &Grants) -> Result<(), String> {
+    check_requests(&plugin.name, &plugin.description.requests, grants)
+}
+
+fn check_requests(plugin: &str, requests: &Requests, grants: &Grants) -> Result<(), String> {
     REGISTRY.iter().try_for_each(|capability| capability.check(plugin, requests, grants))
 }
 
@@ -99,14 +102,20 @@ pub fn granted(grants: &Grants) -> Vec<Granted> {
     REGISTRY.iter().filter_map(|capability| capability.granted(grants)).collect()
 }
 
-/// What a component imports and a mount does not grant, in words.
-pub fn unmet_imports(imports: &[Interface], grants: &Grants) -> Vec<String> {
-    let ours = imports.iter().filter(|import| import.package == PACKAGE);
-    let check = |import: &Interface| {
-        let capability = REGISTRY.iter().find(|known| known.interface() == import.name)?;
-        capability.check_imports(&import.functions, grants).err()
+/// What a component imports and a mount does not grant, in words, given its interfaces with their functions. Nothing if
+/// it imports all of them: then its language's tools import the contract as a whole, whatever the plugin uses.
+pub(crate) fn unmet_imports(imports: &[(String, Vec<String>)], grants: &Grants) -> Vec<String> {
+    let functions = |capability: &&dyn Capability| {
+        let import = imports.iter().find(|(name, _)| name == capability.interface());
+        import.map(|(_, functions)| functions)
     };
-    ours.filter_map(check).collect()
+    if REGISTRY.iter().all(|capability| functions(capability).is_some()) {
+        return Vec::new();
+    }
+    let check = |capability: &&dyn Capability| {
+        capability.check_imports(functions(capability)?, grants).err()
+    };
+    REGISTRY.iter().filter_map(check).collect()
 }
 
 /// Adds something empty for each name that a plugin requests and that is not granted, as a store without
@@ -139,10 +148,10 @@ mod tests {
             requests.push(request.field, request.label, vec!["main".to_owned()]);
         }
         let mut grants = Grants::default();
-        let why = check("p", &requests, &grants).unwrap_err();
+        let why = check_requests("p", &requests, &grants).unwrap_err();
         assert!(why.contains("stores = { main = \"…\" }"), "{why}");
         stand_in(&requests, &mut grants);
-        check("p", &requests, &grants).unwrap();
+        check_requests("p", &requests, &grants).unwrap();
         let names: Vec<_> = granted(&grants).into_iter().map(|granted| granted.names).collect();
         assert!(names.iter().all(|names| names == &["main".to_owned()]), "{names:?}");
     }

@@ -60,6 +60,17 @@ pub(super) fn dissect(bytes: &[u8]) -> Result<Anatomy, String> {
     Ok(anatomy)
 }
 
+/// The initial sizes of a file's linear memories, together. The file is valid.
+pub(super) fn initial_memory(bytes: &[u8]) -> u64 {
+    let mut anatomy = Anatomy::default();
+    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
+        if matches!(payload, Payload::MemorySection(_)) && anatomy.needs(&payload).is_err() {
+            break;
+        }
+    }
+    anatomy.memories.iter().map(|memory| memory.minimum).fold(0, u64::saturating_add)
+}
+
 impl Anatomy {
     fn needs(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
         match payload {

@@ -220,6 +220,11 @@ pub fn wit(bytes: &[u8]) -> Result<String, String> {
     world::text(bytes).map_err(|why| damaged(&why))
 }
 
+/// The linear memory, in bytes, that an instance of a component begins with.
+pub(crate) fn initial_memory(bytes: &[u8]) -> u64 {
+    anatomy::initial_memory(bytes)
+}
+
 /// How a component that the linker refuses differs from the contract; `None` if no difference is found.
 pub(crate) fn explain(bytes: &[u8]) -> Option<String> {
     let world = world::World::decode(bytes).ok()??;

@@ -69,6 +69,7 @@ pub(crate) fn spec(
     change: impl FnOnce(&mut MountSpec),
 ) -> Arc<MountSpec> {
     let mut spec = MountSpec {
+        place: None,
         path: path.to_owned(),
         plugin: plugin.to_owned(),
         settings: serde_json::Map::new(),

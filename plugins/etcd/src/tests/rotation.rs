@@ -110,7 +110,37 @@ fn the_one_just_made_stays_though_the_clock_went_back() {
     let said = json_of(&post(&host));
     assert_eq!(names(&host), [FIRST, &ahead], "the one just made, and the newest good one");
     let warning = said["warning"].as_str().unwrap();
-    assert_eq!(warning, format!("the clock says that {ahead} is from the future"));
+    let count = "backups from the future, by this gateway's clock: 1, ";
+    assert!(warning.starts_with(&format!("{count}the newest is {ahead};")), "{warning}");
+}
+
+#[test]
+fn backups_from_the_future_neither_count_nor_go() {
+    let host = host(8, &json!({"rotate": 3}));
+    let ahead: Vec<_> = (0..3).map(|n| backup_at(&host, NOW + 1461 * DAY + n * SECOND)).collect();
+    let made: Vec<_> = (0..4).map(|n| backup_at(&host, NOW + n * SECOND)).collect();
+    assert_eq!(names(&host), [&made[1..], ahead.as_slice()].concat());
+    // By request they go, even the newest of them; the newest of the right time does not.
+    let delete = |name: &str| send(&host, "DELETE", &format!("/api/v1/backup/{name}")).status;
+    assert_eq!((delete(&ahead[2]), delete(&ahead[0]), delete(&made[3])), (204, 204, 409));
+    assert_eq!(names(&host), [&made[1..], &ahead[1..2]].concat());
+    // When its time has come it is one like the others.
+    let last = backup_at(&host, NOW + 1462 * DAY);
+    assert_eq!(names(&host), [made[3].clone(), ahead[1].clone(), last]);
+}
+
+#[test]
+fn the_cause_that_names_a_path_is_in_the_log_only() {
+    let host = host(2, &json!({"rotate": 1}));
+    backup_at(&host, NOW);
+    let why = "remove /srv/backup/a: Operation not permitted (os error 1)";
+    host.refuse_changes(|key| key == FIRST, Failure::Internal(why.to_owned()));
+    host.set_now(NOW + SECOND);
+    let warning = json_of(&post(&host))["warning"].as_str().unwrap().to_owned();
+    let what = format!("1 old backups stay: {FIRST} cannot be removed");
+    assert_eq!(warning, format!("{what}: the store failed; the gateway's log says why"));
+    let log = host.log();
+    assert!(log.iter().any(|(_, line)| line.starts_with(&format!("{what}: {why}"))), "{log:?}");
 }
 
 #[test]

@@ -11,6 +11,20 @@ pub use native::{Snapshot, TestSnapshot, clusters};
 
 use crate::{Description, Failure};
 
+/// What the version of a member ends with whose data may be old.
+const STALE: &str = "+stale";
+
+/// Whether the member could not confirm with a majority of its cluster that its data is current. The host takes such
+/// snapshots only where the operator has set `allow_stale`; mark what you make of them.
+pub fn is_stale(facts: &Facts) -> bool {
+    facts.version.ends_with(STALE)
+}
+
+/// The version of etcd, without the mark of a member whose data may be old.
+pub fn version(facts: &Facts) -> &str {
+    facts.version.strip_suffix(STALE).unwrap_or(&facts.version)
+}
+
 /// Makes sure that the mount grants a cluster; otherwise [`Failure::Denied`] says which clusters it grants.
 pub fn require(cluster: &str) -> Result<(), Failure> {
     let granted = clusters();
@@ -26,10 +40,17 @@ pub fn require(cluster: &str) -> Result<(), Failure> {
 
 impl Description {
     /// Names a cluster that the plugin takes snapshots of; each mount must grant it. A plugin that takes
-    /// whatever it is granted names none, and asks [`clusters`](crate::etcd::clusters).
+    /// whatever it is granted names none, and asks [`clusters`](crate::etcd::clusters); see
+    /// [`any_cluster`](Self::any_cluster) if it is of no use without.
     #[must_use]
     pub fn cluster(mut self, name: &str) -> Self {
         self.0.clusters.push(name.to_owned());
         self
+    }
+
+    /// Says that the plugin takes whatever clusters it is granted; each mount must grant at least one.
+    #[must_use]
+    pub fn any_cluster(self) -> Self {
+        self.cluster("*")
     }
 }

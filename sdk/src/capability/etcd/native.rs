@@ -97,6 +97,13 @@ impl TestSnapshot {
         self
     }
 
+    /// The same from a member whose data may be old.
+    #[must_use]
+    pub fn stale(mut self) -> Self {
+        self.facts.version.push_str(super::STALE);
+        self
+    }
+
     /// The same, but reading it fails.
     #[must_use]
     pub fn breaking_off(mut self, failure: Failure) -> Self {

@@ -33,12 +33,15 @@ pub(crate) struct EtcdCluster {
     pub(crate) password: Option<Hidden>,
     #[serde(default)]
     pub(crate) password_file: Option<PathBuf>,
-    /// Time to connect to one endpoint.
+    /// Time to connect to one endpoint, and for each of its first answers.
     #[serde(default)]
     pub(crate) timeout: Option<Interval>,
     /// The longest time without a byte of a snapshot.
     #[serde(default)]
     pub(crate) stall: Option<Interval>,
+    /// Whether members without a quorum may deliver.
+    #[serde(default)]
+    pub(crate) allow_stale: bool,
 }
 
 /// PEM files by which the gateway verifies the server and identifies itself.
@@ -82,8 +85,9 @@ impl EtcdCluster {
                 key: tls.key.clone(),
             }),
             user: user.zip(password).map(|(user, password)| Login { user, password }),
-            connect_timeout: self.timeout.map_or(etcd::CONNECT_TIMEOUT, |Interval(time)| time),
+            timeout: self.timeout.map(|Interval(time)| time),
             stall_timeout: self.stall.map_or(etcd::STALL_TIMEOUT, |Interval(time)| time),
+            allow_stale: self.allow_stale,
         }
     }
 
@@ -188,13 +192,14 @@ impl Provider for OpenClusters {
                         let size = bytesize::ByteSize(member.db_size);
                         let leader = if member.leader.is_some() { "" } else { ", sees no leader" };
                         say(format!("etcd {version}, revision {revision}, {size}{leader}"));
+                        member.stale.into_iter().for_each(&mut say);
                         member.errors.into_iter().for_each(say);
                     }
                     Err(why) => say(why),
                 }
             }
             if !answers {
-                probe.problems.push(format!("[etcd.{name}] no endpoint answers"));
+                probe.problems.push(format!("[etcd.{name}] no endpoint delivers a snapshot"));
             }
         }
         probe

@@ -46,9 +46,15 @@ pub struct Clusters(pub BTreeMap<String, Arc<dyn Snapshots>>);
 
 impl Grant for Clusters {}
 
+/// What the version of a member ends with whose data may be old: build metadata, as semantic versions have it. The
+/// contract's record has no field for it, and so a plugin that knows nothing of it shows it too.
+const STALE: &str = "+stale";
+
 /// The field of a plugin's description, with the names of clusters that a mount has to grant. Empty for
 /// a plugin that uses whatever it is granted.
 pub const REQUESTS: &str = "clusters";
+/// Requested by a plugin that uses whatever it is granted and is of no use without: at least one, of any name.
+const ANY: &str = "*";
 /// The key of a mount.
 const KEY: &str = "etcd";
 
@@ -84,7 +90,15 @@ impl Capability for Etcd {
 
     fn check(&self, plugin: &str, requests: &Requests, grants: &Grants) -> Result<(), String> {
         let granted = grants.get::<Clusters>().map(|clusters| &clusters.0);
-        match missing(requests.names(REQUESTS), granted) {
+        let (any, named): (Vec<_>, Vec<_>) =
+            requests.names(REQUESTS).iter().cloned().partition(|name| name == ANY);
+        if !any.is_empty() && granted.is_none_or(BTreeMap::is_empty) {
+            return Err(format!(
+                "the plugin {plugin} takes snapshots of etcd clusters, and the mount grants none; add \
+                 `{KEY} = {{ main = \"…\" }}` to the mount, with the name of an [etcd.NAME] table"
+            ));
+        }
+        match missing(&named, granted) {
             None => Ok(()),
             Some(name) => Err(format!(
                 "the plugin {plugin} takes snapshots of a cluster {name:?}, which the mount does not \
@@ -97,8 +111,8 @@ impl Capability for Etcd {
         let takes = functions.iter().any(|function| function.contains("take"));
         if takes && grants.get::<Clusters>().is_none_or(|clusters| clusters.0.is_empty()) {
             return Err(format!(
-                "the plugin takes snapshots of etcd, and the mount grants no cluster; add \
-                 `{KEY} = {{ … }}` to the mount"
+                "the plugin can take snapshots of etcd, and the mount grants no cluster; if it needs one, add \
+                 `{KEY} = {{ main = \"…\" }}` to the mount, with the name of an [etcd.NAME] table"
             ));
         }
         Ok(())
@@ -106,7 +120,9 @@ impl Capability for Etcd {
 
     fn stand_in(&self, requests: &Requests, grants: &mut Grants) {
         grants.update::<Clusters>(|clusters| {
-            for name in requests.names(REQUESTS) {
+            let any = requests.names(REQUESTS).iter().any(|name| name == ANY);
+            let main = (any && clusters.0.is_empty()).then(|| "main".to_owned());
+            for name in requests.names(REQUESTS).iter().filter(|name| *name != ANY).chain(&main) {
                 clusters.0.entry(name.clone()).or_insert_with(|| Arc::new(NoMembers));
             }
         });
@@ -169,7 +185,7 @@ impl etcd::HostSnapshot for GuestState {
         let facts = &self.table.get(&snapshot)?.facts;
         Ok(etcd::Facts {
             endpoint: facts.endpoint.clone(),
-            version: facts.version.clone(),
+            version: format!("{}{}", facts.version, if facts.stale { STALE } else { "" }),
             cluster_id: facts.cluster_id,
             member_id: facts.member_id,
             revision: facts.revision,

@@ -69,6 +69,7 @@ impl Snapshots for Told {
             cluster_id: 1,
             member_id: 2,
             revision: 7,
+            stale: false,
             keys: Some(3),
             size: size as u64,
         };
