@@ -201,10 +201,10 @@ impl JobFile {
     }
 }
 
-fn parsed<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Option<T> {
+fn parsed<T: DeserializeOwned>(record: &str, key: &str, value: &[u8]) -> Option<T> {
     serde_json::from_slice(value)
         .inspect_err(|error| {
-            tracing::error!(%error, key, "ignored an unreadable {what} in the file of jobs");
+            tracing::error!(%error, record, key, "unreadable record in the file of jobs ignored");
         })
         .ok()
 }

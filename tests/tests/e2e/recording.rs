@@ -279,7 +279,7 @@ fn a_recording_that_cannot_be_written_fails_no_request() {
     for seed in 0..20 {
         crate::store(&gateway.endpoint(), "/r/", Blob::new(seed, 100));
     }
-    gateway.program.stderr.wait_for(0, &["recording stopped: the folder has reached its limits"]);
+    gateway.program.stderr.wait_for(0, &["recording stopped; the folder has reached its limits"]);
     gateway.stop();
     assert_eq!(exchanges(&folder).len(), 3);
 
@@ -289,7 +289,7 @@ fn a_recording_that_cannot_be_written_fails_no_request() {
     for seed in 20..40 {
         crate::store(&gateway.endpoint(), "/r/", Blob::new(seed, 100));
     }
-    gateway.program.stderr.wait_for(0, &["recording: cannot write exchanges"]);
+    gateway.program.stderr.wait_for(0, &["cannot record exchanges"]);
     gateway.stop();
 
     // And a full disk, until it has space again.
@@ -298,7 +298,7 @@ fn a_recording_that_cannot_be_written_fails_no_request() {
         let gateway = start(&setup, &folder, &[]);
         let store = |seed| crate::store(&gateway.endpoint(), "/r/", Blob::new(seed, 30_000));
         (40..60).for_each(|seed| drop(store(seed)));
-        gateway.program.stderr.wait_for(0, &["recording: cannot write exchanges", "No space"]);
+        gateway.program.stderr.wait_for(0, &["cannot record exchanges", "No space"]);
         disk.change("size=8m");
         store(60);
         gateway.stop();

@@ -115,10 +115,10 @@ impl Source {
 }
 
 impl Origin {
-    fn broken(&self, cause: &str) -> BodyError {
+    fn broken(&self, error: &str) -> BodyError {
         let url = &self.url;
-        tracing::warn!(endpoint = %url, cause, "no snapshot from this member");
-        BodyError::Unavailable(format!("{url}: {cause}"))
+        tracing::warn!(endpoint = %url, error, "snapshot broke off");
+        BodyError::Unavailable(format!("{url}: {error}"))
     }
 }
 

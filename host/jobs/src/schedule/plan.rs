@@ -294,14 +294,12 @@ impl Entry {
             let name = &schedule.name;
             let late = late.as_secs();
             match schedule.missed {
-                Missed::Run => tracing::info!(
-                    schedule = name,
-                    late_seconds = late,
-                    "missed run is started now"
-                ),
+                Missed::Run => {
+                    tracing::info!(schedule = name, late_seconds = late, "missed run started")
+                }
                 Missed::Skip => {
                     planned.advance(now);
-                    tracing::info!(schedule = name, late_seconds = late, "missed run is skipped");
+                    tracing::info!(schedule = name, late_seconds = late, "missed run skipped");
                 }
             }
         }

@@ -56,7 +56,7 @@ impl Capability {
     /// failed.
     pub(super) fn lose(&self, path: impl Fn() -> PathBuf) {
         if let (true, Some(text)) = (self.works.swap(false, Ordering::Relaxed), self.without) {
-            tracing::info!(path = %path().display(), "{text}");
+            tracing::info!(folder = %path().display(), "{text}");
         }
     }
 }

@@ -55,7 +55,7 @@ impl Drop for Name {
         if !self.left {
             let folder = self.workspace.folder();
             if let Err(errno) = rustix::fs::unlinkat(folder, &self.name, AtFlags::empty()) {
-                tracing::warn!(name = self.name, error = %errno, "cannot remove an unfinished file");
+                tracing::warn!(file = self.name, error = %errno, "cannot remove an unfinished file");
             }
         }
     }

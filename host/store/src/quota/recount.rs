@@ -142,7 +142,7 @@ pub(super) async fn recount(shared: &Arc<Shared>) -> Result<Vec<Drift>> {
         } else {
             tracing::warn!(
                 %scope, old, new,
-                "a quota's count was wrong; did another program change the store?"
+                "count of a quota was wrong; did another program change the store?"
             );
         }
     }

@@ -75,15 +75,15 @@ impl Saved {
             Ok(saved) => {
                 let version = saved.version;
                 tracing::warn!(
-                    path = %path.display(), version,
-                    "ignored a quota state of another version; counting everything"
+                    file = %path.display(), version,
+                    "quota state of another version ignored; counting everything"
                 );
                 Ok(None)
             }
             Err(error) => {
                 tracing::warn!(
-                    path = %path.display(), %error,
-                    "ignored an unreadable quota state; counting everything"
+                    file = %path.display(), %error,
+                    "unreadable quota state ignored; counting everything"
                 );
                 Ok(None)
             }

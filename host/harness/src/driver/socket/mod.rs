@@ -5,6 +5,7 @@ mod endpoint;
 mod exchange;
 mod files;
 mod process;
+mod reply;
 mod server;
 
 use std::collections::BTreeSet;
