@@ -33,7 +33,7 @@ pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(
     for folder in &state.case.after.folders {
         let folder = state.known.values.fill(folder)?;
         if !state.fixture.has_folder(&folder).await {
-            state.wrong.push(Mismatch::new("folders", format!("there is no folder {folder:?}")));
+            state.wrong.push(Mismatch::new("folders", format!("folder {folder:?} does not exist")));
         }
     }
     let recorded = std::mem::take(&mut *state.fixture.recorder.recorded());

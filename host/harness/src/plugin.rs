@@ -98,8 +98,8 @@ pub fn component(name: &str) -> Result<PathBuf, PluginError> {
     found.ok_or_else(|| {
         let looked = built.iter().chain(&own).map(|path| path.display().to_string());
         PluginError(format!(
-            "there is no {file} ({}); run `keepgate plugin build`, or set KEEPGATE_PLUGIN_DIR to the \
-             folder that has it",
+            "no {file} ({}); run `keepgate plugin build`, or set KEEPGATE_PLUGIN_DIR to the folder \
+             that contains it",
             looked.collect::<Vec<_>>().join(", ")
         ))
     })

@@ -47,7 +47,7 @@ export function parseDuration(text) {
   let rest = String(text).trim();
   while (rest !== "") {
     const found = /^([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)\s*/.exec(rest) ?? wrong("it is not numbers with units");
-    const unit = UNITS[found[2]] ?? UNITS[found[2].replace(/s$/, "")] ?? wrong(`there is no unit ${found[2]}`);
+    const unit = UNITS[found[2]] ?? UNITS[found[2].replace(/s$/, "")] ?? wrong(`unknown unit ${found[2]}`);
     milliseconds += Number(found[1]) * unit;
     rest = rest.slice(found[0].length);
   }

@@ -82,7 +82,7 @@ def parse_duration(text: str) -> timedelta:
         number, name = found.groups()
         unit = _UNITS.get(name) or _UNITS.get(name.removesuffix("s"))
         if unit is None:
-            raise wrong(f"there is no unit {name}")
+            raise wrong(f"unknown unit {name}")
         seconds += float(number) * unit
         rest = rest[found.end():]
     if seconds <= 0:

@@ -109,7 +109,7 @@ pub(super) fn transport(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> St
     match chain.io {
         Some(io::ErrorKind::ConnectionRefused) => return "connection refused".to_owned(),
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
-            return format!("there is no route to {host}");
+            return format!("no route to {host}");
         }
         _ => {}
     }

@@ -69,7 +69,7 @@ impl Content {
             return Err(format!("bytes come from one source; write one of {what}"));
         }
         if self.times.is_some() && self.repeat.is_none() {
-            return Err("`times` says how often `repeat` is repeated; there is none".to_owned());
+            return Err("`times` without `repeat`; add the text to repeat".to_owned());
         }
         if let Some(text) = &self.text {
             return Ok(text.clone().into_bytes());

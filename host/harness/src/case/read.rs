@@ -172,7 +172,7 @@ pub fn read(path: &Path) -> Result<Vec<CaseFile>, Vec<Broken>> {
         }
     }
     if broken.is_empty() && files.is_empty() {
-        broken.push(Broken::new(path, "there are no cases: no file ends with `.toml`"));
+        broken.push(Broken::new(path, "no cases: no file ends with `.toml`"));
     }
     if broken.is_empty() { Ok(files) } else { Err(broken) }
 }

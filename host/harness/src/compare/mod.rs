@@ -81,7 +81,7 @@ fn as_json(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>
     if let Some(set) = &rule.set {
         let expected = sorted(known.values.fill_json(&set.0)?);
         let Ok(found_json) = serde_json::from_slice::<Value>(found) else {
-            return Ok(Some(format!("JSON expected; this is none:\n{}", shown(found))));
+            return Ok(Some(format!("expected JSON, found:\n{}", shown(found))));
         };
         let found_json = sorted(found_json);
         let differ = found_json != expected;
@@ -94,7 +94,7 @@ fn as_json(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>
     };
     let expected = known.values.fill_json(expected)?;
     let Ok(found_json) = serde_json::from_slice::<Value>(found) else {
-        return Ok(Some(format!("JSON expected; this is none:\n{}", shown(found))));
+        return Ok(Some(format!("expected JSON, found:\n{}", shown(found))));
     };
     let compared = if whole { found_json } else { pruned(&found_json, &expected) };
     Ok((compared != expected).then(|| lines(&pretty(&expected), &pretty(&compared))))

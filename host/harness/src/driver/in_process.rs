@@ -45,7 +45,7 @@ impl InProcess {
     }
 
     fn sending(&self, step: &Step, known: Known<'_>) -> Result<Sending, String> {
-        let Some(send) = &step.send else { return Err("there is nothing to send".to_owned()) };
+        let Some(send) = &step.send else { return Err("the step has no `send`".to_owned()) };
         let Known { folder, values } = known;
         let (method, target) = send.fill(values, "")?;
         let mut headers = Vec::new();

@@ -52,13 +52,10 @@ impl Recording {
         }
         if mounts.is_empty() {
             let others = match others.as_slice() {
-                [] => "there are no exchanges here".to_owned(),
-                others => format!("those here are of {}", others.join(", ")),
+                [] => "the folder contains no exchanges".to_owned(),
+                others => format!("the folder has exchanges of {}", others.join(", ")),
             };
-            return Err(Broken::new(
-                folder,
-                format!("no exchange of the plugin {plugin}: {others}"),
-            ));
+            return Err(Broken::new(folder, format!("no exchange of plugin {plugin}: {others}")));
         }
         let mut left_out = Vec::new();
         let cases = mounts.iter().filter_map(|(mount, all)| case(mount, all, &mut left_out));

@@ -116,9 +116,9 @@ fn a_folder_without_its_exchanges_is_no_recording() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let said = |plugin| Recording::read(folder, plugin).unwrap_err().to_string();
-    assert!(said("restic").contains("there are no exchanges here"), "{}", said("restic"));
+    assert!(said("restic").contains("the folder contains no exchanges"), "{}", said("restic"));
     exchange(folder, 1, "POST", &upload(200), "");
-    assert!(said("etcd").contains("those here are of restic"), "{}", said("etcd"));
+    assert!(said("etcd").contains("the folder has exchanges of restic"), "{}", said("etcd"));
     fs::write(folder.join("00000002-GET.toml"), "name = 1\n").unwrap();
     assert!(
         said("restic").contains("2-GET.toml: this is no recorded exchange"),

@@ -111,7 +111,7 @@ fn what_a_case_does_not_expect_fails_it() {
         ),
         (
             format!("{get}expect.status = 404\n[case.after]\nfolders = [\"data\"]\n"),
-            vec!["there is no folder \"data\""],
+            vec!["folder \"data\" does not exist"],
         ),
         (format!("{get}expect.status = 404\nsave.x = \"/x\"\n"), vec!["the reply has no /x"]),
         (

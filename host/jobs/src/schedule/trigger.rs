@@ -97,8 +97,8 @@ impl Pattern {
             "UTC" => TimeZone::UTC,
             name => TimeZone::get(name).map_err(|_| {
                 ScheduleError(format!(
-                    "there is no time zone {name:?} on this machine; use a name such as \
-                     Europe/Berlin, and see that the system's time zones (tzdata) are installed"
+                    "unknown time zone {name:?}; expected a name such as \"Europe/Berlin\" from the \
+                     system's tzdata, which must be installed"
                 ))
             })?,
         };

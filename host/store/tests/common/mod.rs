@@ -27,7 +27,7 @@ pub fn places() -> Vec<TempDir> {
 pub fn in_memory() -> Option<TempDir> {
     let place = TempDir::new_in("/dev/shm").ok();
     if place.is_none() {
-        eprintln!("SKIPPED on tmpfs: there is no /dev/shm to write to");
+        eprintln!("SKIPPED on tmpfs: /dev/shm is missing or not writable");
     }
     place
 }

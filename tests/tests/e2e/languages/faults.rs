@@ -76,7 +76,7 @@ pub(super) fn have_their_status(gateway: &Gateway) {
     assert_eq!((reply.status, reply.header("retry-after")), (599, None));
     let from = gateway.program.stderr.count();
     assert_eq!(client.status("GET", "/faults/refused?status=200"), 500);
-    gateway.program.stderr.wait_for(from, &["refused with the status 200", "some reason"]);
+    gateway.program.stderr.wait_for(from, &["refused with status 200", "some reason"]);
     let from = gateway.program.stderr.count();
     let reply = client.get("/faults/failure?tag=internal&detail=secret");
     assert!(reply.status == 500 && !reply.text().contains("secret"), "{}", reply.text());
@@ -99,7 +99,7 @@ pub(super) fn settings_are_refused_in_words(setup: &Setup, gateway: &Gateway) {
         gateway.program.stderr.wait_for_either(from, texts);
     };
     setup.edit(|text| text.replace(&mount("/warm"), &with("/warm", "replac = true")));
-    told(&[&["there is no setting", "replac"]]);
+    told(&[&["unknown setting", "replac"]]);
     setup.edit(|text| text.replace("replac = true", "replace = 1"));
     told(&[&["replace is true or false"]]);
     // A bug in the check is reported as one, with its location.

@@ -122,10 +122,14 @@ fn roots(file: &Path) -> Result<RootCertStore, String> {
     let pem = fs::read(file).map_err(|error| wrong(&error))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        // An authority that rustls cannot use is none that a server here is signed by.
+        // Authorities that rustls cannot use are skipped: no server under test is signed by them.
         let _ = roots.add(certificate.map_err(|error| wrong(&error))?);
     }
-    if roots.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(wrong(&"contains no usable certificate; expected PEM"))
+    } else {
+        Ok(roots)
+    }
 }
 
 /// For `--insecure`.

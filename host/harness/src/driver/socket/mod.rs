@@ -93,7 +93,7 @@ impl OverSocket<'_> {
     fn check_user(&self, user: &User) -> Result<(), String> {
         let login = self.client.login.as_deref().unwrap_or_default();
         let known = user.name.is_empty() || login.split(':').next() == Some(&user.name);
-        if known { Ok(()) } else { Err(format!("there is no login for {}", user.name)) }
+        if known { Ok(()) } else { Err(format!("no login for user {:?}", user.name)) }
     }
 }
 

@@ -209,7 +209,7 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
         let signal = match name {
             "HUP" => Signal::HUP,
-            other => return Err(format!("there is no signal {other:?} here; write \"HUP\"")),
+            other => return Err(format!("unknown signal {other:?}; expected \"HUP\"")),
         };
         let started = self.process.as_ref().ok_or("the server was not started here")?;
         started.process.signal(signal).map_err(|error| error.to_string())
