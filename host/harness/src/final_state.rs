@@ -1,5 +1,5 @@
-//! What a plugin's world must be like when a case ends: everything that changed was expected, and
-//! everything that was expected happened.
+//! Checks the state in which a case ends: every change was expected, and everything that was expected
+//! happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,18 @@ pub(crate) struct FinalState<'a> {
     pub(crate) fixture: &'a Fixture,
     pub(crate) case: &'a Case,
     pub(crate) known: Known<'a>,
-    /// What the stores held before the plugin changed anything.
+    /// The content of the stores before the plugin changed anything.
     pub(crate) before: &'a BTreeMap<String, Blobs>,
     pub(crate) wrong: Vec<Mismatch>,
 }
 
-/// Adds everything that is not as the case expects.
+/// Adds every difference from what the case expects.
 pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(), String> {
     let allowed = |what| state.case.allow.contains(&what);
     let (any_blobs, any_jobs) = (allowed(Allow::Blobs), allowed(Allow::Jobs));
     let (any_log, any_faults) = (allowed(Allow::Log), allowed(Allow::Faults));
     let any_calls = allowed(Allow::Calls);
-    // First, because a running job changes blobs.
+    // First, because running jobs change blobs.
     jobs(state, any_jobs).await?;
     for (store, now) in state.fixture.blobs().await? {
         blobs(state, &store, &now, any_blobs, place)?;
@@ -41,7 +41,7 @@ pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(
     calls(state, &recorded, any_calls)?;
     counters(state, &recorded, place);
     gauges(state, &recorded, place);
-    // The trace of a case that fails shows it.
+    // The trace of a failed case shows it.
     *state.fixture.recorder.recorded() = recorded;
     if !any_faults {
         let unmet = state.fixture.unmet_faults().into_iter();
@@ -84,7 +84,7 @@ async fn jobs(state: &mut FinalState<'_>, allowed: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// One store against what it held before, and what is expected of it now.
+/// Compares a store with its earlier content and with what is expected of it now.
 fn blobs(
     state: &mut FinalState<'_>,
     store: &str,
@@ -161,7 +161,7 @@ fn unexpected(found: Found<'_>, was: Found<'_>) -> String {
     }
 }
 
-/// How a blob is not what it must be.
+/// How a blob differs from its rule.
 fn differs(
     found: Found<'_>,
     kept: &Kept,
@@ -211,7 +211,7 @@ fn log(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result
     Ok(())
 }
 
-/// Calls for what the mount was not granted, and calls that the case forbids.
+/// Calls for capabilities that the mount was not granted, and calls that the case forbids.
 fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result<(), String> {
     let forbidden = state.case.after.no_calls.iter().map(|start| state.known.values.fill(start));
     let forbidden = forbidden.collect::<Result<Vec<_>, _>>()?;
@@ -228,7 +228,7 @@ fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Resu
     Ok(())
 }
 
-/// Whether a call failed because the mount does not have what it is for.
+/// Whether a call failed because the mount was not granted its capability.
 fn is_ungranted(call: &Call) -> bool {
     match call.failed {
         Some("denied") => call.import == "blobs.open" || Doubles::is_granted_call(call.import),
@@ -248,7 +248,7 @@ fn counters(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {
         *sum = sum.saturating_add(count.by);
     }
     let Some(expected) = &state.case.after.counters else { return };
-    // What may be any number is taken as it is.
+    // A value that may be anything is not compared.
     let expected = expected.iter().map(|(name, rule)| {
         let any = || found.get(name).copied().unwrap_or(1);
         (name.clone(), rule.0.unwrap_or_else(any))
@@ -278,7 +278,7 @@ fn gauges(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {
         found.insert(name, gauge.value);
     }
     let Some(expected) = &state.case.after.gauges else { return };
-    // What may be any number is taken as it is.
+    // A value that may be anything is not compared.
     let expected = expected.iter().map(|(name, rule)| {
         let any = || found.get(name).copied().unwrap_or_default();
         (name.clone(), rule.0.unwrap_or_else(any))

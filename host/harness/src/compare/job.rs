@@ -7,7 +7,7 @@ use super::{Known, bytes};
 use crate::case::{Expect, JobRule, Short};
 use crate::mismatch::{Change, Mismatch};
 
-/// How a job that a step ran differs from what the step expects.
+/// How a job that a step ran differs from the step's expectations.
 pub(crate) fn ran(
     job: &Job,
     at: &At<'_>,
@@ -23,7 +23,7 @@ pub(crate) fn ran(
     Ok(differs(job, rule, known)?.map(|different| at.mismatch("job", different)))
 }
 
-/// Whether a step expects that its job is refused, with this message.
+/// Compares the message of a refused job with the step's expectations.
 pub(crate) fn refused(
     why: &str,
     at: &At<'_>,
@@ -39,7 +39,7 @@ pub(crate) fn refused(
     Ok((!is_expected).then(|| at.mismatch("job", format!("it is refused: {why}"))))
 }
 
-/// How a job differs from what it must be.
+/// How a job differs from a rule.
 pub(crate) fn differs(
     job: &Job,
     rule: &JobRule,

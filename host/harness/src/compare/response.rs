@@ -1,4 +1,4 @@
-//! Compares what came of one step with what the case expects of it.
+//! Compares the result of a step with what the case expects.
 
 use regex::Regex;
 
@@ -24,7 +24,7 @@ impl At<'_> {
     }
 }
 
-/// All differences, in the order in which they are looked for. `Err` if the case makes no sense.
+/// All differences, in the order of the checks. Fails if the case is invalid.
 pub(crate) fn received(
     received: &Received,
     step: &Step,
@@ -151,7 +151,7 @@ impl Comparison<'_> {
         self.wrong.push(mismatch);
     }
 
-    /// The statuses that are right, in words.
+    /// The accepted statuses, for people.
     fn status_text(&self, expect: Option<&Expect>) -> Result<String, String> {
         let Some(Many(statuses)) = expect.and_then(|expect| expect.status.as_ref()) else {
             return Ok("a status must be".to_owned());
@@ -208,7 +208,7 @@ impl Comparison<'_> {
     }
 }
 
-/// How a header's values differ from what they must be.
+/// How the values of a header differ from a rule.
 fn header_differs(
     found: &[&str],
     rule: &HeaderRule,
@@ -243,7 +243,7 @@ fn header_differs(
     Ok((found.len() > 1).then(|| format!("came {} times: {all:?}", found.len())))
 }
 
-/// Words between commas, in capitals and in order.
+/// Comma-separated words, in upper case and sorted.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<_> = text.split(',').map(|word| word.trim().to_ascii_uppercase()).collect();
     words.retain(|word| !word.is_empty());

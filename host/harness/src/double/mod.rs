@@ -1,5 +1,5 @@
-//! Test doubles of capabilities: what a case's `world` puts in the place of something outside the host.
-//! A double is one file here and one line in the list below; nothing else in this crate names one.
+//! Test doubles of capabilities: what a case's `world` puts in place of something outside the host. A double
+//! is one file here and one line in the list below; nothing else in this crate names one.
 
 mod etcd;
 
@@ -12,22 +12,22 @@ use crate::case::Values;
 
 pub use etcd::Member;
 
-/// The mount that a fixture is about to start, for a double to add itself to.
+/// The mount that a fixture is about to start, to which a double adds itself.
 pub(crate) struct Setup<'a> {
     pub(crate) spec: &'a mut MountSpec,
-    /// Where files that the case names are.
+    /// The folder of files that the case names.
     pub(crate) folder: &'a Path,
     pub(crate) values: &'a Values,
 }
 
-/// The form of a double in case files, and how it gets into a mount.
+/// A double: its form in case files, and how it is granted to a mount.
 pub(crate) trait Double: Clone + Default + DeserializeOwned {
     /// Its key in `world`.
     const KEY: &'static str;
-    /// Calls that the host answers with `denied` if the mount was not granted what they are for.
+    /// Imports that fail with `denied` if the mount was not granted what they need.
     const GRANTED: &'static [&'static str];
 
-    /// Whether the case says nothing about it.
+    /// Whether the case does not use it.
     fn is_empty(&self) -> bool;
 
     /// Adds what a case says to what its file says.
@@ -49,7 +49,7 @@ macro_rules! doubles {
             /// Their keys in `world`.
             pub(crate) const KEYS: &'static [&'static str] = &[$(<$form as Double>::KEY),*];
 
-            /// Reads the value of one of the keys.
+            /// Reads the value of one of these keys.
             pub(crate) fn read<'de, A: MapAccess<'de>>(
                 &mut self,
                 key: &str,
@@ -78,7 +78,7 @@ macro_rules! doubles {
                 Ok(())
             }
 
-            /// Whether a call that failed with `denied` asked for a double that was not granted.
+            /// Whether an import that failed with `denied` belongs to a double.
             pub(crate) fn is_granted_call(import: &str) -> bool {
                 false $(|| <$form as Double>::GRANTED.contains(&import))*
             }
@@ -86,7 +86,7 @@ macro_rules! doubles {
     };
 }
 
-// The list. A new double is a file beside this one and a line here.
+// The list of doubles. To add one, add a file beside this one and a line here.
 doubles! {
     etcd: etcd::Clusters,
 }

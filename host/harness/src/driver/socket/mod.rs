@@ -26,24 +26,24 @@ pub use endpoint::{Endpoint, Trust};
 pub use server::Server;
 pub(crate) use server::{Kind, Start};
 
-/// A case's client of a server.
+/// A case's connection to a server.
 pub(crate) struct OverSocket<'a> {
     server: &'a Server,
     client: Client<'a>,
     connections: Connections,
     folders: Option<Folders>,
     layout: Option<&'a Layout>,
-    /// What was put into the repository behind the server's back.
+    /// Files that the case wrote to the repository behind the server's back.
     placed: BTreeSet<String>,
-    /// How often a request is repeated whose connection the server reset before its reply was read.
+    /// How often to repeat a request if the server resets the connection before the reply was read.
     repeats: usize,
-    /// How often that happened.
+    /// How often a request was repeated.
     pub(crate) repeated: usize,
     trace: Vec<String>,
 }
 
 impl<'a> OverSocket<'a> {
-    /// A client of its own for a case.
+    /// A client for one case.
     pub(crate) fn new(
         server: &'a Server,
         layout: Option<&'a Layout>,
@@ -89,7 +89,7 @@ impl OverSocket<'_> {
         Ok(())
     }
 
-    /// A user whom the server knows by a login that this client has.
+    /// Checks that this client has the login of a user.
     fn check_user(&self, user: &User) -> Result<(), String> {
         let login = self.client.login.as_deref().unwrap_or_default();
         let known = user.name.is_empty() || login.split(':').next() == Some(&user.name);
@@ -201,7 +201,7 @@ impl Driver for OverSocket<'_> {
         known: Known<'_>,
         _: &Place,
     ) -> Result<Vec<Mismatch>, String> {
-        // A server notices that a client is gone when it looks at its socket, not before.
+        // A server only notices that a client has gone when it uses its socket.
         let leaves = |step: &Step| step.close || step.leaves.is_some();
         let patient = case.steps.iter().any(leaves);
         let wrong = self.disk(case.after.disk.as_ref(), patient, known)?;
@@ -213,18 +213,18 @@ impl Driver for OverSocket<'_> {
     }
 }
 
-/// Where a case is on a server.
+/// Where a case's repository is on a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
-    /// The path that stands for the mount, without a slash at its end.
+    /// The path of the mount, without a slash at the end.
     base: String,
-    /// The folder of its repository in the server's data.
+    /// The repository's folder in the server's data folder.
     folder: String,
 }
 
 impl Home {
-    /// Finds it, and names it in the case's placeholders. `unique` is a name that no other case uses; a case
-    /// that is kept `apart` has everything below it.
+    /// Determines it, and sets the placeholders that name it. `unique` is a name that no other case uses; a
+    /// case that is kept `apart` has everything below a folder of that name.
     pub(crate) fn of(
         server: &Server,
         at: &str,
