@@ -74,7 +74,7 @@ pub fn array(elements: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
 pub fn with_member(object: &impl Serialize, name: &str, value: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut document = to_vec(object)?;
     if document.pop() != Some(b'}') {
-        return Err(Failure::Internal("as JSON: this is no object".to_owned()));
+        return Err(Failure::Internal("expected an object to add a member to".to_owned()));
     }
     if document.len() > 1 {
         document.push(b',');

@@ -82,7 +82,7 @@ impl Differences {
         let Some(got) = got else {
             let does = &first.does;
             return Verdict::Unexpected(format!(
-                "it is right; the difference that is listed does not occur any more: {does}"
+                "it passes; the listed difference no longer occurs: {does}"
             ));
         };
         let known = |difference: &&&Difference| {
@@ -90,9 +90,7 @@ impl Differences {
         };
         match listed.iter().find(known) {
             Some(difference) => Verdict::Known(difference.does.clone()),
-            None => {
-                Verdict::Unexpected(format!("not the difference that is listed: {}", first.does))
-            }
+            None => Verdict::Unexpected(format!("not the listed difference: {}", first.does)),
         }
     }
 }

@@ -65,13 +65,13 @@ async fn jobs(state: &mut FinalState<'_>, allowed: bool) -> Result<(), String> {
                 format!("{} {}: {} ({})", job.kind, job.key, job.state.as_str(), job.message)
             });
             let text = text.collect::<Vec<_>>().join("\n");
-            let text = format!("jobs that nobody expects; write `after.jobs`:\n{text}");
+            let text = format!("unexpected jobs; add `after.jobs`:\n{text}");
             state.wrong.push(Mismatch::new("jobs", text));
         }
         return Ok(());
     };
     if rules.len() != found.len() {
-        let text = format!("{} jobs expected, {} found", rules.len(), found.len());
+        let text = format!("expected {} jobs, found {}", rules.len(), found.len());
         state.wrong.push(Mismatch::new("jobs", text));
     }
     let mut wrong = Vec::new();
@@ -150,14 +150,14 @@ fn same(found: Found<'_>, was: Found<'_>) -> bool {
 fn unexpected(found: Found<'_>, was: Found<'_>) -> String {
     match (found, was) {
         (Some((_, bytes)), None) => {
-            format!("it is there, and nobody expects it:\n{}", compare::shown(bytes))
+            format!("unexpected:\n{}", compare::shown(bytes))
         }
         (Some((_, bytes)), Some((_, old))) => {
             let old = String::from_utf8_lossy(old);
             let change = compare::lines(&old, &String::from_utf8_lossy(bytes));
-            format!("it changed, and nobody expects that:\n{change}")
+            format!("unexpected change:\n{change}")
         }
-        (None, _) => "it is gone, and nobody expects that".to_owned(),
+        (None, _) => "unexpectedly removed".to_owned(),
     }
 }
 
@@ -168,22 +168,22 @@ fn differs(
     state: &FinalState<'_>,
 ) -> Result<Option<String>, String> {
     let Some((info, bytes)) = found else {
-        return Ok((!kept.absent).then(|| "it is not there".to_owned()));
+        return Ok((!kept.absent).then(|| "it does not exist".to_owned()));
     };
     if kept.absent {
-        return Ok(Some(format!("it must not be there; it holds:\n{}", compare::shown(bytes))));
+        return Ok(Some(format!("expected none, found:\n{}", compare::shown(bytes))));
     }
     if let Some(different) = compare::bytes(bytes, &kept.rule(), state.known)? {
         return Ok(Some(different));
     }
     if kept.content_type.is_some() && kept.content_type != info.content_type {
         let (should, is) = (&kept.content_type, &info.content_type);
-        return Ok(Some(format!("content type {should:?} expected, got {is:?}")));
+        return Ok(Some(format!("expected content type {should:?}, got {is:?}")));
     }
     if let Some(expected) = &kept.metadata {
         let is: BTreeMap<String, String> = info.metadata.iter().cloned().collect();
         if *expected != is {
-            return Ok(Some(format!("metadata {expected:?} expected, got {is:?}")));
+            return Ok(Some(format!("expected metadata {expected:?}, got {is:?}")));
         }
     }
     Ok(None)
@@ -206,7 +206,7 @@ fn log(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result
     let loud = |line: &&String| line.starts_with("warn: ") || line.starts_with("error: ");
     let named = |line: &&String| patterns.iter().any(|pattern| pattern.is_match(line));
     for line in recorded.log.iter().filter(loud).filter(|line| !named(line) && !allowed) {
-        state.wrong.push(Mismatch::new("log", format!("nobody expects: {line}")));
+        state.wrong.push(Mismatch::new("log", format!("unexpected: {line}")));
     }
     Ok(())
 }
@@ -218,10 +218,10 @@ fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Resu
     for call in &recorded.calls {
         let line = call.to_string();
         if let Some(start) = forbidden.iter().find(|start| line.starts_with(start.as_str())) {
-            state.wrong.push(Mismatch::new("calls", format!("`{start}` must not be: {line}")));
+            state.wrong.push(Mismatch::new("calls", format!("forbidden call (`{start}`): {line}")));
         }
         if !allowed && is_ungranted(call) {
-            let text = format!("the world does not grant what the plugin asks for: {line}");
+            let text = format!("the world does not grant what the plugin calls: {line}");
             state.wrong.push(Mismatch::new("calls", text));
         }
     }

@@ -133,7 +133,7 @@ pub(crate) fn updated(text: &str, wrong: &[&Mismatch]) -> Result<String, String>
     let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
     for change in wrong.iter().flat_map(|mismatch| &mismatch.changes) {
         let changed = apply(&mut document, change);
-        changed.ok_or("the file does not have the case any more; run it again")?;
+        changed.ok_or("the file no longer has this case; run the cases again")?;
     }
     Ok(document.to_string())
 }

@@ -49,7 +49,8 @@ impl PluginUnderTest {
                 let runtime = tokio::runtime::Builder::new_current_thread().build();
                 let generation = runtime.map_err(|error| refused(&error))?;
                 let refusals = generation.block_on(loader.build(&[])).refused;
-                let why = refusals.first().map_or("it is no `.wasm` file", |first| &first.why);
+                let why =
+                    refusals.first().map_or("expected a file `NAME.wasm`", |first| &first.why);
                 Err(refused(&why))
             }
         }

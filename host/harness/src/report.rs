@@ -50,7 +50,7 @@ pub fn sum(report: &Report) -> String {
     }
     let _ = write!(text, " in {:.2} s", report.took.as_secs_f64());
     if report.unseen > 0 {
-        let _ = write!(text, "; the end of {} cannot be seen from outside", report.unseen);
+        let _ = write!(text, "; the final state of {} is not visible from outside", report.unseen);
     }
     if report.repeated > 0 {
         let (count, what) =
@@ -150,7 +150,7 @@ fn failure(report: &Report, ran: &Ran) -> Option<String> {
     };
     let mut text = String::new();
     if let Some(why) = ran.why.as_ref().filter(|_| report.is_over_socket) {
-        let _ = writeln!(text, "  the case: {why}");
+        let _ = writeln!(text, "  why: {why}");
     }
     for mismatch in wrong {
         let _ = writeln!(text, "  {}", mismatch.what);
@@ -159,7 +159,8 @@ fn failure(report: &Report, ran: &Ran) -> Option<String> {
         }
     }
     if !did.is_empty() {
-        let title = if report.is_over_socket { "requests and replies:" } else { "the plugin did:" };
+        let title =
+            if report.is_over_socket { "requests and replies:" } else { "calls of the plugin:" };
         let _ = writeln!(text, "  {title}");
         for call in did.iter().take(MAX_CALLS) {
             let _ = writeln!(text, "    {call}");

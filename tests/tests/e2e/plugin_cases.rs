@@ -47,7 +47,7 @@ fn a_failing_case_is_reported_and_fixed_by_an_update() {
     let finished = test(folder.path(), &["--junit", text(&junit)]);
     assert_eq!(finished.status.code(), Some(1));
     let said = finished.stdout;
-    for words in ["FAILED first/missing", "first.toml:2", "200 expected, got 404", "blobs.get main"]
+    for words in ["FAILED first/missing", "first.toml:2", "expected 200, got 404", "blobs.get main"]
     {
         assert!(said.contains(words), "{said}");
     }

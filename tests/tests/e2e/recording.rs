@@ -207,7 +207,7 @@ fn a_backup_is_replayed_without_a_server() {
     fs::write(&case, other).unwrap();
     let done = replay(&["--cases", text(&saved)]);
     assert_eq!(done.status.code(), Some(1), "{}{}", done.stdout, done.stderr);
-    assert!(done.stdout.contains("200 expected, got 404"), "{}", done.stdout);
+    assert!(done.stdout.contains("expected 200, got 404"), "{}", done.stdout);
 }
 
 /// Lists grow while a backup runs.

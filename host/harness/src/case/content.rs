@@ -67,7 +67,7 @@ impl Content {
         ];
         if sources.into_iter().filter(|there| *there).count() > 1 {
             let what = "text, hex, file, json, named, repeat, random";
-            return Err(format!("bytes come from one source; write one of {what}"));
+            return Err(format!("several sources of bytes; expected one of {what}"));
         }
         if self.times.is_some() && self.repeat.is_none() {
             return Err("`times` without `repeat`; add the text to repeat".to_owned());

@@ -36,7 +36,7 @@ impl Number {
     /// If a placeholder is unknown, or the text is not a number.
     pub fn get(&self, values: &Values) -> Result<u64, String> {
         let text = values.fill(&self.0)?;
-        text.parse().map_err(|_| format!("{text:?} is no number"))
+        text.parse().map_err(|_| format!("expected a number, found {text:?}"))
     }
 
     /// Like [`get`](Self::get), for lengths in memory.

@@ -84,7 +84,7 @@ impl CaseFile {
         for case in &file.cases {
             let name = case.name.get_ref();
             if !names.insert(name) {
-                return Err(file.broken(case, format!("another case is called {name:?}, too")));
+                return Err(file.broken(case, format!("another case has the name {name:?}")));
             }
             let nothing =
                 case.steps.is_empty() && case.refuses.is_none() && case.server.says.is_empty();
@@ -228,14 +228,23 @@ mod tests {
         for (text, expected) in [
             (format!("{case}stepp = 1\n"), "a/b.toml:3:1: unknown field `stepp`"),
             (case.to_owned(), "a/b.toml:2:8: a case has steps"),
-            (step.replace("GET /", "GET"), "a/b.toml:4:8: \"GET\" is no request"),
-            (format!("{step}advance = \"soon\"\n"), "a/b.toml:5:11: \"soon\" is no length of time"),
+            (
+                step.replace("GET /", "GET"),
+                "a/b.toml:4:8: expected a request such as \"GET /path\", found \"GET\"",
+            ),
+            (
+                format!("{step}advance = \"soon\"\n"),
+                "a/b.toml:5:11: expected a duration such as \"90s\" or \"2h\", found \"soon\"",
+            ),
             (format!("{step}expect.stat = 3\n"), "a/b.toml:5:8: unknown field `stat`"),
             (format!("{step}expect.status = \"x\"\n"), "a/b.toml:5:17: invalid type"),
             (format!("{step}expect.broken = \"(\"\n"), "a/b.toml:5:17: regex parse error"),
             (format!("{step}body = {{ textt = \"x\" }}\n"), "a/b.toml:5:10: unknown field `textt`"),
-            (format!("{step}expect.body.json = \"{{\"\n"), "a/b.toml:5:20: this text is no JSON"),
-            (format!("world.clock = \"now\"\n{step}"), "a/b.toml:1:15: \"now\" is no time"),
+            (format!("{step}expect.body.json = \"{{\"\n"), "a/b.toml:5:20: expected JSON: "),
+            (
+                format!("world.clock = \"now\"\n{step}"),
+                "a/b.toml:1:15: expected a time such as \"2026-01-31T23:59:58Z\", found \"now\"",
+            ),
             (format!("{step}{step}"), "a/b.toml:6:8: another case"),
             ("case = [\n".to_owned(), "a/b.toml:1:9: unclosed array"),
         ] {

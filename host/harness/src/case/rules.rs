@@ -167,7 +167,8 @@ impl BytePart {
         let number = |text: &str| text.parse::<usize>().ok();
         let range =
             text.split_once('-').and_then(|(first, last)| Some(number(first)?..=number(last)?));
-        let range = range.ok_or_else(|| format!("{text:?} is no part; write \"0-99\", say"))?;
+        let range =
+            range.ok_or_else(|| format!("expected a part such as \"0-99\", found {text:?}"))?;
         Ok(bytes.get(range))
     }
 }
@@ -318,7 +319,7 @@ impl TryFrom<serde_json::Value> for CounterRule {
         match (value.as_u64(), value.as_bool()) {
             (Some(number), _) => Ok(Self(Some(number))),
             (None, Some(true)) => Ok(Self(None)),
-            _ => Err(format!("{value} is no count; write a number, or true for any")),
+            _ => Err(format!("expected a number, or true for any, found {value}")),
         }
     }
 }
@@ -335,7 +336,7 @@ impl TryFrom<serde_json::Value> for GaugeRule {
         match (value.as_f64(), value.as_bool()) {
             (Some(number), _) => Ok(Self(Some(number))),
             (None, Some(true)) => Ok(Self(None)),
-            _ => Err(format!("{value} is no value of a gauge; write a number, or true for any")),
+            _ => Err(format!("expected a number, or true for any, found {value}")),
         }
     }
 }

@@ -21,7 +21,7 @@ impl Single {
         let mut values = Values::default();
         for (name, super::Short(content)) in file.surface.bodies.iter().chain(&file.bodies) {
             let bytes = content.bytes(file.folder(), &values);
-            values.name_body(name, bytes.map_err(|why| format!("the body {name:?}: {why}"))?);
+            values.name_body(name, bytes.map_err(|why| format!("body {name:?}: {why}"))?);
         }
         for (name, text) in &self.each {
             values.template(name, text.clone());

@@ -121,7 +121,7 @@ impl Values {
         if let Some(text) = self.text(name, depth)? {
             return Ok(text);
         }
-        let unknown = || format!("nothing is called {{{name}}} here");
+        let unknown = || format!("unknown placeholder {{{name}}}");
         let (body, what) = name.split_once('.').unwrap_or((name, "id"));
         let named = self.text(body, depth)?.unwrap_or_else(|| body.to_owned());
         let Named { bytes, id } = self.bodies.get(&named).ok_or_else(unknown)?;
@@ -139,7 +139,7 @@ impl Values {
             None => Ok(None),
             Some(Text::Plain(text)) => Ok(Some(text.clone())),
             Some(Text::Template(_)) if depth == 0 => {
-                Err(format!("{{{name}}} stands for itself, or for too many others"))
+                Err(format!("placeholder {{{name}}} refers to itself, or too deeply to others"))
             }
             Some(Text::Template(text)) => self.fill_within(text, depth - 1).map(Some),
         }
@@ -173,9 +173,9 @@ mod tests {
         values.template("other", "{job}".to_owned());
         assert_eq!(values.fill("{each}").unwrap(), "ba/01X");
         values.template("other", "{each}".to_owned());
-        assert!(values.fill("{each}").unwrap_err().contains("stands for itself"));
+        assert!(values.fill("{each}").unwrap_err().contains("refers to itself"));
         values.save("reply", "{each}".to_owned());
-        assert_eq!(values.fill("{reply}").unwrap(), "{each}", "a reply is no template");
+        assert_eq!(values.fill("{reply}").unwrap(), "{each}", "replies are not templates");
         let json = values.fill_json(&serde_json::json!({"a": ["{job}", null]})).unwrap();
         assert_eq!(json, serde_json::json!({"a": ["01X", null]}));
     }

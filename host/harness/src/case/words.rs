@@ -22,8 +22,9 @@ impl TryFrom<String> for Clock {
 
     fn try_from(text: String) -> Result<Self, String> {
         let read: Result<jiff::Timestamp, _> = text.parse();
-        read.map(|time| Self(time.into()))
-            .map_err(|_| format!("{text:?} is no time; write \"2026-01-31T23:59:58Z\", say"))
+        read.map(|time| Self(time.into())).map_err(|_| {
+            format!("expected a time such as \"2026-01-31T23:59:58Z\", found {text:?}")
+        })
     }
 }
 
@@ -38,7 +39,7 @@ impl TryFrom<String> for Span {
     fn try_from(text: String) -> Result<Self, String> {
         humantime::parse_duration(&text)
             .map(Self)
-            .map_err(|_| format!("{text:?} is no length of time; write \"90s\" or \"2h\", say"))
+            .map_err(|_| format!("expected a duration such as \"90s\" or \"2h\", found {text:?}"))
     }
 }
 
@@ -100,7 +101,7 @@ impl TryFrom<String> for RequestLine {
         if text.starts_with('{') || (!method.is_empty() && is_target) {
             return Ok(Self(text));
         }
-        Err(format!("{text:?} is no request; write \"GET /path\", say"))
+        Err(format!("expected a request such as \"GET /path\", found {text:?}"))
     }
 }
 
@@ -120,7 +121,8 @@ impl RequestLine {
     pub fn fill(&self, values: &Values, base: &str) -> Result<(String, String), String> {
         let filled = values.fill(&self.0)?;
         let parts = filled.split_once(' ').filter(|(method, _)| !method.is_empty());
-        let (method, target) = parts.ok_or_else(|| format!("{filled:?} is no request"))?;
+        let (method, target) = parts
+            .ok_or_else(|| format!("expected a request such as \"GET /path\", found {filled:?}"))?;
         let is_below = self.0.split_once(' ').is_some_and(|(_, target)| target.starts_with('/'));
         let base = if is_below { base } else { "" };
         Ok((method.to_owned(), format!("{base}{target}")))
@@ -139,7 +141,7 @@ impl TryFrom<serde_json::Value> for Json {
         match value {
             serde_json::Value::String(text) => serde_json::from_str(&text)
                 .map(Self)
-                .map_err(|error| format!("this text is no JSON: {error}")),
+                .map_err(|error| format!("expected JSON: {error}")),
             value => Ok(Self(value)),
         }
     }

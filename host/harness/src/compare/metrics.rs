@@ -33,7 +33,7 @@ pub(crate) fn differs(
     }
     let lines = text.lines().filter(|line| line.starts_with(name.as_str()));
     let got = format!("{sum}: {:?}", lines.collect::<Vec<_>>().join(" "));
-    Ok(Some((format!("{name} of {labels:?} must be {value}; it is {got}"), got)))
+    Ok(Some((format!("expected {value} for {name} of {labels:?}, got {got}"), got)))
 }
 
 /// The labels and the value on a line, if it belongs to this metric.

@@ -40,13 +40,13 @@ pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Optio
         let expected = known.values.fill(expected)?;
         let sum = hex::encode(Sha256::digest(found));
         if sum != expected {
-            return Ok(Some(format!("SHA-256 {expected} expected\n         got {sum}")));
+            return Ok(Some(format!("expected SHA-256 {expected}\n     got         {sum}")));
         }
     }
     if let Some(expected) = rule.size
         && expected != found.len() as u64
     {
-        return Ok(Some(format!("{expected} bytes expected, {} found", found.len())));
+        return Ok(Some(format!("expected {expected} bytes, got {}", found.len())));
     }
     if let Some(different) = as_json(found, rule, known)? {
         return Ok(Some(different));
@@ -61,12 +61,12 @@ pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Optio
         && let Some(at) = pattern.regex(known.values)?.find(&text)
     {
         let (at, found) = (at.as_str(), shown(found));
-        return Ok(Some(format!("`{pattern}` must match nothing; it matches {at:?} in:\n{found}")));
+        return Ok(Some(format!("`{pattern}` must not match, but matches {at:?} in:\n{found}")));
     }
     if let Some(inner) = &rule.gunzip {
         let mut plain = Vec::new();
         if let Err(error) = GzDecoder::new(found).read_to_end(&mut plain) {
-            return Ok(Some(format!("this is not gzip ({error}):\n{}", shown(found))));
+            return Ok(Some(format!("expected gzip ({error}), found:\n{}", shown(found))));
         }
         return Ok(bytes(&plain, &inner.0, known)?.map(|different| indented("gunzip", &different)));
     }
@@ -143,7 +143,7 @@ fn archive(
     };
     let files = match read() {
         Ok(files) => files,
-        Err(error) => return Ok(Some(format!("this is no tar archive: {error}"))),
+        Err(error) => return Ok(Some(format!("expected a tar archive: {error}"))),
     };
     let filled = expected.iter().map(|(name, rule)| Ok((known.values.fill(name)?, rule)));
     let filled = filled.collect::<Result<std::collections::BTreeMap<_, _>, String>>()?;
@@ -180,7 +180,7 @@ fn unequal(expected: &[u8], found: &[u8]) -> String {
         hex::encode(piece.get(..16).unwrap_or(piece))
     };
     format!(
-        "{} bytes expected, {} found; they differ from byte {at} on:\n- {}\n+ {}",
+        "expected {} bytes, got {}; they differ from byte {at} on:\n- {}\n+ {}",
         expected.len(),
         found.len(),
         piece(expected),
@@ -284,7 +284,7 @@ pub(crate) fn calls_made(
     for start in &expect.no_calls {
         let start = values.fill(start)?;
         if let Some(call) = made.iter().find(|call| call.starts_with(&start)) {
-            wrong.push(at.mismatch("calls", format!("`{start}` must not be: {call}")));
+            wrong.push(at.mismatch("calls", format!("forbidden call (`{start}`): {call}")));
         }
     }
     Ok(wrong)
@@ -319,7 +319,7 @@ mod tests {
         assert!(said.contains("-           \"e\": 3") || said.contains("\"e\": 3"), "{said}");
         assert!(judged(found, &has(json!({"b": {"c": []}}))).is_some());
         assert!(judged(found, &has(json!({"none": null}))).is_some());
-        assert!(judged(b"{", &has(json!({}))).unwrap().contains("JSON expected"));
+        assert!(judged(b"{", &has(json!({}))).unwrap().contains("expected JSON"));
     }
 
     #[test]

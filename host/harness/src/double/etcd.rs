@@ -195,7 +195,7 @@ impl FakeMember {
         let end = stream::once(async move {
             let why = if silent {
                 tokio::time::sleep(STALL).await;
-                format!("{endpoint}: nothing came for {STALL:?}")
+                format!("{endpoint}: sent nothing for {STALL:?}")
             } else {
                 format!("{endpoint}: broke off after {passes} bytes")
             };

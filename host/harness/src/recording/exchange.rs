@@ -68,7 +68,7 @@ impl Exchange {
         let text = text.map_err(|error| Broken::new(file, error.to_string()))?;
         let read = toml::from_str::<Self>(&text);
         let exchange = read.map_err(|error| {
-            Broken::new(file, format!("this is no recorded exchange: {}", error.message()))
+            Broken::new(file, format!("expected a recorded exchange: {}", error.message()))
         })?;
         Ok(Self { file: file.to_owned(), ..exchange })
     }
@@ -103,23 +103,26 @@ impl Exchange {
     /// Why its request cannot be sent again.
     pub(super) fn obstacle(&self) -> Option<String> {
         let Some(expect) = &self.expect else {
-            return Some("the client went away before there was a reply".to_owned());
+            return Some("the client disconnected before there was a reply".to_owned());
         };
         let body = self.request.body.as_ref();
         if let Some(length) = body.filter(|body| body.sha256.is_some()).and_then(|body| body.length)
         {
             return Some(format!(
-                "its body of {length} bytes was not kept; record with a larger `--record-bodies`"
+                "its body of {length} bytes was not recorded; record with a larger `--record-bodies`"
             ));
         }
         let secret =
             |what: &&String| ["request body", "query"].iter().any(|place| what.starts_with(place));
         if let Some(what) = self.exchange.removed.iter().find(secret) {
-            return Some(format!("a secret was left out of it ({what})"));
+            return Some(format!("a secret was removed from it ({what})"));
         }
         let mut texts = texts(&self.request.headers).chain(texts(&expect.headers));
         if texts.any(|(_, text)| Values::has_placeholder(text)) {
-            return Some("a header has a word in braces, which a case would fill in".to_owned());
+            return Some(
+                "a header has a word in braces, which a case would take for a placeholder"
+                    .to_owned(),
+            );
         }
         None
     }

@@ -61,7 +61,7 @@ impl Recording {
         let cases = mounts.iter().filter_map(|(mount, all)| case(mount, all, &mut left_out));
         let cases: Vec<_> = cases.map(Value::Table).collect();
         if cases.is_empty() {
-            let message = format!("nothing can be asked again:\n{}", left_out.join("\n"));
+            let message = format!("nothing can be replayed:\n{}", left_out.join("\n"));
             return Err(Broken::new(folder, message));
         }
         let mut file = Table::new();
@@ -143,7 +143,7 @@ fn case(mount: &str, exchanges: &[Exchange], left_out: &mut Vec<String>) -> Opti
     for exchange in exchanges {
         let reason = exchange.obstacle().or_else(|| {
             let depends = unknown.iter().any(|path| shows(exchange.path(), path));
-            depends.then(|| "it shows something that was left out before".to_owned())
+            depends.then(|| "its reply depends on a request that was left out".to_owned())
         });
         if let Some(reason) = reason {
             if exchange.changes() {

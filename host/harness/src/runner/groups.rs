@@ -220,20 +220,26 @@ impl<'a> Group<'a> {
             (Ok(Start::Ended(success, said)), None) => {
                 let how = if success { "it ended" } else { "it failed" };
                 let got = format!("{how}: {said:?}");
-                return all(format!("a server that serves expected; {got}"), got);
+                return all(format!("expected a server that serves; {got}"), got);
             }
             (Ok(Start::Ended(success, said)), Some((task, pattern))) => {
                 if !success && fits(task, pattern, &said) {
                     return self.tasks.iter().map(|task| task.ran(|| Outcome::Right)).collect();
                 }
                 let got = format!("success {success}: {said:?}");
-                return all(format!("a refusal to start like `{pattern}` expected; {got}"), got);
+                return all(
+                    format!("expected a refusal to start that matches `{pattern}`; {got}"),
+                    got,
+                );
             }
             (Ok(Start::Serving(server)), Some((_, pattern))) => {
                 // Whether it stops is tested by another case.
                 let _ = server.stop();
                 let got = "it serves".to_owned();
-                return all(format!("a refusal to start like `{pattern}` expected; {got}"), got);
+                return all(
+                    format!("expected a refusal to start that matches `{pattern}`; {got}"),
+                    got,
+                );
             }
             (Ok(Start::Serving(server)), None) => server,
         };
@@ -241,14 +247,14 @@ impl<'a> Group<'a> {
         if self.is_shared
             && let Some(strays) = self.strays(&server, &rules)
         {
-            let text = format!("nothing beside the cases' repositories expected; {strays}");
+            let text = format!("expected nothing outside the cases' repositories; {strays}");
             done.push(of_server("strays", &flags, text, strays));
         }
         if let Err(why) = server.stop() {
             done.push(of_server(
                 "stop",
                 &flags,
-                format!("an end without failure expected; {why}"),
+                format!("expected it to exit successfully; {why}"),
                 why,
             ));
         }
@@ -310,7 +316,7 @@ fn on_server(
     for pattern in &case.server.says {
         let (pattern, said) = (pattern.regex(&values)?, server.said());
         if !pattern.is_match(&said) {
-            let text = format!("`{pattern}` on standard error expected; {said:?}");
+            let text = format!("expected `{pattern}` on standard error; {said:?}");
             let wrong = Mismatch::new("the start", text).got(format!("{said:?}"));
             return Ok(Outcome::Wrong(vec![wrong], Vec::new()));
         }

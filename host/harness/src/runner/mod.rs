@@ -56,7 +56,9 @@ pub(crate) fn play_in_process(
             Err(NoFixture::Refused(why)) => return refused(case, &why, &values),
         };
         if let Some(pattern) = &case.refuses {
-            let text = format!("the settings were accepted; expected: `{pattern}`");
+            let text = format!(
+                "expected the settings to be rejected with `{pattern}`; they were accepted"
+            );
             return Ok(Outcome::Wrong(vec![Mismatch::new("settings", text)], Vec::new()));
         }
         play(&mut driver, file, case, single, values)
@@ -67,7 +69,7 @@ pub(crate) fn play_in_process(
 fn refused(case: &Case, why: &str, values: &Values) -> Result<Outcome, String> {
     let text = match &case.refuses {
         Some(pattern) if pattern.regex(values)?.is_match(why) => return Ok(Outcome::Right),
-        Some(pattern) => format!("refused, and nothing matches `{pattern}` in:\n{why}"),
+        Some(pattern) => format!("rejected, but nothing matches `{pattern}` in:\n{why}"),
         None => format!("the mount is refused: {why}"),
     };
     Ok(Outcome::Wrong(vec![Mismatch::new("settings", text)], Vec::new()))
@@ -134,7 +136,7 @@ impl Player<'_> {
         let filled = self.values.fill(name)?;
         let found = surface.given(&filled);
         let (Given { steps, otherwise }, parts) =
-            found.ok_or_else(|| format!("the surface has nothing called {filled:?} to give"))?;
+            found.ok_or_else(|| format!("the surface has no precondition {filled:?}"))?;
         let before = self.values.clone();
         for (name, value) in parts {
             self.values.template(&name, value);
@@ -165,7 +167,7 @@ impl Player<'_> {
 
     fn step(&mut self, step: &Step, at: &At<'_>) -> Result<(), String> {
         if step.is_request() && step.run.is_some() {
-            return Err("`send` and `run`: write one of them".to_owned());
+            return Err("both `send` and `run`; expected one of them".to_owned());
         }
         let known = Known { folder: self.file.folder(), values: &self.values };
         self.driver.prepare(step, known)?;

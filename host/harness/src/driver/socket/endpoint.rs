@@ -109,7 +109,7 @@ fn client(trust: &Trust) -> Result<ClientConfig, String> {
         Trust::File(file) => builder.with_root_certificates(roots(file)?),
         Trust::Machine => {
             let known = AUTHORITIES.iter().map(Path::new).find(|file| file.exists());
-            let file = known.ok_or("this machine has no certificate authorities; name a file")?;
+            let file = known.ok_or("this system has no certificate authorities; name a file")?;
             builder.with_root_certificates(roots(file)?)
         }
     };

@@ -205,7 +205,7 @@ impl Client<'_> {
         if let Some(pause) = pause {
             let (now, rest) = sending.split(pause);
             if let Err(error) = open.connection.write(&now.bytes()) {
-                return Ok(failed("the beginning is taken", &error));
+                return Ok(failed("the start of the request to be read", &error));
             }
             open.rest = Some(Rest { method, sending: rest });
             open_connections.insert(name, open);
@@ -231,7 +231,7 @@ impl Client<'_> {
             Ok(received) => Ok(received),
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
                 let (expected, got) =
-                    ("a reply, or the end of the connection", "neither came in a minute");
+                    ("a reply, or the end of the connection", "neither arrived within a minute");
                 Ok(Received::Failed { expected: expected.to_owned(), got: got.to_owned() })
             }
             Err(error)

@@ -98,7 +98,7 @@ impl Folders {
         }
         let more: Vec<_> = found.iter().filter(|name| !names.contains(**name)).collect();
         if !more.is_empty() {
-            let expected = format!("these files and no other: {names:?}");
+            let expected = format!("exactly these files: {names:?}");
             return Ok(Some((expected, format!("also {more:?}"))));
         }
         self.others(also, folders, absent, known)
@@ -130,7 +130,7 @@ impl Folders {
         for name in absent {
             let path = self.path(&known.values.fill(name)?);
             if fs::symlink_metadata(&path).is_ok() {
-                return Ok(Some((format!("no {}", path.display()), "it is there".to_owned())));
+                return Ok(Some((format!("no {}", path.display()), "it exists".to_owned())));
             }
         }
         Ok(None)
@@ -141,8 +141,8 @@ impl Folders {
 fn strays(found: &[&String], layout: Option<&Layout>) -> Differs {
     let layout = layout?;
     let strays: Vec<_> = found.iter().filter(|name| !layout.has(name)).collect();
-    let expected = || "no files in the repository but those of its layout".to_owned();
-    (!strays.is_empty()).then(|| (expected(), format!("left over: {strays:?}")))
+    let expected = || "only files of the layout in the repository".to_owned();
+    (!strays.is_empty()).then(|| (expected(), format!("also found: {strays:?}")))
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -179,7 +179,8 @@ fn mode_differs(name: &str, right: &str, mode: u32, values: &Values) -> Result<D
     if octal == "*" {
         return Ok(None);
     }
-    let number = u32::from_str_radix(octal, 8).map_err(|_| format!("{right:?} is no mode"))?;
+    let number = u32::from_str_radix(octal, 8)
+        .map_err(|_| format!("expected a mode such as \"0660\", found {right:?}"))?;
     let expected = if masked { number & !umask() } else { number };
     // Whether new files inherit the folder's group (02000) depends on the folder above it.
     let found = mode & 0o5777;

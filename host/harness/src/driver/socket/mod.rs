@@ -77,7 +77,7 @@ impl<'a> OverSocket<'a> {
 
 impl OverSocket<'_> {
     fn folders(&self) -> Result<&Folders, String> {
-        self.folders.as_ref().ok_or_else(|| "the server's data folder cannot be reached".to_owned())
+        self.folders.as_ref().ok_or_else(|| "the server's data folder is not accessible".to_owned())
     }
 
     fn put(&mut self, name: &str, content: &Content, known: Known<'_>) -> Result<(), String> {
@@ -145,7 +145,7 @@ impl Driver for OverSocket<'_> {
                 Err(Reset(why)) if left > 0 => {
                     left -= 1;
                     self.repeated += 1;
-                    self.trace.push(format!("{shown} -> {why}; asked again"));
+                    self.trace.push(format!("{shown} -> {why}; repeated"));
                     continue;
                 }
                 Err(Reset(why)) => Received::Closed(why),
@@ -154,7 +154,7 @@ impl Driver for OverSocket<'_> {
                 Received::Response(response) => response.in_one_line(),
                 Received::Closed(why) => format!("the connection ended: {why}"),
                 Received::Failed { got, .. } => got.clone(),
-                Received::Nothing => "nothing is waited for".to_owned(),
+                Received::Nothing => "(not waited for)".to_owned(),
             };
             self.trace.push(format!("{shown} -> {came}"));
             return Ok(received);
@@ -162,11 +162,11 @@ impl Driver for OverSocket<'_> {
     }
 
     fn run_job(&mut self, _: &str, _: &[u8]) -> Result<Job, String> {
-        Err("jobs cannot be run over a socket".to_owned())
+        Err("cannot run jobs over a socket".to_owned())
     }
 
     fn settle(&mut self) -> Result<(), String> {
-        Err("jobs cannot be seen over a socket".to_owned())
+        Err("cannot see jobs over a socket".to_owned())
     }
 
     fn calls(&self) -> Vec<String> {
@@ -188,7 +188,7 @@ impl Driver for OverSocket<'_> {
                 continue;
             }
             let mismatch = differs.map(|(expected, got)| {
-                let text = format!("{expected} expected; {got}");
+                let text = format!("expected {expected}; {got}");
                 Mismatch::new("disk", text).got(got)
             });
             return Ok(mismatch);

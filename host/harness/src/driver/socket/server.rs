@@ -136,7 +136,8 @@ impl Server {
 
     /// Starts a server. `template` is its command line, with `{flags}` and `{path}`.
     pub(crate) fn start(template: &str, kind: &Kind, rules: &StartRules) -> Result<Start, String> {
-        let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+        let folder = tempfile::tempdir()
+            .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
         let (data, scratch) = (folder.path().join("data"), folder.path().join("scratch"));
         let mut places = Values::default();
         places.save("data", data.display().to_string());
@@ -159,13 +160,16 @@ impl Server {
         let started = Process::start(Command::new(name).args(arguments));
         let mut process = started.map_err(|error| format!("{name}: {error}"))?;
         let ready = rules.ready.as_ref();
-        let ready = ready.ok_or("surface.toml does not say how a server says that it is ready")?;
+        let ready = ready.ok_or(
+            "surface.toml has no `start.ready`, the pattern for the line of a ready server",
+        )?;
         let ready = ready.regex(&places)?;
         let address = match process.wait_for(&ready) {
             Ok(address) => address,
             Err(said) => {
                 let ended = process.wait(ENDING);
-                let ended = ended.ok_or_else(|| format!("it says nothing like /{ready}/"))?;
+                let ended =
+                    ended.ok_or_else(|| format!("it printed no line that matches /{ready}/"))?;
                 return Ok(Start::Ended(ended.success(), said));
             }
         };
@@ -220,7 +224,7 @@ impl Server {
         let Some(mut started) = self.process else { return Ok(()) };
         started.process.signal(Signal::TERM).map_err(|error| error.to_string())?;
         match started.process.wait(ENDING) {
-            None => Err(format!("still there {ENDING:?} after SIGTERM")),
+            None => Err(format!("still running {ENDING:?} after SIGTERM")),
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("{status} after SIGTERM")),
         }
