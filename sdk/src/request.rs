@@ -183,6 +183,7 @@ impl Request {
     /// The URL of a path below the mount for this client, for `Location`, `Link` and bodies. The segments are
     /// percent-encoded; an empty last one gives a trailing slash. If [`base`](Self::base) is empty, the
     /// result is relative to the path of this request, which is only right in a header.
+    ///
     /// ```
     /// # use keepgate_sdk::{Failure, Reply, Request};
     /// fn accepted(request: &Request, job: &str) -> Reply {

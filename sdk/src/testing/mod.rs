@@ -79,6 +79,7 @@ impl Default for Host {
 }
 
 /// Checks settings as the host does when it loads a configuration. The error names the setting that is wrong.
+///
 /// ```
 /// # use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
 /// # #[derive(serde::Deserialize)]
