@@ -27,7 +27,7 @@ pub fn require(cluster: &str) -> Result<(), Failure> {
 
 impl Description {
     /// Declares a cluster that the plugin takes snapshots of. Each mount must grant it. A plugin that uses
-    /// whatever it is granted declares none, and asks [`clusters`](crate::etcd::clusters).
+    /// whatever it is granted declares none, and asks [`clusters`].
     #[must_use]
     pub fn cluster(mut self, name: &str) -> Self {
         self.0.clusters.push(name.to_owned());
