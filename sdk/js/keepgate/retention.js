@@ -1,5 +1,5 @@
-// Which of many backups stay: rules by count, age and calendar, over whatever has a time. The same rules as in
-// the SDKs for Rust and Python; `sdk/tests/retention.json` holds all three to the same answers.
+// Which backups are kept: rules by count, age and calendar, for anything that has a time. The same rules as in
+// the SDKs for Rust and Python; `sdk/tests/retention.json` compares all three.
 
 const DAY = 86_400_000;
 
