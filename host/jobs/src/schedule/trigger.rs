@@ -116,7 +116,7 @@ impl Pattern {
         Ok(Self { cron, zone })
     }
 
-    /// The first later time; none if there is none in the foreseeable future.
+    /// The first later time; `None` if there is none in the foreseeable future.
     pub(super) fn next_after(&self, time: SystemTime) -> Option<SystemTime> {
         let from = Zoned::new(Timestamp::try_from(time).ok()?, self.zone.clone());
         self.cron.find_next_occurrence(&from, false).ok().map(|next| next.timestamp().into())

@@ -34,7 +34,7 @@ const COPY: usize = 256 * 1024;
 pub(super) struct Temp {
     file: File,
     kept: Arc<Attributes>,
-    /// None if the file has no name at all.
+    /// `None` if the file has no name at all.
     name: Option<Name>,
     /// Bytes written by [`Temp::write`], and how many of them were submitted for write-back.
     written: u64,

@@ -29,7 +29,7 @@ pub(super) struct Saved {
     patterns: Vec<String>,
     store: u64,
     folders: BTreeMap<String, u64>,
-    /// None if users were not counted.
+    /// `None` if users were not counted.
     users: Option<BTreeMap<String, u64>>,
 }
 
@@ -63,7 +63,7 @@ impl Saved {
         Some(Totals { store: self.store, folders, users: users.unwrap_or_default() })
     }
 
-    /// Reads the file; none if it is missing or unusable. Blocks.
+    /// Reads the file; `None` if it is missing or unusable. Blocks.
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
