@@ -122,8 +122,8 @@ impl Jobs {
         Self::with_clock(None, Options::default(), Arc::new(SystemClock)).expect("memory")
     }
 
-    /// The same with another clock, and in memory if there is no file. For tests: every step runs on
-    /// the caller's thread, so that tokio's paused clock does not advance meanwhile.
+    /// Like [`open`](Self::open), with another clock, and in memory if there is no file. For tests: every
+    /// step runs on the caller's thread, so that tokio's paused clock does not advance during it.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ use super::url::Url;
 /// How many characters of another program's text are shown.
 const SHOWN: usize = 300;
 
-/// Texts that libraries put around a cause and that help nobody.
+/// Texts that libraries put around a cause and that say nothing.
 const WRAPPING: [&str; 5] = [
     "transport error: ",
     "connection error: ",

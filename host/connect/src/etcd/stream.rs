@@ -1,5 +1,5 @@
 //! The bytes of a snapshot, fetched as they are read. One message is held back until the next one or
-//! the end has arrived, so that nobody reads an invalid snapshot to its end.
+//! the end has arrived, so that no reader sees the end of an invalid snapshot.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -155,7 +155,7 @@ impl SchedulePlans {
         Self(planned.into_iter().map(entry).collect())
     }
 
-    /// The same with these schedules as the configuration. Those that are no longer in it are
+    /// A copy with these schedules as the configuration. Those that are no longer in it are
     /// remembered for a while, because they may come back.
     pub(crate) fn configured(
         &self,
