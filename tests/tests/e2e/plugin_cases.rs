@@ -79,7 +79,7 @@ fn what_cannot_be_used_is_exit_code_2() {
     assert!(error.contains(&format!("{} does not exist", none.display())), "{error}");
 }
 
-/// The cases that need no inside view are played against a server; the others are skipped, each with its reason.
+/// Cases that need no inside view run against a server; the others are skipped, each with its reason.
 #[test]
 fn a_running_server_is_asked_what_can_be_asked_from_outside() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/restic/cases");

@@ -195,7 +195,7 @@ fn a_backup_is_replayed_without_a_server() {
     assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
     assert!(done.stdout.contains("1 passed"), "{}", done.stdout);
     // The repository's key is a secret, so responses that contain it cannot be the same.
-    assert!(done.stderr.contains("a secret was left out"), "{}", done.stderr);
+    assert!(done.stderr.contains("a secret was removed"), "{}", done.stderr);
 
     // The saved file is a case like any other.
     replay(&["--cases", text(&saved)]).success();

@@ -76,8 +76,8 @@ fn what_cannot_be_asked_again_is_left_out_with_what_shows_it() {
     exchange(folder, 6, "HEAD", "path = \"/backup/config\"\n[expect]\nstatus = 404\n", "");
     let recording = Recording::read(folder, "restic").unwrap();
     let said = recording.left_out.join("\n");
-    assert!(said.contains("4-POST: its body of 3 bytes was not kept"), "{said}");
-    assert!(said.contains("5-DELETE: the client went away"), "{said}");
+    assert!(said.contains("4-POST: its body of 3 bytes was not recorded"), "{said}");
+    assert!(said.contains("5-DELETE: the client disconnected"), "{said}");
     assert_eq!(recording.cases.cases[0].steps.len(), 1);
     assert_eq!(replayed(recording).0, 0);
 }
