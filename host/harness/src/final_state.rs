@@ -228,7 +228,7 @@ fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Resu
     Ok(())
 }
 
-/// Whether a call failed because the mount was not granted its capability.
+/// Whether a call failed because the mount does not have what it is for.
 fn is_ungranted(call: &Call) -> bool {
     match call.failed {
         Some("denied") => call.import == "blobs.open" || Doubles::is_granted_call(call.import),

@@ -24,10 +24,10 @@ pub(crate) struct Setup<'a> {
 pub(crate) trait Double: Clone + Default + DeserializeOwned {
     /// Its key in `world`.
     const KEY: &'static str;
-    /// Imports that fail with `denied` if the mount was not granted what they need.
+    /// Calls that the host answers with `denied` if the mount was not granted what they are for.
     const GRANTED: &'static [&'static str];
 
-    /// Whether the case does not use it.
+    /// Whether the case says nothing about it.
     fn is_empty(&self) -> bool;
 
     /// Adds what a case says to what its file says.
@@ -78,7 +78,7 @@ macro_rules! doubles {
                 Ok(())
             }
 
-            /// Whether an import that failed with `denied` belongs to a double.
+            /// Whether a call that failed with `denied` asked for a double that was not granted.
             pub(crate) fn is_granted_call(import: &str) -> bool {
                 false $(|| <$form as Double>::GRANTED.contains(&import))*
             }
