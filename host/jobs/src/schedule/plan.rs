@@ -295,7 +295,7 @@ impl Entry {
             let late = late.as_secs();
             match schedule.missed {
                 Missed::Run => {
-                    tracing::info!(schedule = name, late_seconds = late, "missed run started")
+                    tracing::info!(schedule = name, late_seconds = late, "missed run started");
                 }
                 Missed::Skip => {
                     planned.advance(now);
