@@ -1,4 +1,4 @@
-// Plugins, and how they become the exports of a component.
+// What a plugin is, and how it becomes the exports of the component.
 
 import * as environment from "keepgate:plugin/environment@0.1.0";
 

@@ -1,5 +1,5 @@
-//! Test doubles of etcd clusters: their members send the snapshots of a case, break off or fall silent. This
-//! file has their form in case files, the doubles, and the kit's method.
+//! Clusters of etcd: members that send the snapshots a case gives them, break off or fall silent. The
+//! form in case files, the double itself, and the kit's method are all here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,33 +20,32 @@ use crate::case::{Content, Short};
 use crate::fixture::first;
 use crate::kit::Harness;
 
-/// How long a member may be silent: the configuration's default.
+/// How long a member may be silent: the default of the configuration.
 const STALL: Duration = Duration::from_secs(60);
 
-/// The clusters of a case, by the names under which the mount is granted them.
+/// The clusters of a case, by the names under which they are granted.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Clusters(BTreeMap<String, Vec<Member>>);
 
-/// A member of a cluster, and what it does when it is asked for a snapshot.
+/// A member of a cluster of etcd, and what it does when it is asked for a snapshot.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// The member's URL.
+    /// Its URL.
     pub endpoint: String,
-    /// The bytes of the snapshot that it sends.
+    /// The bytes of its snapshot.
     #[serde(default)]
     pub sends: Short<Content>,
-    /// The error with which it refuses.
+    /// Why it cannot be asked.
     pub refuses: Option<String>,
-    /// The number of bytes after which it breaks off.
+    /// It breaks off after this many bytes.
     pub breaks: Option<u64>,
-    /// The number of bytes after which it falls silent. After a minute of silence, the snapshot counts as
-    /// broken off.
+    /// It falls silent after this many bytes; after a minute of silence it counts as broken off.
     pub stalls: Option<u64>,
-    /// How often `breaks` or `stalls` takes effect; by default always.
+    /// How often `breaks` or `stalls` happens; always by default.
     pub times: Option<u32>,
-    /// The member's version of etcd.
+    /// The version of etcd.
     #[serde(default = "version")]
     pub version: String,
     /// The revision of the snapshot.
@@ -82,7 +81,7 @@ impl Member {
 }
 
 impl Harness {
-    /// Adds a cluster with these members.
+    /// A cluster of etcd with its members.
     #[must_use]
     pub fn cluster(mut self, name: &str, members: Vec<Member>) -> Self {
         self.world.doubles.etcd.0.insert(name.to_owned(), members);
@@ -117,7 +116,7 @@ impl Double for Clusters {
     }
 }
 
-/// A cluster whose members are asked in the order of the case.
+/// A cluster with its members in the order of the case.
 #[derive(Debug)]
 struct FakeCluster {
     members: Vec<FakeMember>,
@@ -166,7 +165,7 @@ impl FakeMember {
                 let (checked, sum) = (sha256.clone(), hex::encode(Sha256::digest(&self.bytes)));
                 let bytes = self.bytes.clone();
                 let all = stream::iter((!bytes.is_empty()).then_some(Ok(bytes)));
-                // The checksum is only known at the end.
+                // The sum is only known at the end.
                 let end = stream::poll_fn(move |_| {
                     checked.set(sum.clone());
                     std::task::Poll::Ready(None)
@@ -195,7 +194,7 @@ impl FakeMember {
         let end = stream::once(async move {
             let why = if silent {
                 tokio::time::sleep(STALL).await;
-                format!("{endpoint}: sent nothing for {STALL:?}")
+                format!("{endpoint}: nothing came for {STALL:?}")
             } else {
                 format!("{endpoint}: broke off after {passes} bytes")
             };

@@ -204,7 +204,7 @@ impl etcd::HostSnapshot for GuestState {
     }
 }
 
-/// The same body, reporting what has been read of it as the job's progress: the plugin waits during this
+/// The same body, reporting what has been read of it as the job's progress: the plugin waits meanwhile
 /// and cannot report anything itself.
 fn reported(body: Body, reporter: Reporter) -> Body {
     let (length, mut done) = (body.length(), 0);
