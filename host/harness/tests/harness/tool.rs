@@ -148,7 +148,8 @@ fn a_call_for_what_is_not_granted_fails_a_case_unless_it_may() {
         let report = run(&etcd, &[file], &RunOptions::default());
         let said = report::text(&report);
         assert_eq!(report.right(), right, "{said}");
-        let words = "does not grant what the plugin asks for: jobs.start backup main -> unsupported";
+        let words =
+            "does not grant what the plugin asks for: jobs.start backup main -> unsupported";
         assert_eq!(said.contains(words), right == 0, "{said}");
     }
 }
