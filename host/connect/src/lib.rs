@@ -75,7 +75,7 @@ pub struct Facts {
     /// Whether the member could not confirm, with a majority of its cluster, that its data is current. Only if the
     /// operator has allowed such snapshots.
     pub stale: bool,
-    /// Keys at that revision; none if this user may not count them, or if it takes too long.
+    /// Keys at that revision; `None` if this user may not count them, or if it takes too long.
     pub keys: Option<u64>,
     /// Size of the whole file in bytes, including the checksum at its end.
     pub size: u64,
@@ -117,7 +117,7 @@ pub struct MemberStatus {
     pub cluster_id: u64,
     /// Identifies the member in its cluster.
     pub member_id: u64,
-    /// The leader's identifier; none if it sees no leader.
+    /// The leader's identifier; `None` if it sees no leader.
     pub leader: Option<u64>,
     /// Why its data may be old, if it could not confirm with a majority of its cluster that it is current.
     pub stale: Option<String>,

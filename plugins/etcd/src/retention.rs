@@ -1,5 +1,5 @@
-//! Removes what the policy no longer keeps. It runs only after a success, when the new backup is durable. When it
-//! fails it leaves backups; it never removes one too many.
+//! Removes what the policy no longer keeps. It runs only after a success, when the new backup is durable. If
+//! it fails, it leaves too many backups, never too few.
 
 use keepgate_sdk::retention::{Policy, from_the_future, remove_each};
 use keepgate_sdk::{Failure, Store, TimeName, Timestamp, environment};
@@ -9,7 +9,7 @@ use crate::metrics;
 use crate::warning::Warning;
 
 /// Removes expired backups and orphaned sidecars, but neither `made` nor the newest good backup, nor any from the
-/// future. The warnings are for whoever asked for the backup.
+/// future. Returns warnings for the response and the log.
 pub(crate) fn apply(
     store: &Store,
     cluster: &Cluster,
@@ -60,7 +60,7 @@ fn warn_of_the_future(contents: &Contents, now: Timestamp) -> Option<Warning> {
     )))
 }
 
-/// Removes the very file that was judged, and its sidecar.
+/// Removes exactly the file that was judged, and its sidecar.
 fn remove(store: &Store, cluster: &Cluster, file: &File) -> Result<(), Failure> {
     let key = cluster.file(&file.name);
     // The file first: a sidecar without its file is removed by the next rotation, but a backup without its
@@ -75,7 +75,7 @@ fn remove(store: &Store, cluster: &Cluster, file: &File) -> Result<(), Failure> 
 /// Removes sidecars whose backup is gone.
 fn remove_orphans(store: &Store, cluster: &Cluster, contents: &Contents) -> Result<(), Failure> {
     for name in &contents.index {
-        // Each one is looked at, since another gateway may have made the backup after the listing.
+        // Each is checked again, because another gateway may have made the backup after the listing.
         let listed = contents.files.binary_search_by(|file| file.name.cmp(name)).is_ok();
         if !listed && matches!(store.head(&cluster.file(name)), Err(Failure::NotFound)) {
             store.delete(&cluster.sidecar(name))?;

@@ -7,7 +7,7 @@ use keepgate_connect::{ConnectError, Snapshot, Snapshots as _};
 use keepgate_store::BodyError;
 
 use crate::fake::{DONE, Fake, SHORT, Step, file, first_page, messages};
-use crate::member::{LONG, cluster, options};
+use crate::member::{LONG, options};
 use crate::reading::read;
 
 fn message(remaining: u64, blob: impl Into<Bytes>) -> Step {
