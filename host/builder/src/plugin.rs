@@ -76,8 +76,9 @@ fn package<'a>(workspace: &'a Workspace, folder: &Path) -> Result<&'a Package> {
 /// The component of a project in JavaScript or Python.
 fn other(language: Language, folder: &Path, may_install: bool) -> Result<PathBuf> {
     let name = folder.canonicalize().with_context(|| folder.display().to_string())?;
-    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let component = folder.join(format!("{name}.wasm"));
+    let mut name = name.file_name().unwrap_or_default().to_owned();
+    name.push(".wasm");
+    let component = folder.join(name);
     let cache = cache_folder()?;
     let builder = Componentizer::find(language, folder, &cache, may_install)?;
     let begun = Instant::now();

@@ -57,7 +57,7 @@ pub use admin::{Admin, JobsPage, JobsQuery, OperatorClient, OperatorError, Refus
 pub use connection::{Connection, Exchange};
 pub use gateway::Gateway;
 pub use keepgate_core::Handler;
-pub use listen::{Address, BindError, HandedOverError, LocalAddress};
+pub use listen::{Address, AddressError, BindError, HandedOverError, LocalAddress};
 pub use metrics::{Metrics, MetricsPage};
 pub use peer::Peer;
 pub use public_url::{PublicUrl, PublicUrlError};

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use keepgate_builder::language::Language;
 use keepgate_builder::project;
 
@@ -56,7 +56,15 @@ fn dependency(asked: &str) -> Result<String> {
         });
     }
     match sdk_in(Path::new(asked)) {
-        Some(sdk) => Ok(format!("path = {}", quoted(&sdk.display().to_string()))),
+        Some(sdk) => {
+            let text = sdk.to_str().with_context(|| {
+                format!(
+                    "Cargo.toml cannot name {}, which is not UTF-8; copy the SDK",
+                    sdk.display()
+                )
+            })?;
+            Ok(format!("path = {}", quoted(text)))
+        }
         None => bail!("{asked} contains no keepgate-sdk; name a clone of Keepgate or a git URL"),
     }
 }

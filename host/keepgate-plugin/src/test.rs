@@ -231,8 +231,9 @@ fn component(what: &Path) -> Result<PathBuf> {
         return Ok(what.to_owned());
     }
     let name = what.canonicalize().with_context(|| what.display().to_string())?;
-    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let named = what.join(format!("{name}.wasm"));
+    let mut name = name.file_name().unwrap_or_default().to_owned();
+    name.push(".wasm");
+    let named = what.join(name);
     if named.is_file() {
         return Ok(named);
     }

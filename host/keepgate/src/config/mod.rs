@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use keepgate_http::OperatorClient;
+use keepgate_http::{Address, AddressError, OperatorClient};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -74,6 +74,9 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listener {
     pub(crate) address: Spanned<String>,
+    /// The path of a Unix socket, which may not be UTF-8 if the folder of the configuration is not.
+    #[serde(skip)]
+    pub(crate) socket: Option<PathBuf>,
     #[serde(default)]
     pub(crate) tls: Option<Tls>,
     /// The URL that clients use, if a proxy is between.
@@ -99,6 +102,9 @@ pub(crate) struct Tls {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Admin {
     pub(crate) address: Spanned<String>,
+    /// See [`Listener::socket`].
+    #[serde(skip)]
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// A metrics page on the listeners of clients.
@@ -306,7 +312,7 @@ impl Config {
                  with an address, for example \"127.0.0.1:9090\""
             )
         })?;
-        Ok(OperatorClient::new(admin.address.get_ref().parse()?))
+        Ok(OperatorClient::new(address(&admin.address, admin.socket.as_ref())?))
     }
 
     /// Whether another configuration has changes that only a restart can make.
@@ -322,9 +328,10 @@ impl Config {
 
     /// Overrides the address of the first listener.
     pub(crate) fn listen_at(&mut self, address: &str) -> anyhow::Result<()> {
-        address.parse::<keepgate_http::Address>()?;
+        address.parse::<Address>()?;
         if let Some(listener) = self.listener.first_mut() {
             listener.address = Spanned::new(0..0, address.to_owned());
+            listener.socket = None;
         }
         Ok(())
     }
@@ -343,14 +350,24 @@ impl Config {
             *path = base.join(&*path);
         }
         capability::resolve(self, base);
-        let admin = self.admin.iter_mut().map(|admin| &mut admin.address);
-        for address in self.listener.iter_mut().map(|listener| &mut listener.address).chain(admin) {
+        let listeners = self.listener.iter_mut().map(|it| (&mut it.address, &mut it.socket));
+        let admin = self.admin.iter_mut().map(|it| (&mut it.address, &mut it.socket));
+        for (address, socket) in listeners.chain(admin) {
             if let Some(path) = address.get_ref().strip_prefix("unix:") {
                 let path = base.join(path);
                 *address.get_mut() = format!("unix:{}", path.display());
+                *socket = Some(path);
             }
         }
     }
+}
+
+/// An address to listen on; `socket` is its path if it is a Unix socket.
+pub(crate) fn address(
+    text: &Spanned<String>,
+    socket: Option<&PathBuf>,
+) -> Result<Address, AddressError> {
+    socket.map_or_else(|| text.get_ref().parse(), |path| Ok(Address::Unix(path.clone())))
 }
 
 impl Timeouts {

@@ -1,7 +1,9 @@
 //! The configuration that the flags stand for, as TOML, so that the same checks and error messages apply
-//! to it as to a file.
+//! to it as to a file. Paths are the exception: TOML is UTF-8 and paths need not be, so they are put in afterwards.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -23,19 +25,15 @@ pub(super) fn of(flags: &Flags, environment: &Environment) -> Result<Config> {
         let version = &flags.tls_min_ver;
         bail!("Unsupported TLS min version: {version}. Allowed versions are 1.2 or 1.3");
     }
-    let path = absolute(&flags.path)?;
+    let paths = Paths::of(flags, environment)?;
     let mut config = String::new();
     let mut line = |key: &str, value: String| writeln!(config, "{key} = {value}");
-    line("data_dir", quoted(&path.join(".keepgate")))?;
-    line("plugin_dir", quoted(&absolute(&environment.plugins)?))?;
+    line("data_dir", PATH.to_owned())?;
+    line("plugin_dir", PATH.to_owned())?;
     // The plugin starts none, and several gateways may share a folder.
     line("jobs.enabled", "false".to_owned())?;
     line("log.level", quoted(if flags.debug { "debug" } else { "warn" }))?;
-    if let Some(file) = &flags.log {
-        let file = if file.as_os_str() == "-" { file.clone() } else { absolute(file)? };
-        line("log.access", quoted(&file))?;
-    }
-    line("store.main.path", quoted(&path))?;
+    line("store.main.path", PATH.to_owned())?;
     line("store.main.group_accessible", flags.group_accessible_repos.to_string())?;
     if flags.max_size > 0 {
         line("store.main.quota", flags.max_size.to_string())?;
@@ -48,7 +46,7 @@ pub(super) fn of(flags: &Flags, environment: &Environment) -> Result<Config> {
             "users"
         }
         None => {
-            line("auth.users.htpasswd", quoted(&absolute(&flags.htpasswd())?))?;
+            line("auth.users.htpasswd", PATH.to_owned())?;
             "users"
         }
     });
@@ -71,19 +69,79 @@ pub(super) fn of(flags: &Flags, environment: &Environment) -> Result<Config> {
         flags.append_only,
         flags.no_verify_upload,
     )?;
-    Config::parse(&config, Path::new("(flags)")).map_err(|error| match error {
+    let config = Config::parse(&config, Path::new("(flags)")).map_err(|error| match error {
         // Lines and columns of this text mean nothing to the user.
         ConfigError::Invalid { problems } => {
             let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
             anyhow!(messages.join("; "))
         }
         error => error.into(),
+    });
+    config.map(|mut config| {
+        paths.put_into(&mut config);
+        config
     })
 }
 
+/// Stands for a path until the real one is put in.
+const PATH: &str = "\"/\"";
+
+/// The paths that the flags name.
+struct Paths {
+    data: PathBuf,
+    plugins: PathBuf,
+    log: Option<PathBuf>,
+    htpasswd: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+    socket: Option<PathBuf>,
+}
+
+impl Paths {
+    fn of(flags: &Flags, environment: &Environment) -> Result<Self> {
+        let log = flags.log.as_deref().map(|file| match file.as_os_str() == "-" {
+            true => Ok(file.to_owned()),
+            false => absolute(file),
+        });
+        let socket = flags.listen.as_bytes().strip_prefix(b"unix:");
+        Ok(Self {
+            data: absolute(&flags.path)?,
+            plugins: absolute(&environment.plugins)?,
+            log: log.transpose()?,
+            htpasswd: absolute(&flags.htpasswd())?,
+            certificate: absolute(&flags.certificate())?,
+            key: absolute(&flags.key())?,
+            socket: socket.map(|path| OsStr::from_bytes(path).into()),
+        })
+    }
+
+    fn put_into(self, config: &mut Config) {
+        config.data_dir = self.data.join(".keepgate");
+        config.plugin_dir = self.plugins;
+        config.log.access = self.log;
+        for store in config.store.values_mut() {
+            store.path.clone_from(&self.data);
+        }
+        for auth in config.auth.values_mut() {
+            if let Some(file) = &mut auth.get_mut().htpasswd {
+                file.clone_from(&self.htpasswd);
+            }
+        }
+        for listener in &mut config.listener {
+            if listener.socket.is_some() {
+                listener.socket.clone_from(&self.socket);
+            }
+            if let Some(tls) = &mut listener.tls {
+                tls.certificate.clone_from(&self.certificate);
+                tls.key.clone_from(&self.key);
+            }
+        }
+    }
+}
+
 fn listener(flags: &Flags, environment: &Environment) -> Result<String> {
-    let address = if environment.handed_over { "systemd" } else { flags.listen.as_str() };
-    let address = quoted(address);
+    let listen = flags.listen.to_string_lossy();
+    let address = quoted(if environment.handed_over { "systemd" } else { &listen });
     if !flags.tls {
         if flags.tls_cert.is_some() || flags.tls_key.is_some() {
             bail!("--tls-cert and --tls-key do nothing without --tls: requires enabled TLS");
@@ -92,15 +150,15 @@ fn listener(flags: &Flags, environment: &Environment) -> Result<String> {
     }
     Ok(format!(
         "{{ address = {address}, tls = {{ certificate = {}, key = {}, min_version = {} }} }}",
-        quoted(&absolute(&flags.certificate())?),
-        quoted(&absolute(&flags.key())?),
+        PATH,
+        PATH,
         quoted(&flags.tls_min_ver),
     ))
 }
 
 /// A TOML string.
-fn quoted(text: &(impl AsRef<Path> + ?Sized)) -> String {
-    toml::Value::String(text.as_ref().display().to_string()).to_string()
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -109,6 +167,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use clap::Parser;
 
     use super::*;
@@ -164,6 +224,39 @@ mod tests {
         assert_eq!(tls.certificate, Path::new("/srv/x/public_key"));
         assert_eq!(tls.key, Path::new("/srv/x/private_key"));
         assert_eq!(config.metrics.unwrap().user.as_deref(), Some("metrics"));
+    }
+
+    #[test]
+    fn paths_need_not_be_text() {
+        let strange = OsStr::from_bytes(b"/srv/sich\xe4rung \"x\"\n#1");
+        let path = |name: &str| Path::new(strange).join(name);
+        let flag = |name: &str, value: &Path| {
+            let mut flag = OsString::from(name);
+            flag.push(value);
+            flag
+        };
+        let arguments = [
+            "rest-server".into(),
+            "--path".into(),
+            strange.to_owned(),
+            flag("--log=", &path("log")),
+            flag("--htpasswd-file=", &path("users")),
+            "--tls".into(),
+            flag("--tls-cert=", &path("certificate")),
+            flag("--tls-key=", &path("key")),
+            flag("--listen=unix:", &path("socket")),
+        ];
+        let cli = Cli::parse_from(arguments);
+        let environment = Environment { plugins: path("plugins"), handed_over: false };
+        let config = of(&cli.flags, &environment).unwrap();
+        assert_eq!(config.store["main"].path, strange);
+        assert_eq!(config.data_dir, path(".keepgate"));
+        assert_eq!(config.plugin_dir, path("plugins"));
+        assert_eq!(config.log.access, Some(path("log")));
+        assert_eq!(config.auth["users"].get_ref().htpasswd, Some(path("users")));
+        let tls = config.listener[0].tls.as_ref().unwrap();
+        assert_eq!((&tls.certificate, &tls.key), (&path("certificate"), &path("key")));
+        assert_eq!(config.listener[0].socket, Some(path("socket")));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) append_only: bool,
     /// Write a CPU profile to this file, in pprof's format, at the end
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) cpu_profile: Option<PathBuf>,
     /// Output debug messages
     #[arg(long)]
@@ -35,13 +35,13 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) group_accessible_repos: bool,
     /// Location of the .htpasswd file [default: .htpasswd in the data directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) htpasswd_file: Option<PathBuf>,
     /// Listen address: HOST:PORT, :PORT, or unix:PATH
     #[arg(long, value_name = "ADDRESS", default_value = ":8000")]
-    pub(crate) listen: String,
+    pub(crate) listen: OsString,
     /// Write HTTP requests in the combined log format to this file; `-` is stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) log: Option<PathBuf>,
     /// The maximum size of all repositories together, in bytes; 0 is no limit
     #[arg(long, value_name = "BYTES", default_value_t = 0, allow_negative_numbers = true)]
@@ -53,7 +53,8 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) no_verify_upload: bool,
     /// Data directory
-    #[arg(long, value_name = "FOLDER", default_value_os_t = std::env::temp_dir().join("restic"))]
+    #[arg(long, value_name = "FOLDER", allow_hyphen_values = true,
+        default_value_os_t = std::env::temp_dir().join("restic"))]
     pub(crate) path: PathBuf,
     /// Users can only access their private repo: those below a folder of their name
     #[arg(long)]
@@ -71,10 +72,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) tls: bool,
     /// TLS certificate [default: public_key in the data directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) tls_cert: Option<PathBuf>,
     /// TLS key [default: private_key in the data directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) tls_key: Option<PathBuf>,
     /// TLS min version: 1.2 or 1.3
     #[arg(long, value_name = "VERSION", default_value = "1.2")]
@@ -171,6 +172,9 @@ mod tests {
         assert!(parse(&["--no-auth=false", "--no-auth", "--no-auth"]).unwrap().no_auth);
         assert_eq!(parse(&["--max-size", "-5"]).unwrap().max_size, -5);
         assert_eq!(parse(&["--max-size=1000"]).unwrap().max_size, 1000);
+        // A path may begin with a dash, as it may for Go.
+        assert_eq!(parse(&["--path", "-data"]).unwrap().path, PathBuf::from("-data"));
+        assert_eq!(parse(&["--log", "-"]).unwrap().log, Some(PathBuf::from("-")));
     }
 
     #[test]

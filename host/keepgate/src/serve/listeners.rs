@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use keepgate_http::{Address, ListenerConfig, Server, Tls};
+use keepgate_http::{ListenerConfig, Server, Tls};
 
 use crate::assemble::load_tls;
 use crate::config::{self, Config};
@@ -13,7 +13,7 @@ pub(super) async fn bind(
     config: &Config,
     listener: &config::Listener,
 ) -> Result<(Server, Option<Arc<Tls>>)> {
-    let address: Address = listener.address.get_ref().parse()?;
+    let address = config::address(&listener.address, listener.socket.as_ref())?;
     let tls = listener.tls.as_ref().map(load_tls).transpose()?;
     let mut http = ListenerConfig::new(address);
     http.tls = tls.clone();
@@ -31,7 +31,7 @@ pub(super) async fn bind(
 
 /// Binds the admin listener.
 pub(super) async fn bind_admin(config: &Config, admin: &config::Admin) -> Result<Server> {
-    let mut http = ListenerConfig::new(admin.address.get_ref().parse()?);
+    let mut http = ListenerConfig::new(config::address(&admin.address, admin.socket.as_ref())?);
     http.timeouts = config.timeouts.to_http();
     http.unix_mode = Some(0o600);
     Server::bind(http).await.context("cannot bind the admin listener")
