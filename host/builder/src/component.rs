@@ -10,7 +10,7 @@ use wit_component::ComponentEncoder;
 
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{Package, Workspace};
-use crate::{files, process};
+use crate::{cargo_home, files, process};
 
 /// Options of a [`Builder`].
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,8 @@ pub struct Builder<'a> {
     settings: Settings,
     toolchain: Toolchain,
     target: PathBuf,
+    /// The cargo home.
+    home: PathBuf,
     /// Held while core modules are built and read, since builds of other workspaces would replace them.
     _lock: File,
 }
@@ -43,7 +45,9 @@ impl<'a> Builder<'a> {
         let target = workspace.cache.join(settings.folder);
         fs::create_dir_all(&target).with_context(|| target.display().to_string())?;
         let lock = files::lock(&target.join("xtask.lock"))?;
-        let builder = Self { workspace, settings, toolchain, target, _lock: lock };
+        let home = target.join("cargo-home");
+        cargo_home::make(&home, &workspace.root)?;
+        let builder = Self { workspace, settings, toolchain, target, home, _lock: lock };
         builder.forget_other_workspaces()?;
         Ok(builder)
     }
@@ -86,7 +90,7 @@ impl<'a> Builder<'a> {
     }
 
     fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = self.toolchain.cargo(self.workspace, subcommand);
+        let mut command = self.toolchain.cargo(self.workspace, &self.home, subcommand);
         command.args(["--profile", self.settings.profile, "--target", TARGET, "--target-dir"]);
         command.arg(&self.target).args(self.workspace.locked().filter(|_| self.settings.locked));
         command

@@ -15,6 +15,7 @@
 //! | [`files`] | replaces files that a gateway watches |
 //! | [`process`], [`debian`] | runs programs; installs packages |
 
+mod cargo_home;
 pub mod component;
 pub mod componentize;
 pub mod debian;

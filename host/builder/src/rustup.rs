@@ -12,33 +12,41 @@ use crate::process;
 const LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn sysroot() -> Result<PathBuf> {
-    let printed = process::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    Ok(printed.trim_end().into())
+/// The folder of the toolchain that is active in the folder of a project: a file `rust-toolchain.toml` there, or above,
+/// may name one.
+pub(crate) fn sysroot(project: &Path) -> Result<PathBuf> {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "sysroot"]).current_dir(project);
+    Ok(process::output(&mut command)?.trim_end().into())
 }
 
-/// Whether the active rustc has the standard library of a target.
-pub(crate) fn has_target(target: &str) -> Result<bool> {
-    let folder = sysroot()?.join("lib/rustlib").join(target).join("lib");
+/// Whether a toolchain has the standard library of a target.
+pub(crate) fn has_target(sysroot: &Path, target: &str) -> Result<bool> {
+    let folder = sysroot.join("lib/rustlib").join(target).join("lib");
     let Ok(entries) = folder.read_dir() else {
         return Ok(false);
     };
     Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
-/// Adds a target to the active toolchain with rustup. A failure is remembered for a day, so that builds on
+/// Adds a target to the toolchain that is active in the folder of a project with rustup. A failure is remembered for a day, so that builds on
 /// a machine that cannot reach rustup's server do not wait for it each time.
-pub(crate) fn add_target(target: &str, cache: &Path) -> Result<(), String> {
+pub(crate) fn add_target(
+    project: &Path,
+    sysroot: &Path,
+    target: &str,
+    cache: &Path,
+) -> Result<(), String> {
     if process::find("rustup").is_none() {
         return Err("rustup is not installed".to_owned());
     }
     let memory = cache.join("rustup-failure");
-    let toolchain = sysroot().map_err(|error| error.to_string())?.display().to_string();
+    let toolchain = sysroot.display().to_string();
     if let Some(reason) = remembered(&memory, &toolchain, SystemTime::now()) {
         return Err(format!("{reason} (next try when {} is a day old)", memory.display()));
     }
     let mut command = Command::new("rustup");
-    command.args(["target", "add", target]).env("RUST_BACKTRACE", "0");
+    command.args(["target", "add", target]).env("RUST_BACKTRACE", "0").current_dir(project);
     let result = process::within(LIMIT, command);
     match &result {
         // If this cannot be saved, the next run only waits once more.

@@ -4,7 +4,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
@@ -18,8 +18,11 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 /// The compiler for guests.
 #[derive(Debug)]
 pub enum Toolchain {
-    /// The toolchain that compiles everything else.
-    Active,
+    /// The toolchain that compiles everything else in the workspace.
+    Active {
+        /// Its folder.
+        sysroot: PathBuf,
+    },
     /// The system's rustc and cargo, with the standard library built from source.
     System {
         /// The `wasm-ld` to use.
@@ -31,14 +34,15 @@ impl Toolchain {
     /// Takes the first compiler that works. The last resort is to install Debian packages, if `may_install` is
     /// set and it is possible. The error is one line with the ways to get a compiler.
     pub fn find(workspace: &Workspace, may_install: bool) -> Result<Self> {
-        if rustup::has_target(TARGET)? {
+        let sysroot = rustup::sysroot(&workspace.root)?;
+        if rustup::has_target(&sysroot, TARGET)? {
             process::note(&format!("compiler: the active rustc, which has {TARGET}"));
-            return Ok(Self::Active);
+            return Ok(Self::Active { sysroot });
         }
-        match rustup::add_target(TARGET, &workspace.cache) {
-            Ok(()) if rustup::has_target(TARGET)? => {
+        match rustup::add_target(&workspace.root, &sysroot, TARGET, &workspace.cache) {
+            Ok(()) if rustup::has_target(&sysroot, TARGET)? => {
                 process::note(&format!("compiler: the active rustc; rustup installed {TARGET}"));
-                return Ok(Self::Active);
+                return Ok(Self::Active { sysroot });
             }
             Ok(()) => process::note("rustup installed a target that the active rustc lacks"),
             Err(reason) => process::note(&format!("no {TARGET} from rustup: {reason}")),
@@ -63,25 +67,26 @@ impl Toolchain {
         Ok(Self::System { linker })
     }
 
-    /// A cargo command that compiles guests, run in the root of the workspace. Variables of the outer cargo
-    /// and flags for this machine are removed from its environment.
-    pub fn cargo(&self, workspace: &Workspace, subcommand: &str) -> Command {
-        let mut command = match self {
-            Self::Active => workspace.cargo(subcommand),
-            Self::System { .. } => {
-                let mut command = Command::new(system::CARGO);
-                command.arg(subcommand).current_dir(&workspace.root);
-                command
-            }
-        };
+    /// A cargo command that compiles guests of a workspace. Variables of the outer cargo, flags for this machine, and
+    /// configuration files except `home`'s do not reach it.
+    pub fn cargo(&self, workspace: &Workspace, home: &Path, subcommand: &str) -> Command {
+        let mut command = Command::new(self.program("cargo"));
+        command.arg(subcommand).arg("--manifest-path").arg(workspace.root.join("Cargo.toml"));
+        // Cargo reads the configuration files of the folder that it starts in, and of those above.
+        command.current_dir("/");
         for (name, _) in env::vars_os().filter(|(name, _)| is_inherited(name)) {
             command.env_remove(name);
         }
+        command.env("CARGO_HOME", home).env("RUSTC", self.program("rustc"));
+        // Empty is a value: no configuration file comes after it.
+        for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+            command.env(name, "");
+        }
         match self {
-            // rustc is rustup's proxy here, which must start the toolchain that runs this program.
-            Self::Active => {
-                command.envs(env::var_os("RUSTUP_TOOLCHAIN").map(|name| ("RUSTUP_TOOLCHAIN", name)))
-            }
+            // What is rustup's proxy must start the toolchain that runs this program.
+            Self::Active { .. } => command
+                .envs(env::var_os("RUSTUP_TOOLCHAIN").map(|name| ("RUSTUP_TOOLCHAIN", name)))
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "rust-lld"),
             Self::System { linker } => command
                 .env("PATH", system_path_first(env::var_os("PATH")))
                 // Building the standard library requires options that a stable cargo hides.
@@ -91,21 +96,30 @@ impl Toolchain {
         command
     }
 
+    /// The path of `cargo` or `rustc`. A toolchain's own, and not rustup's proxy, which would choose a toolchain by the
+    /// folder that it starts in.
+    fn program(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Active { sysroot } => {
+                let own = sysroot.join("bin").join(name);
+                if own.is_file() { own } else { name.into() }
+            }
+            Self::System { .. } if name == "rustc" => system::RUSTC.into(),
+            Self::System { .. } => system::CARGO.into(),
+        }
+    }
+
     /// Additional arguments of `cargo build`.
     pub fn build_arguments(&self) -> &'static [&'static str] {
         match self {
-            Self::Active => &[],
+            Self::Active { .. } => &[],
             Self::System { .. } => &["-Zbuild-std=std,panic_abort"],
         }
     }
 
     /// A text that changes when the compiler changes.
     pub fn identity(&self) -> Result<String> {
-        let rustc = match self {
-            Self::Active => "rustc",
-            Self::System { .. } => system::RUSTC,
-        };
-        process::output(Command::new(rustc).arg("-vV"))
+        process::output(Command::new(self.program("rustc")).arg("-vV"))
     }
 }
 
