@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use keepgate_runtime::capability;
+
 use crate::case::{Allow, Case, Kept, Short};
 use crate::compare::{self, Known, job};
-use crate::double::Doubles;
 use crate::fixture::{Blobs, Call, Fixture, MAIN, Recorded};
 use crate::mismatch::{Change, Mismatch, Place, written};
 
@@ -230,11 +231,7 @@ fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Resu
 
 /// Whether a call failed because the mount does not have what it is for.
 fn is_ungranted(call: &Call) -> bool {
-    match call.failed {
-        Some("denied") => call.import == "blobs.open" || Doubles::is_granted_call(call.import),
-        Some("unsupported") => call.import.starts_with("jobs.") || call.import == "pipes.spool",
-        _ => false,
-    }
+    call.failed.is_some_and(|failure| capability::lacks_grant(call.import, failure))
 }
 
 fn counters(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {

@@ -91,7 +91,6 @@ impl Harness {
 
 impl Double for Clusters {
     const KEY: &'static str = "cluster";
-    const GRANTED: &'static [&'static str] = &["etcd.take"];
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -24,8 +24,6 @@ pub(crate) struct Setup<'a> {
 pub(crate) trait Double: Clone + Default + DeserializeOwned {
     /// Its key in `world`.
     const KEY: &'static str;
-    /// Calls that the host answers with `denied` if the mount was not granted what they are for.
-    const GRANTED: &'static [&'static str];
 
     /// Whether the case says nothing about it.
     fn is_empty(&self) -> bool;
@@ -76,11 +74,6 @@ macro_rules! doubles {
             pub(crate) fn install(&self, setup: &mut Setup<'_>) -> Result<(), String> {
                 $(self.$field.install(setup)?;)*
                 Ok(())
-            }
-
-            /// Whether a call that failed with `denied` asked for a double that was not granted.
-            pub(crate) fn is_granted_call(import: &str) -> bool {
-                false $(|| <$form as Double>::GRANTED.contains(&import))*
             }
         }
     };

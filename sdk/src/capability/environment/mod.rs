@@ -50,3 +50,9 @@ pub fn log_with(level: Level, message: &str, fields: Fields<'_>) {
         fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     log_fields(level, message, &fields);
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/environment.md")]
+#[derive(Debug)]
+struct Book;

@@ -33,3 +33,9 @@ impl Description {
         self
     }
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/etcd.md")]
+#[derive(Debug)]
+struct Book;

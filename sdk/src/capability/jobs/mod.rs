@@ -71,3 +71,9 @@ impl Description {
         self
     }
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/jobs.md")]
+#[derive(Debug)]
+struct Book;

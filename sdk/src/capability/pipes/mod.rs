@@ -10,3 +10,9 @@ pub use crate::bindings::keepgate::plugin::pipes::{
 };
 #[cfg(not(target_family = "wasm"))]
 pub use native::{Entry, Meter, Spooled, gunzip, gzip, spool, tar};
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/pipes.md")]
+#[derive(Debug)]
+struct Book;

@@ -1,8 +1,8 @@
 //! The contract's `failure`, to and from the host's.
 
 use super::types;
-use crate::call;
 use crate::guest_log::{push_escaped, shortened};
+use keepgate_core as call;
 
 /// The longest text of a plugin's failure, in bytes.
 const MAX_TEXT: usize = 4096;
