@@ -1,4 +1,4 @@
-// What a plugin is, and how it becomes the exports of the component.
+// Plugins, and how they become the exports of a component.
 
 import * as environment from "keepgate:plugin/environment@0.1.0";
 

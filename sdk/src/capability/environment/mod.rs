@@ -44,7 +44,7 @@ pub fn log(level: Level, message: &str) {
     log_fields(level, message, &[]);
 }
 
-/// The same with details in fields, as pairs of name and value.
+/// Like [`log`], with details in fields: pairs of name and value.
 pub fn log_with(level: Level, message: &str, fields: Fields<'_>) {
     let fields: Vec<_> =
         fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();

@@ -1,4 +1,4 @@
-//! Replies that are made piece by piece: see [`Reply::stream`](crate::Reply::stream).
+//! Replies that are written piece by piece; see [`Reply::stream`](crate::Reply::stream).
 
 #[cfg(not(target_family = "wasm"))]
 mod native;

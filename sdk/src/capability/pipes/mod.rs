@@ -1,4 +1,4 @@
-//! Work that the host does on bodies while they pass: no byte enters the plugin.
+//! Transformations that the host applies to bodies while they stream. No byte enters the plugin.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;

@@ -208,7 +208,7 @@ impl etcd::HostSnapshot for GuestState {
     }
 }
 
-/// The same body, reporting what has been read of it as the job's progress: the plugin waits meanwhile
+/// The same body, reporting what has been read of it as the job's progress: the plugin waits during this
 /// and cannot report anything itself.
 fn reported(body: Body, reporter: Reporter) -> Body {
     let (length, mut done) = (body.length(), 0);

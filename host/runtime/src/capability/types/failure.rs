@@ -69,7 +69,7 @@ fn refused(refusal: types::Refusal) -> call::Failure {
     let types::Refusal { status, code, message, retry_after } = refusal;
     if !(400..=599).contains(&status) {
         let text = format!(
-            "the plugin refused with the status {status}, which is none from 400 to 599: {message}"
+            "the plugin refused with status {status}; expected one from 400 to 599: {message}"
         );
         return call::Failure::Internal(bounded(text));
     }
