@@ -1,4 +1,4 @@
-//! etcd clusters that the operator named and granted to the mount.
+//! etcd clusters that the operator has configured and granted to the mount.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -25,7 +25,8 @@ pub fn version(facts: &Facts) -> &str {
     facts.version.strip_suffix(STALE).unwrap_or(&facts.version)
 }
 
-/// Makes sure that the mount grants a cluster; otherwise [`Failure::Denied`] says which clusters it grants.
+/// Checks that the mount grants a cluster. Otherwise, fails with [`Failure::Denied`], which lists the granted
+/// clusters.
 pub fn require(cluster: &str) -> Result<(), Failure> {
     let granted = clusters();
     if granted.iter().any(|known| known == cluster) {
@@ -39,9 +40,9 @@ pub fn require(cluster: &str) -> Result<(), Failure> {
 }
 
 impl Description {
-    /// Names a cluster that the plugin takes snapshots of; each mount must grant it. A plugin that takes
-    /// whatever it is granted names none, and asks [`clusters`](crate::etcd::clusters); see
-    /// [`any_cluster`](Self::any_cluster) if it is of no use without.
+    /// Declares a cluster that the plugin takes snapshots of. Each mount must grant it. A plugin that uses
+    /// whatever it is granted declares none, and asks [`clusters`]; see [`any_cluster`](Self::any_cluster) if it is of
+    /// no use without.
     #[must_use]
     pub fn cluster(mut self, name: &str) -> Self {
         self.0.clusters.push(name.to_owned());
@@ -54,3 +55,9 @@ impl Description {
         self.cluster("*")
     }
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/etcd.md")]
+#[derive(Debug)]
+struct Book;
