@@ -2,6 +2,7 @@
 //! negotiated it by ALPN, otherwise HTTP/1.1.
 
 mod accept;
+mod departed;
 mod drive;
 
 use std::fmt;
@@ -25,7 +26,8 @@ pub trait Application: Send + Sync + 'static {
         + Send
         + 'static;
 
-    /// Answers one request. The future is dropped if the client goes away.
+    /// Answers one request. The future is dropped if the client cancels the request (HTTP/2) or breaks
+    /// the rules of the connection. A client that only closes its connection does not stop it.
     fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -75,7 +77,7 @@ impl ListenerConfig {
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
-    address: LocalAddress,
+    addresses: Vec<LocalAddress>,
     config: ListenerConfig,
 }
 
@@ -111,14 +113,15 @@ impl Server {
 
     fn of(listener: Listener, config: ListenerConfig) -> Result<Self, BindError> {
         let address = config.address.clone();
-        let local = listener.local_address();
-        let local = local.map_err(|source| BindError::Io { address, source })?;
-        Ok(Self { listener, address: local, config })
+        let addresses = listener.local_addresses();
+        let addresses = addresses.map_err(|source| BindError::Io { address, source })?;
+        Ok(Self { listener, addresses, config })
     }
 
-    /// The actual address, including the port that the system chose for port 0.
-    pub fn local_address(&self) -> &LocalAddress {
-        &self.address
+    /// The actual addresses, including the port that the system chose for port 0. Several if the
+    /// configured one is a host name that has several, those of IPv4 first.
+    pub fn local_addresses(&self) -> &[LocalAddress] {
+        &self.addresses
     }
 
     /// Serves until a shutdown has begun and every connection has ended or was cut, by
@@ -128,9 +131,13 @@ impl Server {
     }
 }
 
-/// The address, for logs.
+/// The addresses, for logs.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
+        let mut addresses = self.addresses.iter();
+        if let Some(first) = addresses.next() {
+            first.fmt(f)?;
+        }
+        addresses.try_for_each(|address| write!(f, ", {address}"))
     }
 }
