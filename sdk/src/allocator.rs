@@ -1,6 +1,6 @@
-//! The memory of a plugin. It is std's own allocator for this target, dlmalloc, with its first memory reserved
-//! in the component: growing the memory costs a system call and an interrupt of all processors, which a fresh
-//! instance for each request would pay with each request.
+//! The memory of a plugin: std's own allocator for this target, dlmalloc, with its first memory reserved in
+//! the component. Growing the memory costs a system call and an interrupt of all processors, which otherwise
+//! each request would pay, because it gets a fresh instance.
 
 #![expect(unsafe_code, reason = "it is an allocator")]
 
@@ -27,7 +27,7 @@ const PAGE: usize = 64 * 1024;
 struct Source {
     /// Null once it has been handed out.
     arena: AtomicPtr<Arena>,
-    /// Adds so many pages to the memory and returns where they begin; null if it cannot.
+    /// Adds this many pages to the memory and returns their start, or null if that is impossible.
     grow: fn(usize) -> *mut u8,
 }
 
@@ -44,7 +44,7 @@ unsafe impl Allocator for Source {
         }
         let pages = size.div_ceil(PAGE);
         let start = (self.grow)(pages);
-        // The end of the address space has no address: no block may end there.
+        // The end of the address space has no address, so no block may end there.
         let wraps = start.addr().checked_add(pages * PAGE).is_none();
         (start, if wraps { pages * PAGE - 16 } else { pages * PAGE }, 0)
     }

@@ -1,13 +1,13 @@
-//! A blob as the reply to a GET or HEAD, with ranges, conditions and their headers, in the order of RFC 9110,
-//! 13.2.2. Entity tags and media types differ by surface: the caller sets them.
+//! Replies to GET and HEAD with a blob: ranges, conditions and their headers, in the order of RFC 9110,
+//! 13.2.2. Entity tags and media types differ between surfaces, so the caller sets them.
 
 use std::time::{Duration, SystemTime};
 
 use crate::range::{Range, content_range};
 use crate::{Body, Download, Failure, Info, Method, Part, Reply, Request, Store};
 
-/// A blob that a request asks for. It is opened once, so that headers and content belong to the same blob even if
-/// somebody replaces it meanwhile.
+/// A blob that a request asks for. It is opened once, so headers and content belong to the same blob even if
+/// it is replaced in the meantime.
 ///
 /// ```
 /// use keepgate_sdk::{BlobAnswer, Failure, Reply, Request, Store};
@@ -20,36 +20,36 @@ use crate::{Body, Download, Failure, Info, Method, Part, Reply, Request, Store};
 pub struct BlobAnswer<'a> {
     store: &'a Store,
     info: Info,
-    /// All of it. Nothing is read of what is not sent.
+    /// The whole blob. What is not sent is not read.
     data: Body,
-    /// Without its quotes; never weak.
+    /// Without quotes, and never weak.
     etag: String,
-    /// If it is not what the blob was stored with.
+    /// Set if it differs from the stored one.
     content_type: Option<String>,
 }
 
-/// What a request asks for.
+/// What a request gets.
 enum Wanted {
     Bytes(Part),
-    /// The client has it.
+    /// The client has this blob already.
     NotModified,
     NoSuchRange,
 }
 
 impl<'a> BlobAnswer<'a> {
-    /// The blob under a key; fails with [`Failure::NotFound`] if there is none.
+    /// Opens a blob. Fails with [`Failure::NotFound`] if it does not exist.
     pub fn of(store: &'a Store, key: &str) -> Result<Self, Failure> {
         let Download { info, data, .. } = store.get(key, Part::Whole)?;
         let etag = info.etag.clone();
         Ok(Self { store, info, data, etag, content_type: None })
     }
 
-    /// What is known of it.
+    /// What is known about the blob.
     pub fn info(&self) -> &Info {
         &self.info
     }
 
-    /// Sets another entity tag than the store's, without quotes: a hash of the content, for example, which is the
+    /// Sets another entity tag than the store's, without quotes, such as a hash of the content, which is the
     /// same on every gateway.
     #[must_use]
     pub fn etag(mut self, etag: &str) -> Self {
@@ -57,7 +57,7 @@ impl<'a> BlobAnswer<'a> {
         self
     }
 
-    /// Sets another media type than the blob was stored with.
+    /// Sets another media type than the stored one.
     #[must_use]
     pub fn content_type(mut self, media_type: &str) -> Self {
         self.content_type = Some(media_type.to_owned());
@@ -94,8 +94,8 @@ impl<'a> BlobAnswer<'a> {
         Ok(self.described(206).header("content-range", range).body(found.data))
     }
 
-    /// Another blob was stored after this one was opened. The client did not ask for a range of that one: it gets
-    /// all of it, as if `If-Range` did not hold.
+    /// Handles a blob that was replaced after it was opened. The client did not ask for a range of the new
+    /// one, so it gets all of it, as if `If-Range` did not match.
     fn replaced(self, request: &Request) -> Result<Reply, Failure> {
         let meant = ["if-match", "if-unmodified-since"];
         if meant.iter().any(|name| request.header(name).is_some()) {
@@ -120,7 +120,7 @@ impl<'a> BlobAnswer<'a> {
         }
     }
 
-    /// To the second, as dates of HTTP are.
+    /// Rounded down to seconds, as dates in HTTP are.
     fn modified(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.info.modified / 1_000_000_000)
     }
@@ -172,7 +172,7 @@ impl<'a> BlobAnswer<'a> {
     }
 }
 
-/// Whether a weak tag counts as equal.
+/// Whether a weak tag is considered equal.
 #[derive(Clone, Copy)]
 enum Compared {
     Strongly,
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// As [`Shelf`], but its blob is replaced before the reply is made.
+    /// Like [`Shelf`], but its blob is replaced before the reply is made.
     struct Busy;
 
     impl Plugin for Busy {
@@ -302,7 +302,8 @@ mod tests {
         let whole = get("/?by=other", &[]);
         assert_eq!((whole.status, &*whole.text()), (200, "0123456789"));
         assert_eq!(whole.header("etag"), Some("\"old\""));
-        // The range would be of another blob than the tag: the client gets all of the new one, with its tag.
+        // The range would be of another blob than the tag, so the client gets all of the new one, with its
+        // tag.
         for headers in
             [&[("range", "bytes=2-4")][..], &[("range", "bytes=-1"), ("if-range", "\"old\"")]]
         {

@@ -1,27 +1,27 @@
-//! What a plugin says of itself. What it wants of a capability, and its metrics, are named by methods that are
-//! with that capability.
+//! A plugin's description of itself. The methods that declare requests and metrics are with their
+//! capabilities.
 
 use crate::bindings::exports::keepgate::plugin::guest;
 use crate::capability;
 
-/// What a plugin says of itself at load.
+/// A plugin's description, which the host reads when it loads the plugin.
 #[derive(Clone, Debug)]
 pub struct Description(pub(crate) guest::Description);
 
 impl Description {
-    /// A plugin by name and version, mounted at `/name` unless the operator says otherwise.
+    /// A plugin with this name and version, mounted at `/name` unless the operator configures another path.
     pub fn new(name: &str, version: &str) -> Self {
         Self(capability::described(name, version))
     }
 
-    /// One line for operators.
+    /// A summary for operators, on one line.
     #[must_use]
     pub fn summary(mut self, summary: &str) -> Self {
         summary.clone_into(&mut self.0.summary);
         self
     }
 
-    /// Where it is mounted unless the operator says otherwise; begins with `/`.
+    /// The path at which it is mounted unless the operator configures another one. It starts with `/`.
     #[must_use]
     pub fn default_mount(mut self, path: &str) -> Self {
         path.clone_into(&mut self.0.default_mount);

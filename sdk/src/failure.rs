@@ -1,6 +1,6 @@
-//! What a client learns of a [`Failure`]: its status and message. One table, [`Failure::CASES`], says both for
-//! every case; the SDKs for JavaScript and Python have the same one, and tests compare them. Add nothing
-//! here that the contract does not have.
+//! What a client learns about a [`Failure`]: its status and message. The table [`Failure::CASES`] has both
+//! for every case. The SDKs for JavaScript and Python have the same table, and tests compare them. Add
+//! nothing here that the contract does not have.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ pub struct FailureCase {
     pub name: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// For whoever made the request. Cases that carry a message of their own use that one instead.
+    /// The message for the client. Cases that carry a message of their own use that one instead.
     pub message: &'static str,
 }
 
 impl Failure {
     /// Every case, in the order of the contract.
     ///
-    /// A [`Refusal`] brings its own status and message; what is listed for `refused` is what the host makes
-    /// of one whose status is not from 400 to 599.
+    /// A [`Refusal`] has its own status and message. The row of `refused` is what the host makes of one whose
+    /// status is not from 400 to 599.
     pub const CASES: [FailureCase; 17] = [
         case("not-found", 404, "not found"),
         case("already-exists", 409, "another blob is stored under this name"),
@@ -43,7 +43,7 @@ impl Failure {
     ];
 
     /// A refusal that no other case describes: a status from 400 to 599, a code for programs (empty if the
-    /// surface has none) and a message for whoever made the request.
+    /// surface has none) and a message for the client.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -60,13 +60,13 @@ impl Failure {
         Self::Refused(Refusal { status, code, message, retry_after: None })
     }
 
-    /// A 405 that names the methods the path has, as in `GET, HEAD`. The reply gets the header `Allow`,
-    /// whatever form [`Plugin::refuse`](crate::Plugin::refuse) gives it.
+    /// A 405 that lists the methods of the path, such as `GET, HEAD`. The reply gets the header `Allow`, in
+    /// whatever form [`Plugin::refuse`](crate::Plugin::refuse) returns it.
     pub fn method_not_allowed(allow: &str) -> Self {
         Self::refused(405, "", format!("{ALLOWED}{allow}"))
     }
 
-    /// Adds the time after which it is worth trying again, rounded up to whole seconds: the header
+    /// Adds the pause after which a client should try again, rounded up to whole seconds: the header
     /// `Retry-After`. Any other failure becomes a refusal with the same status and message.
     pub fn retry_after(self, pause: Duration) -> Self {
         let seconds = pause.as_secs().saturating_add(u64::from(pause.subsec_nanos() > 0));
@@ -83,7 +83,7 @@ impl Failure {
         Self::Refused(Refusal { retry_after, ..refusal })
     }
 
-    /// The message for whoever made the request, without what is for the operator only.
+    /// The message for the client, without details that are for the operator only.
     pub fn message(&self) -> &str {
         match self {
             Self::Denied(why)
@@ -97,7 +97,7 @@ impl Failure {
         }
     }
 
-    /// The code for programs of a [`refused`](Self::refused); empty for all others.
+    /// The code of a [`refused`](Self::refused) failure; empty for all others.
     pub fn code(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.code,
@@ -105,10 +105,10 @@ impl Failure {
         }
     }
 
-    /// The HTTP status that the host answers with when a plugin returns the failure.
+    /// The HTTP status with which the host replies if a plugin returns the failure.
     pub fn status(&self) -> u16 {
         match self {
-            // Any other status is a bug of the plugin.
+            // Any other status is a bug in the plugin.
             Self::Refused(Refusal { status: status @ 400..=599, .. }) => *status,
             _ => self.case().status,
         }
@@ -195,7 +195,7 @@ impl Failure {
         })
     }
 
-    /// The methods that a path has, if the failure is a [`method_not_allowed`](Self::method_not_allowed).
+    /// The methods of the path, if the failure is a [`method_not_allowed`](Self::method_not_allowed).
     pub(crate) fn allowed(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) if refusal.status == 405 => {
@@ -206,7 +206,7 @@ impl Failure {
     }
 }
 
-/// How the message of a 405 begins.
+/// The start of a 405's message.
 const ALLOWED: &str = "this path takes ";
 
 const fn case(name: &'static str, status: u16, message: &'static str) -> FailureCase {
@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// Their tables are text here: a line for each case.
+    /// Their tables are text here: one line for each case.
     #[test]
     fn javascript_and_python_say_the_same() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/");

@@ -14,7 +14,7 @@ pub fn describe<P: Plugin>() -> guest::Description {
     P::describe().0
 }
 
-/// Whether a mount's settings will do. The error names the setting that is wrong.
+/// Checks a mount's settings. The error names the setting that is wrong.
 #[doc(hidden)]
 pub fn check_settings<P: Plugin>(settings: &str) -> Result<(), String> {
     log_panics();
@@ -49,7 +49,7 @@ pub fn handle<P: Plugin>(request: guest::Request) -> Result<guest::Reply, Failur
     Ok(guest::Reply::Full((head, content)))
 }
 
-/// A kind and an input of a job, with the mount's settings.
+/// Checks the input of a job of this kind with the mount's settings.
 #[doc(hidden)]
 pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
     log_panics();
@@ -61,34 +61,34 @@ pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
     P::check_job(kind, input, &settings)
 }
 
-/// A job with the mount's settings.
+/// Runs a job with the mount's settings.
 #[doc(hidden)]
 pub fn run_job<P: Jobs>(job: Job) -> Result<Vec<u8>, Failure> {
     log_panics();
     P::run_job(job, settings::<P>()?)
 }
 
-/// A request with the mount's settings.
+/// Handles a request with the mount's settings.
 pub(crate) fn run<P: Plugin>(request: Request) -> Result<Reply, Failure> {
     P::handle(request, settings::<P>()?)
         .or_else(|failure| Reply::of_failure(P::refuse(&failure), failure))
 }
 
-/// The mount's settings. They were checked at load, so that an error here is a bug.
+/// The mount's settings. They were checked at load, so an error here is a bug.
 fn settings<P: Plugin>() -> Result<P::Settings, Failure> {
     parse_settings::<P>(&environment::settings())
         .map_err(|error| Failure::Internal(format!("settings: {error}")))
 }
 
-/// Settings by name and type. They come from TOML, so that a line and a column of the JSON in between would
-/// mislead the operator: the error names the setting instead.
+/// Parses the settings. They come from TOML, so a line and column of the intermediate JSON would mislead the
+/// operator; the error names the setting instead.
 fn parse_settings<P: Plugin>(settings: &str) -> Result<P::Settings, String> {
     let json: serde_json::Value =
         serde_json::from_str(settings).map_err(|error| error.to_string())?;
     serde_path_to_error::deserialize(json).map_err(|error| error.to_string())
 }
 
-/// Writes panics to the operator's log, with file and line: the trap that follows has no message.
+/// Logs panics for the operator, with file and line, because the trap that follows has no message.
 fn log_panics() {
     #[cfg(target_family = "wasm")]
     {

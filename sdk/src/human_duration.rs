@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A duration in settings: Go's form, `1m30s`, and the one of the gateway's configuration, `7days`. It is longer
-/// than zero.
+/// A duration in settings, in Go's format (`1m30s`) or that of the gateway's configuration (`7days`). It is
+/// longer than zero.
 ///
 /// ```
 /// use std::time::Duration;

@@ -44,25 +44,25 @@ use serde::Serialize;
 use crate::jobs::{Job, State};
 use crate::{Failure, Reply, Request, Timestamp, jobs, json};
 
-/// How long one call of the host waits before it is repeated, in milliseconds.
+/// How long one call to the host waits before it is repeated, in milliseconds.
 const ROUND: u64 = 600_000;
 
-/// What came of a job that somebody waited for.
+/// The end of a job that a request waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It succeeded, with this output.
     Succeeded(Vec<u8>),
     /// It failed or was cancelled; the text says why.
     Failed(String),
-    /// It did not begin in time, and was withdrawn.
+    /// It did not begin in time and was withdrawn.
     NoTurn,
 }
 
-/// Waits until a job begins, at most as long as `turn`, and then until it ends, however long that takes. A job
-/// that has not begun by then is withdrawn, so that nobody's work is done twice.
+/// Waits until a job begins, for at most `turn`, and then until it ends, however long that takes. A job that
+/// has not begun by then is withdrawn, so that no work is done twice.
 ///
-/// Fails with [`Failure::NotFound`] for a job that the mount does not have, also for one that is forgotten
-/// because very many have ended since.
+/// Fails with [`Failure::NotFound`] if the mount does not have the job, or no longer keeps it because many
+/// others have ended since.
 pub fn wait(id: &str, turn: Duration) -> Result<Outcome, Failure> {
     let turn = u64::try_from(turn.as_millis()).unwrap_or(u64::MAX);
     let mut job = jobs::wait(id, State::Queued, turn)?;
@@ -78,8 +78,8 @@ pub fn wait(id: &str, turn: Duration) -> Result<Outcome, Failure> {
     })
 }
 
-/// The reply 202 for a job that was started: `Location` is the path of the job below the mount, and
-/// `Preference-Applied` is there if the client asked not to wait (RFC 7240).
+/// The reply 202 for a job that was started. `Location` is the path of the job below the mount;
+/// `Preference-Applied` is present if the client asked not to wait (RFC 7240).
 pub fn accepted(request: &Request, path: &[&str], body: &impl Serialize) -> Result<Reply, Failure> {
     let reply = Reply::new(202).json(body)?.header("location", request.url(path));
     Ok(match request.prefers_async() {
@@ -88,18 +88,18 @@ pub fn accepted(request: &Request, path: &[&str], body: &impl Serialize) -> Resu
     })
 }
 
-/// A job of this kind whose input fits; all others fail with [`Failure::NotFound`], so that one part of a
-/// surface does not show the jobs of another.
+/// A job of this kind whose input fits. Fails with [`Failure::NotFound`] for all others, so that one part of
+/// a surface does not show the jobs of another.
 pub fn find(id: &str, kind: &str, fits: impl FnOnce(&Job) -> bool) -> Result<Job, Failure> {
     let job = jobs::get(id)?;
     if job.kind == kind && fits(&job) { Ok(job) } else { Err(Failure::NotFound) }
 }
 
-/// The document about a job. It is 200 whatever the job's state is, and never cached.
+/// The status document of a job: 200 whatever the state, and never cached.
 ///
-/// Its members are `job`, `state`, `origin`, `attempt`, `phase`, `done`, `total`, `created`, `started`, `ended`
-/// and, while the job waits for another attempt, `error`. Once the job has ended, `result` is its output, or
-/// `failed` if it has none that is JSON: what a client that waited would have been told.
+/// Its members are `job`, `state`, `origin`, `attempt`, `phase`, `done`, `total`, `created`, `started`,
+/// `ended` and, while the job waits for another attempt, `error`. Once the job has ended, `result` is its
+/// output. If that is not JSON, `failed` has the reply that a client waiting for the job would have got.
 pub fn status(job: &Job, failed: &impl Serialize) -> Result<Reply, Failure> {
     let open = is_open(job);
     let status = Status {
@@ -127,7 +127,7 @@ pub fn status(job: &Job, failed: &impl Serialize) -> Result<Reply, Failure> {
     Ok(reply.json_bytes(document))
 }
 
-/// Cancels a job: 204. Fails with a 409 if it has ended.
+/// Cancels a job and replies with 204. Fails with 409 if it has ended.
 pub fn cancel(job: &Job) -> Result<Reply, Failure> {
     if jobs::cancel(&job.id)? {
         return Ok(Reply::new(204));

@@ -1,12 +1,13 @@
-//! JSON in and out: errors that name the field and its place, and documents that are put together from JSON
-//! that is there already.
+//! JSON in and out: errors name the field and its position, and documents can be assembled from existing
+//! JSON.
 
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::Failure;
 
-/// Parses JSON. `what` names it in the error: [`Failure::Invalid`] with the field, the line and the column.
+/// Parses JSON. `what` names it in the error, [`Failure::Invalid`], which has the field, the line and the
+/// column.
 ///
 /// ```
 /// use keepgate_sdk::json;
@@ -28,18 +29,18 @@ pub fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Failure
     Ok(value)
 }
 
-/// Writes a value on one line. Fails with [`Failure::Internal`] if the value has no form in JSON: a map whose
-/// keys are no texts, for example.
+/// Writes a value on one line. Fails with [`Failure::Internal`] if JSON cannot express it, such as a map
+/// whose keys are not strings.
 pub fn to_vec(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value).map_err(|error| Failure::Internal(format!("as JSON: {error}")))
 }
 
-/// Whether bytes are one JSON value.
+/// Whether bytes are exactly one JSON value.
 pub fn is_valid(bytes: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
-/// An array of elements that are JSON already.
+/// An array of elements that are already JSON.
 ///
 /// ```
 /// use keepgate_sdk::json;
@@ -58,8 +59,8 @@ pub fn array(elements: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     array
 }
 
-/// An object with one more member at its end, whose value is JSON already. Fails with [`Failure::Internal`]
-/// if `object` is not written as an object.
+/// Adds a member at the end of an object. The member's value is already JSON. Fails with
+/// [`Failure::Internal`] if `object` does not serialize to an object.
 ///
 /// ```
 /// #[derive(serde::Serialize)]
@@ -74,7 +75,7 @@ pub fn array(elements: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
 pub fn with_member(object: &impl Serialize, name: &str, value: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut document = to_vec(object)?;
     if document.pop() != Some(b'}') {
-        return Err(Failure::Internal("as JSON: this is no object".to_owned()));
+        return Err(Failure::Internal("expected an object to add a member to".to_owned()));
     }
     if document.len() > 1 {
         document.push(b',');

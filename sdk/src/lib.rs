@@ -104,22 +104,22 @@ pub use router::{Call, Handler, Methods, Router, at};
 pub use time_names::{TimeName, TimeNames};
 pub use timestamp::Timestamp;
 
-/// A plugin: what it is, whether it can work with a mount's settings, and how it answers requests.
+/// A plugin: its description, the check of a mount's settings, and the handler of requests.
 pub trait Plugin {
-    /// The mount's settings, as the operator writes them under `settings`. Deny unknown fields, so that a typing
-    /// error is an error.
+    /// The mount's settings, which the operator writes under `settings`. Deny unknown fields, so that typing
+    /// errors are rejected.
     type Settings: serde::de::DeserializeOwned;
 
-    /// Describes the plugin. Called once at load, with nothing granted.
+    /// Describes the plugin. Called once at load, when nothing is granted.
     fn describe() -> Description;
 
-    /// Validates parsed settings; accepts everything by default.
+    /// Checks parsed settings. Accepts everything by default.
     fn check(settings: &Self::Settings) -> Result<(), String> {
         let _ = settings;
         Ok(())
     }
 
-    /// Answers a request. A failure becomes the reply that [`refuse`](Self::refuse) makes of it.
+    /// Handles a request. A failure becomes the reply that [`refuse`](Self::refuse) returns.
     fn handle(request: Request, settings: Self::Settings) -> Result<Reply, Failure>;
 
     /// The reply to a failure of [`handle`](Self::handle), or of a [`Router`] in it, in this surface's own form.
@@ -137,21 +137,21 @@ pub trait Plugin {
 
 /// A plugin with work that outlives requests; see [`jobs`].
 pub trait Jobs: Plugin {
-    /// The key of a job that a schedule or an operator starts: jobs of one kind and key run one after another. The
-    /// kind is one that [`Description::job`] names. An error says what is wrong with the input. By default all
-    /// jobs of a kind have the same key, and any input is accepted.
+    /// Returns the key of a job that a schedule or an operator starts. Jobs of one kind and key run one after
+    /// another. The kind is one that [`Description::job`] declared. An error says what is wrong with the
+    /// input. By default, all jobs of a kind have the same key, and any input is accepted.
     fn check_job(kind: &str, input: &[u8], settings: &Self::Settings) -> Result<String, String> {
         let _ = (kind, input, settings);
         Ok(String::new())
     }
 
-    /// Runs one attempt of a job of a kind that [`Description::job`] names. The output, 64 KiB at most, is kept with
-    /// the job. Cancelling the job ends the call at once.
+    /// Runs one attempt of a job of a kind that [`Description::job`] declared. The output, at most 64 KiB, is
+    /// kept with the job. Cancelling the job ends the call at once.
     fn run_job(job: jobs::Job, settings: Self::Settings) -> Result<Vec<u8>, Failure>;
 }
 
-/// Exports a type that implements [`Plugin`] as this crate's plugin. With `jobs` after it the type also runs the
-/// plugin's jobs, and must implement [`Jobs`].
+/// Exports a type that implements [`Plugin`] as this crate's plugin. With `jobs`, the type also runs the
+/// plugin's jobs and must implement [`Jobs`].
 #[macro_export]
 macro_rules! export {
     ($plugin:ty, jobs) => {

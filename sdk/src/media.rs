@@ -1,8 +1,8 @@
 //! Media types of request bodies.
 
-/// The one of JSON.
+/// JSON's media type.
 pub(crate) const JSON: &str = "application/json";
-/// The one of forms, as browsers send them.
+/// The media type of forms, as browsers send them.
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A media type in lower case, without parameters.
@@ -10,7 +10,7 @@ pub(crate) fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Whether it is JSON, or a type whose suffix says that it is (RFC 6839).
+/// Whether a media type is JSON, or has the suffix for JSON (RFC 6839).
 pub(crate) fn is_json(essence: &str) -> bool {
     essence == JSON || essence.ends_with("+json")
 }

@@ -1,7 +1,7 @@
 //! Which of several media types a client prefers: RFC 9110, 12.5.1.
 
-/// The offered type with the greatest weight, the first one if several are equal; none if the client accepts none
-/// of them. Without a header it accepts anything.
+/// The offered type with the greatest weight, or the first of several that are equal; `None` if the client
+/// accepts none of them. Without a header, the client accepts anything.
 pub(crate) fn best<'a>(accept: Option<&str>, offered: &[&'a str]) -> Option<&'a str> {
     let Some(accept) = accept.filter(|accept| !accept.trim().is_empty()) else {
         return offered.first().copied();
@@ -33,7 +33,7 @@ impl<'a> Range<'a> {
         Some(Self { kind, subtype, weight })
     }
 
-    /// How exactly it matches a type: 0 not at all, 3 by name.
+    /// How specifically it matches a type: 0 is not at all, 3 is by name.
     fn precision(&self, kind: &str, subtype: &str) -> u8 {
         let is = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
         match (self.kind, self.subtype) {
@@ -45,7 +45,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// The weight of the range that matches a type most exactly.
+/// The weight of the range that matches a type most specifically.
 fn weight(ranges: &[Range<'_>], media_type: &str) -> u32 {
     let bare = media_type.split(';').next().unwrap_or_default();
     let Some((kind, subtype)) = bare.trim().split_once('/') else { return 0 };
@@ -53,7 +53,7 @@ fn weight(ranges: &[Range<'_>], media_type: &str) -> u32 {
     fitting.filter(|(precision, _)| *precision > 0).max().map_or(0, |(_, weight)| weight)
 }
 
-/// `0.25` is 250; none if it is not a weight.
+/// `0.25` is 250; `None` if the text is not a weight.
 fn thousandths(text: &str) -> Option<u32> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {

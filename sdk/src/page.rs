@@ -1,10 +1,11 @@
-//! Lists in pages: a client says how many it wants and behind what, and gets a `Link` to the rest (RFC 8288).
+//! Lists in pages: a client says how many items it wants and after which, and gets a `Link` to the rest (RFC
+//! 8288).
 
 use serde::Serialize;
 
 use crate::{Failure, Reply, Request};
 
-/// Which page of a list a request asks for: `?limit=100&after=KEY`.
+/// The page of a list that a request asks for: `?limit=100&after=KEY`.
 ///
 /// ```
 /// use keepgate_sdk::{Call, Entry, Failure, Page, Reply, Store};
@@ -27,14 +28,14 @@ pub struct Page {
 /// The items of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filled<T> {
-    /// The items, as many as the page has.
+    /// The items.
     pub items: Vec<T>,
-    /// Behind what the next page begins; none if this one is the last.
+    /// The place after which the next page begins; `None` if this is the last page.
     pub next: Option<String>,
 }
 
 impl Page {
-    /// The page that a request asks for. Without `limit` it has `default` items. Fails with
+    /// The page that a request asks for. Without `limit`, it has `default` items. Fails with
     /// [`Failure::Invalid`] if `limit` is not a number from 1 to `most`.
     pub fn of(request: &Request, default: usize, most: usize) -> Result<Self, Failure> {
         let limit = match request.query("limit") {
@@ -49,18 +50,19 @@ impl Page {
         Ok(Self { limit, after: request.query("after").unwrap_or_default().to_owned() })
     }
 
-    /// How many items the page has at most.
+    /// The maximum number of items on the page.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Behind what the page begins, for [`Store::list_after`](crate::Store::list_after); empty for the first.
+    /// The place after which the page begins, for [`Store::list_after`](crate::Store::list_after); empty for
+    /// the first page.
     pub fn after(&self) -> &str {
         &self.after
     }
 
-    /// Takes as many items as the page has, and one more to know whether there is another page. `items` begin
-    /// behind [`after`](Self::after), and `place` says where an item is in their order.
+    /// Takes the items of the page, and one more to find out whether there is another page. `items` begin
+    /// after [`after`](Self::after), and `place` returns an item's place in their order.
     pub fn fill<T>(
         &self,
         items: impl IntoIterator<Item = Result<T, Failure>>,
@@ -80,7 +82,7 @@ impl Page {
 }
 
 impl<T> Filled<T> {
-    /// A reply with the page as JSON, and a `Link` to the next one if there is one.
+    /// A reply with the page as JSON, and a `Link` to the next page if there is one.
     pub fn reply(&self, request: &Request, body: &impl Serialize) -> Result<Reply, Failure> {
         let reply = Reply::ok().json(body)?;
         let Some(next) = &self.next else { return Ok(reply) };

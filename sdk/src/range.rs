@@ -9,12 +9,13 @@ pub enum Range {
     Whole,
     /// One range.
     Part(Part),
-    /// A range that makes no sense.
+    /// A malformed range.
     Malformed,
 }
 
 impl Range {
-    /// Parses the value of the header. Units other than bytes are malformed here; a server may also ignore them.
+    /// Parses the value of the header. Units other than bytes count as malformed; a server may also ignore
+    /// them.
     pub fn parse(value: Option<&str>) -> Self {
         let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
             return Self::Whole;
@@ -56,8 +57,8 @@ impl Store {
     }
 }
 
-/// The value of `Content-Range` for a part that was found. It is never empty: the store refuses a part that
-/// has no byte inside the blob.
+/// The value of `Content-Range` for a part. It is never empty, because the store refuses a part that has no
+/// byte of the blob.
 pub(crate) fn content_range(found: &Download) -> String {
     let last = found.offset.saturating_add(found.length).saturating_sub(1);
     format!("bytes {}-{last}/{}", found.offset, found.info.size)
@@ -78,7 +79,8 @@ fn parse_part(text: &str) -> Option<Part> {
     }
 }
 
-/// Digits only: `u64::from_str` would accept a plus sign. A number that is too large stands for the largest.
+/// Digits only, because `u64::from_str` would accept a plus sign. A number that is too large becomes the
+/// largest.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -1,4 +1,4 @@
-//! Reason phrases of HTTP statuses, for surfaces whose plain-text replies begin with one.
+//! Reason phrases of HTTP statuses, for surfaces whose plain-text replies start with one.
 
 /// The reason phrase that is registered for a status, the one that the host writes in its own replies;
 /// `Error` for a status that has none.

@@ -1,18 +1,18 @@
-//! Replies, whole or made piece by piece.
+//! Replies: complete ones, and ones that are written piece by piece.
 
 use crate::capability::http::Writer;
 use crate::{Body, Download, Failure, Part, json, media, range};
 
-/// Pieces of a streamed reply are collected up to this size before they go to the host: a call costs more than a
-/// copy.
+/// Pieces of a streamed reply are collected up to this size before they are passed to the host, because a
+/// call costs more than a copy.
 const PIECE: usize = 64 * 1024;
 
-/// What a plugin answers.
+/// A plugin's reply.
 #[derive(Debug)]
 pub struct Reply {
-    /// HTTP status, from 200 to 599.
+    /// The HTTP status, from 200 to 599.
     pub status: u16,
-    /// Pairs of name and value.
+    /// Headers, as pairs of name and value.
     pub headers: Vec<(String, String)>,
     /// What follows the head.
     pub content: Content,
@@ -23,9 +23,9 @@ pub struct Reply {
 pub enum Content {
     /// Nothing.
     Empty,
-    /// Bytes that the plugin made.
+    /// Bytes that the plugin has made.
     Bytes(Vec<u8>),
-    /// Bytes that the host holds: usually a blob.
+    /// Bytes that the host holds, usually a blob.
     Body(Body),
     /// Head and content were sent through [`Reply::stream`].
     Streamed,
@@ -42,7 +42,7 @@ impl Reply {
         Self::new(200)
     }
 
-    /// An empty 405 that names what is allowed, as in `GET, HEAD`.
+    /// An empty 405 that lists the allowed methods, such as `GET, HEAD`.
     pub fn method_not_allowed(allow: &str) -> Self {
         Self::new(405).header("allow", allow)
     }
@@ -54,7 +54,7 @@ impl Reply {
         self
     }
 
-    /// Sets the content to bytes that the plugin made.
+    /// Sets the content to bytes that the plugin has made.
     pub fn bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.content = Content::Bytes(bytes.into());
         self
@@ -66,7 +66,7 @@ impl Reply {
         self
     }
 
-    /// A blob, or the part of it that was asked for: 200, or 206 with `Content-Range`. For conditional requests use
+    /// A blob, or the requested part of it: 200, or 206 with `Content-Range`. For conditional requests, use
     /// [`BlobAnswer`](crate::BlobAnswer).
     pub fn download(found: Download, asked: Part) -> Self {
         let reply = match asked {
@@ -83,18 +83,19 @@ impl Reply {
         self.header("content-type", "text/plain; charset=utf-8").bytes(text.into())
     }
 
-    /// Sets the content to a value as JSON. Fails with [`Failure::Internal`] if it has no form in JSON.
+    /// Sets the content to a value as JSON. Fails with [`Failure::Internal`] if JSON cannot express it.
     pub fn json(self, value: &impl serde::Serialize) -> Result<Self, Failure> {
         Ok(self.json_bytes(json::to_vec(value)?))
     }
 
-    /// Sets the content to bytes that are JSON already, from a store or a job for example.
+    /// Sets the content to bytes that are already JSON, such as the output of a job.
     pub fn json_bytes(self, json: impl Into<Vec<u8>>) -> Self {
         self.header("content-type", media::JSON).bytes(json)
     }
 
-    /// Sends the head now, and then what `make` writes while it writes it: for replies too long to hold in memory. If
-    /// `make` fails, the client's connection is cut, so that it sees a broken reply and not a short one.
+    /// Sends the head now, and then what `make` writes, as it writes it. This is for replies that are too
+    /// long for memory. If `make` fails, the client's connection is cut, so that the client sees an
+    /// incomplete reply and not a short one.
     pub fn stream(
         self,
         make: impl FnOnce(&mut StreamWriter) -> Result<(), Failure>,
@@ -106,7 +107,7 @@ impl Reply {
         Ok(Self { content: Content::Streamed, ..self })
     }
 
-    /// The reply to a failure in the plugin's own form, if it has one. A 405 keeps its status and `Allow`.
+    /// The reply to a failure in the plugin's own form, if there is one. A 405 keeps its status and `Allow`.
     pub(crate) fn of_failure(own: Option<Self>, failure: Failure) -> Result<Self, Failure> {
         match (own, failure.allowed()) {
             (Some(reply), None) => Ok(reply),
@@ -116,12 +117,13 @@ impl Reply {
         }
     }
 
-    /// The head of this reply, with the length of the content that a GET would have sent.
+    /// The head of this reply, with the length of the content that GET would have.
     pub(crate) fn without_content(self) -> Self {
         let length = match &self.content {
             Content::Bytes(bytes) => Some(bytes.len() as u64),
             Content::Body(body) => body.length(),
-            // A streamed reply is out already: the host sends a client that asked for the head only that.
+            // A streamed reply has been sent already. The host sends only its head to a client that sent
+            // HEAD.
             Content::Empty | Content::Streamed => return self,
         };
         let reply = Self { content: Content::Empty, ..self };
@@ -140,7 +142,7 @@ pub struct StreamWriter {
 }
 
 impl StreamWriter {
-    /// Writes bytes, and waits for the client if it is slow. Fails once the client is gone.
+    /// Writes bytes, and waits for the client if it is slow. Fails if the client has disconnected.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE { self.flush() } else { Ok(()) }

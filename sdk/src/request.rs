@@ -9,22 +9,22 @@ pub enum Method {
     Get,
     /// Reads the head only. Reply with the length that GET would have.
     Head,
-    /// Creates, or makes something happen.
+    /// Creates something, or starts an action.
     Post,
     /// Stores under a name.
     Put,
-    /// Changes in part.
+    /// Changes a part.
     Patch,
     /// Removes.
     Delete,
-    /// Asks what is possible.
+    /// Asks which methods are possible.
     Options,
     /// Any other method, as sent.
     Other(String),
 }
 
 impl Method {
-    /// From its name in upper case.
+    /// The method with this name, which is in upper case.
     pub fn new(name: &str) -> Self {
         match name {
             "GET" => Self::Get,
@@ -40,7 +40,7 @@ impl Method {
 }
 
 impl Method {
-    /// Its name in upper case.
+    /// The name in upper case.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Get => "GET",
@@ -60,28 +60,28 @@ impl Method {
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The URL of the mount for this client, without a slash at its end: `https://host:8000/lxd`. Empty if it is
-    /// not known; [`url`](Self::url) then makes relative references. Unless the operator set it, the host in it
-    /// is what the client claims.
+    /// The URL of the mount for this client, without a trailing slash: `https://host:8000/lxd`. Empty if it
+    /// is unknown; [`url`](Self::url) then returns relative references. Unless the operator has set it, its
+    /// host is what the client claims.
     pub base: String,
-    /// Path and query as they were sent, from the root of the server.
+    /// Path and query as the client sent them, from the root of the server.
     pub target: String,
-    /// IP address of the client, or of the proxy in front; none over a Unix socket.
+    /// The IP address of the client, or of the proxy in front; `None` for a Unix socket.
     pub address: Option<String>,
-    /// Identifies this request in logs.
+    /// The identifier of the request in logs.
     pub id: String,
-    /// Path segments below the mount, percent-decoded after they were split at `/`. They may be empty or dots, or hold
-    /// an encoded slash; stores refuse such keys.
+    /// The segments of the path below the mount, split at `/` and then percent-decoded. They may be empty or
+    /// dots, or contain an encoded slash; stores refuse such keys.
     pub segments: Vec<String>,
-    /// The path ended with `/`.
+    /// Whether the path ended with `/`.
     pub trailing_slash: bool,
-    /// Decoded pairs, in order.
+    /// The parameters of the query, decoded, in order.
     pub query: Vec<(String, String)>,
-    /// Names in lower case, without the credentials that the host has checked.
+    /// Headers, with names in lower case and without the credentials that the host has checked.
     pub headers: Vec<(String, String)>,
-    /// The authenticated user; none if the mount lets anybody in.
+    /// The authenticated user; `None` if the mount admits everybody.
     pub principal: Option<Principal>,
-    /// What the client sends. Hand it on instead of reading it.
+    /// The body. Pass it on instead of reading it, if possible.
     pub body: Body,
 }
 
@@ -91,18 +91,18 @@ impl Request {
         self.segments.iter().map(String::as_str).collect()
     }
 
-    /// The first header of that name, which is in lower case.
+    /// The first header of this name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
     }
 
-    /// The first query parameter of that name.
+    /// The first parameter of this name in the query.
     pub fn query(&self, name: &str) -> Option<&str> {
         find(&self.query, name)
     }
 
-    /// The query as a type of your own, by the names of its fields. Unknown parameters are ignored unless the type
-    /// denies them; [`Failure::Invalid`] says which parameter is wrong.
+    /// The query as a type of your own, by the names of its fields. Unknown parameters are ignored unless the
+    /// type denies them. Fails with [`Failure::Invalid`], which names the wrong parameter.
     pub fn query_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
         let pairs = self.query.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut encoded = form_urlencoded::Serializer::new(String::new());
@@ -111,10 +111,10 @@ impl Request {
             .map_err(|error| Failure::Invalid(format!("the query: {error}")))
     }
 
-    /// The whole body as JSON, at most `most` bytes. Fails with [`Failure::TooLarge`], with a 415 if the body has
-    /// another media type, and with [`Failure::Invalid`], which names the member that is wrong, the line and the
-    /// column. A body without a media type is accepted; one that curl sends for `-d` alone is a form, and refused.
-    /// The body is read into the plugin, so keep `most` small.
+    /// The whole body as JSON, at most `most` bytes. Fails with [`Failure::TooLarge`], with 415 if the body
+    /// has another media type, and with [`Failure::Invalid`], which names the wrong member, the line and the
+    /// column. A body without a media type is accepted. What `curl -d` sends by itself is a form, and is
+    /// refused. The body is copied into the plugin, so keep `most` small.
     pub fn json<T: serde::de::DeserializeOwned>(&self, most: u64) -> Result<T, Failure> {
         self.require_media_type(media::JSON, media::is_json)?;
         json::parse("the body", &self.bytes(most)?)
@@ -141,13 +141,13 @@ impl Request {
             .map_err(|error| Failure::Invalid(format!("the form: {error}")))
     }
 
-    /// The whole body, of `most` bytes at most; else [`Failure::TooLarge`].
+    /// The whole body. Fails with [`Failure::TooLarge`] if it has more than `most` bytes.
     pub fn bytes(&self, most: u64) -> Result<Vec<u8>, Failure> {
         self.body.bytes(most)
     }
 
-    /// Makes sure that the body is no longer than `most` bytes, for requests whose body says nothing; else
-    /// [`Failure::TooLarge`]. Reads a body only if its length was not announced.
+    /// Checks that the body has at most `most` bytes, for requests whose body is ignored. Fails with
+    /// [`Failure::TooLarge`] otherwise. Reads the body only if its length was not announced.
     pub fn ignore_body(&self, most: u64) -> Result<(), Failure> {
         match self.body.length() {
             Some(length) if length <= most => Ok(()),
@@ -156,8 +156,8 @@ impl Request {
         }
     }
 
-    /// Whether the client would rather be told where to look than wait: `Prefer: respond-async` (RFC 7240).
-    /// See [`job_api`](crate::job_api).
+    /// Whether the client asks not to wait for the result: `Prefer: respond-async` (RFC 7240). See
+    /// [`job_api`](crate::job_api).
     pub fn prefers_async(&self) -> bool {
         let preferences = self.headers.iter().filter(|(name, _)| name == "prefer");
         preferences
@@ -166,7 +166,7 @@ impl Request {
             .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
     }
 
-    /// The media type of the body, in lower case and without parameters; none if the client sent none.
+    /// The media type of the body, in lower case and without parameters; `None` if the client sent none.
     pub fn media_type(&self) -> Option<String> {
         self.header("content-type").map(media::essence).filter(|text| !text.is_empty())
     }
@@ -181,8 +181,8 @@ impl Request {
     }
 
     /// The URL of a path below the mount for this client, for `Location`, `Link` and bodies. The segments are
-    /// percent-encoded; an empty one at the end makes a slash there. If [`base`](Self::base) is empty, the result
-    /// is relative to this request's own path, which is right in a header and nowhere else.
+    /// percent-encoded; an empty last one gives a trailing slash. If [`base`](Self::base) is empty, the
+    /// result is relative to the path of this request, which is only right in a header.
     ///
     /// ```
     /// # use keepgate_sdk::{Failure, Reply, Request};
@@ -195,12 +195,12 @@ impl Request {
         if !self.base.is_empty() {
             return format!("{}/{below}", self.base);
         }
-        // References begin at the last slash of the request's path.
+        // References begin after the last slash of the request's path.
         let up = self.segments.len().checked_sub(usize::from(!self.trailing_slash));
         match up {
             Some(0) => format!("./{below}"),
             Some(up) => format!("{}{below}", "../".repeat(up)),
-            // The mount's own path without a slash at its end: its name comes again.
+            // The mount's own path without a trailing slash: its name comes again.
             None => {
                 let own = self.target.split('?').next().and_then(|path| path.rsplit('/').next());
                 format!("./{}/{below}", own.unwrap_or_default())
@@ -208,19 +208,19 @@ impl Request {
         }
     }
 
-    /// The one of these media types that the client prefers, the first one if it has no preference; none if it
-    /// accepts none of them (406).
+    /// The one of these media types that the client prefers, the first one if it has no preference; `None` if
+    /// it accepts none of them (406).
     pub fn accepts<'a>(&self, offered: &[&'a str]) -> Option<&'a str> {
         crate::negotiate::best(self.header("accept"), offered)
     }
 
-    /// The name of the authenticated user; empty if the mount lets anybody in.
+    /// The name of the authenticated user; empty if the mount admits everybody.
     pub fn user(&self) -> &str {
         self.principal.as_ref().map_or("", |principal| &principal.name)
     }
 }
 
-/// A segment of a path as it is written in one (RFC 3986).
+/// A segment, encoded for a path (RFC 3986).
 fn encoded(segment: &str) -> String {
     let mut text = String::with_capacity(segment.len());
     for byte in segment.bytes() {
@@ -323,7 +323,7 @@ mod tests {
         ] {
             assert_eq!(told("", target), format!("{relative}x%20y/%C3%A9%2F/"), "{target}");
         }
-        // The mount's own path without a slash at its end.
+        // The mount's own path without a trailing slash.
         let top = Request {
             method: Method::Get,
             base: String::new(),

@@ -1,5 +1,5 @@
-//! Which of many backups stay: rules by count, age and calendar, over whatever has a time. Nothing here reads a
-//! store or removes a blob.
+//! Which backups are kept: rules by count, age and calendar, for anything that has a time. Nothing here reads
+//! a store or deletes a blob.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use time::Date;
 
 use crate::{Failure, HumanDuration, Timestamp};
 
-/// What retention judges: something that was made at a time.
+/// An item for retention: something that was made at a time.
 pub trait Dated {
     /// When it was made.
     fn time(&self) -> Timestamp;
@@ -39,11 +39,11 @@ impl Dated for Timestamp {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Rules")]
 pub struct Policy {
-    /// Keeps the newest so many.
+    /// Keeps this many of the newest.
     pub last: u32,
     /// Keeps all that are not older than this.
     pub within: Option<Duration>,
-    /// Keeps the newest of each of the last so many days that have one, in UTC.
+    /// Keeps the newest of each day (UTC), for this many of the last days that have one.
     pub daily: u32,
     /// The same for ISO weeks, Monday to Sunday.
     pub weekly: u32,
@@ -54,13 +54,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy that keeps the newest so many.
+    /// A policy that keeps this many of the newest.
     pub fn last(count: u32) -> Self {
         Self { last: count, ..Self::default() }
     }
 
-    /// The items that no rule keeps, oldest first. `items` are ordered by time, the oldest first; the newest
-    /// one always stays, and so does each for which `is_spared` is true.
+    /// The items that no rule keeps, oldest first. `items` must be ordered by time, oldest first. The newest
+    /// one is always kept, and so is each for which `is_spared` is true.
     pub fn expired<'a, T: Dated>(
         &self,
         items: &'a [T],
@@ -85,7 +85,7 @@ impl Policy {
             kept |= take_one(&mut last);
             kept |= since.is_some_and(|since| time >= since);
             for (left, periods) in &mut periods {
-                // Every rule sees every item, whatever the other rules make of it.
+                // Every rule sees every item, whatever the other rules keep.
                 kept |= periods.begins(time.date()) && take_one(left);
             }
             if !kept {
@@ -100,7 +100,7 @@ impl Policy {
 /// A removal of expired items that ended early.
 #[derive(Debug)]
 pub struct Unfinished<'a, T> {
-    /// How many items are left, the one that could not be removed among them.
+    /// How many items are left, including the one that could not be removed.
     pub left: usize,
     /// The item that could not be removed.
     pub item: &'a T,
@@ -108,10 +108,10 @@ pub struct Unfinished<'a, T> {
     pub failure: Failure,
 }
 
-/// Removes expired items one after another. An item that `remove` does not find unchanged, because somebody was
-/// faster or put another one there, is passed over: it fails with [`Failure::PreconditionFailed`], as
-/// [`Store::delete_matching`](crate::Store::delete_matching) does. Any other failure ends the removal, since the
-/// rest would fail for the same reason: the mount is append-only, or the store is down.
+/// Removes expired items one after another. An item that was replaced or removed in the meantime is skipped:
+/// `remove` fails for it with [`Failure::PreconditionFailed`], as
+/// [`Store::delete_matching`](crate::Store::delete_matching) does. Any other failure ends the removal,
+/// because the rest would fail for the same reason: the mount is append-only, or the store is down.
 pub fn remove_each<'a, T>(
     expired: &[&'a T],
     mut remove: impl FnMut(&T) -> Result<(), Failure>,
@@ -125,7 +125,7 @@ pub fn remove_each<'a, T>(
     Ok(())
 }
 
-/// How a policy is written in settings.
+/// The form of a policy in settings.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Rules {
@@ -163,7 +163,7 @@ fn week(date: Date) -> i32 {
     year * 100 + i32::from(week)
 }
 
-/// Tells where a new day, week, month or year begins, going backwards in time.
+/// Tells where a new day, week, month or year begins, going back in time.
 struct Periods {
     number: fn(Date) -> i32,
     current: Option<i32>,

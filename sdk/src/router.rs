@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::{Failure, Method, Reply, Request};
 
-/// Answers one kind of request.
+/// Handles one kind of request.
 pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 
 /// Paths with their handlers; the first that fits answers. `S` is the settings, or whatever else all handlers need.
@@ -37,13 +37,13 @@ pub type Handler<S> = fn(Call<S>) -> Result<Reply, Failure>;
 #[derive(Debug)]
 pub struct Router<S> {
     routes: Vec<(Pattern, Methods<S>)>,
-    /// The form of segments, by their names.
+    /// The required forms of segments, by name.
     forms: Vec<(&'static str, Form)>,
     odd: fn(&str) -> Failure,
     options: bool,
 }
 
-/// Tells whether a segment has the form that it must have.
+/// Whether a segment has the required form.
 type Form = fn(&str) -> bool;
 
 /// A request with its settings and the named segments of its path.
@@ -57,14 +57,14 @@ pub struct Call<S> {
 }
 
 impl<S> Call<S> {
-    /// A segment of the path by the name that the route gives it; none if this route has no such segment.
+    /// The segment of the path that the route calls `name`; `None` if the route has no such segment.
     pub fn segment(&self, name: &str) -> Option<&str> {
         let found = self.params.iter().find(|(known, _)| *known == name);
         found.map(|(_, text)| text.as_str())
     }
 
-    /// A segment of the path by the name that the route gives it, parsed. If it does not parse, there is no such path:
-    /// [`Failure::NotFound`]. To answer otherwise, ask for a `String`.
+    /// The segment of the path that the route calls `name`, parsed. Fails with [`Failure::NotFound`] if it
+    /// does not parse. To handle such paths differently, ask for a `String`.
     pub fn param<T: FromStr>(&self, name: &str) -> Result<T, Failure> {
         let text = self.segment(name).ok_or_else(|| {
             Failure::Internal(format!("the route has no segment {{{name}}} in its path"))
@@ -73,47 +73,48 @@ impl<S> Call<S> {
     }
 }
 
-/// The methods of a path; [`at`] makes an empty one.
+/// The methods of a path, built from [`at`].
 #[derive(Debug)]
 pub struct Methods<S>(Vec<(Method, Handler<S>)>);
 
-/// A path that answers nothing yet.
+/// A path without methods.
 pub fn at<S>() -> Methods<S> {
     Methods(Vec::new())
 }
 
 impl<S> Methods<S> {
-    /// GET, and HEAD unless that has a handler of its own: then HEAD gets the head of the reply to GET.
+    /// Handles GET, and HEAD unless that has a handler of its own: HEAD then gets the head of the reply to
+    /// GET.
     #[must_use]
     pub fn get(self, handler: Handler<S>) -> Self {
         self.on(Method::Get, handler)
     }
 
-    /// HEAD.
+    /// Handles HEAD.
     #[must_use]
     pub fn head(self, handler: Handler<S>) -> Self {
         self.on(Method::Head, handler)
     }
 
-    /// POST.
+    /// Handles POST.
     #[must_use]
     pub fn post(self, handler: Handler<S>) -> Self {
         self.on(Method::Post, handler)
     }
 
-    /// PUT.
+    /// Handles PUT.
     #[must_use]
     pub fn put(self, handler: Handler<S>) -> Self {
         self.on(Method::Put, handler)
     }
 
-    /// DELETE.
+    /// Handles DELETE.
     #[must_use]
     pub fn delete(self, handler: Handler<S>) -> Self {
         self.on(Method::Delete, handler)
     }
 
-    /// Any method.
+    /// Handles any method.
     #[must_use]
     pub fn on(mut self, method: Method, handler: Handler<S>) -> Self {
         self.0.push((method, handler));
@@ -128,7 +129,7 @@ impl<S> Methods<S> {
         Failure::method_not_allowed(&self.allow())
     }
 
-    /// As in `GET, HEAD, PUT`.
+    /// The value of `Allow`, such as `GET, HEAD, PUT`.
     fn allow(&self) -> String {
         let mut names: Vec<&str> = Vec::new();
         for (method, _) in &self.0 {
@@ -147,10 +148,10 @@ impl<S> Router<S> {
         Self { routes: Vec::new(), forms: Vec::new(), odd: |_| Failure::NotFound, options: true }
     }
 
-    /// Adds a path: `/`, or segments that are texts or `{names}`. `{*name}` at its end matches everything that follows,
-    /// at least one segment, joined by `/`. A slash at the end is part of the path.
+    /// Adds a path: `/`, or segments that are texts or `{names}`. `{*name}` at the end matches the rest of
+    /// the path, at least one segment, joined by `/`. A trailing slash is part of the path.
     ///
-    /// A named segment is never empty, `.` or `..`, and never holds a `/` or a NUL; see
+    /// A named segment is never empty, `.` or `..`, and never contains a `/` or NUL; see
     /// [`odd_segments`](Self::odd_segments).
     #[must_use]
     pub fn route(mut self, path: &'static str, methods: Methods<S>) -> Self {
@@ -158,8 +159,8 @@ impl<S> Router<S> {
         self
     }
 
-    /// Segments of this name must have this form, in all routes. If one does not, there is no such path, whatever the
-    /// method.
+    /// Requires a form for all segments of this name, in all routes. A path whose segment has another form is
+    /// not found, whatever the method.
     ///
     /// ```
     /// use keepgate_sdk::{Router, is_sha256};
@@ -172,17 +173,17 @@ impl<S> Router<S> {
         self
     }
 
-    /// Makes OPTIONS a method like any other: a 405 unless the path has a handler for it. By default the router
-    /// answers it with a 204 and `Allow`.
+    /// Treats OPTIONS like any other method: 405, unless the path has a handler for it. By default, the
+    /// router replies with 204 and `Allow`.
     #[must_use]
     pub fn without_options(mut self) -> Self {
         self.options = false;
         self
     }
 
-    /// Sets the failure for a path that fits except for one segment, which is empty, `.` or `..`, or holds an encoded
-    /// `/` or a NUL and so cannot be part of a key. By default it is [`Failure::NotFound`]; surfaces differ here.
-    /// The function gets the segment.
+    /// Sets the failure for a path that would match, except that a segment is empty, `.` or `..`, or contains
+    /// an encoded `/` or NUL, so it cannot be part of a key. By default, this is [`Failure::NotFound`];
+    /// surfaces differ here. The function gets the segment.
     ///
     /// ```
     /// # use keepgate_sdk::{Failure, Router};
@@ -194,8 +195,8 @@ impl<S> Router<S> {
         self
     }
 
-    /// Answers a request. Fails with [`Failure::NotFound`] if no path fits, and with
-    /// [`Failure::method_not_allowed`] if one does but has no handler for the method.
+    /// Handles a request. Fails with [`Failure::NotFound`] if no path matches, and with
+    /// [`Failure::method_not_allowed`] if the path has no handler for the method.
     pub fn handle(&self, request: Request, settings: S) -> Result<Reply, Failure> {
         let (segments, trailing_slash) = (&request.segments, request.trailing_slash);
         let mut odd = None;
@@ -244,7 +245,7 @@ impl<S> Default for Router<S> {
     }
 }
 
-/// A path with names in it.
+/// A path with named segments.
 #[derive(Debug)]
 struct Pattern {
     pieces: Vec<Piece>,
@@ -263,7 +264,7 @@ impl Pattern {
         let path = path.strip_prefix('/').unwrap_or(path);
         let (path, trailing_slash) = match path.strip_suffix('/') {
             Some(path) => (path, true),
-            // `/` alone has a slash at its end, as a request of the mount's top does.
+            // `/` alone has a trailing slash, as a request for the mount itself does.
             None => (path, path.is_empty()),
         };
         let name = |segment: &'static str| {
@@ -308,7 +309,7 @@ impl Pattern {
     }
 }
 
-/// Whether a path fits a pattern.
+/// Whether a path matches a pattern.
 enum Fit<'r> {
     No,
     /// It would, except for this segment.
@@ -316,7 +317,7 @@ enum Fit<'r> {
     Fits(Vec<(&'static str, String)>),
 }
 
-/// Whether it cannot be part of a key.
+/// Whether a segment cannot be part of a key.
 fn is_odd(segment: &str) -> bool {
     matches!(segment, "" | "." | "..") || segment.contains(['/', '\0'])
 }

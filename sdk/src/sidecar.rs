@@ -1,5 +1,5 @@
-//! Sidecars: a small JSON document beside a blob that says what is known of it. The blob is what counts; a
-//! sidecar that is missing or that something else has replaced is the same as none.
+//! Sidecars: small JSON documents beside blobs with what is known about them. The blob is what counts; a
+//! sidecar that was replaced by something else counts as missing.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,12 +14,12 @@ pub const MAX_SIZE: u64 = 64 * 1024;
 pub struct Sidecar<T> {
     /// The members that the plugin understands.
     pub value: T,
-    /// All of it as it is stored, for handing it on to clients.
+    /// The whole sidecar as it is stored, for passing it on to clients.
     pub json: Vec<u8>,
 }
 
-/// Reads a sidecar. None if there is none, or if what is stored there is longer than [`MAX_SIZE`] or does not
-/// parse as a `T`. Fails only if the store does.
+/// Reads a sidecar. Returns `None` if it does not exist, is longer than [`MAX_SIZE`], or does not parse as a
+/// `T`. Fails only if the store does.
 ///
 /// ```
 /// use keepgate_sdk::{Failure, Store, sidecar};
@@ -46,8 +46,8 @@ pub fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<Side
     Ok(serde_json::from_slice(&json).ok().map(|value| Sidecar { value, json }))
 }
 
-/// Writes a sidecar, indented for people. Durable when it returns; fails with [`Failure::AlreadyExists`]
-/// instead of replacing one.
+/// Writes a sidecar, indented for people. Durable when it returns. Fails with [`Failure::AlreadyExists`] if
+/// there is one already.
 pub fn write(store: &Store, key: &str, value: &impl Serialize) -> Result<Stored, Failure> {
     let json = serde_json::to_vec_pretty(value)
         .map_err(|error| Failure::Internal(format!("{key} as JSON: {error}")))?;

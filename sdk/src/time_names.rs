@@ -1,6 +1,5 @@
-//! Names of blobs that say when they were made: `snapshot-20260131_235958_02.tar.gz`. A surface says its form
-//! once, as [`TimeNames`], and gets names that are unique, that tell their age, and whose order is the order
-//! of time.
+//! Names of blobs that contain the time at which they were made: `snapshot-20260131_235958_02.tar.gz`. A
+//! surface declares the form once, as [`TimeNames`]. Its names are unique, tell their age, and sort by time.
 
 use std::fmt;
 
@@ -32,39 +31,39 @@ pub struct TimeNames {
     suffixes: &'static [&'static str],
 }
 
-/// A name that says when it was made. Names are ordered by time, then by their number within the second.
+/// A name with a time. Names are ordered by time, then by their number within the second.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeName {
     time: Timestamp,
     number: u16,
     text: String,
-    /// Bytes of what the text ends with.
+    /// The length of the suffix in bytes.
     suffix: usize,
 }
 
 impl TimeNames {
-    /// A form whose stamp is made of texts and `%Y`, `%m`, `%d`, `%H`, `%M`, `%S`: year, month, day, hour,
-    /// minute and second, in UTC and of fixed width. One name for each second, and no suffix.
+    /// A form whose stamp consists of texts and `%Y`, `%m`, `%d`, `%H`, `%M`, `%S`: year, month, day, hour,
+    /// minute and second, in UTC and of fixed width. It has one name for each second, and no suffix.
     pub const fn new(pattern: &'static str) -> Self {
         Self { pattern, separator: "", width: 1, most: 1, suffixes: &[""] }
     }
 
-    /// With numbers: the second name within a second ends with `separator` and `2`, which is padded with
-    /// zeros to `width` digits. `most` is the largest number.
+    /// Adds numbers: the second name within a second ends with `separator` and `2`, padded with zeros to
+    /// `width` digits. `most` is the largest number.
     #[must_use]
     pub const fn numbered(self, separator: &'static str, width: usize, most: u16) -> Self {
         Self { separator, width, most, ..self }
     }
 
-    /// With these suffixes: the formats of the blob, `.tar.gz` for example. All of them share the numbers
-    /// within a second.
+    /// Adds suffixes for the formats of the blob, such as `.tar.gz`. All of them share the numbers within a
+    /// second.
     #[must_use]
     pub const fn suffixes(self, suffixes: &'static [&'static str]) -> Self {
         Self { suffixes, ..self }
     }
 
-    /// Reads a name. None if it does not have exactly this form, or if there is no such day. The time of a name
-    /// from before 1970 or after 2554 is the nearest that a [`Timestamp`] can hold.
+    /// Parses a name. Returns `None` if it does not have exactly this form, or if the day does not exist. A
+    /// time before 1970 or after 2554 becomes the nearest that a [`Timestamp`] can represent.
     pub fn parse(&self, text: &str) -> Option<TimeName> {
         self.suffixes.iter().find_map(|suffix| {
             let (time, number) = self.parse_stem(text.strip_suffix(suffix)?)?;
@@ -72,11 +71,11 @@ impl TimeNames {
         })
     }
 
-    /// A name for what is made now, behind all that `there` has of this second. None if all numbers of this
-    /// second and of the next are taken, and for a suffix that the form does not have.
+    /// A name for something made now, after all names of this second in `there`. Returns `None` if all
+    /// numbers of this second and the next are taken, or if the form does not have the suffix.
     ///
-    /// A number whose blob is gone is not used again as long as a higher one is there, so that the order of
-    /// names stays the order of time.
+    /// A number whose blob is gone is not used again while a higher one exists, so that names stay in the
+    /// order of time.
     pub fn next<'a>(
         &self,
         now: Timestamp,
@@ -169,7 +168,7 @@ impl TimeName {
         self.text.get(..end).unwrap_or_default()
     }
 
-    /// When it was made, to the second.
+    /// The time, in whole seconds.
     pub fn time(&self) -> Timestamp {
         self.time
     }
@@ -284,7 +283,7 @@ mod tests {
             prop_assert_eq!(made, read);
         }
 
-        /// Whatever is removed meanwhile, as long as the newest stays. Texts sort as names do.
+        /// Whatever is removed in the meantime, as long as the newest stays. Texts sort as names do.
         #[test]
         fn each_name_sorts_behind_all_before(
             steps in proptest::collection::vec((0..SECOND * 2, any::<u8>(), any::<bool>()), 1..200),

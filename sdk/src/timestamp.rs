@@ -1,5 +1,4 @@
-//! Times as the contract has them, nanoseconds since the Unix epoch, and the texts that surfaces make of them.
-//! All of it is UTC.
+//! Times in the contract's form, nanoseconds since the Unix epoch, and their texts. All of them are in UTC.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,17 +27,17 @@ use crate::environment;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
-/// Nanoseconds in a second.
+/// The nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
 impl Timestamp {
-    /// The host's clock. A test sets it with [`Host::set_now`](crate::testing::Host::set_now).
+    /// The host's clock. Tests set it with [`Host::set_now`](crate::testing::Host::set_now).
     pub fn now() -> Self {
         Self(environment::now())
     }
 
-    /// Reads RFC 3339, as in `2026-01-31T23:59:58.25+01:00`. None if it is not, or if it lies before 1970 or
-    /// after 2554.
+    /// Parses RFC 3339, such as `2026-01-31T23:59:58.25+01:00`. Returns `None` if the text has another form,
+    /// or if the time is before 1970 or after 2554.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let (date, rest) = text.split_once(['T', 't', ' '])?;
         let end = rest.rfind(['Z', 'z', '+', '-'])?;
@@ -60,14 +59,15 @@ impl Timestamp {
         u64::try_from(i128::from(time.0) + fraction - ahead).ok().map(Self)
     }
 
-    /// Year, month and day; hour, minute and second. None if there is no such day or time, or if it lies
-    /// before 1970 or after 2554.
+    /// The time for year, month and day, and hour, minute and second. `None` if it does not exist, or if it
+    /// is before 1970 or after 2554.
     pub(crate) fn utc(date: [u16; 3], time: [u16; 3]) -> Option<Self> {
         let seconds = u64::try_from(unix_seconds(date, time)?).ok()?;
         seconds.checked_mul(SECOND).map(Self)
     }
 
-    /// The same, but a time before 1970 or after 2554 becomes the nearest whole second that can be held.
+    /// Like `utc`, but a time before 1970 or after 2554 becomes the nearest whole second that can be
+    /// represented.
     pub(crate) fn utc_saturating(date: [u16; 3], time: [u16; 3]) -> Option<Self> {
         let seconds = u64::try_from(unix_seconds(date, time)?).unwrap_or(0);
         Some(Self(seconds.min(u64::MAX / SECOND) * SECOND))
@@ -78,31 +78,31 @@ impl Timestamp {
         self.0 / SECOND
     }
 
-    /// The second that this time is in.
+    /// The time rounded down to seconds.
     #[must_use]
     pub fn to_second(self) -> Self {
         Self(self.0 - self.0 % SECOND)
     }
 
-    /// A time this much later; the latest there is if there is none so late.
+    /// This time plus a duration, or the latest time if the result is later.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanoseconds(duration)))
     }
 
-    /// A time this much earlier; 1970 if there is none so early.
+    /// This time minus a duration, or 1970 if the result is earlier.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(nanoseconds(duration)))
     }
 
-    /// The time that has passed since an earlier one; zero if that one is later.
+    /// The time elapsed since an earlier time; zero if that is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// Day in the calendar, for rules by day, week, month and year.
+    /// The day in the calendar, for rules by day, week, month and year.
     pub(crate) fn date(self) -> Date {
         self.calendar().date()
     }
@@ -113,8 +113,8 @@ impl Timestamp {
     }
 }
 
-/// Numbers of a fixed width, which a pattern names: `2` is two digits, `Y` the four of a year, and everything
-/// else stands for itself.
+/// Reads numbers of a fixed width from a text. In the pattern, `2` stands for two digits and `Y` for the four
+/// digits of a year; every other character must match.
 fn numbers<const N: usize>(text: &str, pattern: &str) -> Option<[u16; N]> {
     let (mut rest, mut numbers) = (text, [0; N]);
     let mut next = numbers.iter_mut();
@@ -133,15 +133,15 @@ fn numbers<const N: usize>(text: &str, pattern: &str) -> Option<[u16; N]> {
     rest.is_empty().then_some(numbers)
 }
 
-/// A number of exactly so many digits that a text begins with, and what follows.
+/// A number with exactly this many digits at the start of a text, and the rest of the text.
 pub(crate) fn digits(text: &str, width: usize) -> Option<(u16, &str)> {
     let (digits, rest) = text.split_at_checked(width)?;
-    // `parse` would take a sign.
+    // `parse` would accept a sign.
     let all = digits.bytes().all(|byte| byte.is_ascii_digit());
     all.then(|| digits.parse().ok().map(|number| (number, rest)))?
 }
 
-/// Seconds since the Unix epoch. None if there is no such day or time.
+/// Seconds since the Unix epoch; `None` if the time does not exist.
 fn unix_seconds([year, month, day]: [u16; 3], [hour, minute, second]: [u16; 3]) -> Option<i64> {
     let small = |number: u16| u8::try_from(number).ok();
     let month = Month::try_from(small(month)?).ok()?;

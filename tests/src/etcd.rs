@@ -318,7 +318,7 @@ pub fn free_port() -> u16 {
 /// Panics if two clusters do not have the same keys, and says which differ.
 #[track_caller]
 pub fn assert_same_keys(one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) {
-    assert!(!one.is_empty(), "there is nothing to compare");
+    assert!(!one.is_empty(), "nothing to compare");
     let differences = differences(one, other);
     assert!(differences.is_empty(), "{} differ: {:?}", differences.len(), &differences[..1]);
 }

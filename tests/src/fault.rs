@@ -82,7 +82,7 @@ impl Strace {
     /// trace, reports that `check` is skipped and returns none.
     pub fn attach(check: &str, target: &Program, inject: &str) -> Option<Self> {
         let Some(strace) = tools::find("strace") else {
-            tools::skip(check, "there is no strace; install the package of this name");
+            tools::skip(check, "strace is not installed");
             return None;
         };
         let log = NamedTempFile::new().unwrap();

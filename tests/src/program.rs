@@ -171,7 +171,7 @@ impl Program {
         })
     }
 
-    /// The same; none if it is still running.
+    /// The same; `None` if it is still running.
     pub fn try_wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let ended = self.stdout.wait_for_end(limit) && self.stderr.wait_for_end(limit);
         ended.then(|| self.child.wait().unwrap())

@@ -61,7 +61,10 @@ pub fn find(name: &str) -> Option<PathBuf> {
 pub fn find_for(name: &str, check: &str) -> Option<PathBuf> {
     let found = find(name);
     if found.is_none() {
-        skip(check, &format!("there is no {name}; `cargo xtask test` as root installs it"));
+        skip(
+            check,
+            &format!("{name} is not installed; `cargo xtask test` installs it when run as root"),
+        );
     }
     found
 }

@@ -62,7 +62,7 @@ fn write(file: &Path, blob: Blob) {
 #[track_caller]
 pub fn assert_same(one: &Path, other: &Path) {
     let (one, other) = (describe(one), describe(other));
-    assert!(one.len() > 1, "there is nothing to compare");
+    assert!(one.len() > 1, "nothing to compare");
     let missing: Vec<_> =
         one.iter().filter(|(path, what)| other.get(*path) != Some(what)).collect();
     let added: Vec<_> = other.iter().filter(|(path, what)| one.get(*path) != Some(what)).collect();

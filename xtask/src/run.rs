@@ -127,7 +127,7 @@ mod tests {
     }
 
     /// For an integration test, cargo would build the programs again, with the features of all packages
-    /// that are tested, in the place of those that were built before.
+    /// that are tested, in place of those that were built before.
     #[test]
     fn cargo_test_does_not_replace_the_programs() {
         let workspace = Workspace::load().unwrap();

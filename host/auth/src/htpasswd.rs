@@ -264,7 +264,7 @@ impl Htpasswd {
         let this = self.clone();
         let check = tokio::task::spawn_blocking(move || this.reload_if_changed());
         if check.await.is_err() {
-            tracing::error!(file = %self.path.display(), "checking the file of users panicked");
+            tracing::error!(file = %self.path.display(), "check of the htpasswd file panicked");
         }
     }
 
@@ -292,7 +292,7 @@ impl Htpasswd {
             Ok(read) => read,
             Err(error) => {
                 if !std::mem::replace(&mut watch.error_logged, true) {
-                    tracing::error!(%error, "cannot reload users, keeping the current ones");
+                    tracing::error!(%error, "cannot reload users, the current ones stay active");
                 }
                 return Err(error);
             }

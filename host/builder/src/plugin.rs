@@ -21,7 +21,7 @@ const SETTINGS: Settings =
 /// `may_install`, missing tools are installed if possible: component builders into the cache of the user,
 /// and on Debian, as root, a compiler for Rust.
 pub fn build(folder: &Path, may_install: bool) -> Result<PathBuf> {
-    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    ensure!(folder.is_dir(), "{} does not exist or is not a folder", folder.display());
     let Some(language) = Language::of(folder) else {
         let files = Language::ALL.map(Language::main_file).join(", ");
         bail!(
@@ -155,6 +155,6 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         let error = build(&folder.path().join("gone"), false).unwrap_err().to_string();
-        assert!(error.contains("there is no folder"), "{error}");
+        assert!(error.contains("is not a folder"), "{error}");
     }
 }

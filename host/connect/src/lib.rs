@@ -71,7 +71,7 @@ pub struct Facts {
     pub member_id: u64,
     /// The member's revision just before; everything written up to it is in the snapshot.
     pub revision: i64,
-    /// Keys at that revision; none if this user may not count them, or if it takes too long.
+    /// Keys at that revision; `None` if this user may not count them, or if it takes too long.
     pub keys: Option<u64>,
     /// Size of the whole file in bytes, including the checksum at its end.
     pub size: u64,
@@ -113,7 +113,7 @@ pub struct MemberStatus {
     pub cluster_id: u64,
     /// Identifies the member in its cluster.
     pub member_id: u64,
-    /// The leader's identifier; none if it sees no leader, so its data may be old.
+    /// The leader's identifier; `None` if it sees no leader, so its data may be old.
     pub leader: Option<u64>,
     /// Whether it has no vote yet and may be far behind.
     pub learner: bool,

@@ -26,7 +26,7 @@ pub struct Request {
     pub base: String,
     /// Path and query as the client sent them, from the root of the server.
     pub target: String,
-    /// The address of whoever connected; `None` for connections without one, such as Unix sockets.
+    /// The address of the peer; `None` for connections without one, such as Unix sockets.
     pub address: Option<IpAddr>,
     /// The identifier of the request in the gateway's log.
     pub id: String,

@@ -55,9 +55,9 @@ pub struct PluginRefusal {
     pub status: u16,
     /// For programs; empty if the surface has no codes. One line.
     pub code: String,
-    /// For whoever made the request. One line.
+    /// The message for the client. One line.
     pub message: String,
-    /// Seconds after which it is worth trying again.
+    /// Seconds after which a client should try again.
     pub retry_after: Option<u32>,
 }
 
@@ -128,9 +128,9 @@ pub struct Answer<'a> {
     pub status: u16,
     /// For the client; `None` if the status says it all.
     pub message: Option<Cow<'a, str>>,
-    /// Seconds after which it is worth trying again: `Retry-After`.
+    /// Seconds after which a client should try again: `Retry-After`.
     pub retry_after: Option<u64>,
-    /// The size of the blob of which a range was requested: `Content-Range`.
+    /// The size of the blob whose range was requested: `Content-Range`.
     pub size: Option<u64>,
 }
 

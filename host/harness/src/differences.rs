@@ -1,5 +1,5 @@
-//! Where a server is known to differ, and why. A difference says what comes instead, so that it hides nothing
-//! else; one that no longer occurs has to be taken out of the file.
+//! Known differences of a server, with reasons. A difference says what the server does instead, so that it
+//! hides nothing else. One that no longer occurs must be removed from the file.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use crate::case::{CaseFile, spread};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Differences {
-    /// Which server, and its version.
+    /// The server and its version.
     pub server: String,
-    /// How often a request is repeated if the server resets the connection before its reply was read. Only for
-    /// servers that answer early and then close a connection on which there is more to read: the answer can
-    /// be lost on its way then, which is no matter of the case.
+    /// How often to repeat a request if the server resets the connection before the reply was read. Only for
+    /// servers that reply early and then close a connection that has unread data: the reply can be lost then,
+    /// which says nothing about the case.
     #[serde(default)]
     pub repeats_after_a_reset: usize,
-    /// Its differences.
+    /// The differences.
     #[serde(default, rename = "difference")]
     pub list: Vec<Difference>,
 }
@@ -28,24 +28,24 @@ pub struct Differences {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
-    /// Names of cases; `*` stands for anything.
+    /// Names of cases, in which `*` matches anything.
     pub cases: Vec<String>,
     /// What the server does instead.
     pub does: String,
-    /// A pattern of what came, as a report shows it.
+    /// A pattern for the actual result, as a report shows it.
     pub got: String,
-    /// Why the cases are right nevertheless.
+    /// Why the cases are right nonetheless.
     pub reason: String,
 }
 
-/// What a case's outcome is in the light of the differences.
+/// What the differences say about the result of a case.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// No difference is listed for the case.
+    /// They do not list the case.
     AsItIs,
-    /// Different as listed: what the server does.
+    /// It differs as listed. The text says what the server does.
     Known(String),
-    /// Not as listed.
+    /// It is listed, but differs in another way or not at all.
     Unexpected(String),
 }
 
@@ -54,7 +54,7 @@ impl Differences {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or a pattern is none.
+    /// If it cannot be read, or a pattern is invalid.
     pub fn read(path: &Path) -> Result<Self, String> {
         let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
@@ -65,7 +65,7 @@ impl Differences {
         Ok(read)
     }
 
-    /// Names of the file that belong to no case.
+    /// Patterns of the file that match no case.
     pub fn unknown(&self, files: &[CaseFile]) -> Vec<String> {
         let cases: Vec<_> = files.iter().flat_map(spread).map(|single| single.name).collect();
         let names = self.list.iter().flat_map(|difference| &difference.cases);
@@ -73,7 +73,7 @@ impl Differences {
         unknown.cloned().collect()
     }
 
-    /// What to make of a case; `got` is what came if it was not right.
+    /// Judges a case. `got` is the actual result if the case failed.
     pub(crate) fn judge(&self, case: &str, got: Option<&str>) -> Verdict {
         let listed =
             |difference: &&Difference| difference.cases.iter().any(|name| fits(name, case));
@@ -82,7 +82,7 @@ impl Differences {
         let Some(got) = got else {
             let does = &first.does;
             return Verdict::Unexpected(format!(
-                "it is right; the difference that is listed does not occur any more: {does}"
+                "it passes; the listed difference no longer occurs: {does}"
             ));
         };
         let known = |difference: &&&Difference| {
@@ -90,9 +90,7 @@ impl Differences {
         };
         match listed.iter().find(known) {
             Some(difference) => Verdict::Known(difference.does.clone()),
-            None => {
-                Verdict::Unexpected(format!("not the difference that is listed: {}", first.does))
-            }
+            None => Verdict::Unexpected(format!("not the listed difference: {}", first.does)),
         }
     }
 }
@@ -101,13 +99,13 @@ fn pattern(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| format!("/{text}/: {error}"))
 }
 
-/// Whether a name with `*` in it means this case.
+/// Whether a name, in which `*` matches anything, matches this case.
 fn fits(name: &str, case: &str) -> bool {
     let parts: Vec<_> = name.split('*').map(regex::escape).collect();
     Regex::new(&format!("^{}$", parts.join(".*"))).is_ok_and(|pattern| pattern.is_match(case))
 }
 
-/// Whether a filter means a case: a part of its name, or with `*` the whole of it.
+/// Whether a filter selects a case: it is a part of the name or, with `*`, matches the whole name.
 pub(crate) fn is_meant(filter: &str, name: &str) -> bool {
     if filter.contains('*') { fits(filter, name) } else { name.contains(filter) }
 }

@@ -1,5 +1,5 @@
-//! The test kit: a plugin and a world around it, for `cargo test`. It can do what cases can; see
-//! [`Harness`]. Calls block until they are done, so tests need no async.
+//! The test kit: a plugin with its surroundings, for `cargo test`. It can do whatever cases can; see
+//! [`Harness`]. Calls block until they are finished, so tests need not be async.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,19 +36,19 @@ pub struct Harness {
     pub(crate) world: case::World,
 }
 
-/// Why no world could be made from a description.
+/// Why a world cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// The plugin or the host refuses the mount: settings, say.
+    /// The plugin or the host refuses the mount, for example because of its settings.
     #[error("{0}")]
     Refused(String),
-    /// The description makes no sense.
+    /// The description is contradictory or incomplete.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Harness {
-    /// Loads a component. It is compiled each time; load once and clone.
+    /// Loads and compiles a component. To use it several times, load it once and clone it.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Harness {
         Ok(Self { plugin: Arc::new(PluginUnderTest::load(file, None)?), world: Default::default() })
     }
 
-    /// The mount's settings. Anything but an object stands for none.
+    /// Sets the mount's settings. Anything but an object means none.
     #[must_use]
     pub fn settings(mut self, settings: serde_json::Value) -> Self {
         self.world.settings = match settings {
@@ -67,28 +67,28 @@ impl Harness {
         self
     }
 
-    /// A blob in the store `main`.
+    /// Adds a blob to the store `main`.
     #[must_use]
     pub fn blob(mut self, key: &str, bytes: &[u8]) -> Self {
         self.world.blobs.insert(key.to_owned(), Short(Content::of(bytes)));
         self
     }
 
-    /// An empty folder in the store `main`.
+    /// Adds an empty folder to the store `main`.
     #[must_use]
     pub fn folder(mut self, folder: &str) -> Self {
         self.world.folders.push(folder.to_owned());
         self
     }
 
-    /// Another store.
+    /// Adds another store.
     #[must_use]
     pub fn store(mut self, name: &str, store: StoreWorld) -> Self {
         self.world.store.insert(name.to_owned(), store);
         self
     }
 
-    /// Nothing in the store `main` may be replaced or deleted, but under keys like these.
+    /// Makes the store `main` append-only, except for keys that match these patterns.
     #[must_use]
     pub fn append_only(mut self, except: &[&str]) -> Self {
         let except = except.iter().map(|&pattern| pattern.to_owned()).collect();
@@ -96,53 +96,53 @@ impl Harness {
         self
     }
 
-    /// Who asks, where a request says nothing else.
+    /// Sets the user of requests that name none.
     #[must_use]
     pub fn user(mut self, name: &str) -> Self {
         self.world.user = Some(Short(User::from_text(name)));
         self
     }
 
-    /// The time of day at the start.
+    /// Sets the time at the start.
     #[must_use]
     pub fn clock(mut self, start: std::time::SystemTime) -> Self {
         self.world.clock = Some(Clock(start));
         self
     }
 
-    /// Of what is random.
+    /// Sets the seed of random values.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.world.seed = Some(seed);
         self
     }
 
-    /// Something that goes wrong in a store.
+    /// Adds a fault of a store.
     #[must_use]
     pub fn fault(mut self, fault: Fault) -> Self {
         self.world.fault.push(fault);
         self
     }
 
-    /// What a call may use.
+    /// Sets the limits of a call.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.world.limits = Some(limits);
         self
     }
 
-    /// Instances serve several requests.
+    /// Lets instances serve several requests.
     #[must_use]
     pub fn warm(mut self) -> Self {
         self.world.warm = Some(true);
         self
     }
 
-    /// Makes the world.
+    /// Starts the world.
     ///
     /// # Errors
     ///
-    /// [`StartError`] says what does not fit.
+    /// [`StartError`] if the plugin refuses it or the description is invalid.
     pub fn start(self) -> Result<Running, StartError> {
         let invalid = |error: &dyn std::fmt::Display| StartError::Invalid(error.to_string());
         let mut builder = Builder::new_current_thread();
@@ -166,13 +166,13 @@ impl Harness {
     }
 }
 
-/// Blobs of all stores, by the stores' names and their keys.
+/// Blobs of all stores, by store and key.
 type Stores = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 
-/// A plugin in its world. Its clock stands still while anything works and jumps when everything waits,
+/// A plugin in its world. The clock stands still while anything works, and jumps ahead when everything waits,
 /// so no test sleeps.
 pub struct Running {
-    // Dropped before the runtime, whose timers it has.
+    // Dropped before the runtime, because its timers belong to that.
     world: Fixture,
     before: Stores,
     user: Option<Short<User>>,
@@ -225,7 +225,7 @@ impl Running {
         }
     }
 
-    /// Sends a request. A target that is no path is answered with 400, as the server does.
+    /// Sends a request. If the target is not a path, the reply is 400, as from the server.
     pub fn send(&self, sending: Sending) -> Response {
         let sent = self.runtime.block_on(self.world.send(sending));
         sent.unwrap_or_else(|why| Response {
@@ -235,16 +235,16 @@ impl Running {
         })
     }
 
-    /// Runs a job as a schedule does, to its end.
+    /// Runs a job to its end, as a schedule would.
     ///
     /// # Errors
     ///
-    /// Why it could not be started: what the plugin says of its input, say.
+    /// Why it could not be started, for example because the plugin rejects its input.
     pub fn run_job(&self, kind: &str, input: &[u8]) -> Result<Job, String> {
         self.runtime.block_on(self.world.run(kind, input))
     }
 
-    /// Waits until no job waits or runs, and returns all of them, in the order of their starts.
+    /// Waits until no job is queued or running, and returns all jobs in the order in which they were started.
     ///
     /// # Errors
     ///
@@ -256,12 +256,12 @@ impl Running {
         })
     }
 
-    /// So much time passes.
+    /// Lets this much time pass.
     pub fn advance(&self, span: Duration) {
         self.runtime.block_on(tokio::time::advance(span));
     }
 
-    /// A blob of the store `main`, as it is now.
+    /// A blob of the store `main` in its current state.
     pub fn blob(&self, key: &str) -> Option<Vec<u8>> {
         self.blobs().get(key).cloned()
     }
@@ -280,12 +280,12 @@ impl Running {
         plain.collect()
     }
 
-    /// All blobs of all stores, as they were at the start.
+    /// All blobs of all stores at the start.
     pub fn before(&self) -> &Stores {
         &self.before
     }
 
-    /// Keys in the store `main` whose blobs came, went or changed since the start, in order.
+    /// Keys of the store `main` that were added, changed or removed since the start, in order.
     pub fn changed(&self) -> Vec<String> {
         let (now, nothing) = (self.blobs(), BTreeMap::new());
         let before = self.before.get(MAIN).unwrap_or(&nothing);
@@ -296,27 +296,27 @@ impl Running {
         keys
     }
 
-    /// What the plugin asked of its host, in order.
+    /// The calls that the plugin made to its host, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.world.recorder.recorded().calls.clone()
     }
 
-    /// What it wrote into the log, as in `warn: text`.
+    /// The lines that it logged, such as `warn: text`.
     pub fn log(&self) -> Vec<String> {
         self.world.recorder.recorded().log.clone()
     }
 
-    /// What it counted.
+    /// What it added to its counters.
     pub fn counts(&self) -> Vec<Count> {
         self.world.recorder.recorded().counts.clone()
     }
 
-    /// What it set its gauges to, in order.
+    /// The values that it set its gauges to, in order.
     pub fn gauges(&self) -> Vec<Gauge> {
         self.world.recorder.recorded().gauges.clone()
     }
 
-    /// Faults that never happened, in words: mostly a mistake in a test.
+    /// Faults that never occurred, usually because of a mistake in the test.
     pub fn unmet_faults(&self) -> Vec<String> {
         self.world.unmet_faults()
     }

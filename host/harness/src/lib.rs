@@ -1,23 +1,24 @@
-//! The case engine: plays cases, which are data, against a plugin in this process or against a server over a
-//! socket. In this process a plugin runs in the server's own runtime, loaded, linked and limited as there;
-//! only its surroundings are test doubles: stores in memory, a clock, a client and what else a case names.
+//! The case engine: runs cases, which are data, against a plugin in this process or against a server over a
+//! socket. In this process, the plugin runs in the server's own runtime, loaded, linked and limited as there.
+//! Only its surroundings are test doubles: stores in memory, a clock, a client, and whatever else a case
+//! names.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`case`] | the form of case files |
-//! | `runner` | plays one case; runs all of them; updates case files |
+//! | [`case`] | the format of case files |
+//! | `runner` | runs one case or all of them, and updates case files |
 //! | `driver` | carries steps out: `in_process`, and [`socket`] for any URL or start command |
-//! | `compare`, `mismatch` | what differs, how it is shown, how a file is updated |
-//! | `final_state` | a plugin's world at the end of a case |
-//! | [`differences`] | where a server is known to differ |
-//! | [`report`] | for people, as JSON, as JUnit's XML |
-//! | `fixture` | what surrounds a plugin in this process |
+//! | `compare`, `mismatch` | finds, shows and writes back differences |
+//! | `final_state` | checks a plugin's world at the end of a case |
+//! | [`differences`] | known differences of a server |
+//! | [`report`] | reports as text, JSON and JUnit XML |
+//! | `fixture` | the surroundings of a plugin in this process |
 //! | `double` | test doubles of capabilities, one file each |
 //! | [`plugin`] | the component under test |
-//! | [`recording`] | what was recorded of a server, as cases |
-//! | [`kit`] | the same powers for `cargo test` |
+//! | [`recording`] | turns a server's recordings into cases |
+//! | [`kit`] | the same for `cargo test` |
 //!
-//! The README beside this crate has the whole format of cases.
+//! The README of this crate has the whole format of cases.
 
 pub mod case;
 mod compare;

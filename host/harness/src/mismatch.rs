@@ -1,21 +1,21 @@
-//! A difference from what a case expects, with the change of the case file that would make it right. An
+//! A difference from what a case expects, with the change of the case file that would make the case pass. An
 //! update applies those changes and leaves the rest of the file as its author wrote it.
 
 use toml_edit::{DocumentMut, InlineTable, Item, TableLike, Value};
 
 use crate::case::{Rule, Values};
 
-/// Longer texts are written as their hash.
+/// Longer texts are written as their SHA-256.
 const LONGEST: usize = 600;
 
 /// One difference.
 #[derive(Clone, Debug)]
 pub struct Mismatch {
-    /// Of what, as in ``step 1 `GET /a`: status``.
+    /// What differs, such as ``step 1 `GET /a`: status``.
     pub what: String,
-    /// How, in words and lines.
+    /// How it differs, for people.
     pub text: String,
-    /// What came, in one line. A known difference's pattern is held against this.
+    /// The actual result on one line. The pattern of a known difference is matched against it.
     pub got: String,
     pub(crate) changes: Vec<Change>,
 }
@@ -30,40 +30,40 @@ impl Mismatch {
         self
     }
 
-    /// With what came of the part that differs.
+    /// Sets the actual result for the part that differs.
     pub(crate) fn got(mut self, got: String) -> Self {
         self.got = got;
         self
     }
 
-    /// Adds the whole reply to what came.
+    /// Adds the whole reply to the actual result.
     pub(crate) fn came(&mut self, reply: &str) {
         let separator = if self.got.is_empty() { "" } else { "; " };
         self.got = format!("{}{separator}{reply}", self.got);
     }
 
-    /// Of a part of this step.
+    /// Names the step that it belongs to.
     pub(crate) fn within(mut self, step: &str) -> Self {
         self.what = format!("{step}: {}", self.what);
         self
     }
 
-    /// The file cannot say what would make it right.
+    /// Drops the changes, because the file cannot express what would make the case pass.
     pub(crate) fn forget_changes(&mut self) {
         self.changes.clear();
     }
 
-    /// Whether `--update` can make it right.
+    /// Whether `--update` can make the case pass.
     pub fn is_updatable(&self) -> bool {
         !self.changes.is_empty()
     }
 }
 
-/// A value at a place of a case file.
+/// A new value for a place in a case file.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     place: Place,
-    /// None removes it.
+    /// `None` to remove the value.
     value: Option<Value>,
 }
 
@@ -77,7 +77,7 @@ impl Change {
     }
 }
 
-/// A place in a case file: a case, perhaps a step of it, and keys below.
+/// A place in a case file: a case, optionally one of its steps, and keys below.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     case: usize,
@@ -101,7 +101,7 @@ impl Place {
     }
 }
 
-/// Bytes as an expectation, in the form of the rule that they replace.
+/// Bytes as an expectation, in the same form as the rule that they replace.
 pub(crate) fn written(bytes: &[u8], before: &Rule, values: &Values) -> Value {
     let mut table = InlineTable::new();
     if (before.json.is_some() || before.has.is_some())
@@ -111,7 +111,7 @@ pub(crate) fn written(bytes: &[u8], before: &Rule, values: &Values) -> Value {
         return table.into();
     }
     match std::str::from_utf8(bytes) {
-        // What looks like a placeholder would be taken for one.
+        // Text that looks like a placeholder would be taken for one.
         Ok(text) if text.len() <= LONGEST && values.fill(text).as_deref() == Ok(text) => {
             text.into()
         }
@@ -124,7 +124,7 @@ pub(crate) fn written(bytes: &[u8], before: &Rule, values: &Values) -> Value {
     }
 }
 
-/// The text of a case file with these changes made.
+/// The text of a case file with the changes of these differences.
 ///
 /// # Errors
 ///
@@ -133,7 +133,7 @@ pub(crate) fn updated(text: &str, wrong: &[&Mismatch]) -> Result<String, String>
     let mut document: DocumentMut = text.parse().map_err(|error| format!("{error}"))?;
     for change in wrong.iter().flat_map(|mismatch| &mismatch.changes) {
         let changed = apply(&mut document, change);
-        changed.ok_or("the file does not have the case any more; run it again")?;
+        changed.ok_or("the file no longer has this case; run the cases again")?;
     }
     Ok(document.to_string())
 }
@@ -148,7 +148,7 @@ fn apply(document: &mut DocumentMut, change: &Change) -> Option<()> {
     let (last, above) = keys.split_last()?;
     for key in above {
         if table.get(key).is_none() {
-            // Written as `a.b = …`, which is how the cases' authors write it.
+            // Written as `a.b = …`, as the authors of cases do.
             let mut new = toml_edit::Table::new();
             new.set_dotted(true);
             let new = Item::Table(new);
@@ -187,7 +187,7 @@ fn element(list: &mut Item, index: usize) -> Option<&mut dyn TableLike> {
     }
 }
 
-/// The table at a key. A short form, a text say, gives way to a table.
+/// The table at a key. A short form, such as a text, is replaced by a table.
 fn below(item: &mut Item) -> Option<&mut dyn TableLike> {
     if !item.is_table_like() {
         *item = Item::Value(InlineTable::new().into());

@@ -1,5 +1,5 @@
-//! The plugin under test: a file, loaded by the server's own loader. It is compiled once, or taken from the
-//! cache of compiled code, and shared by all fixtures.
+//! The plugin under test: a file that the server's own loader has loaded. It is compiled once, or taken from
+//! the cache of compiled code, and shared by all fixtures.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use keepgate_runtime::capability::Requests;
 use keepgate_runtime::{Generation, Loader, Metrics, MountSpec, Plugin};
 
-/// Why there is nothing to test.
+/// A plugin that cannot be tested.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PluginError(String);
@@ -20,16 +20,16 @@ pub struct PluginUnderTest {
 }
 
 impl PluginUnderTest {
-    /// Loads a component. `code` is a folder that keeps compiled code.
+    /// Loads a component. `code` is the folder for compiled code, if it is to be cached.
     ///
     /// # Errors
     ///
-    /// Why the server would refuse it, in its words.
+    /// Why the server would refuse the file.
     pub fn load(file: &Path, code: Option<&Path>) -> Result<Self, PluginError> {
         let refused =
             |why: &dyn std::fmt::Display| PluginError(format!("{}: {why}", file.display()));
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // A folder of its own, so that the loader does not load its neighbours.
+        // A folder of its own, so that the loader does not load the files beside it.
         let folder = tempfile::tempdir().map_err(|error| refused(&error))?;
         std::fs::copy(file, folder.path().join(format!("{name}.wasm")))
             .map_err(|error| refused(&error))?;
@@ -49,23 +49,24 @@ impl PluginUnderTest {
                 let runtime = tokio::runtime::Builder::new_current_thread().build();
                 let generation = runtime.map_err(|error| refused(&error))?;
                 let refusals = generation.block_on(loader.build(&[])).refused;
-                let why = refusals.first().map_or("it is no `.wasm` file", |first| &first.why);
+                let why =
+                    refusals.first().map_or("expected a file `NAME.wasm`", |first| &first.why);
                 Err(refused(&why))
             }
         }
     }
 
-    /// The name that a mount would use.
+    /// The plugin's name for mounts.
     pub fn name(&self) -> &str {
         &self.plugin.name
     }
 
-    /// SHA-256 of the file in lower-case hex.
+    /// The SHA-256 of the file in lower-case hexadecimal digits.
     pub fn digest(&self) -> &str {
         &self.plugin.digest
     }
 
-    /// What its description requests of a mount.
+    /// What its description requests from a mount.
     pub(crate) fn requests(&self) -> &Requests {
         &self.plugin.description.requests
     }
@@ -82,13 +83,13 @@ impl std::fmt::Debug for PluginUnderTest {
     }
 }
 
-/// Finds the component `NAME.wasm` that a build made, for tests of plugins: in the folder that
-/// `KEEPGATE_PLUGIN_DIR` names (`cargo xtask test` sets it), or in the folder of the crate whose tests run,
-/// where `keepgate plugin build` puts it.
+/// Finds the built component `NAME.wasm` for a plugin's tests: in the folder that `KEEPGATE_PLUGIN_DIR` names
+/// (`cargo xtask test` sets it), or in the folder of the crate under test, where `keepgate plugin build`
+/// writes it.
 ///
 /// # Errors
 ///
-/// If it is in neither; the message says what to do.
+/// If it is in neither. The message says what to do.
 pub fn component(name: &str) -> Result<PathBuf, PluginError> {
     let file = format!("{name}.wasm");
     let built =
@@ -98,8 +99,8 @@ pub fn component(name: &str) -> Result<PathBuf, PluginError> {
     found.ok_or_else(|| {
         let looked = built.iter().chain(&own).map(|path| path.display().to_string());
         PluginError(format!(
-            "there is no {file} ({}); run `keepgate plugin build`, or set KEEPGATE_PLUGIN_DIR to the \
-             folder that has it",
+            "no {file} ({}); run `keepgate plugin build`, or set KEEPGATE_PLUGIN_DIR to the folder \
+             that contains it",
             looked.collect::<Vec<_>>().join(", ")
         ))
     })

@@ -1,4 +1,4 @@
-//! Reports: for people, as JSON, as JUnit's XML.
+//! Reports as text, as JSON and as JUnit XML.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::runner::{Outcome, Ran, Report};
 
-/// Lines of what the plugin did that are shown of a case that failed.
+/// How many lines of the trace are shown for a failed case.
 const MAX_CALLS: usize = 60;
 
-/// Each case that is not right, with what differs and what happened; why cases were skipped; then the sum.
+/// Lists each failed case with its differences and its trace, then why cases were skipped, then the summary.
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
     let mut reasons = BTreeMap::<&str, usize>::new();
@@ -32,7 +32,7 @@ pub fn text(report: &Report) -> String {
     text
 }
 
-/// One line: how many came out how, and how fast.
+/// The summary on one line: how many cases had which result, and how long they took.
 pub fn sum(report: &Report) -> String {
     let mut text = format!("{} passed, {} failed", report.right(), report.wrong());
     let broken = report.broken().len();
@@ -50,7 +50,7 @@ pub fn sum(report: &Report) -> String {
     }
     let _ = write!(text, " in {:.2} s", report.took.as_secs_f64());
     if report.unseen > 0 {
-        let _ = write!(text, "; the end of {} cannot be seen from outside", report.unseen);
+        let _ = write!(text, "; the final state of {} is not visible from outside", report.unseen);
     }
     if report.repeated > 0 {
         let (count, what) =
@@ -60,7 +60,7 @@ pub fn sum(report: &Report) -> String {
     text
 }
 
-/// All of it, for programs.
+/// The whole report as JSON.
 pub fn json(report: &Report) -> Value {
     let cases = report.ran.iter().map(|ran| {
         let (outcome, differences, did) = match &ran.outcome {
@@ -101,7 +101,7 @@ pub fn json(report: &Report) -> Value {
     })
 }
 
-/// As JUnit writes it, which most CI systems read.
+/// The report as JUnit XML, which most CI systems read.
 pub fn junit(report: &Report, plugin: &str) -> String {
     let (count, wrong, broken) = (report.ran.len(), report.wrong(), report.broken().len());
     let mut xml = format!(
@@ -141,7 +141,7 @@ pub fn junit(report: &Report, plugin: &str) -> String {
     xml
 }
 
-/// What is wrong with a case, for people.
+/// Why a case failed, for people.
 fn failure(report: &Report, ran: &Ran) -> Option<String> {
     let (wrong, did) = match &ran.outcome {
         Outcome::Right | Outcome::Known(_) => return None,
@@ -150,7 +150,7 @@ fn failure(report: &Report, ran: &Ran) -> Option<String> {
     };
     let mut text = String::new();
     if let Some(why) = ran.why.as_ref().filter(|_| report.is_over_socket) {
-        let _ = writeln!(text, "  the case: {why}");
+        let _ = writeln!(text, "  why: {why}");
     }
     for mismatch in wrong {
         let _ = writeln!(text, "  {}", mismatch.what);
@@ -159,7 +159,8 @@ fn failure(report: &Report, ran: &Ran) -> Option<String> {
         }
     }
     if !did.is_empty() {
-        let title = if report.is_over_socket { "requests and replies:" } else { "the plugin did:" };
+        let title =
+            if report.is_over_socket { "requests and replies:" } else { "calls of the plugin:" };
         let _ = writeln!(text, "  {title}");
         for call in did.iter().take(MAX_CALLS) {
             let _ = writeln!(text, "    {call}");
@@ -171,7 +172,7 @@ fn failure(report: &Report, ran: &Ran) -> Option<String> {
     Some(text)
 }
 
-/// For XML 1.0, which has no control characters at all.
+/// Escapes text for XML 1.0, which allows no control characters at all.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

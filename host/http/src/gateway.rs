@@ -124,11 +124,11 @@ impl Gateway {
                 route.metrics.login_failures.inc();
                 // The name comes from the client: bounded here, quoted by `?`.
                 let user: String = user.chars().take(128).collect();
-                tracing::warn!(%peer, ?user, %mount, request = record.id(), why, "login failed");
+                tracing::warn!(%peer, ?user, %mount, request = record.id(), reason = why, "login failed");
                 return self.challenge(route);
             }
             Decision::Busy => {
-                tracing::warn!(%peer, %mount, "login not checked: too many are waiting");
+                tracing::warn!(%peer, %mount, request = record.id(), "login not checked; too many are waiting");
                 let text = "too many concurrent login checks";
                 return Refusal::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
                     .with(header::RETRY_AFTER, 2)

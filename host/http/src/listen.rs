@@ -214,7 +214,7 @@ impl Drop for SocketFile {
         // Another process may have replaced it.
         let ours = identity(&self.path).is_ok_and(|identity| identity == self.identity);
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+            tracing::warn!(file = %self.path.display(), %error, "cannot remove the socket");
         }
     }
 }

@@ -47,7 +47,7 @@ impl RequestRecord {
         tracing::debug!(
             peer = %exchange.connection().peer(),
             method = %head.method,
-            path = head.uri.path(),
+            url_path = head.uri.path(),
             request = id,
             "request received"
         );

@@ -111,7 +111,7 @@ async fn attempt(jobs: Arc<Jobs>, runner: Arc<dyn Runner>, begun: Attempt, all: 
         let written = jobs.change(move |machine, now| machine.finish(&ended, outcome, now)).await;
         let Err(error) = written.flatten() else { break };
         log_unwritten(&id, &error);
-        // If the gateway stops meanwhile, the job counts as interrupted.
+        // If the gateway stops in the meantime, the job counts as interrupted.
         tokio::select! {
             () = all.cancelled() => break,
             () = sleep(RETRY_DELAY) => {}

@@ -82,7 +82,7 @@ pub enum StartError {
         live: usize,
     },
     /// The configuration has no schedule of this name.
-    #[error("there is no schedule {0:?} in the configuration")]
+    #[error("unknown schedule {0:?}; `keepgate jobs schedules` lists them")]
     UnknownSchedule(String),
     /// The job cannot be stored.
     #[error(transparent)]

@@ -151,7 +151,7 @@ impl JobFile {
         })
     }
 
-    /// One job; none if it does not exist.
+    /// One job; `None` if it does not exist.
     pub(crate) fn job(&mut self, id: &str) -> Result<Option<Record>, JobsError> {
         self.with("cannot read", |database| {
             let jobs = database.begin_read()?.open_table(JOBS)?;
@@ -201,15 +201,15 @@ impl JobFile {
     }
 }
 
-fn parsed<T: DeserializeOwned>(what: &str, key: &str, value: &[u8]) -> Option<T> {
+fn parsed<T: DeserializeOwned>(record: &str, key: &str, value: &[u8]) -> Option<T> {
     serde_json::from_slice(value)
         .inspect_err(|error| {
-            tracing::error!(%error, key, "ignored an unreadable {what} in the file of jobs");
+            tracing::error!(%error, record, key, "unreadable record in the file of jobs ignored");
         })
         .ok()
 }
 
-/// Creates the file under another name first: a partly written one would be refused for ever.
+/// Creates the file under another name first: a partly written one would be refused forever.
 fn create(path: &Path) -> Result<(), JobsError> {
     let fail = |error: io::Error| failed("cannot create", path, &error);
     let folder = match path.parent() {

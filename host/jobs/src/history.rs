@@ -81,8 +81,8 @@ impl History {
             self.warned = true;
             tracing::warn!(
                 mount,
-                "jobs of more than {MAX_KEYS} keys have succeeded; the last success of the others \
-                 is no longer kept, nor in the metrics"
+                keys = MAX_KEYS,
+                "too many keys of jobs; the oldest successes are no longer kept, nor in the metrics"
             );
         }
     }

@@ -30,7 +30,7 @@ pub const MAX_LIVE: usize = 1000;
 pub const BACKOFF: Duration = Duration::from_secs(30);
 /// The longest first pause; longer ones are shortened to it.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The attempts of a job that another's end starts: nobody is waiting who could start it again.
+/// The attempts of a job that starts when another ends, because no client waits that could start it again.
 pub const FINAL_ATTEMPTS: u32 = 5;
 /// The longest pause between attempts, unless the first pause is longer already.
 pub const MAX_PAUSE: Duration = Duration::from_secs(600);
@@ -210,7 +210,7 @@ pub enum WhenBusy {
     /// No job is started. The returned id is that of the youngest existing job that does not wait
     /// for a time later than the new one's own.
     Join,
-    /// The same, but only with jobs of which no attempt has begun; otherwise like `Queue`.
+    /// Like `Join`, but only for jobs that have not begun their first attempt; otherwise like `Queue`.
     JoinQueued,
     /// The start fails with [`StartError::Busy`].
     Refuse,

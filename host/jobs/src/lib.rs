@@ -122,8 +122,8 @@ impl Jobs {
         Self::with_clock(None, Options::default(), Arc::new(SystemClock)).expect("memory")
     }
 
-    /// The same with another clock, and in memory if there is no file. For tests: every step runs on
-    /// the caller's thread, so that tokio's paused clock does not advance meanwhile.
+    /// Like [`open`](Self::open), with another clock, and in memory if there is no file. For tests: every
+    /// step runs on the caller's thread, so that tokio's paused clock does not advance during it.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ impl Jobs {
         self.change_and_wake(move |machine, now| machine.start(new, now)).await?
     }
 
-    /// A job in its current state; none if it is unknown or no longer kept.
+    /// A job in its current state; `None` if it is unknown or no longer kept.
     ///
     /// # Errors
     ///
@@ -187,7 +187,7 @@ impl Jobs {
 
     /// Waits until a job leaves a state, or is not in it, for at most `limit`, and returns the job as
     /// it is then. A job that left the state and soon returned to it, for example because an attempt
-    /// failed at once, has left it. None if the job is unknown.
+    /// failed at once, has left it. `None` if the job is unknown.
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl Jobs {
     }
 
     /// Cancels a job. If it is running, its runner's future is dropped, and this returns once the
-    /// future is gone. False if the job had ended, or ended before it could be stopped; none if it is
+    /// future is gone. False if the job had ended, or ended before it could be stopped; `None` if it is
     /// unknown.
     ///
     /// # Errors
@@ -236,7 +236,7 @@ impl Jobs {
         }
     }
 
-    /// Cancels a job only if no attempt has begun. False if one had; none if the job is unknown.
+    /// Cancels a job only if no attempt has begun. False if one had; `None` if the job is unknown.
     ///
     /// # Errors
     ///

@@ -312,7 +312,7 @@ impl StateMachine {
         Ok(())
     }
 
-    /// A job; none if it is unknown or no longer kept.
+    /// A job; `None` if it is unknown or no longer kept.
     pub(crate) fn find(&mut self, id: &str) -> Result<Option<JobView>, JobsError> {
         if let Some(live) = self.live.get(id) {
             return Ok(Some((live.job(), Some(live.state.subscribe()))));

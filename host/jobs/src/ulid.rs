@@ -29,7 +29,7 @@ pub(crate) fn to_text(mut number: u128) -> String {
     text.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// None if the text is not an id.
+/// `None` if the text is not an id.
 pub(crate) fn from_text(text: &str) -> Option<u128> {
     if text.len() != LENGTH {
         return None;

@@ -232,7 +232,7 @@ async fn a_full_disk_refuses_starts_and_stops_the_queue_no_longer_than_it_is_ful
     assert_eq!(kept, ids);
 }
 
-/// Starts and cancels jobs for ever, and prints what was acknowledged.
+/// Starts and cancels jobs forever, and prints what was acknowledged.
 async fn start_for_ever(file: &Path) {
     let jobs = open(file).unwrap();
     let script = Script::new(&[

@@ -20,14 +20,14 @@ pub(crate) struct Test {
     /// The cases: a file, or a folder of files
     #[arg(long, value_name = "FILE|DIR")]
     cases: Option<PathBuf>,
-    /// Instead of cases, replay the requests that `serve --record` captured in this folder
+    /// Replay the requests that `serve --record` wrote to this folder, instead of running cases
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cases", "update"])]
     replay: Option<PathBuf>,
     /// Also write the replayed requests as cases into this folder
     #[arg(long, value_name = "DIR", requires = "replay")]
     save: Option<PathBuf>,
-    /// Play the cases that need no inside view against the server at
-    /// https://NAME:PASSWORD@HOST:PORT/PATH/ instead of the plugin. This writes to the server
+    /// Run the cases against the server at https://NAME:PASSWORD@HOST:PORT/PATH/ instead of the plugin, except
+    /// those that look inside it. This writes to the server
     #[arg(long, value_name = "URL", conflicts_with_all = ["plugin", "replay", "update"])]
     url: Option<String>,
     /// The login for --url: NAME:PASSWORD
@@ -39,19 +39,19 @@ pub(crate) struct Test {
         requires = "url"
     )]
     user: Option<String>,
-    /// Trust the certificates of this PEM file instead of the machine's
+    /// Trust the authorities in this PEM file instead of the system's
     #[arg(long, value_name = "FILE", requires = "url")]
     ca: Option<PathBuf>,
     /// Accept any certificate
     #[arg(long, requires = "url", conflicts_with = "ca")]
     insecure: bool,
-    /// The server's data folder below the URL, to check its disk as well
+    /// The server's data folder for this URL, to check what is on its disk too
     #[arg(long, value_name = "DIR", requires = "url")]
     data: Option<PathBuf>,
-    /// Run only cases whose name, FILE/CASE, contains this or, with * in it, matches as a whole
+    /// Run only cases whose name (FILE/CASE) contains this text, or matches it if it has a *
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// Replace the expectations in the cases by the actual results; review the changes
+    /// Rewrite the expectations of the cases from the actual results; review the changes
     #[arg(long)]
     update: bool,
     /// Print a report as JSON
@@ -83,11 +83,11 @@ pub(crate) fn run(arguments: &Test) -> u8 {
 
 fn test(arguments: &Test) -> Result<u8> {
     if !arguments.what.exists() {
-        bail!("no such file or folder: {}", arguments.what.display());
+        bail!("{} does not exist", arguments.what.display());
     }
     let cases = arguments.cases.clone().unwrap_or_else(|| folder(&arguments.what).join("cases"));
     if arguments.replay.is_none() && !cases.exists() {
-        bail!("there are no cases: {} does not exist; name others with --cases", cases.display());
+        bail!("no cases: {} does not exist; name others with --cases", cases.display());
     }
     let found = match &arguments.replay {
         Some(recording) => replayed(arguments, recording)?,
@@ -140,7 +140,7 @@ fn test(arguments: &Test) -> Result<u8> {
         output::print(format_args!("{}", report::text(&report)))?;
     }
     for name in rewritten.iter().flatten() {
-        note!("{name} has been rewritten; review the change before you keep it");
+        note!("{name} was rewritten; review the changes");
     }
     Ok(match (report.broken().is_empty(), report.wrong()) {
         (false, _) => UNUSABLE,
@@ -188,9 +188,7 @@ fn under_test(arguments: &Test) -> Result<PathBuf> {
 fn warn_of_newer_sources(folder: &Path, component: &Path) {
     if let Some(source) = keepgate_builder::plugin::newer_source(folder, component) {
         let (component, source, folder) = (component.display(), source.display(), folder.display());
-        note!(
-            "{component} was built before {source} was changed: `keepgate plugin build {folder}`"
-        );
+        note!("{component} is older than {source}; run `keepgate plugin build {folder}`");
     }
 }
 
@@ -248,10 +246,10 @@ fn component(what: &Path) -> Result<PathBuf> {
     match found.as_slice() {
         [one] => Ok(one.clone()),
         [] => bail!(
-            "there is no component in {}: run `keepgate plugin build {}`, or name one with --plugin",
+            "{} contains no component; run `keepgate plugin build {}`, or name one with --plugin",
             what.display(),
             what.display()
         ),
-        _ => bail!("there are several components in {}: name one with --plugin", what.display()),
+        _ => bail!("{} contains several components; name one with --plugin", what.display()),
     }
 }

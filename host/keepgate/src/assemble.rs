@@ -228,13 +228,12 @@ impl Assembly {
             if plans.iter().any(|plan| plan.spec.plugin == plugin.name) {
                 continue;
             }
-            let path = plugin.description.default_mount.clone();
-            if plans.iter().any(|plan| plan.spec.path == path) {
-                let name = &plugin.name;
+            let path = &plugin.description.default_mount;
+            if plans.iter().any(|plan| plan.spec.path == *path) {
                 tracing::warn!(
-                    plugin = name,
-                    path,
-                    "plugin not mounted, its path is taken; add a [[mount]] for it"
+                    plugin = plugin.name,
+                    mount = path,
+                    "plugin not mounted; its path is taken, add a [[mount]] for it"
                 );
                 continue;
             }
@@ -263,7 +262,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
     let folder = match Folder::new(auto.store.1.join(&plugin.name)) {
         Ok(folder) => folder,
         Err(error) => {
-            tracing::warn!(plugin = plugin.name, %error, "plugin not mounted, its name cannot name a folder");
+            tracing::warn!(plugin = plugin.name, %error, "plugin not mounted; its name cannot be that of a folder");
             return None;
         }
     };

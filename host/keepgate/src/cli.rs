@@ -210,7 +210,7 @@ pub(crate) enum UserCommand {
 }
 
 /// Reads the command line. If there is nothing to do, for example after `--help` or a mistake, prints
-/// what there is to say and returns the exit code.
+/// the text and returns the exit code.
 pub(crate) fn read() -> Result<Command, u8> {
     let (arguments, rest_server) = expand(std::env::args_os());
     Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| {

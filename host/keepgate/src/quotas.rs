@@ -86,7 +86,7 @@ impl NamedQuota {
     /// Saves the counts, so that the next start need not count.
     pub(crate) async fn close(&self) {
         if let Err(error) = self.quota.close().await {
-            tracing::warn!(quota = self.name, %error, "cannot save quota usage, the next start counts again");
+            tracing::warn!(quota = self.name, %error, "cannot save quota usage; the next start counts again");
         }
     }
 }
@@ -107,6 +107,7 @@ fn state_file(data_dir: &Path, identity: &str) -> Result<(PathBuf, File)> {
             Ok(()) => {
                 if number > 1 {
                     tracing::warn!(
+                        file = %path.display(),
                         "another process has a quota on the same folder; each sees the changes of the \
                          other only when it counts again, so set `recount` to a short time"
                     );

@@ -8,8 +8,8 @@ use crate::codec::{self, CHUNK, Codec, Progress};
 /// Binary logarithm of the window size; the largest that gzip allows.
 const WINDOW: u8 = 15;
 
-/// Decompresses a body, including all of its members. The reader has to limit how much comes out; the
-/// memory held meanwhile does not depend on it.
+/// Decompresses a body, including all of its members. The reader has to limit the size of the
+/// result; the memory in use does not depend on it.
 ///
 /// Reading the result fails with [`BodyError::Invalid`] if the bytes are not gzip or their checksum is
 /// wrong, with [`BodyError::Truncated`] if they end too early (or there are none at all), and otherwise

@@ -34,7 +34,7 @@ impl Meter {
         (Self(sum), Body::from_stream(length, stream::try_unfold(passing, Passing::next)))
     }
 
-    /// None until the end of the body was read, and for ever if the body failed or was dropped.
+    /// `None` until the end of the body was read, and forever if the body failed or was dropped.
     pub fn sum(&self) -> Option<Sum> {
         self.0.get().copied()
     }

@@ -247,7 +247,7 @@ fn sweep(folder: &Path) {
         if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
             && let Err(error) = std::fs::remove_file(entry.path())
         {
-            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a temporary file");
+            tracing::warn!(file = %entry.path().display(), %error, "cannot remove a temporary file");
         }
     }
 }

@@ -291,7 +291,7 @@ impl Loader {
     fn missing(&self, file: &Path, plugin: &str) -> String {
         match self.files.get(file).and_then(|file| file.refused.as_deref()) {
             Some(why) => format!("plugin {plugin:?} is refused: {why}"),
-            None => format!("no plugin {plugin:?}: there is no file {}", file.display()),
+            None => format!("no plugin {plugin:?}: {} does not exist", file.display()),
         }
     }
 }

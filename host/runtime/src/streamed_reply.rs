@@ -52,5 +52,5 @@ impl Arriving {
     }
 }
 
-/// Sends the start of a streamed reply to whoever waits for it.
+/// Sends the start of a streamed reply to the call that waits for it.
 pub(crate) type ReplyStart = oneshot::Sender<Started>;

@@ -24,7 +24,7 @@ pub trait CommitObserver: Send + Sync + fmt::Debug {
     /// call without a change, and `after_commit` is not called.
     fn before_commit(&self) -> Result<bool>;
 
-    /// What changed since [`before_commit`](Self::before_commit); none if nothing did.
+    /// What changed since [`before_commit`](Self::before_commit); `None` if nothing did.
     fn after_commit(&self, changed: Option<CommittedChange>);
 }
 

@@ -278,7 +278,7 @@ impl DeleteOptions {
 }
 
 impl Part {
-    /// Offset and length of this part in a blob of `size` bytes, clamped to the blob's end. None if
+    /// Offset and length of this part in a blob of `size` bytes, clamped to the blob's end. `None` if
     /// no byte of the part is in the blob: a slice or a suffix of length zero is in no blob.
     pub fn within(self, size: u64) -> Option<(u64, u64)> {
         match self {

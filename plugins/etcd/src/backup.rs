@@ -1,5 +1,5 @@
-//! The job: a snapshot of one member, compressed on its way into the store, then the sidecar, then retention. A
-//! backup is in the list once all its bytes are durable and verified, and not before.
+//! The job: a snapshot of one member, compressed while it streams into the store, then the sidecar, then
+//! retention. A backup is only listed when all its bytes are durable and verified.
 
 use keepgate_sdk::etcd::{self, Snapshot};
 use keepgate_sdk::jobs::{Job, report_progress};
@@ -16,9 +16,9 @@ use crate::{metrics, name, reply, retention};
 
 /// The kind of job, as schedules name it.
 pub(crate) const KIND: &str = "backup";
-/// How many names other gateways may take first; each costs another snapshot.
+/// How many names other gateways may take first. Each costs another snapshot.
 const COLLISIONS: usize = 5;
-/// Only the gateway's user can read what comes out of the archive.
+/// Only the gateway's user can read the file that is extracted from the archive.
 const MODE: u32 = 0o600;
 
 /// The input of a job.
@@ -41,7 +41,7 @@ pub(crate) fn key(input: &[u8]) -> Result<String, String> {
     Ok(cluster.name().to_owned())
 }
 
-/// What a job ends with, and a POST says.
+/// The output of a job, which is also the response to a POST.
 #[derive(Serialize)]
 struct Answer<'a> {
     message: &'a str,
@@ -73,7 +73,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     environment::info("backup stored", &[("file", &key), ("size", &size), ("source", &source)]);
 
     let mut warnings = Vec::new();
-    // The backup is stored, and its name alone makes it one.
+    // The backup is stored, and its name alone makes it a backup.
     if let Err(failure) = sidecar::write(&store, &cluster.sidecar(&name), &facts) {
         warnings.push(format!("what is known of it was not kept: {}", failure.message()));
     }
@@ -98,7 +98,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// A backup that is to be made.
+/// A backup to make.
 struct Backup<'a> {
     store: &'a Store,
     cluster: &'a Cluster,
@@ -107,7 +107,7 @@ struct Backup<'a> {
 }
 
 impl Backup<'_> {
-    /// Asks one member after another, each once at most, until one has sent all of a snapshot.
+    /// Asks one member after another, each at most once, until one has sent a complete snapshot.
     fn make(&self) -> Result<(TimeName, Facts), Failure> {
         let (mut asked, mut reasons): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         let mut taken: Vec<TimeName> = Vec::new();
@@ -141,7 +141,7 @@ impl Backup<'_> {
         }
     }
 
-    /// A name for a backup that began now. `taken` are names that looked free.
+    /// A name for a backup that began now. `taken` has names that turned out to be taken.
     fn free_name(&self, begun: Timestamp, taken: &[TimeName]) -> Result<TimeName, Failure> {
         let contents = self.cluster.contents(self.store)?;
         let files = contents.files.iter().map(|file| &file.name);
@@ -174,7 +174,7 @@ impl Backup<'_> {
         let (meter, compressed) = Meter::attach(pipes::gzip(plain, self.level)?);
         let key = self.cluster.file(name);
         let info = self.store.put(&key, compressed, &PutOptions::absent())?.info;
-        // Both are known once all bytes have passed and were verified, and `put` has seen them all.
+        // Both are known once all bytes have been read and verified, which `put` has done.
         let (Some(sum), Some(snapshot_sha256)) = (meter.sum(), snapshot.sha256()) else {
             self.store.delete_matching(&key, &info.etag)?;
             return Err(Failure::Internal(format!("{name} was stored without being verified")));
@@ -199,7 +199,7 @@ impl Backup<'_> {
     }
 }
 
-/// Whether another member may do better: the bytes of this one did not come to a good end.
+/// Whether another member may succeed: this one's bytes were incomplete or wrong.
 fn is_of_member(snapshot: &Snapshot, failure: &Failure) -> bool {
     matches!(failure, Failure::Unavailable(_) | Failure::Truncated | Failure::Invalid(_))
         && snapshot.sha256().is_none()

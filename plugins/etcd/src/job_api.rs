@@ -1,5 +1,5 @@
-//! Starts backup jobs, waits for them, and reports on them. The job does the work: a client that goes away
-//! changes nothing.
+//! Starts backup jobs, waits for them, and reports on them. The job does the work, so a client that
+//! disconnects changes nothing.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::layout::Cluster;
 use crate::reply::{NOT_FOUND, NOT_SAVED, Refusal, not_saved};
 use crate::settings::Settings;
 
-/// A POST needs no body; one of up to so many bytes is ignored.
+/// A POST needs no body. A body of up to this many bytes is ignored.
 const LARGEST_BODY: u64 = 64 * 1024;
 
 #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub(crate) fn post(call: Call<Settings>) -> Result<Reply, Failure> {
         Ok(Outcome::Succeeded(answer)) => Ok(Reply::ok().json_bytes(answer)),
         Ok(Outcome::Failed(why)) => Err(not_saved(why)),
         Ok(Outcome::NoTurn) => Err(busy("")),
-        // It is forgotten because very many jobs have ended since. That says nothing about backups.
+        // The job is no longer kept because many others have ended since. That says nothing about backups.
         Err(Failure::NotFound) => Err(not_saved("nothing is known of the job any more")),
         Err(failure) => Err(failure),
     }
@@ -56,7 +56,7 @@ fn busy(why: impl Into<String>) -> Failure {
     busy.retry_after(Duration::from_secs(5))
 }
 
-/// A job of this cluster; once it has ended, with what a POST would have said.
+/// A job of this cluster. Once it has ended, this includes the response that a POST would have had.
 pub(crate) fn status(call: Call<Settings>) -> Result<Reply, Failure> {
     let job = find(&call)?;
     let error = Some(job_api::reason(&job));

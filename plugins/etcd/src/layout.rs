@@ -1,5 +1,5 @@
-//! Where the backups of a cluster are in the store: files named like backups, and beside each, in the folder
-//! `index`, what is known of it. The files alone say what backups there are.
+//! Where the backups of a cluster are in the store: files with the names of backups, and beside each, in the
+//! folder `index`, what is known about it. Only the files count as backups.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::name;
 use crate::settings::Settings;
 use crate::sidecar::{Essence, Known};
 
-/// The cluster that need not be named, whose backups are at the store's top.
+/// The cluster that requests need not name. Its backups are at the top of the store.
 const MAIN: &str = "main";
 
-/// A cluster, by the name that paths, jobs and the mount's configuration have for it.
+/// A cluster, by its name in paths, jobs and the mount's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Cluster(String);
@@ -37,13 +37,13 @@ impl TryFrom<String> for Cluster {
     }
 }
 
-/// A backup, as a listing has it.
+/// A backup in a list.
 #[derive(Clone, Debug)]
 pub(crate) struct File {
     pub(crate) name: TimeName,
-    /// In bytes.
+    /// The size in bytes.
     pub(crate) size: u64,
-    /// Of this very file, and of none that ever takes its name.
+    /// The etag of this file, and of no other that ever has its name.
     pub(crate) etag: String,
 }
 
@@ -53,17 +53,17 @@ impl Dated for File {
     }
 }
 
-/// What the store has of a cluster.
+/// A cluster's files in the store.
 #[derive(Debug)]
 pub(crate) struct Contents {
     /// Oldest first.
     pub(crate) files: Vec<File>,
-    /// Names that have a sidecar, whether or not the backup is there.
+    /// Names that have a sidecar, whether or not the backup exists.
     pub(crate) index: BTreeSet<TimeName>,
 }
 
 impl Cluster {
-    /// The one that a path names.
+    /// The cluster that a path names.
     pub(crate) fn of(call: &Call<Settings>) -> Self {
         call.segment("cluster").map_or_else(Self::default, |name| Self(name.to_owned()))
     }
@@ -77,7 +77,7 @@ impl Cluster {
         self.below(name.as_str())
     }
 
-    /// The key of what is known of a backup.
+    /// The key of a backup's sidecar.
     pub(crate) fn sidecar(&self, name: &TimeName) -> String {
         self.below(&format!("index/{name}.json"))
     }

@@ -7,10 +7,10 @@ use crate::layout::{Cluster, File};
 use crate::reply::NOT_FOUND;
 use crate::settings::Settings;
 
-/// Details of so many backups, the newest, are read for a list with details: each costs a read.
+/// How many backups, the newest, have details in a list. Each costs a read.
 const DETAILED: usize = 1000;
 
-/// What a list with details says of a backup about which nothing else is known.
+/// A backup in a list with details if nothing else is known about it.
 #[derive(Serialize)]
 struct Bare<'a> {
     filename: &'a str,

@@ -12,7 +12,7 @@ pub(crate) const REMOVED: &str = "etcd_backups_removed_total";
 const DOWNLOADS: &str = "etcd_backup_downloads_total";
 const DOWNLOAD_BYTES: &str = "etcd_backup_download_bytes_total";
 
-/// Names them all.
+/// Declares all of them.
 pub(crate) fn describe(description: Description) -> Description {
     let cluster = ["cluster"];
     description

@@ -1,5 +1,5 @@
-//! Names of backups: `snapshot-YYYYMMDD_HHMMSS.tar.gz`, in UTC. They tell a backup from other files and say how
-//! old it is; a file whose name has another form belongs to somebody else.
+//! Names of backups: `snapshot-YYYYMMDD_HHMMSS.tar.gz`, in UTC. They distinguish backups from other files and
+//! say how old they are. A file whose name has another form does not belong to this plugin.
 
 use keepgate_sdk::{Call, Failure, TimeName, TimeNames};
 
@@ -10,7 +10,7 @@ pub(crate) const FORM: TimeNames = TimeNames::new("snapshot-%Y%m%d_%H%M%S")
     .numbered("_", 2, 99)
     .suffixes(&[Format::TarGz.extension(), Format::DbGz.extension()]);
 
-/// The one that a path names.
+/// The name in a path.
 pub(crate) fn of(call: &Call<Settings>) -> Result<TimeName, Failure> {
     call.segment("name").and_then(|name| FORM.parse(name)).ok_or(Failure::NotFound)
 }

@@ -1,12 +1,12 @@
-//! Refusals in JSON. Scripts look for the texts of `message`: they stay as they are. `error` says why, for
-//! people. A refusal of this surface is a [`Failure::refused`] with the `message` as its code.
+//! Refusals in JSON. Scripts look for the texts of `message`, so do not change them. `error` says why, for
+//! people. A refusal of this surface is a [`Failure::refused`] whose code is the `message`.
 
 use keepgate_sdk::{Failure, Reply};
 use serde::Serialize;
 
 /// The message of a POST when the backup is stored.
 pub(crate) const SAVED: &str = "backup successfully";
-/// Its message when it is not.
+/// The message of a POST if it is not stored.
 pub(crate) const NOT_SAVED: &str = "failed to save an etcd backup";
 pub(crate) const NOT_FOUND: &str = "requested resource is not found";
 
@@ -20,7 +20,7 @@ pub(crate) struct Refusal<'a> {
 /// A failure in this surface's form.
 pub(crate) fn refusal(failure: &Failure) -> Result<Reply, Failure> {
     let (status, message, error) = match failure {
-        // A key that no store takes is a name that no backup has.
+        // A key that no store accepts is a name that no backup has.
         Failure::NotFound | Failure::Invalid(_) => (404, NOT_FOUND, ""),
         Failure::Denied(why) => (403, "forbidden", why.as_str()),
         Failure::PreconditionFailed => (412, "the backup is another one", ""),

@@ -1,5 +1,5 @@
-//! Removes what the policy no longer keeps. It runs only after a success, when the new backup is durable. When it
-//! fails it leaves backups; it never removes one too many.
+//! Removes what the policy no longer keeps. It runs only after a success, when the new backup is durable. If
+//! it fails, it leaves too many backups, never too few.
 
 use keepgate_sdk::retention::{Policy, remove_each};
 use keepgate_sdk::{Failure, Store, TimeName, Timestamp, environment};
@@ -10,8 +10,8 @@ use crate::metrics;
 /// A backup whose name is further ahead of the clock than this, in seconds, is worth a warning.
 const AHEAD: u64 = 60;
 
-/// Removes expired backups and orphaned sidecars, but neither `made` nor the newest good backup. The texts are
-/// warnings for whoever asked for the backup.
+/// Removes expired backups and orphaned sidecars, but neither `made` nor the newest good backup. Returns
+/// warnings for the response.
 pub(crate) fn apply(
     store: &Store,
     cluster: &Cluster,
@@ -52,7 +52,7 @@ fn remove_expired(
     })
 }
 
-/// Removes the very file that was judged, and its sidecar.
+/// Removes exactly the file that was judged, and its sidecar.
 fn remove(store: &Store, cluster: &Cluster, file: &File) -> Result<(), Failure> {
     let key = cluster.file(&file.name);
     // The file first: a sidecar without its file is removed by the next rotation, but a backup without its
@@ -67,7 +67,7 @@ fn remove(store: &Store, cluster: &Cluster, file: &File) -> Result<(), Failure> 
 /// Removes sidecars whose backup is gone.
 fn remove_orphans(store: &Store, cluster: &Cluster, contents: &Contents) -> Result<(), Failure> {
     for name in &contents.index {
-        // Each one is looked at, since another gateway may have made the backup after the listing.
+        // Each is checked again, because another gateway may have made the backup after the listing.
         let listed = contents.files.binary_search_by(|file| file.name.cmp(name)).is_ok();
         if !listed && matches!(store.head(&cluster.file(name)), Err(Failure::NotFound)) {
             store.delete(&cluster.sidecar(name))?;

@@ -1,4 +1,4 @@
-//! The mount's settings and their checks. A key that is added here is added to the README as well.
+//! The mount's settings and their checks. If you add a key here, add it to the README.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use keepgate_sdk::HumanDuration;
 use keepgate_sdk::retention::Policy;
 use serde::{Deserialize, Serialize};
 
-/// How many backups stay by default.
+/// How many backups are kept by default.
 const ROTATE: u32 = 14;
 const WAIT: Duration = Duration::from_secs(60);
 /// A job that has nothing to wait for begins within this time.
@@ -17,17 +17,17 @@ const LEVEL: u8 = 6;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How many backups stay, the newest.
+    /// How many backups are kept.
     rotate: Option<i64>,
     keep: Option<Policy>,
     pub(crate) format: Format,
-    /// Of gzip.
+    /// The level of gzip.
     level: Option<u8>,
     /// How long a POST waits for its turn.
     wait: Option<HumanDuration>,
 }
 
-/// What a backup is stored as.
+/// The format of stored backups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum Format {
     /// A compressed tar archive with the snapshot as its one member.
@@ -40,7 +40,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// What names end with.
+    /// The suffix of names.
     pub(crate) const fn extension(self) -> &'static str {
         match self {
             Self::TarGz => ".tar.gz",
@@ -79,7 +79,7 @@ impl Settings {
         self.keep.clone().unwrap_or_else(|| Policy::last(rotate.unwrap_or(ROTATE)))
     }
 
-    /// gzip's, 0 to 9.
+    /// The level of gzip, 0 to 9.
     pub(crate) fn level(&self) -> u8 {
         self.level.unwrap_or(LEVEL)
     }

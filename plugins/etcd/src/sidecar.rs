@@ -1,5 +1,5 @@
-//! What is known of a backup, as JSON beside it. Fields may be added; what is there keeps its meaning. A backup
-//! without a sidecar is a backup all the same.
+//! What is known about a backup, as JSON beside it. Fields may be added, but existing ones keep their
+//! meaning. A backup without a sidecar is still a backup.
 
 use keepgate_sdk::Timestamp;
 use keepgate_sdk::sidecar::Sidecar;
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::layout::Cluster;
 use crate::settings::Format;
 
-/// What is written. Clients see it in lists with details.
+/// The content of a sidecar. Clients see it in lists with details.
 #[derive(Debug, Serialize)]
 pub(crate) struct Facts {
     pub(crate) filename: String,
     /// Size of the file in bytes.
     pub(crate) filesize: u64,
-    /// Of the file, in lower-case hex.
+    /// The SHA-256 of the file, in lower-case hexadecimal digits.
     pub(crate) sha256: String,
     /// Size of what `etcdctl snapshot save` would have written, in bytes.
     pub(crate) snapshot_size: u64,
-    /// Of the database, in lower-case hex; the snapshot ends with it.
+    /// The SHA-256 of the database, in lower-case hexadecimal digits. It is also at the end of the snapshot.
     pub(crate) snapshot_sha256: String,
     /// When the backup began.
     pub(crate) created: Timestamp,
@@ -39,11 +39,11 @@ pub(crate) struct Facts {
 /// A sidecar that was read.
 pub(crate) type Known = Sidecar<Essence>;
 
-/// What the plugin itself needs to know of a backup.
+/// What the plugin itself has to know about a backup.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Essence {
     pub(crate) filename: String,
     pub(crate) filesize: u64,
-    /// Of the file, in lower-case hex.
+    /// The SHA-256 of the file, in lower-case hexadecimal digits.
     pub(crate) sha256: Option<String>,
 }

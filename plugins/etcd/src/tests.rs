@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Etcd;
 
-/// What the pretended etcd sends.
+/// The snapshot of the simulated etcd.
 const SNAPSHOT: &[u8] = b"a bolt of keys, and their checksum";
 const ENDPOINT: &str = "http://127.0.0.1:2379";
 /// 2026-01-31 23:59:58.250 UTC, in nanoseconds.
@@ -21,7 +21,7 @@ const NOW: u64 = 1_769_903_998_250_000_000;
 const SECOND: u64 = 1_000_000_000;
 const FIRST: &str = "snapshot-20260131_235958.tar.gz";
 
-/// With a cluster `main` that has so many snapshots to give.
+/// A host whose cluster `main` has this many snapshots.
 fn host(snapshots: usize, settings: &Value) -> Host {
     let host = Host::new().settings(settings);
     host.cluster("main", &vec![TestSnapshot::new(SNAPSHOT); snapshots]);
@@ -39,7 +39,7 @@ fn post(host: &Host) -> TestReply {
     host.post("/api/v1/backup", b"").send::<Etcd>()
 }
 
-/// Makes a backup at a time, and says its name.
+/// Makes a backup at a time, and returns its name.
 fn backup_at(host: &Host, now: u64) -> String {
     host.set_now(now);
     let reply = post(host);
@@ -47,7 +47,7 @@ fn backup_at(host: &Host, now: u64) -> String {
     json_of(&reply)["filename"].as_str().unwrap().to_owned()
 }
 
-/// The body of an answer, which says that it is JSON.
+/// The JSON body of a reply.
 fn json_of(reply: &TestReply) -> Value {
     assert_eq!(reply.header("content-type"), Some("application/json"), "{}", reply.text());
     serde_json::from_slice(&reply.body).unwrap()

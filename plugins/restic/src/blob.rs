@@ -1,4 +1,4 @@
-//! Single blobs, the configuration among them.
+//! Single blobs, including the configuration.
 
 use keepgate_sdk::range::Range;
 use keepgate_sdk::{Body, Change, Failure, Part, PutOptions, Reply, Request, Store, environment};
@@ -14,28 +14,28 @@ pub(crate) fn head(store: &Store, key: &str) -> Result<Reply, Failure> {
     Ok(Reply::ok().header("content-length", info.size))
 }
 
-/// The whole configuration, whatever range is asked for.
+/// Returns the whole configuration, whatever range is requested.
 pub(crate) fn get_config(store: &Store, key: &str) -> Result<Reply, Failure> {
     let found = store.get(key, Part::Whole)?;
     Ok(Reply::ok().header("content-type", BINARY).body(found.data))
 }
 
-/// A configuration is not named by its content, and never replaced.
+/// Stores the configuration, which is not named after its content and never replaced.
 pub(crate) fn post_config(store: &Store, key: &str, body: Body) -> Result<Reply, Failure> {
     store.put(key, body.announced_at_most(MAX_CONFIG)?, &PutOptions::absent())?;
     Ok(Reply::ok())
 }
 
 pub(crate) fn get(store: &Store, route: &Route, request: &Request) -> Result<Reply, Failure> {
-    // Clients never see a validator of a blob, so that `If-Range` never holds.
+    // Clients never see a validator of a blob, so `If-Range` never matches.
     let header = request.header("range").filter(|_| request.header("if-range").is_none());
     let (found, part) = store.get_range(&route.key(), Range::parse(header))?;
     count("read", route, request.user(), found.length);
     Ok(Reply::download(found, part).header("content-type", BINARY))
 }
 
-/// Stores a blob under the name that its bytes must have. Uploading the same bytes again succeeds: they are
-/// verified both times, and a client whose first reply got lost can go on.
+/// Stores a blob under the SHA-256 of its bytes. Uploading the same bytes again succeeds: they are verified
+/// both times, and a client that did not get the first response can continue.
 pub(crate) fn post(
     store: &Store,
     route: &Route,
@@ -45,14 +45,15 @@ pub(crate) fn post(
     let user = request.user().to_owned();
     let options = PutOptions::absent_or_identical().sha256(id);
     let stored = store.put(&route.key(), request.body, &options)?;
-    // A retry wrote nothing: it was counted the first time.
+    // A retry wrote nothing. It was counted the first time.
     if stored.change != Change::Unchanged {
         count("write", route, &user, stored.info.size);
     }
     Ok(Reply::ok())
 }
 
-/// Removing a blob that is not there succeeds: a client whose first reply got lost asks again.
+/// Deletes a blob. If it does not exist, that succeeds too: a client that did not get the first response asks
+/// again.
 pub(crate) fn delete(store: &Store, route: &Route, user: &str) -> Result<Reply, Failure> {
     if let Some(size) = store.delete(&route.key())? {
         count("delete", route, user, size);

@@ -33,7 +33,7 @@ keepgate_sdk::export!(Restic);
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Users reach only repositories below a folder of their name.
+    /// Users only reach repositories below the folder with their name.
     private_repos: bool,
 }
 
@@ -44,7 +44,7 @@ impl Plugin for Restic {
         let description = Description::new("restic", env!("CARGO_PKG_VERSION"))
             .summary("restic's REST backend, a drop-in for rest-server")
             .store("main");
-        // The names and texts of rest-server's own.
+        // The names and help texts of rest-server's own metrics.
         [
             ("write_total", "Total number of blobs written"),
             ("write_bytes_total", "Total number of bytes written to blobs"),
@@ -99,7 +99,7 @@ impl Plugin for Restic {
     }
 }
 
-/// Makes a repository's folders, all 261 of them, as restic's local backend does.
+/// Creates a repository's folders, all 261 of them, as restic's local backend does.
 fn create(store: &Store, route: &Route, request: &Request) -> Result<Reply, Failure> {
     if request.query("create") != Some("true") {
         return Err(Failure::refused(400, "", "a repository is made with `?create=true`"));
@@ -109,23 +109,23 @@ fn create(store: &Store, route: &Route, request: &Request) -> Result<Reply, Fail
     Ok(Reply::ok())
 }
 
-/// A failure in rest-server's form: the status in words, followed here by the reason.
+/// A failure in rest-server's form: the text of the status, followed here by the reason.
 fn refusal(failure: &Failure) -> Reply {
     match failure {
         // A blob is never replaced by another one.
         Failure::AlreadyExists => status(403, "a blob of this name exists, and it is another one"),
         Failure::OutOfRange(_) => status(416, "no byte of the range is inside the blob"),
-        // A key that no store takes is a name that no repository has.
+        // A key that no store accepts is a name that no repository has.
         Failure::Invalid(_) | Failure::NotFound => status(404, ""),
         Failure::Refused(_) if failure.status() == 405 => status(405, ""),
         other => status(other.status(), other.message()),
     }
 }
 
-/// Plain text: the status in words, with a reason if there is one to give.
+/// Plain text: the text of the status, with a reason if there is one.
 fn status(status: u16, why: &str) -> Reply {
     let words = match status {
-        // In the words of rest-server, which has them of Go.
+        // In the words of rest-server, which come from Go.
         413 => "Request Entity Too Large",
         416 => "Requested Range Not Satisfiable",
         _ => reason_phrase(status),

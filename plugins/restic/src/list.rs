@@ -36,7 +36,7 @@ pub(crate) fn get(store: &Store, route: &Route, accept: Option<&str>) -> Result<
     })
 }
 
-/// Whether a data blob lies in the folder of its first two digits, where `get` would find it.
+/// Whether a data blob is in the folder of its first two digits, where `get` would look for it.
 fn in_its_folder(key: &str, name: &str) -> bool {
     key.rsplit('/').nth(1).is_some_and(|folder| folder.len() == 2 && name.starts_with(folder))
 }

@@ -5,9 +5,9 @@
 
 use keepgate_sdk::{is_sha256, join_key};
 
-/// What restic stores, by the names of its folders.
+/// The types of restic's blobs, which are the names of their folders.
 pub(crate) const TYPES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
-/// Levels of folders that a repository's name may have.
+/// The maximum number of folders in a repository's name.
 const MAX_DEPTH: usize = 2;
 
 /// A path of this surface.
@@ -18,7 +18,7 @@ pub(crate) struct Route {
     pub(crate) resource: Resource,
 }
 
-/// What the path names of the repository.
+/// What the path means within the repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     Repository,
@@ -29,11 +29,11 @@ pub(crate) enum Resource {
 }
 
 impl Route {
-    /// None if a repository has no such path.
+    /// `None` if a repository does not have this path.
     pub(crate) fn parse(segments: &[String], trailing_slash: bool) -> Option<Self> {
-        // An encoded slash separates like a plain one.
+        // An encoded slash separates segments like a plain one.
         let mut parts: Vec<&str> = segments.iter().flat_map(|segment| segment.split('/')).collect();
-        // The mount's own path without a slash is the same as with one.
+        // The mount's own path means the same with and without a trailing slash.
         if trailing_slash || parts.is_empty() {
             parts.push("");
         }
@@ -63,7 +63,7 @@ impl Route {
         !user.is_empty() && self.repository.split('/').next() == Some(user)
     }
 
-    /// Where the resource lies: restic's local layout.
+    /// The key of the resource: restic's local layout.
     pub(crate) fn key(&self) -> String {
         match &self.resource {
             Resource::Repository => self.repository.clone(),
@@ -76,7 +76,7 @@ impl Route {
         }
     }
 
-    /// The type, for metrics; empty for what has none.
+    /// The type, for metrics; empty if there is none.
     pub(crate) fn kind(&self) -> &'static str {
         match self.resource {
             Resource::List(kind) | Resource::Blob(kind, _) => kind,

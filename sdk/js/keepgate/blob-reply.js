@@ -1,5 +1,5 @@
 // GET and HEAD of a blob after RFC 9110: one range, conditions by etag. Headers and content belong to the same blob,
-// even if somebody replaces it meanwhile.
+// even if it is replaced in the meantime.
 
 import { Failure } from "./failure.js";
 

@@ -1,4 +1,4 @@
-// Bodies: bytes that the host holds. Handing one on costs nothing; reading it copies it into the plugin.
+// Bodies: bytes that the host holds. Passing one on costs nothing; reading it copies it into the plugin.
 
 import * as types from "keepgate:plugin/types@0.1.0";
 

@@ -1,4 +1,4 @@
-// etcd clusters that the operator configured and granted to the mount.
+// etcd clusters that the operator has configured and granted to the mount.
 
 import * as hostEtcd from "keepgate:plugin/etcd@0.1.0";
 

@@ -25,7 +25,7 @@ export class Failure extends Error {
   constructor(tag, detail) {
     const known = MESSAGES[tag];
     if (known === undefined) {
-      throw new TypeError(`there is no failure ${JSON.stringify(tag)}`);
+      throw new TypeError(`unknown failure ${JSON.stringify(tag)}`);
     }
     super(inWords(tag, detail, known[1]));
     this.name = "Failure";

@@ -27,22 +27,22 @@ export type FailureTag =
   | "no-space"
   /** 403: a policy of the mount forbids it */
   | "denied"
-  /** 400: the arguments make no sense */
+  /** 400: an argument is invalid */
   | "invalid"
   /** 501: the store or the host cannot do this at all */
   | "unsupported"
   /** 503: a system behind the gateway does not answer */
   | "unavailable"
-  /** 503: as much as is allowed at the same time is in progress */
+  /** 503: too much is in progress already */
   | "busy"
-  /** 504; 408 if the client was the one that did not send */
+  /** 504, or 408 if the client did not send */
   | "timed-out"
-  /** 500: a bug or a broken disk; the text is for the operator's log only */
+  /** 500: a bug or a broken disk; the text goes to the operator's log only */
   | "internal"
-  /** the plugin's own, with the status that it says: `Failure.refused` */
+  /** a refusal with a status of the plugin's own: `Failure.refused` */
   | "refused";
 
-/** What `Failure.refused` was given. */
+/** The arguments of `Failure.refused`. */
 export interface Refusal {
   status: number;
   code: string;
@@ -60,16 +60,16 @@ export class Failure extends Error {
   readonly tag: FailureTag;
   /** The HTTP status that it becomes. */
   readonly status: number;
-  /** The word for programs of `Failure.refused`; empty for all others. */
+  /** The code of `Failure.refused`; empty for all others. */
   readonly code: string;
-  /** Words for the client, a number of bytes, or what `Failure.refused` was given. */
+  /** A text for the client, a number of bytes, or the arguments of `Failure.refused`. */
   readonly detail: string | number | Refusal | undefined;
-  /** A refusal that no other tag is. A job that throws it is not tried again if the status is below
+  /** A refusal that no other tag describes. A job that throws it is not tried again if the status is below
    * 500.
    * @param status 400 to 599
-   * @param code for programs, as in `size_conflict`; empty if the surface has none
-   * @param message for whoever made the request
-   * @param options.retryAfter seconds until it is worth trying again */
+   * @param code for programs, such as `size_conflict`; empty if the surface has none
+   * @param message for the client
+   * @param options.retryAfter seconds after which a client should try again */
   static refused(
     status: number,
     code: string,
@@ -92,7 +92,7 @@ export class Failure extends Error {
  * hand them on to `Store.put`, a pipe or a `Reply`. Handing on costs nothing. */
 export class Body implements Iterable<Uint8Array> {
   private constructor();
-  /** A body made of bytes that the plugin holds; text as UTF-8. */
+  /** A body with bytes that the plugin holds. Text is encoded as UTF-8. */
   static from(bytes: Uint8Array | string): Body;
   /** In bytes; null if it is not known before reading. */
   readonly length: number | null;
@@ -102,24 +102,24 @@ export class Body implements Iterable<Uint8Array> {
   [Symbol.iterator](): Iterator<Uint8Array>;
   /** All bytes. Throws `too-large` over the limit, 1 MiB by default. */
   bytes(limit?: number): Uint8Array;
-  /** All of it as text; throws `invalid` if it is not UTF-8. */
+  /** The whole body as text; throws `invalid` if it is not UTF-8. */
   text(limit?: number): string;
-  /** All of it as JSON; throws `invalid` if it is not JSON. */
+  /** The whole body as JSON; throws `invalid` if it is not JSON. */
   json(limit?: number): any;
 }
 
 /** Pairs of name and value, in order; a name may occur more than once. */
 export class Fields implements Iterable<[string, string]> {
   constructor(pairs?: [string, string][]);
-  /** The first value of that name, or null. */
+  /** The first value of this name, or null. */
   get(name: string): string | null;
-  /** All values of that name. */
+  /** All values of this name. */
   getAll(name: string): string[];
   has(name: string): boolean;
   [Symbol.iterator](): Iterator<[string, string]>;
 }
 
-/** What a store knows of a blob. */
+/** What a store knows about a blob. */
 export interface Info {
   readonly key: string;
   /** Bytes. */
@@ -133,7 +133,7 @@ export interface Info {
   readonly tags: Fields;
 }
 
-/** A blob that `put` or `concat` stored, as it is there now. */
+/** A blob that `put` or `concat` stored, in its current state. */
 export interface Stored extends Info {
   /** What this call changed: `unchanged` if the same bytes were there, so that nothing was
    * written. */
@@ -142,7 +142,7 @@ export interface Stored extends Info {
   readonly replaced: number | null;
 }
 
-/** One line of a listing. */
+/** An entry of a list. */
 export interface Entry {
   readonly key: string;
   /** Bytes. */
@@ -150,7 +150,7 @@ export interface Entry {
   readonly modified: Date;
   /** As in `Info`; empty for a folder. */
   readonly etag: string;
-  /** True for a folder, which only listings that are not recursive have. */
+  /** Whether it is a folder, which only lists that are not recursive contain. */
   readonly folder: boolean;
 }
 
@@ -163,7 +163,7 @@ export type Piece = string | ({ key: string } & Part);
 /** A blob, or a part of one, that can be read or handed on. */
 export interface Download {
   readonly info: Info;
-  /** Where the body starts within the blob. */
+  /** The offset of the body in the blob. */
   readonly offset: number;
   /** How many bytes it has. */
   readonly length: number;
@@ -174,12 +174,12 @@ export interface PutOptions {
   /** What must hold of the key; `always` by default. `absent-or-identical` succeeds if
    * the same bytes are there; `matches` wants the blob there to have this etag. */
   condition?: "always" | "absent" | "absent-or-identical" | { matches: string };
-  /** Lower-case hex SHA-256 that the bytes must have. */
+  /** The SHA-256 that the bytes must have, in lower-case hexadecimal digits. */
   sha256?: string | null;
   contentType?: string | null;
-  /** Kept with the blob: visible ASCII, names in lower case, 1792 bytes in all. */
+  /** Stored with the blob: visible ASCII, names in lower case, at most 1792 bytes in total. */
   metadata?: Pairs;
-  /** Ten at most. */
+  /** At most ten. */
   tags?: Pairs;
 }
 
@@ -191,7 +191,7 @@ export class Store {
   static open(name?: string): Store;
   /** Throws `not-found`. */
   head(key: string): Info;
-  /** Throws `not-found`, and `out-of-range` if no byte of the part is inside. */
+  /** Throws `not-found`, and `out-of-range` if no byte of the part is in the blob. */
   get(key: string, part?: Part | null): Download;
   /** Stores a blob: durable when it returns, all of it or nothing. Throws `already-exists`,
    * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. */
@@ -209,14 +209,14 @@ export class Store {
     folder?: string,
     options?: { recursive?: boolean; after?: string },
   ): Generator<Entry, void>;
-  /** Makes folders that may stay empty; `put` does not need them. */
+  /** Creates folders that may stay empty; `put` does not need them. */
   prepare(folders: string[]): void;
 }
 
-/** A user, as the host authenticated them. */
+/** A user, as authenticated by the host. */
 export interface Principal {
   readonly name: string;
-  /** How: `htpasswd`, say. */
+  /** How the user was authenticated, such as `htpasswd`. */
   readonly method: string;
   readonly claims: Fields;
 }
@@ -227,39 +227,39 @@ export interface Request {
   /** The URL of the mount for this client, without a slash at its end; empty if it is not known.
    * Unless the operator set it, the host in it is what the client claims. */
   readonly base: string;
-  /** Path and query as they were sent, from the root of the server. */
+  /** Path and query as the client sent them, from the root of the server. */
   readonly target: string;
-  /** IP address of the client, or of the proxy in front; null over a Unix socket. */
+  /** The IP address of the client, or of the proxy in front; null for a Unix socket. */
   readonly address: string | null;
-  /** Identifies this request in logs. */
+  /** The identifier of the request in logs. */
   readonly id: string;
   /** Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys. */
   readonly path: string[];
-  /** The path ended with `/`. */
+  /** Whether the path ended with `/`. */
   readonly trailingSlash: boolean;
   readonly query: Fields;
-  /** Names in lower case, without the credentials that the host has checked. */
+  /** Headers, with names in lower case and without the credentials that the host has checked. */
   readonly headers: Fields;
-  /** The user, as the host authenticated them; null if the mount lets anybody in. */
+  /** The user, as authenticated by the host; null if the mount admits everybody. */
   readonly principal: Principal | null;
-  /** The name of the authenticated user; empty if the mount lets anybody in. */
+  /** The name of the authenticated user; empty if the mount admits everybody. */
   readonly user: string;
   /** Where a path below the mount is for this client: for `Location`, `Link` and bodies. An empty last
    * segment makes a slash at the end. Where `base` is empty it is relative to this request's path. */
   url(...segments: string[]): string;
-  /** What the client sends. Hand it on instead of reading it. */
+  /** The body. Pass it on instead of reading it, if possible. */
   readonly body: Body;
 }
 
-/** What a plugin answers. */
+/** A plugin's reply. */
 export class Reply {
   /** @param content nothing, bytes, text, or a body of the host's */
   constructor(status?: number, headers?: Pairs, content?: Body | Uint8Array | string | null);
-  /** Without content; 204 by default. */
+  /** An empty reply, by default a 204. */
   static empty(status?: number, headers?: Pairs): Reply;
   static text(text: string, options?: { status?: number; headers?: Pairs }): Reply;
   static json(value: unknown, options?: { status?: number; headers?: Pairs }): Reply;
-  /** A 405 that names what is allowed. */
+  /** A 405 that lists the allowed methods. */
   static methodNotAllowed(...allowed: string[]): Reply;
   /** Sends the head at once, and each chunk when it is made: give a generator. If it throws, the
    * client's connection is cut, so that it sees a broken reply and not a short one. */
@@ -271,13 +271,13 @@ export class Reply {
   static blob(store: Store, key: string, request: Request, headers?: Pairs): Reply;
 }
 
-/** The time. `Date.now()` and `new Date()` are the host's as well. */
+/** The time. `Date.now()` and `new Date()` return the host's time as well. */
 export function now(): Date;
-/** Unpredictable bytes, 65536 at most. `Math.random()` is made of them. */
+/** Unpredictable bytes, at most 65536. `Math.random()` uses them. */
 export function random(length: number): Uint8Array;
-/** Adds to a counter that the description names, by the values of its labels in that order. */
+/** Adds to a counter that the description declares. `labels` has the values of its labels, in that order. */
 export function count(metric: string, labels?: unknown[], by?: number): void;
-/** Sets a gauge that the description names, until it is set again or the gateway ends. */
+/** Sets a gauge that the description declares. The value stays until it is set again or the gateway ends. */
 export function setGauge(metric: string, labels: unknown[], value: number): void;
 
 /** The operator's log. `console` goes there as well. */
@@ -286,8 +286,8 @@ export const log: Record<
   (message: string, fields?: Pairs) => void
 >;
 
-/** Work that the host does on bodies while they pass: no byte enters the plugin. Errors in the bytes are
- * thrown when the result is read: by `Store.put`, for example. */
+/** Transformations that the host applies to bodies while they stream. No byte enters the plugin. Errors in the bytes
+ * are thrown when the result is read, for example by `Store.put`. */
 export const pipes: {
   /** @param level 0 (stored) to 9 (smallest) */
   gzip(data: Body | Uint8Array | string, level?: number): Body;
@@ -298,24 +298,24 @@ export const pipes: {
   }>): Body;
   /** Reads a body to its end into a temporary file of the host, to know its size and hash. */
   spool(data: Body | Uint8Array | string): { size: number; sha256: string; body: Body };
-  /** Counts and hashes a body while it passes: hand on `body`; `sum()` is null until it was read. */
+  /** Counts and hashes a body while it is read. Pass on `body`; `sum()` is null until it has been read. */
   meter(data: Body | Uint8Array | string): {
     body: Body;
     sum(): { size: number; sha256: string } | null;
   };
 };
 
-/** etcd clusters that the operator configured and granted to the mount. */
+/** etcd clusters that the operator has configured and granted to the mount. */
 export const etcd: {
   clusters(): string[];
-  /** Begins a snapshot. Throws `unavailable`, naming each endpoint with what is wrong. */
+  /** Starts a snapshot. Throws `unavailable`, which names each endpoint and its error. */
   takeSnapshot(cluster: string, options?: { except?: string[] }): {
     /** Identifiers of cluster and member are rounded: they have more digits than a number. */
     facts: {
       endpoint: string; version: string; clusterId: number; memberId: number;
       revision: number; keys: number | null; size: number;
     };
-    /** The bytes, once. */
+    /** The bytes. They can be taken once. */
     body(): Body;
     /** Of the database, lower-case hex; null until the bytes were read and verified. */
     sha256(): string | null;
@@ -328,7 +328,7 @@ export type JobState = "queued" | "running" | "succeeded" | "failed" | "cancelle
 export interface Job {
   readonly id: string;
   readonly kind: string;
-  /** Jobs of the same kind and key run one after another. */
+  /** The key. Jobs of the same kind and key run one after another. */
   readonly key: string;
   /** What started it. */
   readonly origin: string;
@@ -336,9 +336,9 @@ export interface Job {
   readonly principal: Principal | null;
   readonly input: Uint8Array;
   readonly state: JobState;
-  /** From 1; 0 while it waits for its first attempt. */
+  /** The number of the attempt, from 1; 0 before the first. */
   readonly attempt: number;
-  /** How many attempts it has at most. */
+  /** The maximum number of attempts. */
   readonly attempts: number;
   /** No attempt begins before this time. */
   readonly next: Date | null;
@@ -346,43 +346,44 @@ export interface Job {
   readonly created: Date;
   readonly started: Date | null;
   readonly ended: Date | null;
-  /** Why it failed, or waits. */
+  /** Why the job failed or waits. */
   readonly message: string;
   readonly output: Uint8Array;
 }
 
-/** The mount's jobs. What runs them is `jobs` of `definePlugin`. */
+/** The mount's jobs. `jobs` of `definePlugin` runs them. */
 export const jobs: {
   /** Starts a job; durable when it returns its id. */
   start(kind: string, input: Uint8Array | string, options?: {
     key?: string;
     attempts?: number;
-    /** `join-queued` joins only a job of which no attempt has begun. */
+    /** `join-queued` joins only a job that has not begun its first attempt. */
     whenBusy?: "queue" | "join" | "join-queued" | "refuse";
     notBefore?: Date | null;
-    /** Milliseconds until the second attempt, doubled for each further one. */
+    /** The pause before the second attempt in milliseconds. It doubles with each further attempt. */
     backoff?: number | null;
-    /** A kind of job that is started once this one has ended, however it did, with its id as input. */
+    /** The kind of a job that starts when this one has ended, whether or not it succeeded. Its input is this
+     * job's id. */
     finally?: string | null;
   }): string;
   get(id: string): Job;
-  /** Waits until a job leaves a state or so many milliseconds have passed. */
+  /** Waits until a job leaves a state, or this many milliseconds have passed. */
   wait(id: string, leaves: JobState, milliseconds: number): Job;
   /** Newest first. */
   list(kind: string, max?: number): Job[];
-  /** False if it had ended before. */
+  /** Returns false if it has ended already. */
   cancel(id: string): boolean;
-  /** Ends a job only if it has not begun. */
+  /** Cancels a job that has not begun. Returns false if it has. */
   withdraw(id: string): boolean;
-  /** From inside a job that runs. */
+  /** Reports the progress of the running job. */
   report(progress: { done: number; total?: number | null; phase?: string }): void;
 };
 
-/** An HTTP API over a job: start it and wait, or answer 202 at once; look at it; cancel it. */
+/** An HTTP API for jobs: start one and wait, or reply with 202 at once; show its status; cancel it. */
 export const jobApi: {
-  /** Whether the client would rather be told where to look than wait: `Prefer: respond-async` (RFC 7240). */
+  /** Whether the client asks not to wait for the result: `Prefer: respond-async` (RFC 7240). */
   prefersAsync(request: Request): boolean;
-  /** The reply 202 for a job that was started; `path` is that of the job below the mount. */
+  /** The reply 202 for a job that was started. `path` is the path of the job below the mount. */
   accepted(request: Request, path: string[], body: unknown): Reply;
   /** Waits until a job begins, at most `turn` milliseconds, and then until it ends, however long that takes. A job
    * that has not begun by then is withdrawn: null. */
@@ -393,19 +394,19 @@ export const jobApi: {
   /** The document about a job. Once the job has ended, `result` is its output, or what `failed` makes of the reason
    * if it has none that is JSON. */
   status(job: Job, failed: (reason: string) => unknown): Reply;
-  /** Cancels a job: 204. Throws a 409 if it has ended. */
+  /** Cancels a job and replies with 204. Throws a 409 if it has ended. */
   cancel(job: Job): Reply;
   /** Why a job failed, was cancelled, or waits for another attempt. */
   reason(job: Job): string;
 };
 
-/** A retention policy: an item stays if one of these rules keeps it. */
+/** A retention policy: an item is kept if one of these rules keeps it. */
 export interface RetentionPolicy {
-  /** Keeps the newest so many. */
+  /** Keeps this many of the newest. */
   last?: number;
-  /** Keeps all that are not older than so many milliseconds. */
+  /** Keeps all that are not older than this many milliseconds. */
   within?: number;
-  /** Keeps the newest of each of the last so many days that have one, in UTC. */
+  /** Keeps the newest of each day (UTC), for this many of the last days that have one. */
   daily?: number;
   /** The same for ISO weeks, Monday to Sunday. */
   weekly?: number;
@@ -426,8 +427,8 @@ export function expired<Item>(items: Item[], policy: RetentionPolicy, options?: 
 /** Milliseconds of a duration in settings, as in `7d` or `1m30s`; longer than zero. Throws an `Error`. */
 export function parseDuration(text: string): number;
 
-/** Which page of a list a request asks for: `?limit=100&after=KEY`. Throws `invalid` if `limit` is not a number from 1
- * to `most`. */
+/** The page of a list that a request asks for: `?limit=100&after=KEY`. Throws `invalid` if `limit` is not a number
+ * from 1 to `most`. */
 export function page(
   request: Request, standard: number, most: number,
 ): { limit: number; after: string | undefined };
@@ -438,13 +439,13 @@ export function fillPage<Item>(
 /** The header `Link` to the next page (RFC 8288); nothing for the last. */
 export function linkHeaders(request: Request, next: string | null): Record<string, string>;
 
-/** What a plugin says of itself. */
+/** A plugin's description of itself. */
 export interface Description {
   name: string;
   version: string;
-  /** One line for operators. */
+  /** A summary for operators, on one line. */
   summary?: string;
-  /** Where it is mounted unless the operator says otherwise; `/NAME` by default. */
+  /** The path at which it is mounted unless the operator configures another one; `/NAME` by default. */
   defaultMount?: string;
   /** Names of the stores that it opens; a mount must grant each. */
   stores?: string[];
@@ -460,7 +461,7 @@ export interface JobRunner<Settings> {
   /** The key of a job that a schedule or an operator starts. Throws an `Error` that says what is wrong
    * with the input. */
   check?(input: Uint8Array, settings: Settings): string;
-  /** Runs one attempt to its end; what it returns is kept with the job. */
+  /** Runs one attempt to its end. The returned value is kept with the job. */
   run(job: Job, settings: Settings): Uint8Array | string | void;
 }
 
@@ -468,7 +469,7 @@ export interface Plugin<Settings> {
   describe: Description;
   /** Validates a mount's settings. Throws an `Error` that says what is wrong. */
   checkSettings?(settings: Settings): void;
-  /** Answers a request. Plain functions: imports of the host wait by themselves, nothing is async. */
+  /** Handles a request. Functions are not async: calls to the host block. */
   handle(request: Request, settings: Settings): Reply;
   /** The reply to a failure in this surface's own form. Without it, or if it returns nothing, the host replies
    * with the failure's status and message in plain text. `Content-Range` and `Retry-After` are added.
@@ -476,7 +477,7 @@ export interface Plugin<Settings> {
    *     refuse: ({ status, code, message }) => Reply.json({ error: code, message }, { status }),
    */
   refuse?(failure: Failure): Reply | void;
-  /** By kind of job. */
+  /** Runners, by kind of job. */
   jobs?: Record<string, JobRunner<Settings>>;
 }
 
@@ -498,6 +499,6 @@ declare global {
     constructor(label?: string, options?: { fatal?: boolean });
     decode(bytes?: Uint8Array | ArrayBuffer): string;
   }
-  /** Goes to the operator's log. */
+  /** Writes to the operator's log. */
   var console: Record<"debug" | "log" | "info" | "warn" | "error", (...values: unknown[]) => void>;
 }

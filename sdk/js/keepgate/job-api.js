@@ -1,5 +1,5 @@
-// An HTTP API over a job: start it and wait, or answer 202 at once; look at it; cancel it. The job does the work,
-// so that a client that goes away changes nothing.
+// An HTTP API for jobs: start one and wait, or reply with 202 at once; show its status; cancel it. The job does the
+// work, so a client that disconnects changes nothing.
 
 import { decodeUtf8 } from "./globals.js";
 import { Failure } from "./failure.js";

@@ -1,4 +1,4 @@
-// Work that outlives a request. What runs the jobs is `jobs` of `definePlugin`.
+// Work that outlives a request. `jobs` of `definePlugin` runs the jobs.
 
 import * as hostJobs from "keepgate:plugin/jobs@0.1.0";
 

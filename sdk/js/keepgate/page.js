@@ -1,4 +1,4 @@
-// Lists in pages: a client says how many it wants and behind what, and gets a `Link` to the rest (RFC 8288).
+// Lists in pages: a client says how many items it wants and after which, and gets a `Link` to the rest (RFC 8288).
 
 import { Failure } from "./failure.js";
 

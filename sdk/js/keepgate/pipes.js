@@ -1,4 +1,4 @@
-// Work that the host does on bodies while they pass: no byte enters the plugin.
+// Transformations that the host applies to bodies while they stream. No byte enters the plugin.
 
 import * as hostPipes from "keepgate:plugin/pipes@0.1.0";
 

@@ -1,4 +1,4 @@
-// Stores that the operator granted to the mount.
+// Stores that the operator has granted to the mount.
 
 import * as blobs from "keepgate:plugin/blobs@0.1.0";
 

@@ -26,7 +26,7 @@ export const { guest, jobRunner } = definePlugin({
       throw new Error("replace is true or false");
     }
     for (const key of Object.keys(unknown)) {
-      throw new Error(`there is no setting ${JSON.stringify(key)}; there is replace`);
+      throw new Error(`unknown setting ${JSON.stringify(key)}; the plugin has replace`);
     }
   },
 

@@ -1,4 +1,4 @@
-"""Bodies: bytes that the host holds. Handing one on costs nothing; reading it copies it into the plugin."""
+"""Bodies: bytes that the host holds. Passing one on costs nothing; reading it copies it into the plugin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Body:
 
     @classmethod
     def of(cls, data: bytes | str) -> Body:
-        """A body made of bytes that the plugin holds; text as UTF-8."""
+        """A body with bytes that the plugin holds. Text is encoded as UTF-8."""
         return cls(types.Body.from_bytes(_to_bytes(data)))
 
     @property

@@ -26,17 +26,17 @@ def now() -> datetime:
 
 
 def random(length: int) -> bytes:
-    """Unpredictable bytes, 65536 at most. Prefer them to the module `random`: a test can set them."""
+    """Unpredictable bytes, at most 65536. Prefer them to the module `random`, because tests can set them."""
     return environment.random(length)
 
 
 def count(metric: str, labels: Iterable[object] = (), by: int = 1) -> None:
-    """Adds to a counter that the description names, by the values of its labels in that order."""
+    """Adds to a counter that the description declares. `labels` has the values of its labels, in that order."""
     environment.count(metric, [str(label) for label in labels], by)
 
 
 def set_gauge(metric: str, labels: Iterable[object], value: float) -> None:
-    """Sets a gauge that the description names, until it is set again or the gateway ends."""
+    """Sets a gauge that the description declares. The value stays until it is set again or the gateway ends."""
     environment.set(metric, [str(label) for label in labels], value)
 
 

@@ -110,7 +110,7 @@ class Denied(Failure):
 
 
 class Invalid(Failure):
-    """400; `detail` says what makes no sense."""
+    """400; `detail` says what is invalid."""
 
     status, message, case = 400, "invalid", types.Failure_Invalid
 
@@ -134,7 +134,7 @@ class Busy(Failure):
 
 
 class TimedOut(Failure):
-    """504, or 408 if the client was the one that did not send."""
+    """504, or 408 if the client did not send."""
 
     status, message, case, _has_value = 504, "timed out", types.Failure_TimedOut, False
 

@@ -27,11 +27,11 @@ class Fields:
         self._pairs = pairs
 
     def get(self, name: str) -> str | None:
-        """The first value of that name."""
+        """The first value of this name."""
         return next((value for found, value in self._pairs if found == name), None)
 
     def all(self, name: str) -> list[str]:
-        """All values of that name."""
+        """All values of this name."""
         return [value for found, value in self._pairs if found == name]
 
     def __contains__(self, name: object) -> bool:
@@ -43,10 +43,10 @@ class Fields:
 
 @dataclass(frozen=True)
 class Principal:
-    """A user, as the host authenticated them."""
+    """A user, as authenticated by the host."""
 
     name: str
-    #: How: `htpasswd`, say.
+    #: How the user was authenticated, such as `htpasswd`.
     method: str
     claims: Fields
 
@@ -59,27 +59,27 @@ class Request:
     #: The URL of the mount for this client, without a slash at its end; empty if it is not known.
     #: Unless the operator set it, the host in it is what the client claims.
     base: str
-    #: Path and query as they were sent, from the root of the server.
+    #: Path and query as the client sent them, from the root of the server.
     target: str
     #: IP address of the client, or of the proxy in front; None over a Unix socket.
     address: str | None
-    #: Identifies this request in logs.
+    #: The identifier of the request in logs.
     id: str
     #: Percent-decoded segments; they may be empty, dots, or hold a slash. Stores refuse such keys.
     path: list[str]
-    #: The path ended with `/`.
+    #: Whether the path ended with `/`.
     trailing_slash: bool
     query: Fields
-    #: Names in lower case, without the credentials that the host has checked.
+    #: Headers, with names in lower case and without the credentials that the host has checked.
     headers: Fields
     #: None if the mount lets anybody in.
     principal: Principal | None
-    #: What the client sends. Hand it on instead of reading it.
+    #: The body. Pass it on instead of reading it, if possible.
     body: Body
 
     @property
     def user(self) -> str:
-        """The name of the authenticated user; empty if the mount lets anybody in."""
+        """The name of the authenticated user; empty if the mount admits everybody."""
         return self.principal.name if self.principal else ""
 
     def url(self, *segments: str) -> str:
@@ -107,7 +107,7 @@ class Request:
 
 @dataclass
 class Reply:
-    """What a plugin answers. `content` is nothing, bytes, text, a body of the host's, or an iterable
+    """A plugin's reply. `content` is nothing, bytes, text, a body of the host's, or an iterable
     of bytes that is sent while it is made."""
 
     status: int = 200
@@ -128,7 +128,7 @@ class Reply:
 
     @classmethod
     def method_not_allowed(cls, *allowed: str) -> Reply:
-        """A 405 that names what is allowed."""
+        """A 405 that lists the allowed methods."""
         allow = ", ".join(allowed)
         return cls.text(f"only {allow}\n", 405, {"allow": allow})
 
@@ -179,7 +179,7 @@ def from_host(request: http.Request) -> Request:
 
 
 def _blob(store: Store, key: str, request: Request, further: list[tuple[str, str]]) -> Reply:
-    """Headers and content belong to the same blob, even if somebody replaces it meanwhile."""
+    """Headers and content belong to the same blob, even if it is replaced in the meantime."""
     whole = store.get(key)
     info = whole.info
     known = request.headers.get("if-none-match")

@@ -1,4 +1,4 @@
-"""Lists in pages: a client says how many it wants and behind what, and gets a `Link` to the rest (RFC 8288)."""
+"""Lists in pages: a client says how many items it wants and after which, and gets a `Link` to the rest (RFC 8288)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Page:
-    """Which page of a list a request asks for: `?limit=100&after=KEY`."""
+    """The page of a list that a request asks for: `?limit=100&after=KEY`."""
 
     limit: int
     #: Behind what the page begins; None for the first.

@@ -1,4 +1,4 @@
-"""What a plugin is, and how it becomes the exports of the component."""
+"""Plugins, and how they become the exports of a component."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Metric:
 
 @dataclass
 class Description:
-    """What a plugin says of itself."""
+    """A plugin's description of itself."""
 
     name: str
     version: str
-    #: One line for operators.
+    #: A summary for operators, on one line.
     summary: str = ""
-    #: Where it is mounted unless the operator says otherwise; `/NAME` by default.
+    #: The path at which it is mounted unless the operator configures another one; `/NAME` by default.
     default_mount: str = ""
     #: Names of the stores that it opens; a mount must grant each.
     stores: list[str] = field(default_factory=list)
@@ -57,10 +57,10 @@ class Plugin:
     description: Description
 
     def check_settings(self, settings: Settings) -> None:
-        """Validates a mount's settings. Raises `ValueError` with a message that says what is wrong; accepts everything by default."""
+        """Checks a mount's settings. Raises `ValueError`, which says what is wrong. Accepts everything by default."""
 
     def handle(self, request: Request, settings: Settings) -> Reply:
-        """Answers a request."""
+        """Handles a request."""
         raise NotImplementedError
 
     def refuse(self, failure: Failure) -> Reply | None:
@@ -74,7 +74,7 @@ class Plugin:
         return ""
 
     def run_job(self, job: jobs.Job, settings: Settings) -> bytes | str:
-        """Runs one attempt of a job to its end; what it returns is kept with the job."""
+        """Runs one attempt of a job to its end. The returned value is kept with the job."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Stores that the operator granted to the mount."""
+"""Stores that the operator has granted to the mount."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAGE = 1000
 
 @dataclass(frozen=True)
 class Info:
-    """What a store knows of a blob."""
+    """What a store knows about a blob."""
 
     key: str
     #: Bytes.
@@ -35,7 +35,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Stored(Info):
-    """A blob that `put` or `concat` stored, as it is there now."""
+    """A blob that `put` or `concat` stored, in its current state."""
 
     #: What this call changed: `unchanged` if the same bytes were there, so that nothing was
     #: written.
@@ -56,7 +56,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a listing."""
+    """An entry of a list."""
 
     key: str
     #: Bytes.
@@ -64,7 +64,7 @@ class Entry:
     modified: datetime
     #: As in `Info`; empty for a folder.
     etag: str
-    #: True for a folder, which only listings that are not recursive have.
+    #: Whether it is a folder, which only lists that are not recursive contain.
     folder: bool
 
 
@@ -73,7 +73,7 @@ class Download:
     """A blob, or a part of one, that can be read or handed on."""
 
     info: Info
-    #: Where the body starts within the blob.
+    #: The offset of the body in the blob.
     offset: int
     #: How many bytes it has.
     length: int
@@ -89,7 +89,7 @@ class Store:
             self._handle = blobs.Store.open(name)
 
     def head(self, key: str) -> Info:
-        """What the store knows of a blob. Raises `NotFound`."""
+        """What the store knows about a blob. Raises `NotFound`."""
         with asking():
             return _info(self._handle.head(key))
 
@@ -172,7 +172,7 @@ class Store:
                     yield Entry(found.key, found.size, modified, found.etag, found.folder)
 
     def prepare(self, *folders: str) -> None:
-        """Makes folders that may stay empty; `put` does not need them."""
+        """Creates folders that may stay empty; `put` does not need them."""
         with asking():
             self._handle.prepare([*folders])
 

@@ -1,4 +1,4 @@
-"""etcd clusters that the operator configured and granted to the mount."""
+"""etcd clusters that the operator has configured and granted to the mount."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Snapshot:
         return self._handle.facts()
 
     def body(self) -> Body:
-        """The bytes, once. Length and checksum are verified before the body ends."""
+        """The bytes. They can be taken once. Length and checksum are verified before the body ends."""
         with asking():
             return Body(self._handle.data())
 

@@ -1,5 +1,5 @@
-"""An HTTP API over a job: start it and wait, or answer 202 at once; look at it; cancel it. The job does the work, so
-that a client that goes away changes nothing."""
+"""An HTTP API for jobs: start one and wait, or reply with 202 at once; show its status; cancel it. The job does
+the work, so a client that disconnects changes nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ROUND = 600_000
 
 
 def prefers_async(request: Request) -> bool:
-    """Whether the client would rather be told where to look than wait: `Prefer: respond-async` (RFC 7240)."""
+    """Whether the client asks not to wait for the result: `Prefer: respond-async` (RFC 7240)."""
     values = ",".join(request.headers.all("prefer")).split(",")
     return "respond-async" in [value.partition(";")[0].strip().lower() for value in values]
 
 
 def accepted(request: Request, path: list[str], body: object) -> Reply:
-    """The reply 202 for a job that was started; `path` is that of the job below the mount."""
+    """The reply 202 for a job that was started. `path` is the path of the job below the mount."""
     headers = {"location": request.url(*path)}
     if prefers_async(request):
         headers["preference-applied"] = "respond-async"
@@ -79,7 +79,7 @@ def status(job: jobs.Job, failed: Callable[[str], object]) -> Reply:
 
 
 def cancel(job: jobs.Job) -> Reply:
-    """Cancels a job: 204. Raises a 409 if it has ended."""
+    """Cancels a job and replies with 204. Raises a 409 if it has ended."""
     if not jobs.cancel(job.id):
         raise Refused(409, "", "the job has ended")
     return Reply(204)

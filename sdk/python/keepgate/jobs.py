@@ -19,11 +19,11 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it is now."""
+    """A job in its current state."""
 
     id: str
     kind: str
-    #: Jobs of the same kind and key run one after another.
+    #: The key. Jobs of the same kind and key run one after another.
     key: str
     #: What started it.
     origin: str
@@ -31,9 +31,9 @@ class Job:
     principal: Principal | None
     input: bytes
     state: State
-    #: From 1; 0 while it waits for its first attempt.
+    #: The number of the attempt, from 1; 0 before the first.
     attempt: int
-    #: How many attempts it has at most.
+    #: The maximum number of attempts.
     attempts: int
     #: No attempt begins before this time.
     next: datetime | None
@@ -45,7 +45,7 @@ class Job:
     created: datetime
     started: datetime | None
     ended: datetime | None
-    #: Why it failed, or waits.
+    #: Why the job failed or waits.
     message: str
     output: bytes
 
@@ -61,7 +61,7 @@ def start(
     backoff: timedelta | None = None,
     finally_: str | None = None,
 ) -> str:
-    """Starts a job; durable when it returns its id. `join-queued` joins only one of which no attempt has
+    """Starts a job; durable when it returns its id. `join-queued` joins only one whose first attempt has not
     begun. `backoff` is the pause before the second attempt, doubled for each further one. `finally_` is a
     kind of job that is started once this one has ended, however it did, with its id as input."""
     options = jobs.Options(
@@ -77,13 +77,13 @@ def start(
 
 
 def get(id: str) -> Job:
-    """The job as it is now. Raises `NotFound`, also for another mount's job."""
+    """The job in its current state. Raises `NotFound`, also for another mount's job."""
     with asking():
         return from_host(jobs.get(id))
 
 
 def wait(id: str, leaves: State, milliseconds: int) -> Job:
-    """Waits until a job leaves a state or so many milliseconds have passed."""
+    """Waits until a job leaves a state, or this many milliseconds have passed."""
     with asking():
         return from_host(jobs.wait(id, jobs.State[leaves.upper()], milliseconds))
 
@@ -95,19 +95,19 @@ def list(kind: str, most: int = 100) -> list[Job]:
 
 
 def cancel(id: str) -> bool:
-    """Ends a job that is queued or runs. False if it had ended before."""
+    """Cancels a job that is queued or running. Returns false if it has ended already."""
     with asking():
         return jobs.cancel(id)
 
 
 def withdraw(id: str) -> bool:
-    """Ends a job only if it has not begun. False if it had."""
+    """Cancels a job that has not begun. Returns false if it has."""
     with asking():
         return jobs.withdraw(id)
 
 
 def report(done: int, total: int | None = None, phase: str = "") -> None:
-    """Tells how far the job that runs has come; elsewhere raises `Invalid`."""
+    """Reports the progress of the running job. Raises `Invalid` outside of one."""
     with asking():
         jobs.report(jobs.Progress(done, total, phase))
 

@@ -69,7 +69,7 @@ def spool(data: Body | bytes | str) -> Spooled:
 
 
 class Meter:
-    """Counts and hashes a body while it passes: hand on `body` in the other's place."""
+    """Counts and hashes a body while it is read. Pass on `body` instead of the other one."""
 
     def __init__(self, data: Body | bytes | str) -> None:
         self._handle, metered = pipes.Meter.attach(take(data))

@@ -1,5 +1,5 @@
-"""Which of many backups stay: rules by count, age and calendar, over whatever has a time. The same rules as in
-the SDKs for Rust and JavaScript; `sdk/tests/retention.json` holds all three to the same answers."""
+"""Which backups are kept: rules by count, age and calendar, for anything that has a time. The same rules as in
+the SDKs for Rust and JavaScript; `sdk/tests/retention.json` compares all three."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Policy:
-    """An item stays if one of these rules keeps it."""
+    """A retention policy: an item is kept if one of these rules keeps it."""
 
-    #: Keeps the newest so many.
+    #: Keeps this many of the newest.
     last: int = 0
     #: Keeps all that are not older than this.
     within: timedelta | None = None
-    #: Keeps the newest of each of the last so many days that have one, in UTC.
+    #: Keeps the newest of each day (UTC), for this many of the last days that have one.
     daily: int = 0
     #: The same for ISO weeks, Monday to Sunday.
     weekly: int = 0
@@ -82,7 +82,7 @@ def parse_duration(text: str) -> timedelta:
         number, name = found.groups()
         unit = _UNITS.get(name) or _UNITS.get(name.removesuffix("s"))
         if unit is None:
-            raise wrong(f"there is no unit {name}")
+            raise wrong(f"unknown unit {name}")
         seconds += float(number) * unit
         rest = rest[found.end():]
     if seconds <= 0:

@@ -27,7 +27,7 @@ class Archives(Plugin):
     def check_settings(self, settings: dict) -> None:
         """`settings` is what the operator writes under [mount.settings]."""
         for key in settings.keys() - {"replace"}:
-            raise ValueError(f"there is no setting {key!r}; there is replace")
+            raise ValueError(f"unknown setting {key!r}; the plugin has replace")
         if not isinstance(settings.get("replace", False), bool):
             raise ValueError("replace is true or false")
 

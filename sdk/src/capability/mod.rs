@@ -22,7 +22,7 @@ pub use environment::Level;
 
 use crate::bindings::exports::keepgate::plugin::guest::Description;
 
-/// A description that asks for nothing yet.
+/// A description that requests nothing yet.
 pub(crate) fn described(name: &str, version: &str) -> Description {
     Description {
         name: name.to_owned(),
@@ -36,7 +36,7 @@ pub(crate) fn described(name: &str, version: &str) -> Description {
     }
 }
 
-/// What tests put in a capability's place.
+/// What stands in for a capability in tests.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod doubles {
     pub use super::etcd::TestSnapshot;

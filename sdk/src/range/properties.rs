@@ -1,5 +1,5 @@
-//! What holds for every `Range` header: it selects the bytes that RFC 9110 says. The tests find these once more, by
-//! looking at each position. CONTRIBUTING.md says how to run many cases.
+//! Properties of every `Range` header: it selects the bytes that RFC 9110 says. The tests determine these
+//! again by looking at each position. CONTRIBUTING.md says how to run more cases.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -14,7 +14,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// Digits: small numbers, leading zeros, and numbers that no machine holds.
+/// Digits: small numbers, leading zeros, and numbers that fit no machine type.
 fn digits() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => (0..40_u64).prop_map(|number| number.to_string()),
@@ -24,12 +24,12 @@ fn digits() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Digits as a number, all those beyond 64 bits standing for one.
+/// Digits as a number. All numbers beyond 64 bits become the same one.
 fn value(digits: &str) -> u128 {
     digits.parse().unwrap_or(u128::MAX)
 }
 
-/// Offset and length, by the host's own reading of a part.
+/// Offset and length of a part, calculated as the host does.
 fn bytes(part: Part, size: u64) -> Option<(u64, u64)> {
     use keepgate_store::Part as Hosts;
     let part = match part {
@@ -40,7 +40,7 @@ fn bytes(part: Part, size: u64) -> Option<(u64, u64)> {
     part.within(size)
 }
 
-/// That exactly the places for which `has` is true are handed out.
+/// Checks that exactly the positions for which `has` is true are returned.
 fn expect(range: Range, size: u64, has: impl Fn(u128) -> bool) -> Result<(), TestCaseError> {
     let places: Vec<u64> = (0..size).filter(|place| has(u128::from(*place))).collect();
     let Range::Part(part) = range else {
@@ -70,8 +70,8 @@ proptest! {
         } else if within(first) {
             prop_assert!(matches!(range, Range::Malformed), "{:?}", range);
         } else if let Range::Part(part) = range {
-            // Numbers at the end of all numbers are taken for one, so that this may look like a
-            // range. It must be one that no blob has a byte of.
+            // The largest numbers become the same one, so this may look like a valid range. No blob may have
+            // a byte in it.
             prop_assert_eq!(bytes(part, size), None);
         }
     }

@@ -1,5 +1,6 @@
-//! What holds for every policy and every set of items: nothing that must stay expires, wider rules keep more,
-//! and a second, plainer reading of the same rules agrees. CONTRIBUTING.md says how to run many cases.
+//! Properties of every policy and every set of items: nothing that must be kept expires, wider rules keep
+//! more, and a second, simpler implementation of the same rules agrees. CONTRIBUTING.md says how to run more
+//! cases.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ const NOW: u64 = 1_800_000_000;
 /// A backup of the tests.
 #[derive(Clone, Debug)]
 struct Item {
-    /// Another one for each.
+    /// Different for each item.
     number: usize,
     time: Timestamp,
     spared: bool,
@@ -51,7 +52,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// Items some hours, days or weeks apart, several within one second, now and then in the future.
+/// Items some hours, days or weeks apart, several within one second, and a few in the future.
 fn items() -> impl Strategy<Value = Vec<Item>> {
     let step = prop_oneof![0..3_u64, 0..90_000_u64, 0..900_000_u64, 0..9_000_000_u64];
     let begin = NOW - 100_000_000;
@@ -69,13 +70,13 @@ fn seconds(seconds: u64) -> Timestamp {
     Timestamp(seconds * 1_000_000_000)
 }
 
-/// The numbers of what expires.
+/// The numbers of the expired items.
 fn expired(items: &[Item], policy: &Policy) -> BTreeSet<usize> {
     let expired = policy.expired(items, seconds(NOW), |item| item.spared);
     expired.into_iter().map(|item| item.number).collect()
 }
 
-/// Looks at each item by itself: counts what is newer.
+/// Judges each item by itself: counts the newer ones.
 fn model(items: &[Item], policy: &Policy) -> BTreeSet<usize> {
     let newer = |index: usize| items.get(index + 1..).unwrap_or_default();
     let by_period = |index: usize, count: u32, period: fn(&str, Date) -> String| {

@@ -1,4 +1,4 @@
-//! The rules one by one.
+//! Each rule on its own.
 
 use super::*;
 use crate::TimeNames;
@@ -10,7 +10,7 @@ fn time(stamp: &str) -> Timestamp {
     STAMPS.parse(stamp).unwrap().time()
 }
 
-/// The stamps of what stays.
+/// The times of the items that are kept.
 fn kept<'a>(stamps: &[&'a str], policy: &Policy) -> Vec<&'a str> {
     let times: Vec<_> = stamps.iter().map(|stamp| time(stamp)).collect();
     let expired = policy.expired(&times, time(NOW), |_| false);

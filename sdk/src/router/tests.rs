@@ -146,7 +146,7 @@ fn a_surface_decides_about_odd_segments() {
     assert_eq!(ask("/plain").text(), "");
 }
 
-/// A surface whose segments have a form, and that does not answer OPTIONS.
+/// A surface whose segments have a form, and that does not have OPTIONS.
 struct Formed;
 
 impl Plugin for Formed {

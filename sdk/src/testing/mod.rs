@@ -33,12 +33,12 @@ pub use request::{RequestBuilder, TestReply};
 use crate::{Jobs, Plugin, Principal, glue};
 
 thread_local! {
-    /// What each capability's double knows, by its type.
+    /// The state of each capability's double, by its type.
     static DOUBLES: RefCell<HashMap<TypeId, Rc<dyn Any>>> = RefCell::default();
 }
 
-/// Lends what a capability's double knows; its default in a new host. A double must not ask for itself again
-/// within `work`.
+/// Lends the state of a capability's double, which is its default in a new host. Within `work`, a double must
+/// not ask for its own state again.
 pub(crate) fn with<D: Default + 'static, T>(work: impl FnOnce(&mut D) -> T) -> T {
     let new = || -> Rc<dyn Any> { Rc::new(RefCell::new(D::default())) };
     let double = DOUBLES
@@ -50,7 +50,7 @@ pub(crate) fn with<D: Default + 'static, T>(work: impl FnOnce(&mut D) -> T) -> T
     }
 }
 
-/// The user for whom the present call is made.
+/// The user of the current call.
 #[derive(Debug, Default)]
 pub(crate) struct Caller(pub(crate) Option<Principal>);
 
@@ -65,7 +65,7 @@ impl Caller {
 pub struct Host(());
 
 impl Host {
-    /// A new one, with an empty store `main` and no settings; the previous one is gone.
+    /// A new host with an empty store `main` and no settings. It replaces the previous one.
     pub fn new() -> Self {
         DOUBLES.set(HashMap::new());
         Self(())
@@ -102,12 +102,13 @@ pub fn check_settings<P: Plugin>(settings: &serde_json::Value) -> Result<(), Str
     glue::check_settings::<P>(&settings.to_string())
 }
 
-/// Checks the kind and the input of a job as the host does for a schedule: the job's key, or what is wrong.
+/// Checks the kind and the input of a job, as the host does for a schedule. Returns the job's key, or what is
+/// wrong.
 pub fn check_job<P: Jobs>(kind: &str, input: &[u8]) -> Result<String, String> {
     glue::check_job::<P>(kind, input)
 }
 
-/// Bytes as lower-case hex.
+/// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

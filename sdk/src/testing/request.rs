@@ -1,31 +1,31 @@
-//! Requests of a test, and what the plugin answers.
+//! Requests of a test, and the plugin's replies.
 
 use super::{Caller, Host, with};
 use crate::capability::http;
 use crate::{Body, Content, Failure, Method, Plugin, Principal, Refusal, Request, glue};
 
-/// How many requests there were.
+/// The number of requests so far.
 #[derive(Debug, Default)]
 struct Requests(u64);
 
 impl Host {
-    /// A request; `target` is the path below the mount with a query, percent-encoded or not.
+    /// A request. `target` is the path below the mount with an optional query, percent-encoded or not.
     pub fn request(&self, method: &str, target: &str) -> RequestBuilder {
         RequestBuilder::new(method, target)
     }
 
-    /// A GET.
+    /// A GET request.
     pub fn get(&self, target: &str) -> RequestBuilder {
         self.request("GET", target)
     }
 
-    /// A POST.
+    /// A POST request.
     pub fn post(&self, target: &str, body: &[u8]) -> RequestBuilder {
         self.request("POST", target).body(body)
     }
 }
 
-/// A request to be sent to a plugin.
+/// A request that can be changed before it is sent.
 #[derive(Debug)]
 pub struct RequestBuilder(Request);
 
@@ -34,7 +34,7 @@ impl RequestBuilder {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = path.strip_prefix('/').unwrap_or(path);
         let mut segments: Vec<String> = path.split('/').map(decode).collect();
-        // `/` alone is no segment and a slash at its end, as in a real request.
+        // `/` alone has no segment and a trailing slash, as in a real request.
         let trailing_slash = segments.last().is_some_and(String::is_empty);
         if trailing_slash {
             segments.pop();
@@ -62,29 +62,29 @@ impl RequestBuilder {
         })
     }
 
-    /// With a header; its name in lower case.
+    /// Adds a header. The name must be in lower case.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.0.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Sets the URL of the mount as the client reaches it, instead of `http://localhost`. Empty if nothing says
-    /// it.
+    /// Sets the URL of the mount as the client sees it, instead of `http://localhost`; empty if it is
+    /// unknown.
     #[must_use]
     pub fn base(mut self, base: &str) -> Self {
         base.clone_into(&mut self.0.base);
         self
     }
 
-    /// From this IP address, instead of none as over a Unix socket.
+    /// Sets the client's IP address. Without it there is none, as for a Unix socket.
     #[must_use]
     pub fn address(mut self, address: &str) -> Self {
         self.0.address = Some(address.to_owned());
         self
     }
 
-    /// From a user.
+    /// Sets the authenticated user.
     #[must_use]
     pub fn user(mut self, name: &str) -> Self {
         self.0.principal = Some(Principal {
@@ -95,21 +95,22 @@ impl RequestBuilder {
         self
     }
 
-    /// With a body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, bytes: &[u8]) -> Self {
         self.0.body = Body::from_bytes(bytes);
         self
     }
 
-    /// With a body whose sender stops after these bytes, although it announced more.
+    /// Sets a body whose sender breaks off after these bytes, although it announced more.
     #[must_use]
     pub fn cut_short(mut self, bytes: &[u8], announced: u64) -> Self {
         self.0.body = Body::cut_short(bytes, announced);
         self
     }
 
-    /// Sends it to a plugin. A failure that the plugin returns has become a status, as in the host.
+    /// Sends the request to a plugin. If the plugin returns a failure, the reply has its status, as in the
+    /// host.
     pub fn send<P: Plugin>(self) -> TestReply {
         Caller::replace(self.0.principal.clone());
         drop(http::take_streamed());
@@ -141,21 +142,21 @@ impl RequestBuilder {
     }
 }
 
-/// What a plugin answered.
+/// A plugin's reply.
 #[derive(Debug)]
 pub struct TestReply {
     /// HTTP status.
     pub status: u16,
     /// Pairs of name and value.
     pub headers: Vec<(String, String)>,
-    /// All of it.
+    /// The whole body.
     pub body: Vec<u8>,
-    /// The failure that the plugin returned, if it did.
+    /// The failure that the plugin returned, if any.
     pub failure: Option<Failure>,
 }
 
 impl TestReply {
-    /// The first header of that name, whatever its case.
+    /// The first header of this name, which is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         found.next().map(|(_, value)| value.as_str())
@@ -167,7 +168,7 @@ impl TestReply {
     }
 }
 
-/// Percent-decodes; what cannot be decoded stays as it is.
+/// Percent-decodes a text. What cannot be decoded is kept.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -85,7 +85,7 @@ async fn replaced(bench: &Bench, wasm: &[u8]) -> Result<Vec<Duration>> {
                     auth = [\"none\"]\nstores = { main = \"main\" }\n";
     let programs = bench.programs.iter();
     let mut programs = programs.filter(|program| program.peer == Peer::Keepgate);
-    let keepgate = programs.next().context("there is no keepgate")?;
+    let keepgate = programs.next().context("no program keepgate was given")?;
     let server = keepgate.keepgate_with(&bench.site, folder.path(), settings, false)?;
     let file = folder.path().join("restic.wasm");
     let mut times = Vec::new();

@@ -49,7 +49,7 @@ pub(crate) async fn memory(bench: &Bench) -> Result<Section> {
     }
     let mut programs = bench.programs.iter();
     let keepgate = programs.find(|program| program.peer == Peer::Keepgate);
-    let five = with_five_plugins(bench, keepgate.context("there is no keepgate")?).await?;
+    let five = with_five_plugins(bench, keepgate.context("no program keepgate was given")?).await?;
     section.rows = vec![
         Row::new("idle, as in all other rows", "MiB", Better::Less, idle),
         Row::alone("idle, restic's plugin in 5 copies", "MiB", five).aim(Aim::AtMost(60.0)),

@@ -185,7 +185,7 @@ export const { guest, jobRunner } = definePlugin({
     count: {
       check: (input) => {
         if (input.length === 0) {
-          throw new Error("there is nothing to count");
+          throw new Error("expected an input, found none");
         }
         return "one";
       },

@@ -224,7 +224,7 @@ class Faults(Plugin):
 
     def check_job(self, kind: str, input: bytes, settings: dict) -> str:
         if not input:
-            raise ValueError("there is nothing to count")
+            raise ValueError("expected an input, found none")
         return "one"
 
     def run_job(self, job: jobs.Job, settings: dict) -> str:

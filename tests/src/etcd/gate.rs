@@ -24,7 +24,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes that may still pass; none if all may.
+    /// Bytes that may still pass; `None` if all may.
     left: Option<u64>,
     /// Whether a connection is waiting to pass more.
     waiting: bool,

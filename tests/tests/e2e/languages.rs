@@ -34,7 +34,7 @@ impl Language {
     }
 }
 
-/// A gateway with the components of a language; none if they could not be built.
+/// A gateway with the components of a language; `None` if they could not be built.
 fn started(language: Language) -> Option<(Setup, Gateway)> {
     let (archive, faults) = (language.archive(), language.faults());
     for name in [&archive, &faults] {

@@ -47,14 +47,14 @@ fn a_failing_case_is_reported_and_fixed_by_an_update() {
     let finished = test(folder.path(), &["--junit", text(&junit)]);
     assert_eq!(finished.status.code(), Some(1));
     let said = finished.stdout;
-    for words in ["FAILED first/missing", "first.toml:2", "200 expected, got 404", "blobs.get main"]
+    for words in ["FAILED first/missing", "first.toml:2", "expected 200, got 404", "blobs.get main"]
     {
         assert!(said.contains(words), "{said}");
     }
     assert!(fs::read_to_string(&junit).unwrap().contains("<failure"));
     let finished = test(folder.path(), &["--update"]);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stdout);
-    assert!(finished.stderr.contains("first/missing has been rewritten"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("first/missing was rewritten"), "{}", finished.stderr);
     assert!(fs::read_to_string(cases).unwrap().ends_with("expect.status = 404 # wrong\n"));
     test(folder.path(), &[]).success();
 }
@@ -73,13 +73,13 @@ fn what_cannot_be_used_is_exit_code_2() {
     assert!(error.contains("run `keepgate plugin build"), "{error}");
     fs::remove_dir_all(folder.path().join("cases")).unwrap();
     let error = test(folder.path(), &[]).fails_with(2);
-    assert!(error.contains("there are no cases: ") && error.contains("--cases"), "{error}");
+    assert!(error.contains("no cases: ") && error.contains("--cases"), "{error}");
     let none = folder.path().join("none");
     let error = test(&none, &[]).fails_with(2);
-    assert!(error.contains(&format!("no such file or folder: {}", none.display())), "{error}");
+    assert!(error.contains(&format!("{} does not exist", none.display())), "{error}");
 }
 
-/// The cases that need no inside view are played against a server; the others are skipped, each with its reason.
+/// Cases that need no inside view run against a server; the others are skipped, each with its reason.
 #[test]
 fn a_running_server_is_asked_what_can_be_asked_from_outside() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/restic/cases");

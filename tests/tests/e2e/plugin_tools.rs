@@ -75,7 +75,7 @@ fn from_nothing_to_a_plugin_that_serves() {
     let touched = File::options().append(true).open(hello.join("src/lib.rs")).unwrap();
     touched.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
     let said = plugin(&["test", text(&hello)]).stderr;
-    assert!(said.contains("src/lib.rs was changed: `keepgate plugin build"), "{said}");
+    assert!(said.contains("src/lib.rs; run `keepgate plugin build"), "{said}");
 
     let setup = Setup::new().mount("/hello", "hello", "");
     setup.install("hello", &fs::read(&file).unwrap());

@@ -204,7 +204,7 @@ fn a_reload_removes_what_its_rules_do_not_allow() {
     // A key is revoked: what it signed no longer serves, and that is logged.
     setup.edit(|text| text.replace(&keys(&[&one, &two]), &keys(&[&one])));
     let said = gateway.reload();
-    assert!(said.contains("not trusted by the new rules") && said.contains("hostile"), "{said}");
+    assert!(said.contains("the new rules do not trust it") && said.contains("hostile"), "{said}");
     assert_eq!(statuses(), (404, 503));
     assert_eq!(refused(&gateway, "hostile.wasm")["older_serves"], false);
 

@@ -30,7 +30,7 @@ pub(super) struct Credentials {
 }
 
 impl CredentialFiles {
-    /// Checks that certificate and key come together. Reads no file.
+    /// Checks that a certificate comes with its key. Reads no file.
     pub(super) fn new(tls: Option<TlsFiles>, login: Option<Login>) -> Result<Self, String> {
         let TlsFiles { ca, certificate, key } = tls.unwrap_or_default();
         let identity = match (certificate, key) {
@@ -38,11 +38,11 @@ impl CredentialFiles {
             (None, None) => None,
             (Some(certificate), None) => {
                 let certificate = certificate.display();
-                return Err(format!("the certificate {certificate} was given without its key"));
+                return Err(format!("certificate {certificate} has no key; set `key` to its file"));
             }
             (None, Some(key)) => {
                 let key = key.display();
-                return Err(format!("the key {key} was given without its certificate"));
+                return Err(format!("key {key} has no certificate; set `certificate` to its file"));
             }
         };
         Ok(Self { ca, identity, login })
@@ -87,8 +87,8 @@ impl Secret {
     }
 }
 
-/// Reads a file of certificates. One without certificates would trust nobody, and only show that when a
-/// member is asked.
+/// Reads a file of certificates. A file without any is rejected here, because otherwise it would only show
+/// as a failed handshake.
 fn certificates(file: &Path) -> Result<Vec<u8>, String> {
     let pem = fs::read(file).map_err(|error| unreadable(file, &error))?;
     let mut count = 0;
@@ -96,14 +96,17 @@ fn certificates(file: &Path) -> Result<Vec<u8>, String> {
         certificate.map_err(|error| format!("{} is not a PEM file: {error}", file.display()))?;
         count += 1;
     }
-    if count == 0 { Err(format!("there is no certificate in {}", file.display())) } else { Ok(pem) }
+    if count == 0 {
+        return Err(format!("{} contains no certificate; expected PEM", file.display()));
+    }
+    Ok(pem)
 }
 
 fn private_key(file: &Path) -> Result<Vec<u8>, String> {
     let pem = fs::read(file).map_err(|error| unreadable(file, &error))?;
     PrivateKeyDer::from_pem_slice(&pem)
         // The error may quote the file.
-        .map_err(|_| format!("there is no private key in {} that can be used", file.display()))?;
+        .map_err(|_| format!("{} contains no usable private key; expected PEM", file.display()))?;
     Ok(pem)
 }
 

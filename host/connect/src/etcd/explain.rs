@@ -17,7 +17,7 @@ use super::url::Url;
 /// How many characters of another program's text are shown.
 const SHOWN: usize = 300;
 
-/// Texts that libraries put around a cause and that help nobody.
+/// Texts that libraries put around a cause and that say nothing.
 const WRAPPING: [&str; 5] = [
     "transport error: ",
     "connection error: ",
@@ -109,7 +109,7 @@ pub(super) fn transport(error: &(dyn StdError + 'static), peer: &Peer<'_>) -> St
     match chain.io {
         Some(io::ErrorKind::ConnectionRefused) => return "connection refused".to_owned(),
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
-            return format!("there is no route to {host}");
+            return format!("no route to {host}");
         }
         _ => {}
     }

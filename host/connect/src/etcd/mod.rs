@@ -170,16 +170,16 @@ impl Cluster {
         let url = member.url().clone();
         match member.begin().await {
             Ok(snapshot) => Some(snapshot),
-            Err(cause) => {
-                self.record_failure(&url, &cause, failed);
+            Err(error) => {
+                self.record_failure(&url, &error, failed);
                 None
             }
         }
     }
 
-    fn record_failure(&self, url: &Url, cause: &str, failed: &mut Vec<String>) {
-        tracing::warn!(cluster = self.name, endpoint = %url, cause, "no snapshot from this member");
-        failed.push(format!("{url}: {cause}"));
+    fn record_failure(&self, url: &Url, error: &str, failed: &mut Vec<String>) {
+        tracing::warn!(cluster = self.name, endpoint = %url, error, "cannot take a snapshot from this member");
+        failed.push(format!("{url}: {error}"));
     }
 }
 

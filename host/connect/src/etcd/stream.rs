@@ -1,5 +1,5 @@
 //! The bytes of a snapshot, fetched as they are read. One message is held back until the next one or
-//! the end has arrived, so that nobody reads an invalid snapshot to its end.
+//! the end has arrived, so that no reader sees the end of an invalid snapshot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,10 +115,10 @@ impl Source {
 }
 
 impl Origin {
-    fn broken(&self, cause: &str) -> BodyError {
+    fn broken(&self, error: &str) -> BodyError {
         let url = &self.url;
-        tracing::warn!(endpoint = %url, cause, "no snapshot from this member");
-        BodyError::Unavailable(format!("{url}: {cause}"))
+        tracing::warn!(endpoint = %url, error, "snapshot broke off");
+        BodyError::Unavailable(format!("{url}: {error}"))
     }
 }
 

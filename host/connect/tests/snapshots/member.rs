@@ -42,7 +42,7 @@ pub(crate) fn programs(check: &str) -> Vec<PathBuf> {
     let found: Vec<_> =
         installed.into_iter().chain(built).filter(|program| program.is_file()).collect();
     if found.is_empty() {
-        skip(check, "there is no etcd; on Debian the package etcd-server has it");
+        skip(check, "etcd is not installed; on Debian, install etcd-server");
     }
     found
 }

@@ -1,4 +1,4 @@
-//! Bytes that a case puts somewhere: into a store, a request, a snapshot.
+//! Bytes that a case supplies: for a blob, a request or a snapshot.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,33 +7,34 @@ use serde::Deserialize;
 
 use super::{Clock, FromShort, Json, Values};
 
-/// Where bytes come from: one of the first seven fields; without any, there are no bytes.
+/// Bytes from one of the first seven fields, which are the possible sources. Without any of them, there are
+/// no bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Content {
-    /// These.
+    /// This text.
     pub text: Option<String>,
-    /// As hexadecimal digits.
+    /// Bytes as hexadecimal digits.
     pub hex: Option<String>,
-    /// Of a file beside the case's.
+    /// The content of a file beside the case file.
     pub file: Option<String>,
-    /// As JSON, without blanks; its texts may hold placeholders.
+    /// JSON without white space. Its strings may contain placeholders.
     pub json: Option<Json>,
-    /// Of `bodies`.
+    /// An entry of `bodies`.
     pub named: Option<String>,
-    /// This text, `times` times.
+    /// This text, repeated `times` times.
     pub repeat: Option<String>,
-    /// So many bytes that look random, and are always the same ones.
+    /// This many pseudo-random bytes, the same at each run.
     pub random: Option<usize>,
-    /// For `repeat`.
+    /// The number of repetitions, for `repeat`.
     pub times: Option<usize>,
-    /// For `random`: others for another seed.
+    /// The seed for `random`. Each seed gives other bytes.
     pub seed: u64,
-    /// Of a blob.
+    /// The content type of a blob.
     pub content_type: Option<String>,
-    /// Of a blob.
+    /// The metadata of a blob.
     pub metadata: BTreeMap<String, String>,
-    /// When a blob was stored; by default at the start.
+    /// The time at which a blob was stored; by default when the case starts.
     pub modified: Option<Clock>,
 }
 
@@ -44,16 +45,16 @@ impl FromShort for Content {
 }
 
 impl Content {
-    /// Exactly these bytes.
+    /// Content that consists of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self { hex: Some(hex::encode(bytes)), ..Self::default() }
     }
 
-    /// The bytes; files are looked for in `folder`.
+    /// Returns the bytes. Files are looked up in `folder`.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, an unknown name, several sources at once.
+    /// If a file cannot be read, a name is unknown, or there are several sources.
     pub fn bytes(&self, folder: &Path, values: &Values) -> Result<Vec<u8>, String> {
         let sources = [
             self.text.is_some(),
@@ -66,10 +67,10 @@ impl Content {
         ];
         if sources.into_iter().filter(|there| *there).count() > 1 {
             let what = "text, hex, file, json, named, repeat, random";
-            return Err(format!("bytes come from one source; write one of {what}"));
+            return Err(format!("several sources of bytes; expected one of {what}"));
         }
         if self.times.is_some() && self.repeat.is_none() {
-            return Err("`times` says how often `repeat` is repeated; there is none".to_owned());
+            return Err("`times` without `repeat`; add the text to repeat".to_owned());
         }
         if let Some(text) = &self.text {
             return Ok(text.clone().into_bytes());
@@ -98,7 +99,7 @@ pub(super) fn read_file(folder: &Path, file: &str) -> Result<Vec<u8>, String> {
     std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Bytes that follow from a seed (SplitMix64).
+/// Pseudo-random bytes from a seed (SplitMix64).
 pub(crate) fn random(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut bytes = Vec::with_capacity(length + 8);

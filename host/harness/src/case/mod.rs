@@ -1,5 +1,5 @@
-//! The form of case files, field by field. Add a field here and describe it in this crate's README; the
-//! runner or a comparison then looks at it. An unknown name is an error with its line.
+//! The fields of case files. If you add a field, describe it in this crate's README and let the runner or a
+//! comparison use it. An unknown field is rejected with its line.
 
 mod content;
 mod number;
@@ -34,40 +34,40 @@ pub use values::Values;
 pub use words::{Clock, FromShort, Json, Many, Pattern, RequestLine, Short, Span};
 pub use world::{Failing, Fault, Limits, Operation, Policy, StoreWorld, User, World};
 
-/// One promise of a plugin or a server: what is there before, what is asked, and what must come of it.
+/// One promise of a plugin or a server: the initial state, the requests, and what they must result in.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// Unique within the file: words joined by `-`.
+    /// The name, unique within the file: words joined by `-`.
     pub name: toml::Spanned<String>,
-    /// Where the promise is made, and to what end.
+    /// The promise: where it is made, and what it is for.
     pub why: Option<String>,
-    /// What is there before; laid over the file's own.
+    /// The initial state, merged into the file's.
     #[serde(default)]
     pub world: World,
     /// What a server must be started with.
     #[serde(default)]
     pub server: ServerNeeds,
-    /// The case is played for each of these, with its values as placeholders.
+    /// Runs the case once for each of these values, which are placeholders in it.
     #[serde(default)]
     pub each: BTreeMap<String, Each>,
-    /// The folder of the case's repository on a server. If there are several, the case is played for
-    /// each. An empty one is the data folder itself, and takes a server of its own.
+    /// The folder of the case's repository on a server. If there are several, the case runs once for each. An
+    /// empty name is the data folder itself and requires a server of its own.
     #[serde(default = "unique_folder")]
     pub at: Vec<String>,
-    /// What is made by requests first, as the surface's `given` says.
+    /// What requests set up before the first step, by names from the surface's `given`.
     #[serde(default)]
     pub given: Vec<String>,
-    /// The settings must be refused, or the server must not start: a pattern of the message. There are no
-    /// steps then.
+    /// A pattern for the message with which the settings are rejected or the server refuses to start. Such a
+    /// case has no steps.
     pub refuses: Option<Pattern>,
     /// What may happen without being expected.
     #[serde(default)]
     pub allow: Vec<Allow>,
-    /// In order. The first that fails ends the case.
+    /// The steps, in order. The first that fails ends the case.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
-    /// What there is in the end; nothing else may have changed.
+    /// The expected final state. Nothing else may have changed.
     #[serde(default)]
     pub after: After,
 }
@@ -76,25 +76,25 @@ fn unique_folder() -> Vec<String> {
     vec!["{unique}".to_owned()]
 }
 
-/// One value, which is `{each}` then, or several by their names.
+/// One value, available as `{each}`, or several named ones.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Each {
-    /// `{each}`.
+    /// A number for `{each}`.
     Number(u64),
-    /// `{each}`.
+    /// A text for `{each}`.
     Text(String),
-    /// `{NAME}` for each name.
+    /// Several values: `{NAME}` for each name.
     Several(BTreeMap<String, Scalar>),
 }
 
-/// A number, or a text which may hold placeholders.
+/// A number, or a text that may contain placeholders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Scalar {
-    /// As it is.
+    /// A number.
     Number(u64),
-    /// To be filled in.
+    /// A text, with placeholders that are still to be filled in.
     Text(String),
 }
 
@@ -107,18 +107,18 @@ impl Scalar {
     }
 }
 
-/// What a case does not look at.
+/// What a case does not check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Allow {
-    /// Changed blobs.
+    /// Changes of blobs.
     Blobs,
-    /// Jobs.
+    /// Jobs that were started.
     Jobs,
     /// Warnings and errors in the log.
     Log,
-    /// Faults that did not happen.
+    /// Faults that never occurred.
     Faults,
-    /// Calls to the host for what the world does not grant.
+    /// Calls for capabilities that the world does not grant.
     Calls,
 }

@@ -1,15 +1,15 @@
-//! Numbers of a case, which may be written as placeholders: `status = 200`, `cut = "{half}"`.
+//! Numbers in a case, which may contain placeholders: `status = 200`, `cut = "{half}"`.
 
 use serde::Deserialize;
 
 use super::Values;
 
-/// A number, or a text with placeholders that becomes one. `"*"` is any number where a rule is meant.
+/// A number, or a text with placeholders that becomes one. In rules, `"*"` matches any number.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub struct Number(String);
 
-/// The rule that any number satisfies.
+/// The rule that matches any number.
 const ANY: &str = "*";
 
 impl TryFrom<serde_json::Value> for Number {
@@ -29,17 +29,17 @@ impl TryFrom<serde_json::Value> for Number {
 }
 
 impl Number {
-    /// The number, with placeholders filled in.
+    /// Returns the number, with placeholders filled in.
     ///
     /// # Errors
     ///
-    /// If a placeholder is unknown, or the text is no number.
+    /// If a placeholder is unknown, or the text is not a number.
     pub fn get(&self, values: &Values) -> Result<u64, String> {
         let text = values.fill(&self.0)?;
-        text.parse().map_err(|_| format!("{text:?} is no number"))
+        text.parse().map_err(|_| format!("expected a number, found {text:?}"))
     }
 
-    /// The same for lengths of things in memory.
+    /// Like [`get`](Self::get), for lengths in memory.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Number {
         usize::try_from(self.get(values)?).map_err(|error| error.to_string())
     }
 
-    /// Whether it is the rule that any number satisfies.
+    /// Whether this is the rule that matches any number.
     pub fn is_any(&self) -> bool {
         self.0 == ANY
     }

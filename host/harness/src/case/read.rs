@@ -1,4 +1,4 @@
-//! Finds and reads case files. Errors include the file, line and column.
+//! Finds and reads case files. Errors have the file, line and column.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,40 +10,40 @@ use serde::Deserialize;
 use super::surface::SURFACE;
 use super::{Case, Content, Short, Surface, World};
 
-/// A file of cases.
+/// A case file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaseFile {
-    /// What the cases are about.
+    /// The subject of the cases.
     pub about: Option<String>,
-    /// Bytes with names.
+    /// Named bytes.
     #[serde(default)]
     pub bodies: BTreeMap<String, Short<Content>>,
-    /// What is there before each of its cases.
+    /// The initial state of each case.
     #[serde(default)]
     pub world: World,
-    /// None depends on another.
+    /// The cases, which are independent of each other.
     #[serde(rename = "case")]
     pub cases: Vec<Case>,
-    /// Where it was read from.
+    /// The file's path.
     #[serde(skip)]
     pub path: PathBuf,
-    /// What its cases' names begin with.
+    /// The prefix of the cases' names.
     #[serde(skip)]
     pub topic: String,
-    /// What it shares with the files beside it.
+    /// What the case shares with the files beside it.
     #[serde(skip)]
     pub surface: Arc<Surface>,
     #[serde(skip)]
     pub(crate) text: String,
 }
 
-/// A case file that cannot be played, and where the mistake is.
+/// An error in a case file, with its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Broken {
     /// The file.
     pub file: PathBuf,
-    /// Line and column, from 1; none if the error is about the file.
+    /// Line and column, from 1. `None` if the error is about the whole file.
     pub place: Option<(usize, usize)>,
     /// What is wrong.
     pub message: String,
@@ -66,7 +66,7 @@ impl Broken {
 }
 
 impl CaseFile {
-    /// Reads a text as if it were in this file.
+    /// Parses the text of this file.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl CaseFile {
         for case in &file.cases {
             let name = case.name.get_ref();
             if !names.insert(name) {
-                return Err(file.broken(case, format!("another case is called {name:?}, too")));
+                return Err(file.broken(case, format!("another case has the name {name:?}")));
             }
             let nothing =
                 case.steps.is_empty() && case.refuses.is_none() && case.server.says.is_empty();
@@ -97,36 +97,36 @@ impl CaseFile {
         Ok(file)
     }
 
-    /// With what it shares with other files.
+    /// Sets the surface that this file shares with others.
     #[must_use]
     pub fn with_surface(self, surface: Arc<Surface>) -> Self {
         Self { surface, ..self }
     }
 
-    /// The names of its cases as they are played: one with several values or folders becomes several.
+    /// The names of the cases as they run: a case with several values or folders counts as several.
     pub fn names(&self) -> Vec<String> {
         super::spread(self).into_iter().map(|single| single.name).collect()
     }
 
-    /// Something wrong with a case.
+    /// An error in a case of this file.
     pub(crate) fn broken(&self, case: &Case, message: String) -> Broken {
         let place = place(&self.text, case.name.span().start);
         Broken { file: self.path.clone(), place: Some(place), message }
     }
 
-    /// The line, from 1, of a case.
+    /// The line of a case, from 1.
     pub(crate) fn line(&self, index: usize) -> usize {
         self.cases.get(index).map_or(1, |case| place(&self.text, case.name.span().start).0)
     }
 
-    /// The folder that `file = …` is looked for in.
+    /// The folder in which `file = …` is looked up.
     pub(crate) fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }
 }
 
 impl Surface {
-    /// Reads a text as if it were in this file.
+    /// Parses the text of this file.
     ///
     /// # Errors
     ///
@@ -139,7 +139,8 @@ impl Surface {
         })
     }
 
-    /// The one at the top of a folder of cases, or beside a file of cases; an empty one if there is none.
+    /// Reads the file at the top of a folder of cases, or beside a case file. Returns an empty surface if
+    /// there is no file.
     fn beside(path: &Path) -> Result<Self, Broken> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let file = folder.join(SURFACE);
@@ -151,12 +152,12 @@ impl Surface {
     }
 }
 
-/// Reads one file, or all `*.toml` below a folder, in the order of their names, with the `surface.toml`
-/// at the top of the folder.
+/// Reads one file, or all `*.toml` below a folder in the order of their names, together with the
+/// `surface.toml` at the top of the folder.
 ///
 /// # Errors
 ///
-/// All that are broken, each with its place.
+/// All errors in all files.
 pub fn read(path: &Path) -> Result<Vec<CaseFile>, Vec<Broken>> {
     let mut found = Vec::new();
     find(path, &mut found).map_err(|error| vec![Broken::new(path, error.to_string())])?;
@@ -172,7 +173,7 @@ pub fn read(path: &Path) -> Result<Vec<CaseFile>, Vec<Broken>> {
         }
     }
     if broken.is_empty() && files.is_empty() {
-        broken.push(Broken::new(path, "there are no cases: no file ends with `.toml`"));
+        broken.push(Broken::new(path, "no cases: no file ends with `.toml`"));
     }
     if broken.is_empty() { Ok(files) } else { Err(broken) }
 }
@@ -194,7 +195,7 @@ fn find(path: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The file's name; of a `case.toml` its folder's.
+/// The topic of a file: its name, or for a `case.toml` the name of its folder.
 fn topic(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let folder = path.parent().and_then(Path::file_name);
@@ -204,7 +205,7 @@ fn topic(path: &Path) -> String {
     }
 }
 
-/// Line and column, from 1, of an offset in bytes.
+/// Line and column, from 1, for an offset in bytes.
 fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -227,14 +228,23 @@ mod tests {
         for (text, expected) in [
             (format!("{case}stepp = 1\n"), "a/b.toml:3:1: unknown field `stepp`"),
             (case.to_owned(), "a/b.toml:2:8: a case has steps"),
-            (step.replace("GET /", "GET"), "a/b.toml:4:8: \"GET\" is no request"),
-            (format!("{step}advance = \"soon\"\n"), "a/b.toml:5:11: \"soon\" is no length of time"),
+            (
+                step.replace("GET /", "GET"),
+                "a/b.toml:4:8: expected a request such as \"GET /path\", found \"GET\"",
+            ),
+            (
+                format!("{step}advance = \"soon\"\n"),
+                "a/b.toml:5:11: expected a duration such as \"90s\" or \"2h\", found \"soon\"",
+            ),
             (format!("{step}expect.stat = 3\n"), "a/b.toml:5:8: unknown field `stat`"),
             (format!("{step}expect.status = \"x\"\n"), "a/b.toml:5:17: invalid type"),
             (format!("{step}expect.broken = \"(\"\n"), "a/b.toml:5:17: regex parse error"),
             (format!("{step}body = {{ textt = \"x\" }}\n"), "a/b.toml:5:10: unknown field `textt`"),
-            (format!("{step}expect.body.json = \"{{\"\n"), "a/b.toml:5:20: this text is no JSON"),
-            (format!("world.clock = \"now\"\n{step}"), "a/b.toml:1:15: \"now\" is no time"),
+            (format!("{step}expect.body.json = \"{{\"\n"), "a/b.toml:5:20: expected JSON: "),
+            (
+                format!("world.clock = \"now\"\n{step}"),
+                "a/b.toml:1:15: expected a time such as \"2026-01-31T23:59:58Z\", found \"now\"",
+            ),
             (format!("{step}{step}"), "a/b.toml:6:8: another case"),
             ("case = [\n".to_owned(), "a/b.toml:1:9: unclosed array"),
         ] {

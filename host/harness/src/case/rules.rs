@@ -1,4 +1,4 @@
-//! What a case expects: of a reply, of blobs, of jobs.
+//! What a case expects of replies, blobs and jobs.
 
 use std::collections::BTreeMap;
 
@@ -7,58 +7,58 @@ use serde::Deserialize;
 use super::content::{Content, read_file};
 use super::{Clock, Disk, FromShort, Json, Many, Number, Pattern, Short, Values};
 
-/// What must come of a step.
+/// What a step must result in.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
-    /// The status, or several of which each is right; `"*"` is any.
+    /// The status, or several that are all accepted; `"*"` matches any.
     pub status: Option<Many<Number>>,
-    /// Of the reply; others are not looked at.
+    /// Headers of the reply. Others are ignored.
     pub headers: BTreeMap<String, Short<HeaderRule>>,
-    /// Of the reply.
+    /// The body of the reply.
     pub body: Option<Short<Rule>>,
-    /// The reply's body does not come to its end: a pattern of why.
+    /// A pattern for the error with which the reply's body breaks off.
     pub broken: Option<Pattern>,
-    /// Why the plugin gave no reply, in the host's word: `failure`, `trap`, `cpu`, `memory`, `time`,
+    /// Why the plugin gave no reply, in the host's terms: `failure`, `trap`, `cpu`, `memory`, `time`,
     /// `bad-reply`.
     pub reason: Option<String>,
-    /// What the plugin asked of its host meanwhile, all of it, in order. A line may end with `*`.
+    /// All calls that the plugin made to its host during the step, in order. A line may end with `*`.
     pub calls: Option<Vec<String>>,
-    /// What it may not have asked: beginnings of lines.
+    /// Prefixes of calls that the plugin must not make.
     pub no_calls: Vec<String>,
-    /// What became of the job that `run` started.
+    /// The job that `run` started.
     pub job: Option<JobRule>,
-    /// The server closes the connection after the reply.
+    /// Whether the server closes the connection after the reply.
     pub closed: bool,
-    /// The server may also close the connection without a reply.
+    /// Whether the server may instead close the connection without a reply.
     pub or_closed: bool,
-    /// Series in the reply, which is in Prometheus' text format.
+    /// Metrics in the reply, which has Prometheus' text format.
     pub metrics: Vec<SeriesRule>,
-    /// What is on the server's disk after this step.
+    /// The server's disk after this step.
     pub disk: Option<Disk>,
 }
 
-/// A series of metrics.
+/// A metric with labels.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeriesRule {
-    /// Its name.
+    /// The metric's name.
     pub name: String,
-    /// Labels that it must have; it may have others.
+    /// Labels that it must have. It may have others.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// The sum of all such series; 0 if there is none.
+    /// The expected sum over all matching series; 0 if there are none.
     pub value: f64,
 }
 
-/// What a header must be: a text, there or not, or a pattern.
+/// What a header must be: a text, present, absent, or matching a pattern.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderRule {
-    /// Found in its value; several values are joined by commas.
+    /// A pattern for the value. Several values are joined by commas first.
     #[serde(default)]
     pub matches: Option<Pattern>,
-    /// Words between commas, in any order and any case.
+    /// Comma-separated words, in any order and any case.
     #[serde(default)]
     pub words: Option<String>,
     #[serde(skip)]
@@ -77,37 +77,37 @@ impl FromShort for HeaderRule {
     }
 }
 
-/// What bytes must be: all that is said must hold.
+/// What bytes must be. All fields that are set must hold.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
-    /// Exactly this text.
+    /// This text.
     pub text: Option<String>,
-    /// Exactly these bytes.
+    /// These bytes, as hexadecimal digits.
     pub hex: Option<String>,
-    /// Those of a file beside the case's.
+    /// The content of a file beside the case file.
     pub file: Option<String>,
-    /// Those of `bodies`.
+    /// An entry of `bodies`.
     pub named: Option<String>,
-    /// Of `named`, only these bytes: `[offset, length]`, or `"FIRST-LAST"` as in a range.
+    /// The part of `named` that is meant: `[offset, length]`, or `"FIRST-LAST"` as in a range.
     pub part: Option<BytePart>,
-    /// This JSON.
+    /// JSON that is equal to this.
     pub json: Option<Json>,
-    /// A JSON list of these elements, in any order.
+    /// A JSON array with these elements, in any order.
     pub set: Option<Json>,
-    /// JSON with at least these members; lists have as many elements.
+    /// JSON with at least these members. Arrays must have the same length.
     pub has: Option<Json>,
-    /// Found in the text.
+    /// A pattern that must match the text.
     pub matches: Option<Pattern>,
-    /// Not found in the text.
+    /// A pattern that must not match the text.
     pub lacks: Option<Pattern>,
-    /// In lower-case hex.
+    /// The SHA-256 in lower-case hexadecimal digits.
     pub sha256: Option<String>,
-    /// In bytes.
+    /// The size in bytes.
     pub size: Option<u64>,
-    /// What they are after decompression with gzip.
+    /// A rule for the bytes after decompression with gzip.
     pub gunzip: Option<Box<Short<Rule>>>,
-    /// The files of a tar archive, all of them, by their names.
+    /// All files of a tar archive, by name.
     pub tar: Option<BTreeMap<String, Short<Rule>>>,
 }
 
@@ -118,11 +118,11 @@ impl FromShort for Rule {
 }
 
 impl Rule {
-    /// The bytes, where exactly one string of bytes is right.
+    /// Returns the bytes, if the rule allows exactly one value.
     ///
     /// # Errors
     ///
-    /// In words, where what is named is not there.
+    /// If a file or body that is named does not exist.
     pub fn exact(
         &self,
         folder: &std::path::Path,
@@ -146,13 +146,13 @@ impl Rule {
     }
 }
 
-/// Some of the bytes of a body.
+/// A part of a body.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum BytePart {
     /// Offset and length.
     Length(usize, usize),
-    /// `FIRST-LAST`, both included, perhaps with placeholders.
+    /// `FIRST-LAST`, both inclusive. May contain placeholders.
     Range(String),
 }
 
@@ -167,20 +167,21 @@ impl BytePart {
         let number = |text: &str| text.parse::<usize>().ok();
         let range =
             text.split_once('-').and_then(|(first, last)| Some(number(first)?..=number(last)?));
-        let range = range.ok_or_else(|| format!("{text:?} is no part; write \"0-99\", say"))?;
+        let range =
+            range.ok_or_else(|| format!("expected a part such as \"0-99\", found {text:?}"))?;
         Ok(bytes.get(range))
     }
 }
 
-/// What a blob must be: `false`: it is not there; `true`: whatever it holds.
+/// What a blob must be: `false` if it must not exist, `true` if its content is irrelevant.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kept {
-    /// What its bytes must be.
+    /// A rule for its bytes.
     pub is: Option<Short<Rule>>,
-    /// Its bytes, to be put there by `place`, or to be exactly so.
+    /// Its text: what `place` writes, or what must be found.
     pub text: Option<String>,
-    /// Those of `bodies`.
+    /// An entry of `bodies`.
     pub named: Option<String>,
     /// As [`Rule::has`].
     pub has: Option<Json>,
@@ -192,13 +193,13 @@ pub struct Kept {
     pub size: Option<u64>,
     /// As [`Rule::gunzip`].
     pub gunzip: Option<Box<Short<Rule>>>,
-    /// What `put` was given.
+    /// The content type that was given to `put`.
     pub content_type: Option<String>,
-    /// What `put` was given: all of it.
+    /// The metadata that was given to `put`, complete.
     pub metadata: Option<BTreeMap<String, String>>,
-    /// For files on disk: permissions in octal, as in `0600` or `0660 & umask`.
+    /// For files on disk: the permissions in octal, such as `0600` or `0660 & umask`.
     pub mode: Option<String>,
-    /// For `place`: when it was stored.
+    /// For `place`: when the blob was stored.
     pub modified: Option<Clock>,
     #[serde(skip)]
     pub(crate) absent: bool,
@@ -215,7 +216,7 @@ impl FromShort for Kept {
 }
 
 impl Kept {
-    /// What its bytes must be.
+    /// The rule for its bytes.
     pub fn rule(&self) -> Rule {
         if let Some(Short(rule)) = &self.is {
             return rule.clone();
@@ -232,7 +233,7 @@ impl Kept {
         }
     }
 
-    /// What `place` puts there; none: the blob is removed.
+    /// What `place` writes; `None` to remove the blob.
     pub fn content(&self) -> Option<Content> {
         (!self.absent).then(|| Content {
             text: self.text.clone(),
@@ -246,56 +247,56 @@ impl Kept {
     }
 }
 
-/// What a job must be; what is left out is not looked at.
+/// What a job must be. Fields that are not set are not checked.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobRule {
-    /// Its kind.
+    /// The job's kind.
     pub kind: Option<String>,
-    /// Its key.
+    /// The job's key.
     pub key: Option<String>,
     /// `queued`, `running`, `succeeded`, `failed`, `cancelled`.
     pub state: Option<String>,
     /// What started it.
     pub origin: Option<String>,
-    /// Found in why it failed or waits.
+    /// A pattern for the message that says why the job failed or waits.
     pub message: Option<Pattern>,
-    /// What it returned.
+    /// The job's output.
     pub output: Option<Short<Rule>>,
-    /// How often it was tried.
+    /// The number of the last attempt.
     pub attempt: Option<u32>,
-    /// How often it is tried at most.
+    /// The maximum number of attempts.
     pub attempts: Option<u32>,
-    /// The user for whom it works; empty: nobody in particular.
+    /// The user on whose behalf it runs; empty for none.
     pub user: Option<String>,
 }
 
-/// What there is in the end.
+/// The final state.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct After {
-    /// Blobs of the store `main` that are others than before; all others are as they were.
+    /// Changed blobs of the store `main`. All others must be unchanged.
     pub blobs: BTreeMap<String, Short<Kept>>,
-    /// The same of further stores.
+    /// Changed blobs of further stores.
     pub store: BTreeMap<String, BTreeMap<String, Short<Kept>>>,
-    /// Folders of the store `main` that must be there.
+    /// Folders that must exist in the store `main`.
     pub folders: Vec<String>,
-    /// All jobs, in the order of their starts.
+    /// All jobs, in the order in which they were started.
     pub jobs: Option<Vec<JobRule>>,
-    /// Beginnings of calls that the plugin may never make in this case.
+    /// Prefixes of calls that the plugin must not make at any time.
     pub no_calls: Vec<String>,
-    /// Found in the log, as in `warn: …`. Each warning and error must be named by one.
+    /// Patterns for lines of the log, such as `warn: …`. Each warning and error must match one.
     pub log: Vec<Pattern>,
-    /// All counters, as in `name{a,b}` with the values of the labels, and what they count.
+    /// All counters, as `name{a,b}` with the values of the labels, and their counts.
     pub counters: Option<BTreeMap<String, CounterRule>>,
-    /// All gauges, in the same way, and what they were set to last.
+    /// All gauges, named like counters, and their last values.
     pub gauges: Option<BTreeMap<String, GaugeRule>>,
-    /// What is on the server's disk.
+    /// The server's disk.
     pub disk: Option<Disk>,
 }
 
 impl After {
-    /// Whether it says anything that can only be seen from inside.
+    /// Whether it checks anything that is only visible from inside.
     pub(crate) fn looks_inside(&self) -> bool {
         let Self { blobs, store, folders, jobs, no_calls, log, counters, gauges, disk: _ } = self;
         let lists = blobs.is_empty() && store.is_empty() && folders.is_empty();
@@ -306,7 +307,7 @@ impl After {
     }
 }
 
-/// What a counter must be: a number, or `true` for any.
+/// The expected count; `true` accepts any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub struct CounterRule(pub Option<u64>);
@@ -318,12 +319,12 @@ impl TryFrom<serde_json::Value> for CounterRule {
         match (value.as_u64(), value.as_bool()) {
             (Some(number), _) => Ok(Self(Some(number))),
             (None, Some(true)) => Ok(Self(None)),
-            _ => Err(format!("{value} is no count; write a number, or true for any")),
+            _ => Err(format!("expected a number, or true for any, found {value}")),
         }
     }
 }
 
-/// What a gauge must be: a number, or `true` for any.
+/// The expected value of a gauge; `true` accepts any.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub struct GaugeRule(pub Option<f64>);
@@ -335,7 +336,7 @@ impl TryFrom<serde_json::Value> for GaugeRule {
         match (value.as_f64(), value.as_bool()) {
             (Some(number), _) => Ok(Self(Some(number))),
             (None, Some(true)) => Ok(Self(None)),
-            _ => Err(format!("{value} is no value of a gauge; write a number, or true for any")),
+            _ => Err(format!("expected a number, or true for any, found {value}")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a case needs of a server that is asked over a socket, and what must be on its disk.
+//! What a case requires of a server behind a socket, and of the server's disk.
 
 use std::collections::BTreeMap;
 
@@ -10,30 +10,30 @@ use super::{Content, Kept, Pattern, Short};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerNeeds {
-    /// Flags of its command line.
+    /// Flags for its command line.
     pub flags: Vec<String>,
-    /// The text of its file of users.
+    /// The content of its htpasswd file.
     pub users: Option<String>,
-    /// No other case uses it.
+    /// Whether no other case may use the server.
     pub fresh: bool,
-    /// Files in its data folder before it starts; no other case uses the server.
+    /// Files in its data folder before it starts. No other case uses such a server.
     pub files: BTreeMap<String, Short<Content>>,
-    /// Patterns of what it says on standard error when it starts.
+    /// Patterns for what it prints on standard error when it starts.
     pub says: Vec<Pattern>,
 }
 
-/// What must be on disk. Paths are relative to the repository's folder; with `/` in front to the data
-/// folder; with `scratch:` to the folder for logs and certificates.
+/// What must be on disk. Paths are relative to the repository's folder; a leading `/` means the data folder,
+/// and `scratch:` the folder for logs and certificates.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Disk {
-    /// All files of the repository but those that the case placed there. By default they are only held
-    /// against the surface's layout.
+    /// All files of the repository, except those that the case placed there. By default, files are only
+    /// compared with the surface's layout.
     pub files: Option<BTreeMap<String, Short<Kept>>>,
-    /// Further files, anywhere.
+    /// Further files, anywhere in the data folder or `scratch:`.
     pub also: BTreeMap<String, Short<Kept>>,
-    /// Folders that must exist, and their modes (`*`: any).
+    /// Folders that must exist, with their modes (`*` for any).
     pub folders: BTreeMap<String, String>,
-    /// Paths at which nothing may be.
+    /// Paths that must not exist.
     pub absent: Vec<String>,
 }

@@ -1,17 +1,17 @@
-//! The cases of a file as they are played: one with several values or folders becomes several.
+//! The cases of a file as they run: one with several values or folders counts as several.
 
 use super::{Case, CaseFile, Each, Values};
 
 /// A case with its values.
 #[derive(Clone, Debug)]
 pub struct Single {
-    /// `FILE/CASE`, and the value's and the folder's name if there are several.
+    /// `FILE/CASE`, followed by the names of the value and the folder if there are several.
     pub name: String,
-    /// The case's number in its file.
+    /// The index of the case in its file.
     pub index: usize,
-    /// The folder of its repository, with placeholders.
+    /// The folder of its repository, in which placeholders are not yet filled in.
     pub at: String,
-    /// Its values, with placeholders.
+    /// Its values, in which placeholders are not yet filled in.
     each: Vec<(String, String)>,
 }
 
@@ -21,7 +21,7 @@ impl Single {
         let mut values = Values::default();
         for (name, super::Short(content)) in file.surface.bodies.iter().chain(&file.bodies) {
             let bytes = content.bytes(file.folder(), &values);
-            values.name_body(name, bytes.map_err(|why| format!("the body {name:?}: {why}"))?);
+            values.name_body(name, bytes.map_err(|why| format!("body {name:?}: {why}"))?);
         }
         for (name, text) in &self.each {
             values.template(name, text.clone());
@@ -29,14 +29,13 @@ impl Single {
         Ok(values)
     }
 
-    /// Whether the case is one of several that the file writes as one, so that `--update` cannot write
-    /// what came.
+    /// Whether the file writes this case as one of several. Then `--update` cannot write the results.
     pub(crate) fn is_one_of_several(&self, case: &Case) -> bool {
         !self.each.is_empty() || case.at.len() > 1
     }
 }
 
-/// All cases of a file, in order.
+/// All cases of a file as they run, in order.
 pub(crate) fn spread(file: &CaseFile) -> Vec<Single> {
     let mut all = Vec::new();
     for (index, case) in file.cases.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! One step of a case: what is asked of the plugin or server, or done behind its back.
+//! One step of a case: a request to the plugin or server, or a change behind its back.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,77 +7,76 @@ use serde::Deserialize;
 
 use super::{Content, Expect, Json, Kept, Many, Number, RequestLine, Short, Span, User};
 
-/// Something that is asked, or done meanwhile.
+/// A request, or something that happens between requests.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Step {
-    /// This much time passes first.
+    /// Time that passes first.
     pub advance: Option<Span>,
-    /// Blobs (over a socket: files of the repository) to put there behind the plugin's back, or to
-    /// remove (`false`). A key that ends with `/` is a folder.
+    /// Blobs (over a socket: files of the repository) to write behind the plugin's back, or to remove
+    /// (`false`). A key that ends with `/` is a folder.
     pub place: BTreeMap<String, Short<Kept>>,
-    /// Files to write into the server's data folder: texts by name.
+    /// Files to write to the server's data folder: names and texts.
     pub write: BTreeMap<String, String>,
-    /// A signal for the server's process: `HUP`.
+    /// A signal to send to the server: `HUP`.
     pub signal: Option<String>,
-    /// `METHOD /path?query`.
+    /// The request: `METHOD /path?query`.
     pub send: Option<RequestLine>,
-    /// All bytes of a request, instead of `send`. Nothing is added.
+    /// The complete bytes of a request, instead of `send`. Nothing is added to them.
     pub raw: Option<String>,
     /// Headers of the request.
     pub headers: BTreeMap<String, Many<String>>,
-    /// Who asks.
+    /// The user who sends the request.
     pub user: Option<Short<User>>,
-    /// `NAME:PASSWORD` for HTTP Basic; empty: nobody.
+    /// `NAME:PASSWORD` for HTTP Basic; empty for no authentication.
     pub login: Option<String>,
-    /// The mount as the client reaches it; by default what the header `host` says, or
+    /// The URL of the mount as the client sees it. By default, it follows from the header `host`, or is
     /// `http://localhost`.
     pub base: Option<String>,
-    /// IP address of the client.
+    /// The client's IP address.
     pub address: Option<IpAddr>,
     /// The body of the request.
     pub body: Option<Short<Content>>,
-    /// The body's length is not announced.
+    /// Whether to send the body without announcing its length.
     pub unsized_body: bool,
-    /// The body is sent in chunks of this many bytes, without a length.
+    /// The size of the chunks in which to send the body, without a length.
     pub chunks: Option<Number>,
-    /// What `Content-Length` says if that is not the body's length.
+    /// The value of `Content-Length`, if it differs from the body's length.
     pub length: Option<Number>,
-    /// The client stops sending after this many bytes of the body.
+    /// The number of bytes of the body after which the client breaks off.
     pub cut: Option<Number>,
-    /// The client falls silent after this many bytes.
+    /// The number of bytes of the body after which the client sends nothing more.
     pub stall: Option<u64>,
-    /// The client goes away.
+    /// When the client disconnects.
     pub leaves: Option<Leaves>,
-    /// The client sends `Expect: 100-continue`: `100 Continue` must come (true), or the final status at
-    /// once (false).
+    /// Sends `Expect: 100-continue`. The reply must be `100 Continue` (true), or the final status at once
+    /// (false).
     pub interim: Option<bool>,
-    /// The name of the connection: steps with the same one share it.
+    /// A name for the connection. Steps with the same name share it.
     pub on: Option<String>,
-    /// The next step comes after this many bytes of the body; a step with `resume` sends the rest.
+    /// The number of bytes of the body after which the next step begins. A step with `resume` sends the rest.
     pub pause: Option<Number>,
-    /// Sends the rest of the body on the connection `on`, and reads the reply. If nothing is left to
-    /// send, it only reads the next reply.
+    /// Sends the rest of the body on the connection `on` and reads the reply. If nothing is left to send,
+    /// only reads the next reply.
     pub resume: bool,
-    /// Closes the connection `on`, whatever is in flight there.
+    /// Closes the connection `on`, whatever is in flight on it.
     pub close: bool,
-    /// The step is repeated until it is as expected, for ten seconds at most.
+    /// Repeats the step until it succeeds, for up to ten seconds.
     pub eventually: bool,
-    /// Instead of `send`: runs a job of this kind to its end, as a schedule starts it.
+    /// Runs a job of this kind to its end, as a schedule would, instead of sending a request.
     pub run: Option<String>,
-    /// The input of the job.
+    /// The job's input.
     pub input: Option<Json>,
     /// Waits until no job is queued or running.
     pub settle: bool,
-    /// Names parts of the reply for `{name}` in later steps: a JSON pointer such as `/job`, or
-    /// `header NAME`.
+    /// Saves parts of the reply as `{name}` for later steps: a JSON pointer such as `/job`, or `header NAME`.
     pub save: BTreeMap<String, String>,
-    /// What must come of it. Without it nothing is right, and `--update` writes what came.
+    /// The expected result. A step without one always fails, and `--update` writes the actual result.
     pub expect: Option<Expect>,
 }
 
 impl Step {
-    /// Whether the step speaks to the server at all.
+    /// Whether the step sends a request.
     pub(crate) fn is_request(&self) -> bool {
         self.send.is_some() || self.raw.is_some() || self.resume || self.close
     }
@@ -94,13 +93,13 @@ impl Step {
     }
 }
 
-/// When a client goes away.
+/// When a client disconnects.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Leaves {
-    /// After it sent this many bytes of the body.
+    /// After sending this many bytes of the body.
     pub sent: Option<Number>,
-    /// After this many bytes of the reply's body.
+    /// After receiving this many bytes of the reply's body.
     pub received: Option<u64>,
     /// After this much time.
     pub after: Option<Span>,

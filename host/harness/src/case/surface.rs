@@ -1,5 +1,5 @@
-//! What the cases of a surface share, in a file `surface.toml` at the top of their folder: bodies, what
-//! a case can be given, how a server is started, which files it may leave on its disk.
+//! What all cases of a surface share, from `surface.toml` at the top of their folder: bodies, preconditions
+//! that cases can name, how to start a server, and which files it may leave on disk.
 
 use std::collections::BTreeMap;
 
@@ -7,41 +7,41 @@ use serde::Deserialize;
 
 use super::{Content, Pattern, Short, Step};
 
-/// The name of the file.
+/// The name of that file.
 pub(crate) const SURFACE: &str = "surface.toml";
 
 /// What the cases of a surface share.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Surface {
-    /// What the surface is.
+    /// A description of the surface.
     pub about: Option<String>,
-    /// Bytes with names.
+    /// Named bytes.
     pub bodies: BTreeMap<String, Short<Content>>,
-    /// Against a running server, each case is asked below a folder of its own, because the surface keeps
+    /// Whether each case runs below a folder of its own on a running server, because the surface keeps
     /// folders apart.
     pub apart: bool,
-    /// What a case can be given, by name. A name may have parts in braces, which become placeholders.
+    /// Preconditions by name. Parts of the name in braces become placeholders.
     pub given: BTreeMap<String, Given>,
-    /// Paths of files that may be in a repository: see [`Layout`].
+    /// Paths that files of a repository may have; see [`Layout`].
     pub layout: Option<Layout>,
     /// How a server is started for a case.
     pub start: StartRules,
 }
 
-/// Requests that make something that a case is given.
+/// Requests that establish a precondition.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Given {
     /// The requests.
     #[serde(rename = "step")]
     pub steps: Vec<Step>,
-    /// Requests for servers that refuse the first.
+    /// Requests to send instead if the server refuses the first of `steps`.
     pub otherwise: Vec<Step>,
 }
 
 impl Surface {
-    /// The requests for what a case is given, and the values of the name's parts in braces.
+    /// The precondition of this name, with the values of the parts in braces.
     pub(crate) fn given(&self, name: &str) -> Option<(&Given, Vec<(String, String)>)> {
         if let Some(given) = self.given.get(name) {
             return Some((given, Vec::new()));
@@ -71,16 +71,16 @@ fn parts(pattern: &str, name: &str) -> Option<Vec<(String, String)>> {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartRules {
-    /// A pattern of the line on standard error that says that the server is ready; its first group is
-    /// the address.
+    /// A pattern for the line on standard error that says that the server is ready. Its first group is the
+    /// address.
     pub ready: Option<Pattern>,
-    /// The file of users in the data folder.
+    /// The name of the htpasswd file in the data folder.
     pub users: Option<String>,
-    /// Flags for a server without users,
+    /// Flags for servers without users, except
     pub without_users: Vec<String>,
-    /// unless it has one like this.
+    /// servers with a flag that matches this pattern.
     pub unless_flag: Option<Pattern>,
-    /// Certificates for the server.
+    /// The server's certificate.
     pub certificate: Option<CertificateRules>,
 }
 
@@ -88,24 +88,24 @@ pub struct StartRules {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateRules {
-    /// Made if a flag is like this.
+    /// A pattern for the flags that require a certificate.
     pub flag: Pattern,
-    /// The server speaks TLS if a flag is like this.
+    /// A pattern for the flags with which the server speaks TLS.
     pub speaks_tls: Pattern,
-    /// Files for the certificate.
+    /// Names of files for the certificate.
     pub certificate: Vec<String>,
-    /// Files for its key.
+    /// Names of files for its key.
     pub key: Vec<String>,
 }
 
-/// Paths that may be in a repository: `**/` at the front is any folder, `{id}` 64 hexadecimal digits,
-/// `{id.2}` the first two of them, and `a|b` either.
+/// Paths that files of a repository may have. `**/` at the start matches any folder, `{id}` 64 hexadecimal
+/// digits, `{id.2}` the first two of them, and `a|b` either.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Layout(Vec<String>);
 
 impl Layout {
-    /// Whether a path may be there.
+    /// Whether the layout contains a path.
     pub fn has(&self, path: &str) -> bool {
         self.0.iter().any(|pattern| fits(pattern, path))
     }

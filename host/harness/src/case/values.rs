@@ -1,6 +1,6 @@
 //! Placeholders: `{name}` in paths, headers, keys and expectations. `{kilo}` is the SHA-256 of the body
-//! `kilo`, `{kilo.size}` its length, `{kilo.2}` the first two digits of the hash. A part of a reply that a
-//! step saves has the name it was given. Braces around anything that is no name stay as they are.
+//! `kilo`, `{kilo.size}` its length, `{kilo.2}` the first two digits of the hash. Parts of replies that a
+//! step saves have the names that it chose. Braces around anything that is not a name are kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// How deep placeholders may stand for texts with placeholders.
+/// How deeply placeholders may refer to texts with placeholders.
 const DEPTH: usize = 8;
 
-/// What placeholders stand for.
+/// The values of placeholders.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     texts: BTreeMap<String, Text>,
@@ -20,42 +20,42 @@ pub struct Values {
 
 #[derive(Clone, Debug)]
 enum Text {
-    /// As it is.
+    /// A text without placeholders.
     Plain(String),
-    /// A text of the case, with placeholders of its own.
+    /// A text with placeholders of its own.
     Template(String),
 }
 
 #[derive(Clone, Debug)]
 struct Named {
     bytes: Arc<Vec<u8>>,
-    /// SHA-256 in lower-case hex.
+    /// The SHA-256 in lower-case hexadecimal digits.
     id: String,
 }
 
 impl Values {
-    /// Names bytes.
+    /// Names a body.
     pub fn name_body(&mut self, name: &str, bytes: Vec<u8>) {
         let id = hex::encode(Sha256::digest(&bytes));
         self.bodies.insert(name.to_owned(), Named { bytes: Arc::new(bytes), id });
     }
 
-    /// Names a text.
+    /// Names a text without placeholders.
     pub fn save(&mut self, name: &str, text: String) {
         self.texts.insert(name.to_owned(), Text::Plain(text));
     }
 
-    /// Names a text that may have placeholders itself. If it is the name of a body, `{name.id}`,
-    /// `{name.size}` and the like are that body's.
+    /// Names a text that may contain placeholders. If it is the name of a body, `{name.id}`, `{name.size}`
+    /// and the like refer to that body.
     pub fn template(&mut self, name: &str, text: String) {
         self.texts.insert(name.to_owned(), Text::Template(text));
     }
 
-    /// The bytes of this name, which may have placeholders.
+    /// Returns the body of this name, in which placeholders are filled in.
     ///
     /// # Errors
     ///
-    /// If there are none.
+    /// If there is no such body.
     pub fn body(&self, name: &str) -> Result<Arc<Vec<u8>>, String> {
         let name = self.fill(name)?;
         let known = || self.bodies.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -63,11 +63,11 @@ impl Values {
         self.bodies.get(&name).map(|named| named.bytes.clone()).ok_or_else(missing)
     }
 
-    /// A text with its placeholders filled in.
+    /// Fills in the placeholders of a text.
     ///
     /// # Errors
     ///
-    /// If nothing has a name in it.
+    /// If a placeholder is unknown.
     pub fn fill(&self, text: &str) -> Result<String, String> {
         self.fill_within(text, DEPTH)
     }
@@ -90,13 +90,13 @@ impl Values {
         Ok(filled)
     }
 
-    /// Whether [`fill`](Self::fill) would change a text, or fail.
+    /// Whether [`fill`](Self::fill) would change this text, or fail.
     pub fn has_placeholder(text: &str) -> bool {
         let names = text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
         names.into_iter().any(|(name, _)| is_name(name))
     }
 
-    /// JSON with the placeholders of its texts filled in.
+    /// Fills in the placeholders in the strings of a JSON value.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Values {
         if let Some(text) = self.text(name, depth)? {
             return Ok(text);
         }
-        let unknown = || format!("nothing is called {{{name}}} here");
+        let unknown = || format!("unknown placeholder {{{name}}}");
         let (body, what) = name.split_once('.').unwrap_or((name, "id"));
         let named = self.text(body, depth)?.unwrap_or_else(|| body.to_owned());
         let Named { bytes, id } = self.bodies.get(&named).ok_or_else(unknown)?;
@@ -139,7 +139,7 @@ impl Values {
             None => Ok(None),
             Some(Text::Plain(text)) => Ok(Some(text.clone())),
             Some(Text::Template(_)) if depth == 0 => {
-                Err(format!("{{{name}}} stands for itself, or for too many others"))
+                Err(format!("placeholder {{{name}}} refers to itself, or too deeply to others"))
             }
             Some(Text::Template(text)) => self.fill_within(text, depth - 1).map(Some),
         }
@@ -173,9 +173,9 @@ mod tests {
         values.template("other", "{job}".to_owned());
         assert_eq!(values.fill("{each}").unwrap(), "ba/01X");
         values.template("other", "{each}".to_owned());
-        assert!(values.fill("{each}").unwrap_err().contains("stands for itself"));
+        assert!(values.fill("{each}").unwrap_err().contains("refers to itself"));
         values.save("reply", "{each}".to_owned());
-        assert_eq!(values.fill("{reply}").unwrap(), "{each}", "a reply is no template");
+        assert_eq!(values.fill("{reply}").unwrap(), "{each}", "replies are not templates");
         let json = values.fill_json(&serde_json::json!({"a": ["{job}", null]})).unwrap();
         assert_eq!(json, serde_json::json!({"a": ["01X", null]}));
     }

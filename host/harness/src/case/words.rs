@@ -1,5 +1,5 @@
-//! The small words of case files: times, patterns, requests, values with a short form. Each is checked
-//! when it is read, so that an error has its line.
+//! The small types of case files: times, patterns, request lines, values with a short form. Each is checked
+//! when it is read, so that errors have a line.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Values;
 
-/// A time of day, as in `2026-01-31T23:59:58Z`.
+/// A point in time, such as `2026-01-31T23:59:58Z`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Clock(pub SystemTime);
@@ -22,12 +22,13 @@ impl TryFrom<String> for Clock {
 
     fn try_from(text: String) -> Result<Self, String> {
         let read: Result<jiff::Timestamp, _> = text.parse();
-        read.map(|time| Self(time.into()))
-            .map_err(|_| format!("{text:?} is no time; write \"2026-01-31T23:59:58Z\", say"))
+        read.map(|time| Self(time.into())).map_err(|_| {
+            format!("expected a time such as \"2026-01-31T23:59:58Z\", found {text:?}")
+        })
     }
 }
 
-/// A length of time, as in `90s` or `2h`.
+/// A duration, such as `90s` or `2h`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Span(pub Duration);
@@ -38,16 +39,16 @@ impl TryFrom<String> for Span {
     fn try_from(text: String) -> Result<Self, String> {
         humantime::parse_duration(&text)
             .map(Self)
-            .map_err(|_| format!("{text:?} is no length of time; write \"90s\" or \"2h\", say"))
+            .map_err(|_| format!("expected a duration such as \"90s\" or \"2h\", found {text:?}"))
     }
 }
 
-/// A regular expression, found anywhere. Placeholders in it are filled in before it is compiled.
+/// A regular expression, not anchored. Its placeholders are filled in before it is compiled.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Pattern {
     text: String,
-    /// None if it has placeholders.
+    /// `None` if it has placeholders.
     compiled: Option<Regex>,
 }
 
@@ -62,11 +63,11 @@ impl TryFrom<String> for Pattern {
 }
 
 impl Pattern {
-    /// The expression itself.
+    /// Returns the compiled expression.
     ///
     /// # Errors
     ///
-    /// If a placeholder is unknown, or what it stands for makes the expression invalid.
+    /// If a placeholder is unknown, or its value makes the expression invalid.
     pub fn regex(&self, values: &Values) -> Result<Regex, String> {
         match &self.compiled {
             Some(regex) => Ok(regex.clone()),
@@ -74,8 +75,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it is found in a text. A pattern with placeholders is found nowhere: see
-    /// [`regex`](Self::regex).
+    /// Whether it matches a text. A pattern with placeholders never does: use [`regex`](Self::regex).
     pub fn is_match(&self, text: &str) -> bool {
         self.compiled.as_ref().is_some_and(|regex| regex.is_match(text))
     }
@@ -87,7 +87,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// `METHOD /path?query`, with placeholders in it, or one that stands for all of it.
+/// `METHOD /path?query`, which may contain placeholders or be one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RequestLine(String);
@@ -101,7 +101,7 @@ impl TryFrom<String> for RequestLine {
         if text.starts_with('{') || (!method.is_empty() && is_target) {
             return Ok(Self(text));
         }
-        Err(format!("{text:?} is no request; write \"GET /path\", say"))
+        Err(format!("expected a request such as \"GET /path\", found {text:?}"))
     }
 }
 
@@ -112,23 +112,24 @@ impl fmt::Display for RequestLine {
 }
 
 impl RequestLine {
-    /// The method and the target, with placeholders filled in. A target that the case writes with `/` at
-    /// its front is below the mount, whose path is `base`; any other is complete.
+    /// Returns method and target, with placeholders filled in. A target that is written with a leading `/` is
+    /// below the mount, whose path is `base`. Any other is complete.
     ///
     /// # Errors
     ///
-    /// If a placeholder is unknown, or what came of it is no request.
+    /// If a placeholder is unknown, or the result is not a request line.
     pub fn fill(&self, values: &Values, base: &str) -> Result<(String, String), String> {
         let filled = values.fill(&self.0)?;
         let parts = filled.split_once(' ').filter(|(method, _)| !method.is_empty());
-        let (method, target) = parts.ok_or_else(|| format!("{filled:?} is no request"))?;
+        let (method, target) = parts
+            .ok_or_else(|| format!("expected a request such as \"GET /path\", found {filled:?}"))?;
         let is_below = self.0.split_once(' ').is_some_and(|(_, target)| target.starts_with('/'));
         let base = if is_below { base } else { "" };
         Ok((method.to_owned(), format!("{base}{target}")))
     }
 }
 
-/// JSON, written as a text (which can say `null`) or as TOML.
+/// JSON, written as a text (which can be `null`) or as TOML.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub struct Json(pub serde_json::Value);
@@ -140,13 +141,13 @@ impl TryFrom<serde_json::Value> for Json {
         match value {
             serde_json::Value::String(text) => serde_json::from_str(&text)
                 .map(Self)
-                .map_err(|error| format!("this text is no JSON: {error}")),
+                .map_err(|error| format!("expected JSON: {error}")),
             value => Ok(Self(value)),
         }
     }
 }
 
-/// One of something, or a list.
+/// One value, or a list of them.
 #[derive(Clone, Debug, Default)]
 pub struct Many<T>(pub Vec<T>);
 
@@ -186,16 +187,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
     }
 }
 
-/// A table with a short form: a text, or true or false.
+/// A table with a short form, which is a text or a boolean.
 #[derive(Clone, Debug, Default)]
 pub struct Short<T>(pub T);
 
-/// The meaning of a short form.
+/// What a short form means.
 pub trait FromShort: Sized {
-    /// Of a text.
+    /// The meaning of a text.
     fn from_text(text: &str) -> Self;
 
-    /// Of true or false; none if that means nothing.
+    /// The meaning of a boolean; `None` if it has none.
     fn from_flag(_flag: bool) -> Option<Self> {
         None
     }

@@ -1,4 +1,4 @@
-//! What is there before anything is asked: the `world` of a case.
+//! The `world` of a case: its initial state.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,38 +9,38 @@ use serde::{Deserialize, Deserializer};
 use super::{Clock, Content, FromShort, Short, Span};
 use crate::double::Doubles;
 
-/// What is there before anything is asked.
+/// The initial state.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    /// The mount's.
+    /// The mount's settings.
     pub settings: Option<serde_json::Map<String, serde_json::Value>>,
-    /// The time of day at the start; it goes on as the case waits, and no faster.
+    /// The time at the start. It advances only as far as the case waits.
     pub clock: Option<Clock>,
-    /// Of what is random.
+    /// The seed of random values.
     pub seed: Option<u64>,
-    /// Who asks if a step says nothing else.
+    /// The user of steps that name none.
     pub user: Option<Short<User>>,
-    /// The login of every step that has none of its own: `NAME:PASSWORD` for HTTP Basic.
+    /// The login of steps that have none: `NAME:PASSWORD` for HTTP Basic.
     pub login: Option<String>,
-    /// In the store `main`.
+    /// Blobs in the store `main`.
     pub blobs: BTreeMap<String, Short<Content>>,
     /// Empty folders in the store `main`.
     pub folders: Vec<String>,
-    /// Of the store `main`.
+    /// The policy of the store `main`.
     pub policy: Option<Policy>,
     /// Further stores.
     pub store: BTreeMap<String, StoreWorld>,
-    /// What stands in for things outside the host, each by its own key.
+    /// Test doubles for what is outside the host, each under its own key.
     pub doubles: Doubles,
-    /// What goes wrong in stores.
+    /// Faults of stores.
     pub fault: Vec<Fault>,
-    /// What a call may use.
+    /// The limits of a call.
     pub limits: Option<Limits>,
-    /// Instances serve several requests.
+    /// Whether instances serve several requests.
     pub warm: Option<bool>,
-    /// The largest body that may be spooled, in bytes; without it there is no spool.
+    /// The largest body that may be spooled, in bytes. Without it, spooling is refused.
     pub spool: Option<u64>,
-    /// False: the mount has no jobs, whatever the plugin says of itself.
+    /// `false` if the mount must not have jobs, whatever the plugin exports.
     pub jobs: Option<bool>,
 }
 
@@ -48,33 +48,33 @@ pub struct World {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreWorld {
-    /// By their keys.
+    /// Blobs by key.
     pub blobs: BTreeMap<String, Short<Content>>,
     /// Empty folders.
     pub folders: Vec<String>,
-    /// What may be done with it.
+    /// The store's policy.
     pub policy: Option<Policy>,
 }
 
-/// What may be done with a store.
+/// The policy of a store.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// Nothing is deleted or replaced.
+    /// Blobs cannot be deleted or replaced.
     pub append_only: bool,
-    /// Nothing is changed.
+    /// Nothing can be changed.
     pub read_only: bool,
     /// Keys that `append_only` does not protect.
     pub except: Vec<String>,
 }
 
-/// Who asks.
+/// An authenticated user.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// Empty: nobody was authenticated.
+    /// The name; empty for an anonymous request.
     pub name: String,
-    /// What else is known of them.
+    /// The user's claims.
     #[serde(default)]
     pub claims: BTreeMap<String, String>,
 }
@@ -85,25 +85,25 @@ impl FromShort for User {
     }
 }
 
-/// Something that goes wrong in a store.
+/// A fault of a store.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Which store.
+    /// The store.
     #[serde(default = "main_store")]
     pub store: String,
-    /// In which call.
+    /// The operation that fails.
     pub on: Operation,
-    /// A pattern of keys, as in `data/**`; without it any. Of a listing, the folder.
+    /// A pattern for keys, such as `data/**`; without it, any key. For a list, the folder.
     pub key: Option<String>,
     /// How it fails.
     pub fails: Failing,
-    /// So many bytes of the body pass before.
+    /// The number of bytes of the body that are transferred before the failure.
     pub after: Option<u64>,
-    /// So many calls pass before.
+    /// The number of calls that succeed first.
     #[serde(default)]
     pub skip: u32,
-    /// So many calls fail; 0: all.
+    /// The number of calls that then fail; 0 for all.
     #[serde(default = "once")]
     pub times: u32,
 }
@@ -116,7 +116,7 @@ fn once() -> u32 {
     1
 }
 
-/// A call to a store.
+/// An operation of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names of the calls")]
@@ -130,17 +130,17 @@ pub enum Operation {
     Prepare,
 }
 
-/// How a store's call fails.
+/// The way in which an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failing {
-    /// No such blob.
+    /// The blob does not exist.
     NotFound,
-    /// Another blob holds the key.
+    /// Another blob exists under the key.
     AlreadyExists,
-    /// The blob is another one by now.
+    /// The blob has been replaced.
     PreconditionFailed,
-    /// The bytes are others; by default after all of them.
+    /// The bytes have another checksum; by default detected at their end.
     ChecksumMismatch,
     /// The disk is full.
     NoSpace,
@@ -152,31 +152,31 @@ pub enum Failing {
     Io,
     /// The body ends too early.
     Truncated,
-    /// Nothing comes any more.
+    /// No more data arrives.
     Stall,
 }
 
-/// What a call may use. What is left out is as in a configuration.
+/// The limits of a call. Those that are not set are as in a configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: Option<u64>,
-    /// Computing.
+    /// CPU time.
     pub cpu: Option<Span>,
-    /// From request to reply.
+    /// Time from the request to the reply.
     pub time: Option<Span>,
-    /// Of one attempt of a job.
+    /// Time for one attempt of a job.
     pub job_time: Option<Span>,
 }
 
-/// The keys of `world` besides those of the doubles.
+/// The keys of `world`, without those of test doubles.
 const KEYS: [&str; 14] = [
     "settings", "clock", "seed", "user", "login", "blobs", "folders", "policy", "store", "fault",
     "limits", "warm", "spool", "jobs",
 ];
 
-/// A key of `world`. An unknown one is refused here, so that the error has its place.
+/// A key of `world`. Unknown ones are rejected here, so that the error has a position.
 struct Name(String);
 
 impl<'de> Deserialize<'de> for Name {
@@ -191,7 +191,7 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-// By hand, because the doubles bring keys of their own.
+// Written by hand, because test doubles bring keys of their own.
 impl<'de> Deserialize<'de> for World {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
@@ -233,7 +233,7 @@ impl<'de> Deserialize<'de> for World {
 }
 
 impl World {
-    /// This world with another laid over it.
+    /// This world, with the fields of another one taking precedence.
     #[must_use]
     pub fn with(&self, over: &Self) -> Self {
         let mut world = self.clone();
@@ -258,7 +258,7 @@ impl World {
 }
 
 impl Fault {
-    /// The next call of this kind fails so, in the store `main`, under whatever key.
+    /// A fault of the next operation of this kind in the store `main`, whatever the key.
     pub fn new(on: Operation, fails: Failing) -> Self {
         Self { store: main_store(), on, key: None, fails, after: None, skip: 0, times: once() }
     }

@@ -7,7 +7,7 @@ use super::{Known, bytes};
 use crate::case::{Expect, JobRule, Short};
 use crate::mismatch::{Change, Mismatch};
 
-/// How a job that a step ran differs from what the step expects.
+/// How a job that a step ran differs from the step's expectations.
 pub(crate) fn ran(
     job: &Job,
     at: &At<'_>,
@@ -16,14 +16,14 @@ pub(crate) fn ran(
 ) -> Result<Option<Mismatch>, String> {
     let Some(rule) = expect.and_then(|expect| expect.job.as_ref()) else {
         let state = job.state.as_str();
-        let text = format!("nothing is expected yet; it {state}: {}", job.message);
+        let text = format!("the step has no expectation; the job {state}: {}", job.message);
         let change = Change::set(at.expect("job").key("state"), state.into());
         return Ok(Some(at.mismatch("job", text).with(change)));
     };
     Ok(differs(job, rule, known)?.map(|different| at.mismatch("job", different)))
 }
 
-/// Whether a step expects that its job is refused, with this message.
+/// Compares the message of a refused job with the step's expectations.
 pub(crate) fn refused(
     why: &str,
     at: &At<'_>,
@@ -36,10 +36,10 @@ pub(crate) fn refused(
         Some(_) => true,
         None => false,
     };
-    Ok((!is_expected).then(|| at.mismatch("job", format!("it is refused: {why}"))))
+    Ok((!is_expected).then(|| at.mismatch("job", format!("the job was refused: {why}"))))
 }
 
-/// How a job differs from what it must be.
+/// How a job differs from a rule.
 pub(crate) fn differs(
     job: &Job,
     rule: &JobRule,
@@ -56,16 +56,16 @@ pub(crate) fn differs(
             let expected = known.values.fill(expected)?;
             if expected != found {
                 let why = &job.message;
-                return Ok(Some(format!("{what} {expected:?} expected, got {found:?} ({why})")));
+                return Ok(Some(format!("expected {what} {expected:?}, got {found:?} ({why})")));
             }
         }
     }
     let user = job.user.as_ref().map_or("", |user| &user.name);
     if let Some(expected) = rule.user.as_ref().filter(|expected| *expected != user) {
-        return Ok(Some(format!("user {expected:?} expected, got {user:?}")));
+        return Ok(Some(format!("expected user {expected:?}, got {user:?}")));
     }
     if let Some(attempts) = rule.attempts.filter(|attempts| *attempts != job.attempts) {
-        return Ok(Some(format!("{attempts} attempts at most expected, got {}", job.attempts)));
+        return Ok(Some(format!("expected at most {attempts} attempts, got {}", job.attempts)));
     }
     if let Some(pattern) = &rule.message
         && !pattern.regex(known.values)?.is_match(&job.message)
@@ -73,7 +73,7 @@ pub(crate) fn differs(
         return Ok(Some(format!("nothing matches `{pattern}` in {:?}", job.message)));
     }
     if let Some(attempt) = rule.attempt.filter(|attempt| *attempt != job.attempt) {
-        return Ok(Some(format!("attempt {attempt} expected, got {}", job.attempt)));
+        return Ok(Some(format!("expected attempt {attempt}, got {}", job.attempt)));
     }
     match &rule.output {
         Some(Short(rule)) => bytes(&job.output, rule, known),

@@ -1,10 +1,10 @@
-//! Compares series in Prometheus' text format with what a case expects of them.
+//! Compares metrics in Prometheus' text format with what a case expects.
 
 use std::collections::BTreeMap;
 
 use crate::case::{SeriesRule, Values};
 
-/// How the sum of all series that fit a rule differs from what it must be: in words, and what came.
+/// How the sum of all series that match a rule differs from the rule: a description, and the actual sum.
 pub(crate) fn differs(
     body: &[u8],
     rule: &SeriesRule,
@@ -33,10 +33,10 @@ pub(crate) fn differs(
     }
     let lines = text.lines().filter(|line| line.starts_with(name.as_str()));
     let got = format!("{sum}: {:?}", lines.collect::<Vec<_>>().join(" "));
-    Ok(Some((format!("{name} of {labels:?} must be {value}; it is {got}"), got)))
+    Ok(Some((format!("expected {value} for {name} of {labels:?}, got {got}"), got)))
 }
 
-/// Labels and value of a line, if it is of this series.
+/// The labels and the value on a line, if it belongs to this metric.
 fn series<'a>(line: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
     let rest = line.strip_prefix(name)?;
     match rest.strip_prefix('{') {

@@ -1,5 +1,5 @@
-//! Compares bytes, replies, calls and jobs with what a case expects, and says how they differ in words
-//! and lines that a person can act on.
+//! Compares bytes, replies, calls and jobs with what a case expects, and describes the differences so that a
+//! person can act on them.
 
 pub(crate) mod job;
 mod metrics;
@@ -17,20 +17,19 @@ use self::response::At;
 use crate::case::{Expect, Rule, Short, Values};
 use crate::mismatch::{Change, Mismatch};
 
-/// Lines around a difference.
+/// The number of unchanged lines shown around a difference.
 const CONTEXT: usize = 3;
-/// Longer differences are cut.
+/// Differences with more lines than this are truncated.
 const MAX_LINES: usize = 60;
 
-/// What a comparison needs besides: where files are, and what placeholders stand for.
+/// What else a comparison needs: the folder of files, and the values of placeholders.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) values: &'a Values,
 }
 
-/// How bytes differ from what they must be; none if they do not. `Err` if the rule itself makes no
-/// sense.
+/// How bytes differ from a rule; `None` if they satisfy it. Fails if the rule is invalid.
 pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>, String> {
     if let Some(exact) = rule.exact(known.folder, known.values)?
         && exact != found
@@ -41,13 +40,13 @@ pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Optio
         let expected = known.values.fill(expected)?;
         let sum = hex::encode(Sha256::digest(found));
         if sum != expected {
-            return Ok(Some(format!("SHA-256 {expected} expected\n         got {sum}")));
+            return Ok(Some(format!("expected SHA-256 {expected}\n     got         {sum}")));
         }
     }
     if let Some(expected) = rule.size
         && expected != found.len() as u64
     {
-        return Ok(Some(format!("{expected} bytes expected, {} found", found.len())));
+        return Ok(Some(format!("expected {expected} bytes, got {}", found.len())));
     }
     if let Some(different) = as_json(found, rule, known)? {
         return Ok(Some(different));
@@ -62,12 +61,12 @@ pub(crate) fn bytes(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Optio
         && let Some(at) = pattern.regex(known.values)?.find(&text)
     {
         let (at, found) = (at.as_str(), shown(found));
-        return Ok(Some(format!("`{pattern}` must match nothing; it matches {at:?} in:\n{found}")));
+        return Ok(Some(format!("`{pattern}` must not match, but matches {at:?} in:\n{found}")));
     }
     if let Some(inner) = &rule.gunzip {
         let mut plain = Vec::new();
         if let Err(error) = GzDecoder::new(found).read_to_end(&mut plain) {
-            return Ok(Some(format!("this is not gzip ({error}):\n{}", shown(found))));
+            return Ok(Some(format!("expected gzip ({error}), found:\n{}", shown(found))));
         }
         return Ok(bytes(&plain, &inner.0, known)?.map(|different| indented("gunzip", &different)));
     }
@@ -81,7 +80,7 @@ fn as_json(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>
     if let Some(set) = &rule.set {
         let expected = sorted(known.values.fill_json(&set.0)?);
         let Ok(found_json) = serde_json::from_slice::<Value>(found) else {
-            return Ok(Some(format!("JSON expected; this is none:\n{}", shown(found))));
+            return Ok(Some(format!("expected JSON, found:\n{}", shown(found))));
         };
         let found_json = sorted(found_json);
         let differ = found_json != expected;
@@ -94,13 +93,13 @@ fn as_json(found: &[u8], rule: &Rule, known: Known<'_>) -> Result<Option<String>
     };
     let expected = known.values.fill_json(expected)?;
     let Ok(found_json) = serde_json::from_slice::<Value>(found) else {
-        return Ok(Some(format!("JSON expected; this is none:\n{}", shown(found))));
+        return Ok(Some(format!("expected JSON, found:\n{}", shown(found))));
     };
     let compared = if whole { found_json } else { pruned(&found_json, &expected) };
     Ok((compared != expected).then(|| lines(&pretty(&expected), &pretty(&compared))))
 }
 
-/// A list with its elements in order.
+/// An array with its elements in a fixed order.
 fn sorted(mut value: Value) -> Value {
     if let Value::Array(elements) = &mut value {
         elements.sort_by_cached_key(Value::to_string);
@@ -108,7 +107,7 @@ fn sorted(mut value: Value) -> Value {
     value
 }
 
-/// Only those members that are also in `like`.
+/// A value without the members that `like` does not have.
 fn pruned(found: &Value, like: &Value) -> Value {
     match (found, like) {
         (Value::Object(found), Value::Object(like)) => {
@@ -144,7 +143,7 @@ fn archive(
     };
     let files = match read() {
         Ok(files) => files,
-        Err(error) => return Ok(Some(format!("this is no tar archive: {error}"))),
+        Err(error) => return Ok(Some(format!("expected a tar archive: {error}"))),
     };
     let filled = expected.iter().map(|(name, rule)| Ok((known.values.fill(name)?, rule)));
     let filled = filled.collect::<Result<std::collections::BTreeMap<_, _>, String>>()?;
@@ -181,7 +180,7 @@ fn unequal(expected: &[u8], found: &[u8]) -> String {
         hex::encode(piece.get(..16).unwrap_or(piece))
     };
     format!(
-        "{} bytes expected, {} found; they differ from byte {at} on:\n- {}\n+ {}",
+        "expected {} bytes, got {}; they differ from byte {at} on:\n- {}\n+ {}",
         expected.len(),
         found.len(),
         piece(expected),
@@ -189,7 +188,7 @@ fn unequal(expected: &[u8], found: &[u8]) -> String {
     )
 }
 
-/// A difference line by line: `-` what should be, `+` what is.
+/// A line-by-line difference: `-` is expected, `+` was found.
 pub(crate) fn lines(expected: &str, found: &str) -> String {
     let diff = TextDiff::from_lines(expected, found);
     let mut text = String::new();
@@ -212,7 +211,7 @@ pub(crate) fn lines(expected: &str, found: &str) -> String {
         text = text.lines().take(MAX_LINES).map(|line| format!("{line}\n")).collect();
         text.push_str(&format!("… and {} more lines\n", count - MAX_LINES));
     }
-    // Both end without a newline, mostly; said at one of them it only disturbs.
+    // Usually both texts lack a newline at the end, so saying it once would only distract.
     if !expected.ends_with('\n') && !found.ends_with('\n') {
         text = text.replace(" (no newline)", "");
     }
@@ -223,7 +222,7 @@ pub(crate) fn pretty(json: &Value) -> String {
     serde_json::to_string_pretty(json).unwrap_or_default()
 }
 
-/// Bytes for people: as text if they are text, and long ones cut.
+/// Bytes for people: as text if they are UTF-8, and truncated if they are long.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 1000;
     match std::str::from_utf8(bytes) {
@@ -245,7 +244,7 @@ fn indented(name: &str, text: &str) -> String {
     format!("{name}: {}", text.replace('\n', "\n  "))
 }
 
-/// How calls differ from those expected; a line may end with `*`, and then only begins so.
+/// How calls differ from the expected ones. An expected line that ends with `*` is a prefix.
 fn calls(found: &[String], expected: &[String], values: &Values) -> Result<Option<String>, String> {
     let expected = expected.iter().map(|line| values.fill(line));
     let expected = expected.collect::<Result<Vec<_>, _>>()?;
@@ -258,7 +257,7 @@ fn calls(found: &[String], expected: &[String], values: &Values) -> Result<Optio
     if equal {
         return Ok(None);
     }
-    // What a line with `*` takes is shown as that line, so that only differences are marked.
+    // A call that matches a line with `*` is shown as that line, so that only real differences are marked.
     let like = |found: &String| {
         expected.iter().find(|line| matches(found, line)).unwrap_or(found).clone() + "\n"
     };
@@ -267,7 +266,7 @@ fn calls(found: &[String], expected: &[String], values: &Values) -> Result<Optio
     Ok(Some(lines(&should, &is)))
 }
 
-/// How the calls that a plugin made in a step differ from what the step expects.
+/// How the calls that a plugin made in a step differ from the step's expectations.
 pub(crate) fn calls_made(
     made: &[String],
     expect: &Expect,
@@ -285,7 +284,7 @@ pub(crate) fn calls_made(
     for start in &expect.no_calls {
         let start = values.fill(start)?;
         if let Some(call) = made.iter().find(|call| call.starts_with(&start)) {
-            wrong.push(at.mismatch("calls", format!("`{start}` must not be: {call}")));
+            wrong.push(at.mismatch("calls", format!("forbidden call (`{start}`): {call}")));
         }
     }
     Ok(wrong)
@@ -320,7 +319,7 @@ mod tests {
         assert!(said.contains("-           \"e\": 3") || said.contains("\"e\": 3"), "{said}");
         assert!(judged(found, &has(json!({"b": {"c": []}}))).is_some());
         assert!(judged(found, &has(json!({"none": null}))).is_some());
-        assert!(judged(b"{", &has(json!({}))).unwrap().contains("JSON expected"));
+        assert!(judged(b"{", &has(json!({}))).unwrap().contains("expected JSON"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Compares what came of one step with what the case expects of it.
+//! Compares the result of a step with what the case expects.
 
 use regex::Regex;
 
@@ -24,7 +24,7 @@ impl At<'_> {
     }
 }
 
-/// All differences, in the order in which they are looked for. `Err` if the case makes no sense.
+/// All differences, in the order of the checks. Fails if the case is invalid.
 pub(crate) fn received(
     received: &Received,
     step: &Step,
@@ -43,18 +43,18 @@ pub(crate) fn received(
         }
         Received::Nothing if expect.is_none_or(|expect| expect.status.is_none()) => {}
         Received::Nothing => {
-            let text = "nothing was waited for, and so nothing can be expected";
+            let text = "the step did not wait for a reply, so it cannot expect one";
             comparison.wrong.push(at.mismatch("expect", text.to_owned()));
         }
         Received::Closed(_) if expect.is_some_and(|expect| expect.or_closed) => {}
         Received::Closed(why) => {
             let got = format!("the connection ended without a reply: {why}");
             let status = comparison.status_text(expect)?;
-            let text = format!("{status} expected; {got}");
+            let text = format!("expected {status}; {got}");
             comparison.wrong.push(at.mismatch("status", text).got(got));
         }
         Received::Failed { expected, got } => {
-            let text = format!("{expected} expected; {got}");
+            let text = format!("expected {expected}; {got}");
             comparison.wrong.push(at.mismatch("connection", text).got(got.clone()));
         }
     }
@@ -90,8 +90,8 @@ impl Comparison<'_> {
         match (pattern.transpose()?, &response.broken) {
             (Some(pattern), Some(why)) if pattern.is_match(why) => {}
             (Some(pattern), found) => {
-                let found = found.as_deref().unwrap_or("it came to its end");
-                let text = format!("it must break off with `{pattern}`; {found}");
+                let found = found.as_deref().unwrap_or("it ended regularly");
+                let text = format!("expected it to break off with `{pattern}`; {found}");
                 self.wrong.push(at.mismatch("body", text));
             }
             (None, Some(why)) => {
@@ -115,9 +115,8 @@ impl Comparison<'_> {
             }
         }
         if expect.closed && response.closed != Some(true) {
-            let text =
-                "the connection must be closed after the reply; it stays open, or more comes";
-            let got = "it stays open, or more bytes come".to_owned();
+            let text = "expected the connection to be closed after the reply; it stays open, or more bytes arrive";
+            let got = "it stays open, or more bytes arrive".to_owned();
             self.wrong.push(at.mismatch("connection", text.to_owned()).got(got));
         }
         self.reason(response, expect);
@@ -131,14 +130,14 @@ impl Comparison<'_> {
             None => ("reply", "the plugin replied"),
         };
         if word != expected {
-            let text = format!("`{expected}` expected, got `{word}`: {why}");
+            let text = format!("expected `{expected}`, got `{word}`: {why}");
             let change = Change::set(self.at.expect("reason"), word.into());
             self.wrong.push(self.at.mismatch("reason", text).with(change));
         }
     }
 
     fn nothing_expected(&mut self, response: &Response) {
-        let mut text = format!("nothing is expected yet; it came {}", response.status);
+        let mut text = format!("the step has no expectation; the status is {}", response.status);
         if !response.body.is_empty() {
             text.push_str(&format!(" with:\n{}", shown(&response.body)));
         }
@@ -151,10 +150,10 @@ impl Comparison<'_> {
         self.wrong.push(mismatch);
     }
 
-    /// The statuses that are right, in words.
+    /// The accepted statuses, for people.
     fn status_text(&self, expect: Option<&Expect>) -> Result<String, String> {
         let Some(Many(statuses)) = expect.and_then(|expect| expect.status.as_ref()) else {
-            return Ok("a status must be".to_owned());
+            return Ok("a status".to_owned());
         };
         if statuses.iter().any(Number::is_any) {
             return Ok("a reply".to_owned());
@@ -174,9 +173,9 @@ impl Comparison<'_> {
             return Ok(());
         }
         let expected = self.status_text(Some(expect))?;
-        let mut text = format!("{expected} expected, got {found}");
+        let mut text = format!("expected {expected}, got {found}");
         if response.left {
-            text = format!("{expected} expected; the client left before");
+            text = format!("expected {expected}; the client had disconnected");
         }
         if let Some((word, why)) = &response.reason {
             text.push_str(&format!("\nno reply ({word}): {why}"));
@@ -208,7 +207,7 @@ impl Comparison<'_> {
     }
 }
 
-/// How a header's values differ from what they must be.
+/// How the values of a header differ from a rule.
 fn header_differs(
     found: &[&str],
     rule: &HeaderRule,
@@ -216,18 +215,18 @@ fn header_differs(
 ) -> Result<Option<String>, String> {
     let all = found.join(", ");
     if rule.absent {
-        return Ok((!found.is_empty()).then(|| format!("must not be there; it is {all:?}")));
+        return Ok((!found.is_empty()).then(|| format!("expected none, got {all:?}")));
     }
     if found.is_empty() {
         return Ok(match &rule.words {
             Some(words) if self::words(words).is_empty() => None,
-            _ => Some("is not there".to_owned()),
+            _ => Some("is missing".to_owned()),
         });
     }
     if let Some(expected) = &rule.exact {
         let expected = known.values.fill(expected)?;
         return Ok((found != [expected.as_str()])
-            .then(|| format!("{expected:?} expected, got {:?}", found.join(" | "))));
+            .then(|| format!("expected {expected:?}, got {:?}", found.join(" | "))));
     }
     if let Some(pattern) = &rule.matches {
         let pattern: Regex = pattern.regex(known.values)?;
@@ -238,12 +237,12 @@ fn header_differs(
     }
     if let Some(expected) = &rule.words {
         return Ok((words(&all) != words(expected))
-            .then(|| format!("exactly the words {expected:?} expected, got {all:?}")));
+            .then(|| format!("expected exactly the words {expected:?}, got {all:?}")));
     }
-    Ok((found.len() > 1).then(|| format!("came {} times: {all:?}", found.len())))
+    Ok((found.len() > 1).then(|| format!("occurs {} times: {all:?}", found.len())))
 }
 
-/// Words between commas, in capitals and in order.
+/// Comma-separated words, in upper case and sorted.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<_> = text.split(',').map(|word| word.trim().to_ascii_uppercase()).collect();
     words.retain(|word| !word.is_empty());
@@ -286,7 +285,7 @@ mod tests {
             assert!(wrong(right, &refusal).is_empty(), "{right}");
         }
         let found = wrong("status = 404", &refusal);
-        assert!(found[0].text.starts_with("404 expected, got 405"), "{found:?}");
+        assert!(found[0].text.starts_with("expected 404, got 405"), "{found:?}");
         assert!(found[0].got.starts_with("status 405 [allow: GET, HEAD, x: 1]"), "{found:?}");
         let found = wrong("status = 405\nheaders = { y = true }", &refusal);
         assert!(found[0].got.starts_with("no y; status 405 ["), "{found:?}");

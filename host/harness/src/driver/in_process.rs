@@ -1,5 +1,5 @@
-//! A plugin in this process: the server's runtime, with a fixture around it. Everything can be seen, and no
-//! test sleeps: the clock stands still while anything works and jumps when everything waits.
+//! A plugin in this process: the server's runtime with a fixture around it. Everything is visible, and no
+//! test sleeps: the clock stands still while anything works, and jumps ahead when everything waits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,17 +17,17 @@ use crate::plugin::PluginUnderTest;
 
 /// A plugin in its world.
 pub(crate) struct InProcess {
-    // Dropped before the runtime, whose timers it has.
+    // Dropped before the runtime, because its timers belong to that.
     fixture: Fixture,
-    /// What the stores held before the plugin changed anything.
+    /// The content of the stores before the plugin changed anything.
     before: BTreeMap<String, Blobs>,
-    /// Who asks if a step says nothing else.
+    /// The user of steps that name none.
     user: Option<Short<User>>,
     runtime: Runtime,
 }
 
 impl InProcess {
-    /// Makes the world of a case.
+    /// Starts the world of a case.
     pub(crate) fn start(
         plugin: &PluginUnderTest,
         world: &World,
@@ -45,7 +45,7 @@ impl InProcess {
     }
 
     fn sending(&self, step: &Step, known: Known<'_>) -> Result<Sending, String> {
-        let Some(send) = &step.send else { return Err("there is nothing to send".to_owned()) };
+        let Some(send) = &step.send else { return Err("the step has no `send`".to_owned()) };
         let Known { folder, values } = known;
         let (method, target) = send.fill(values, "")?;
         let mut headers = Vec::new();
@@ -81,7 +81,7 @@ impl InProcess {
         })
     }
 
-    /// Puts blobs in place, and remembers that the plugin did not.
+    /// Places blobs, and remembers that it was not the plugin that wrote them.
     fn place(&mut self, step: &Step, known: Known<'_>) -> Result<(), String> {
         let Known { folder, values } = known;
         let mut keys = Vec::new();

@@ -1,5 +1,5 @@
-//! What cases are played against, behind one trait: a plugin in this process, or a server over a socket.
-//! A driver carries out steps and reports what came of them; it does not know what is right.
+//! What cases run against, behind one trait: a plugin in this process, or a server over a socket. A driver
+//! carries steps out and reports their results. It does not know what is right.
 
 mod in_process;
 mod needs;
@@ -15,36 +15,36 @@ use crate::mismatch::{Mismatch, Place};
 pub(crate) use in_process::InProcess;
 pub(crate) use needs::{Abilities, in_process_lacks, socket_lacks};
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) enum Received {
     /// A reply.
     Response(Response),
-    /// The connection ended before there was a reply: why.
+    /// The connection ended before there was a reply. The text says why.
     Closed(String),
-    /// Something else went wrong on the way.
+    /// Something else went wrong.
     Failed {
-        /// What would have been right.
+        /// What was expected.
         expected: String,
-        /// What came.
+        /// What happened.
         got: String,
     },
     /// The step does not wait for a reply.
     Nothing,
 }
 
-/// Something that cases are played against. An `Err` means that the case makes no sense.
+/// What cases run against. Methods return `Err` if the case is invalid.
 pub(crate) trait Driver {
-    /// Puts in place what a case's world has besides what it is given. A plugin in this process has that from
-    /// its beginning.
+    /// Sets up what a case's world has besides its preconditions. A plugin in this process has that from the
+    /// start.
     fn furnish(&mut self, _world: &World, _known: Known<'_>) -> Result<(), String> {
         Ok(())
     }
 
-    /// What happens before the request of a step: time passes, files and blobs are put in place.
+    /// Does what comes before a step's request: lets time pass, places files and blobs.
     fn prepare(&mut self, step: &Step, known: Known<'_>) -> Result<(), String>;
 
-    /// Sends the request of a step.
+    /// Sends a step's request.
     fn send(&mut self, step: &Step, known: Known<'_>) -> Result<Received, String>;
 
     /// Runs a job to its end; `Err` if it is refused.
@@ -53,11 +53,11 @@ pub(crate) trait Driver {
     /// Waits until no job is queued or running.
     fn settle(&mut self) -> Result<(), String>;
 
-    /// Everything that the plugin has asked of its host so far, if that can be seen.
+    /// All calls that the plugin has made to its host so far, if they are visible.
     fn calls(&self) -> Vec<String>;
 
     /// Compares the disk with a rule, or only with the surface's layout. A `patient` comparison is repeated
-    /// until it holds, for ten seconds at most.
+    /// until it succeeds, for up to ten seconds.
     fn disk(
         &mut self,
         disk: Option<&Disk>,
@@ -65,7 +65,7 @@ pub(crate) trait Driver {
         known: Known<'_>,
     ) -> Result<Option<Mismatch>, String>;
 
-    /// Compares what there is after the last step with what the case expects in the end.
+    /// Compares the state after the last step with the case's expectations.
     fn final_state(
         &mut self,
         case: &Case,
@@ -73,6 +73,6 @@ pub(crate) trait Driver {
         place: &Place,
     ) -> Result<Vec<Mismatch>, String>;
 
-    /// What happened, line by line, for whoever wants to know why a case failed.
+    /// The trace of the case, line by line, for people who want to know why it failed.
     fn trace(&self) -> Vec<String>;
 }

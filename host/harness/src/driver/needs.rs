@@ -1,25 +1,25 @@
-//! Which cases a driver cannot play, and why: a case that needs something that a driver does not have is
+//! Which cases a driver cannot run, and why. A case that needs something that the driver does not have is
 //! skipped, and the report says so.
 
 use crate::case::{Case, Expect, ServerNeeds, Step, World};
 
-/// What can be done with a server besides asking it.
+/// What can be done with a server besides sending requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Abilities {
-    /// It is started for the case.
+    /// Whether it is started for the case.
     pub(crate) starts: bool,
-    /// Its data folder can be reached.
+    /// Whether its data folder is accessible.
     pub(crate) has_folder: bool,
     /// The name of the user whose password is known.
     pub(crate) user: Option<String>,
 }
 
-/// The first of these that holds.
+/// The text of the first entry that is true.
 fn first(needs: &[(bool, &str)]) -> Option<String> {
     needs.iter().find(|(needed, _)| *needed).map(|(_, what)| (*what).to_owned())
 }
 
-/// Why a case cannot be played with the plugin in this process.
+/// Why a case cannot run with the plugin in this process.
 pub(crate) fn in_process_lacks(case: &Case, world: &World) -> Option<String> {
     let ServerNeeds { flags, users, fresh, files, says } = &case.server;
     let server = [
@@ -48,7 +48,7 @@ fn step_needs_socket(step: &Step) -> Option<String> {
     ])
 }
 
-/// Why a case cannot be played against a server over a socket.
+/// Why a case cannot run against a server over a socket.
 pub(crate) fn socket_lacks(case: &Case, world: &World, abilities: &Abilities) -> Option<String> {
     let ServerNeeds { flags, users, fresh, files, says } = &case.server;
     let own = *fresh || !files.is_empty();

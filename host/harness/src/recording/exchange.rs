@@ -1,4 +1,4 @@
-//! One recorded exchange, and the step of a case that asks it again.
+//! A recorded exchange, and the step of a case that sends its request again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use toml::{Table, Value};
 
 use crate::case::{Broken, Clock, Values};
 
-/// Headers of replies whose values follow from when and where something was stored.
+/// Headers of replies whose values depend on when and where a blob was stored.
 const OF_THE_MOMENT: [&str; 3] = ["etag", "last-modified", "expires"];
 /// Headers of replies that the connection adds.
 const OF_THE_CONNECTION: [&str; 2] = ["date", "alt-svc"];
 
-/// A file of a recording. What it says besides is for people.
+/// A file of a recording. Fields that are not listed here are for people.
 #[derive(Debug, Deserialize)]
 pub(super) struct Exchange {
     exchange: About,
@@ -68,12 +68,12 @@ impl Exchange {
         let text = text.map_err(|error| Broken::new(file, error.to_string()))?;
         let read = toml::from_str::<Self>(&text);
         let exchange = read.map_err(|error| {
-            Broken::new(file, format!("this is no recorded exchange: {}", error.message()))
+            Broken::new(file, format!("expected a recorded exchange: {}", error.message()))
         })?;
         Ok(Self { file: file.to_owned(), ..exchange })
     }
 
-    /// Of its file, without the end.
+    /// The name of its file, without the extension.
     pub(super) fn name(&self) -> String {
         self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -86,7 +86,7 @@ impl Exchange {
         &self.exchange.mount
     }
 
-    /// When the request came.
+    /// The time of the request.
     pub(super) fn time(&self) -> SystemTime {
         self.exchange.time.0
     }
@@ -95,44 +95,47 @@ impl Exchange {
         &self.request.path
     }
 
-    /// Whether another answer may come after it than before.
+    /// Whether requests after it may have other replies than before.
     pub(super) fn changes(&self) -> bool {
         !matches!(self.request.method.as_str(), "GET" | "HEAD" | "OPTIONS")
     }
 
-    /// Why it cannot be asked again.
+    /// Why its request cannot be sent again.
     pub(super) fn obstacle(&self) -> Option<String> {
         let Some(expect) = &self.expect else {
-            return Some("the client went away before there was a reply".to_owned());
+            return Some("the client disconnected before there was a reply".to_owned());
         };
         let body = self.request.body.as_ref();
         if let Some(length) = body.filter(|body| body.sha256.is_some()).and_then(|body| body.length)
         {
             return Some(format!(
-                "its body of {length} bytes was not kept; record with a larger `--record-bodies`"
+                "its body of {length} bytes was not recorded; record with a larger `--record-bodies`"
             ));
         }
         let secret =
             |what: &&String| ["request body", "query"].iter().any(|place| what.starts_with(place));
         if let Some(what) = self.exchange.removed.iter().find(secret) {
-            return Some(format!("a secret was left out of it ({what})"));
+            return Some(format!("a secret was removed from it ({what})"));
         }
         let mut texts = texts(&self.request.headers).chain(texts(&expect.headers));
         if texts.any(|(_, text)| Values::has_placeholder(text)) {
-            return Some("a header has a word in braces, which a case would fill in".to_owned());
+            return Some(
+                "a header has a word in braces, which a case would take for a placeholder"
+                    .to_owned(),
+            );
         }
         None
     }
 
-    /// The step that asks it again and expects the same.
+    /// The step that sends the request again and expects the same reply.
     pub(super) fn step(&self) -> Table {
         let Request { method, query, user, headers, body, .. } = &self.request;
         let query = query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-        // A word in braces is filled in by cases.
+        // A case would take a word in braces for a placeholder.
         let target = format!("{}{query}", self.below_mount()).replace('{', "%7B");
         let mut step = Table::new();
         step.insert("send".to_owned(), format!("{method} {target}").into());
-        // Nobody if nobody was logged in: a world may name somebody.
+        // Empty for an anonymous request, because the world may name a user.
         step.insert("user".to_owned(), user.clone().unwrap_or_default().into());
         if !headers.is_empty() {
             step.insert("headers".to_owned(), Table::from_iter(headers.clone()).into());
@@ -168,7 +171,7 @@ impl Expect {
         expect.insert("status".to_owned(), i64::from(self.status).into());
         let headers =
             self.headers.iter().filter(|(name, _)| !OF_THE_CONNECTION.contains(&name.as_str()));
-        // A case looks at the first of several values.
+        // A case only checks the first of several values.
         let headers = headers.filter_map(|(name, value)| {
             let first = value.as_array().map_or(Some(value), |values| values.first())?;
             let there = OF_THE_MOMENT.contains(&name.as_str());
@@ -194,7 +197,7 @@ impl Expect {
 }
 
 impl Body {
-    /// The bytes, as a case says them; none where there are none.
+    /// The bytes as the content of a case; `None` if there are none.
     fn content(&self) -> Option<Value> {
         let one = |name: &str, value: String| Table::from_iter([(name.to_owned(), value.into())]);
         let table = match (&self.text, &self.file) {
@@ -206,7 +209,7 @@ impl Body {
         Some(table.into())
     }
 
-    /// What bytes must be these.
+    /// The rule that the bytes satisfy.
     fn rule(&self) -> Option<Value> {
         let (Some(sha256), Some(length)) = (&self.sha256, self.length) else {
             return self.content();
@@ -216,7 +219,7 @@ impl Body {
         Some(Table::from_iter(rule.map(|(name, value)| (name.to_owned(), value))).into())
     }
 
-    /// How many bytes of it are there.
+    /// How many of the bytes were recorded.
     fn kept(&self, exchange: &Path) -> u64 {
         match (&self.text, &self.file) {
             (Some(text), _) => text.len() as u64,
@@ -229,7 +232,7 @@ impl Body {
     }
 }
 
-/// Names and values of headers.
+/// The names and values of headers.
 fn texts(headers: &BTreeMap<String, Value>) -> impl Iterator<Item = (&str, &str)> {
     headers.iter().flat_map(|(name, value)| {
         let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);

@@ -1,9 +1,9 @@
-//! A recording (`keepgate serve --record`) as cases: each exchange becomes a step. `world.toml` beside the
-//! exchanges says what the store held before; without it the store is empty. The result is the text of an
-//! ordinary case file, so what is replayed can also be kept and edited.
+//! Turns a recording (`keepgate serve --record`) into cases: each exchange becomes a step. `world.toml`
+//! beside the exchanges says what the store held before; without it, the store is empty. The result is the
+//! text of an ordinary case file, so it can also be kept and edited.
 //!
-//! `docs/src/recording.md` has the form of exchanges and says what cannot be replayed. Whoever changes
-//! the one changes the other, and `host/http/src/recording/document.rs`, which writes them.
+//! `docs/src/recording.md` describes the format of exchanges and what cannot be replayed. Keep it, this file
+//! and `host/http/src/recording/document.rs`, which writes exchanges, in step.
 
 mod exchange;
 
@@ -19,27 +19,27 @@ use exchange::Exchange;
 
 /// The world before the recording, in the form of a case file's `world`.
 const WORLD: &str = "world.toml";
-/// What a recording does not contain, so that it is not looked at.
+/// What a recording does not contain and a case must therefore not check.
 const ALLOWED: [&str; 5] = ["blobs", "jobs", "log", "faults", "calls"];
 
 /// A recording that can be replayed.
 #[derive(Debug)]
 pub struct Recording {
-    /// A case for each mount.
+    /// The cases, one for each mount.
     pub cases: CaseFile,
-    /// Exchanges that cannot be asked again, each with the reason.
+    /// Exchanges that cannot be replayed, each with the reason.
     pub left_out: Vec<String>,
-    /// The text of the cases.
+    /// The text of the case file.
     text: String,
     folder: PathBuf,
 }
 
 impl Recording {
-    /// Reads the exchanges of one plugin, called as in the gateway's configuration, from a folder.
+    /// Reads the exchanges of a plugin, by its name in the gateway's configuration, from a folder.
     ///
     /// # Errors
     ///
-    /// [`Broken`] where a file is no exchange, or none is of this plugin.
+    /// [`Broken`] if a file is not an exchange, or none belongs to this plugin.
     pub fn read(folder: &Path, plugin: &str) -> Result<Self, Broken> {
         let (mut mounts, mut others) = (BTreeMap::<String, Vec<Exchange>>::new(), Vec::new());
         for file in files(folder).map_err(|error| Broken::new(folder, error.to_string()))? {
@@ -52,19 +52,16 @@ impl Recording {
         }
         if mounts.is_empty() {
             let others = match others.as_slice() {
-                [] => "there are no exchanges here".to_owned(),
-                others => format!("those here are of {}", others.join(", ")),
+                [] => "the folder contains no exchanges".to_owned(),
+                others => format!("the folder has exchanges of {}", others.join(", ")),
             };
-            return Err(Broken::new(
-                folder,
-                format!("no exchange of the plugin {plugin}: {others}"),
-            ));
+            return Err(Broken::new(folder, format!("no exchange of plugin {plugin}: {others}")));
         }
         let mut left_out = Vec::new();
         let cases = mounts.iter().filter_map(|(mount, all)| case(mount, all, &mut left_out));
         let cases: Vec<_> = cases.map(Value::Table).collect();
         if cases.is_empty() {
-            let message = format!("nothing can be asked again:\n{}", left_out.join("\n"));
+            let message = format!("nothing can be replayed:\n{}", left_out.join("\n"));
             return Err(Broken::new(folder, message));
         }
         let mut file = Table::new();
@@ -75,17 +72,17 @@ impl Recording {
         }
         let text = toml::to_string(&file);
         let text = text.map_err(|error| Broken::new(folder, error.to_string()))?;
-        // What is wrong in it comes of `world.toml`: the rest was written here.
+        // Any error is in `world.toml`, because the rest was generated here.
         let cases = CaseFile::parse(&text, &folder.join("case.toml"))
             .map_err(|broken| Broken::new(&folder.join(WORLD), broken.message))?;
         Ok(Self { cases, left_out, text, folder: folder.to_owned() })
     }
 
-    /// Writes the cases and the bodies that they name into a folder that is made for them.
+    /// Writes the cases and the bodies that they name to a new folder.
     ///
     /// # Errors
     ///
-    /// If the folder exists already, or a file cannot be written.
+    /// If the folder exists, or a file cannot be written.
     pub fn save(&self, into: &Path) -> std::io::Result<()> {
         if let Some(parent) = into.parent() {
             std::fs::create_dir_all(parent)?;
@@ -98,7 +95,7 @@ impl Recording {
     }
 }
 
-/// The exchanges, in the order of their numbers.
+/// The files of exchanges, in the order of their numbers.
 fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -132,12 +129,12 @@ fn about(plugin: &str, mounts: &BTreeMap<String, Vec<Exchange>>) -> String {
     format!("{count} exchanges with {plugin}, recorded{first}")
 }
 
-/// A time as case files write it; none where it has no such form.
+/// A time in the format of case files; `None` if it cannot be expressed.
 fn written(time: SystemTime) -> Option<String> {
     Timestamp::try_from(time).ok().map(|time| time.to_string())
 }
 
-/// The steps of one mount; none where none can be played.
+/// The case for one mount; `None` if none of its exchanges can be replayed.
 fn case(mount: &str, exchanges: &[Exchange], left_out: &mut Vec<String>) -> Option<Table> {
     let mut steps: Vec<Value> = Vec::new();
     let mut unknown: Vec<&str> = Vec::new();
@@ -146,7 +143,7 @@ fn case(mount: &str, exchanges: &[Exchange], left_out: &mut Vec<String>) -> Opti
     for exchange in exchanges {
         let reason = exchange.obstacle().or_else(|| {
             let depends = unknown.iter().any(|path| shows(exchange.path(), path));
-            depends.then(|| "it shows something that was left out before".to_owned())
+            depends.then(|| "its reply depends on a request that was left out".to_owned())
         });
         if let Some(reason) = reason {
             if exchange.changes() {
@@ -179,13 +176,13 @@ fn case(mount: &str, exchanges: &[Exchange], left_out: &mut Vec<String>) -> Opti
     any.then_some(case)
 }
 
-/// Whether what is asked for under a path depends on what is under another: it is the same, or a
-/// folder around it.
+/// Whether the reply for path `asked` depends on what is stored at `changed`: they are the same, or `asked`
+/// is a folder above it.
 fn shows(asked: &str, changed: &str) -> bool {
     asked == changed || (asked.ends_with('/') && changed.starts_with(asked))
 }
 
-/// The files that cases name.
+/// The files that the cases name.
 fn bodies(text: &str) -> Vec<String> {
     let Ok(table) = text.parse::<Table>() else { return Vec::new() };
     let steps = table.get("case").and_then(Value::as_array).into_iter().flatten();

@@ -1,5 +1,5 @@
-//! Cases in groups that share a server: those that need the same flags share one, each with a repository of
-//! its own; those that need a server for themselves get one.
+//! Groups cases that can share a server: those that need the same flags share one, each with a repository of
+//! its own. A case that needs a server to itself gets one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -15,22 +15,22 @@ use crate::driver::socket::{Home, Kind, OverSocket, Server, Start};
 use crate::driver::{Abilities, socket_lacks};
 use crate::mismatch::Mismatch;
 
-/// More cases than this get a second server, so that several work at the same time.
+/// If more cases than this share a server, a second one is started to run them in parallel.
 const AT_A_SERVER: usize = 60;
-/// Names of the folders that cases make in a server's data begin so.
+/// The prefix of the folders that cases create in a server's data folder.
 const PREFIX: &str = "conformance-";
 
-/// A case to be played.
+/// A case to run.
 #[derive(Debug)]
 pub(super) struct Task<'a> {
-    /// Its place in the report.
+    /// Its position in the report.
     pub(super) number: usize,
     pub(super) file: &'a CaseFile,
     pub(super) case: &'a Case,
     pub(super) single: Single,
 }
 
-/// A case that was played.
+/// A case that has run.
 #[derive(Debug)]
 pub(super) struct Done {
     number: usize,
@@ -47,7 +47,7 @@ pub(super) struct Group<'a> {
 }
 
 impl Task<'_> {
-    /// The outcome of playing it, with its name and place.
+    /// Runs a case, and returns the outcome with its name and position.
     pub(super) fn ran(&self, play: impl FnOnce() -> Outcome) -> Done {
         let begun = Instant::now();
         let outcome = play();
@@ -88,7 +88,7 @@ impl Task<'_> {
     }
 }
 
-/// Why a case cannot be played against a running server, or one that is started for it.
+/// Why a case cannot run against a running server, or against one that is started for it.
 pub(super) fn lacks(task: &Task<'_>, running: Option<&Server>) -> Option<String> {
     let abilities = match running {
         Some(server) => Abilities {
@@ -104,13 +104,13 @@ pub(super) fn lacks(task: &Task<'_>, running: Option<&Server>) -> Option<String>
     alone.or_else(|| socket_lacks(task.case, &world, &abilities))
 }
 
-/// One group with all cases.
+/// Joins all cases into one group.
 pub(super) fn together(groups: Vec<Group<'_>>) -> Vec<Group<'_>> {
     let tasks = groups.into_iter().flat_map(|group| group.tasks).collect();
     vec![Group { tasks, kind: None, is_shared: true }]
 }
 
-/// Groups of cases that need the same server. The long ones come first.
+/// Joins groups that need the same kind of server. Long groups come first.
 pub(super) fn by_kind(groups: Vec<Group<'_>>) -> Result<Vec<Group<'_>>, Box<Done>> {
     let mut shared: BTreeMap<Kind, Vec<Task<'_>>> = BTreeMap::new();
     let mut alone = Vec::new();
@@ -141,7 +141,7 @@ pub(super) fn by_kind(groups: Vec<Group<'_>>) -> Result<Vec<Group<'_>>, Box<Done
     Ok(groups)
 }
 
-/// Works on groups with several threads; what came of all cases, in the order of the files.
+/// Runs groups on several threads. Returns the results of all cases in the order of their files.
 pub(super) fn work<'a>(
     groups: Vec<Group<'a>>,
     threads: usize,
@@ -166,13 +166,13 @@ pub(super) fn work<'a>(
     done
 }
 
-/// A name that no folder has yet.
+/// A name that no existing folder has.
 fn unique() -> String {
     format!("{PREFIX}{:08x}", RandomState::new().build_hasher().finish() & 0xffff_ffff)
 }
 
 impl<'a> Group<'a> {
-    /// One case.
+    /// A group of one case.
     pub(super) fn of(task: Task<'a>) -> Self {
         Self { tasks: vec![task], kind: None, is_shared: false }
     }
@@ -181,7 +181,7 @@ impl<'a> Group<'a> {
         self.tasks.first().map(|task| task.file.surface.start.clone()).unwrap_or_default()
     }
 
-    /// Plays the cases in turn against a server.
+    /// Runs the cases one after another against a server.
     pub(super) fn on(&self, server: &Server, repeats: usize) -> Vec<Done> {
         let run = unique();
         let play = |(number, task): (usize, &Task<'_>)| {
@@ -196,7 +196,7 @@ impl<'a> Group<'a> {
         (1..).zip(&self.tasks).map(play).collect()
     }
 
-    /// Starts the server that the cases need, and plays them against it.
+    /// Starts the server that the cases need, and runs them against it.
     pub(super) fn start(&self, template: &str, repeats: usize) -> Vec<Done> {
         let Some(kind) = &self.kind else { return Vec::new() };
         let rules = self.rules();
@@ -220,20 +220,26 @@ impl<'a> Group<'a> {
             (Ok(Start::Ended(success, said)), None) => {
                 let how = if success { "it ended" } else { "it failed" };
                 let got = format!("{how}: {said:?}");
-                return all(format!("a server that serves expected; {got}"), got);
+                return all(format!("expected a server that serves; {got}"), got);
             }
             (Ok(Start::Ended(success, said)), Some((task, pattern))) => {
                 if !success && fits(task, pattern, &said) {
                     return self.tasks.iter().map(|task| task.ran(|| Outcome::Right)).collect();
                 }
                 let got = format!("success {success}: {said:?}");
-                return all(format!("a refusal to start like `{pattern}` expected; {got}"), got);
+                return all(
+                    format!("expected a refusal to start that matches `{pattern}`; {got}"),
+                    got,
+                );
             }
             (Ok(Start::Serving(server)), Some((_, pattern))) => {
-                // Whether it can be stopped is another case's matter.
+                // Whether it stops is tested by another case.
                 let _ = server.stop();
                 let got = "it serves".to_owned();
-                return all(format!("a refusal to start like `{pattern}` expected; {got}"), got);
+                return all(
+                    format!("expected a refusal to start that matches `{pattern}`; {got}"),
+                    got,
+                );
             }
             (Ok(Start::Serving(server)), None) => server,
         };
@@ -241,21 +247,21 @@ impl<'a> Group<'a> {
         if self.is_shared
             && let Some(strays) = self.strays(&server, &rules)
         {
-            let text = format!("nothing beside the cases' repositories expected; {strays}");
+            let text = format!("expected nothing outside the cases' repositories; {strays}");
             done.push(of_server("strays", &flags, text, strays));
         }
         if let Err(why) = server.stop() {
             done.push(of_server(
                 "stop",
                 &flags,
-                format!("an end without failure expected; {why}"),
+                format!("expected it to exit successfully; {why}"),
                 why,
             ));
         }
         done
     }
 
-    /// What cases have left beside their repositories.
+    /// Files that the cases left outside their repositories.
     fn strays(&self, server: &Server, rules: &StartRules) -> Option<String> {
         let entries = match server.data.as_ref()?.read_dir() {
             Ok(entries) => entries,
@@ -276,7 +282,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Something wrong with a server after its cases.
+/// A failure of a server after its cases.
 fn of_server(what: &str, flags: &str, text: String, got: String) -> Done {
     let outcome = Outcome::Wrong(vec![Mismatch::new("the server", text).got(got)], Vec::new());
     let ran = Ran {
@@ -295,7 +301,7 @@ fn fits(task: &Task<'_>, pattern: &Pattern, said: &str) -> bool {
     values.and_then(|values| pattern.regex(&values)).is_ok_and(|pattern| pattern.is_match(said))
 }
 
-/// Plays one case against a server. `Err` if the case makes no sense.
+/// Runs one case against a server. `Err` if the case is invalid.
 fn on_server(
     task: &Task<'_>,
     server: &Server,
@@ -310,7 +316,7 @@ fn on_server(
     for pattern in &case.server.says {
         let (pattern, said) = (pattern.regex(&values)?, server.said());
         if !pattern.is_match(&said) {
-            let text = format!("`{pattern}` on standard error expected; {said:?}");
+            let text = format!("expected `{pattern}` on standard error; {said:?}");
             let wrong = Mismatch::new("the start", text).got(format!("{said:?}"));
             return Ok(Outcome::Wrong(vec![wrong], Vec::new()));
         }

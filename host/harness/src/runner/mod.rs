@@ -1,5 +1,5 @@
-//! Plays one case from its beginning to its end: what it is given, its steps, and what there is in the end.
-//! The driver carries the steps out; what came of each is compared here.
+//! Runs one case: its preconditions, its steps, and the check of the final state. The driver carries steps
+//! out; the results are compared here.
 
 mod groups;
 mod run;
@@ -17,25 +17,25 @@ use crate::plugin::PluginUnderTest;
 
 pub use run::{Ran, Report, RunOptions, Skipped, Target, run, run_against, run_and_update};
 
-/// How long something that happens `eventually` may take.
+/// How long a step marked `eventually` may take to succeed.
 pub(crate) const EVENTUALLY: Duration = Duration::from_secs(10);
-/// How often it is looked at meanwhile.
+/// The interval at which it is repeated.
 pub(crate) const AGAIN: Duration = Duration::from_millis(20);
 
-/// How a case came out.
+/// The outcome of a case.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// As expected.
+    /// The case passed.
     Right,
-    /// Different in a way that the file of differences lists: what the server does instead.
+    /// The case differs as the file of differences lists. The text says what the server does instead.
     Known(String),
-    /// Otherwise: each difference, and what happened.
+    /// The case failed: the differences, and the trace.
     Wrong(Vec<Mismatch>, Vec<String>),
-    /// The case cannot be played.
+    /// The case cannot run.
     Broken(Broken),
 }
 
-/// Plays a case with the plugin in this process.
+/// Runs a case with the plugin in this process.
 pub(crate) fn play_in_process(
     plugin: &PluginUnderTest,
     file: &CaseFile,
@@ -56,7 +56,9 @@ pub(crate) fn play_in_process(
             Err(NoFixture::Refused(why)) => return refused(case, &why, &values),
         };
         if let Some(pattern) = &case.refuses {
-            let text = format!("the settings were accepted; expected: `{pattern}`");
+            let text = format!(
+                "expected the settings to be rejected with `{pattern}`; they were accepted"
+            );
             return Ok(Outcome::Wrong(vec![Mismatch::new("settings", text)], Vec::new()));
         }
         play(&mut driver, file, case, single, values)
@@ -67,13 +69,13 @@ pub(crate) fn play_in_process(
 fn refused(case: &Case, why: &str, values: &Values) -> Result<Outcome, String> {
     let text = match &case.refuses {
         Some(pattern) if pattern.regex(values)?.is_match(why) => return Ok(Outcome::Right),
-        Some(pattern) => format!("refused, and nothing matches `{pattern}` in:\n{why}"),
+        Some(pattern) => format!("rejected, but nothing matches `{pattern}` in:\n{why}"),
         None => format!("the mount is refused: {why}"),
     };
     Ok(Outcome::Wrong(vec![Mismatch::new("settings", text)], Vec::new()))
 }
 
-/// Plays a case with a driver that is ready for it. `Err` if the case makes no sense.
+/// Runs a case with a driver that is ready for it. `Err` if the case is invalid.
 pub(crate) fn play(
     driver: &mut dyn Driver,
     file: &CaseFile,
@@ -103,7 +105,7 @@ struct Player<'a> {
 }
 
 impl Player<'_> {
-    /// The first part that fails ends the case: what follows would not be what its author expects.
+    /// The first failure ends the case, because what follows would not test what its author meant.
     fn case(&mut self, case: &Case) -> Result<(), String> {
         for given in &case.given {
             self.give(given)?;
@@ -128,13 +130,13 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Makes what a case is given, as the surface says.
+    /// Establishes a precondition that the surface defines.
     fn give(&mut self, name: &str) -> Result<(), String> {
         let surface = self.file.surface.clone();
         let filled = self.values.fill(name)?;
         let found = surface.given(&filled);
         let (Given { steps, otherwise }, parts) =
-            found.ok_or_else(|| format!("the surface has nothing called {filled:?} to give"))?;
+            found.ok_or_else(|| format!("the surface has no precondition {filled:?}"))?;
         let before = self.values.clone();
         for (name, value) in parts {
             self.values.template(&name, value);
@@ -154,7 +156,7 @@ impl Player<'_> {
                 (format!("given {given}, {}", step.label(number)), self.place.clone());
             self.step(step, &At { name: &name, place: &place })
                 .map_err(|why| format!("{name}: {why}"))?;
-            // A place of the surface is none of the case file.
+            // The step is in the surface's file, so it has no position in the case file.
             self.wrong.iter_mut().for_each(Mismatch::forget_changes);
             if !self.wrong.is_empty() {
                 return Ok(());
@@ -165,7 +167,7 @@ impl Player<'_> {
 
     fn step(&mut self, step: &Step, at: &At<'_>) -> Result<(), String> {
         if step.is_request() && step.run.is_some() {
-            return Err("`send` and `run`: write one of them".to_owned());
+            return Err("both `send` and `run`; expected one of them".to_owned());
         }
         let known = Known { folder: self.file.folder(), values: &self.values };
         self.driver.prepare(step, known)?;

@@ -1,4 +1,4 @@
-//! Runs the cases of files against a target, and what came of all of them.
+//! Runs the cases of files against a target and collects the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,70 +13,70 @@ use crate::driver::socket::Server;
 use crate::mismatch::{Mismatch, updated};
 use crate::plugin::PluginUnderTest;
 
-/// How cases are run.
+/// Options of a run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
-    /// Only cases whose name, `FILE/CASE`, contains this; with `*` in it, cases whose whole name it fits.
+    /// Only cases whose name (`FILE/CASE`) contains this text, or matches it if it contains `*`.
     pub filter: Option<String>,
-    /// Threads; 0: as many as the machine has. Servers are started as many at a time.
+    /// The number of threads, and of servers started at the same time; 0 for one per processor.
     pub threads: usize,
-    /// Where a server is known to differ.
+    /// Known differences of the server.
     pub differences: Option<Differences>,
 }
 
-/// What cases are played against.
+/// What cases run against.
 #[derive(Debug)]
 pub enum Target<'a> {
     /// A plugin in this process.
     Plugin(&'a PluginUnderTest),
     /// A server that runs already.
     Running(&'a Server),
-    /// Servers that this command line starts, with `{flags}` and `{path}` in it.
+    /// Servers that this command line, with `{flags}` and `{path}`, starts.
     Start(&'a str),
 }
 
-/// One case and what came of it.
+/// A case that has run.
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// `FILE/CASE`.
     pub name: String,
-    /// The file.
+    /// The path of its file.
     pub file: PathBuf,
     /// The line of the case in its file, from 1.
     pub line: usize,
-    /// What the case promises.
+    /// The promise that the case checks.
     pub why: Option<String>,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// How long it took.
     pub took: Duration,
 }
 
-/// A case that the target cannot be asked.
+/// A case that cannot run against the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// `FILE/CASE`.
     pub name: String,
-    /// What it does or needs that the target does not have.
+    /// What the case needs that the target does not have.
     pub why: String,
 }
 
-/// What came of all cases, in their order.
+/// The results of all cases, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Each case that was run.
+    /// All cases that have run.
     pub ran: Vec<Ran>,
-    /// Cases that the target cannot be asked.
+    /// Cases that cannot run against the target.
     pub skipped: Vec<Skipped>,
-    /// Cases that were played, but whose state in the end cannot be seen over a socket.
+    /// Cases that ran, but whose final state is not visible over a socket.
     pub unseen: usize,
-    /// Cases that the filter left out.
+    /// Cases that the filter excludes.
     pub left_out: usize,
-    /// Requests that were repeated because the server reset the connection before its reply was read.
+    /// Requests that were repeated because the server reset the connection before the reply was read.
     pub repeated: usize,
-    /// The cases were played against a server over a socket.
+    /// Whether the cases ran against a server over a socket.
     pub is_over_socket: bool,
-    /// From the first to the last.
+    /// The duration of the whole run.
     pub took: Duration,
 }
 
@@ -85,22 +85,22 @@ impl Report {
         self.ran.iter().filter(|ran| is(&ran.outcome)).count()
     }
 
-    /// Cases that came out as expected.
+    /// The number of cases that passed.
     pub fn right(&self) -> usize {
         self.count(|outcome| matches!(outcome, Outcome::Right))
     }
 
-    /// Cases that did not.
+    /// The number of cases that failed.
     pub fn wrong(&self) -> usize {
         self.count(|outcome| matches!(outcome, Outcome::Wrong(..)))
     }
 
-    /// Cases that differ as the file of differences says.
+    /// The number of cases that differ as listed.
     pub fn known(&self) -> usize {
         self.count(|outcome| matches!(outcome, Outcome::Known(_)))
     }
 
-    /// Cases that could not be played.
+    /// Cases that could not run.
     pub fn broken(&self) -> Vec<&Broken> {
         self.ran
             .iter()
@@ -112,12 +112,12 @@ impl Report {
     }
 }
 
-/// Runs all cases of these files that the filter takes, with a plugin in this process.
+/// Runs all cases of these files that the filter selects, with a plugin in this process.
 pub fn run(plugin: &PluginUnderTest, files: &[CaseFile], options: &RunOptions) -> Report {
     run_against(&Target::Plugin(plugin), files, options)
 }
 
-/// Runs all cases of these files that the filter takes, against a target.
+/// Runs all cases of these files that the filter selects, against a target.
 pub fn run_against(target: &Target<'_>, files: &[CaseFile], options: &RunOptions) -> Report {
     let mut report = Report::default();
     let mut tasks = Vec::new();
@@ -184,7 +184,7 @@ pub fn run_against(target: &Target<'_>, files: &[CaseFile], options: &RunOptions
     report
 }
 
-/// An outcome in the light of the differences that are known.
+/// Applies the known differences to an outcome.
 fn judge(ran: &mut Ran, known: &Differences) {
     let failure = match &ran.outcome {
         Outcome::Right => None,
@@ -205,16 +205,15 @@ fn judge(ran: &mut Ran, known: &Differences) {
     }
 }
 
-/// Rounds of an update: a step that fails hides those behind it.
+/// The maximum number of rounds of an update. A step that fails hides those after it.
 const ROUNDS: usize = 100;
 
-/// Runs the cases of a file or folder, writes what came into them in the place of what was expected, and
-/// runs them again, until nothing is left that can be written. Returns the last report, and the names of the
-/// cases that were rewritten.
+/// Runs the cases of a file or folder, replaces their expectations with the actual results, and repeats this
+/// until nothing changes. Returns the last report and the names of the changed cases.
 ///
 /// # Errors
 ///
-/// Files that are broken, or cannot be written.
+/// If files are invalid or cannot be written.
 pub fn run_and_update(
     plugin: &PluginUnderTest,
     cases: &Path,
@@ -233,7 +232,8 @@ pub fn run_and_update(
     Ok((report, rewritten))
 }
 
-/// Writes what came into the files, wherever a case can say it; the names of the cases that were changed.
+/// Writes the actual results to the files where a case can express them. Returns the names of the changed
+/// cases.
 fn update(report: &Report) -> Result<BTreeSet<String>, Broken> {
     let mut by_file = BTreeMap::<&PathBuf, Vec<&Mismatch>>::new();
     let mut cases = BTreeSet::new();

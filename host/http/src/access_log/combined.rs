@@ -101,7 +101,7 @@ impl CombinedLog {
             return Ok(());
         }
         let file = open(&self.target).inspect_err(|error| {
-            tracing::error!(%error, "cannot reopen the access log, still writing to the old file");
+            tracing::error!(%error, "cannot reopen the access log; still writing to the old file");
         })?;
         self.writer.replace(file);
         Ok(())
@@ -143,7 +143,7 @@ impl AccessLog for CombinedLog {
 impl Drop for CombinedLog {
     fn drop(&mut self) {
         if !self.writer.close(CLOSE_TIMEOUT) {
-            tracing::error!(file = %self.target, "the access log lost its last lines");
+            tracing::error!(file = %self.target, "last lines of the access log lost");
         }
     }
 }

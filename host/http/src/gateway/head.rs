@@ -51,7 +51,7 @@ pub(super) fn fields(head: &http::request::Parts, access: &Access) -> Fields {
         }
         match std::str::from_utf8(value.as_bytes()) {
             Ok(value) => fields.push((name.as_str().to_owned(), value.to_owned())),
-            Err(_) => tracing::debug!(%name, "header dropped: its value is not UTF-8"),
+            Err(_) => tracing::debug!(header = %name, "header dropped; its value is not UTF-8"),
         }
     }
     fields

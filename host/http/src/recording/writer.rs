@@ -87,11 +87,11 @@ impl Drop for Writer {
         drop(self.queue.take());
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("recording: the last exchanges were not written in time");
+            tracing::warn!("last exchanges not recorded; writing them took too long");
         }
         let dropped = self.state.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
-            tracing::warn!(dropped, "recording: exchanges were skipped");
+            tracing::warn!(dropped, "exchanges not recorded");
         }
     }
 }
@@ -131,7 +131,7 @@ impl Thread {
             if !self.state.full.swap(true, Ordering::Relaxed) {
                 let (folder, bytes, exchanges) =
                     (self.folder.display(), self.bytes, self.exchanges);
-                tracing::warn!(%folder, bytes, exchanges, "recording stopped: the folder has reached its limits");
+                tracing::warn!(%folder, bytes, exchanges, "recording stopped; the folder has reached its limits");
             }
             return;
         }
@@ -165,7 +165,7 @@ impl Thread {
         self.state.dropped.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut self.failing, true) {
             let folder = self.folder.display();
-            tracing::warn!(%folder, %error, "recording: cannot write exchanges, skipping them");
+            tracing::warn!(%folder, %error, "cannot record exchanges; skipping them");
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn serve<A: Application>(
     tracing::warn!(address = %config.address, connections = open, "cutting connections");
     phase.cut();
     if timeout(CUT_TIMEOUT, tasks.wait()).await.is_err() {
-        tracing::warn!(address = %config.address, tasks = tasks.len(), "requests did not end after their connections were cut");
+        tracing::warn!(address = %config.address, tasks = tasks.len(), "tasks still running after their connections were cut");
     }
 }
 
@@ -105,11 +105,12 @@ async fn acquire_slot(
     tracing::warn!(
         address = %config.address,
         connections = config.max_connections,
-        "connection limit reached, further connections wait"
+        "connection limit reached; further connections wait"
     );
     // The semaphore is never closed.
     let slot = slots.clone().acquire_owned().await.ok();
-    tracing::info!(address = %config.address, waited = ?begun.elapsed(), "accepting connections again");
+    let seconds = begun.elapsed().as_secs_f64();
+    tracing::info!(address = %config.address, seconds, "accepting connections again");
     slot
 }
 

@@ -302,7 +302,7 @@ where
                     () = &mut check => {
                         let left = blocked.remaining(stall).unwrap_or(stall);
                         if left.is_zero() {
-                            tracing::info!("request cut: the client accepts no data");
+                            tracing::info!("request cut; the client accepts no data");
                             return;
                         }
                         let left = left.max(Duration::from_millis(1));

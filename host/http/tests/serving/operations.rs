@@ -211,8 +211,9 @@ async fn requests_are_logged_when_they_end() {
         let gone = tokio::time::timeout(Duration::from_millis(100), client.head()).await;
         assert!(gone.is_err());
         drop(client);
-        assert_eq!(entries.recv().await.unwrap().status, None);
         shutdown.begin();
+        shutdown.cut();
+        assert_eq!(entries.recv().await.unwrap().status, None);
     };
     soon(async { tokio::join!(serve, check) }).await;
 }

@@ -30,7 +30,7 @@ impl JobsPage for Echo {
 
     async fn show(&self, id: &str) -> Answer {
         match id {
-            "gone" => Err(Refusal { status: 404, message: "there is no job gone".to_owned() }),
+            "gone" => Err(Refusal { status: 404, message: "no job gone".to_owned() }),
             id => Ok(json!({ "show": id })),
         }
     }
@@ -79,7 +79,7 @@ async fn operators_are_served_over_tcp_and_unix_sockets() {
         assert_eq!(status, json!({ "mounts": [], "jobs": { "queued": 1 } }));
 
         let refused = client.get("/jobs/gone").await.unwrap_err();
-        assert_eq!(refused.to_string(), "there is no job gone");
+        assert_eq!(refused.to_string(), "no job gone");
         // A GET changes nothing.
         let refused = client.get("/jobs/7/cancel").await.unwrap_err();
         assert!(matches!(refused, OperatorError::Refused { status: 405, .. }), "{refused}");

@@ -120,7 +120,7 @@ pub struct ScheduleStatus {
     pub key: String,
     /// Its times as text: `0 3 * * * in Europe/Berlin`, `every 1h`.
     pub when: String,
-    /// The next run. None if the schedule was read from a file and is no longer in use.
+    /// The next run. `None` if the schedule was read from a file and is no longer in use.
     #[serde(with = "crate::serde_formats::optional_time")]
     pub next: Option<SystemTime>,
     /// When it last started or joined a job, including at an operator's request.

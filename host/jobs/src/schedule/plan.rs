@@ -155,7 +155,7 @@ impl SchedulePlans {
         Self(planned.into_iter().map(entry).collect())
     }
 
-    /// The same with these schedules as the configuration. Those that are no longer in it are
+    /// A copy with these schedules as the configuration. Those that are no longer in it are
     /// remembered for a while, because they may come back.
     pub(crate) fn configured(
         &self,
@@ -294,14 +294,12 @@ impl Entry {
             let name = &schedule.name;
             let late = late.as_secs();
             match schedule.missed {
-                Missed::Run => tracing::info!(
-                    schedule = name,
-                    late_seconds = late,
-                    "missed run is started now"
-                ),
+                Missed::Run => {
+                    tracing::info!(schedule = name, late_seconds = late, "missed run started");
+                }
                 Missed::Skip => {
                     planned.advance(now);
-                    tracing::info!(schedule = name, late_seconds = late, "missed run is skipped");
+                    tracing::info!(schedule = name, late_seconds = late, "missed run skipped");
                 }
             }
         }

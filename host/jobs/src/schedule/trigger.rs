@@ -97,8 +97,8 @@ impl Pattern {
             "UTC" => TimeZone::UTC,
             name => TimeZone::get(name).map_err(|_| {
                 ScheduleError(format!(
-                    "there is no time zone {name:?} on this machine; use a name such as \
-                     Europe/Berlin, and see that the system's time zones (tzdata) are installed"
+                    "unknown time zone {name:?}; expected a name such as \"Europe/Berlin\" from the \
+                     system's tzdata, which must be installed"
                 ))
             })?,
         };
@@ -116,7 +116,7 @@ impl Pattern {
         Ok(Self { cron, zone })
     }
 
-    /// The first later time; none if there is none in the foreseeable future.
+    /// The first later time; `None` if there is none in the foreseeable future.
     pub(super) fn next_after(&self, time: SystemTime) -> Option<SystemTime> {
         let from = Zoned::new(Timestamp::try_from(time).ok()?, self.zone.clone());
         self.cron.find_next_occurrence(&from, false).ok().map(|next| next.timestamp().into())

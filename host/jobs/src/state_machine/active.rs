@@ -38,7 +38,7 @@ impl ActiveJob {
         record
     }
 
-    /// The record without a pause before the next attempt; none if it does not wait for one.
+    /// The record without a pause before the next attempt; `None` if it does not wait for one.
     pub(super) fn without_delay(&self) -> Option<Record> {
         self.record.job.next_attempt?;
         Some(self.changed(|record| record.job.next_attempt = None))

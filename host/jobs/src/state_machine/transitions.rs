@@ -77,7 +77,7 @@ pub(super) fn log_end(job: &Job) {
             origin,
             seconds,
             attempt,
-            message,
+            error = message,
             "job failed"
         ),
         State::Queued | State::Running => tracing::warn!(
@@ -88,7 +88,7 @@ pub(super) fn log_end(job: &Job) {
             origin,
             attempt,
             attempts,
-            message,
+            error = message,
             "job attempt failed; retrying"
         ),
     }

@@ -89,7 +89,7 @@ async fn start(config: Config) -> Result<Running> {
 fn plugins() -> Result<std::path::PathBuf> {
     bundled_plugins::folder().with_context(|| {
         format!(
-            "there is no restic.wasm in any of {:?}; set KEEPGATE_PLUGIN_DIR to its folder",
+            "cannot find restic.wasm in any of {:?}; set KEEPGATE_PLUGIN_DIR to its folder",
             bundled_plugins::candidates()
         )
     })

@@ -80,7 +80,7 @@ impl Candidate {
     ) {
         let generation = loader.adopt(self.generation);
         for problem in &self.schedule_problems {
-            tracing::error!("{problem}");
+            tracing::error!(error = problem, "jobs of a schedule would fail");
         }
         if let Some(jobs) = &published.jobs {
             log_error(jobs.set_schedules(self.schedules).await.context("cannot set schedules"));

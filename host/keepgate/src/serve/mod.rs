@@ -209,10 +209,10 @@ impl Running {
                 _ = terminate.recv() => {}
             }
             if shutdown.has_begun() {
-                tracing::warn!("second signal, cancelling in-flight requests");
+                tracing::warn!("second signal; cancelling in-flight requests");
                 shutdown.cut();
             } else {
-                tracing::info!("shutting down, waiting for in-flight requests");
+                tracing::info!("shutting down; waiting for in-flight requests");
                 notify::stopping();
                 shutdown.begin();
             }

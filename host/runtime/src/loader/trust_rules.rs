@@ -40,7 +40,7 @@ impl Loader {
                 Ok(decision) => loaded.decision = decision,
                 Err(why) => {
                     let plugin = &loaded.plugin.name;
-                    tracing::warn!(plugin, file = %path.display(), reason = why, "not trusted by the new rules");
+                    tracing::warn!(plugin, file = %path.display(), reason = why, "plugin withdrawn; the new rules do not trust it");
                     file.refused.get_or_insert(why);
                     file.plugin = None;
                     file.withdrawn = true;

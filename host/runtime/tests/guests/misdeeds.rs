@@ -158,6 +158,6 @@ fn each_guest_and_each_misdeed_has_a_test() {
         _ => None,
     });
     for test in named.chain(OTHERS.iter().map(|(_, test)| *test)) {
-        assert!(tests.contains(&format!("fn {test}()")), "there is no test {test}");
+        assert!(tests.contains(&format!("fn {test}()")), "no test {test}");
     }
 }

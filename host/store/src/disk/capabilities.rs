@@ -38,7 +38,7 @@ type Device = (u32, u32);
 #[derive(Debug)]
 pub(super) struct Capability {
     works: AtomicBool,
-    /// The message to log when it fails; none if that is common.
+    /// The message to log when it fails; `None` if that is common.
     without: Option<&'static str>,
 }
 
@@ -56,7 +56,7 @@ impl Capability {
     /// failed.
     pub(super) fn lose(&self, path: impl Fn() -> PathBuf) {
         if let (true, Some(text)) = (self.works.swap(false, Ordering::Relaxed), self.without) {
-            tracing::info!(path = %path().display(), "{text}");
+            tracing::info!(folder = %path().display(), "{text}");
         }
     }
 }
@@ -120,7 +120,7 @@ impl Capabilities {
     }
 }
 
-/// Whether the ext4 file system on this device has a journal; none if the kernel does not say.
+/// Whether the ext4 file system on this device has a journal; `None` if the kernel does not say.
 fn has_journal((major, minor): Device) -> Option<bool> {
     let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok()?;
     let name = link.file_name()?.to_str()?;

@@ -22,14 +22,14 @@ pub(super) fn io(
     }
 }
 
-/// The error if a symbolic link stands in the place of a folder or a blob.
+/// The error if a symbolic link stands in place of a folder or a blob.
 pub(super) fn symlink(name: &str) -> StoreError {
     StoreError::Denied(format!(
         "{name} is, or is below, a symbolic link, and the store follows none"
     ))
 }
 
-/// Whether the error means that nothing can be there: no such entry, a blob in the place of a
+/// Whether the error means that nothing can be there: no such entry, a blob in place of a
 /// folder, or a name that this file system cannot hold.
 pub(super) fn is_missing(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG)

@@ -68,7 +68,7 @@ impl Inner {
             Err(errno) if errors::is_unsupported(errno) => {
                 if !self.warned_sync.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
-                        path = %self.tree.path_of(name).display(),
+                        folder = %self.tree.path_of(name).display(),
                         "this file system cannot sync folders; the latest blobs may be missing \
                          after a power cut"
                     );

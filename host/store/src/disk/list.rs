@@ -261,7 +261,7 @@ impl Walk {
     fn warn_of_name(&self, path: &Path) {
         if !self.store.warned_names.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                path = %path.display(),
+                file = %path.display(),
                 "names that cannot be keys (not UTF-8, or too long) are not listed; this is the \
                  first one found"
             );

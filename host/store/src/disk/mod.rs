@@ -179,7 +179,7 @@ impl DiskStore {
         };
         if let Err(error) = inner.central_workspace() {
             tracing::warn!(
-                path = %root.display(), %error,
+                folder = %root.display(), %error,
                 "store is not writable; blobs can still be read"
             );
         }
@@ -221,8 +221,8 @@ impl Inner {
         if swept != Swept::default() {
             tracing::info!(
                 files = swept.files, processes = swept.folders,
-                path = %self.tree.path_of("").display(),
-                "removed unfinished uploads of processes that did not exit properly"
+                folder = %self.tree.path_of("").display(),
+                "unfinished uploads of processes that did not exit properly removed"
             );
             // Those processes may have made folders without having synced them.
             rustix::fs::syncfs(self.tree.root())

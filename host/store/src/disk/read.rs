@@ -133,7 +133,7 @@ impl BlobReader {
         Ok(Some((Bytes::from_owner(buffer), self)))
     }
 
-    /// Reads cached bytes and truncates the buffer to them; none if nothing is cached.
+    /// Reads cached bytes and truncates the buffer to them; `None` if nothing is cached.
     fn read_cached(&mut self, buffer: &mut Buffer) -> Option<()> {
         let mut slices = [IoSliceMut::new(buffer.space())];
         let flags = ReadWriteFlags::NOWAIT;

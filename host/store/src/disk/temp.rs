@@ -34,7 +34,7 @@ const COPY: usize = 256 * 1024;
 pub(super) struct Temp {
     file: File,
     kept: Arc<Attributes>,
-    /// None if the file has no name at all.
+    /// `None` if the file has no name at all.
     name: Option<Name>,
     /// Bytes written by [`Temp::write`], and how many of them were submitted for write-back.
     written: u64,
@@ -55,7 +55,7 @@ impl Drop for Name {
         if !self.left {
             let folder = self.workspace.folder();
             if let Err(errno) = rustix::fs::unlinkat(folder, &self.name, AtFlags::empty()) {
-                tracing::warn!(name = self.name, error = %errno, "cannot remove an unfinished file");
+                tracing::warn!(file = self.name, error = %errno, "cannot remove an unfinished file");
             }
         }
     }

@@ -66,7 +66,7 @@ impl Tree {
         if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 
-    /// Opens a folder (`""` is the root) so that it can be listed and synced; none if there is no
+    /// Opens a folder (`""` is the root) so that it can be listed and synced; `None` if there is no
     /// such folder.
     pub(super) fn folder(&self, name: &str) -> Result<Option<OwnedFd>> {
         match self.resolve(name, DIRECTORY) {
@@ -77,7 +77,7 @@ impl Tree {
         }
     }
 
-    /// Opens a blob; none if there is no regular file with this name.
+    /// Opens a blob; `None` if there is no regular file with this name.
     pub(super) fn blob(&self, name: &str) -> Result<Option<Opened>> {
         match self.resolve(name, READ) {
             Ok(file) => self.regular(name, file),
@@ -111,7 +111,7 @@ impl Tree {
     }
 
     /// The deepest existing folder on the way to `folder`, and the part of the name that exists.
-    /// [`StoreError::Invalid`] if there is a blob in the place of a folder.
+    /// [`StoreError::Invalid`] if there is a blob in place of a folder.
     pub(super) fn deepest_existing<'a>(&self, folder: &'a str) -> Result<(OwnedFd, &'a str)> {
         let mut name = folder;
         loop {

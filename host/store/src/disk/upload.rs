@@ -200,7 +200,7 @@ impl Upload {
         Ok(Stored { info, change })
     }
 
-    /// The one step that makes the blob appear; none if the key is taken and must not be.
+    /// The one step that makes the blob appear; `None` if the key is taken and must not be.
     fn publish(&mut self) -> Result<Option<Change>> {
         let store = Arc::clone(&self.store);
         let observer = self.observer.clone();
@@ -257,7 +257,7 @@ impl Upload {
     }
 
     /// Finishes an upload whose key was taken in the meantime as if it had been taken from the
-    /// start; none if the key is free again.
+    /// start; `None` if the key is free again.
     fn compare_with_winner(&self) -> Result<Option<Result<Stored>>> {
         // An error if something other than a blob is there.
         self.store.blob_at(&self.dir, &self.key)?;

@@ -27,7 +27,7 @@ pub(super) struct Workspace {
     folder: OwnedFd,
     tmp: OwnedFd,
     name: String,
-    /// Holds the lock while it is open; none if the file system has no locks.
+    /// Holds the lock while it is open; `None` if the file system has no locks.
     _lock: Option<OwnedFd>,
     /// The folder that contains `.keepgate`, if `.keepgate` must be removed once it is empty.
     temporary: Option<OwnedFd>,
@@ -154,7 +154,7 @@ fn sweep(tmp: &OwnedFd, swept: &mut Swept) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Removes one subfolder if nobody holds its lock, and returns how many files were in it; none if it
+/// Removes one subfolder if nobody holds its lock, and returns how many files were in it; `None` if it
 /// is in use or was never locked.
 fn sweep_one(tmp: &OwnedFd, name: &[u8]) -> Result<Option<usize>, Errno> {
     let folder = rustix::fs::openat(tmp, name, DIRECTORY, Mode::empty())?;

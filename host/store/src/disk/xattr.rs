@@ -93,8 +93,8 @@ impl Attributes {
         };
         serde_json::from_slice(json).or_else(|error| {
             tracing::warn!(
-                path = %store.tree.path_of(name).display(), %error,
-                "ignored an attribute {ATTRIBUTE} that keepgate did not write"
+                file = %store.tree.path_of(name).display(), attribute = ATTRIBUTE, %error,
+                "attribute ignored; keepgate did not write it"
             );
             Ok(Self::default())
         })

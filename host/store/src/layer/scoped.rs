@@ -79,7 +79,7 @@ pub(super) async fn list(
 
 /// A listing whose keys have the folder's own name removed.
 struct ScopedListing {
-    /// None if the folder does not exist.
+    /// `None` if the folder does not exist.
     inner: Option<Box<dyn Listing>>,
     /// Ends with a slash; empty for the store's top.
     prefix: String,

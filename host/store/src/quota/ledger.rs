@@ -211,7 +211,7 @@ impl Ledger {
     }
 
     /// The state to write to the file: one later than `after` or, without `after`, one that makes
-    /// room if little is left. None if that was done already. The caller must be the only one that
+    /// room if little is left. `None` if that was done already. The caller must be the only one that
     /// writes the file.
     pub(super) fn take_state(&mut self, after: Option<u64>) -> Option<Saved> {
         let done = match after {

@@ -114,7 +114,7 @@ pub struct Usage {
     pub used: u64,
     /// Bytes that calls in progress may add, or that they have removed but not durably.
     pub reserved: u64,
-    /// The limit in bytes; none if the scope is only counted.
+    /// The limit in bytes; `None` if the scope is only counted.
     pub limit: Option<u64>,
 }
 

@@ -83,7 +83,7 @@ async fn walk(shared: &Shared, rules: &Compiled, listing: &mut dyn Listing) -> R
     }
 }
 
-/// A blob with its owner; none if it is gone.
+/// A blob with its owner; `None` if it is gone.
 async fn look_at(shared: &Shared, entry: Entry) -> Result<Option<Seen>> {
     match shared.store.head(&Key::new(entry.key.as_str())?).await {
         Ok(info) => {
@@ -142,7 +142,7 @@ pub(super) async fn recount(shared: &Arc<Shared>) -> Result<Vec<Drift>> {
         } else {
             tracing::warn!(
                 %scope, old, new,
-                "a quota's count was wrong; did another program change the store?"
+                "count of a quota was wrong; did another program change the store?"
             );
         }
     }

@@ -84,7 +84,7 @@ impl Scan {
         }
     }
 
-    /// Records that a change is over; none if nothing changed in the end.
+    /// Records that a change is over; `None` if nothing changed in the end.
     pub(super) fn changed(&mut self, key: &str, delta: Option<Delta<'_>>) {
         let rules = &self.rules;
         let charged = |(size, owner): (u64, Option<&str>)| (size, rules.charge(key, owner));

@@ -29,7 +29,7 @@ pub(super) struct Saved {
     patterns: Vec<String>,
     store: u64,
     folders: BTreeMap<String, u64>,
-    /// None if users were not counted.
+    /// `None` if users were not counted.
     users: Option<BTreeMap<String, u64>>,
 }
 
@@ -63,7 +63,7 @@ impl Saved {
         Some(Totals { store: self.store, folders, users: users.unwrap_or_default() })
     }
 
-    /// Reads the file; none if it is missing or unusable. Blocks.
+    /// Reads the file; `None` if it is missing or unusable. Blocks.
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
@@ -75,15 +75,15 @@ impl Saved {
             Ok(saved) => {
                 let version = saved.version;
                 tracing::warn!(
-                    path = %path.display(), version,
-                    "ignored a quota state of another version; counting everything"
+                    file = %path.display(), version,
+                    "quota state of another version ignored; counting everything"
                 );
                 Ok(None)
             }
             Err(error) => {
                 tracing::warn!(
-                    path = %path.display(), %error,
-                    "ignored an unreadable quota state; counting everything"
+                    file = %path.display(), %error,
+                    "unreadable quota state ignored; counting everything"
                 );
                 Ok(None)
             }

@@ -27,7 +27,7 @@ pub fn places() -> Vec<TempDir> {
 pub fn in_memory() -> Option<TempDir> {
     let place = TempDir::new_in("/dev/shm").ok();
     if place.is_none() {
-        eprintln!("SKIPPED on tmpfs: there is no /dev/shm to write to");
+        eprintln!("SKIPPED on tmpfs: /dev/shm is missing or not writable");
     }
     place
 }
@@ -91,7 +91,7 @@ pub fn watched(bytes: &Bytes) -> (Body, Arc<AtomicBool>) {
     (Body::from_stream(Some(bytes.len() as u64), chunks), read)
 }
 
-/// A body that yields its chunks and then waits for ever; the counter says how many were taken.
+/// A body that yields its chunks and then waits forever; the counter says how many were taken.
 pub fn stalling(chunks: Vec<Bytes>) -> (Body, Arc<AtomicUsize>) {
     let taken = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&taken);

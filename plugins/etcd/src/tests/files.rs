@@ -1,4 +1,4 @@
-//! Lists, downloads, the end of a backup, and paths that are none.
+//! Lists, downloads, removal, and paths that do not exist.
 
 use keepgate_sdk::Failure;
 use keepgate_sdk::testing::RequestBuilder;
@@ -190,7 +190,7 @@ fn a_newer_backup_that_is_not_good_does_not_count() {
     host.put(foreign, b"of unknown origin");
     assert_eq!(send(&host, "DELETE", &of(&good)).status, 409);
     assert_eq!(send(&host, "DELETE", &of(foreign)).status, 204);
-    // Where no backup is known to be good, the newest is what there is.
+    // If no backup is known to be good, the newest one counts.
     let host = Host::new();
     host.put("snapshot-20181220_024105.db.gz", b"1");
     host.put("snapshot-20181221_024105.db.gz", b"2");

@@ -1,4 +1,4 @@
-//! Turns, waiting, and jobs told of.
+//! Turns, waiting, and the status of jobs.
 
 use keepgate_sdk::jobs;
 use keepgate_sdk::jobs::State;
@@ -10,7 +10,7 @@ use super::*;
 fn a_post_waits_for_its_turn_and_no_longer() {
     let host = Host::new();
     host.cluster("main", &[TestSnapshot::new(SNAPSHOT)]);
-    // Nobody runs jobs here: it is never its turn.
+    // Nothing runs jobs here, so it never gets its turn.
     let reply = post(&host);
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
     assert_eq!(json_of(&reply), json!({"message": "another backup is running"}));

@@ -85,7 +85,7 @@ fn sidecars_without_a_backup_are_swept() {
 fn nothing_goes_where_the_backup_fails() {
     let host = host(2, &json!({"rotate": 1}));
     backup_at(&host, NOW);
-    // As somebody lowers `rotate`.
+    // As if an operator lowered `rotate`.
     host.put("snapshot-20181221_024105.tar.gz", b"x");
     host.full();
     assert_eq!(post(&host).status, 500);

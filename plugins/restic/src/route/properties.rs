@@ -1,6 +1,5 @@
-//! What holds of every path: it names nothing but what restic's grammar has, and a second reader,
-//! written after rest-server's own order of steps, says the same. CONTRIBUTING.md says how to run
-//! many cases.
+//! Properties of every path: it leads only to what restic's grammar has, and a second parser, written after
+//! rest-server's own order of steps, agrees. CONTRIBUTING.md says how to run more cases.
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -34,7 +33,7 @@ fn word() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Segments as the host hands them over: decoded, so that one may have slashes in it.
+/// Segments as the host passes them: decoded, so they may contain slashes.
 fn segments() -> impl Strategy<Value = Vec<String>> {
     let segment = prop_oneof![
         8 => word(),
@@ -49,12 +48,12 @@ fn path(segments: &[String], trailing_slash: bool) -> String {
     segments.iter().map(|segment| format!("/{segment}")).collect::<String>() + slash
 }
 
-/// A second reader, one character of the text after another. The folders, and what follows them.
+/// A second parser, which reads the text character by character. Returns the folders and the rest.
 fn model(path: &str) -> Option<(Vec<String>, String)> {
     let mut folders = Vec::new();
     let mut rest = path.strip_prefix('/')?;
     while folders.len() < 2 {
-        // The last word never is a folder.
+        // The last word is never a folder.
         let Some((word, after)) = rest.split_once('/') else { break };
         if ["data", "index", "keys", "locks", "snapshots", "config"].contains(&word) {
             break;
@@ -111,7 +110,7 @@ proptest! {
         for key in route.folders().into_iter().chain([route.key()]) {
             let parts: Vec<&str> = key.split('/').collect();
             let dots = |part: &&str| matches!(*part, "" | "." | "..") || part.contains('\0');
-            // The repository at the top is the one thing without a name.
+            // The repository at the top is the only thing without a name.
             prop_assert!(key.is_empty() || !parts.iter().any(dots), "{:?}", key);
             let rest = key.strip_prefix(&repository);
             prop_assert!(rest.is_some_and(|rest| {

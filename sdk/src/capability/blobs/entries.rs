@@ -6,7 +6,7 @@ use std::vec;
 use super::{Entry, Listing, Store};
 use crate::Failure;
 
-/// How many entries one call asks for: a call costs more than a copy.
+/// How many entries one call returns at most. A call costs more than a copy.
 const BATCH: u32 = 1024;
 
 /// Yields one entry after another. A failure is the last item.
@@ -31,13 +31,13 @@ impl IntoIterator for Listing {
 /// Entries of a listing, ascending by key.
 #[derive(Debug)]
 pub struct Entries {
-    /// None at the end.
+    /// `None` at the end.
     listing: Option<Listing>,
     batch: vec::IntoIter<Entry>,
 }
 
 impl Store {
-    /// As [`list`](Self::list), but a folder that is not there has no entries.
+    /// Like [`list`](Self::list), but a folder that does not exist has no entries.
     pub fn entries(&self, folder: &str, recursive: bool) -> Result<Entries, Failure> {
         match self.list(folder, recursive) {
             Err(Failure::NotFound) => Ok(Entries { listing: None, batch: Vec::new().into_iter() }),
@@ -47,12 +47,12 @@ impl Store {
 }
 
 impl Entry {
-    /// The last segment of its key: its name in its folder.
+    /// The last segment of the key: the name in its folder.
     pub fn name(&self) -> &str {
         self.key.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Where it is in the order of listings, for [`Store::list_after`](crate::Store::list_after): its key,
+    /// Its position in the order of lists, for [`Store::list_after`](crate::Store::list_after): its key,
     /// followed by a slash if it is a folder.
     pub fn place(&self) -> Cow<'_, str> {
         if self.folder { format!("{}/", self.key).into() } else { self.key.as_str().into() }
@@ -82,7 +82,7 @@ pub fn is_key_segment(text: &str) -> bool {
         && text.len() <= 255
 }
 
-/// Whether a text is a SHA-256 as the contract has them: 64 hexadecimal digits in lower case.
+/// Whether a text is a SHA-256 in the contract's form: 64 lower-case hexadecimal digits.
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,5 +1,5 @@
-//! The contract's limits on what is kept with a blob, the same as in the gateway: what passes a plugin's tests is
-//! not refused there.
+//! The contract's limits for what is stored with a blob. They are the same in the gateway, so what passes a
+//! plugin's tests is not refused there.
 
 use crate::PutOptions;
 
@@ -7,7 +7,7 @@ type Pairs = [(String, String)];
 
 /// The longest content type, in bytes.
 const MAX_CONTENT_TYPE: usize = 256;
-/// The most bytes of names and values of metadata: 2 KiB in a bucket, less what the gateway keeps.
+/// The maximum of all names and values of metadata, in bytes: 2 KiB in a bucket, minus the gateway's own.
 const MAX_METADATA: usize = 1792;
 /// The most tags.
 const MAX_TAGS: usize = 10;
@@ -16,7 +16,7 @@ const MAX_TAG_NAME: usize = 128;
 /// The most characters of a tag's value.
 const MAX_TAG_VALUE: usize = 256;
 
-/// Says what is wrong with what is to be kept, if anything.
+/// Checks what is to be stored with a blob. The error says what is wrong.
 pub(super) fn check(options: &PutOptions) -> Result<(), String> {
     if let Some(value) = &options.content_type {
         check_content_type(value)?;

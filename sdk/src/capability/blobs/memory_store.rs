@@ -1,5 +1,6 @@
-//! A store in memory, with the contract's rules for keys, conditions, checksums and limits. It is self-contained, since
-//! authors get a copy of the SDK; `properties` holds it to the answers of the gateway's own memory store.
+//! A store in memory with the contract's rules for keys, conditions, checksums and limits. It has no
+//! dependencies, because authors get a copy of the SDK; `properties` compares it with the gateway's own
+//! memory store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,30 +12,30 @@ use super::{
 use crate::Failure;
 use crate::testing::hex;
 
-/// Tells which keys are affected.
+/// Whether a key is affected.
 type Keys = fn(&str) -> bool;
 
-/// A blob with what is kept with it.
+/// A blob with what is stored with it.
 #[derive(Debug)]
 struct Kept {
     bytes: Vec<u8>,
     options: PutOptions,
     /// Nanoseconds since the Unix epoch.
     modified: u64,
-    /// A new one for each blob that is stored.
+    /// Different for each blob that is stored.
     etag: String,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
     blobs: BTreeMap<String, Kept>,
-    /// The present time, in nanoseconds since the Unix epoch.
+    /// The current time, in nanoseconds since the Unix epoch.
     pub(crate) now: u64,
     folders: BTreeSet<String>,
     append_only: Option<Keys>,
     refuses: Option<(Keys, Failure)>,
     full: bool,
-    /// How many blobs were ever stored.
+    /// How many blobs have been stored so far.
     count: u64,
 }
 
@@ -239,7 +240,7 @@ impl MemoryStore {
         }
     }
 
-    /// No blob has the name of a folder, and no folder that of a blob.
+    /// A blob must not have the name of a folder, nor a folder that of a blob.
     fn check_place(&self, key: &str) -> Result<(), Failure> {
         let mut folders = key.match_indices('/').filter_map(|(at, _)| key.get(..at));
         if self.folders.contains(key) || folders.any(|folder| self.blobs.contains_key(folder)) {

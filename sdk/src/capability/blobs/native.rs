@@ -1,4 +1,4 @@
-//! Stores in memory, and what tests put into them.
+//! Stores in memory, and methods for tests to fill them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,7 +8,7 @@ use super::{Entry, Info, Part, Piece, PutOptions, Stored};
 use crate::testing::{Host, with};
 use crate::{Body, Failure, environment};
 
-/// The stores of a test's mount, by name. One of them, `main`, is always there.
+/// The stores of a test's mount, by name. `main` always exists.
 #[derive(Debug)]
 struct Stores(BTreeMap<String, MemoryStore>);
 
@@ -29,13 +29,13 @@ impl Stores {
 /// A blob, or a part of it, opened for reading.
 #[derive(Debug)]
 pub struct Download {
-    /// What is known of the whole blob.
+    /// What is known about the whole blob.
     pub info: Info,
-    /// Where the body starts within the blob.
+    /// The offset of the body in the blob.
     pub offset: u64,
-    /// How many bytes it has.
+    /// The length of the body in bytes.
     pub length: u64,
-    /// The bytes.
+    /// The body.
     pub data: Body,
 }
 
@@ -44,34 +44,35 @@ pub struct Download {
 pub struct Store(String);
 
 impl Store {
-    /// The store that the mount's configuration has under this name. Fails with [`Failure::Denied`] if there is none.
+    /// Opens the store that the mount grants under this name. Fails with [`Failure::Denied`] if there is
+    /// none.
     pub fn open(name: &str) -> Result<Self, Failure> {
         let there = with(|stores: &mut Stores| stores.0.contains_key(name));
         let refused = || Failure::Denied(format!("the mount grants no store named {name:?}"));
         if there { Ok(Self(name.to_owned())) } else { Err(refused()) }
     }
 
-    /// What is known of a blob. Fails with [`Failure::NotFound`] if there is none.
+    /// What is known about a blob. Fails with [`Failure::NotFound`] if it does not exist.
     pub fn head(&self, key: &str) -> Result<Info, Failure> {
         self.with(|store| store.head(key))
     }
 
-    /// Opens a blob or a part of it. Fails with [`Failure::NotFound`] if there is none, and with
-    /// [`Failure::OutOfRange`] if no byte of the part is inside.
+    /// Opens a blob or a part of it. Fails with [`Failure::NotFound`] if it does not exist, and with
+    /// [`Failure::OutOfRange`] if no byte of the part is in the blob.
     pub fn get(&self, key: &str, part: Part) -> Result<Download, Failure> {
         let (info, offset, bytes) = self.with(|store| store.get(key, part))?;
         let (length, data) = (bytes.len() as u64, Body::from_bytes(&bytes));
         Ok(Download { info, offset, length, data })
     }
 
-    /// Stores a body, all of it or nothing; durable when it returns. The result says what changed: with
-    /// [`PutOptions::absent_or_identical`] a success may have written nothing.
+    /// Stores a body completely or not at all. Durable when it returns. The result says what changed: with
+    /// [`PutOptions::absent_or_identical`], a success may have written nothing.
     pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
         self.with(|store| store.put(key, || data.into_bytes(), options))
     }
 
-    /// Joins pieces of blobs into one, in order, with the same guarantees as [`put`](Self::put). The
-    /// blobs stay. Fails with [`Failure::OutOfRange`] if no byte of a piece is inside its blob.
+    /// Joins pieces of blobs into one, in order, with the same guarantees as [`put`](Self::put). The blobs
+    /// stay. Fails with [`Failure::OutOfRange`] if no byte of a piece is in its blob.
     pub fn concat(
         &self,
         key: &str,
@@ -81,26 +82,26 @@ impl Store {
         self.with(|store| store.concat(key, pieces, options))
     }
 
-    /// Removes a blob and returns its size in bytes, none if there was none. Durable when it returns.
+    /// Deletes a blob and returns its size in bytes, or `None` if it did not exist. Durable when it returns.
     pub fn delete(&self, key: &str) -> Result<Option<u64>, Failure> {
         self.with(|store| store.delete(key, None))
     }
 
-    /// Removes the blob only if it still has this etag. Fails with [`Failure::PreconditionFailed`] if another one is
-    /// there by now, or none.
+    /// Deletes a blob if it still has this etag. Fails with [`Failure::PreconditionFailed`] if it was
+    /// replaced or deleted.
     pub fn delete_matching(&self, key: &str, etag: &str) -> Result<Option<u64>, Failure> {
         self.with(|store| store.delete(key, Some(etag)))
     }
 
-    /// Lists blobs below a folder, ascending by the bytes of their keys. Fails with [`Failure::NotFound`] if there is
-    /// no such folder; the top, which is the empty text, is always there.
+    /// Lists the blobs below a folder, ascending by the bytes of their keys. Fails with [`Failure::NotFound`]
+    /// if the folder does not exist. The top, which is the empty text, always exists.
     pub fn list(&self, folder: &str, recursive: bool) -> Result<Listing, Failure> {
         let entries = self.with(|store| store.list(folder, recursive, None))?;
         Ok(Listing(RefCell::new(entries.into())))
     }
 
-    /// As [`list`](Self::list), but begins behind a [place](Entry::place): the next page of a list. What comes before
-    /// costs nothing.
+    /// Like [`list`](Self::list), but starts after a [place](Entry::place), for the next page of a list. What
+    /// comes before costs nothing.
     pub fn list_after(
         &self,
         folder: &str,
@@ -111,7 +112,7 @@ impl Store {
         Ok(Listing(RefCell::new(entries.into())))
     }
 
-    /// Makes folders, with their parents, for protocols in which an empty folder means something; `put` does
+    /// Creates folders with their parents, for protocols in which an empty folder means something; `put` does
     /// not need them. Durable when it returns.
     pub fn prepare(&self, folders: &[String]) -> Result<(), Failure> {
         self.with(|store| store.prepare(folders))

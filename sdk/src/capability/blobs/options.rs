@@ -1,52 +1,52 @@
-//! How a blob is stored, one method for each option.
+//! Options for storing a blob, one method for each.
 
 use super::{Condition, Part, Piece, PutOptions};
 
 impl PutOptions {
-    /// A blob that is there is replaced.
+    /// Replaces an existing blob.
     pub fn replace() -> Self {
         Self::with(Condition::Always)
     }
 
-    /// A taken key fails with [`AlreadyExists`](crate::Failure::AlreadyExists), before the body
-    /// is read.
+    /// Fails with [`AlreadyExists`](crate::Failure::AlreadyExists) if the key is taken, before the body is
+    /// read.
     pub fn absent() -> Self {
         Self::with(Condition::Absent)
     }
 
-    /// A taken key fails unless the very same bytes are there already.
+    /// Fails if the key is taken, unless the existing blob has exactly the same bytes.
     pub fn absent_or_identical() -> Self {
         Self::with(Condition::AbsentOrIdentical)
     }
 
-    /// The bytes must have this SHA-256, in lower-case hex.
+    /// Requires this SHA-256 of the bytes, in lower-case hexadecimal digits.
     #[must_use]
     pub fn sha256(mut self, digest: &str) -> Self {
         self.sha256 = Some(digest.to_owned());
         self
     }
 
-    /// The blob that is there must have this etag; otherwise it fails with
+    /// Requires that the existing blob has this etag. Otherwise, storing fails with
     /// [`PreconditionFailed`](crate::Failure::PreconditionFailed).
     pub fn matches(etag: &str) -> Self {
         Self::with(Condition::Matches(etag.to_owned()))
     }
 
-    /// With a media type, kept with the blob.
+    /// Stores a media type with the blob.
     #[must_use]
     pub fn content_type(mut self, media_type: &str) -> Self {
         self.content_type = Some(media_type.to_owned());
         self
     }
 
-    /// With another pair of metadata, kept with the blob: visible ASCII, the name in lower case.
+    /// Adds metadata that is stored with the blob: visible ASCII, and the name in lower case.
     #[must_use]
     pub fn metadata(mut self, name: &str, value: &str) -> Self {
         self.metadata.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With another tag, kept with the blob. Ten are the most.
+    /// Adds a tag that is stored with the blob, at most ten.
     #[must_use]
     pub fn tag(mut self, name: &str, value: &str) -> Self {
         self.tags.push((name.to_owned(), value.to_owned()));
@@ -59,12 +59,12 @@ impl PutOptions {
 }
 
 impl Piece {
-    /// All of a blob.
+    /// A whole blob.
     pub fn whole(key: &str) -> Self {
         Self { key: key.to_owned(), part: Part::Whole }
     }
 
-    /// So many bytes of a blob from an offset on.
+    /// A part of a blob: this many bytes from an offset.
     pub fn slice(key: &str, offset: u64, length: u64) -> Self {
         Self { key: key.to_owned(), part: Part::Slice((offset, Some(length))) }
     }

@@ -1,4 +1,4 @@
-//! The host's own stores. What each method does is documented with its native double.
+//! Stores of the host. The methods are documented in `native.rs`.
 
 pub use crate::bindings::keepgate::plugin::blobs::{Download, Listing};
 

@@ -1,5 +1,5 @@
-//! Bodies: bytes that the host holds. Reading one copies it into the plugin, for what the plugin must
-//! understand; handing one on costs nothing.
+//! Bodies: bytes that the host holds. Reading a body copies it into the plugin, for what the plugin has to
+//! understand. Passing it on costs nothing.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -13,12 +13,12 @@ pub(crate) use native::Watch;
 
 use crate::Failure;
 
-/// Bytes that are asked for at once.
+/// How many bytes are requested at once.
 const PIECE: u32 = 64 * 1024;
 
 impl Body {
-    /// All that is left of it, at most `most` bytes; else [`Failure::TooLarge`]. It is read into the plugin, so
-    /// keep `most` small: a body that is handed on costs nothing.
+    /// Reads the rest of the body, at most `most` bytes. Fails with [`Failure::TooLarge`] if there is more.
+    /// The bytes are copied into the plugin, so keep `most` small.
     pub fn bytes(&self, most: u64) -> Result<Vec<u8>, Failure> {
         if self.length().is_some_and(|length| length > most) {
             return Err(Failure::TooLarge(most));
@@ -28,8 +28,8 @@ impl Body {
         Ok(bytes)
     }
 
-    /// The same body, if it did not announce more than `most` bytes; else [`Failure::TooLarge`]. Nothing of it is
-    /// read: one that announced no length passes.
+    /// Returns the same body if it did not announce more than `most` bytes. Otherwise, fails with
+    /// [`Failure::TooLarge`]. Nothing is read, so a body without an announced length passes.
     pub fn announced_at_most(self, most: u64) -> Result<Self, Failure> {
         match self.length() {
             Some(length) if length > most => Err(Failure::TooLarge(most)),
@@ -37,7 +37,8 @@ impl Body {
         }
     }
 
-    /// Reads what is left of it and drops it, at most `most` bytes; else [`Failure::TooLarge`].
+    /// Reads the rest of the body and drops it, at most `most` bytes. Fails with [`Failure::TooLarge`] if
+    /// there is more.
     pub fn discard(&self, most: u64) -> Result<(), Failure> {
         self.each_piece(most, |_| ())
     }

@@ -6,15 +6,15 @@ use std::rc::Rc;
 use crate::Failure;
 use crate::pipes::Sum;
 
-/// Bytes held by the host. Handing a body on costs nothing: its bytes enter the plugin only through
+/// Bytes that the host holds. Passing a body on costs nothing; its bytes enter the plugin only through
 /// [`read`](Self::read).
 #[derive(Debug)]
 pub struct Body {
     rest: RefCell<Vec<u8>>,
     length: Option<u64>,
-    /// The failure that it ends with, if it does not end well.
+    /// The failure with which it breaks off, if it does.
     ends: Option<Failure>,
-    /// Told once it has been read to a good end.
+    /// Notified when it has been read to its end.
     watch: Option<Watch>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Watch {
 }
 
 impl Body {
-    /// A body made of bytes that the plugin holds.
+    /// A body with bytes that the plugin holds.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self {
             rest: RefCell::new(bytes.to_vec()),
@@ -36,12 +36,12 @@ impl Body {
         }
     }
 
-    /// Length in bytes, if it is known before reading.
+    /// The length in bytes, if it is known before reading.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// The next chunk, at most `max` bytes and never empty; none at the end.
+    /// Reads the next chunk, which has at most `max` bytes and is never empty. Returns `None` at the end.
     pub fn read(&self, max: u32) -> Result<Option<Vec<u8>>, Failure> {
         let mut rest = self.rest.borrow_mut();
         if rest.is_empty() {
@@ -51,7 +51,7 @@ impl Body {
         Ok(Some(rest.drain(..length).collect()))
     }
 
-    /// A body whose sender stops after these bytes although it announced more.
+    /// A body whose sender breaks off after these bytes, although it announced more.
     pub(crate) fn cut_short(bytes: &[u8], announced: u64) -> Self {
         Self::failing(bytes, Some(announced), Failure::Truncated)
     }
@@ -61,12 +61,12 @@ impl Body {
         Self { length, ends: Some(ends), ..Self::from_bytes(bytes) }
     }
 
-    /// The same body with a watch on its end.
+    /// The same body, with a watch for its end.
     pub(crate) fn watched(bytes: &[u8], length: Option<u64>, watch: Watch) -> Self {
         Self { length, watch: Some(watch), ..Self::from_bytes(bytes) }
     }
 
-    /// Turns all its bytes into another body; one that fails stays as it is.
+    /// Transforms all its bytes into another body. A body that fails stays as it is.
     pub(crate) fn turned(self, length: Option<u64>, turn: impl FnOnce(Vec<u8>) -> Self) -> Self {
         match self.into_bytes() {
             Ok(bytes) => turn(bytes),
@@ -74,7 +74,7 @@ impl Body {
         }
     }
 
-    /// All that is left of it.
+    /// The rest of its bytes.
     pub(crate) fn into_bytes(self) -> Result<Vec<u8>, Failure> {
         self.end()?;
         Ok(self.rest.into_inner())

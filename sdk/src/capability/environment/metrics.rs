@@ -1,19 +1,20 @@
-//! The metrics that a plugin has, as its description names them.
+//! The metrics that a plugin declares in its description.
 
 use crate::Description;
 use crate::bindings::exports::keepgate::plugin::guest::{Metric, MetricKind};
 
 impl Description {
-    /// Names a counter for [`environment::count`](crate::environment::count): a Prometheus name that ends in
-    /// `_total`, one line of help, and the names of its labels. Names that begin with `keepgate_` are the host's:
-    /// it refuses a plugin that has one.
+    /// Declares a counter for [`environment::count`](crate::environment::count): a Prometheus name that ends
+    /// in `_total`, a help text of one line, and the names of its labels. Names that start with `keepgate_`
+    /// belong to the host, which refuses a plugin that declares one.
     #[must_use]
     pub fn counter(self, name: &str, help: &str, labels: &[&str]) -> Self {
         self.metric(MetricKind::Counter, name, help, labels)
     }
 
-    /// Names a gauge for [`environment::set`](crate::environment::set): a Prometheus name, one line of help, and
-    /// the names of its labels. It has no value until it is set, also after a restart of the gateway.
+    /// Declares a gauge for [`environment::set`](crate::environment::set): a Prometheus name, a help text of
+    /// one line, and the names of its labels. It has no value until it is set, and after a restart of the
+    /// gateway.
     #[must_use]
     pub fn gauge(self, name: &str, help: &str, labels: &[&str]) -> Self {
         self.metric(MetricKind::Gauge, name, help, labels)

@@ -1,4 +1,4 @@
-//! The environment of a test: its settings and its clock, and a log and metrics that it can look at.
+//! The environment of a test: its settings and clock, and a log and metrics that the test can inspect.
 
 use std::collections::BTreeMap;
 
@@ -31,17 +31,18 @@ pub fn settings() -> String {
     with(|own: &mut Environment| own.settings.clone())
 }
 
-/// Nanoseconds since the Unix epoch. [`Timestamp::now`](crate::Timestamp::now) is the same, with methods.
+/// Nanoseconds since the Unix epoch. [`Timestamp::now`](crate::Timestamp::now) returns the same time as a
+/// type with methods.
 pub fn now() -> u64 {
     with(|own: &mut Environment| own.now)
 }
 
-/// Unpredictable bytes, 65536 at most. In tests they are zero.
+/// Unpredictable bytes, at most 65536. In tests they are zeros.
 pub fn random(length: u32) -> Vec<u8> {
     vec![0; usize::try_from(length).unwrap_or(0)]
 }
 
-/// The log of a test has fields behind the message, as in `stored name="a.tar"`.
+/// In a test's log, fields follow the message, as in `stored name="a.tar"`.
 pub(super) fn log_fields(level: Level, message: &str, fields: &[(String, String)]) {
     let mut line = message.to_owned();
     for (name, value) in fields {
@@ -50,13 +51,13 @@ pub(super) fn log_fields(level: Level, message: &str, fields: &[(String, String)
     with(|own: &mut Environment| own.log.push((level, line)));
 }
 
-/// Adds to a counter that [`Description::counter`](crate::Description::counter) named.
+/// Adds to a counter that [`Description::counter`](crate::Description::counter) declared.
 pub fn count(metric: &str, labels: &[&str], by: u64) {
     with(|own: &mut Environment| *own.counts.entry(series(metric, labels)).or_default() += by);
 }
 
-/// Sets a gauge that [`Description::gauge`](crate::Description::gauge) named, until it is set again or the
-/// gateway ends. A value that is not finite is dropped.
+/// Sets a gauge that [`Description::gauge`](crate::Description::gauge) declared. The value stays until it is
+/// set again or the gateway ends. A value that is not finite is dropped.
 pub fn set(metric: &str, labels: &[&str], value: f64) {
     if value.is_finite() {
         with(|own: &mut Environment| own.gauges.insert(series(metric, labels), value));
@@ -69,7 +70,7 @@ fn series(metric: &str, labels: &[&str]) -> String {
 }
 
 impl Host {
-    /// With these settings, a JSON object.
+    /// Sets the settings, a JSON object.
     #[must_use]
     pub fn settings(self, settings: &serde_json::Value) -> Self {
         with(|own: &mut Environment| own.settings = settings.to_string());
@@ -81,12 +82,13 @@ impl Host {
         with(|own: &mut Environment| own.now = nanoseconds);
     }
 
-    /// The value of a counter, by name and label values joined with blanks.
+    /// The value of a counter, by its name and the values of its labels, joined with blanks.
     pub fn count(&self, series: &str) -> u64 {
         with(|own: &mut Environment| own.counts.get(series).copied().unwrap_or(0))
     }
 
-    /// The value of a gauge, by name and label values joined with blanks; none if it was never set.
+    /// The value of a gauge, by its name and the values of its labels, joined with blanks; `None` if it was
+    /// never set.
     pub fn gauge(&self, series: &str) -> Option<f64> {
         with(|own: &mut Environment| own.gauges.get(series).copied())
     }

@@ -1,4 +1,4 @@
-//! The host's own. What each function does is documented with its native double.
+//! The host's environment. The functions are documented in `native.rs`.
 
 #![allow(missing_docs, reason = "the documentation is made of the native ones")]
 

@@ -10,7 +10,7 @@ use crate::pipes::Meter;
 use crate::testing::{Host, hex, with};
 use crate::{Body, Failure};
 
-/// Clusters, each with the snapshots that it has left to give.
+/// Clusters, each with its remaining snapshots.
 type Clusters = BTreeMap<String, VecDeque<TestSnapshot>>;
 
 /// A snapshot in progress: the file that `etcdctl snapshot save` writes.
@@ -18,13 +18,13 @@ type Clusters = BTreeMap<String, VecDeque<TestSnapshot>>;
 pub struct Snapshot {
     facts: Facts,
     data: RefCell<Option<Body>>,
-    /// Knows whether the bytes have been read.
+    /// Counts the bytes that have been read.
     meter: Meter,
     sha256: String,
 }
 
 impl Snapshot {
-    /// Takes a snapshot of a granted cluster, from none of the endpoints in `except`. Fails with
+    /// Takes a snapshot of a granted cluster, from an endpoint that is not in `except`. Fails with
     /// [`Failure::Unavailable`] if no endpoint answers, and with [`Failure::Denied`] if the mount does not
     /// grant the cluster.
     pub fn take(cluster: &str, except: &[String]) -> Result<Self, Failure> {
@@ -45,18 +45,19 @@ impl Snapshot {
         Ok(Self { facts: ready.facts, data: RefCell::new(Some(body)), meter, sha256 })
     }
 
-    /// What is known of it before its bytes come.
+    /// What is known before the bytes arrive.
     pub fn facts(&self) -> Facts {
         self.facts.clone()
     }
 
-    /// The bytes. A second call fails with [`Failure::Invalid`].
+    /// The bytes. Fails with [`Failure::Invalid`] at the second call.
     pub fn data(&self) -> Result<Body, Failure> {
         let taken = || Failure::Invalid("the bytes of this snapshot were taken before".to_owned());
         self.data.borrow_mut().take().ok_or_else(taken)
     }
 
-    /// The SHA-256 of the database in lower-case hex; none until the bytes have been read to their end.
+    /// The SHA-256 of the database in lower-case hexadecimal digits; `None` until the bytes have been read to
+    /// their end.
     pub fn sha256(&self) -> Option<String> {
         self.meter.sum().map(|_| self.sha256.clone())
     }
@@ -67,7 +68,7 @@ pub fn clusters() -> Vec<String> {
     with(|clusters: &mut Clusters| clusters.keys().cloned().collect())
 }
 
-/// What the next [`Snapshot::take`] of a cluster gives.
+/// A snapshot that a test prepares for [`Snapshot::take`].
 #[derive(Clone, Debug)]
 pub struct TestSnapshot {
     facts: Facts,
@@ -76,7 +77,7 @@ pub struct TestSnapshot {
 }
 
 impl TestSnapshot {
-    /// A good snapshot, from `http://127.0.0.1:2379`.
+    /// A complete snapshot from `http://127.0.0.1:2379`.
     pub fn new(bytes: &[u8]) -> Self {
         let facts = Facts {
             endpoint: "http://127.0.0.1:2379".to_owned(),
@@ -90,14 +91,14 @@ impl TestSnapshot {
         Self { facts, bytes: bytes.to_vec(), breaks_off: None }
     }
 
-    /// The same from another endpoint.
+    /// Sets another endpoint.
     #[must_use]
     pub fn from(mut self, endpoint: &str) -> Self {
         endpoint.clone_into(&mut self.facts.endpoint);
         self
     }
 
-    /// The same, but reading it fails.
+    /// Makes reading it fail.
     #[must_use]
     pub fn breaking_off(mut self, failure: Failure) -> Self {
         self.breaks_off = Some(failure);
@@ -106,8 +107,8 @@ impl TestSnapshot {
 }
 
 impl Host {
-    /// Grants a cluster and prepares snapshots: each `take` gets the next one. When none is left, `take` fails
-    /// with `unavailable`.
+    /// Grants a cluster and prepares its snapshots: each `take` returns the next one. When none is left,
+    /// `take` fails with `unavailable`.
     pub fn cluster(&self, name: &str, snapshots: &[TestSnapshot]) {
         with(|clusters: &mut Clusters| {
             clusters.entry(name.to_owned()).or_default().extend(snapshots.iter().cloned());

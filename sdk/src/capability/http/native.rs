@@ -3,10 +3,10 @@
 use crate::Failure;
 use crate::testing::{TestReply, with};
 
-/// The streamed reply of the present request, as far as it came.
+/// The streamed reply to the current request, as far as it has been written.
 type Streamed = Option<TestReply>;
 
-/// A streamed reply that has begun.
+/// A streamed reply.
 #[derive(Debug)]
 pub(crate) struct Writer(());
 
@@ -36,7 +36,7 @@ impl Writer {
     }
 }
 
-/// Takes what has been streamed; the next request begins with nothing.
+/// Takes what has been streamed, so that the next request starts with nothing.
 pub(crate) fn take_streamed() -> Option<TestReply> {
     with(|streamed: &mut Streamed| streamed.take())
 }

@@ -1,9 +1,9 @@
-//! The host's own writer.
+//! The host's writer.
 
 use crate::Failure;
 use crate::bindings::keepgate::plugin::http;
 
-/// A streamed reply that has begun.
+/// A streamed reply.
 #[derive(Debug)]
 pub(crate) struct Writer(http::Writer);
 

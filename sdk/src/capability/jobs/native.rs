@@ -1,5 +1,5 @@
-//! Jobs in memory. One runs when somebody waits for it, or when a test says so; each has one attempt, however many
-//! it may have.
+//! Jobs in memory. A job runs when something waits for it or when the test says so, and has one attempt,
+//! whatever its options.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,28 @@ type Runner = fn(Job) -> Result<Vec<u8>, Failure>;
 struct Queue {
     /// Oldest first.
     jobs: Vec<Job>,
-    /// By a job's id, the kind of job that its end starts.
+    /// The kind of job that starts when a job has ended, by that job's id.
     finally: BTreeMap<String, String>,
     runner: Option<Runner>,
-    /// The kinds of job that the plugin under test runs.
+    /// The kinds of jobs that the plugin under test runs.
     kinds: Vec<String>,
 }
 
-/// Starts a job, and returns its id. Fails with [`Failure::Invalid`] for a kind that the plugin does not run, and
-/// with [`Failure::Busy`] if there are too many jobs, or one of this key and the options say so.
+/// Starts a job and returns its id. Fails with [`Failure::Invalid`] for a kind that the plugin does not run,
+/// and with [`Failure::Busy`] if there are too many jobs, or if one with this key exists and the options do
+/// not allow another.
 pub fn start(kind: &str, input: &[u8], options: &Options) -> Result<String, Failure> {
     with(|queue: &mut Queue| queue.start(kind, input, options))
 }
 
-/// A job as it is now. Fails with [`Failure::NotFound`], also for another mount's job.
+/// A job in its current state. Fails with [`Failure::NotFound`] if it does not exist or belongs to another
+/// mount.
 pub fn get(id: &str) -> Result<Job, Failure> {
     with(|queue: &mut Queue| queue.job(id).map(|job| job.clone()))
 }
 
-/// Waits until a job leaves `state` or so many milliseconds have passed; returns the job as it is then.
-/// [`job_api::wait`](crate::job_api::wait) waits for its end.
+/// Waits until a job leaves the state `leaves`, or this many milliseconds have passed, and returns the job as
+/// it is then. [`job_api::wait`](crate::job_api::wait) waits for its end.
 pub fn wait(id: &str, leaves: State, milliseconds: u64) -> Result<Job, Failure> {
     if milliseconds > 0 && get(id)?.state == leaves {
         run(id);
@@ -41,7 +43,7 @@ pub fn wait(id: &str, leaves: State, milliseconds: u64) -> Result<Job, Failure> 
     get(id)
 }
 
-/// The mount's jobs of a kind, newest first, `max` at most.
+/// The mount's jobs of a kind, newest first, at most `max`.
 pub fn list(kind: &str, max: u32) -> Result<Vec<Job>, Failure> {
     let max = usize::try_from(max).unwrap_or(usize::MAX);
     Ok(with(|queue: &mut Queue| {
@@ -50,7 +52,7 @@ pub fn list(kind: &str, max: u32) -> Result<Vec<Job>, Failure> {
     }))
 }
 
-/// Ends a job that is queued or runs. False if it had ended before.
+/// Cancels a job that is queued or running. Returns false if it has ended already.
 pub fn cancel(id: &str) -> Result<bool, Failure> {
     with(|queue: &mut Queue| {
         let open = matches!(queue.job(id)?.state, State::Queued | State::Running);
@@ -61,12 +63,12 @@ pub fn cancel(id: &str) -> Result<bool, Failure> {
     })
 }
 
-/// Ends a job only if it has not begun. False if it had.
+/// Cancels a job that has not begun. Returns false if it has.
 pub fn withdraw(id: &str) -> Result<bool, Failure> {
     if get(id)?.state == State::Queued { cancel(id) } else { Ok(false) }
 }
 
-/// Reports the progress of the job that runs; elsewhere fails with [`Failure::Invalid`].
+/// Reports the progress of the running job. Fails with [`Failure::Invalid`] outside of one.
 pub fn report(progress: &Progress) -> Result<(), Failure> {
     with(|queue: &mut Queue| {
         let running = queue.jobs.iter_mut().find(|job| job.state == State::Running);
@@ -77,14 +79,14 @@ pub fn report(progress: &Progress) -> Result<(), Failure> {
 }
 
 impl Host {
-    /// Runs this plugin's jobs when somebody waits for them.
+    /// Runs this plugin's jobs when something waits for them.
     pub fn runs_jobs_of<P: Jobs>(&self) {
         let kinds = P::describe().0.jobs;
         let runner: Runner = glue::run_job::<P>;
         with(|queue: &mut Queue| (queue.runner, queue.kinds) = (Some(runner), kinds));
     }
 
-    /// Runs all jobs that are queued and due, and those that their ends start.
+    /// Runs all jobs that are queued and due, and those that start when they end.
     pub fn run_jobs(&self) {
         while let Some(id) = with(|queue: &mut Queue| queue.next_due()) {
             run(&id);
@@ -154,7 +156,7 @@ impl Queue {
         id
     }
 
-    /// Ends a job, and starts the job that its end is to start, for the same user.
+    /// Ends a job, and starts the job that follows it, for the same user.
     fn end(&mut self, id: &str, state: State) {
         let Ok(job) = self.job(id) else { return };
         (job.state, job.ended, job.next) = (state, Some(environment::now()), None);
@@ -182,7 +184,7 @@ impl Queue {
     }
 }
 
-/// Runs a queued job to its end, if the plugin under test runs jobs and this one is due.
+/// Runs a queued job to its end, if it is due and the plugin under test runs jobs.
 fn run(id: &str) {
     let begun = with(|queue: &mut Queue| {
         let (runner, now) = (queue.runner?, environment::now());

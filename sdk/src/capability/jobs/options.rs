@@ -1,4 +1,4 @@
-//! How a job starts, one method for each option.
+//! Options of a job, one method for each.
 
 use std::time::Duration;
 
@@ -31,37 +31,37 @@ impl Options {
         }
     }
 
-    /// How often it is tried at most, from 1.
+    /// The maximum number of attempts, from 1.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// What happens if a job of this kind and key is queued or runs already.
+    /// What to do if a job of this kind and key is queued or running.
     #[must_use]
     pub fn when_busy(mut self, when_busy: WhenBusy) -> Self {
         self.when_busy = when_busy;
         self
     }
 
-    /// The job does not begin before this time, in nanoseconds since the Unix epoch.
+    /// The earliest start, in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn not_before(mut self, time: u64) -> Self {
         self.not_before = Some(time);
         self
     }
 
-    /// The pause before the second attempt, in whole milliseconds, 30 days at most. It doubles with each further
-    /// attempt, up to ten minutes.
+    /// The pause before the second attempt, in whole milliseconds, at most 30 days. It doubles with each
+    /// further attempt, up to ten minutes.
     #[must_use]
     pub fn backoff(mut self, pause: Duration) -> Self {
         self.backoff = Some(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
-    /// A kind of job that starts once this one has ended, whether it succeeded or not; its input is this job's
-    /// id. The contract says more.
+    /// The kind of a job that starts when this one has ended, whether or not it succeeded. Its input is this
+    /// job's id. See the contract for details.
     #[must_use]
     pub fn finally(mut self, kind: &str) -> Self {
         self.finally = Some(kind.to_owned());

@@ -1,4 +1,4 @@
-//! The same work in memory, all of it at once.
+//! The same transformations in memory, without streaming.
 
 use std::cell::RefCell;
 use std::io::{Read, Write as _};
@@ -14,31 +14,31 @@ use crate::{Body, Failure};
 /// A regular file in a tar archive.
 #[derive(Debug)]
 pub struct Entry {
-    /// Relative, without `..`.
+    /// A relative path, without `..`.
     pub path: String,
-    /// Bytes; the body must have exactly so many.
+    /// The size in bytes. The body must have exactly this size.
     pub size: u64,
-    /// Permissions, as in 0o600.
+    /// Permissions, such as 0o600.
     pub mode: u32,
-    /// Nanoseconds since the Unix epoch.
+    /// The time of the last change, in nanoseconds since the Unix epoch.
     pub modified: u64,
-    /// Its bytes.
+    /// The content.
     pub data: Body,
 }
 
 /// A body that has been read to its end.
 #[derive(Debug)]
 pub struct Spooled {
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Lower-case hex.
+    /// The SHA-256 in lower-case hexadecimal digits.
     pub sha256: String,
-    /// The bytes again.
+    /// The same bytes again.
     pub data: Body,
 }
 
-/// Compresses, in gzip's format. Levels are 0 (stored) to 9 (smallest); others fail with
-/// [`Failure::Invalid`].
+/// Compresses a body with gzip. Levels are 0 (stored) to 9 (smallest). Fails with [`Failure::Invalid`] for
+/// other levels.
 pub fn gzip(data: Body, level: u8) -> Result<Body, Failure> {
     if level > 9 {
         return Err(Failure::Invalid(format!("a level of gzip is 0 to 9, not {level}")));
@@ -60,7 +60,8 @@ pub fn gunzip(data: Body) -> Body {
     })
 }
 
-/// Makes a tar archive of files, in order. Reading it fails if a body is shorter or longer than its entry says.
+/// Makes a tar archive of files, in order. Reading it fails if a body is shorter or longer than its entry
+/// says.
 pub fn tar(entries: Vec<Entry>) -> Result<Body, Failure> {
     let mut archive = tar::Builder::new(Vec::new());
     for entry in entries {
@@ -86,20 +87,20 @@ pub fn tar(entries: Vec<Entry>) -> Result<Body, Failure> {
     Ok(made(archive.into_inner()))
 }
 
-/// Reads a body to its end into a temporary file of the host, so that its length and hash are known before it
-/// goes on.
+/// Reads a body to its end into a temporary file of the host, so that its length and SHA-256 are known before
+/// it is used.
 pub fn spool(data: Body) -> Result<Spooled, Failure> {
     let bytes = data.into_bytes()?;
     let Sum { size, sha256 } = sum_of(&bytes);
     Ok(Spooled { size, sha256, data: Body::from_bytes(&bytes) })
 }
 
-/// Counts and hashes a body while it passes.
+/// Counts and hashes a body while it is read.
 #[derive(Debug)]
 pub struct Meter(Rc<RefCell<Option<Sum>>>);
 
 impl Meter {
-    /// The meter, and the body to hand on in the other's place.
+    /// Returns the meter, and the body to use instead of the given one.
     pub fn attach(data: Body) -> (Self, Body) {
         let known = Rc::new(RefCell::new(None));
         let length = data.length();
@@ -110,7 +111,7 @@ impl Meter {
         (Self(known), body)
     }
 
-    /// The bytes that have passed; none until the body has been read to its end.
+    /// The sum of the bytes; `None` until the body has been read to its end.
     pub fn sum(&self) -> Option<Sum> {
         self.0.borrow().clone()
     }

@@ -190,8 +190,8 @@ fn missed_runs_are_caught_up_or_skipped() {
 
     let begun = now().floor();
     let gateway = setup.start();
-    gateway.program.stderr.wait_for(0, &["missed run is started", "caught_up"]);
-    gateway.program.stderr.wait_for(0, &["missed run is skipped", "left_out"]);
+    gateway.program.stderr.wait_for(0, &["missed run started", "caught_up"]);
+    gateway.program.stderr.wait_for(0, &["missed run skipped", "left_out"]);
     gateway.eventually("the missed backup", |gateway| {
         ran(gateway, "caught_up") > before[0] && last_success(gateway, "caught_up") > before[0]
     });

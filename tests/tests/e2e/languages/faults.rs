@@ -99,7 +99,7 @@ pub(super) fn settings_are_refused_in_words(setup: &Setup, gateway: &Gateway) {
         gateway.program.stderr.wait_for_either(from, texts);
     };
     setup.edit(|text| text.replace(&mount("/warm"), &with("/warm", "replac = true")));
-    told(&[&["there is no setting", "replac"]]);
+    told(&[&["unknown setting", "replac"]]);
     setup.edit(|text| text.replace("replac = true", "replace = 1"));
     told(&[&["replace is true or false"]]);
     // A bug in the check is reported as one, with its location.

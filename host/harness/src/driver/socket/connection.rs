@@ -1,5 +1,5 @@
-//! HTTP/1.1 by hand, so that a case says what goes over the wire and sees what comes back, down to the
-//! byte. It follows no redirects and repeats nothing.
+//! An HTTP/1.1 client without a library, so that a case decides each byte that is sent and sees each byte that
+//! comes back. It follows no redirects and repeats nothing.
 
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -7,7 +7,9 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// Both ways of a connection, with or without TLS.
+pub use super::reply::Reply;
+
+/// A connection for reading and writing, with or without TLS.
 pub trait Duplex: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Duplex for T {}
@@ -15,9 +17,9 @@ impl<T: Read + Write + Send> Duplex for T {}
 /// The socket below a connection.
 #[derive(Debug)]
 pub enum Socket {
-    /// Of TCP.
+    /// A TCP connection.
     Tcp(TcpStream),
-    /// Of the machine itself.
+    /// A Unix socket.
     Unix(UnixStream),
 }
 
@@ -37,7 +39,7 @@ impl Socket {
 pub struct Writer(Socket);
 
 impl Writer {
-    /// Says that nothing more will be sent.
+    /// Tells the server that nothing more will be sent.
     pub fn finish_writing(&self) {
         self.0.shutdown(Shutdown::Write);
     }
@@ -60,14 +62,14 @@ impl Write for Writer {
 pub struct Connection {
     stream: BufReader<Box<dyn Duplex>>,
     socket: Socket,
-    /// There is no TLS between the client and the socket.
+    /// Whether the connection has no TLS.
     plain: bool,
     authorization: Option<String>,
 }
 
 impl Connection {
-    /// A connection over a stream, whose socket is `socket`. `authorization` is added to every head that
-    /// [`write_head`](Self::write_head) sends.
+    /// A connection over `stream`, which uses `socket`. [`write_head`](Self::write_head) adds `authorization` to
+    /// each head.
     pub fn new(
         stream: Box<dyn Duplex>,
         socket: Socket,
@@ -78,7 +80,8 @@ impl Connection {
         Self { stream, socket, plain, authorization }
     }
 
-    /// A second way to write, for a body whose reply is read meanwhile. None over TLS.
+    /// Returns a second handle for writing, so that a reply can be read while its request is being sent; `None`
+    /// over TLS.
     pub fn writer(&self) -> Option<Writer> {
         let socket = match &self.socket {
             Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().ok()?),
@@ -87,16 +90,16 @@ impl Connection {
         self.plain.then_some(Writer(socket))
     }
 
-    /// Ends the connection both ways; whoever writes to it gets an error.
+    /// Shuts the connection down in both directions. Later writes fail.
     pub fn abandon(&self) {
         self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Sends bytes as they are.
+    /// Sends these bytes.
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// If the socket cannot be written to.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)?;
         self.stream.get_mut().flush()
@@ -106,7 +109,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// If the socket cannot be written to.
     pub fn write_head(
         &mut self,
         method: &str,
@@ -123,16 +126,16 @@ impl Connection {
         self.write(format!("{head}\r\n").as_bytes())
     }
 
-    /// Says that nothing more will be sent.
+    /// Tells the server that nothing more will be sent.
     pub fn finish_writing(&self) {
         self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Closes it so that the server gets an error (RST), as if the client had died.
+    /// Closes the connection with a reset (RST), as if the client had died.
     ///
     /// # Panics
     ///
-    /// If the socket cannot be told so.
+    /// If the socket option cannot be set.
     pub fn reset(self) {
         if let Socket::Tcp(stream) = &self.socket {
             let set = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
@@ -140,11 +143,11 @@ impl Connection {
         }
     }
 
-    /// One request and its whole reply. The length of a body is announced, if there is one.
+    /// Sends a request and reads the whole reply. If there is a body, its length is announced.
     ///
     /// # Errors
     ///
-    /// Those of the socket; if what comes is no reply.
+    /// If the socket fails, or the server sends something that is not an HTTP reply.
     pub fn send(
         &mut self,
         method: &str,
@@ -155,7 +158,7 @@ impl Connection {
         self.send_from(method, path, headers, body.len() as u64, body)
     }
 
-    /// The same, with the body from a reader.
+    /// Like [`send`](Self::send), with a body of `length` bytes from a reader.
     ///
     /// # Errors
     ///
@@ -185,7 +188,8 @@ impl Connection {
         self.reply(method)
     }
 
-    /// The same, in chunks of this many bytes. A server may answer before it has read everything.
+    /// Like [`send`](Self::send), with the body in chunks of `size` bytes. The server may reply before it has read
+    /// them all.
     ///
     /// # Errors
     ///
@@ -207,7 +211,7 @@ impl Connection {
         self.reply(method)
     }
 
-    /// Reads a whole reply to a request with this method.
+    /// Reads the whole reply to a request with this method.
     ///
     /// # Errors
     ///
@@ -219,7 +223,7 @@ impl Connection {
         Ok(Reply { body, ..download.head })
     }
 
-    /// Reads a reply's head, and leaves its body to be read. Interim replies are passed over.
+    /// Reads the head of a reply and leaves its body to be read. Skips interim replies.
     ///
     /// # Errors
     ///
@@ -242,7 +246,7 @@ impl Connection {
         Ok(Download { connection: self, head, left })
     }
 
-    /// Reads one head, an interim reply's too.
+    /// Reads one head, which may be that of an interim reply.
     ///
     /// # Errors
     ///
@@ -269,7 +273,7 @@ impl Connection {
         }
     }
 
-    /// Whether the server closes the connection without another byte.
+    /// Waits for the server, and returns whether it closed the connection without sending another byte.
     pub fn is_closed_by_server(&mut self) -> bool {
         match self.stream.fill_buf() {
             Ok(bytes) => bytes.is_empty(),
@@ -296,76 +300,14 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// A reply.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// `1.1` or `1.0`.
-    pub version: String,
-    /// As in 200.
-    pub status: u16,
-    /// Names in lower case, in the order in which they came.
-    pub headers: Vec<(String, String)>,
-    /// Without the framing of chunks.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// The value of a header.
-    ///
-    /// # Panics
-    ///
-    /// If it came twice: tests that ask for the value of a header do not expect several.
-    #[track_caller]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(found, _)| found == name);
-        let value = values.next().map(|(_, value)| value.as_str());
-        assert!(values.next().is_none(), "{name} occurs twice: {:?}", self.headers);
-        value
-    }
-
-    /// The body as text.
-    ///
-    /// # Panics
-    ///
-    /// If it is none.
-    #[track_caller]
-    pub fn text(&self) -> String {
-        let text = String::from_utf8(self.body.clone());
-        assert!(text.is_ok(), "{text:?}");
-        text.unwrap_or_default()
-    }
-
-    /// The body as JSON.
-    ///
-    /// # Panics
-    ///
-    /// If it is none.
-    #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
-        let json = serde_json::from_slice(&self.body);
-        assert!(json.is_ok(), "{json:?}: {} {}", self.status, self.text());
-        json.unwrap_or_default()
-    }
-
-    /// The value of a header that the framing depends on: twice is an error.
-    fn single(&self, name: &str) -> io::Result<Option<&str>> {
-        let mut values = self.headers.iter().filter(|(found, _)| found == name);
-        let value = values.next().map(|(_, value)| value.as_str());
-        match values.next() {
-            Some(_) => Err(io::Error::other(format!("{name} occurs twice: {:?}", self.headers))),
-            None => Ok(value),
-        }
-    }
-}
-
 enum Left {
     Bytes(u64),
-    /// Of this chunk; the next one's size comes at 0.
+    /// Bytes left in this chunk; at 0, the size of the next one follows.
     Chunks(u64),
     UntilClose,
 }
 
-/// A reply's body, as it comes. Reading fails if it ends too early.
+/// The body of a reply, as it arrives. Reading fails if it ends too early.
 pub struct Download<'a> {
     connection: &'a mut Connection,
     /// The reply's head; its body is empty.
@@ -408,7 +350,7 @@ impl Read for Download<'_> {
         }
         *left -= read as u64;
         if matches!(self.left, Left::Chunks(0)) && !self.connection.line()?.is_empty() {
-            return Err(io::Error::other("a chunk has no end"));
+            return Err(io::Error::other("expected a line break after a chunk"));
         }
         Ok(read)
     }

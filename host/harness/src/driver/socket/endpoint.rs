@@ -1,4 +1,4 @@
-//! Where a server is, and how to trust it.
+//! Where a server is, and which certificates are trusted.
 
 use std::fs;
 use std::io;
@@ -21,18 +21,18 @@ use super::connection::{Connection, Duplex, Socket};
 /// How long a connection may be silent before it counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Which certificates of a server are accepted.
+/// Which server certificates are accepted.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Those of the certificate authorities that the machine knows.
+    /// Those signed by the system's certificate authorities.
     Machine,
-    /// Those of the certificates in this PEM file.
+    /// Those signed by an authority in this PEM file.
     File(std::path::PathBuf),
-    /// Any: whoever answers is taken for the server.
+    /// All. The server's identity is not checked.
     Anything,
 }
 
-/// Files with the machine's certificate authorities, on the distributions that are common.
+/// Files with the system's certificate authorities on common distributions.
 const AUTHORITIES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -64,11 +64,11 @@ impl Endpoint {
         Ok(Self { host: host.to_owned(), port, tls: Some(Arc::new(tls)) })
     }
 
-    /// Connects. Reading waits a minute for each byte, not longer.
+    /// Connects. Each read waits for up to a minute.
     ///
     /// # Errors
     ///
-    /// If nobody is there.
+    /// If nothing listens there, or the TLS handshake fails.
     pub fn connect(&self) -> io::Result<Connection> {
         let mut failed = io::Error::other(format!("{} has no address", self.host));
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
@@ -109,26 +109,30 @@ fn client(trust: &Trust) -> Result<ClientConfig, String> {
         Trust::File(file) => builder.with_root_certificates(roots(file)?),
         Trust::Machine => {
             let known = AUTHORITIES.iter().map(Path::new).find(|file| file.exists());
-            let file = known.ok_or("this machine has no certificate authorities; name a file")?;
+            let file = known.ok_or("this system has no certificate authorities; name a file")?;
             builder.with_root_certificates(roots(file)?)
         }
     };
     Ok(builder.with_no_client_auth())
 }
 
-/// The certificates of a PEM file.
+/// Reads the certificates of a PEM file.
 fn roots(file: &Path) -> Result<RootCertStore, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let pem = fs::read(file).map_err(|error| wrong(&error))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        // An authority that rustls cannot use is none that a server here is signed by.
+        // Authorities that rustls cannot use are skipped: no server under test is signed by them.
         let _ = roots.add(certificate.map_err(|error| wrong(&error))?);
     }
-    if roots.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(wrong(&"contains no usable certificate; expected PEM"))
+    } else {
+        Ok(roots)
+    }
 }
 
-/// For `--insecure`.
+/// The verifier for `--insecure`.
 #[derive(Debug)]
 struct AcceptAnything(Arc<CryptoProvider>);
 

@@ -1,5 +1,5 @@
-//! One request over a socket: what the case says goes over the wire as it is, and the reply comes back
-//! whole. A large body is sent while the reply is read, since a server may refuse it in the middle.
+//! One request over a socket, sent byte for byte as the case says, and its whole reply. A large body is sent
+//! while the reply is being read, because a server may refuse it in the middle.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, WouldBlock};
@@ -17,17 +17,17 @@ use crate::compare::Known;
 use crate::driver::Received;
 use crate::fixture::Response;
 
-/// Bodies up to this size fit into the buffers of the sockets.
+/// Bodies up to this size fit into the sockets' buffers.
 const AT_ONCE: usize = 64 * 1024;
-/// The chunks of a body whose length is not announced, if a case does not say.
+/// The chunk size for bodies without a length, if the case does not set one.
 const CHUNK: usize = 64 * 1024;
-/// How long a body may still be written after its reply came.
+/// How long a body may still be written after its reply has arrived.
 const WRITING: Duration = Duration::from_secs(5);
 
 /// The connections of a case, by name.
 pub(super) type Connections = BTreeMap<String, Open>;
 
-/// A connection, and what `resume` is to send on it.
+/// A connection, and what is left for `resume` to send.
 #[derive(Debug)]
 pub(super) struct Open {
     connection: Connection,
@@ -40,14 +40,14 @@ struct Rest {
     sending: Sending,
 }
 
-/// A body, or what is left of it to send.
+/// A body, or the rest of it.
 #[derive(Clone, Debug, Default)]
 struct Sending {
     body: Vec<u8>,
     from: usize,
     to: usize,
     chunks: Option<usize>,
-    /// The last chunk comes after it.
+    /// Whether the last chunk follows it.
     ends: bool,
 }
 
@@ -60,18 +60,18 @@ pub(super) struct Request {
     cut: Option<usize>,
     leaves: Option<usize>,
     pause: Option<usize>,
-    /// For people.
+    /// The request as it is shown in reports.
     pub(super) shown: String,
 }
 
-/// Whoever asks: where, and what is the same in every request.
+/// The client: where it connects, and what all its requests have in common.
 #[derive(Debug)]
 pub(super) struct Client<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) host: &'a str,
-    /// The path that stands for the mount.
+    /// The path of the mount.
     pub(super) base: String,
-    /// `NAME:PASSWORD` if a step does not say.
+    /// The `NAME:PASSWORD` of steps that have none.
     pub(super) login: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl Client<'_> {
         Ok(Request { method, head, sending, cut, leaves, pause, shown })
     }
 
-    /// Method and head of a request, and the same for people.
+    /// The method and head of a request, as sent and as shown.
     fn head(
         &self,
         step: &Step,
@@ -166,7 +166,7 @@ impl Client<'_> {
         Ok((method, format!("{head}\r\n"), shown))
     }
 
-    /// Does what a step says on the wire.
+    /// Carries out what a step sends and receives.
     pub(super) fn exchange(
         &self,
         open_connections: &mut Connections,
@@ -188,12 +188,12 @@ impl Client<'_> {
         };
         let Request { method, head, sending, cut, leaves, pause, .. } = request;
         let (method, sending) = if step.resume {
-            // Requests that were sent in a row have been sent: only replies are left.
+            // Pipelined requests have been sent already; only their replies are left.
             let nothing = || Rest { method: "GET".to_owned(), sending: Sending::default() };
             let rest = open.rest.take().unwrap_or_else(nothing);
             (rest.method, rest.sending)
         } else {
-            // The server may have closed the connection already; its reply says why.
+            // The server may have closed the connection already. Its reply says why.
             let _ = open.connection.write(head.as_bytes());
             if let Some(wanted) = step.interim
                 && let Some(received) = interim(&mut open.connection, wanted, &method)
@@ -205,14 +205,15 @@ impl Client<'_> {
         if let Some(pause) = pause {
             let (now, rest) = sending.split(pause);
             if let Err(error) = open.connection.write(&now.bytes()) {
-                return Ok(failed("the beginning is taken", &error));
+                return Ok(failed("the start of the request to be read", &error));
             }
             open.rest = Some(Rest { method, sending: rest });
             open_connections.insert(name, open);
             return Ok(Received::Nothing);
         }
         if let Some(sent) = leaves {
-            // The server may have refused it already; a client that leaves does not wait for that.
+            // The server may have refused the request already. A client that disconnects does not wait for
+            // that.
             let _ = open.connection.write(&sending.cut(sent).bytes());
             open.connection.abandon();
             return Ok(Received::Nothing);
@@ -230,7 +231,7 @@ impl Client<'_> {
             Ok(received) => Ok(received),
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
                 let (expected, got) =
-                    ("a reply, or the end of the connection", "neither came in a minute");
+                    ("a reply, or the end of the connection", "neither arrived within a minute");
                 Ok(Received::Failed { expected: expected.to_owned(), got: got.to_owned() })
             }
             Err(error)
@@ -243,7 +244,7 @@ impl Client<'_> {
     }
 }
 
-/// The server reset the connection before a reply was read: why.
+/// The server reset the connection before the reply was read. The text says how.
 #[derive(Debug)]
 pub(super) struct Reset(pub(super) String);
 
@@ -267,8 +268,8 @@ fn send_and_read(
     match connection.writer().filter(|_| sending.to.saturating_sub(sending.from) > AT_ONCE) {
         Some(writer) => send_while_reading(connection, writer, sending, method, is_cut),
         None => {
-            // A server that has answered already may have closed the connection. Its answer is read
-            // whether the body got through or not.
+            // A server that has replied already may have closed the connection. Its reply is read whether or
+            // not the body was sent completely.
             let _ = connection.write(&sending.bytes());
             if is_cut {
                 connection.finish_writing();
@@ -295,7 +296,7 @@ fn send_while_reading(
             let _ = done.send(());
         });
         let reply = connection.reply(method);
-        // If the server stops reading, the writer would wait for ever.
+        // If the server stops reading, the writer would wait forever.
         if finished.recv_timeout(WRITING).is_err() {
             connection.abandon();
         }
@@ -314,7 +315,7 @@ impl Sending {
         Self { to: self.to.min(at), ends: false, ..self }
     }
 
-    /// As they go over the wire.
+    /// The head as it is sent.
     fn bytes(&self) -> Vec<u8> {
         let plain = self.body.get(self.from..self.to).unwrap_or_default();
         let Some(size) = self.chunks else { return plain.to_vec() };
@@ -335,14 +336,14 @@ fn authorization(login: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login))
 }
 
-/// Waits for `100 Continue`, or for the final reply if that is right.
+/// Waits for `100 Continue`, or for the final reply if that is expected.
 fn interim(connection: &mut Connection, wanted: bool, method: &str) -> Option<Received> {
     let head = match connection.read_head() {
         Ok(head) => head,
         Err(error) => return Some(failed(if wanted { "100 Continue" } else { "a reply" }, &error)),
     };
     if !wanted {
-        // Whatever comes first is the reply: a 100 would be compared as one.
+        // Whatever arrives first is the reply. A 100 is compared like any other.
         let Reply { status, headers, body, .. } = head;
         return Some(Received::Response(Response { status, headers, body, ..Response::default() }));
     }

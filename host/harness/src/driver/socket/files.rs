@@ -1,5 +1,5 @@
-//! What must be on a server's disk. A repository holds nothing but files of the surface's layout: a
-//! temporary file that a refused upload leaves fails any case.
+//! Checks a server's disk. A repository contains only files of the surface's layout, so a temporary file left
+//! by a refused upload fails any case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,22 +12,22 @@ use sha2::{Digest as _, Sha256};
 use crate::case::{Content, Disk, Kept, Layout, Short, Values};
 use crate::compare::{self, Known};
 
-/// A difference: what must be, and what is.
+/// A difference: what was expected, and what was found.
 pub(super) type Differs = Option<(String, String)>;
 
-/// Where the files of a case are.
+/// The folders of a case.
 #[derive(Clone, Debug)]
 pub(super) struct Folders {
-    /// The server's data.
+    /// The server's data folder.
     pub(super) data: PathBuf,
-    /// The repository below it.
+    /// The repository's folder in it.
     pub(super) repository: PathBuf,
-    /// For logs and certificates.
+    /// The folder for logs and certificates.
     pub(super) scratch: PathBuf,
 }
 
 impl Folders {
-    /// Where a path of a case is.
+    /// The path on disk for a path in a case.
     fn path(&self, path: &str) -> PathBuf {
         match (path.strip_prefix("scratch:"), path.strip_prefix('/')) {
             (Some(name), _) => self.scratch.join(name),
@@ -59,17 +59,17 @@ impl Folders {
         removed.map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// Files of the repository by their paths in it.
+    /// Files of the repository, by their paths in it.
     fn files(&self) -> io::Result<BTreeSet<String>> {
         let mut found = files(&self.repository)?;
         if self.repository == self.data {
-            // What the server keeps there for itself, such as its users, is its own business.
+            // The server's own files, such as its users, are not checked.
             found.retain(|name| !name.starts_with('.'));
         }
         Ok(found)
     }
 
-    /// Compares the disk with a rule. `placed` are paths that the case itself put into the repository.
+    /// Compares the disk with a rule. `placed` has the paths that the case itself wrote to the repository.
     pub(super) fn differs(
         &self,
         disk: Option<&Disk>,
@@ -98,7 +98,7 @@ impl Folders {
         }
         let more: Vec<_> = found.iter().filter(|name| !names.contains(**name)).collect();
         if !more.is_empty() {
-            let expected = format!("these files and no other: {names:?}");
+            let expected = format!("exactly these files: {names:?}");
             return Ok(Some((expected, format!("also {more:?}"))));
         }
         self.others(also, folders, absent, known)
@@ -130,19 +130,19 @@ impl Folders {
         for name in absent {
             let path = self.path(&known.values.fill(name)?);
             if fs::symlink_metadata(&path).is_ok() {
-                return Ok(Some((format!("no {}", path.display()), "it is there".to_owned())));
+                return Ok(Some((format!("no {}", path.display()), "it exists".to_owned())));
             }
         }
         Ok(None)
     }
 }
 
-/// Files that are in no place of the surface's layout.
+/// Files that are not part of the surface's layout.
 fn strays(found: &[&String], layout: Option<&Layout>) -> Differs {
     let layout = layout?;
     let strays: Vec<_> = found.iter().filter(|name| !layout.has(name)).collect();
-    let expected = || "no files in the repository but those of its layout".to_owned();
-    (!strays.is_empty()).then(|| (expected(), format!("left over: {strays:?}")))
+    let expected = || "only files of the layout in the repository".to_owned();
+    (!strays.is_empty()).then(|| (expected(), format!("also found: {strays:?}")))
 }
 
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -168,8 +168,8 @@ fn file(path: &Path, kept: &Kept, known: Known<'_>) -> Result<Differs, String> {
     mode_differs(&name.to_string(), mode, found.permissions().mode(), known.values)
 }
 
-/// Compares permissions: `0600`; or `0660 & umask`, which is less what this process' umask takes away from
-/// the servers that it starts.
+/// Compares permissions with `0600`, or with `0660 & umask`: without the bits that this process' umask, which
+/// servers inherit, removes.
 fn mode_differs(name: &str, right: &str, mode: u32, values: &Values) -> Result<Differs, String> {
     let right = values.fill(right)?;
     let (octal, masked) = match right.strip_suffix(" & umask") {
@@ -179,9 +179,10 @@ fn mode_differs(name: &str, right: &str, mode: u32, values: &Values) -> Result<D
     if octal == "*" {
         return Ok(None);
     }
-    let number = u32::from_str_radix(octal, 8).map_err(|_| format!("{right:?} is no mode"))?;
+    let number = u32::from_str_radix(octal, 8)
+        .map_err(|_| format!("expected a mode such as \"0660\", found {right:?}"))?;
     let expected = if masked { number & !umask() } else { number };
-    // Whether a folder passes its group on (02000) is up to the folder above it.
+    // Whether new files inherit the folder's group (02000) depends on the folder above it.
     let found = mode & 0o5777;
     let differs = || (format!("{name} with mode {expected:04o}"), format!("mode {found:04o}"));
     Ok((found != expected).then(differs))
@@ -193,7 +194,7 @@ fn umask() -> u32 {
     line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
 }
 
-/// All files below a folder, by their paths in it. What disappears meanwhile is not there.
+/// All files below a folder, by their paths in it. Files that are removed in the meantime are left out.
 fn files(top: &Path) -> io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let mut folders = vec![top.to_owned()];

@@ -5,6 +5,7 @@ mod endpoint;
 mod exchange;
 mod files;
 mod process;
+mod reply;
 mod server;
 
 use std::collections::BTreeSet;
@@ -25,24 +26,24 @@ pub use endpoint::{Endpoint, Trust};
 pub use server::Server;
 pub(crate) use server::{Kind, Start};
 
-/// A case's client of a server.
+/// A case's connection to a server.
 pub(crate) struct OverSocket<'a> {
     server: &'a Server,
     client: Client<'a>,
     connections: Connections,
     folders: Option<Folders>,
     layout: Option<&'a Layout>,
-    /// What was put into the repository behind the server's back.
+    /// Files that the case wrote to the repository behind the server's back.
     placed: BTreeSet<String>,
-    /// How often a request is repeated whose connection the server reset before its reply was read.
+    /// How often to repeat a request if the server resets the connection before the reply was read.
     repeats: usize,
-    /// How often that happened.
+    /// How often a request was repeated.
     pub(crate) repeated: usize,
     trace: Vec<String>,
 }
 
 impl<'a> OverSocket<'a> {
-    /// A client of its own for a case.
+    /// A client for one case.
     pub(crate) fn new(
         server: &'a Server,
         layout: Option<&'a Layout>,
@@ -76,7 +77,7 @@ impl<'a> OverSocket<'a> {
 
 impl OverSocket<'_> {
     fn folders(&self) -> Result<&Folders, String> {
-        self.folders.as_ref().ok_or_else(|| "the server's data folder cannot be reached".to_owned())
+        self.folders.as_ref().ok_or_else(|| "the server's data folder is not accessible".to_owned())
     }
 
     fn put(&mut self, name: &str, content: &Content, known: Known<'_>) -> Result<(), String> {
@@ -88,11 +89,11 @@ impl OverSocket<'_> {
         Ok(())
     }
 
-    /// A user whom the server knows by a login that this client has.
+    /// Checks that this client has the login of a user.
     fn check_user(&self, user: &User) -> Result<(), String> {
         let login = self.client.login.as_deref().unwrap_or_default();
         let known = user.name.is_empty() || login.split(':').next() == Some(&user.name);
-        if known { Ok(()) } else { Err(format!("there is no login for {}", user.name)) }
+        if known { Ok(()) } else { Err(format!("no login for user {:?}", user.name)) }
     }
 }
 
@@ -144,7 +145,7 @@ impl Driver for OverSocket<'_> {
                 Err(Reset(why)) if left > 0 => {
                     left -= 1;
                     self.repeated += 1;
-                    self.trace.push(format!("{shown} -> {why}; asked again"));
+                    self.trace.push(format!("{shown} -> {why}; repeated"));
                     continue;
                 }
                 Err(Reset(why)) => Received::Closed(why),
@@ -153,7 +154,7 @@ impl Driver for OverSocket<'_> {
                 Received::Response(response) => response.in_one_line(),
                 Received::Closed(why) => format!("the connection ended: {why}"),
                 Received::Failed { got, .. } => got.clone(),
-                Received::Nothing => "nothing is waited for".to_owned(),
+                Received::Nothing => "(not waited for)".to_owned(),
             };
             self.trace.push(format!("{shown} -> {came}"));
             return Ok(received);
@@ -161,11 +162,11 @@ impl Driver for OverSocket<'_> {
     }
 
     fn run_job(&mut self, _: &str, _: &[u8]) -> Result<Job, String> {
-        Err("jobs cannot be run over a socket".to_owned())
+        Err("cannot run jobs over a socket".to_owned())
     }
 
     fn settle(&mut self) -> Result<(), String> {
-        Err("jobs cannot be seen over a socket".to_owned())
+        Err("cannot see jobs over a socket".to_owned())
     }
 
     fn calls(&self) -> Vec<String> {
@@ -187,7 +188,7 @@ impl Driver for OverSocket<'_> {
                 continue;
             }
             let mismatch = differs.map(|(expected, got)| {
-                let text = format!("{expected} expected; {got}");
+                let text = format!("expected {expected}; {got}");
                 Mismatch::new("disk", text).got(got)
             });
             return Ok(mismatch);
@@ -200,7 +201,7 @@ impl Driver for OverSocket<'_> {
         known: Known<'_>,
         _: &Place,
     ) -> Result<Vec<Mismatch>, String> {
-        // A server notices that a client is gone when it looks at its socket, not before.
+        // A server only notices that a client has gone when it uses its socket.
         let leaves = |step: &Step| step.close || step.leaves.is_some();
         let patient = case.steps.iter().any(leaves);
         let wrong = self.disk(case.after.disk.as_ref(), patient, known)?;
@@ -212,18 +213,18 @@ impl Driver for OverSocket<'_> {
     }
 }
 
-/// Where a case is on a server.
+/// Where a case's repository is on a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
-    /// The path that stands for the mount, without a slash at its end.
+    /// The path of the mount, without a slash at the end.
     base: String,
-    /// The folder of its repository in the server's data.
+    /// The repository's folder in the server's data folder.
     folder: String,
 }
 
 impl Home {
-    /// Finds it, and names it in the case's placeholders. `unique` is a name that no other case uses; a case
-    /// that is kept `apart` has everything below it.
+    /// Determines it, and sets the placeholders that name it. `unique` is a name that no other case uses; a
+    /// case that is kept `apart` has everything below a folder of that name.
     pub(crate) fn of(
         server: &Server,
         at: &str,

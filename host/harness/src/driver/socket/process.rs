@@ -1,4 +1,4 @@
-//! A server's process: started, watched, ended by its own id.
+//! A server's process: started, observed, and ended by its own id.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a server may take to say that it is ready.
+/// How long a server may take to become ready.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// What a process has said on standard error so far.
+/// What a process has printed on standard error so far.
 #[derive(Debug, Default)]
 struct Said {
     lines: Vec<String>,
@@ -36,7 +36,7 @@ impl Process {
         let mut child = command.spawn()?;
         let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
         if let Some(mut stdout) = child.stdout.take() {
-            // Read, so that the process does not wait for it to be.
+            // Reads all output, so that the process never blocks on it.
             thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
         }
         if let Some(stderr) = child.stderr.take() {
@@ -46,13 +46,13 @@ impl Process {
         Ok(Self { child, said })
     }
 
-    /// Everything that it has said on standard error.
+    /// Everything that it has printed on standard error.
     pub(super) fn said(&self) -> String {
         lock(&self.said.0).lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    /// Waits for a line with this pattern, and returns its first group; `Err` with everything that was said
-    /// if the process ends or a minute passes without one.
+    /// Waits for a line that matches a pattern, and returns its first group. Fails with everything that was
+    /// printed if the process ends, or if a minute passes.
     pub(super) fn wait_for(&self, pattern: &Regex) -> Result<String, String> {
         let (said, changed) = &*self.said;
         let end = Instant::now() + STARTING;
@@ -73,7 +73,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended; none if it still runs after that long.
+    /// Waits until it has ended; `None` if it still runs after `limit`.
     pub(super) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let (said, changed) = &*self.said;
         let waited = changed.wait_timeout_while(lock(said), limit, |said| !said.closed);

@@ -1,5 +1,5 @@
-//! A server to play cases against: one that runs already, or one that is started with a case's flags on a
-//! folder of its own.
+//! A server for cases: one that runs already, or one that is started with a case's flags in a folder of its
+//! own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,22 +15,22 @@ use crate::case::{CertificateRules, StartRules, Values};
 
 /// How long a server may take to end after SIGTERM.
 const ENDING: Duration = Duration::from_secs(20);
-/// How long a server that must refuse to start may seem to serve.
+/// How long a server that should refuse to start may appear to serve.
 const SEEMING: Duration = Duration::from_secs(5);
 
 /// What a server is started with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
-    /// Its flags, `{scratch}` and `{data}` not yet filled in.
+    /// Its flags, in which `{scratch}` and `{data}` are not yet filled in.
     pub(crate) flags: Vec<String>,
-    /// The text of its file of users.
+    /// The content of its htpasswd file.
     pub(crate) users: Option<String>,
-    /// Names and bytes of files that are there before.
+    /// Files, by name, that exist before it starts.
     pub(crate) files: Vec<(String, Vec<u8>)>,
 }
 
 impl Kind {
-    /// All flags: some are only for servers without users.
+    /// All flags, including those that only servers without users get.
     pub(crate) fn all_flags(&self, rules: &StartRules) -> Vec<String> {
         let is_like = |flag: &String| {
             rules.unless_flag.as_ref().is_some_and(|pattern| pattern.is_match(flag))
@@ -41,19 +41,19 @@ impl Kind {
     }
 }
 
-/// A server that cases are played against.
+/// A server that cases run against.
 #[derive(Debug)]
 pub struct Server {
     pub(crate) endpoint: Endpoint,
-    /// What requests name it by.
+    /// The value of `Host` in requests.
     pub(crate) host: String,
-    /// Its path without the slash at the end.
+    /// The path of its URL, without a slash at the end.
     pub(crate) base: String,
-    /// Its data folder, if that can be reached.
+    /// Its data folder, if that is accessible.
     pub(crate) data: Option<PathBuf>,
     /// A folder for logs and certificates.
     pub(crate) scratch: PathBuf,
-    /// `NAME:PASSWORD` of whoever asks if a case does not say.
+    /// The `NAME:PASSWORD` of steps that have none.
     pub(crate) login: Option<String>,
     process: Option<Started>,
 }
@@ -61,16 +61,16 @@ pub struct Server {
 #[derive(Debug)]
 struct Started {
     process: Process,
-    /// Its data and scratch.
+    /// Contains the data and scratch folders.
     _folder: TempDir,
 }
 
-/// How a start ended.
+/// The result of a start.
 #[derive(Debug)]
 pub(crate) enum Start {
     /// It serves.
     Serving(Box<Server>),
-    /// It ended, with success or not, and said this.
+    /// It ended. The flag says whether it succeeded; the text is what it printed.
     Ended(bool, String),
 }
 
@@ -79,7 +79,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If that is no such URL, or the certificates to trust cannot be read.
+    /// If the URL has another form, or the certificates to trust cannot be read.
     pub fn at(url: &str, trust: &Trust) -> Result<Self, String> {
         let wrong = || format!("{url:?} is not http[s]://[NAME:PASSWORD@]HOST[:PORT]/PATH/");
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
@@ -120,23 +120,24 @@ impl Server {
         })
     }
 
-    /// The folder in which the server keeps what lies below its URL.
+    /// Sets the folder in which the server keeps the data below its URL.
     #[must_use]
     pub fn with_data(mut self, folder: &Path) -> Self {
         self.data = Some(folder.to_owned());
         self
     }
 
-    /// `NAME:PASSWORD` of whoever asks if a case does not say.
+    /// Sets the `NAME:PASSWORD` of steps that have none.
     #[must_use]
     pub fn with_login(mut self, login: &str) -> Self {
         self.login = Some(login.to_owned());
         self
     }
 
-    /// Starts one. `template` is the command line with `{flags}` and `{path}` in it.
+    /// Starts a server. `template` is its command line, with `{flags}` and `{path}`.
     pub(crate) fn start(template: &str, kind: &Kind, rules: &StartRules) -> Result<Start, String> {
-        let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
+        let folder = tempfile::tempdir()
+            .map_err(|error| format!("cannot create a temporary folder: {error}"))?;
         let (data, scratch) = (folder.path().join("data"), folder.path().join("scratch"));
         let mut places = Values::default();
         places.save("data", data.display().to_string());
@@ -159,13 +160,16 @@ impl Server {
         let started = Process::start(Command::new(name).args(arguments));
         let mut process = started.map_err(|error| format!("{name}: {error}"))?;
         let ready = rules.ready.as_ref();
-        let ready = ready.ok_or("surface.toml does not say how a server says that it is ready")?;
+        let ready = ready.ok_or(
+            "surface.toml has no `start.ready`, the pattern for the line of a ready server",
+        )?;
         let ready = ready.regex(&places)?;
         let address = match process.wait_for(&ready) {
             Ok(address) => address,
             Err(said) => {
                 let ended = process.wait(ENDING);
-                let ended = ended.ok_or_else(|| format!("it says nothing like /{ready}/"))?;
+                let ended =
+                    ended.ok_or_else(|| format!("it printed no line that matches /{ready}/"))?;
                 return Ok(Start::Ended(ended.success(), said));
             }
         };
@@ -187,7 +191,7 @@ impl Server {
         })))
     }
 
-    /// What it has said on standard error; nothing if it ran already.
+    /// What it has printed on standard error; nothing if it ran already.
     pub(crate) fn said(&self) -> String {
         self.process.as_ref().map_or_else(String::new, |started| started.process.said())
     }
@@ -197,37 +201,37 @@ impl Server {
         self.process.is_some()
     }
 
-    /// Whether it ends by itself within a moment, with success or not, and what it said: some servers say
-    /// that they serve, and find out then that they cannot.
+    /// Waits a moment for it to end by itself. Returns whether it succeeded and what it printed, because some
+    /// servers report that they serve before they find out that they cannot.
     pub(crate) fn ends_by_itself(&mut self) -> Option<(bool, String)> {
         let process = &mut self.process.as_mut()?.process;
         let status = process.wait(SEEMING)?;
         Some((status.success(), process.said()))
     }
 
-    /// Sends it a signal: `HUP`.
+    /// Sends a signal: `HUP`.
     pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
         let signal = match name {
             "HUP" => Signal::HUP,
-            other => return Err(format!("there is no signal {other:?} here; write \"HUP\"")),
+            other => return Err(format!("unknown signal {other:?}; expected \"HUP\"")),
         };
         let started = self.process.as_ref().ok_or("the server was not started here")?;
         started.process.signal(signal).map_err(|error| error.to_string())
     }
 
-    /// Ends a server that was started here, by its own id. It must end without failure.
+    /// Stops a server that was started here. Fails if it does not exit successfully.
     pub(crate) fn stop(self) -> Result<(), String> {
         let Some(mut started) = self.process else { return Ok(()) };
         started.process.signal(Signal::TERM).map_err(|error| error.to_string())?;
         match started.process.wait(ENDING) {
-            None => Err(format!("still there {ENDING:?} after SIGTERM")),
+            None => Err(format!("still running {ENDING:?} after SIGTERM")),
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(format!("{status} after SIGTERM")),
         }
     }
 }
 
-/// Makes the folders and what is in them.
+/// Creates the folders and their content.
 fn prepare(kind: &Kind, rules: &StartRules, data: &Path, scratch: &Path) -> std::io::Result<()> {
     fs::create_dir_all(data)?;
     fs::create_dir_all(scratch)?;
@@ -244,7 +248,7 @@ fn prepare(kind: &Kind, rules: &StartRules, data: &Path, scratch: &Path) -> std:
     Ok(())
 }
 
-/// Makes a certificate if the flags ask for one; its file if the server speaks TLS with it.
+/// Creates a certificate if the flags ask for one. Returns its file if the server speaks TLS.
 fn make_certificate(
     rules: &StartRules,
     flags: &[String],

@@ -85,7 +85,7 @@ impl Writer {
             let is_first = state.overflowed == 1;
             drop(state);
             if is_first {
-                tracing::warn!("the access log cannot keep up, dropping lines");
+                tracing::warn!("access log cannot keep up; dropping lines");
             }
             return;
         }
@@ -166,7 +166,7 @@ impl Shared {
             state.urgent = false;
             drop(state);
             if overflowed > 0 {
-                tracing::warn!(lines = overflowed, "access log lines were dropped");
+                tracing::warn!(lines = overflowed, "access log lines dropped");
             }
             let lost = output.write(&batch);
             self.dropped.fetch_add(lost, Ordering::Relaxed);
@@ -223,7 +223,7 @@ impl Output {
         let result = self.mend().and_then(|()| self.write_all(&mut left));
         let Err(error) = result else {
             if std::mem::take(&mut self.is_failing) {
-                tracing::info!(file = self.name, "the access log is being written again");
+                tracing::info!(file = self.name, "writing the access log again");
             }
             return 0;
         };
@@ -232,8 +232,8 @@ impl Output {
         self.is_torn |= whole.last().is_some_and(|byte| *byte != b'\n');
         let lost = left.iter().filter(|byte| **byte == b'\n').count();
         if !std::mem::replace(&mut self.is_failing, true) {
-            let took = begun.elapsed();
-            tracing::error!(file = self.name, %error, lost, ?took, "cannot write the access log");
+            let seconds = begun.elapsed().as_secs_f64();
+            tracing::error!(file = self.name, %error, lost, seconds, "cannot write the access log");
         }
         u64::try_from(lost).unwrap_or(u64::MAX)
     }

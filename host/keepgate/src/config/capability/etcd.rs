@@ -164,7 +164,9 @@ impl Provider for OpenClusters {
         for (name, cluster) in mount.iter().flat_map(|mount| &mount.etcd) {
             let cluster = cluster.get_ref();
             let open = self.0.get(cluster);
-            let open = open.ok_or_else(|| anyhow!("there is no [etcd.{cluster}]"))?;
+            let open = open.ok_or_else(|| {
+                anyhow!("unknown cluster {cluster:?}; expected a table [etcd.{cluster}]")
+            })?;
             clusters.0.insert(name.clone(), open.clone());
         }
         grants.insert(clusters);

@@ -1,4 +1,4 @@
-//! A cluster for calling a plugin without a gateway: it is granted and answers nothing.
+//! A cluster for calls of a plugin without a gateway: it can be granted, and every snapshot of it fails.
 
 use async_trait::async_trait;
 use keepgate_connect::{ConnectError, EndpointStatus, Snapshot, Snapshots};
@@ -10,7 +10,7 @@ pub(super) struct NoMembers;
 #[async_trait]
 impl Snapshots for NoMembers {
     async fn take(&self, _except: &[String]) -> Result<Snapshot, ConnectError> {
-        Err(ConnectError::Unavailable("there is no cluster here".to_owned()))
+        Err(ConnectError::Unavailable("no cluster is connected here".to_owned()))
     }
 
     async fn status(&self) -> Vec<EndpointStatus> {

@@ -1,5 +1,5 @@
-//! The store of tests must not lie: every call has the same outcome as with the gateway's own memory store, which one
-//! suite in `host/store/tests` holds to the same answers as the disk.
+//! The store of tests must behave like a real one: every call has the same outcome as with the gateway's own
+//! memory store, which a test suite in `host/store/tests` compares with the disk.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -42,7 +42,7 @@ enum When {
     Always,
     Absent,
     AbsentOrIdentical,
-    /// The blob that is there has its etag, or another.
+    /// The existing blob has this etag, or another one.
     Matches(bool),
 }
 
@@ -83,7 +83,7 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// The outcome of a call, in words that both stores share. Etags and times are each store's own.
+/// The outcome of a call, in words that both stores share. Etags and times differ.
 type Outcome = Result<String, String>;
 
 fn ours(store: &mut MemoryStore, call: &Call) -> Outcome {

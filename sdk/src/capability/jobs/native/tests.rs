@@ -1,4 +1,4 @@
-//! The double keeps the contract's rules about when jobs start and what their end starts.
+//! The double follows the contract's rules for when jobs start and what starts at their end.
 
 use super::*;
 use crate::{Description, Plugin, Reply, Request, environment};
