@@ -6,6 +6,7 @@ mod departed;
 mod drive;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -77,6 +78,7 @@ impl ListenerConfig {
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
+    address: LocalAddress,
     addresses: Vec<LocalAddress>,
     config: ListenerConfig,
 }
@@ -113,9 +115,16 @@ impl Server {
 
     fn of(listener: Listener, config: ListenerConfig) -> Result<Self, BindError> {
         let address = config.address.clone();
-        let addresses = listener.local_addresses();
-        let addresses = addresses.map_err(|source| BindError::Io { address, source })?;
-        Ok(Self { listener, addresses, config })
+        let failed = |source| BindError::Io { address: address.clone(), source };
+        let addresses = listener.local_addresses().map_err(&failed)?;
+        let first = addresses.first().cloned();
+        let address = first.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+        Ok(Self { listener, address, addresses, config })
+    }
+
+    /// The first of [`local_addresses`](Self::local_addresses).
+    pub fn local_address(&self) -> &LocalAddress {
+        &self.address
     }
 
     /// The actual addresses, including the port that the system chose for port 0. Several if the

@@ -191,7 +191,7 @@ async fn over_sockets(
     let runtime = threads.0.as_ref().context("no threads")?;
     let config = ListenerConfig::new("127.0.0.1:0".parse()?);
     let server = runtime.spawn(async { Server::bind(config).await }).await??;
-    let [LocalAddress::Tcp(address)] = *server.local_addresses() else {
+    let LocalAddress::Tcp(address) = *server.local_address() else {
         return Err(anyhow!("not listening on TCP"));
     };
     let target = Target { address, tls: None };
