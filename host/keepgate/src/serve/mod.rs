@@ -137,7 +137,7 @@ impl Running {
             tracing::warn!(folder = %folder.display(), "recording requests and responses");
         }
         let pages = Pages::new(&registry, &runtime_metrics, &current)?;
-        let listeners = servers.iter().map(|server| server.local_address().to_string());
+        let listeners = servers.iter().flat_map(Server::local_addresses).map(ToString::to_string);
         let admin_pages = pages.admin(&current, listeners.collect(), jobs.as_ref());
         let runner = {
             let current = current.clone();
@@ -160,7 +160,7 @@ impl Running {
 
     /// The addresses that it listens on.
     pub(crate) fn addresses(&self) -> Vec<LocalAddress> {
-        self.servers.iter().map(|server| server.local_address().clone()).collect()
+        self.servers.iter().flat_map(Server::local_addresses).cloned().collect()
     }
 
     /// The generation that serves.
