@@ -1,5 +1,5 @@
-//! Installs the programs that tests and benchmarks run against. A program that cannot be installed is not an
-//! error: a `skipped:` line reports it, and everything else is still tested.
+//! Installs the programs of `components.txt`, which tests and benchmarks run against. A program that cannot be
+//! installed is not an error: a `skipped:` line reports it, and everything else is still tested.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,59 +8,53 @@ use std::time::Duration;
 use keepgate_builder::workspace::Workspace;
 use keepgate_builder::{debian, process};
 
-/// Programs and their Debian packages.
-const FROM_DEBIAN: [(&str, &str); 9] = [
-    ("restic", "restic"),
-    ("rclone", "rclone"),
-    ("htpasswd", "apache2-utils"),
-    ("curl", "curl"),
-    ("minisign", "minisign"),
-    ("etcd", "etcd-server"),
-    ("etcdctl", "etcd-client"),
-    // Makes single system calls fail, or stops the process there.
-    ("strace", "strace"),
-    ("setpriv", "util-linux"),
-];
+/// The programs, where they come from, and the pinned versions.
+const LIST: &str = include_str!("../components.txt");
 
-/// restic's Go module and its newest version. `suite.rs` takes its tests from there.
-pub(crate) const RESTIC: (&str, &str) = ("github.com/restic/restic", "v0.19.1");
-
-/// A current etcd; Debian's is 3.4.
-const ETCD: &str = "v3.6.16";
-
-/// Programs that are built with Go, pinned. Those that Debian has as well get other names than there, since
-/// tests use both.
-const FROM_GO: [GoProgram; 5] = [
-    GoProgram {
-        name: "rest-server",
-        module: "github.com/restic/rest-server",
-        package: "/cmd/rest-server",
-        version: "v0.14.0",
-    },
-    GoProgram { name: "restic-new", module: RESTIC.0, package: "/cmd/restic", version: RESTIC.1 },
-    GoProgram { name: "etcd-new", module: "go.etcd.io/etcd/server/v3", package: "", version: ETCD },
-    GoProgram {
-        name: "etcdctl-new",
-        module: "go.etcd.io/etcd/etcdctl/v3",
-        package: "",
-        version: ETCD,
-    },
-    GoProgram {
-        name: "etcdutl-new",
-        module: "go.etcd.io/etcd/etcdutl/v3",
-        package: "",
-        version: ETCD,
-    },
-];
+/// A program and the Debian package that has it.
+struct DebianProgram {
+    name: &'static str,
+    package: &'static str,
+}
 
 /// A program in a Go module.
-struct GoProgram {
+#[derive(Clone, Copy)]
+pub(crate) struct GoProgram {
     /// The name of the installed file.
     name: &'static str,
-    module: &'static str,
+    pub(crate) module: &'static str,
     /// Relative to the module, with a leading slash; empty for the root of the module.
     package: &'static str,
-    version: &'static str,
+    pub(crate) version: &'static str,
+}
+
+/// The words of the list's lines, without comments and empty lines.
+fn lines() -> impl Iterator<Item = Vec<&'static str>> {
+    let kept = LIST.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    kept.map(|line| line.split_whitespace().collect())
+}
+
+fn debian_programs() -> impl Iterator<Item = DebianProgram> {
+    lines().filter_map(|words| match words[..] {
+        ["debian", name, package] => Some(DebianProgram { name, package }),
+        _ => None,
+    })
+}
+
+fn go_programs() -> impl Iterator<Item = GoProgram> {
+    lines().filter_map(|words| match words[..] {
+        ["go", name, module, package, version] => {
+            let package = if package == "." { "" } else { package };
+            Some(GoProgram { name, module, package, version })
+        }
+        _ => None,
+    })
+}
+
+/// The Go program of this name.
+pub(crate) fn go_program(name: &str) -> Result<GoProgram, String> {
+    let found = go_programs().find(|program| program.name == name);
+    found.ok_or_else(|| format!("xtask/components.txt has no Go program {name:?}"))
 }
 
 impl GoProgram {
@@ -76,7 +70,7 @@ const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
 pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
     let mut skipped = from_debian();
     let tools = workspace.tools();
-    for program in FROM_GO {
+    for program in go_programs() {
         if let Err(reason) = from_go(&program, &tools) {
             let (name, pinned, tools) = (program.name, program.pinned(), tools.display());
             skipped.push(format!(
@@ -90,8 +84,8 @@ pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
 }
 
 fn from_debian() -> Vec<String> {
-    let missing = || FROM_DEBIAN.into_iter().filter(|(name, _)| process::find(name).is_none());
-    let packages: Vec<&str> = missing().map(|(_, package)| package).collect();
+    let missing = || debian_programs().filter(|program| process::find(program.name).is_none());
+    let packages: Vec<&str> = missing().map(|program| program.package).collect();
     let mut reason = "not on this machine".to_owned();
     if !packages.is_empty()
         && debian::can_install()
@@ -99,7 +93,7 @@ fn from_debian() -> Vec<String> {
     {
         reason = format!("{error:#}").replace('\n', " ");
     }
-    let line = |(name, package): (&str, &str)| {
+    let line = |DebianProgram { name, package }| {
         let advice = debian::advice(&[package]);
         format!("skipped: checks with {name}: {reason}; get it with `{advice}` as root")
     };
@@ -169,11 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn every_go_program_is_pinned() {
-        for program in FROM_GO {
-            assert!(program.version.starts_with('v'), "{}", program.name);
+    fn the_list_is_read_whole() {
+        for words in lines() {
+            assert!(
+                matches!(words[..], ["debian", _, _] | ["go", _, _, _, _]),
+                "not a line of components.txt: {words:?}"
+            );
         }
-        let hides = |program: &GoProgram| FROM_DEBIAN.iter().any(|(name, _)| *name == program.name);
-        assert!(!FROM_GO.iter().any(hides), "it would be confused with Debian's");
+        for program in go_programs() {
+            assert!(program.version.starts_with('v'), "{} is not pinned", program.name);
+            let hides = debian_programs().any(|other| other.name == program.name);
+            assert!(!hides, "{} would be confused with Debian's", program.name);
+        }
+        assert!(go_program("restic-new").is_ok() && go_program("restic").is_err());
     }
 }

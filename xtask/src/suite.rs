@@ -11,11 +11,10 @@ use std::{env, thread};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::components::{self, RESTIC};
 use keepgate_builder::process;
 use keepgate_builder::workspace::Workspace;
 
-use crate::{guests, run};
+use crate::{components, guests, run};
 
 /// The folder of the suite in restic's module.
 const PACKAGE: &str = "internal/backend/rest";
@@ -25,10 +24,11 @@ const NEVER_SKIPPED: &str = "restic/backend/rest.TestBackendREST";
 /// Builds the gateway and runs the suite of the given or the pinned version of restic. All tests must pass,
 /// and none may be skipped.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    let restic = components::go_program("restic-new").map_err(|error| anyhow!(error))?;
     let version = match arguments {
-        [] => RESTIC.1,
+        [] => restic.version,
         [version] if version.starts_with('v') => version,
-        _ => bail!("`restic-suite` takes only a version, for example `{}`", RESTIC.1),
+        _ => bail!("`restic-suite` takes only a version, for example `{}`", restic.version),
     };
     ensure!(
         process::find("go").is_some(),
@@ -39,7 +39,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
 
     process::step(&format!("restic's own test-suite, {version}"));
     let folder = workspace.cache.join("restic-suite");
-    components::require(&folder, RESTIC.0, version).map_err(|error| anyhow!(error))?;
+    components::require(&folder, restic.module, version).map_err(|error| anyhow!(error))?;
     wrap(&workspace.program(run::GATEWAY), &folder.join("rest-server"))?;
     let gateway = Gateway::start(workspace, &folder)?;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let mut command = Command::new("go");
     // Go's default is ten minutes.
     command.args(["test", "-mod=mod", "-v", "-count=1", "-timeout=3m"]);
-    command.arg(format!("{}/{PACKAGE}", RESTIC.0));
+    command.arg(format!("{}/{PACKAGE}", restic.module));
     command
         .current_dir(&folder)
         .env("PATH", path)
@@ -151,6 +151,6 @@ mod tests {
     fn other_arguments_are_rejected() {
         let workspace = Workspace::sample(Path::new("/nonexistent"), vec![]);
         let error = run(&workspace, &["0.19".to_owned()]).unwrap_err();
-        assert!(error.to_string().contains(RESTIC.1), "{error}");
+        assert!(error.to_string().contains("for example `v"), "{error}");
     }
 }

@@ -1,11 +1,12 @@
-//! What a plugin's world must be like when a case ends: everything that changed was expected, and
-//! everything that was expected happened.
+//! Checks the state in which a case ends: every change was expected, and everything that was expected
+//! happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use keepgate_runtime::capability;
+
 use crate::case::{Allow, Case, Kept, Short};
 use crate::compare::{self, Known, job};
-use crate::double::Doubles;
 use crate::fixture::{Blobs, Call, Fixture, MAIN, Recorded};
 use crate::mismatch::{Change, Mismatch, Place, written};
 
@@ -14,18 +15,18 @@ pub(crate) struct FinalState<'a> {
     pub(crate) fixture: &'a Fixture,
     pub(crate) case: &'a Case,
     pub(crate) known: Known<'a>,
-    /// What the stores held before the plugin changed anything.
+    /// The content of the stores before the plugin changed anything.
     pub(crate) before: &'a BTreeMap<String, Blobs>,
     pub(crate) wrong: Vec<Mismatch>,
 }
 
-/// Adds everything that is not as the case expects.
+/// Adds every difference from what the case expects.
 pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(), String> {
     let allowed = |what| state.case.allow.contains(&what);
     let (any_blobs, any_jobs) = (allowed(Allow::Blobs), allowed(Allow::Jobs));
     let (any_log, any_faults) = (allowed(Allow::Log), allowed(Allow::Faults));
     let any_calls = allowed(Allow::Calls);
-    // First, because a running job changes blobs.
+    // First, because running jobs change blobs.
     jobs(state, any_jobs).await?;
     for (store, now) in state.fixture.blobs().await? {
         blobs(state, &store, &now, any_blobs, place)?;
@@ -33,7 +34,7 @@ pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(
     for folder in &state.case.after.folders {
         let folder = state.known.values.fill(folder)?;
         if !state.fixture.has_folder(&folder).await {
-            state.wrong.push(Mismatch::new("folders", format!("there is no folder {folder:?}")));
+            state.wrong.push(Mismatch::new("folders", format!("folder {folder:?} does not exist")));
         }
     }
     let recorded = std::mem::take(&mut *state.fixture.recorder.recorded());
@@ -41,7 +42,7 @@ pub(crate) async fn check(state: &mut FinalState<'_>, place: &Place) -> Result<(
     calls(state, &recorded, any_calls)?;
     counters(state, &recorded, place);
     gauges(state, &recorded, place);
-    // The trace of a case that fails shows it.
+    // The trace of a failed case shows it.
     *state.fixture.recorder.recorded() = recorded;
     if !any_faults {
         let unmet = state.fixture.unmet_faults().into_iter();
@@ -65,13 +66,13 @@ async fn jobs(state: &mut FinalState<'_>, allowed: bool) -> Result<(), String> {
                 format!("{} {}: {} ({})", job.kind, job.key, job.state.as_str(), job.message)
             });
             let text = text.collect::<Vec<_>>().join("\n");
-            let text = format!("jobs that nobody expects; write `after.jobs`:\n{text}");
+            let text = format!("unexpected jobs; add `after.jobs`:\n{text}");
             state.wrong.push(Mismatch::new("jobs", text));
         }
         return Ok(());
     };
     if rules.len() != found.len() {
-        let text = format!("{} jobs expected, {} found", rules.len(), found.len());
+        let text = format!("expected {} jobs, found {}", rules.len(), found.len());
         state.wrong.push(Mismatch::new("jobs", text));
     }
     let mut wrong = Vec::new();
@@ -84,7 +85,7 @@ async fn jobs(state: &mut FinalState<'_>, allowed: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// One store against what it held before, and what is expected of it now.
+/// Compares a store with its earlier content and with what is expected of it now.
 fn blobs(
     state: &mut FinalState<'_>,
     store: &str,
@@ -150,40 +151,40 @@ fn same(found: Found<'_>, was: Found<'_>) -> bool {
 fn unexpected(found: Found<'_>, was: Found<'_>) -> String {
     match (found, was) {
         (Some((_, bytes)), None) => {
-            format!("it is there, and nobody expects it:\n{}", compare::shown(bytes))
+            format!("unexpected:\n{}", compare::shown(bytes))
         }
         (Some((_, bytes)), Some((_, old))) => {
             let old = String::from_utf8_lossy(old);
             let change = compare::lines(&old, &String::from_utf8_lossy(bytes));
-            format!("it changed, and nobody expects that:\n{change}")
+            format!("unexpected change:\n{change}")
         }
-        (None, _) => "it is gone, and nobody expects that".to_owned(),
+        (None, _) => "unexpectedly removed".to_owned(),
     }
 }
 
-/// How a blob is not what it must be.
+/// How a blob differs from its rule.
 fn differs(
     found: Found<'_>,
     kept: &Kept,
     state: &FinalState<'_>,
 ) -> Result<Option<String>, String> {
     let Some((info, bytes)) = found else {
-        return Ok((!kept.absent).then(|| "it is not there".to_owned()));
+        return Ok((!kept.absent).then(|| "it does not exist".to_owned()));
     };
     if kept.absent {
-        return Ok(Some(format!("it must not be there; it holds:\n{}", compare::shown(bytes))));
+        return Ok(Some(format!("expected none, found:\n{}", compare::shown(bytes))));
     }
     if let Some(different) = compare::bytes(bytes, &kept.rule(), state.known)? {
         return Ok(Some(different));
     }
     if kept.content_type.is_some() && kept.content_type != info.content_type {
         let (should, is) = (&kept.content_type, &info.content_type);
-        return Ok(Some(format!("content type {should:?} expected, got {is:?}")));
+        return Ok(Some(format!("expected content type {should:?}, got {is:?}")));
     }
     if let Some(expected) = &kept.metadata {
         let is: BTreeMap<String, String> = info.metadata.iter().cloned().collect();
         if *expected != is {
-            return Ok(Some(format!("metadata {expected:?} expected, got {is:?}")));
+            return Ok(Some(format!("expected metadata {expected:?}, got {is:?}")));
         }
     }
     Ok(None)
@@ -206,22 +207,22 @@ fn log(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result
     let loud = |line: &&String| line.starts_with("warn: ") || line.starts_with("error: ");
     let named = |line: &&String| patterns.iter().any(|pattern| pattern.is_match(line));
     for line in recorded.log.iter().filter(loud).filter(|line| !named(line) && !allowed) {
-        state.wrong.push(Mismatch::new("log", format!("nobody expects: {line}")));
+        state.wrong.push(Mismatch::new("log", format!("unexpected: {line}")));
     }
     Ok(())
 }
 
-/// Calls for what the mount was not granted, and calls that the case forbids.
+/// Calls for capabilities that the mount was not granted, and calls that the case forbids.
 fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Result<(), String> {
     let forbidden = state.case.after.no_calls.iter().map(|start| state.known.values.fill(start));
     let forbidden = forbidden.collect::<Result<Vec<_>, _>>()?;
     for call in &recorded.calls {
         let line = call.to_string();
         if let Some(start) = forbidden.iter().find(|start| line.starts_with(start.as_str())) {
-            state.wrong.push(Mismatch::new("calls", format!("`{start}` must not be: {line}")));
+            state.wrong.push(Mismatch::new("calls", format!("forbidden call (`{start}`): {line}")));
         }
         if !allowed && is_ungranted(call) {
-            let text = format!("the world does not grant what the plugin asks for: {line}");
+            let text = format!("the world does not grant what the plugin calls: {line}");
             state.wrong.push(Mismatch::new("calls", text));
         }
     }
@@ -230,11 +231,7 @@ fn calls(state: &mut FinalState<'_>, recorded: &Recorded, allowed: bool) -> Resu
 
 /// Whether a call failed because the mount does not have what it is for.
 fn is_ungranted(call: &Call) -> bool {
-    match call.failed {
-        Some("denied") => call.import == "blobs.open" || Doubles::is_granted_call(call.import),
-        Some("unsupported") => call.import.starts_with("jobs.") || call.import == "pipes.spool",
-        _ => false,
-    }
+    call.failed.is_some_and(|failure| capability::lacks_grant(call.import, failure))
 }
 
 fn counters(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {
@@ -248,7 +245,7 @@ fn counters(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {
         *sum = sum.saturating_add(count.by);
     }
     let Some(expected) = &state.case.after.counters else { return };
-    // What may be any number is taken as it is.
+    // A value that may be anything is not compared.
     let expected = expected.iter().map(|(name, rule)| {
         let any = || found.get(name).copied().unwrap_or(1);
         (name.clone(), rule.0.unwrap_or_else(any))
@@ -278,7 +275,7 @@ fn gauges(state: &mut FinalState<'_>, recorded: &Recorded, place: &Place) {
         found.insert(name, gauge.value);
     }
     let Some(expected) = &state.case.after.gauges else { return };
-    // What may be any number is taken as it is.
+    // A value that may be anything is not compared.
     let expected = expected.iter().map(|(name, rule)| {
         let any = || found.get(name).copied().unwrap_or_default();
         (name.clone(), rule.0.unwrap_or_else(any))

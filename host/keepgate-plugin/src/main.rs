@@ -28,9 +28,8 @@ mod test;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser as _;
-use keepgate::output::note;
 
 use arguments::{Command, CommandLine};
 
@@ -43,18 +42,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")
-        .and_then(|runtime| runtime.block_on(run(command)));
-    match done {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            keepgate::explain(&error).lines().for_each(|line| note!("keepgate: {line}"));
-            ExitCode::FAILURE
-        }
-    }
+    keepgate::run_to_exit("keepgate", run(command))
 }
 
 /// Runs a subcommand and returns the exit code.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keepgate_runtime::Principal;
+use keepgate_core::Principal;
 use keepgate_runtime::capability::blobs::StoreGrant;
 use keepgate_store::guard::{Policy, ReadOnly, Subfolder};
 use keepgate_store::{BlobStore, Folder};

@@ -1,7 +1,7 @@
 //! The gateway: command line, configuration and wiring. The one crate that knows all the others.
 //!
 //! The program `keepgate` is [`main`]. The program `keepgate-plugin` uses what is public here besides:
-//! [`GatewayConfig`] and [`output`]. Tools for plugin authors belong in that program: nothing that
+//! [`run_to_exit`], [`GatewayConfig`] and [`output`]. Tools for plugin authors belong in that program: nothing that
 //! installs, compiles or tests plugins is linked into the program that serves.
 //!
 //! | module | purpose |
@@ -63,17 +63,21 @@ pub fn main() -> ExitCode {
     };
     // Takes systemd's variables out of the environment, which is sound only before threads start.
     keepgate_http::listen::take_handed_over();
-    let as_rest_server = matches!(command, Command::RestServer(_));
+    // rest-server starts its final message like this.
+    let who = if matches!(command, Command::RestServer(_)) { "error" } else { "keepgate" };
+    run_to_exit(who, run(command))
+}
+
+/// Runs a command in an async runtime, to its exit code. Errors go to standard error, each line behind `who`.
+pub fn run_to_exit(who: &str, command: impl Future<Output = Result<u8>>) -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")
-        .and_then(|runtime| runtime.block_on(run(command)));
+        .and_then(|runtime| runtime.block_on(command));
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // rest-server starts its final message like this.
-            let who = if as_rest_server { "error" } else { "keepgate" };
             // Several lines if the configuration has several errors.
             explain(&error).lines().for_each(|line| note!("{who}: {line}"));
             ExitCode::FAILURE

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::call::{CallError, Limit};
+use keepgate_core::{CallError, Limit};
 
 /// A plugin's score is reset this long after its last breakdown.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -229,7 +229,7 @@ fn seconds(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Failure;
+    use keepgate_core::Failure;
 
     const RULE: Faults =
         Faults { count: 3, pause: Duration::from_secs(5), longest: Duration::from_secs(12) };

@@ -10,8 +10,8 @@ use wasmtime::component::ResourceTableError;
 
 use keepgate_store::StoreError;
 
-use crate::call;
 use crate::host_allocation::OverAllocated;
+use keepgate_core as call;
 
 /// The version of the contract that this host supports, as a literal for `concat!`.
 #[macro_export]

@@ -11,7 +11,6 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use crate::call::{Failure, Limit, Principal};
 use crate::capability::call_state::CallState;
 use crate::capability::grants::Grants;
 use crate::capability::requests::Requests;
@@ -23,6 +22,7 @@ use crate::metrics::PluginMetrics;
 use crate::streamed_reply::ReplyStart;
 use crate::test_hooks::TestHooks;
 use crate::wasi_http::context::WasiHttpState;
+use keepgate_core::{Failure, Limit, Principal};
 
 /// The most random bytes that one call of WASI returns.
 const MAX_RANDOM: u64 = 1 << 20;

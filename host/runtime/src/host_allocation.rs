@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use keepgate_store::{Body, BodyError};
 
-use crate::call::Limit;
+use keepgate_core::Limit;
 
 /// The most handles that a guest has at once: bodies, stores, meters and so on.
 pub(crate) const MAX_HANDLES: usize = 20_000;

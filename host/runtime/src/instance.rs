@@ -11,7 +11,6 @@ use wasmtime::{Engine, Store, WasmBacktrace};
 
 use keepgate_jobs::{Job, Reporter};
 
-use crate::call::{CallError, Failure, Limit};
 use crate::capability::jobs::{RunningJob, Worker, WorkerPre, jobs};
 use crate::cpu::Cpu;
 use crate::engine::address_space;
@@ -20,6 +19,7 @@ use crate::guest_log::shortened;
 use crate::guest_state::{GuestState, MountContext};
 use crate::spec::Bounds;
 use crate::streamed_reply::ReplyStart;
+use keepgate_core::{CallError, Failure, Limit};
 
 /// The longest report of a trap, in bytes.
 const MAX_TRAP: usize = 8192;

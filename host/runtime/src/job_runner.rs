@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keepgate_jobs::{Failed, Job, Reporter, Runner};
 
-use crate::call::{CallError, Failure};
 use crate::generation::Generation;
+use keepgate_core::{CallError, Failure};
 
 /// Runs each attempt of a job by the generation that is current when the attempt starts. It finishes on
 /// that generation.
@@ -77,7 +77,7 @@ impl fmt::Debug for JobRunner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::PluginRefusal;
+    use keepgate_core::PluginRefusal;
 
     #[test]
     fn a_clients_mistake_is_not_retried() {

@@ -3,7 +3,6 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`capability`] | what a plugin can ask of its host, one folder or file each, and the list of them |
-//! | [`call`] | a request and a reply in plain types, as the rest of the host sees them |
 //! | [`loader`](Loader) | loads the plugin folder and builds generations |
 //! | [`generation`] | the immutable table of mounts and plugins |
 //! | [`load`] | from a file's bytes to a plugin; `error` has the reasons for refusals |
@@ -27,7 +26,6 @@
 //! of a body pass through it only if a guest reads or writes them.
 
 mod cache;
-pub mod call;
 pub mod capability;
 mod circuit_breaker;
 mod component_kind;
@@ -58,7 +56,6 @@ pub mod trust;
 mod wasi_http;
 mod workbench;
 
-pub use call::{CallError, Failure, Limit, PluginRefusal, Principal, Reply, Request};
 pub use capability::Grants;
 pub use circuit_breaker::{Faults, Open};
 pub use engine::{Code, Execution, Memory};

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use keepgate_jobs::{Job, Reporter};
 use keepgate_store::{Body, BodyError};
 
-use crate::call::{CallError, Reply, Request};
 use crate::circuit_breaker::Open;
 use crate::load::Plugin;
 use crate::metrics::{Counts, Watched};
@@ -20,6 +19,7 @@ use crate::reply;
 use crate::serving::Serving;
 use crate::spec::MountSpec;
 use crate::streamed_reply::{Arriving, Started};
+use keepgate_core::{CallError, Reply, Request};
 
 /// A path prefix and the plugin that serves it.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use keepgate_store::Body;
 
-use crate::call::{CallError, Reply};
 use crate::guest_log::shorten;
 use crate::streamed_reply::Head;
+use keepgate_core::{CallError, Reply};
 
 /// Headers that frame the message, which the host sends.
 const FRAMING: [&str; 4] = ["connection", "transfer-encoding", "upgrade", "keep-alive"];

@@ -9,7 +9,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use keepgate_jobs::{Job, Reporter};
 use keepgate_store::Body;
 
-use crate::call::{CallError, Failure, Reply, Request};
 use crate::capability::http::http;
 use crate::capability::jobs::{self, WorkerPre};
 use crate::capability::types::BodyHandle;
@@ -26,6 +25,7 @@ use crate::spec::{Bounds, MountSpec};
 use crate::streamed_reply::{Head, Started};
 use crate::test_hooks::Hooks;
 use crate::wasi_http;
+use keepgate_core::{CallError, Failure, Reply, Request};
 
 /// How long a call waits if as many calls as the mount allows are in flight.
 const TURN: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::call::Failure;
 use crate::capability::grants::Grant;
+use keepgate_core::Failure;
 
 /// Granted to a mount, these hooks are called instead of the machine's clock and random numbers, and
 /// told of each call to an import. A server has none.

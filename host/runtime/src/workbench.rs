@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::CodeCache;
-use crate::call::{CallError, Failure};
 use crate::engine::Host;
 use crate::error::LoadError;
 use crate::instance::Instance;
@@ -17,6 +16,7 @@ use crate::mount::Mount;
 use crate::serving::Serving;
 use crate::spec::{Bounds, Limits, MountSpec};
 use crate::trust::Trust;
+use keepgate_core::{CallError, Failure};
 
 /// An engine with the contract linked.
 pub struct Workbench {

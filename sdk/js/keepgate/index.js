@@ -8,16 +8,11 @@ import { installGlobals } from "./globals.js";
 
 installGlobals(environment);
 
-export { Body } from "./body.js";
-export { count, log, now, random, setGauge } from "./environment.js";
-export { etcd } from "./etcd.js";
+export * from "./capabilities.js";
 export { Failure } from "./failure.js";
 export { Fields } from "./fields.js";
 export { Reply, Request } from "./http.js";
 export { jobApi } from "./job-api.js";
-export { jobs } from "./jobs.js";
 export { fillPage, linkHeaders, page } from "./page.js";
-export { pipes } from "./pipes.js";
 export { definePlugin } from "./plugin.js";
 export { expired, parseDuration } from "./retention.js";
-export { Store } from "./store.js";

@@ -1,8 +1,9 @@
-// What a plugin is, and how it becomes the exports of the component.
+// Plugins, and how they become the exports of a component.
 
 import * as environment from "keepgate:plugin/environment@0.1.0";
 
 import { toBytes } from "./body.js";
+import nothingAskedFor from "./capabilities.js";
 import { log } from "./environment.js";
 import { describeError, Failure, refusalHeaders, toVariant } from "./failure.js";
 import { releaseAll } from "./handles.js";
@@ -58,7 +59,7 @@ function inWords(call) {
 export function definePlugin(plugin) {
   const { describe, checkSettings = () => {}, handle, refuse, jobs: runners = {} } = plugin;
   const description = {
-    summary: "", defaultMount: `/${describe.name}`, stores: [], clusters: [], ...describe,
+    summary: "", defaultMount: `/${describe.name}`, ...nothingAskedFor, ...describe,
     jobs: Object.keys(runners),
     metrics: (describe.metrics ?? []).map((metric) => ({ kind: "counter", labels: [], ...metric })),
   };

@@ -10,13 +10,12 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use keepgate_auth::Access;
+use keepgate_core::{CallError, Failure, Reply, Request};
 use keepgate_http::{
     Gateway, Handler, ListenerConfig, LocalAddress, Server, Shutdown, Site, Timeouts,
 };
 use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
-use keepgate_runtime::{
-    CallError, Failure, Grants, Limits, Loader, Mount, MountSpec, Reply, Request,
-};
+use keepgate_runtime::{Grants, Limits, Loader, Mount, MountSpec};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body, Key, PutOptions};
 

@@ -1,5 +1,5 @@
-//! Clusters of etcd: members that send the snapshots a case gives them, break off or fall silent. The
-//! form in case files, the double itself, and the kit's method are all here.
+//! Test doubles of etcd clusters: their members send the snapshots of a case, break off or fall silent. This
+//! file has their form in case files, the doubles, and the kit's method.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,32 +20,33 @@ use crate::case::{Content, Short};
 use crate::fixture::first;
 use crate::kit::Harness;
 
-/// How long a member may be silent: the default of the configuration.
+/// How long a member may be silent: the configuration's default.
 const STALL: Duration = Duration::from_secs(60);
 
-/// The clusters of a case, by the names under which they are granted.
+/// The clusters of a case, by the names under which the mount is granted them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Clusters(BTreeMap<String, Vec<Member>>);
 
-/// A member of a cluster of etcd, and what it does when it is asked for a snapshot.
+/// A member of a cluster, and what it does when it is asked for a snapshot.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Its URL.
+    /// The member's URL.
     pub endpoint: String,
-    /// The bytes of its snapshot.
+    /// The bytes of the snapshot that it sends.
     #[serde(default)]
     pub sends: Short<Content>,
-    /// Why it cannot be asked.
+    /// The error with which it refuses.
     pub refuses: Option<String>,
-    /// It breaks off after this many bytes.
+    /// The number of bytes after which it breaks off.
     pub breaks: Option<u64>,
-    /// It falls silent after this many bytes; after a minute of silence it counts as broken off.
+    /// The number of bytes after which it falls silent. After a minute of silence, the snapshot counts as
+    /// broken off.
     pub stalls: Option<u64>,
-    /// How often `breaks` or `stalls` happens; always by default.
+    /// How often `breaks` or `stalls` takes effect; by default always.
     pub times: Option<u32>,
-    /// The version of etcd.
+    /// The member's version of etcd.
     #[serde(default = "version")]
     pub version: String,
     /// The revision of the snapshot.
@@ -81,7 +82,7 @@ impl Member {
 }
 
 impl Harness {
-    /// A cluster of etcd with its members.
+    /// Adds a cluster with these members.
     #[must_use]
     pub fn cluster(mut self, name: &str, members: Vec<Member>) -> Self {
         self.world.doubles.etcd.0.insert(name.to_owned(), members);
@@ -91,7 +92,6 @@ impl Harness {
 
 impl Double for Clusters {
     const KEY: &'static str = "cluster";
-    const GRANTED: &'static [&'static str] = &["etcd.take"];
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -116,7 +116,7 @@ impl Double for Clusters {
     }
 }
 
-/// A cluster with its members in the order of the case.
+/// A cluster whose members are asked in the order of the case.
 #[derive(Debug)]
 struct FakeCluster {
     members: Vec<FakeMember>,
@@ -165,7 +165,7 @@ impl FakeMember {
                 let (checked, sum) = (sha256.clone(), hex::encode(Sha256::digest(&self.bytes)));
                 let bytes = self.bytes.clone();
                 let all = stream::iter((!bytes.is_empty()).then_some(Ok(bytes)));
-                // The sum is only known at the end.
+                // The checksum is only known at the end.
                 let end = stream::poll_fn(move |_| {
                     checked.set(sum.clone());
                     std::task::Poll::Ready(None)
@@ -194,7 +194,7 @@ impl FakeMember {
         let end = stream::once(async move {
             let why = if silent {
                 tokio::time::sleep(STALL).await;
-                format!("{endpoint}: nothing came for {STALL:?}")
+                format!("{endpoint}: sent nothing for {STALL:?}")
             } else {
                 format!("{endpoint}: broke off after {passes} bytes")
             };

@@ -1,5 +1,5 @@
-//! Test doubles of capabilities: what a case's `world` puts in the place of something outside the host.
-//! A double is one file here and one line in the list below; nothing else in this crate names one.
+//! Test doubles of capabilities: what a case's `world` puts in place of something outside the host. A double
+//! is one file here and one line in the list below; nothing else in this crate names one.
 
 mod etcd;
 
@@ -12,20 +12,18 @@ use crate::case::Values;
 
 pub use etcd::Member;
 
-/// The mount that a fixture is about to start, for a double to add itself to.
+/// The mount that a fixture is about to start, to which a double adds itself.
 pub(crate) struct Setup<'a> {
     pub(crate) spec: &'a mut MountSpec,
-    /// Where files that the case names are.
+    /// The folder of files that the case names.
     pub(crate) folder: &'a Path,
     pub(crate) values: &'a Values,
 }
 
-/// The form of a double in case files, and how it gets into a mount.
+/// A double: its form in case files, and how it is granted to a mount.
 pub(crate) trait Double: Clone + Default + DeserializeOwned {
     /// Its key in `world`.
     const KEY: &'static str;
-    /// Calls that the host answers with `denied` if the mount was not granted what they are for.
-    const GRANTED: &'static [&'static str];
 
     /// Whether the case says nothing about it.
     fn is_empty(&self) -> bool;
@@ -49,7 +47,7 @@ macro_rules! doubles {
             /// Their keys in `world`.
             pub(crate) const KEYS: &'static [&'static str] = &[$(<$form as Double>::KEY),*];
 
-            /// Reads the value of one of the keys.
+            /// Reads the value of one of these keys.
             pub(crate) fn read<'de, A: MapAccess<'de>>(
                 &mut self,
                 key: &str,
@@ -77,16 +75,11 @@ macro_rules! doubles {
                 $(self.$field.install(setup)?;)*
                 Ok(())
             }
-
-            /// Whether a call that failed with `denied` asked for a double that was not granted.
-            pub(crate) fn is_granted_call(import: &str) -> bool {
-                false $(|| <$form as Double>::GRANTED.contains(&import))*
-            }
         }
     };
 }
 
-// The list. A new double is a file beside this one and a line here.
+// The list of doubles. To add one, add a file beside this one and a line here.
 doubles! {
     etcd: etcd::Clusters,
 }

@@ -48,7 +48,7 @@ fn what_a_case_does_not_expect_fails_it() {
         ),
         (
             format!("{UPLOAD}expect.status = 200\n"),
-            vec![&*format!("blob {blob}"), "nobody expects it", "abc"],
+            vec![&*format!("blob {blob}"), "unexpected", "abc"],
         ),
         (
             format!(
@@ -60,7 +60,7 @@ fn what_a_case_does_not_expect_fails_it() {
             format!(
                 "{UPLOAD}expect.status = 200\n[case.after.blobs]\n\"data/ba/{{abc}}\" = true\nother = \"x\"\n"
             ),
-            vec!["blob other", "it is not there"],
+            vec!["blob other", "it does not exist"],
         ),
         (
             format!("{UPLOAD}expect.status = 200\nexpect.calls = [\"blobs.put*\"]\n"),
@@ -106,15 +106,15 @@ fn what_a_case_does_not_expect_fails_it() {
         ),
         (
             format!("{get}expect.status = 404\n[case.after]\njobs = [{{ kind = \"x\" }}]\n"),
-            vec!["1 jobs expected, 0 found"],
+            vec!["expected 1 jobs, found 0"],
         ),
         (
             format!("{get}expect.status = 404\n[case.after]\nno_calls = [\"blobs.get\"]\n"),
-            vec!["`blobs.get` must not be"],
+            vec!["forbidden call (`blobs.get`)"],
         ),
         (
             format!("{get}expect.status = 404\n[case.after]\nfolders = [\"data\"]\n"),
-            vec!["there is no folder \"data\""],
+            vec!["folder \"data\" does not exist"],
         ),
         (format!("{get}expect.status = 404\nsave.x = \"/x\"\n"), vec!["the reply has no /x"]),
         (
@@ -148,8 +148,7 @@ fn a_call_for_what_is_not_granted_fails_a_case_unless_it_may() {
         let report = run(&etcd, &[file], &RunOptions::default());
         let said = report::text(&report);
         assert_eq!(report.right(), right, "{said}");
-        let words =
-            "does not grant what the plugin asks for: jobs.start backup main -> unsupported";
+        let words = "does not grant what the plugin calls: jobs.start backup main -> unsupported";
         assert_eq!(said.contains(words), right == 0, "{said}");
     }
 }
@@ -185,7 +184,7 @@ fn a_case_that_makes_no_sense_is_no_failure_of_the_plugin() {
         ("[[case.step]]\nsend = \"GET /\"\nrun = \"x\"\n", "expected one of them"),
         (
             "world.blobs = { \"a/../b\" = \"x\" }\n[[case.step]]\nsend = \"GET /\"\n",
-            "the blob \"a/../b\"",
+            "blob \"a/../b\"",
         ),
         ("[[case.step]]\nsend = \"GET /%zz\"\n", "percent sign"),
     ] {

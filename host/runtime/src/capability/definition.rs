@@ -46,6 +46,12 @@ pub(crate) trait Capability: Sync {
         Ok(())
     }
 
+    /// Whether a call of one of its functions that fails this way, by the failure's case in the contract,
+    /// lacks a grant. For tests of plugins, which should say what they rely on.
+    fn lacks_grant(&self, _function: &str, _failure: &str) -> bool {
+        false
+    }
+
     /// Grants what a description requests and nobody else has granted, by something that exists and
     /// is empty: for tools and tests that call a plugin without a gateway.
     fn stand_in(&self, _requests: &Requests, _grants: &mut Grants) {}

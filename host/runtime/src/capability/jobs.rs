@@ -14,9 +14,9 @@ use wasmtime::component::{HasSelf, Linker};
 use super::definition::{Capability, Request};
 use super::grants::Grant;
 use super::types::types;
-use crate::call::{Failure, Principal};
 use crate::contract::{ImportError, time, timestamp};
 use crate::guest_state::GuestState;
+use keepgate_core::{Failure, Principal};
 
 pub(crate) use bindings::keepgate::plugin::jobs;
 pub(crate) use bindings::{Worker, WorkerPre};
@@ -71,6 +71,10 @@ impl Capability for JobsCapability {
     // Nothing to check: a plugin that runs jobs serves its requests also if the gateway has no queue.
     fn request(&self) -> Option<Request> {
         Some(Request { field: REQUESTS, label: "runs jobs", names: |said| &said.jobs })
+    }
+
+    fn lacks_grant(&self, _function: &str, failure: &str) -> bool {
+        failure == "unsupported"
     }
 }
 

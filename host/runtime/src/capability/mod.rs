@@ -50,6 +50,15 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &jobs::JobsCapability,
 ];
 
+/// Whether a call that failed this way lacks a grant of its mount: the import as `interface.function`, the
+/// failure by its case in the contract.
+#[must_use]
+pub fn lacks_grant(import: &str, failure: &str) -> bool {
+    let Some((interface, function)) = import.split_once('.') else { return false };
+    let capability = REGISTRY.iter().find(|capability| capability.interface() == interface);
+    capability.is_some_and(|capability| capability.lacks_grant(function, failure))
+}
+
 /// What a description requests.
 pub(crate) fn requests(description: &exported::Description) -> Requests {
     let mut requests = Requests::default();

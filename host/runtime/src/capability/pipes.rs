@@ -9,10 +9,10 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 use super::definition::Capability;
 use super::grants::Grant;
 use super::types::BodyHandle;
-use crate::call::Failure;
 use crate::contract::{ImportError, time};
 use crate::guest_state::GuestState;
 use crate::host_allocation::body_with;
+use keepgate_core::Failure;
 
 use bindings::keepgate::plugin::pipes;
 
@@ -56,6 +56,10 @@ impl Capability for Pipes {
 
     fn add_to_linker(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         pipes::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
+    }
+
+    fn lacks_grant(&self, function: &str, failure: &str) -> bool {
+        function == "spool" && failure == "unsupported"
     }
 }
 

@@ -27,12 +27,12 @@ use wasmtime_wasi_http::{Error, Result as HttpResult, WasiHttpCtxView, WasiHttpV
 
 use keepgate_store::{Body, BodyError, Fields};
 
-use crate::call::{CallError, Failure, Request};
 use crate::guest_state::{GuestState, MountContext};
 use crate::instance::{bounded, broken, not_made, outcome, prepare};
 use crate::spec::Bounds;
 use crate::streamed_reply::{Arriving, Head, ReplyStart, Started};
 use body::ServiceBody;
+use keepgate_core::{CallError, Failure, Request};
 
 /// What a service exports, without the patch version.
 pub(crate) const EXPORT: &str = "wasi:http/incoming-handler@0.2.";

@@ -17,13 +17,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use keepgate_core::{CallError, Failure, Limit, Principal, Reply, Request};
 use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
 use keepgate_runtime::capability::jobs::JobQueue;
 use keepgate_runtime::capability::stand_in;
-use keepgate_runtime::{
-    CallError, Failure, Generation, Grants, Limit, Limits, Loader, Metrics, Mount, MountSpec,
-    Principal, Reply, Request,
-};
+use keepgate_runtime::{Generation, Grants, Limits, Loader, Metrics, Mount, MountSpec};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{BlobStore, Body};
 use serde_json::json;

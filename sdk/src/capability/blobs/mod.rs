@@ -1,4 +1,4 @@
-//! Stores that the operator granted to the mount.
+//! Stores that the operator has granted to the mount.
 
 mod entries;
 #[cfg(not(target_family = "wasm"))]
@@ -23,10 +23,16 @@ pub use wasm::{Download, Listing, Store};
 use crate::Description;
 
 impl Description {
-    /// Names a store that the plugin opens; each mount must grant it.
+    /// Declares a store that the plugin opens. Each mount must grant it.
     #[must_use]
     pub fn store(mut self, name: &str) -> Self {
         self.0.stores.push(name.to_owned());
         self
     }
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/blobs.md")]
+#[derive(Debug)]
+struct Book;

@@ -44,9 +44,15 @@ pub fn log(level: Level, message: &str) {
     log_fields(level, message, &[]);
 }
 
-/// The same with details in fields, as pairs of name and value.
+/// Like [`log`], with details in fields: pairs of name and value.
 pub fn log_with(level: Level, message: &str, fields: Fields<'_>) {
     let fields: Vec<_> =
         fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     log_fields(level, message, &fields);
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/environment.md")]
+#[derive(Debug)]
+struct Book;

@@ -1,4 +1,4 @@
-//! etcd clusters that the operator named and granted to the mount.
+//! etcd clusters that the operator has configured and granted to the mount.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -11,7 +11,8 @@ pub use native::{Snapshot, TestSnapshot, clusters};
 
 use crate::{Description, Failure};
 
-/// Makes sure that the mount grants a cluster; otherwise [`Failure::Denied`] says which clusters it grants.
+/// Checks that the mount grants a cluster. Otherwise, fails with [`Failure::Denied`], which lists the granted
+/// clusters.
 pub fn require(cluster: &str) -> Result<(), Failure> {
     let granted = clusters();
     if granted.iter().any(|known| known == cluster) {
@@ -25,11 +26,17 @@ pub fn require(cluster: &str) -> Result<(), Failure> {
 }
 
 impl Description {
-    /// Names a cluster that the plugin takes snapshots of; each mount must grant it. A plugin that takes
-    /// whatever it is granted names none, and asks [`clusters`](crate::etcd::clusters).
+    /// Declares a cluster that the plugin takes snapshots of. Each mount must grant it. A plugin that uses
+    /// whatever it is granted declares none, and asks [`clusters`].
     #[must_use]
     pub fn cluster(mut self, name: &str) -> Self {
         self.0.clusters.push(name.to_owned());
         self
     }
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/etcd.md")]
+#[derive(Debug)]
+struct Book;

@@ -1,5 +1,5 @@
-//! Work that outlives a request: kept by the host, run one of a kind and key at a time, tried again. What runs a
-//! plugin's jobs is [`Jobs`](crate::Jobs); [`job_api`](crate::job_api) is an HTTP API over them.
+//! Work that outlives a request: stored by the host, run one at a time for each kind and key, and retried.
+//! [`Jobs`](crate::Jobs) runs a plugin's jobs; [`job_api`](crate::job_api) is an HTTP API for them.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -46,15 +46,15 @@ pub fn start_with(
     start(kind, &json::to_vec(input)?, options)
 }
 
-/// Reads the input of a job of this kind, a JSON object. A job without input has the empty object, so that a
-/// schedule need not write what has a default. [`Failure::Invalid`] says which member is wrong.
+/// Reads the input of a job of this kind, a JSON object. A job without input has the empty object, so a
+/// schedule need not write defaults. Fails with [`Failure::Invalid`], which names the wrong member.
 pub fn input<T: DeserializeOwned>(kind: &str, input: &[u8]) -> Result<T, Failure> {
     let input = if input.is_empty() { b"{}" } else { input };
     json::parse(&format!("the input of a {kind} job"), input)
 }
 
-/// Reports progress to operators, if it can: a job does not fail because nobody could be told. `phase` is one or
-/// two words, and `done` of `total` is in whatever unit, mostly bytes.
+/// Reports progress to operators. Errors are ignored, because a job must not fail because of them. `phase` is
+/// one or two words; `done` and `total` may have any unit, usually bytes.
 pub fn report_progress(phase: &str, done: u64, total: Option<u64>) {
     if let Err(failure) = report(&Progress { done, total, phase: phase.to_owned() }) {
         let why = failure.message();
@@ -71,3 +71,9 @@ impl Description {
         self
     }
 }
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/jobs.md")]
+#[derive(Debug)]
+struct Book;

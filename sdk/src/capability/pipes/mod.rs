@@ -1,4 +1,4 @@
-//! Work that the host does on bodies while they pass: no byte enters the plugin.
+//! Transformations that the host applies to bodies while they stream. No byte enters the plugin.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
@@ -10,3 +10,9 @@ pub use crate::bindings::keepgate::plugin::pipes::{
 };
 #[cfg(not(target_family = "wasm"))]
 pub use native::{Entry, Meter, Spooled, gunzip, gzip, spool, tar};
+
+/// The Rust of the capability's page in the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/src/contract/pipes.md")]
+#[derive(Debug)]
+struct Book;

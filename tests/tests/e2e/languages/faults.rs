@@ -76,7 +76,7 @@ pub(super) fn have_their_status(gateway: &Gateway) {
     assert_eq!((reply.status, reply.header("retry-after")), (599, None));
     let from = gateway.program.stderr.count();
     assert_eq!(client.status("GET", "/faults/refused?status=200"), 500);
-    gateway.program.stderr.wait_for(from, &["refused with the status 200", "some reason"]);
+    gateway.program.stderr.wait_for(from, &["refused with status 200", "some reason"]);
     let from = gateway.program.stderr.count();
     let reply = client.get("/faults/failure?tag=internal&detail=secret");
     assert!(reply.status == 500 && !reply.text().contains("secret"), "{}", reply.text());

@@ -7,8 +7,8 @@ use keepgate_store::{
 };
 
 use super::{blobs, metadata};
-use crate::call::Failure;
 use crate::contract::timestamp;
+use keepgate_core::Failure;
 
 impl From<blobs::Part> for Part {
     fn from(part: blobs::Part) -> Self {

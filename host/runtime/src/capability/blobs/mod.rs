@@ -15,10 +15,10 @@ use super::definition::{Capability, Granted, Request, list, missing};
 use super::grants::{Grant, Grants};
 use super::requests::Requests;
 use super::types::BodyHandle;
-use crate::call::{Failure, Principal};
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
 use crate::host_allocation::body_with;
+use keepgate_core::{Failure, Principal};
 
 use bindings::keepgate::plugin::blobs;
 use convert::must_match;
@@ -106,6 +106,10 @@ impl Capability for Blobs {
                  `{KEY} = {{ {name} = \"…\" }}` to the mount"
             )),
         }
+    }
+
+    fn lacks_grant(&self, function: &str, failure: &str) -> bool {
+        function == "open" && failure == "denied"
     }
 
     fn stand_in(&self, requests: &Requests, grants: &mut Grants) {

@@ -17,10 +17,10 @@ use super::grants::{Grant, Grants};
 use super::jobs::RunningJob;
 use super::requests::Requests;
 use super::types::BodyHandle;
-use crate::call::Failure;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
 use crate::host_allocation::body_with;
+use keepgate_core::Failure;
 
 use bindings::keepgate::plugin::etcd;
 use stand_in::NoMembers;
@@ -102,6 +102,10 @@ impl Capability for Etcd {
             ));
         }
         Ok(())
+    }
+
+    fn lacks_grant(&self, function: &str, failure: &str) -> bool {
+        function == "take" && failure == "denied"
     }
 
     fn stand_in(&self, requests: &Requests, grants: &mut Grants) {
@@ -204,7 +208,7 @@ impl etcd::HostSnapshot for GuestState {
     }
 }
 
-/// The same body, reporting what has been read of it as the job's progress: the plugin waits meanwhile
+/// The same body, reporting what has been read of it as the job's progress: the plugin waits during this
 /// and cannot report anything itself.
 fn reported(body: Body, reporter: Reporter) -> Body {
     let (length, mut done) = (body.length(), 0);

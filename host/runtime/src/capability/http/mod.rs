@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::definition::Capability;
-use crate::call::Failure;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
 use crate::streamed_reply::{Arriving, Head, Started};
+use keepgate_core::Failure;
 
 pub(crate) use crate::guest::bindings::keepgate::plugin::http;
 pub(crate) use writer::WriterHandle;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use keepgate_store::Body;
 
-use crate::call::Failure;
+use keepgate_core::Failure;
 
 /// The host's side of a body handle; the guest may have read a part of it.
 #[derive(Debug)]

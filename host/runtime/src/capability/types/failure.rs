@@ -1,8 +1,8 @@
 //! The contract's `failure`, to and from the host's.
 
 use super::types;
-use crate::call;
 use crate::guest_log::{push_escaped, shortened};
+use keepgate_core as call;
 
 /// The longest text of a plugin's failure, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -69,7 +69,7 @@ fn refused(refusal: types::Refusal) -> call::Failure {
     let types::Refusal { status, code, message, retry_after } = refusal;
     if !(400..=599).contains(&status) {
         let text = format!(
-            "the plugin refused with the status {status}, which is none from 400 to 599: {message}"
+            "the plugin refused with status {status}; expected one from 400 to 599: {message}"
         );
         return call::Failure::Internal(bounded(text));
     }
