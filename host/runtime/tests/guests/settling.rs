@@ -23,11 +23,11 @@ async fn what_stays_unusable_is_refused_once() {
     let refused: Vec<_> = generation.refused.iter().map(|r| r.what.rsplit('/').next()).collect();
     let expected = ["circle.wasm", "half.wasm", "junk.wasm", "large.wasm"];
     assert_eq!(refused, expected.map(Some), "{:?}", generation.refused);
-    for round in 0..3 {
+    for round in 0..3_u16 {
         // As events do: something else in the folder changes, and a large or half file grows.
         bench.put(".hidden", b"");
-        large.set_len((1 << 40) + round).unwrap();
-        fs::write(bench.file("half.wasm"), &guest("hostile")[..2000 + round as usize]).unwrap();
+        large.set_len((1 << 40) + u64::from(round)).unwrap();
+        fs::write(bench.file("half.wasm"), &guest("hostile")[..2000 + usize::from(round)]).unwrap();
         let scanned = bench.loader.scan().await;
         assert!(!scanned.changed && scanned.settled, "round {round}: {scanned:?}");
     }
