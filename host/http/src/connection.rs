@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::peer::Peer;
 use crate::public_url::PublicUrl;
 use crate::timeouts::Timeouts;
@@ -49,6 +51,10 @@ pub struct Connection {
     unread: AtomicBool,
     /// Whether the connection must end with a reset, because a clean end would look like success.
     reset: AtomicBool,
+    /// Whether the client has closed its side, or the connection is broken.
+    hung_up: AtomicBool,
+    /// Held until the last request has ended, which may be after the connection.
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 /// What to do about a silent connection.
@@ -67,6 +73,7 @@ impl Connection {
         peer: Peer,
         transport: &Transport,
         public_url: Option<PublicUrl>,
+        slot: Option<OwnedSemaphorePermit>,
     ) -> Arc<Self> {
         let connection = Self {
             peer,
@@ -81,6 +88,8 @@ impl Connection {
             lingering: Timestamp::default(),
             unread: AtomicBool::new(false),
             reset: AtomicBool::new(false),
+            hung_up: AtomicBool::new(false),
+            _slot: slot,
         };
         connection.idle.set();
         if !connection.http2 {
@@ -116,6 +125,11 @@ impl Connection {
         self.head.clear();
         self.head_begun.store(false, Ordering::Relaxed);
         Arc::new(Exchange { connection: self.clone(), body_stalled: AtomicBool::new(false) })
+    }
+
+    /// True if nothing more can come from the client.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.hung_up.load(Ordering::Relaxed)
     }
 
     fn is_busy(&self) -> bool {

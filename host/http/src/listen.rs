@@ -3,23 +3,22 @@
 
 mod address;
 mod handed_over;
+mod tcp;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::peer::Peer;
 use crate::transport::Socket;
 
 pub use address::{Address, AddressError};
 pub use handed_over::{HandedOver, HandedOverError, take_handed_over};
-
-/// Connections that the system queues until they are accepted.
-const BACKLOG: u32 = 1024;
 
 /// The address of a bound listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +37,16 @@ pub enum BindError {
     Io {
         /// The address.
         address: Address,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The system refused one of the addresses of a host name.
+    #[error("cannot listen on {address}: {resolved}: {source}")]
+    Resolved {
+        /// The address as configured.
+        address: Address,
+        /// What its host name was resolved to.
+        resolved: SocketAddr,
         /// The system's error.
         source: io::Error,
     },
@@ -77,7 +86,12 @@ impl fmt::Display for LocalAddress {
 /// A bound socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    Tcp(TcpListener),
+    /// One socket, or one for each address of a host name, with the same port.
+    Tcp {
+        listeners: Vec<TcpListener>,
+        /// The socket that is asked first for the next connection, so that none starves the others.
+        next: AtomicUsize,
+    },
     Unix {
         listener: UnixListener,
         /// Removes the file when it is dropped.
@@ -101,7 +115,7 @@ impl Listener {
     pub(crate) async fn bind(address: &Address, mode: Option<u32>) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { address: address.clone(), source };
         match address {
-            Address::Tcp { host, port } => bind_tcp(host, *port).await.map_err(failed),
+            Address::Tcp { host, port } => tcp::bind(address, host, *port).await,
             Address::Unix(path) => {
                 remove_stale_socket(path).await.map_err(failed)??;
                 bind_unix(path, mode).map_err(failed)
@@ -116,7 +130,11 @@ impl Listener {
     /// Wraps a TCP socket that is already listening.
     pub(crate) fn of_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Self::Tcp)
+        Ok(Self::tcp(vec![TcpListener::from_std(listener)?]))
+    }
+
+    fn tcp(listeners: Vec<TcpListener>) -> Self {
+        Self::Tcp { listeners, next: AtomicUsize::new(0) }
     }
 
     /// Wraps a Unix socket that is already listening. Its owner removes its file.
@@ -126,20 +144,24 @@ impl Listener {
         Ok(Self::Unix { listener, _file: None })
     }
 
-    pub(crate) fn local_address(&self) -> io::Result<LocalAddress> {
+    /// The addresses of its sockets; several only for a host name.
+    pub(crate) fn local_addresses(&self) -> io::Result<Vec<LocalAddress>> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(LocalAddress::Tcp),
+            Self::Tcp { listeners, .. } => {
+                let addresses = listeners.iter().map(TcpListener::local_addr);
+                addresses.map(|address| address.map(LocalAddress::Tcp)).collect()
+            }
             Self::Unix { listener, .. } => {
                 let address = listener.local_addr()?;
-                Ok(LocalAddress::Unix(address.as_pathname().map(Path::to_owned)))
+                Ok(vec![LocalAddress::Unix(address.as_pathname().map(Path::to_owned))])
             }
         }
     }
 
     pub(crate) async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
+            Self::Tcp { listeners, next } => {
+                let (stream, address) = tcp::accept(listeners, next).await?;
                 // Heads and small responses must not wait for acknowledgements. Errors are ignored:
                 // the client is gone, which the next read notices.
                 let _ = stream.set_nodelay(true);
@@ -151,47 +173,6 @@ impl Listener {
             }
         }
     }
-}
-
-async fn bind_tcp(host: &str, port: u16) -> io::Result<Listener> {
-    if host.is_empty() || host == "::" {
-        return match listen_tcp((Ipv6Addr::UNSPECIFIED, port).into()) {
-            // This machine has no IPv6.
-            Err(error) if is_unsupported(&error) => {
-                listen_tcp((Ipv4Addr::UNSPECIFIED, port).into())
-            }
-            result => result,
-        };
-    }
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in tokio::net::lookup_host((host, port)).await? {
-        match listen_tcp(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::AFNOSUPPORT)
-}
-
-fn listen_tcp(address: SocketAddr) -> io::Result<Listener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            // Set explicitly, because defaults differ between systems.
-            rustix::net::sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
-            socket
-        }
-    };
-    // A restart must not wait for connections of the previous process.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG).map(Listener::Tcp)
 }
 
 /// Removes a socket on which no process listens any more.
@@ -247,9 +228,9 @@ mod tests {
     }
 
     fn port_of(listener: &Listener) -> u16 {
-        match listener.local_address().unwrap() {
-            LocalAddress::Tcp(address) => address.port(),
-            LocalAddress::Unix(_) => panic!("not TCP"),
+        match listener.local_addresses().unwrap().first() {
+            Some(LocalAddress::Tcp(address)) => address.port(),
+            other => panic!("not TCP: {other:?}"),
         }
     }
 
@@ -283,7 +264,10 @@ mod tests {
 
         let listener = Listener::bind(&at, Some(0o620)).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o620);
-        assert_eq!(listener.local_address().unwrap().to_string(), path.display().to_string());
+        let [LocalAddress::Unix(Some(local))] = &*listener.local_addresses().unwrap() else {
+            panic!("not a Unix socket")
+        };
+        assert_eq!(*local, path);
         assert!(matches!(Listener::bind(&at, None).await, Err(BindError::InUse { .. })));
         drop(listener);
         assert!(!path.exists());

@@ -111,6 +111,11 @@ impl Stream for RequestBody {
                     this.waiting = false;
                     return Poll::Ready(Some(Ok(bytes)));
                 }
+                // HTTP/2: the connection ended after the last byte, and before it was read.
+                Poll::Ready(Some(Err(_))) if this.left == Some(0) => {
+                    this.incoming = None;
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,

@@ -2,9 +2,11 @@
 //! negotiated it by ALPN, otherwise HTTP/1.1.
 
 mod accept;
+mod departed;
 mod drive;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,7 +27,8 @@ pub trait Application: Send + Sync + 'static {
         + Send
         + 'static;
 
-    /// Answers one request. The future is dropped if the client goes away.
+    /// Answers one request. The future is dropped if the client cancels the request (HTTP/2) or breaks
+    /// the rules of the connection. A client that only closes its connection does not stop it.
     fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -76,6 +79,7 @@ impl ListenerConfig {
 pub struct Server {
     listener: Listener,
     address: LocalAddress,
+    addresses: Vec<LocalAddress>,
     config: ListenerConfig,
 }
 
@@ -111,14 +115,22 @@ impl Server {
 
     fn of(listener: Listener, config: ListenerConfig) -> Result<Self, BindError> {
         let address = config.address.clone();
-        let local = listener.local_address();
-        let local = local.map_err(|source| BindError::Io { address, source })?;
-        Ok(Self { listener, address: local, config })
+        let failed = |source| BindError::Io { address: address.clone(), source };
+        let addresses = listener.local_addresses().map_err(&failed)?;
+        let first = addresses.first().cloned();
+        let address = first.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+        Ok(Self { listener, address, addresses, config })
     }
 
-    /// The actual address, including the port that the system chose for port 0.
+    /// The first of [`local_addresses`](Self::local_addresses).
     pub fn local_address(&self) -> &LocalAddress {
         &self.address
+    }
+
+    /// The actual addresses, including the port that the system chose for port 0. Several if the
+    /// configured one is a host name that has several, those of IPv4 first.
+    pub fn local_addresses(&self) -> &[LocalAddress] {
+        &self.addresses
     }
 
     /// Serves until a shutdown has begun and every connection has ended or was cut, by
@@ -128,9 +140,13 @@ impl Server {
     }
 }
 
-/// The address, for logs.
+/// The addresses, for logs.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
+        let mut addresses = self.addresses.iter();
+        if let Some(first) = addresses.next() {
+            first.fmt(f)?;
+        }
+        addresses.try_for_each(|address| write!(f, ", {address}"))
     }
 }

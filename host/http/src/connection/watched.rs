@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -24,22 +24,40 @@ pub(crate) struct Watched {
     connection: Arc<Connection>,
     /// Set once our side is closed: how many more bytes are read.
     lingering: Option<usize>,
+    /// The client's end, and who waits for it, until what is being written has been sent.
+    end: Option<(io::Result<()>, Waker)>,
     pace: Pace,
 }
 
 impl Watched {
     pub(crate) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
-        Self { transport, connection, lingering: None, pace: Pace::default() }
+        Self { transport, connection, lingering: None, end: None, pace: Pace::default() }
     }
 
     /// Notes whether the client accepts what it is sent.
     fn note<T>(&self, poll: Poll<T>) -> Poll<T> {
         match poll {
             Poll::Pending => self.connection.blocked.set_if_none(),
-            Poll::Ready(_) if self.connection.blocked.is_set() => self.connection.blocked.clear(),
+            Poll::Ready(_) if self.connection.blocked.is_set() => {
+                self.connection.blocked.clear();
+                if let Some((_, reader)) = &self.end {
+                    reader.wake_by_ref();
+                }
+            }
             Poll::Ready(_) => {}
         }
         poll
+    }
+
+    /// Notes that the client has closed its side. hyper closes an idle HTTP/1 connection at once, and it
+    /// counts one as idle whose last response it still has to send, so it learns of the end afterwards.
+    fn end(&mut self, end: io::Result<()>, reader: &Waker) -> Poll<io::Result<()>> {
+        self.connection.hung_up.store(true, Ordering::Relaxed);
+        if self.connection.http2 || !self.connection.blocked.is_set() {
+            return Poll::Ready(end);
+        }
+        self.end = Some((end, reader.clone()));
+        Poll::Pending
     }
 }
 
@@ -57,7 +75,11 @@ impl AsyncRead for Watched {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some((end, _)) = self.end.take() {
+            return self.end(end, context.waker());
+        }
         let before = buffer.filled().len();
+        let room = buffer.remaining();
         let limit = self.pace.read_size();
         let mut transport = (&mut self.transport).take(limit);
         let poll = Pin::new(&mut transport).poll_read(context, buffer);
@@ -70,7 +92,12 @@ impl AsyncRead for Watched {
             self.connection.head.set_if_none();
             self.connection.head_begun.store(true, Ordering::Relaxed);
         }
-        poll
+        match poll {
+            Poll::Ready(end) if end.is_err() || (read == 0 && room > 0) => {
+                self.end(end, context.waker())
+            }
+            poll => poll,
+        }
     }
 }
 

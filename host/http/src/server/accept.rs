@@ -78,10 +78,7 @@ async fn accept<A: Application>(
             Ok((socket, peer)) => {
                 backoff = BACKOFF;
                 let drivers_of_connection = drivers.clone();
-                drivers.tasks.spawn(async move {
-                    drivers_of_connection.drive(socket, peer).await;
-                    drop(slot);
-                });
+                drivers.tasks.spawn(drivers_of_connection.drive(socket, peer, slot));
             }
             Err(error) if is_client_error(&error) => {}
             Err(error) => {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -14,12 +15,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, Exchange, Silence, Timestamp, Watched};
 use crate::peer::Peer;
+use crate::server::departed::OutlivesConnection;
 use crate::server::{Application, ListenerConfig};
 use crate::shutdown::{Phase, Shutdown, reached};
 use crate::tls::Tls;
@@ -72,7 +75,13 @@ pub(super) struct Drivers<A> {
 }
 
 impl<A: Application> Drivers<A> {
-    pub(super) async fn drive(self: Arc<Self>, socket: Socket, peer: Peer) {
+    /// Drives one connection to its end. It holds `slot` for as long as any of its requests.
+    pub(super) async fn drive(
+        self: Arc<Self>,
+        socket: Socket,
+        peer: Peer,
+        slot: Option<OwnedSemaphorePermit>,
+    ) {
         let _open = Open::new(&*self.application);
         let mut phase = self.phase.subscribe();
         let transport = match &self.config.tls {
@@ -83,7 +92,7 @@ impl<A: Application> Drivers<A> {
             },
         };
         if let Some(transport) = transport {
-            self.serve(transport, peer).await;
+            self.serve(transport, peer, slot).await;
         }
     }
 
@@ -113,15 +122,28 @@ impl<A: Application> Drivers<A> {
     }
 
     /// Serves HTTP until the connection ends.
-    async fn serve(self: &Arc<Self>, transport: Transport, peer: Peer) {
-        let connection = Connection::new(peer, &transport, self.config.public_url.clone());
+    async fn serve(
+        self: &Arc<Self>,
+        transport: Transport,
+        peer: Peer,
+        slot: Option<OwnedSemaphorePermit>,
+    ) {
+        let connection = Connection::new(peer, &transport, self.config.public_url.clone(), slot);
         let io = TokioIo::new(Watched::new(transport, connection.clone()));
         let application = self.application.clone();
         let service = {
             let connection = connection.clone();
+            let (tasks, phase) = (self.tasks.clone(), self.phase.clone());
             service_fn(move |request| {
                 let exchange = connection.begin();
                 let response = application.clone().respond(request, exchange.clone());
+                let response = if connection.is_http2() {
+                    let (connection, tasks) = (connection.clone(), tasks.clone());
+                    let phase = phase.clone();
+                    Either::Left(OutlivesConnection::new(response, connection, tasks, phase))
+                } else {
+                    Either::Right(response)
+                };
                 async move {
                     let response = response.await;
                     let blocked = BLOCKED.try_with(Arc::clone).ok();
@@ -155,6 +177,8 @@ impl<A: Application> Drivers<A> {
                 .timer(TokioTimer::new())
                 // Not used, because it would also apply between requests; `watch` checks heads.
                 .header_read_timeout(None)
+                // A client that has sent its request may close its side; see `departed`.
+                .half_close(true)
                 .max_header_size(usize::try_from(MAX_HEAD).unwrap_or(usize::MAX))
                 .max_buf_size(HTTP1_QUEUE)
                 .writev(true)

@@ -42,7 +42,7 @@ impl Frame {
     }
 }
 
-struct Raw {
+pub(crate) struct Raw {
     reader: ReadHalf<TlsClient>,
     writer: WriteHalf<TlsClient>,
 }
@@ -70,11 +70,16 @@ fn get(stream: u32, path: &str) -> Vec<u8> {
 }
 
 /// A POST whose body follows.
-fn post(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn post(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &head(0x83, path))
 }
 
-fn reset(stream: u32) -> Vec<u8> {
+/// The whole body of a POST.
+pub(crate) fn data(stream: u32, bytes: &[u8]) -> Vec<u8> {
+    frame(DATA, END_STREAM, stream, bytes)
+}
+
+pub(crate) fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
@@ -84,7 +89,7 @@ fn streams(count: u32) -> impl Iterator<Item = u32> {
 }
 
 impl Raw {
-    async fn connect(server: &Running, trust: &Trust) -> Self {
+    pub(crate) async fn connect(server: &Running, trust: &Trust) -> Self {
         let stream = trust.connect(server.tcp(), "h2").await.unwrap();
         let (reader, writer) = tokio::io::split(stream);
         let mut raw = Self { reader, writer };
@@ -95,7 +100,7 @@ impl Raw {
         raw
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).await.unwrap();
     }
 
@@ -136,7 +141,7 @@ impl Raw {
     }
 }
 
-async fn in_flight(server: &Running, requests: u32) {
+pub(crate) async fn in_flight(server: &Running, requests: u32) {
     let expected = format!("requests_in_flight{{mount=\"/\"}} {requests}\n");
     let reached = async {
         while !server.counters().contains(&expected) {

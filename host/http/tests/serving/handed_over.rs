@@ -82,7 +82,7 @@ async fn is_answered(mut client: impl AsyncReadExt + AsyncWriteExt + Unpin) {
 }
 
 fn folder_of(server: &Server) -> &Path {
-    match server.local_address() {
+    match server.local_addresses().first().unwrap() {
         LocalAddress::Unix(Some(path)) => path.parent().unwrap(),
         other => panic!("{other}"),
     }
@@ -120,7 +120,7 @@ async fn in_child_two_are_served() {
     // Child processes must not take the sockets for theirs.
     let web = bind("systemd:web").await.unwrap();
     assert_eq!(std::env::var_os("LISTEN_FDS").or(std::env::var_os("LISTEN_PID")), None);
-    assert!(matches!(web.local_address(), LocalAddress::Tcp(address) if address.port() > 0));
+    assert!(matches!(web.local_addresses(), [LocalAddress::Tcp(address)] if address.port() > 0));
     let error = bind("systemd:web").await.unwrap_err();
     assert!(error.contains("already uses this socket"), "{error}");
     let local = bind("systemd:local").await.unwrap();

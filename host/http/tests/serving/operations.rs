@@ -85,7 +85,7 @@ async fn admin_pages_show_health_metrics_and_status() {
     };
     let admin = Admin::new(registry, readiness, || serde_json::json!({ "mounts": [] }));
     let server = Server::bind(config()).await.unwrap();
-    let address = server.local_address().to_string();
+    let address = server.to_string();
     let shutdown = Shutdown::new();
     let ask = async |path: &str| {
         let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
@@ -184,7 +184,7 @@ async fn requests_are_logged_when_they_end() {
     let gateway = Gateway::new(site, metrics, Timeouts::default());
     let gateway = gateway.with_access_log(Arc::new(Sent(sender)));
     let server = Server::bind(config()).await.unwrap();
-    let address = server.local_address().to_string();
+    let address = server.to_string();
     let shutdown = Shutdown::new();
     let connect = async || Client::over(tokio::net::TcpStream::connect(&address).await.unwrap());
     let serve = server.serve(Arc::new(gateway), &shutdown);
@@ -211,8 +211,9 @@ async fn requests_are_logged_when_they_end() {
         let gone = tokio::time::timeout(Duration::from_millis(100), client.head()).await;
         assert!(gone.is_err());
         drop(client);
-        assert_eq!(entries.recv().await.unwrap().status, None);
         shutdown.begin();
+        shutdown.cut();
+        assert_eq!(entries.recv().await.unwrap().status, None);
     };
     soon(async { tokio::join!(serve, check) }).await;
 }

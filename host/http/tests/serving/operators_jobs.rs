@@ -50,7 +50,7 @@ impl JobsPage for Echo {
 
 async fn start(config: ListenerConfig) -> (String, Shutdown) {
     let server = Server::bind(config).await.unwrap();
-    let address = server.local_address().to_string();
+    let address = server.to_string();
     let admin = Admin::new(Registry::new(), Vec::new, || json!({ "mounts": [] }));
     let admin = Arc::new(admin.with_jobs(Arc::new(Echo)));
     let shutdown = Shutdown::new();

@@ -178,7 +178,7 @@ pub(crate) async fn start_logged(
         gateway = gateway.with_access_log(log);
     }
     let server = Server::bind(config).await.unwrap();
-    let address = server.local_address().clone();
+    let address = server.local_addresses().first().unwrap().clone();
     let shutdown = Shutdown::new();
     let task = {
         let shutdown = shutdown.clone();

@@ -163,7 +163,7 @@ async fn clients_that_keep_sending_still_read_the_response() {
 }
 
 #[tokio::test]
-async fn work_stops_when_the_client_has_left() {
+async fn transfers_stop_when_the_client_has_left() {
     let (events, mut seen) = mpsc::unbounded_channel::<&str>();
     struct OnDrop(mpsc::UnboundedSender<&'static str>);
     impl Drop for OnDrop {
@@ -175,11 +175,6 @@ async fn work_stops_when_the_client_has_left() {
         let events = events.clone();
         async move {
             match request.path.first().map_or("", String::as_str) {
-                "call" => {
-                    let _guard = OnDrop(events.clone());
-                    events.send("begun").unwrap();
-                    std::future::pending::<()>().await;
-                }
                 "upload" => {
                     let _guard = OnDrop(events.clone());
                     events.send("begun").unwrap();
@@ -200,7 +195,6 @@ async fn work_stops_when_the_client_has_left() {
     });
     let server = start_mounts(vec![(handler, Arc::new(Access::Open))], config()).await;
     for request in [
-        "GET /call HTTP/1.1\r\n\r\n",
         "POST /upload HTTP/1.1\r\nContent-Length: 100\r\n\r\nhello",
         "GET /download HTTP/1.1\r\n\r\n",
     ] {

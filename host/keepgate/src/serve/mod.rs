@@ -138,7 +138,7 @@ impl Running {
             tracing::warn!(folder = %folder.display(), "recording requests and responses");
         }
         let pages = Pages::new(&registry, &runtime_metrics, &current)?;
-        let listeners = servers.iter().map(|server| server.local_address().to_string());
+        let listeners = servers.iter().flat_map(Server::local_addresses).map(ToString::to_string);
         let execution = loader.execution();
         let admin_pages = pages.admin(&current, execution, listeners.collect(), jobs.as_ref());
         let runner = {
@@ -162,7 +162,7 @@ impl Running {
 
     /// The addresses that it listens on.
     pub(crate) fn addresses(&self) -> Vec<LocalAddress> {
-        self.servers.iter().map(|server| server.local_address().clone()).collect()
+        self.servers.iter().flat_map(Server::local_addresses).cloned().collect()
     }
 
     /// The generation that serves.
