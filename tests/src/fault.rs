@@ -128,16 +128,49 @@ pub fn bound_by_modes(check: &str, command: Command) -> Option<Command> {
         tools::skip(check, "root opens everything; install util-linux for its setpriv");
         return None;
     };
-    let without = "--bounding-set=-dac_override,-dac_read_search";
     let mut bound = Command::new(setpriv);
-    bound.args([without, "--inh-caps=-all"]).arg(command.get_program()).args(command.get_args());
+    bound.args(["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]);
+    Some(run_by(bound, &command))
+}
+
+/// The same command without the right to execute memory that it has written, as systemd starts services
+/// with `MemoryDenyWriteExecute=`. If that cannot be taken away, reports that `check` is skipped and
+/// returns none.
+pub fn without_executable_memory(check: &str, command: &Command) -> Option<Command> {
+    // PR_SET_MDWE with PR_MDWE_REFUSE_EXEC_GAIN, which Linux has since 6.3.
+    const DENY: &str = "import ctypes, os, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)
+os.execvp(sys.argv[1], sys.argv[1:])";
+    let python = tools::find_for("python3", check)?;
+    let denied = |command: &Command| {
+        let mut deny = Command::new(&python);
+        deny.args(["-c", DENY]);
+        run_by(deny, command)
+    };
+    if tools::run(denied(&Command::new("true"))).status.code() == Some(77) {
+        tools::skip(check, "this kernel has no PR_SET_MDWE; Linux 6.3 has");
+        return None;
+    }
+    Some(denied(command))
+}
+
+/// The same command with at most this many bytes of address space.
+pub fn with_address_space(bytes: u64, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -v {} && exec \"$@\"", bytes >> 10), "sh"]);
+    run_by(limited, command)
+}
+
+/// The same command, run by another one that takes it as its last arguments.
+fn run_by(mut first: Command, command: &Command) -> Command {
+    first.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => bound.env(name, value),
-            None => bound.env_remove(name),
+            Some(value) => first.env(name, value),
+            None => first.env_remove(name),
         };
     }
-    Some(bound)
+    first
 }
 
 /// What a process has open, one line for each descriptor.

@@ -75,6 +75,8 @@ pub enum CallError {
     Suspended(Duration),
     /// The plugin exceeded a limit of the mount.
     OverLimit(Limit),
+    /// The host has too little memory or address space for the call. The text is for operators.
+    HostMemory(String),
     /// The plugin broke down. The text is for operators.
     Trapped(String),
     /// The plugin's reply is not valid HTTP: a status of 42, for example.
@@ -300,6 +302,7 @@ impl CallError {
             Self::OverLimit(Limit::Open(_)) => row("open", 503, OVER_LIMIT),
             Self::OverLimit(Limit::Layers(_)) => row("layers", 503, OVER_LIMIT),
             Self::OverLimit(Limit::Arguments(_)) => row("arguments", 503, OVER_LIMIT),
+            Self::HostMemory(_) => row("host-memory", 503, "the gateway is short of memory"),
             Self::Trapped(_) => Row { public: false, ..row("trap", 500, "") },
             Self::BadReply(_) => Row { public: false, ..row("bad-reply", 500, "") },
         }
@@ -317,7 +320,7 @@ impl CallError {
         }
         let row = self.row();
         let retry_after = match self {
-            Self::NotServing(_) => Some(5),
+            Self::NotServing(_) | Self::HostMemory(_) => Some(5),
             Self::Busy(_) => Some(1),
             Self::Suspended(pause) => {
                 Some((pause.as_secs() + u64::from(pause.subsec_nanos() > 0)).max(1))
@@ -355,6 +358,12 @@ impl fmt::Display for CallError {
                 write!(f, "the plugin keeps breaking down and is suspended for {pause:.0?}")
             }
             Self::OverLimit(limit) => write!(f, "the plugin exceeded its limit: {limit}"),
+            Self::HostMemory(why) => {
+                write!(
+                    f,
+                    "the gateway has too little memory for another instance of the plugin: {why}"
+                )
+            }
             Self::Trapped(why) => write!(f, "the plugin broke down: {why}"),
             Self::BadReply(why) => write!(f, "the plugin's reply is not valid HTTP: {why}"),
         }

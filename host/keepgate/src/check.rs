@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use keepgate_runtime::{Loader, Refused};
+use keepgate_runtime::{Code, Loader, Refused};
 
 use crate::assemble::{Assembly, load_tls};
 use crate::config::Config;
@@ -31,7 +31,11 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             let metrics = keepgate_runtime::Metrics::new(&prometheus::Registry::new())?;
             let code = config.data_dir.join("code");
             let loader = Loader::new(&config.plugin_dir, Some(&code), Arc::new(metrics))?;
-            let mut loader = loader.with_trust(assembly.trust.clone());
+            let mut loader =
+                loader.with_trust(assembly.trust.clone()).with_only(config.only_plugins());
+            if loader.execution().code == Code::Interpreted {
+                say!("plugins are interpreted: the system refuses executable memory")?;
+            }
             while !loader.scan().await.settled {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }

@@ -17,8 +17,10 @@
 //! | `first_run`, `quick_start`, `bundled_plugins` | the set-up that the first start creates and shows |
 //! | `check`, `users`, `jobs` | the commands of these names |
 //! | `plugin_program`, `gateway_config` | how `keepgate plugin` starts `keepgate-plugin`, and what that reads |
+//! | `arenas` | the C library's memory, where address space is limited |
 //! | `log`, `output`, `version` | the log; what commands print; version and build |
 
+mod arenas;
 mod assemble;
 mod bundled_plugins;
 mod check;
@@ -54,6 +56,7 @@ pub use version::VERSION;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    arenas::limit();
     let command = match cli::read() {
         Ok(command) => command,
         Err(code) => return ExitCode::from(code),

@@ -13,7 +13,8 @@ pub enum LoadError {
     #[error("the file cannot be read: {0}")]
     Read(#[from] std::io::Error),
     /// It is too large.
-    #[error("the file has {size} bytes; a plugin may have at most {MAX_FILE}")]
+    // Without its size: while such a file grows, its refusal stays the same and is not reported again.
+    #[error("the file is too large: a plugin may have at most {MAX_FILE} bytes")]
     TooLarge {
         /// In bytes.
         size: u64,

@@ -48,9 +48,19 @@ pub(crate) struct Contents {
     pub(crate) signature: Option<Vec<u8>>,
 }
 
+/// What a scan found under a name.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A file.
+    File(Stamps),
+    /// Something that cannot be looked at: a link into a folder that this user may not enter, a broken disk.
+    Unreachable(io::Error),
+}
+
 /// The `.wasm` files of a folder, following symbolic links. Hidden files are left out, because tools write
-/// to them before they rename. `signed` says whether signatures matter.
-pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, Stamps>> {
+/// to them before they rename; so are folders, sockets, pipes, and links to nothing. `signed` says whether
+/// signatures matter.
+pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, Found>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -58,17 +68,37 @@ pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, 
         if hidden || path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
         }
-        // The file may have vanished between the two calls.
-        let Ok(metadata) = fs::metadata(&path) else {
-            continue;
-        };
-        if metadata.is_file() {
-            let component = Stamp::of(&metadata);
-            let signature = if signed { stamp(&signature_of(&path)) } else { None };
-            files.insert(path, Stamps { component, signature });
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {
+                let component = Stamp::of(&metadata);
+                let signature = if signed { stamp(&signature_of(&path)) } else { None };
+                files.insert(path, Found::File(Stamps { component, signature }));
+            }
+            Ok(_) => {}
+            // It may have vanished between the two calls.
+            Err(error) if is_absent(&error) => {}
+            Err(error) => drop(files.insert(path, Found::Unreachable(error))),
         }
     }
     Ok(files)
+}
+
+/// Whether an error says that there is no such file.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Why a scan found no file with this name, for whoever expects one.
+pub(crate) fn absence(path: &Path) -> String {
+    let name = path.display();
+    match (fs::symlink_metadata(path), fs::read_link(path)) {
+        (Ok(_), Ok(target)) => {
+            format!("{name} is a link to {}, which is not a file", target.display())
+        }
+        (Ok(metadata), Err(_)) if metadata.is_dir() => format!("{name} is a folder, not a file"),
+        (Ok(metadata), Err(_)) if !metadata.is_file() => format!("{name} is not a regular file"),
+        _ => format!("{name} does not exist"),
+    }
 }
 
 /// The bytes of a component and of its signature, with their stamps; `None` if one of the files changed
@@ -84,7 +114,10 @@ pub(crate) fn read(path: &Path, signed: bool) -> Result<Option<(Stamps, Contents
         let stamps = Stamps { component, signature: None };
         return Ok(Some((stamps, Contents { component: bytes, signature: None })));
     }
-    Ok(read_one(&signature, Some(MAX_SIGNATURE))?.map(|(stamp, signature)| {
+    let read = read_one(&signature, Some(MAX_SIGNATURE)).map_err(|error| {
+        io::Error::new(error.kind(), format!("its signature {}: {error}", signature.display()))
+    })?;
+    Ok(read.map(|(stamp, signature)| {
         let stamps = Stamps { component, signature: Some(stamp) };
         (stamps, Contents { component: bytes, signature: Some(signature) })
     }))
@@ -117,6 +150,12 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// Whether both are of one file, which has not been written to between them. It may have been renamed or
+    /// been given other permissions.
+    pub(crate) fn same_file(self, other: Self) -> bool {
+        self == Self { changed: self.changed, ..other }
     }
 }
 
@@ -227,9 +266,33 @@ mod tests {
             fs::write(folder.path().join(name), b"x").unwrap();
         }
         fs::create_dir(folder.path().join("d.wasm")).unwrap();
-        std::os::unix::fs::symlink("a.wasm", folder.path().join("e.wasm")).unwrap();
-        let found: Vec<_> = scan(folder.path(), true).unwrap().into_keys().collect();
-        assert_eq!(found, [folder.path().join("a.wasm"), folder.path().join("e.wasm")]);
+        let link = |target, name| std::os::unix::fs::symlink(target, folder.path().join(name));
+        link("a.wasm", "e.wasm").unwrap();
+        link("nothing", "f.wasm").unwrap();
+        link("h.wasm", "g.wasm").unwrap();
+        link("g.wasm", "h.wasm").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("i.wasm")).unwrap();
+        let found = scan(folder.path(), true).unwrap();
+        let (files, others): (Vec<_>, Vec<_>) =
+            found.iter().partition(|(_, found)| matches!(found, Found::File(_)));
+        let names = |found: Vec<(&PathBuf, _)>| -> Vec<_> {
+            found
+                .iter()
+                .map(|(path, _)| path.strip_prefix(folder.path()).unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(names(files), [Path::new("a.wasm"), Path::new("e.wasm")]);
+        // Links in a circle.
+        assert_eq!(names(others), [Path::new("g.wasm"), Path::new("h.wasm")]);
+        for (name, why) in [
+            ("d.wasm", "is a folder"),
+            ("f.wasm", "is a link to nothing, which is not a file"),
+            ("i.wasm", "is not a regular file"),
+            ("j.wasm", "j.wasm does not exist"),
+        ] {
+            let said = absence(&folder.path().join(name));
+            assert!(said.contains(why), "{said}");
+        }
     }
 
     #[test]
@@ -238,7 +301,10 @@ mod tests {
         let (file, signature) =
             (folder.path().join("a.wasm"), folder.path().join("a.wasm.minisig"));
         fs::write(&file, b"component").unwrap();
-        let stamps = |signed| scan(folder.path(), signed).unwrap()[&file];
+        let stamps = |signed| match &scan(folder.path(), signed).unwrap()[&file] {
+            Found::File(stamps) => *stamps,
+            Found::Unreachable(error) => panic!("{error}"),
+        };
         let (unsigned, before) = (stamps(false), stamps(true));
         fs::write(&signature, b"signature").unwrap();
         assert_eq!(stamps(false), unsigned);

@@ -15,6 +15,7 @@ use crate::capability::call_state::CallState;
 use crate::capability::grants::Grants;
 use crate::capability::requests::Requests;
 use crate::cpu::Cpu;
+use crate::engine::address_space;
 use crate::guest_log::GuestLog;
 use crate::host_allocation::{HostAllocation, MAX_HANDLES};
 use crate::metrics::PluginMetrics;
@@ -89,7 +90,7 @@ impl GuestState {
             reply_start: None,
             noted: None,
             allocation: HostAllocation::new(memory),
-            limiter: Limiter { limit: memory, used: 0, refused: false },
+            limiter: Limiter::new(memory),
             wasi_http: WasiHttpState::default(),
             wasi: None,
         }
@@ -98,7 +99,7 @@ impl GuestState {
     /// Makes the state ready for one call.
     pub(crate) fn begin(&mut self, reply_start: Option<ReplyStart>) {
         self.reply_start = reply_start;
-        self.limiter.refused = false;
+        self.limiter.begin();
         // A new one, because the reply of the previous call may still be in flight.
         self.allocation = HostAllocation::new(self.limiter.limit);
         self.cpu.begin();
@@ -132,6 +133,11 @@ impl GuestState {
         self.limiter.limit
     }
 
+    /// Why the host had too little memory for the guest, if it had.
+    pub(crate) fn lacked(&self) -> Option<&str> {
+        self.limiter.lacked.as_deref()
+    }
+
     /// The limit that the guest exceeded, if it did.
     pub(crate) fn over_limit(&self) -> Option<Limit> {
         let memory = || self.limiter.refused.then_some(Limit::Memory(self.limiter.limit));
@@ -156,10 +162,24 @@ impl WasiView for GuestState {
 pub(crate) struct Limiter {
     limit: u64,
     used: u64,
+    /// What the growth that was allowed last added to `used`.
+    growing: u64,
     refused: bool,
+    /// Why the host could not give what the limit allows.
+    lacked: Option<String>,
 }
 
 impl Limiter {
+    fn new(limit: u64) -> Self {
+        Self { limit, used: 0, growing: 0, refused: false, lacked: None }
+    }
+
+    /// Forgets what happened in the previous call.
+    fn begin(&mut self) {
+        self.refused = false;
+        self.lacked = None;
+    }
+
     /// Bytes.
     pub(crate) fn used(&self) -> u64 {
         self.used
@@ -174,13 +194,27 @@ impl ResourceLimiter for Limiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current) as u64;
-        let fits = self.used.saturating_add(more) <= self.limit;
-        if fits {
-            self.used += more;
-        } else {
+        if self.used.saturating_add(more) > self.limit {
             self.refused = true;
+            return Ok(false);
         }
-        Ok(fits)
+        if let Some(why) = address_space::shortage(more) {
+            self.lacked = Some(why);
+            return Ok(false);
+        }
+        self.growing = more;
+        self.used += more;
+        Ok(true)
+    }
+
+    /// The guest is told that it gets no memory. What becomes of the call is the host's fault, unless the
+    /// guest asked for more than its own declaration allows.
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.growing));
+        if address_space::is_out_of_memory(&error) {
+            self.lacked = Some(address_space::explained(&format!("{error:#}")));
+        }
+        Ok(())
     }
 
     fn table_growing(

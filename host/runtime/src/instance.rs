@@ -13,6 +13,7 @@ use keepgate_jobs::{Job, Reporter};
 
 use crate::capability::jobs::{RunningJob, Worker, WorkerPre, jobs};
 use crate::cpu::Cpu;
+use crate::engine::address_space;
 use crate::guest::{Guest, GuestPre, exported};
 use crate::guest_log::shortened;
 use crate::guest_state::{GuestState, MountContext};
@@ -24,6 +25,8 @@ use keepgate_core::{CallError, Failure, Limit};
 const MAX_TRAP: usize = 8192;
 /// The most functions that a report of a trap names, innermost first.
 const MAX_FRAMES: usize = 8;
+/// Address space for the stack of an instance: wasmtime's default.
+const STACK: u64 = 2 << 20;
 /// Bytes that a guest may pass to the host in one call to an import, however little memory it has.
 const LEAST_ARGUMENTS: u64 = 1 << 20;
 
@@ -44,7 +47,7 @@ impl Instance {
         mount: Arc<MountContext>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds);
+        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds)?;
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
             cpu.charge(made).await
@@ -112,7 +115,7 @@ impl JobInstance {
         mount: Arc<MountContext>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds);
+        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds)?;
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
             cpu.charge(made).await
@@ -153,12 +156,16 @@ impl JobInstance {
     }
 }
 
-/// Makes a store with its limits, and the clock that measures it.
+/// Makes a store with its limits, and the clock that measures it. Fails if the host has too little memory
+/// for the stack of an instance.
 pub(crate) fn prepare(
     engine: &Engine,
     mount: Arc<MountContext>,
     bounds: &Bounds,
-) -> (Store<GuestState>, Arc<Cpu>) {
+) -> Result<(Store<GuestState>, Arc<Cpu>), CallError> {
+    if let Some(why) = address_space::shortage(STACK) {
+        return Err(CallError::HostMemory(why));
+    }
     let cpu = Arc::new(Cpu::new(bounds.cpu));
     let mut store = Store::new(engine, GuestState::new(mount, bounds.memory, cpu.clone()));
     store.limiter(|state| &mut state.limiter);
@@ -167,7 +174,7 @@ pub(crate) fn prepare(
     store.set_hostcall_fuel(arguments(bounds.memory));
     store.epoch_deadline_callback(|context| Ok(context.data().cpu.tick()));
     store.set_epoch_deadline(1);
-    (store, cpu)
+    Ok((store, cpu))
 }
 
 pub(crate) fn not_made(store: &Store<GuestState>, error: &wasmtime::Error) -> CallError {
@@ -206,12 +213,21 @@ pub(crate) async fn bounded<F: Future>(
 }
 
 /// Why a guest returned a failure. JavaScript and Python turn a lack of memory into an exception, so that
-/// the guest survives and returns a failure of its own; the call still exceeded its limit.
+/// the guest survives and returns a failure of its own; the call still exceeded its limit, or the host
+/// had too little memory.
 fn refused(store: &Store<GuestState>, failure: Failure) -> CallError {
-    match (&failure, store.data().over_limit()) {
-        (Failure::Internal(_), Some(limit)) => CallError::OverLimit(limit),
-        _ => CallError::Failure(failure),
-    }
+    let cause = match failure {
+        Failure::Internal(_) => cause(store.data()),
+        _ => None,
+    };
+    cause.unwrap_or(CallError::Failure(failure))
+}
+
+/// What a guest's breakdown follows from, if the guest's state says so: a lack of memory in the host, or
+/// an exceeded limit.
+fn cause(state: &GuestState) -> Option<CallError> {
+    let lacked = state.lacked().map(|why| CallError::HostMemory(why.to_owned()));
+    lacked.or_else(|| state.over_limit().map(CallError::OverLimit))
 }
 
 /// Bytes that a guest may pass to the host in one call to an import: as many as it has memory.
@@ -219,10 +235,13 @@ fn arguments(memory: u64) -> usize {
     usize::try_from(memory.max(LEAST_ARGUMENTS)).unwrap_or(usize::MAX)
 }
 
-/// Why a guest broke down: it exceeded a limit, or it trapped.
+/// Why a guest broke down: it exceeded a limit, it trapped, or the host had too little memory for it.
 pub(crate) fn broken(state: &GuestState, error: &wasmtime::Error) -> CallError {
-    if let Some(limit) = state.over_limit() {
-        return CallError::OverLimit(limit);
+    if let Some(cause) = cause(state) {
+        return cause;
+    }
+    if address_space::is_out_of_memory(error) {
+        return CallError::HostMemory(address_space::explained(&format!("{error:#}")));
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
         return CallError::OverLimit(Limit::Handles(state.table.max_capacity()));

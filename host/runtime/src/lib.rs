@@ -20,7 +20,7 @@
 //! | `workbench`, `test_hooks` | a plugin on its own, for tools and tests |
 //! | [`metrics`] | the runtime's metrics and those of plugins |
 //! | `contract`, `guest` | the contract's name, version and failures; what plugins export |
-//! | `engine`, `cache` | wasmtime's tuning; compiled code on disk |
+//! | `engine`, `cache` | wasmtime's tuning, and what the system allows; compiled code on disk |
 //!
 //! Invariants: this crate knows no policy (stores come guarded, requests come authenticated), and the bytes
 //! of a body pass through it only if a guest reads or writes them.
@@ -59,6 +59,7 @@ mod workbench;
 
 pub use capability::Grants;
 pub use circuit_breaker::{Faults, Open};
+pub use engine::{Code, Execution, Memory};
 pub use error::LoadError;
 pub use folder::Watch;
 pub use generation::{Generation, Refused};

@@ -3,30 +3,34 @@
 //! A new generation is built and checked while the previous one serves. If a file or a mount's settings
 //! are refused, the previous version stays active and the new generation says why.
 
+mod file;
 mod trust_rules;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cache::CodeCache;
 use crate::capability;
-use crate::engine::Host;
+use crate::engine::{Code, Execution, Host};
 use crate::error::LoadError;
-use crate::folder::{self, Contents, Stamp, Stamps};
+use crate::folder::{self, Contents, Found, Stamp, Stamps, is_absent};
 use crate::generation::{Generation, Refused};
 use crate::load::Plugin;
 use crate::metrics::{Metrics, Watched};
 use crate::mount::Mount;
 use crate::serving::Serving;
 use crate::spec::MountSpec;
-use crate::trust::{Trust, TrustDecision};
+use crate::trust::Trust;
+use file::{Examined, File, Loaded};
 
 pub use trust_rules::Undo;
 
 /// How long the loader waits for the rest of a file that looks half-copied, or for a missing signature,
-/// before it refuses the file.
+/// before it refuses the file; and for a file that is away, as it is between a rename and a write, before
+/// it unloads the plugin.
 const SETTLING_TIME: Duration = Duration::from_secs(3);
 
 /// Loads the plugins of a folder and builds generations from them. One task owns it, so nothing is loaded
@@ -35,9 +39,13 @@ pub struct Loader {
     host: Host,
     cache: CodeCache,
     folder: PathBuf,
+    /// Names of the only plugins to load; `None` for all.
+    only: Option<BTreeSet<String>>,
     trust: Trust,
     metrics: Arc<Metrics>,
     files: BTreeMap<PathBuf, File>,
+    /// Why the folder could not be read at the last scan.
+    unreadable: Option<String>,
     previous: Option<Arc<Generation>>,
 }
 
@@ -46,31 +54,8 @@ pub struct Loader {
 pub struct Scanned {
     /// Whether something was loaded, refused or removed: build a new generation.
     pub changed: bool,
-    /// Whether every file seems complete; if not, scan again soon.
+    /// Whether every file seems complete and none has just gone; if not, scan again soon.
     pub settled: bool,
-}
-
-/// What is known of one file.
-#[derive(Clone, Default)]
-struct File {
-    /// Of the bytes examined last; `None` if they changed in the meantime.
-    stamp: Option<Stamps>,
-    /// The last plugin that could be loaded.
-    plugin: Option<Loaded>,
-    /// Why the bytes examined last are refused.
-    refused: Option<String>,
-    /// When it was first seen incomplete.
-    unsettled: Option<Instant>,
-    /// Whether a plugin was loaded until the rules of trust changed.
-    withdrawn: bool,
-}
-
-/// A plugin and the file that it was loaded from.
-#[derive(Clone)]
-struct Loaded {
-    plugin: Arc<Plugin>,
-    from: Stamp,
-    decision: TrustDecision,
 }
 
 impl Loader {
@@ -81,78 +66,152 @@ impl Loader {
         code: Option<&Path>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, LoadError> {
+        let host = Host::new()?;
+        metrics.interpreted.set(i64::from(host.execution.code == Code::Interpreted));
         Ok(Self {
-            host: Host::new()?,
+            host,
             cache: CodeCache::open(code),
             folder: folder.to_owned(),
+            only: None,
             trust: Trust::default(),
             metrics,
             files: BTreeMap::new(),
+            unreadable: None,
             previous: None,
         })
     }
 
+    /// Restricts it to plugins with these names before the first scan; whatever else is in the folder is
+    /// ignored.
+    #[must_use]
+    pub fn with_only(mut self, names: Option<BTreeSet<String>>) -> Self {
+        self.only = names;
+        self
+    }
+
+    /// How plugins are executed on this system.
+    pub fn execution(&self) -> Execution {
+        self.host.execution
+    }
+
     /// Scans the folder and loads what is new or changed.
     pub async fn scan(&mut self) -> Scanned {
-        let found = match folder::scan(&self.folder, self.trust.has_rules()) {
-            Ok(found) => found,
-            Err(error) => {
-                let folder = self.folder.display();
-                tracing::error!(%folder, %error, "cannot read the plugin folder; the loaded plugins stay active");
-                return Scanned { changed: false, settled: true };
-            }
-        };
         let mut scanned = Scanned { changed: false, settled: true };
-        let gone: Vec<_> =
-            self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
-        for path in gone {
-            self.files.remove(&path);
-            scanned.changed = true;
-            tracing::info!(file = %path.display(), "plugin file removed");
-        }
-        for (path, stamp) in found {
-            let known = self.files.get(&path).filter(|file| file.stamp == Some(stamp));
-            match known.map(|file| file.unsettled) {
-                Some(None) => continue,
-                Some(Some(since)) if since.elapsed() < SETTLING_TIME => {
-                    scanned.settled = false;
-                    continue;
+        let Some(found) = self.list() else { return scanned };
+        self.forget_removed(&found, &mut scanned);
+        for (path, found) in found {
+            let examined = match found {
+                Found::Unreachable(error) => self.conclude(&path, None, Err(error.into())),
+                Found::File(stamps) => {
+                    let known = self.files.get(&path).filter(|file| file.stamp == Some(stamps));
+                    match known.map(|file| file.unsettled) {
+                        Some(None) => continue,
+                        Some(Some(since)) if since.elapsed() < SETTLING_TIME => {
+                            scanned.settled = false;
+                            continue;
+                        }
+                        _ => self.examine(&path, SETTLING_TIME).await,
+                    }
                 }
-                _ => {}
-            }
-            let settled = self.examine(&path, SETTLING_TIME).await;
-            scanned.settled &= settled;
-            scanned.changed |= settled;
+            };
+            scanned.settled &= examined != Examined::Incomplete;
+            scanned.changed |= examined == Examined::Changed;
         }
         scanned
     }
 
-    /// Loads one file. Returns false if it looks incomplete and may still be completed within
-    /// `patience`.
-    async fn examine(&mut self, path: &Path, patience: Duration) -> bool {
+    /// What is in the folder; `None` if it cannot be read, which is reported once.
+    fn list(&mut self) -> Option<BTreeMap<PathBuf, Found>> {
+        let folder = self.folder.display();
+        match folder::scan(&self.folder, self.trust.has_rules()) {
+            Ok(mut found) => {
+                if let Some(only) = &self.only {
+                    found.retain(|path, _| only.contains(&*name_of(path)));
+                }
+                if self.unreadable.take().is_some() {
+                    tracing::info!(%folder, "the plugin folder can be read again");
+                }
+                Some(found)
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if self.unreadable.as_ref() != Some(&why) {
+                    tracing::error!(%folder, %error, "cannot read the plugin folder; the loaded plugins stay active");
+                    self.unreadable = Some(why);
+                }
+                None
+            }
+        }
+    }
+
+    /// Drops what is known of files that have been away for too long.
+    fn forget_removed(&mut self, found: &BTreeMap<PathBuf, Found>, scanned: &mut Scanned) {
+        self.files.retain(|path, file| {
+            if found.contains_key(path) {
+                file.away = None;
+                return true;
+            }
+            if file.plugin.is_none() && file.refused.is_none() {
+                // Nobody has been told of it.
+                return false;
+            }
+            if file.away.get_or_insert_with(Instant::now).elapsed() < SETTLING_TIME {
+                scanned.settled = false;
+                return true;
+            }
+            scanned.changed = true;
+            tracing::info!(file = %path.display(), "plugin file removed");
+            false
+        });
+    }
+
+    /// Reads and loads one file. It may look incomplete for as long as `patience`.
+    async fn examine(&mut self, path: &Path, patience: Duration) -> Examined {
         let (stamps, loaded) = match folder::read(path, self.trust.has_rules()) {
             Ok(Some((stamps, contents))) => {
                 (Some(stamps), self.load(path, stamps.component, contents).await)
             }
             Ok(None) => (None, Err(LoadError::EndsEarly)),
-            // Removed again; the next scan reports it.
-            Err(LoadError::Read(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                return true;
-            }
+            // Gone again; the next scan sees that.
+            Err(LoadError::Read(error)) if is_absent(&error) => return Examined::Unchanged,
             Err(error) => (None, Err(error)),
         };
         let file = self.files.entry(path.to_owned()).or_default();
-        file.stamp = stamps;
-        let incomplete = matches!(loaded, Err(LoadError::EndsEarly | LoadError::Untrusted(_)));
+        let may_settle = match &loaded {
+            // A file that grows slowly is waited for once.
+            Err(error @ LoadError::EndsEarly) => !file.is_refused_for(error),
+            Err(LoadError::Untrusted(_)) => true,
+            _ => false,
+        };
         let waited = file.unsettled.map_or(Duration::ZERO, |since| since.elapsed());
-        if incomplete && waited < patience {
+        if may_settle && waited < patience {
+            file.stamp = stamps;
             file.unsettled.get_or_insert_with(Instant::now);
-            return false;
+            return Examined::Incomplete;
         }
+        self.conclude(path, stamps, loaded)
+    }
+
+    /// Notes and reports the result of an examination. A refusal that says nothing new is not reported again:
+    /// files that cannot be read have no stamp that would tell whether they have changed, so they are tried
+    /// at each scan.
+    fn conclude(
+        &mut self,
+        path: &Path,
+        stamps: Option<Stamps>,
+        loaded: Result<Loaded, LoadError>,
+    ) -> Examined {
+        let file = self.files.entry(path.to_owned()).or_default();
+        let same_bytes = file.stamp == stamps;
+        file.stamp = stamps;
         file.unsettled = None;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let result = match loaded {
             Ok(loaded) => {
+                if file.serves(&loaded) {
+                    // Renamed, for example, or given other permissions.
+                    file.plugin = Some(loaded);
+                    return Examined::Unchanged;
+                }
                 let plugin = &loaded.plugin;
                 tracing::info!(
                     file = %path.display(),
@@ -167,14 +226,18 @@ impl Loader {
                 "loaded"
             }
             Err(error) => {
+                let is_known = same_bytes || matches!(error, LoadError::EndsEarly);
+                if is_known && file.is_refused_for(&error) {
+                    return Examined::Unchanged;
+                }
                 let older_serves = file.plugin.is_some();
                 tracing::error!(file = %path.display(), older_serves, %error, "plugin refused");
                 file.refused = Some(error.to_string());
                 "refused"
             }
         };
-        self.metrics.loads.with_label_values(&[&*name, result]).inc();
-        true
+        self.metrics.loads.with_label_values(&[&*name_of(path), result]).inc();
+        Examined::Changed
     }
 
     /// Loads the plugin of a file. If the file is the same as before, and only its signature or the rules
@@ -194,7 +257,7 @@ impl Loader {
         let decision = vetted.decision.clone();
         let known = self.files.get(path).and_then(|file| file.plugin.as_ref());
         let plugin = match known {
-            Some(known) if known.from == from && known.plugin.digest == vetted.digest => {
+            Some(known) if known.from.same_file(from) && known.plugin.digest == vetted.digest => {
                 known.plugin.clone()
             }
             _ => Plugin::load(&self.host, &self.cache, &self.metrics, path, vetted).await?,
@@ -298,9 +361,14 @@ impl Loader {
     fn missing(&self, file: &Path, plugin: &str) -> String {
         match self.files.get(file).and_then(|file| file.refused.as_deref()) {
             Some(why) => format!("plugin {plugin:?} is refused: {why}"),
-            None => format!("no plugin {plugin:?}: {} does not exist", file.display()),
+            None => format!("no plugin {plugin:?}: {}", folder::absence(file)),
         }
     }
+}
+
+/// The name of a plugin: its file's name without `.wasm`.
+pub(crate) fn name_of(file: &Path) -> Cow<'_, str> {
+    file.file_stem().unwrap_or_default().to_string_lossy()
 }
 
 /// Checks whether a plugin can serve a mount. The error says why not. Whatever serves or checks mounts asks here, so that

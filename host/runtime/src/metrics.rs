@@ -24,6 +24,7 @@ pub struct Metrics {
     pub(crate) loads: IntCounterVec,
     pub(crate) generation: IntGauge,
     pub(crate) refused: IntGauge,
+    pub(crate) interpreted: IntGauge,
     pub(crate) own: Arc<PluginMetrics>,
     dropped: IntCounterVec,
     mounts: Arc<CurrentMounts>,
@@ -58,11 +59,16 @@ impl Metrics {
             "keepgate_plugin_refused",
             "Plugin files and mounts that are currently refused.",
         )?;
+        let interpreted = IntGauge::new(
+            "keepgate_plugin_interpreted",
+            "Whether plugins are interpreted because the system refuses executable memory: 1 or 0.",
+        )?;
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(moved.clone()))?;
         registry.register(Box::new(loads.clone()))?;
         registry.register(Box::new(generation.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        registry.register(Box::new(interpreted.clone()))?;
         let dropped = IntCounterVec::new(
             Opts::new(
                 "keepgate_plugin_log_lines_dropped_total",
@@ -74,7 +80,7 @@ impl Metrics {
         let own = Arc::new(PluginMetrics::default());
         let mounts = Arc::new(CurrentMounts::default());
         registry.register(Box::new(Collected(own.clone(), mounts.clone())))?;
-        Ok(Self { calls, moved, loads, generation, refused, own, dropped, mounts })
+        Ok(Self { calls, moved, loads, generation, refused, interpreted, own, dropped, mounts })
     }
 
     /// What a plugin has done at a mount.

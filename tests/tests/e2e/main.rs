@@ -14,6 +14,8 @@
 //! | `wire` | malformed requests do no harm |
 //! | `blobs` | ranges, lengths, lists |
 //! | `reload` | plugins are replaced under load and no request fails |
+//! | `settling` | files that cannot be used are reported once, and a file that is away for a moment is not missed |
+//! | `confined` | a system that denies executable memory or limits the address space |
 //! | `configuration` | SIGHUP |
 //! | `recording` | exchanges are recorded without their secrets |
 //! | `trust` | only components with an allowed digest or signature are loaded |
@@ -48,6 +50,7 @@ mod blobs;
 mod clients;
 mod commands;
 mod configuration;
+mod confined;
 mod conformance;
 mod crowd;
 mod docs;
@@ -68,6 +71,7 @@ mod reload;
 mod requests;
 mod rest_server;
 mod restic;
+mod settling;
 mod shutdown;
 mod trust;
 mod wasi_http;

@@ -278,7 +278,9 @@ fn a_removed_file_serves_nobody_until_it_is_back() {
         let old = if name == "other" { "restic" } else { "other" };
         let from = serving();
         fs::rename(setup.plugin(old), setup.plugin(name)).unwrap();
-        wait(from);
+        let log = &gateway.program.stderr;
+        let removed = format!("{old}.wasm");
+        wait(log.wait_for(from, &["plugin file removed", &removed]).0);
         assert_eq!(client.status("GET", "/config"), status, "named {name}");
     }
     gateway.stop();

@@ -89,6 +89,12 @@ fn check_mount(config: &Config, mount: &Mount, problems: &mut Problems) {
         );
         problems.add(mount.plugin.span(), message);
     }
+    if config.only_plugins().is_some_and(|only| !only.contains(mount.plugin.get_ref())) {
+        let name = mount.plugin.get_ref();
+        let message =
+            format!("{about}: the plugin {name:?} is not loaded; add it to `only` of [plugins]");
+        problems.add(mount.plugin.span(), message);
+    }
     check_auth(config, &about, &mount.auth, mount.path.span(), problems);
     for store in mount.stores.values() {
         check_store(config, &about, store, problems);

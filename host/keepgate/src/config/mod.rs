@@ -13,7 +13,7 @@ mod problems;
 mod schedule;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -320,10 +320,16 @@ impl Config {
         self.listener != new.listener
             || self.admin != new.admin
             || self.plugin_dir != new.plugin_dir
+            || self.only_plugins() != new.only_plugins()
             || self.data_dir != new.data_dir
             || self.timeouts != new.timeouts
             || self.log != new.log
             || self.jobs != new.jobs
+    }
+
+    /// Names of the only plugins to load; `None` for all.
+    pub(crate) fn only_plugins(&self) -> Option<BTreeSet<String>> {
+        self.plugins.as_ref().and_then(|plugins| plugins.get_ref().only())
     }
 
     /// Overrides the address of the first listener.

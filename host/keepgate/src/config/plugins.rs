@@ -1,5 +1,6 @@
-//! `[plugins]`: which plugins may be loaded.
+//! `[plugins]`: which plugins are loaded, and which may be.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -9,10 +10,13 @@ use toml::Spanned;
 
 use super::Problems;
 
-/// The components that are trusted. Without this table all of them are.
+/// The components that are loaded and those that are trusted. Without this table all of them are.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plugins {
+    /// Names of the only plugins to load; empty for all.
+    #[serde(default)]
+    pub(crate) only: Vec<Spanned<String>>,
     /// SHA-256 digests of components, `sha256:…`.
     #[serde(default)]
     pub(crate) allow: Vec<Spanned<String>>,
@@ -25,7 +29,7 @@ pub(crate) struct Plugins {
 }
 
 pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
-    let Plugins { allow, keys, keys_file } = plugins.get_ref();
+    let Plugins { only, allow, keys, keys_file } = plugins.get_ref();
     for digest in allow {
         if let Err(error) = Trust::new([digest.get_ref().as_str()], []) {
             problems.add(digest.span(), format!("[plugins] allow: {error}"));
@@ -36,7 +40,7 @@ pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
             problems.add(key.span(), format!("[plugins] keys: {error}"));
         }
     }
-    if allow.is_empty() && keys.is_empty() && keys_file.is_none() {
+    if only.is_empty() && allow.is_empty() && keys.is_empty() && keys_file.is_none() {
         problems.add(
             plugins.span(),
             "[plugins] trusts no plugin; add digests to `allow` or keys to `keys` or `keys_file`, or \
@@ -46,6 +50,12 @@ pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
 }
 
 impl Plugins {
+    /// Names of the only plugins to load; `None` for all.
+    pub(crate) fn only(&self) -> Option<BTreeSet<String>> {
+        let names = self.only.iter().map(|name| name.get_ref().clone());
+        (!self.only.is_empty()).then(|| names.collect())
+    }
+
     /// The rules, with the current content of the file of keys.
     pub(crate) fn trust(&self) -> Result<Trust> {
         let file = self.keys_file.as_deref();

@@ -269,9 +269,14 @@ fn inconsistent_rules_of_trust_are_rejected() {
         let said = parse(&format!("{MINIMAL}\n[plugins]\n{added}\n")).unwrap_err().to_string();
         assert!(said.contains(expected), "{added}: {said}");
     }
-    let config = parse(&format!("{MINIMAL}\n[plugins]\nkeys_file = \"trusted.pub\"\n")).unwrap();
+    let of = |added: &str| parse(&format!("{MINIMAL}\n[plugins]\n{added}\n"));
+    let config = of("keys_file = \"trusted.pub\"").unwrap();
     let file = config.plugins.unwrap().into_inner().keys_file;
     assert_eq!(file.as_deref(), Some(Path::new("/etc/keepgate/trusted.pub")));
+    let config = of("only = [\"restic\", \"other\"]").unwrap();
+    assert_eq!(config.only_plugins().unwrap().len(), 2);
+    let said = of("only = [\"other\"]").unwrap_err().to_string();
+    assert!(said.contains("the plugin \"restic\" is not loaded; add it to `only`"), "{said}");
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl Running {
         let assembly = Assembly::new(&config, None, jobs.clone()).await?;
         let code = config.data_dir.join("code");
         let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?
-            .with_trust(assembly.trust.clone());
+            .with_trust(assembly.trust.clone())
+            .with_only(config.only_plugins());
         let watch = Watch::new(&config.plugin_dir, RESCAN);
         let site = Arc::new(ArcSwap::from_pointee(Site::default()));
         let current = Arc::new(ArcSwap::from_pointee(Current::default()));
@@ -138,7 +139,8 @@ impl Running {
         }
         let pages = Pages::new(&registry, &runtime_metrics, &current)?;
         let listeners = servers.iter().flat_map(Server::local_addresses).map(ToString::to_string);
-        let admin_pages = pages.admin(&current, listeners.collect(), jobs.as_ref());
+        let execution = loader.execution();
+        let admin_pages = pages.admin(&current, execution, listeners.collect(), jobs.as_ref());
         let runner = {
             let current = current.clone();
             JobRunner::new(move || current.load().generation.clone())

@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use keepgate_auth::Access;
 use keepgate_http::{Admin, Handler, MetricsPage};
 use keepgate_jobs::Jobs;
-use keepgate_runtime::Generation;
 use keepgate_runtime::generation::Trusted;
+use keepgate_runtime::{Execution, Generation};
 use prometheus::Registry;
 use serde_json::{Value, json};
 
@@ -89,6 +89,7 @@ impl Pages {
     pub(super) fn admin(
         &self,
         current: &Arc<ArcSwap<Current>>,
+        execution: Execution,
         listeners: Vec<String>,
         jobs: Option<&Arc<Jobs>>,
     ) -> Arc<Admin> {
@@ -109,6 +110,7 @@ impl Pages {
             if let Value::Object(status) = &mut status {
                 let quotas: Vec<_> = current.quotas.iter().map(NamedQuota::status).collect();
                 status.insert("version".to_owned(), json!(crate::version::VERSION));
+                status.insert("execution".to_owned(), json!(execution));
                 status.insert("stores".to_owned(), current.stores.clone());
                 status.insert("quotas".to_owned(), json!(quotas));
                 status.insert("listeners".to_owned(), json!(listeners));

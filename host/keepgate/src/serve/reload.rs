@@ -105,8 +105,8 @@ impl Reloader {
         let assembly = Assembly::new(&config, Some(before), jobs).await?;
         if self.active.config.needs_restart(&config) {
             tracing::warn!(
-                "changes of listeners, logs, [jobs], [timeouts], plugin_dir and data_dir take effect at \
-                 the next start"
+                "changes of listeners, logs, [jobs], [timeouts], plugin_dir, data_dir and `only` of [plugins] \
+                 take effect at the next start"
             );
         }
         Ok(Some(Configuration { config, assembly }))

@@ -7,6 +7,7 @@ mod etcd;
 mod hostile_guests;
 mod job_guest;
 mod misdeeds;
+mod settling;
 mod support;
 mod wasi_http;
 
