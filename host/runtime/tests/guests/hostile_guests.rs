@@ -105,7 +105,7 @@ async fn a_plugins_texts_for_clients_are_cut() {
     let Err(CallError::Failure(Failure::Internal(why))) = get(&mount, "/bad-refusal").await else {
         panic!("let through");
     };
-    assert!(why.len() < 10_000 && why.contains("the status 200"), "{why}");
+    assert!(why.len() < 10_000 && why.contains("with status 200"), "{why}");
     let error = get(&mount, "/huge-head").await.unwrap_err().to_string();
     assert!(error.len() < 1000, "{} bytes", error.len());
 }

@@ -272,14 +272,9 @@ async fn a_mount_without_grants_says_what_is_missing() {
     let spec = spec("/", "etcd", |spec| {
         with_store(spec);
     });
-    let mount = bench.generation(&[spec]).await.mounts[0].clone();
-    let listed = get(&mount, "/api/v1/backup").await.unwrap();
-    assert_eq!((listed.status, text(listed).await.as_str()), (200, "[]"));
-    let reply = mount.call(request("POST", "/api/v1/backup", b"")).await.unwrap();
-    assert_eq!(reply.status, 404);
-    let said = text(reply).await;
-    assert!(said.contains("this mount has no cluster"), "{said}");
-    assert!(said.contains("no clusters are configured"), "{said}");
+    let generation = bench.generation(&[spec]).await;
+    let why = generation.mounts[0].serving().unwrap_err();
+    assert!(why.contains("the mount grants none; add `etcd = { main = "), "{why}");
 }
 
 #[tokio::test]
