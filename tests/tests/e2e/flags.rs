@@ -181,7 +181,7 @@ fn debug_logs_each_request() {
     let folder = tempfile::tempdir().unwrap();
     let server = RestServer::keepgate(folder.path(), &["--no-auth", "--debug"]);
     assert_eq!(server.endpoint().status("GET", "/some/config?secret=1"), 404);
-    server.wait_for("method=GET path=\"/some/config\"");
+    server.wait_for("method=GET url_path=\"/some/config\"");
     assert!(!server.stop().contains("secret"));
 }
 

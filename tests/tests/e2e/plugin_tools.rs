@@ -201,7 +201,7 @@ fn a_mount_is_checked_against_what_the_plugin_requires() {
     fs::write(&etcd, tools::plugin("etcd")).unwrap();
     let said = plugin(&["check", text(&etcd), "--config", text(&setup.config())]);
     assert_eq!(said.status.code(), Some(1));
-    assert!(said.stdout.contains("the mount grants no cluster"), "{said:?}");
+    assert!(said.stdout.contains("the mount grants none; add `etcd = { main = "), "{said:?}");
     let error =
         plugin(&["check", text(&file), "--config", text(&setup.config()), "--mount", "/no"]);
     assert!(error.fails_with(1).contains("/no"));

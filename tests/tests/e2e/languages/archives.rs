@@ -134,6 +134,6 @@ pub(super) fn are_answered_fresh_and_warm(language: Language, gateway: &Gateway)
 pub(super) fn need_some_memory(language: Language, gateway: &Gateway) {
     let from = gateway.program.stderr.count();
     assert_eq!(gateway.endpoint().status("GET", "/starved/"), 503);
-    let limit = "exceeded its limit: 1048576 bytes of memory";
+    let limit = "but `limits.memory` is 1048576 bytes";
     gateway.program.stderr.wait_for(from, &["/starved", &language.archive(), limit]);
 }
