@@ -228,7 +228,7 @@ fn log(error: &CallError, route: &Route, head: &http::request::Parts, id: &str) 
     let reason = error.reason();
     macro_rules! log {
         ($level:ident) => {
-            tracing::$level!(%mount, %plugin, %method, ?path, request = id, reason, %error, "request failed")
+            tracing::$level!(%mount, %plugin, %method, url_path = ?path, request = id, reason, %error, "request failed")
         };
     }
     match error {
