@@ -2,15 +2,15 @@
 //! in use; open connections keep the pair with which they began.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use keepgate_certificates::{Identity, IdentityError, Validity};
 use rustls::crypto::ring;
 use rustls::server::ProducesTickets;
-use rustls::{InconsistentKeys, ServerConfig, SupportedProtocolVersion, version};
-use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 /// Offered to clients, in this order.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -18,9 +18,9 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// The files of a listener's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// PEM: the server's certificate, followed by the chain to its root.
+    /// The server's certificate with the chain to its root, in PEM; or the certificate alone, in DER.
     pub certificate: PathBuf,
-    /// PEM: the private key of the first certificate. It may be in the same file.
+    /// The private key of one of these certificates, in PEM or DER. It may be in the same file.
     pub key: PathBuf,
     /// The oldest version accepted.
     pub minimum: TlsVersion,
@@ -40,38 +40,21 @@ pub enum TlsVersion {
 pub struct Tls {
     files: TlsFiles,
     tickets: Arc<dyn ProducesTickets>,
-    config: ArcSwap<ServerConfig>,
+    active: ArcSwap<Active>,
+}
+
+/// What new connections use.
+struct Active {
+    config: Arc<ServerConfig>,
+    validity: Option<Validity>,
 }
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is missing, unreadable or not PEM.
-    #[error("cannot read the {what} in {}: {source}", path.display())]
-    Read {
-        /// "certificate" or "private key".
-        what: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: pem::Error,
-    },
-    /// The file is PEM, but does not contain the item.
-    #[error("no {what} found in {}", path.display())]
-    Missing {
-        /// "certificate" or "private key".
-        what: &'static str,
-        /// Which file.
-        path: PathBuf,
-    },
-    /// The key belongs to another certificate.
-    #[error("the private key in {} does not match the certificate in {}", key.display(), certificate.display())]
-    Mismatch {
-        /// The file of the key.
-        key: PathBuf,
-        /// The file of the certificate.
-        certificate: PathBuf,
-    },
+    /// One of the files, or the two together.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// Anything else.
     #[error("cannot use the certificate in {}: {source}", path.display())]
     Unusable {
@@ -86,14 +69,14 @@ impl Tls {
     /// Reads certificate and key, which must match.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let tickets = ring::Ticketer::new().map_err(|source| unusable(&files, source))?;
-        let config = ArcSwap::new(read(&files, &tickets)?);
-        Ok(Arc::new(Self { files, tickets, config }))
+        let active = ArcSwap::new(read(&files, &tickets)?);
+        Ok(Arc::new(Self { files, tickets, active }))
     }
 
     /// Reads both files again. New connections use the new pair if it is valid; otherwise the current one
     /// stays in use. Blocks: do not call it on asynchronous threads.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(read(&self.files, &self.tickets)?);
+        self.active.store(read(&self.files, &self.tickets)?);
         Ok(())
     }
 
@@ -103,56 +86,38 @@ impl Tls {
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        self.active.load().config.clone()
+    }
+
+    /// Until when the chain that new connections use is valid.
+    pub fn validity(&self) -> Option<Validity> {
+        self.active.load().validity.clone()
     }
 }
 
-fn read(
-    files: &TlsFiles,
-    tickets: &Arc<dyn ProducesTickets>,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| unreadable("private key", &files.key, error))?;
+fn read(files: &TlsFiles, tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<Active>, TlsError> {
+    let identity = Identity::load(&files.certificate, &files.key)?;
+    if identity.sorted {
+        let file = files.certificate.display();
+        tracing::info!(%file, "certificates sorted: the server's own, then its issuers");
+    }
     let versions: &[&SupportedProtocolVersion] = match files.minimum {
         TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
         TlsVersion::V1_3 => &[&version::TLS13],
     };
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let mut config = builder
-        .with_protocol_versions(versions)
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|source| unusable(files, source))?;
+    let builder = ServerConfig::builder_with_provider(keepgate_certificates::provider());
+    let builder = builder.with_protocol_versions(versions);
+    let builder = builder.map_err(|source| unusable(files, source))?.with_no_client_auth();
+    let resolver = SingleCertAndKey::from(identity.certified.clone());
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
     // Stateless and unchanged by reloads: clients resume sessions without state on the server.
     config.ticketer = tickets.clone();
-    Ok(Arc::new(config))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let chain = chain.map_err(|error| unreadable("certificate", path, error))?;
-    if chain.is_empty() {
-        return Err(unreadable("certificate", path, pem::Error::NoItemsFound));
-    }
-    Ok(chain)
-}
-
-fn unreadable(what: &'static str, path: &Path, source: pem::Error) -> TlsError {
-    let path = path.to_owned();
-    match source {
-        pem::Error::NoItemsFound => TlsError::Missing { what, path },
-        source => TlsError::Read { what, path, source },
-    }
+    Ok(Arc::new(Active { config: Arc::new(config), validity: identity.validity() }))
 }
 
 fn unusable(files: &TlsFiles, source: rustls::Error) -> TlsError {
-    match source {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            TlsError::Mismatch { key: files.key.clone(), certificate: files.certificate.clone() }
-        }
-        source => TlsError::Unusable { path: files.certificate.clone(), source },
-    }
+    TlsError::Unusable { path: files.certificate.clone(), source }
 }
 
 impl fmt::Debug for Tls {
@@ -163,6 +128,8 @@ impl fmt::Debug for Tls {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn pair(folder: &Path, name: &str) -> TlsFiles {
@@ -188,9 +155,14 @@ mod tests {
         let unchanged = || Arc::ptr_eq(&before, &tls.config());
 
         std::fs::copy(&new.key, &old.key).unwrap();
-        assert!(matches!(tls.reload(), Err(TlsError::Mismatch { .. })) && unchanged());
+        assert!(
+            matches!(tls.reload(), Err(TlsError::Identity(IdentityError::Mismatch { .. })))
+                && unchanged()
+        );
         std::fs::write(&old.certificate, "-----BEGIN CERTIFICATE-----\ncut").unwrap();
-        assert!(matches!(tls.reload(), Err(TlsError::Read { .. })) && unchanged());
+        assert!(
+            matches!(tls.reload(), Err(TlsError::Identity(IdentityError::File(_)))) && unchanged()
+        );
         std::fs::copy(&new.certificate, &old.certificate).unwrap();
         tls.reload().unwrap();
         assert!(!unchanged());

@@ -7,6 +7,7 @@ use anyhow::Result;
 use keepgate_runtime::{Code, Loader, Refused};
 
 use crate::assemble::{Assembly, load_tls};
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::output::say;
 use crate::schedules;
@@ -14,12 +15,16 @@ use crate::schedules;
 /// Prints what would serve and what is wrong, and returns the exit code.
 pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     let config = Config::load(file)?;
-    let mut problems = Vec::new();
+    let (mut problems, mut listeners) = (Vec::new(), Vec::new());
     for tls in config.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
-        if let Err(error) = load_tls(tls) {
-            problems.push(crate::output::explain(&error));
+        match load_tls(tls) {
+            Ok(tls) => listeners.push(tls),
+            Err(error) => problems.push(crate::output::explain(&error)),
         }
     }
+    let (invalid, soon) = Certificates::new(listeners, &config).problems();
+    problems.extend(invalid);
+    soon.iter().try_for_each(|line| say!("warning: {line}"))?;
     match Assembly::to_look_at(&config) {
         Err(error) => problems.push(crate::output::explain(&error)),
         Ok(mut assembly) => {

@@ -23,6 +23,7 @@
 mod arenas;
 mod assemble;
 mod bundled_plugins;
+mod certificates;
 mod check;
 mod cli;
 mod config;

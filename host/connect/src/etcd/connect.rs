@@ -78,7 +78,14 @@ pub(super) fn endpoint(
     if !url.is_tls() {
         return Ok(endpoint);
     }
-    endpoint.tls_config(credentials.tls.clone()).map_err(|error| {
+    // tonic cannot be given one.
+    keepgate_certificates::install_provider();
+    let tls = credentials.tls.clone();
+    let with_tls = match &credentials.trust {
+        Some(trust) => endpoint.tls_config_with_verifier(tls, trust.clone()),
+        None => endpoint.tls_config(tls),
+    };
+    with_tls.map_err(|error| {
         explain::broken_files(&error, &Peer { url, credentials, stage: Stage::Connecting })
     })
 }

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use keepgate_certificates::file;
+use keepgate_certificates::trust::Trust;
+use tonic::transport::{ClientTlsConfig, Identity};
 
 use super::{Login, Secret, TlsFiles};
 
@@ -21,6 +22,8 @@ pub(super) struct CredentialFiles {
 /// The credentials as they are now.
 pub(super) struct Credentials {
     pub(super) tls: ClientTlsConfig,
+    /// Verifies members by the certificates in `ca`; `None` if the system's authorities do.
+    pub(super) trust: Option<Arc<Trust>>,
     /// Name and password.
     pub(super) login: Option<(String, String)>,
     /// The authorities for the members' certificates, for messages.
@@ -51,13 +54,23 @@ impl CredentialFiles {
     /// Reads everything. Blocks.
     pub(super) fn read(&self) -> Result<Credentials, String> {
         let mut tls = ClientTlsConfig::new();
-        match &self.ca {
-            Some(ca) => tls = tls.ca_certificate(Certificate::from_pem(certificates(ca)?)),
-            None => tls = tls.with_native_roots(),
-        }
+        let trust = match &self.ca {
+            Some(ca) => {
+                let named = file::certificates(ca).map_err(|error| error.to_string())?;
+                let trust = Trust::new(named);
+                let unusable = |error| format!("cannot trust {}: {error}", ca.display());
+                Some(trust.map_err(unusable)?)
+            }
+            None => {
+                tls = tls.with_native_roots();
+                None
+            }
+        };
         if let Some((certificate, key)) = &self.identity {
-            let identity = Identity::from_pem(certificates(certificate)?, private_key(key)?);
-            tls = tls.identity(identity);
+            let identity = keepgate_certificates::Identity::load(certificate, key);
+            let identity = identity.map_err(|error| error.to_string())?;
+            let (chain, key) = identity.to_pem();
+            tls = tls.identity(Identity::from_pem(chain, key));
         }
         let login = match &self.login {
             Some(Login { user, password }) => {
@@ -66,7 +79,7 @@ impl CredentialFiles {
             None => None,
         };
         let certificate = self.identity.as_ref().map(|(certificate, _)| certificate.clone());
-        Ok(Credentials { tls, login, ca: self.ca.clone(), certificate })
+        Ok(Credentials { tls, trust, login, ca: self.ca.clone(), certificate })
     }
 }
 
@@ -85,29 +98,6 @@ impl Secret {
         };
         if text.is_empty() { Err(format!("{place} is empty")) } else { Ok(text) }
     }
-}
-
-/// Reads a file of certificates. A file without any is rejected here, because otherwise it would only show
-/// as a failed handshake.
-fn certificates(file: &Path) -> Result<Vec<u8>, String> {
-    let pem = fs::read(file).map_err(|error| unreadable(file, &error))?;
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        certificate.map_err(|error| format!("{} is not a PEM file: {error}", file.display()))?;
-        count += 1;
-    }
-    if count == 0 {
-        return Err(format!("{} contains no certificate; expected PEM", file.display()));
-    }
-    Ok(pem)
-}
-
-fn private_key(file: &Path) -> Result<Vec<u8>, String> {
-    let pem = fs::read(file).map_err(|error| unreadable(file, &error))?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        // The error may quote the file.
-        .map_err(|_| format!("{} contains no usable private key; expected PEM", file.display()))?;
-    Ok(pem)
 }
 
 fn unreadable(file: &Path, error: &std::io::Error) -> String {

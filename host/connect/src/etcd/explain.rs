@@ -169,6 +169,19 @@ fn explain_protocol(text: &str, peer: &Peer<'_>) -> Option<String> {
     if says("NotValidForName") || says("certificate not valid for name") {
         return Some(format!("its certificate is not for {}", url.host()));
     }
+    if let Some(ca) = &peer.credentials.ca
+        && (says("CaUsedAsEndEntity") || says("UnsupportedCertVersion"))
+    {
+        let what = match says("CaUsedAsEndEntity") {
+            true => "that of an authority (CA:TRUE)",
+            false => "of X.509 version 1",
+        };
+        return Some(format!(
+            "its certificate is {what}, which is accepted if the file contains this very certificate: \
+             add it to {}",
+            ca.display()
+        ));
+    }
     if says("peer certificate") && (says("Expired") || says("expired")) {
         return Some("its certificate has expired".to_owned());
     }

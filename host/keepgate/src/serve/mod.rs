@@ -32,6 +32,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::assemble::Assembly;
+use crate::certificates::{CertificateMetrics, Certificates};
 use crate::config::Config;
 use crate::config::capability::open_jobs;
 use candidate::{Configuration, Published};
@@ -51,6 +52,7 @@ pub(crate) struct Running {
     jobs: Option<(Arc<Jobs>, Arc<JobRunner>)>,
     reloader: Reloader,
     signals: Signals,
+    certificates: Arc<Certificates>,
 }
 
 /// The signals that the gateway handles. They are caught before anybody can know that it serves: a
@@ -113,6 +115,9 @@ impl Running {
             servers.push(server);
             all_tls.extend(tls);
         }
+        let certificates = Certificates::new(all_tls.clone(), &config);
+        certificates.log();
+        registry.register(Box::new(CertificateMetrics::new(certificates.clone())?))?;
         let admin = match &config.admin {
             Some(admin) => Some(bind_admin(&config, admin).await?),
             None => None,
@@ -151,13 +156,13 @@ impl Running {
             loader,
             active: Configuration { config, assembly },
             published: Published { site, current, metrics, pages, jobs: jobs.clone() },
-            files: ReloadedFiles { tls: all_tls, access_log },
+            files: ReloadedFiles { tls: all_tls, access_log, certificates: certificates.clone() },
         };
         let signals = Signals::catch()?;
         reloader.first().await?;
         let gateway = Arc::new(gateway);
         let jobs = jobs.map(|jobs| (jobs, Arc::new(runner)));
-        Ok(Self { servers, admin, gateway, admin_pages, jobs, reloader, signals })
+        Ok(Self { servers, admin, gateway, admin_pages, jobs, reloader, signals, certificates })
     }
 
     /// The addresses that it listens on.
@@ -197,6 +202,7 @@ impl Running {
         let Signals { mut interrupt, mut terminate, hangup } = self.signals;
         let (stop, stopped) = oneshot::channel();
         let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
+        let daily = tokio::spawn(self.certificates.log_daily());
         notify::ready();
         loop {
             tokio::select! {
@@ -219,6 +225,7 @@ impl Running {
                 shutdown.begin();
             }
         }
+        daily.abort();
         drop(stop_jobs);
         if let Some(jobs) = jobs {
             jobs.await?;

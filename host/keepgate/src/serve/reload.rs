@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::candidate::{Candidate, Configuration, Published, log_error};
 use super::{Source, notify};
 use crate::assemble::Assembly;
+use crate::certificates::Certificates;
 
 /// How soon the plugin folder is scanned again while a file is still being copied.
 const COPYING: Duration = Duration::from_millis(100);
@@ -34,6 +35,7 @@ pub(super) struct Reloader {
 pub(super) struct ReloadedFiles {
     pub(super) tls: Vec<Arc<Tls>>,
     pub(super) access_log: Option<Arc<CombinedLog>>,
+    pub(super) certificates: Arc<Certificates>,
 }
 
 impl Reloader {
@@ -120,6 +122,7 @@ impl Reloader {
         match candidate.and_then(|candidate| candidate.validate(&self.published)) {
             Ok(candidate) => {
                 self.active = new;
+                self.files.certificates.change(&self.active.config);
                 let assembly = &self.active.assembly;
                 let changed = assembly.change_quotas().await;
                 log_error(changed.context("the previous quotas stay active"));

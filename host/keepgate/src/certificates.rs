@@ -1,0 +1,164 @@
+//! Until when the gateway's certificates are valid: those of listeners, and of the clusters behind it. Reported at
+//! the start, once a day, by `keepgate check` and as a metric.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use keepgate_certificates::{State, Validity, file};
+use keepgate_http::Tls;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGaugeVec, Opts};
+
+use crate::config::Config;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where certificates come from.
+#[derive(Clone)]
+enum Source {
+    /// What new connections of a listener use, which a renewed file changes only at a reload.
+    Listener(Arc<Tls>),
+    /// A client certificate with its chain, read for each connection.
+    Client(PathBuf),
+    /// Authorities, of which each is an alternative.
+    Authorities(PathBuf),
+}
+
+/// The certificates of a running gateway.
+pub(crate) struct Certificates {
+    listeners: Vec<Arc<Tls>>,
+    sources: ArcSwap<Vec<Source>>,
+}
+
+impl Certificates {
+    pub(crate) fn new(listeners: Vec<Arc<Tls>>, config: &Config) -> Arc<Self> {
+        let certificates = Self { listeners, sources: ArcSwap::default() };
+        certificates.change(config);
+        Arc::new(certificates)
+    }
+
+    /// Goes over to the clusters of another configuration.
+    pub(crate) fn change(&self, config: &Config) {
+        let listeners = self.listeners.iter().cloned().map(Source::Listener);
+        let clusters = config.etcd.values().filter_map(|cluster| cluster.tls.as_ref());
+        let clusters = clusters.flat_map(|tls| {
+            let ca = tls.ca.clone().map(Source::Authorities);
+            ca.into_iter().chain(tls.certificate.clone().map(Source::Client))
+        });
+        self.sources.store(Arc::new(listeners.chain(clusters).collect()));
+    }
+
+    /// Each file once, with its validity. One that cannot be read is missing here; whoever uses it says why.
+    /// Blocks.
+    pub(crate) fn validities(&self) -> Vec<(PathBuf, Validity)> {
+        let mut found: Vec<(PathBuf, Validity)> = Vec::new();
+        for source in self.sources.load().iter() {
+            let (path, validity) = match source {
+                Source::Listener(tls) => (tls.files().certificate.clone(), tls.validity()),
+                Source::Client(path) => (path.clone(), read(path, Validity::shortest)),
+                Source::Authorities(path) => (path.clone(), read(path, Validity::longest)),
+            };
+            if let Some(validity) = validity
+                && !found.iter().any(|(known, _)| *known == path)
+            {
+                found.push((path, validity));
+            }
+        }
+        found
+    }
+
+    /// What is wrong now, and what will be soon: a line for each.
+    pub(crate) fn problems(&self) -> (Vec<String>, Vec<String>) {
+        let (mut wrong, mut soon) = (Vec::new(), Vec::new());
+        for (path, validity) in self.validities() {
+            let (file, subject) = (path.display(), &validity.subject);
+            match validity.state(now()) {
+                State::Valid => {}
+                State::ExpiresSoon(days) => soon.push(format!(
+                    "certificate {file} ({subject}) expires in {days} days; renew it"
+                )),
+                State::Expired => {
+                    wrong.push(format!("certificate {file} ({subject}) has expired; renew it"));
+                }
+                State::NotYetValid => wrong.push(format!(
+                    "certificate {file} ({subject}) is not valid yet; check this machine's clock"
+                )),
+            }
+        }
+        (wrong, soon)
+    }
+
+    /// Logs what is not valid for long.
+    pub(crate) fn log(&self) {
+        for (path, validity) in self.validities() {
+            let (file, subject) = (path.display(), &validity.subject);
+            match validity.state(now()) {
+                State::Valid => {}
+                State::ExpiresSoon(days) => {
+                    tracing::warn!(%file, subject, days, "certificate expires soon");
+                }
+                State::Expired => tracing::error!(%file, subject, "certificate has expired"),
+                State::NotYetValid => {
+                    tracing::error!(%file, subject, "certificate is not valid yet");
+                }
+            }
+        }
+    }
+
+    /// Logs that once a day. Never returns.
+    pub(crate) async fn log_daily(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(DAY).await;
+            let certificates = self.clone();
+            // Reads files.
+            let _ = tokio::task::spawn_blocking(move || certificates.log()).await;
+        }
+    }
+}
+
+fn read(
+    path: &Path,
+    choose: fn(&[rustls_pki_types::CertificateDer<'_>]) -> Option<Validity>,
+) -> Option<Validity> {
+    choose(&file::certificates(path).ok()?)
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The times for Prometheus, read at each scrape.
+pub(crate) struct CertificateMetrics {
+    certificates: Arc<Certificates>,
+    expiry: IntGaugeVec,
+}
+
+impl CertificateMetrics {
+    pub(crate) fn new(certificates: Arc<Certificates>) -> Result<Self, prometheus::Error> {
+        let name = "keepgate_certificate_expiry_timestamp_seconds";
+        let help = "Time at which the first certificate of a chain, or the last of a file of authorities, expires";
+        Ok(Self { certificates, expiry: IntGaugeVec::new(Opts::new(name, help), &["file"])? })
+    }
+}
+
+impl Collector for CertificateMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.expiry.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.expiry.reset();
+        for (path, validity) in self.certificates.validities() {
+            let file = path.display().to_string();
+            self.expiry.with_label_values(&[file.as_str()]).set(validity.not_after);
+        }
+        // The encoder rejects families without metrics.
+        let families = self.expiry.collect().into_iter();
+        families.filter(|family| !family.get_metric().is_empty()).collect()
+    }
+}
