@@ -17,6 +17,7 @@ impl From<StoreError> for Failure {
             StoreError::Denied(why) => Self::Denied(why),
             StoreError::Invalid(why) => Self::Invalid(why),
             StoreError::Unsupported(what) => Self::Unsupported(what),
+            StoreError::Unavailable(what) => Self::Unavailable(what),
             StoreError::Body(error) => error.into(),
             error => Self::Internal(error.to_string()),
         }

@@ -19,6 +19,7 @@ use keepgate_store::Folder;
 
 use crate::config::capability::Providers;
 use crate::config::{self, Config, NO_AUTH};
+use crate::disks::Disks;
 use crate::guarded_store::GuardedStore;
 use crate::quotas::NamedQuota;
 use crate::stores::OpenStore;
@@ -87,7 +88,7 @@ impl Assembly {
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
-            stores.insert(name.clone(), OpenStore::open_unlimited((name, store), None)?);
+            stores.insert(name.clone(), OpenStore::to_look_at(store));
         }
         Self::around(stores, config, None, Providers::open(config, None)?)
     }
@@ -210,12 +211,12 @@ impl Assembly {
         self.users.values()
     }
 
-    /// Names and folders of the stores, for `/status`.
-    pub(crate) fn store_status(&self) -> serde_json::Value {
-        let stores = self.stores.iter().map(|(name, store)| {
-            (name.clone(), serde_json::json!({"path": store.path.display().to_string()}))
-        });
-        serde_json::Value::Object(stores.collect())
+    /// The folders of the stores, for operators.
+    pub(crate) fn disks(&self) -> Disks {
+        let disks = self.stores.iter();
+        Disks::new(
+            disks.map(|(name, store)| (name.clone(), store.path.clone(), store.disk.clone())),
+        )
     }
 
     /// All mounts: those of the configuration, and with `[auto_mount]` one for each other plugin, at the path

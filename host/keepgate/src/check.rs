@@ -28,6 +28,10 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     match Assembly::to_look_at(&config) {
         Err(error) => problems.push(crate::output::explain(&error)),
         Ok(mut assembly) => {
+            for (line, problem) in assembly.disks().check() {
+                say!("{line}")?;
+                problems.extend(problem);
+            }
             for users in assembly.users() {
                 let file = users.path().display().to_string();
                 problems

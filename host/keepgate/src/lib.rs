@@ -27,6 +27,7 @@ mod certificates;
 mod check;
 mod cli;
 mod config;
+mod disks;
 mod first_run;
 mod gateway_config;
 mod guarded_store;

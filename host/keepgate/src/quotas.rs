@@ -1,6 +1,10 @@
 //! Active quotas. Each is opened once, kept across reloads of the configuration, and shown to operators.
 
 use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +38,8 @@ pub(crate) struct NamedQuota {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keeping<'a> {
     pub(crate) data_dir: &'a Path,
+    /// The folder whose blobs are counted.
+    pub(crate) store: &'a Path,
     pub(crate) recount: Option<Duration>,
 }
 
@@ -45,7 +51,7 @@ impl NamedQuota {
         identity: &str,
         keeping: Keeping<'_>,
     ) -> Result<Self> {
-        let (state_file, lock) = state_file(keeping.data_dir, identity)
+        let (state_file, lock) = state_file(keeping, identity)
             .with_context(|| format!("cannot open the saved count of the quota of {name}"))?;
         let recount_every = Some(keeping.recount.unwrap_or(RECOUNT));
         let options = QuotaOptions { state_file, lock: Some(lock), recount_every };
@@ -91,36 +97,52 @@ impl NamedQuota {
     }
 }
 
-/// A file for a count, locked. If another process has locked it, for example because two servers with
+/// A file for a count, and a lock that keeps other processes from it. If another process has locked it, for example because two servers with
 /// different rights share a folder, this process gets a file of its own.
-fn state_file(data_dir: &Path, identity: &str) -> Result<(PathBuf, File)> {
+fn state_file(keeping: Keeping<'_>, identity: &str) -> Result<(PathBuf, OwnedFd)> {
     let digest = hex::encode(Sha256::digest(identity));
     let short = digest.get(..16).unwrap_or(&digest);
-    let folder = data_dir.join("usage");
+    let folder = keeping.data_dir.join("usage");
+    // An open file would keep the store's disk from being unmounted.
+    let beside_blobs = keeping.data_dir.starts_with(keeping.store);
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     for number in 1..=MAX_PROCESSES {
         let name = if number == 1 { short.to_owned() } else { format!("{short}-{number}") };
         let path = folder.join(format!("{name}.lock"));
-        let open = File::options().create(true).append(true).open(&path);
-        let lock = open.with_context(|| path.display().to_string())?;
-        match lock.try_lock() {
-            Ok(()) => {
-                if number > 1 {
-                    tracing::warn!(
-                        file = %path.display(),
-                        "another process has a quota on the same folder; each sees the changes of the \
-                         other only when it counts again, so set `recount` to a short time"
-                    );
-                }
-                return Ok((folder.join(format!("{name}.json")), lock));
-            }
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| path.display().to_string());
-            }
+        let lock = if beside_blobs { lock_name(&path) } else { lock_file(&path) };
+        let Some(lock) = lock.with_context(|| path.display().to_string())? else { continue };
+        if number > 1 {
+            tracing::warn!(
+                file = %path.display(),
+                "another process has a quota on the same folder; each sees the changes of the \
+                 other only when it counts again, so set `recount` to a short time"
+            );
         }
+        return Ok((folder.join(format!("{name}.json")), lock));
     }
     bail!("{MAX_PROCESSES} processes already have quotas in {}", folder.display())
+}
+
+/// Locks a file; none if another process has.
+fn lock_file(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let file = File::options().create(true).append(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file.into())),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Takes a name that one process of a machine (or container) can have at a time: that of an abstract
+/// socket, which is on no disk. None if another process has it.
+fn lock_name(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let name =
+        format!("keepgate-{}", hex::encode(Sha256::digest(path.as_os_str().as_encoded_bytes())));
+    match UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?) {
+        Ok(socket) => Ok(Some(socket.into())),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Usage and limits of quotas for Prometheus.

@@ -19,7 +19,9 @@ use crate::quotas::{Keeping, NamedQuota};
 #[derive(Clone, Debug)]
 pub(crate) struct OpenStore {
     pub(crate) path: PathBuf,
-    group_accessible: bool,
+    options: DiskOptions,
+    /// The folder, for reports.
+    pub(crate) disk: DiskStore,
     bare: Arc<dyn BlobStore>,
     /// From the innermost to the outermost.
     pub(crate) quotas: Vec<NamedQuota>,
@@ -32,10 +34,11 @@ impl OpenStore {
         (name, store): (&str, &config::Store),
         before: Option<&Self>,
     ) -> Result<Self> {
-        let mut open = Self::open_unlimited((name, store), before)?;
+        let mut open = Self::open_disk((name, store), before)?;
         let before = before.filter(|before| Arc::ptr_eq(&before.bare, &open.bare));
         let keeping = Keeping {
             data_dir: &config.data_dir,
+            store: &store.path,
             recount: store.recount.map(|interval| interval.0),
         };
         for (quota, rules) in limits(config, name, store) {
@@ -51,22 +54,30 @@ impl OpenStore {
         Ok(open)
     }
 
-    /// Opens a store without quotas: for reading only.
-    pub(crate) fn open_unlimited(
-        (name, store): (&str, &config::Store),
-        before: Option<&Self>,
-    ) -> Result<Self> {
-        let before = before.filter(|before| {
-            before.path == store.path && before.group_accessible == store.group_accessible
-        });
-        let bare = match before {
-            Some(before) => before.bare.clone(),
-            None => {
-                disk(store).with_context(|| format!("[store.{name}] {}", store.path.display()))?
+    /// A store without quotas that is not looked at before it is used: for reading only. Nothing is
+    /// made.
+    pub(crate) fn to_look_at(store: &config::Store) -> Self {
+        let options = disk_options(store);
+        Self::around(store, DiskStore::unopened(&store.path, options.clone()), options)
+    }
+
+    fn open_disk((name, store): (&str, &config::Store), before: Option<&Self>) -> Result<Self> {
+        let mut options = disk_options(store);
+        if let Some(before) = before.filter(|before| before.path == store.path) {
+            if before.options == options {
+                return Ok(Self { quotas: Vec::new(), ..before.clone() });
             }
-        };
-        let (path, group_accessible) = (store.path.clone(), store.group_accessible);
-        Ok(Self { path, group_accessible, bare, quotas: Vec::new() })
+            // The folder was there when the gateway started. If it is gone, its disk may be missing.
+            options.create = false;
+        }
+        let disk = DiskStore::open(&store.path, options.clone())
+            .with_context(|| format!("[store.{name}] {}", store.path.display()))?;
+        Ok(Self::around(store, disk, DiskOptions { create: true, ..options }))
+    }
+
+    fn around(store: &config::Store, disk: DiskStore, options: DiskOptions) -> Self {
+        let bare = Arc::new(disk.clone());
+        Self { path: store.path.clone(), options, disk, bare, quotas: Vec::new() }
     }
 
     /// The store as a user sees it.
@@ -90,12 +101,14 @@ impl OpenStore {
     }
 }
 
-fn disk(store: &config::Store) -> Result<Arc<dyn BlobStore>> {
-    let mut options = DiskOptions::default();
-    if store.group_accessible {
-        options = options.group_accessible();
-    }
-    Ok(Arc::new(DiskStore::open(&store.path, options)?))
+fn disk_options(store: &config::Store) -> DiskOptions {
+    let options = DiskOptions {
+        require_mount: store.require_mount,
+        marker: store.marker.as_ref().map(|marker| marker.get_ref().clone()),
+        follow_symlinks: store.follow_symlinks,
+        ..DiskOptions::default()
+    };
+    if store.group_accessible { options.group_accessible() } else { options }
 }
 
 /// The quotas of a store, from the innermost to the outermost, with their names.

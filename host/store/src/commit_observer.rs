@@ -18,6 +18,13 @@ pub trait CommitObserver: Send + Sync + fmt::Debug {
     /// the bytes are moved, on a thread that may block. An error ends the call without a change.
     fn admit(&self, size: u64) -> Result<()>;
 
+    /// The change is made in this [epoch](crate::BlobStore::epoch) of the store. Called before
+    /// [`before_commit`](Self::before_commit). An error ends the call without a change.
+    fn place(&self, epoch: u64) -> Result<()> {
+        let _ = epoch;
+        Ok(())
+    }
+
     /// From now until [`after_commit`](Self::after_commit) the blob may change. The store calls
     /// both while it holds its lock on the key, so two changes of a key never overlap, and both
     /// must be quick. Returns whether the metadata of a removed blob is needed. An error ends the

@@ -43,6 +43,10 @@ pub enum StoreError {
     /// used.
     #[error("{0}")]
     QuotaExceeded(String),
+    /// The store cannot be used at the moment: its disk is missing, for example. The text is for
+    /// clients; operators find the reason in the log.
+    #[error("{0}")]
+    Unavailable(String),
     /// A policy forbids the call; the text names the policy.
     #[error("{0}")]
     Denied(String),

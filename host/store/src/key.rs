@@ -10,9 +10,11 @@ pub const MAX_KEY: usize = 1024;
 pub const MAX_SEGMENT: usize = 255;
 /// The folder at a store's top that holds the gateway's own files. No key may name it.
 pub const RESERVED: &str = ".keepgate";
+/// What names of unfinished files begin with. No segment of a key may begin with it.
+pub const UNFINISHED: &str = ".keepgate-upload-";
 
-/// The name of a blob: segments joined by `/`, none of them empty, `.`, `..` or `.keepgate`,
-/// without NUL; at most 1024 bytes, and at most 255 in a segment.
+/// The name of a blob: segments joined by `/`, none of them empty, `.`, `..` or `.keepgate`
+/// or beginning with `.keepgate-upload-`, without NUL; at most 1024 bytes, and at most 255 in a segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
@@ -104,6 +106,9 @@ fn check(name: &str) -> Result<(), StoreError> {
             "." | ".." | RESERVED => {
                 return wrong(format!("the segment {segment:?} is not allowed"));
             }
+            _ if segment.starts_with(UNFINISHED) => {
+                return wrong(format!("a segment begins with {UNFINISHED:?}"));
+            }
             _ if segment.len() > MAX_SEGMENT => {
                 return wrong(format!("a segment is longer than {MAX_SEGMENT} bytes"));
             }
@@ -136,6 +141,8 @@ mod tests {
             "a\0b",
             ".keepgate",
             "a/.keepgate/b",
+            ".keepgate-upload-1",
+            "a/.keepgate-upload-/b",
         ] {
             assert!(Key::new(bad).is_err(), "{bad:?}");
         }

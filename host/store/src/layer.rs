@@ -156,4 +156,8 @@ impl<L: StoreLayer> BlobStore for L {
     async fn check_metadata(&self) -> Result<()> {
         self.inner().check_metadata().await
     }
+
+    async fn epoch(&self) -> Result<u64> {
+        self.inner().epoch().await
+    }
 }

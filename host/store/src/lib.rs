@@ -106,6 +106,12 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
 
     /// [`StoreError::Unsupported`] if this store cannot keep metadata with blobs.
     async fn check_metadata(&self) -> Result<()>;
+
+    /// A number that changes when the store becomes another one: a disk was mounted over a folder, or
+    /// swapped. What was learnt about the blobs before says nothing about those that are there now.
+    async fn epoch(&self) -> Result<u64> {
+        Ok(0)
+    }
 }
 
 /// A listing in progress. It leaves out entries that vanish while it runs, and never fails because

@@ -12,8 +12,8 @@ use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
 use super::{
-    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, capability,
-    plugins, schedule,
+    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, Store,
+    capability, plugins, schedule,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -32,6 +32,9 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     }
     if let Some(table) = &config.plugins {
         plugins::check(table, problems);
+    }
+    for (name, store) in &config.store {
+        check_marker(name, store, problems);
     }
     let mut paths = HashSet::new();
     for mount in &config.mount {
@@ -169,6 +172,19 @@ fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
         _ => {
             problems.add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`"));
         }
+    }
+}
+
+fn check_marker(name: &str, store: &Store, problems: &mut Problems) {
+    let Some(marker) = &store.marker else { return };
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    if !marker.get_ref().split('/').all(plain) {
+        let message = format!(
+            "[store.{name}] marker {:?}: expected a path below the store's folder such as \
+             \".keepgate/disk\"",
+            marker.get_ref()
+        );
+        problems.add(marker.span(), message);
     }
 }
 

@@ -183,6 +183,15 @@ pub(crate) struct Store {
     pub(crate) path: PathBuf,
     #[serde(default)]
     pub(crate) group_accessible: bool,
+    /// Whether the folder must be a mount point. By default it must be one from the moment it was one.
+    #[serde(default)]
+    pub(crate) require_mount: Option<bool>,
+    /// A file that must exist in the folder.
+    #[serde(default)]
+    pub(crate) marker: Option<Spanned<String>>,
+    /// Whether symbolic links in the folder are followed.
+    #[serde(default)]
+    pub(crate) follow_symlinks: bool,
     /// The maximum size of all blobs.
     #[serde(default)]
     pub(crate) quota: Option<Size>,

@@ -37,6 +37,8 @@ pub(super) fn of(flags: &Flags, environment: &Environment) -> Result<Config> {
     line("log.level", quoted(if flags.debug { "debug" } else { "warn" }))?;
     line("store.main.path", PATH.to_owned())?;
     line("store.main.group_accessible", flags.group_accessible_repos.to_string())?;
+    // As rest-server does. Clients cannot make links.
+    line("store.main.follow_symlinks", "true".to_owned())?;
     if flags.max_size > 0 {
         line("store.main.quota", flags.max_size.to_string())?;
     }
@@ -201,6 +203,8 @@ mod tests {
         let policy = &config.mount[0].policy;
         assert!(!policy.append_only && !policy.unverified);
         assert_eq!(config.store["main"].quota, None);
+        assert!(config.store["main"].follow_symlinks);
+        assert_eq!(config.store["main"].require_mount, None);
         assert!(config.log.access.is_none());
         assert_eq!(config.only_plugins(), Some(["restic".to_owned()].into()));
     }

@@ -89,7 +89,7 @@ impl Candidate {
         let refused = generation.refused.len();
         published.current.store(Arc::new(Current {
             generation,
-            stores: assembly.store_status(),
+            disks: assembly.disks(),
             quotas: assembly.quotas().cloned().collect(),
             problems: self.schedule_problems,
         }));

@@ -14,13 +14,14 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 
 use crate::assemble::Assembly;
+use crate::disks::{DiskMetrics, Disks};
 use crate::jobs::page::Page;
 use crate::quotas::{NamedQuota, QuotaMetrics};
 
 /// What serves at the moment.
 pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
-    pub(super) stores: Value,
+    pub(super) disks: Disks,
     pub(super) quotas: Vec<NamedQuota>,
     /// Schedules whose jobs would fail, and why.
     pub(super) problems: Vec<String>,
@@ -38,7 +39,7 @@ impl Default for Current {
         };
         Self {
             generation: Arc::new(nothing),
-            stores: Value::Null,
+            disks: Disks::default(),
             quotas: Vec::new(),
             problems: Vec::new(),
         }
@@ -65,6 +66,11 @@ impl Pages {
             move || current.load().quotas.clone()
         };
         whole.register(Box::new(QuotaMetrics::new(quotas)?))?;
+        let disks = {
+            let current = current.clone();
+            move || current.load().disks.clone()
+        };
+        whole.register(Box::new(DiskMetrics::new(disks)?))?;
         let plain = Registry::new();
         for registry in [whole, &plain] {
             let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -96,11 +102,12 @@ impl Pages {
         let readiness = {
             let current = current.clone();
             move || {
-                let mounts = &current.load().generation.mounts;
+                let current = current.load();
                 let problem = |mount: &Arc<keepgate_runtime::Mount>| {
                     mount.serving().err().map(|why| format!("mount {}: {why}", mount.path()))
                 };
-                mounts.iter().filter_map(problem).collect()
+                let mounts = current.generation.mounts.iter().filter_map(problem);
+                mounts.chain(current.disks.problems()).collect()
             }
         };
         let current = current.clone();
@@ -111,7 +118,7 @@ impl Pages {
                 let quotas: Vec<_> = current.quotas.iter().map(NamedQuota::status).collect();
                 status.insert("version".to_owned(), json!(crate::version::VERSION));
                 status.insert("execution".to_owned(), json!(execution));
-                status.insert("stores".to_owned(), current.stores.clone());
+                status.insert("stores".to_owned(), current.disks.status());
                 status.insert("quotas".to_owned(), json!(quotas));
                 status.insert("listeners".to_owned(), json!(listeners));
                 status.insert("problems".to_owned(), json!(current.problems));

@@ -3,36 +3,61 @@
 //!
 //! A capability that was marked as missing costs a detour, never a promise: steps on which promises
 //! rest are attempted again each time, because another folder may be on another file system.
+//! [`steps`](super::steps) says which steps those are.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fd::OwnedFd;
+use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
-use super::{Features, errors, tree};
+use super::Features;
+use super::tree::{Device, Dir};
+
+/// File systems of the kernel itself. Cached names and pages are available without waiting, and an
+/// error is the disk's. On others (NFS, CIFS, FUSE) even opening a cached name may wait for a server.
+const LOCAL: [u64; 7] = [EXT4, XFS, TMPFS, BTRFS, ZFS, F2FS, BCACHEFS];
+/// Also ext2 and ext3.
+const EXT4: u64 = 0xef53;
+const XFS: u64 = 0x5846_5342;
+const TMPFS: u64 = 0x0102_1994;
+const BTRFS: u64 = 0x9123_683e;
+const ZFS: u64 = 0x2fc1_2fc1;
+const F2FS: u64 = 0xf2f5_2010;
+const BCACHEFS: u64 = 0xca45_1a4e;
 
 /// Capabilities, each assumed to work until it fails.
 #[derive(Debug)]
 pub(super) struct Capabilities {
     /// Files without a name can be made, and named later.
     pub(super) unnamed: Capability,
-    /// What [`syncs_together`](Self::syncs_together) found out, by device.
-    together: Mutex<BTreeMap<Device, bool>>,
-    /// Files can be moved from the store's own workspace to their folders. Project quotas and union
-    /// file systems forbid this between folders that appear to be on one file system.
-    pub(super) central: Capability,
+    /// What is known about the file systems below a root.
+    file_systems: Mutex<BTreeMap<Device, Arc<FileSystem>>>,
     /// An unnamed file can be named through its descriptor alone, without `/proc`.
     by_descriptor: Capability,
 }
 
-/// Major and minor number.
-type Device = (u32, u32);
+/// What is known about one file system.
+#[derive(Debug)]
+pub(super) struct FileSystem {
+    /// Whether it is one of [`LOCAL`].
+    pub(super) local: bool,
+    /// Whether syncing a folder also writes what its entries refer to in its current state: that a
+    /// file now has a name, or that a folder was made. No standard guarantees it; a journal that is
+    /// known to put both into one transaction does.
+    pub(super) syncs_together: bool,
+    /// Whether it has synced a folder before.
+    pub(super) folder_synced: AtomicBool,
+    /// Whether it was reported that it cannot sync folders.
+    pub(super) warned: AtomicBool,
+    /// Whether it was reported that it cannot sync files.
+    pub(super) files_warned: AtomicBool,
+}
 
 /// A single capability, assumed to work until it fails.
 #[derive(Debug)]
@@ -64,58 +89,67 @@ impl Capability {
 impl Capabilities {
     /// Starts with these features.
     pub(super) fn new(features: Features) -> Self {
-        let unnamed = "this file system cannot name unnamed files; unfinished uploads are kept \
-                       in .keepgate from now on";
-        let central = "files cannot be moved from the store's root to this folder; unfinished \
-                       uploads that need a name are kept beside their folder from now on";
+        let unnamed = "this file system cannot name unnamed files; unfinished uploads have \
+                       temporary names from now on";
         Self {
             unnamed: Capability::new(features.unnamed_files, Some(unnamed)),
-            central: Capability::new(true, Some(central)),
             by_descriptor: Capability::new(true, None),
-            together: Mutex::default(),
+            file_systems: Mutex::default(),
         }
     }
 
     /// Whether to make an unfinished file without a name in this folder.
-    pub(super) fn unnamed_in(&self, dir: &OwnedFd) -> bool {
-        self.unnamed.works() && self.syncs_together(dir)
+    pub(super) fn unnamed_in(&self, dir: &Dir) -> bool {
+        self.unnamed.works() && self.file_system(dir).syncs_together
     }
 
-    /// Whether syncing this folder also writes what its entries refer to in its current state: that
-    /// a file now has a name, or that a folder was made. No standard guarantees it; a journal that
-    /// is known to put both into one transaction does.
-    pub(super) fn syncs_together(&self, dir: &OwnedFd) -> bool {
-        let Ok(stat) = tree::stat(dir) else {
-            return false;
-        };
-        let device = (stat.stx_dev_major, stat.stx_dev_minor);
-        let mut together = self.together.lock().unwrap_or_else(PoisonError::into_inner);
-        *together.entry(device).or_insert_with(|| match tree::file_system(dir) {
-            tree::XFS | tree::TMPFS => true,
-            tree::EXT4 => has_journal(device).unwrap_or(false),
-            // This includes ZFS: it would be correct, but takes seconds to name an unnamed file.
-            _ => false,
-        })
+    /// What is known about the file system of a folder.
+    pub(super) fn file_system(&self, dir: &Dir) -> Arc<FileSystem> {
+        let mut known = self.file_systems.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = dir.id.device;
+        Arc::clone(known.entry(device).or_insert_with(|| Arc::new(FileSystem::of(device, dir))))
     }
 
-    /// Gives a name to a file that has none; `EXIST` if the name is taken.
-    pub(super) fn link_unnamed(&self, file: &File, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
-        // A removed folder causes the same "no entry" as a kernel without the feature.
-        let gone = || tree::stat(dir).is_ok_and(|stat| stat.stx_nlink == 0);
+    /// Gives a name to a file that has none; `EXIST` if the name is taken. Any other error means no
+    /// more than that it has no name.
+    pub(super) fn link_unnamed(
+        &self,
+        file: &File,
+        dir: impl AsFd + Copy,
+        name: &str,
+    ) -> Result<(), Errno> {
         if self.by_descriptor.works() {
             match rustix::fs::linkat(file, "", dir, name, AtFlags::EMPTY_PATH) {
                 // Kernels before 6.10 require a capability for it.
-                Err(Errno::NOENT | Errno::PERM | Errno::INVAL) if !gone() => {
-                    self.by_descriptor.lose(PathBuf::new);
-                }
+                Err(errno) if errno != Errno::EXIST => {}
                 other => return other,
             }
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        match rustix::fs::linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW) {
-            // /proc is not mounted.
-            Err(Errno::NOENT) if !gone() => Err(Errno::OPNOTSUPP),
-            other => other,
+        let linked = rustix::fs::linkat(CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW);
+        if linked.is_ok() {
+            self.by_descriptor.lose(PathBuf::new);
+        }
+        linked
+    }
+}
+
+impl FileSystem {
+    fn of(device: Device, folder: impl AsFd) -> Self {
+        let magic = rustix::fs::fstatfs(folder).map_or(0, |stat| stat.f_type);
+        let magic = u64::try_from(magic & 0xffff_ffff).unwrap_or(0);
+        let syncs_together = match magic {
+            XFS | TMPFS => true,
+            EXT4 => has_journal(device).unwrap_or(false),
+            // This includes ZFS: it would be correct, but takes seconds to name an unnamed file.
+            _ => false,
+        };
+        Self {
+            local: LOCAL.contains(&magic),
+            syncs_together,
+            folder_synced: false.into(),
+            warned: false.into(),
+            files_warned: false.into(),
         }
     }
 }
@@ -126,9 +160,4 @@ fn has_journal((major, minor): Device) -> Option<bool> {
     let name = link.file_name()?.to_str()?;
     let task = std::fs::read_to_string(format!("/sys/fs/ext4/{name}/journal_task")).ok()?;
     Some(task.trim() != "<none>")
-}
-
-/// Whether this error means that the file system has no hard links.
-pub(super) fn cannot_link(errno: Errno) -> bool {
-    errors::is_unsupported(errno) || matches!(errno, Errno::PERM | Errno::MLINK)
 }

@@ -1,11 +1,12 @@
 //! Maps the system's errors to [`StoreError`], and runs blocking work. Change here which of the
-//! system's errors mean "full" or "not found".
+//! system's errors mean "full" or "not found"; [`steps`] has what they mean for optional steps.
 
 use std::io;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use super::steps;
 use crate::error::{Result, StoreError};
 
 /// The error of one step on one file. A full file system or quota always becomes
@@ -17,27 +18,15 @@ pub(super) fn io(
 ) -> StoreError {
     let source = source.into();
     match Errno::from_io_error(&source) {
-        Some(Errno::NOSPC | Errno::DQUOT) => StoreError::NoSpace,
+        Some(errno) if steps::is_full(errno) => StoreError::NoSpace,
         _ => StoreError::Io { action, path: path.into(), source },
     }
-}
-
-/// The error if a symbolic link stands in place of a folder or a blob.
-pub(super) fn symlink(name: &str) -> StoreError {
-    StoreError::Denied(format!(
-        "{name} is, or is below, a symbolic link, and the store follows none"
-    ))
 }
 
 /// Whether the error means that nothing can be there: no such entry, a blob in place of a
 /// folder, or a name that this file system cannot hold.
 pub(super) fn is_missing(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG)
-}
-
-/// Whether the error means that the kernel or the file system lacks this call or this flag.
-pub(super) fn is_unsupported(errno: Errno) -> bool {
-    matches!(errno, Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS)
 }
 
 /// Runs `work` on a thread that may block. It runs to its end even if the caller stops waiting; the

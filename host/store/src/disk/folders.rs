@@ -1,104 +1,174 @@
 //! Makes folders that survive a power cut: each new folder, and its entry in the parent, is synced
 //! before the store promises anything about a blob in it.
+//!
+//! A folder that was there already may have been made by a process that died before it synced it. So
+//! the first promise about each folder syncs its parents too, once ([`Tree::settle_folder`]).
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::{Inner, errors};
-use crate::error::Result;
+use super::steps::{self, Sync};
+use super::tree::{Dir, Tree};
+use super::{Inner, errors, root};
+use crate::error::{Result, StoreError};
 use crate::key::Folder;
+
+/// The most folders that are remembered as durable; beyond that they are synced again.
+const MAX_DURABLE: usize = 100_000;
 
 impl Inner {
     /// Opens a folder and makes it and its parents if they are missing; durable when it returns.
-    pub(super) fn make_folder(&self, folder: &str) -> Result<OwnedFd> {
-        let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
-        let (mut dir, existing) = self.tree.deepest_existing(folder)?;
+    pub(super) fn make_folder(&self, tree: &Tree, folder: &str) -> Result<Dir> {
+        let _making = tree.known.making.write().unwrap_or_else(PoisonError::into_inner);
+        let (mut dir, existing) = tree.deepest_existing(folder)?;
         let mut touched = Vec::new();
         for name in prefixes(folder).filter(|name| name.len() > existing.len()) {
-            self.make_one(&dir, name)?;
-            let made = self.reopen(name)?;
+            let made = self.make_one(tree, &dir, name)?;
             touched.push((std::mem::replace(&mut dir, made), name));
         }
-        for (parent, name) in touched {
-            self.sync_folder(&parent, parent_of(name))?;
+        for (parent, name) in &touched {
+            tree.sync_folder(parent, parent_of(name))?;
         }
+        tree.remember(touched.iter().map(|(_, name)| *name));
         Ok(dir)
     }
 
     /// Makes folders and their parents; durable when it returns. A parent that several of them
     /// share is synced once.
     pub(super) fn make_folders(&self, folders: &[Folder]) -> Result<()> {
-        let _making = self.making.write().unwrap_or_else(PoisonError::into_inner);
+        let tree = self.tree()?;
+        tree.settle(self.make_folders_below(&tree, folders))
+    }
+
+    fn make_folders_below(&self, tree: &Tree, folders: &[Folder]) -> Result<()> {
+        let _making = tree.known.making.write().unwrap_or_else(PoisonError::into_inner);
         let mut done = BTreeSet::new();
         // Synced even if nothing was made in them, because another call may have made what is
         // there a moment ago.
         let mut touched = BTreeSet::new();
         for name in folders.iter().flat_map(|folder| prefixes(folder.as_str())) {
             if done.insert(name) {
-                let parent = self.reopen(parent_of(name))?;
+                let parent = reopen(tree, parent_of(name))?;
                 touched.insert(parent_of(name));
-                self.make_one(&parent, name)?;
-                self.reopen(name)?;
-                if !self.capabilities.syncs_together(&parent) {
+                self.make_one(tree, &parent, name)?;
+                if !tree.known.capabilities.file_system(&parent).syncs_together {
                     touched.insert(name);
                 }
             }
         }
         for name in touched {
-            self.sync_folder(&self.reopen(name)?, name)?;
+            let folder = reopen(tree, name)?;
+            tree.sync_folder(&folder, name)?;
+            tree.must_name(name, &folder)?;
         }
+        tree.remember(done.into_iter());
         Ok(())
     }
 
-    /// Waits until the folders that other calls are making are durable. A caller that found a
-    /// folder must call this before it promises that a blob in it is durable.
-    pub(super) fn wait_for_folders(&self) {
-        drop(self.making.read().unwrap_or_else(PoisonError::into_inner));
+    /// Makes a folder, unless it is there, and opens it. File systems disagree about the error for a
+    /// folder that is there and cannot be written to, so only the result counts.
+    fn make_one(&self, tree: &Tree, parent: &Dir, name: &str) -> Result<Dir> {
+        let segment = name.rsplit('/').next().unwrap_or(name);
+        let mode = Mode::from_raw_mode(self.options.directory_mode);
+        let made = rustix::fs::mkdirat(parent, segment, mode);
+        match (made, reopen(tree, name)) {
+            (_, Ok(folder)) => Ok(folder),
+            (Ok(()) | Err(Errno::EXIST), Err(error)) => Err(error),
+            (Err(errno @ (Errno::NAMETOOLONG | Errno::ILSEQ)), _) => {
+                Err(tree.path_error(name, errno))
+            }
+            (Err(_), Err(error @ (StoreError::Denied(_) | StoreError::Unavailable(_)))) => {
+                Err(error)
+            }
+            (Err(errno), _) => Err(errors::io("cannot create", tree.path_of(name), errno)),
+        }
+    }
+}
+
+impl Tree {
+    /// Waits until the folders that other calls are making are durable, and syncs the parents of this
+    /// one if that was not done before. A caller that found a folder must call this before it promises
+    /// that a blob in it is durable.
+    pub(super) fn settle_folder(&self, folder: &str) -> Result<()> {
+        drop(self.known.making.read().unwrap_or_else(PoisonError::into_inner));
+        let new: Vec<_> = {
+            let durable = self.known.durable.lock().unwrap_or_else(PoisonError::into_inner);
+            if durable.contains(folder) {
+                return Ok(());
+            }
+            prefixes(folder).filter(|name| !durable.contains(*name)).collect()
+        };
+        for name in &new {
+            let parent = parent_of(name);
+            match self.folder(parent) {
+                Ok(Some(dir)) => self.sync_folder(&dir, parent)?,
+                // A folder that this process may not read was not made by one like it.
+                Ok(None) | Err(StoreError::Io { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.remember(new.into_iter());
+        Ok(())
     }
 
-    /// Syncs a folder's entries. Some file systems cannot do that; they are warned about once.
-    pub(super) fn sync_folder(&self, folder: &OwnedFd, name: &str) -> Result<()> {
+    fn remember<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut durable = self.known.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.len() > MAX_DURABLE {
+            durable.clear();
+        }
+        durable.extend(names.map(str::to_owned));
+    }
+
+    /// Syncs a folder's entries. Some file systems cannot do that; they are reported once.
+    pub(super) fn sync_folder(&self, folder: &Dir, name: &str) -> Result<()> {
         match rustix::fs::fsync(folder) {
-            Ok(()) => Ok(()),
-            Err(errno) if errors::is_unsupported(errno) => {
-                if !self.warned_sync.swap(true, Ordering::Relaxed) {
+            Ok(()) => {
+                let file_system = self.known.capabilities.file_system(folder);
+                file_system.folder_synced.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(errno) => {
+                let file_system = self.known.capabilities.file_system(folder);
+                let proven = file_system.local || file_system.folder_synced.load(Ordering::Relaxed);
+                if steps::folder_sync(errno, proven) == Sync::Failed {
+                    return Err(errors::io("cannot sync", self.path_of(name), errno));
+                }
+                if !file_system.warned.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
-                        folder = %self.tree.path_of(name).display(),
-                        "this file system cannot sync folders; the latest blobs may be missing \
-                         after a power cut"
+                        folder = %self.path_of(name).display(), error = %errno, "{CANNOT_SYNC}"
                     );
                 }
                 Ok(())
             }
-            Err(errno) => Err(errors::io("cannot sync", self.tree.path_of(name), errno)),
         }
     }
+}
 
-    fn make_one(&self, parent: &OwnedFd, name: &str) -> Result<()> {
-        let segment = name.rsplit('/').next().unwrap_or(name);
-        let mode = Mode::from_raw_mode(self.options.directory_mode);
-        match rustix::fs::mkdirat(parent, segment, mode) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno @ (Errno::NAMETOOLONG | Errno::ILSEQ)) => {
-                Err(self.tree.path_error(name, errno))
-            }
-            Err(errno) => Err(errors::io("cannot create", self.tree.path_of(name), errno)),
-        }
-    }
+/// What follows for the operator if a file system cannot sync folders.
+pub(super) const CANNOT_SYNC: &str = "this file system cannot sync folders, so the names of the \
+    latest blobs are not certain to survive a power cut or a lost connection; blobs that are there \
+    are whole";
 
-    /// Opens a folder that should exist; the error says what is there instead.
-    fn reopen(&self, name: &str) -> Result<OwnedFd> {
-        let (folder, found) = self.tree.deepest_existing(name)?;
-        if found == name {
-            return Ok(folder);
-        }
-        Err(errors::io("cannot open", self.tree.path_of(name), Errno::NOENT))
+/// Finds out whether folders can be synced on the root's file system, and reports it if not.
+pub(super) fn try_sync_of_folders(tree: &Tree) {
+    if let Some(root) = root::readable(tree)
+        && let Err(error) = tree.sync_folder(&root, "")
+    {
+        tracing::warn!(%error, "cannot sync the store's root");
     }
+}
+
+/// Opens a folder that should exist; the error says what is there instead.
+fn reopen(tree: &Tree, name: &str) -> Result<Dir> {
+    let (folder, found) = tree.deepest_existing(name)?;
+    if found == name {
+        return Ok(folder);
+    }
+    Err(errors::io("cannot open", tree.path_of(name), Errno::NOENT))
 }
 
 /// `a`, `a/b` and `a/b/c` for `a/b/c`; nothing for the store's top.

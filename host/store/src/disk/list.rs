@@ -12,12 +12,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, StatxFlags};
+use rustix::fd::AsFd as _;
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 use rustix::io::Errno;
 use tokio::task::JoinSet;
 
-use super::workspace::read_folder;
+use super::sweep::{self, is_temporary, read_folder};
+use super::tree::{Dir, FolderId, Tree};
 use super::{Inner, errors, tree, xattr};
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, MAX_KEY, RESERVED};
@@ -35,13 +36,18 @@ pub(super) async fn list(
 ) -> Result<Box<dyn Listing>> {
     let (store, folder) = (Arc::clone(store), folder.clone());
     let after = after.map(str::to_owned);
-    let path = store.tree.path_of("");
+    let path = store.path_of("");
     let (walk, first) = errors::blocking(move || {
-        let dir = store.tree.folder(folder.as_str())?.ok_or(StoreError::NotFound)?;
-        let mut walk = Walk { store, recursive, after, open: Vec::new(), batches: 0 };
-        walk.enter(dir, folder.as_str())?;
-        let first = walk.next_batch()?.map(Batch::stat).transpose()?;
-        Ok((walk, first))
+        let tree = store.tree()?;
+        let begin = |tree: &Tree| {
+            let dir = tree.folder(folder.as_str())?.ok_or(StoreError::NotFound)?;
+            let tree = tree.clone();
+            let mut walk = Walk { store, tree, recursive, after, open: Vec::new(), batches: 0 };
+            walk.enter(dir, folder.as_str())?;
+            let first = walk.next_batch()?.map(Batch::stat).transpose()?;
+            Ok((walk, first))
+        };
+        tree.settle(begin(&tree))
     })
     .await?;
     let ended = first.is_none();
@@ -140,6 +146,7 @@ fn max_batches() -> usize {
 /// The folders between the listing's top and the current position.
 struct Walk {
     store: Arc<Inner>,
+    tree: Tree,
     recursive: bool,
     /// Only what comes after this is wanted.
     after: Option<String>,
@@ -149,7 +156,7 @@ struct Walk {
 }
 
 struct OpenFolder {
-    dir: Arc<OwnedFd>,
+    dir: Arc<Dir>,
     /// Ends with a slash; empty for the store's top.
     prefix: Arc<str>,
     /// The names that are left, in the listing's order.
@@ -165,13 +172,13 @@ struct Name {
 /// Entries whose metadata is read together.
 struct Batch {
     number: u64,
-    store: Arc<Inner>,
+    tree: Tree,
     runs: Vec<Run>,
 }
 
 /// Entries of a batch that are in one folder.
 struct Run {
-    dir: Arc<OwnedFd>,
+    dir: Arc<Dir>,
     prefix: Arc<str>,
     names: Vec<Name>,
 }
@@ -193,7 +200,9 @@ impl Walk {
                 let prefix = format!("{}{}", here.prefix, next.name);
                 here.names.pop_front();
                 // A symbolic link by now, or gone: treated as if it had never been there.
-                match self.store.tree.folder(&prefix) {
+                match self.tree.folder(&prefix) {
+                    // A link that leads back would never end.
+                    Ok(Some(dir)) if self.is_inside(dir.id) => {}
                     Ok(Some(dir)) => self.enter(dir, &prefix)?,
                     Ok(None) | Err(StoreError::Denied(_)) => {}
                     Err(error) => return Err(error),
@@ -212,19 +221,30 @@ impl Walk {
         if runs.is_empty() {
             return Ok(None);
         }
-        let batch = Batch { number: self.batches, store: Arc::clone(&self.store), runs };
+        let batch = Batch { number: self.batches, tree: self.tree.clone(), runs };
         self.batches += 1;
         Ok(Some(batch))
     }
 
+    /// Whether the walk is in this folder already.
+    fn is_inside(&self, id: FolderId) -> bool {
+        self.tree.follow && self.open.iter().any(|open| open.dir.id == id)
+    }
+
     /// Reads the names in a folder.
-    fn enter(&mut self, dir: OwnedFd, folder: &str) -> Result<()> {
-        let path = || self.store.tree.path_of(folder);
+    fn enter(&mut self, dir: Dir, folder: &str) -> Result<()> {
+        let path = || self.tree.path_of(folder);
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let wanted = Wanted::below(&prefix, self.after.as_deref());
-        let mut names = Vec::new();
+        let (mut names, mut unfinished) = (Vec::new(), Vec::new());
         read_folder(&dir, |name, kind, inode| {
-            let kind = if kind == FileType::Unknown { kind_of(&dir, name)? } else { kind };
+            if is_temporary(name) {
+                unfinished.push(name.to_vec());
+                return Ok(());
+            }
+            let unknown =
+                kind == FileType::Unknown || (kind == FileType::Symlink && self.tree.follow);
+            let kind = if unknown { kind_of(&self.tree, &dir, name)? } else { kind };
             let folder = match kind {
                 FileType::Directory => true,
                 FileType::RegularFile => false,
@@ -252,6 +272,7 @@ impl Walk {
             Errno::NOENT if !folder.is_empty() => StoreError::NotFound,
             errno => errors::io("cannot list", path(), errno),
         })?;
+        sweep::met(&dir, &unfinished);
         names.sort_unstable_by(|one, other| one.order().cmp(other.order()));
         let (dir, prefix) = (Arc::new(dir), prefix.into());
         self.open.push(OpenFolder { dir, prefix, names: names.into() });
@@ -317,26 +338,25 @@ impl Batch {
     fn stat(self) -> Result<Found> {
         let mut entries = Vec::with_capacity(BATCH);
         for run in self.runs {
-            run.stat(&self.store, &mut entries)?;
+            run.stat(&self.tree, &mut entries)?;
         }
         Ok((self.number, entries))
     }
 }
 
 impl Run {
-    fn stat(self, store: &Inner, entries: &mut Vec<Entry>) -> Result<()> {
+    fn stat(self, tree: &Tree, entries: &mut Vec<Entry>) -> Result<()> {
         let mut found: Vec<_> = self.names.into_iter().map(|name| (name, None)).collect();
         // Sorted by inode, which is their order on disk.
         let mut by_inode: Vec<_> = found.iter_mut().collect();
         by_inode.sort_unstable_by_key(|(name, _)| name.inode);
         for (name, stat) in by_inode {
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
             let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE | StatxFlags::MTIME;
-            match rustix::fs::statx(&*self.dir, &name.name, flags, mask) {
+            match look(tree, &self.dir, name.name.as_bytes(), mask) {
                 Ok(seen) => *stat = Some(seen),
-                Err(Errno::NOENT | Errno::STALE) => {}
+                Err(Errno::NOENT | Errno::STALE | Errno::LOOP) => {}
                 Err(errno) => {
-                    let path = store.tree.path_of(&self.prefix).join(&name.name);
+                    let path = tree.path_of(&self.prefix).join(&name.name);
                     return Err(errors::io("cannot look up", path, errno));
                 }
             }
@@ -362,11 +382,17 @@ impl Run {
     }
 }
 
-/// The kind of an entry, for file systems whose folders do not record it.
-fn kind_of(dir: &OwnedFd, name: &[u8]) -> Result<FileType, Errno> {
-    match rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
+/// Some metadata of an entry; of the link itself if it is one and the store follows none.
+fn look(tree: &Tree, dir: &Dir, name: &[u8], mask: StatxFlags) -> Result<Statx, Errno> {
+    let flags = if tree.follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    rustix::fs::statx(dir.as_fd(), name, flags, mask)
+}
+
+/// The kind of an entry, for file systems whose folders do not record it, and for links.
+fn kind_of(tree: &Tree, dir: &Dir, name: &[u8]) -> Result<FileType, Errno> {
+    match look(tree, dir, name, StatxFlags::TYPE) {
         Ok(stat) => Ok(tree::kind(&stat)),
-        Err(Errno::NOENT | Errno::STALE) => Ok(FileType::Unknown),
+        Err(Errno::NOENT | Errno::STALE | Errno::LOOP) => Ok(FileType::Unknown),
         Err(errno) => Err(errno),
     }
 }

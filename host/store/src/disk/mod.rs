@@ -3,7 +3,7 @@
 //! part of it is there.
 //!
 //! Linux only: this code uses `openat2`, `O_TMPFILE`, `renameat2` and `preadv2`, with a fallback
-//! for each if the kernel or the file system lacks it ([`Features`]).
+//! for each if the kernel or the file system lacks it ([`Features`]; `steps` has the rules).
 //!
 //! The sizes and methods were measured on two cores (`cargo bench -p keepgate-store --bench
 //! throughput`). Passing 256 KiB at a time to another thread to be hashed and written costs a sixth
@@ -15,12 +15,15 @@
 //!
 //! | file | what it is for |
 //! | --- | --- |
+//! | `root` | the root: what its path names now, and whether the store is available |
 //! | `tree` | resolves names below the root, so that nothing outside can be reached |
-//! | `workspace` | the hidden folder for unfinished files; sweeps what killed processes left |
+//! | `steps` | which steps are guarantees and which best effort; what errors mean |
 //! | `capabilities` | what the kernel and the file systems turn out to support |
 //! | `temp` | an unfinished file, and the one step that publishes it |
 //! | `upload` | conditions, bytes and commit, on threads that may block |
 //! | `put`, `read`, `list` | the async side of uploads, downloads and listings |
+//! | `sweep` | temporary names; removes what killed processes left |
+//! | `report` | what operators see of a root: file system, device, free space |
 //! | `folders` | makes folders that survive a power cut |
 //! | `xattr` | etag and metadata |
 //! | `errors` | maps the system's errors; runs blocking work |
@@ -31,10 +34,13 @@ mod folders;
 mod list;
 mod put;
 mod read;
+mod report;
+mod root;
+mod steps;
+mod sweep;
 mod temp;
 mod tree;
 mod upload;
-mod workspace;
 mod xattr;
 
 use std::fmt;
@@ -42,21 +48,22 @@ use std::fs::DirBuilder;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use self::capabilities::Capabilities;
+pub use self::report::StorageReport;
+use self::root::Root;
 use self::temp::Temp;
 use self::tree::Tree;
-use self::workspace::{Swept, Workspace};
 use crate::body::Body;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
     BlobStore, CommittedChange, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions,
@@ -66,11 +73,22 @@ use crate::{
 /// Number of key locks: more than there are threads that could want one at a time.
 const LOCKS: usize = 64;
 
+/// How long opening a store waits for the sweep, which goes on afterwards.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// How to open a [`DiskStore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
-    /// Make the root and its parents if they are missing.
+    /// Make the root and its parents if they are missing when the store is opened, unless a disk or
+    /// a marker is required. They are never made later.
     pub create: bool,
+    /// Whether the root must be a mount point. If none is given, it must be one from the moment when
+    /// it was one.
+    pub require_mount: Option<bool>,
+    /// A name that must exist in the root.
+    pub marker: Option<String>,
+    /// Follow symbolic links below the root. Only the operator can make them.
+    pub follow_symlinks: bool,
     /// Mode of new folders; the umask applies.
     pub directory_mode: u32,
     /// Mode of new files; the umask applies.
@@ -84,6 +102,9 @@ impl Default for DiskOptions {
     fn default() -> Self {
         Self {
             create: true,
+            require_mount: None,
+            marker: None,
+            follow_symlinks: false,
             directory_mode: 0o700,
             file_mode: 0o600,
             features: Features::default(),
@@ -98,6 +119,11 @@ impl DiskOptions {
     pub fn group_accessible(self) -> Self {
         Self { directory_mode: 0o770, file_mode: 0o660, ..self }
     }
+
+    /// Whether the operator says how to recognise the disk.
+    fn is_guarded(&self) -> bool {
+        self.require_mount == Some(true) || self.marker.is_some()
+    }
 }
 
 /// Which features of the kernel and the file system to use. Missing ones are detected; turn one off
@@ -107,7 +133,7 @@ pub struct Features {
     /// Resolve names in one call (`openat2`, Linux 5.6). Otherwise folder by folder.
     pub openat2: bool,
     /// Write unfinished files without a name (`O_TMPFILE`), on file systems that make their later
-    /// name durable: XFS, and ext4 with a journal. Otherwise they have a name in `.keepgate`.
+    /// name durable: XFS, and ext4 with a journal. Otherwise they have a temporary name.
     pub unnamed_files: bool,
     /// Rename without replacing (`RENAME_NOREPLACE`). Otherwise a hard link.
     pub rename_noreplace: bool,
@@ -130,121 +156,90 @@ pub struct DiskStore {
 }
 
 struct Inner {
-    tree: Tree,
+    root: Root,
     options: DiskOptions,
-    capabilities: Capabilities,
-    /// The root's mount. Folders on another mount need a workspace there.
-    mount: (u32, u32, u64),
-    /// The workspace for unfinished files with names; none until it could be made.
-    central: Mutex<Option<Arc<Workspace>>>,
-    /// Write-locked while folders are being made that are not durable yet.
-    making: RwLock<()>,
     locks: [Mutex<()>; LOCKS],
     hasher: RandomState,
     buffers: Arc<read::Buffers>,
-    warned_sync: AtomicBool,
     warned_names: AtomicBool,
 }
 
 impl DiskStore {
-    /// Opens a directory as a store and removes unfinished uploads that dead processes left behind.
-    /// Blocks; call it at startup.
+    /// Opens a directory as a store, and begins to remove unfinished uploads that dead processes left
+    /// behind. Blocks; call it at startup.
     ///
-    /// A root that is read-only or full opens too: blobs can be read, and deleted from a full one.
+    /// A root that is read-only or full opens too: blobs can be read, and deleted from a full one. So
+    /// does one that is not there, if a disk or a marker is required: calls then fail with
+    /// [`StoreError::Unavailable`] until it is.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`](crate::StoreError::Io) if the root is missing and must not be made, is
-    /// not a directory, or cannot be read.
+    /// [`StoreError::Io`] if the root is missing and must not be made, is not a directory, or cannot
+    /// be opened.
     pub fn open(root: impl AsRef<Path>, options: DiskOptions) -> Result<Self> {
-        let root = root.as_ref();
-        if options.create {
-            make_root(root, options.directory_mode)?;
+        let (path, guarded) = (root.as_ref(), options.is_guarded());
+        if options.create && !guarded {
+            make_root(path, options.directory_mode)?;
         }
-        let tree = Tree::open(root, options.features.openat2)?;
-        let stat = tree::stat(tree.root())
-            .map_err(|errno| errors::io("cannot open the store's root", root, errno))?;
+        let store = Self::unopened(path, options);
+        if !guarded {
+            let opened = rustix::fs::open(path, tree::DIRECTORY, rustix::fs::Mode::empty());
+            opened.map_err(|errno| errors::io("cannot open the store's root", path, errno))?;
+        }
+        match store.inner.root.open() {
+            Ok((tree, _)) => wait_for(sweep::start(tree).as_ref()),
+            Err(StoreError::Unavailable(_)) if guarded => {}
+            Err(error) => return Err(error),
+        }
+        Ok(store)
+    }
+
+    /// A store at a path that is not looked at before the first call. Nothing is made.
+    pub fn unopened(root: impl AsRef<Path>, options: DiskOptions) -> Self {
         let inner = Inner {
-            mount: tree::mount(&stat),
-            tree,
-            capabilities: Capabilities::new(options.features),
+            root: Root::new(root.as_ref(), &options),
             options,
-            central: Mutex::default(),
-            making: RwLock::default(),
             locks: [const { Mutex::new(()) }; LOCKS],
             hasher: RandomState::new(),
             buffers: Arc::default(),
-            warned_sync: false.into(),
             warned_names: false.into(),
         };
-        if let Err(error) = inner.central_workspace() {
-            tracing::warn!(
-                folder = %root.display(), %error,
-                "store is not writable; blobs can still be read"
-            );
-        }
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether [`open`](Self::open) makes a missing root.
+    pub fn is_made_at_start(&self) -> bool {
+        self.inner.options.create && !self.inner.options.is_guarded()
+    }
+
+    /// Looks at the root now. Blocks. The error is a reason for operators why the store is not
+    /// available.
+    pub fn report(&self) -> Result<StorageReport, String> {
+        report::report(&self.inner)
+    }
+}
+
+/// Waits for a sweep, but no longer than [`SWEEP`].
+fn wait_for(sweep: Option<&JoinHandle<()>>) {
+    let begun = Instant::now();
+    while sweep.is_some_and(|sweep| !sweep.is_finished()) && begun.elapsed() < SWEEP {
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 
 impl Inner {
-    /// A workspace from which files can be moved to `folder`. `dir` is the folder, or its deepest
-    /// existing parent.
-    fn workspace(&self, dir: &OwnedFd, folder: &str) -> Result<Arc<Workspace>> {
-        let failed = |errno| errors::io("cannot look up", self.tree.path_of(folder), errno);
-        if !self.capabilities.central.works() {
-            return self.temporary_workspace(dir, folder);
+    /// What the root's path names now, for one call.
+    fn tree(&self) -> Result<Tree> {
+        let (tree, fresh) = self.root.open()?;
+        if fresh {
+            sweep::start(tree.clone());
         }
-        let here = tree::mount(&tree::stat(dir).map_err(failed)?);
-        if here == self.mount {
-            return self.central_workspace();
-        }
-        // The top of the other mount, where the workspace is in nobody's way.
-        let (mut top, mut name) = self.tree.deepest_existing(folder)?;
-        while let Some((parent, _)) = name.rsplit_once('/') {
-            let (above, _) = self.tree.deepest_existing(parent)?;
-            if tree::mount(&tree::stat(&above).map_err(failed)?) != here {
-                break;
-            }
-            (top, name) = (above, parent);
-        }
-        self.temporary_workspace(&top, name)
+        Ok(tree)
     }
 
-    /// The workspace at the root, which lives as long as the store is open.
-    fn central_workspace(&self) -> Result<Arc<Workspace>> {
-        let mut central = self.central.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(workspace) = &*central {
-            return Ok(Arc::clone(workspace));
-        }
-        let (workspace, swept) = self.open_workspace(self.tree.root(), "", true)?;
-        if swept != Swept::default() {
-            tracing::info!(
-                files = swept.files, processes = swept.folders,
-                folder = %self.tree.path_of("").display(),
-                "unfinished uploads of processes that did not exit properly removed"
-            );
-            // Those processes may have made folders without having synced them.
-            rustix::fs::syncfs(self.tree.root())
-                .map_err(|errno| errors::io("cannot sync", self.tree.path_of(""), errno))?;
-        }
-        let workspace = Arc::new(workspace);
-        *central = Some(Arc::clone(&workspace));
-        Ok(workspace)
-    }
-
-    /// A workspace for one upload, in a folder of another mount. Afterwards nothing there is held
-    /// open, so the mount can be unmounted.
-    fn temporary_workspace(&self, base: &OwnedFd, name: &str) -> Result<Arc<Workspace>> {
-        Ok(Arc::new(self.open_workspace(base, name, false)?.0))
-    }
-
-    fn open_workspace(&self, base: &OwnedFd, name: &str, stay: bool) -> Result<(Workspace, Swept)> {
-        let mode = Mode::from_raw_mode(self.options.directory_mode);
-        Workspace::open(base, mode, stay).map_err(|errno| {
-            let path = self.tree.path_of(name).join(crate::key::RESERVED);
-            errors::io("cannot create the folder for unfinished uploads", path, errno)
-        })
+    /// The path of a name, for messages.
+    fn path_of(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.root.path().to_owned() } else { self.root.path().join(name) }
     }
 
     /// Keeps other threads of this process from changing what is under a key.
@@ -256,18 +251,23 @@ impl Inner {
     }
 
     fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
-        let path = || self.tree.path_of(key.as_str());
+        let tree = self.tree()?;
+        tree.settle(self.delete_below(&tree, key, options))
+    }
+
+    fn delete_below(&self, tree: &Tree, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
+        let path = || tree.path_of(key.as_str());
         let nothing = || options.check(None).map(|()| None);
         let folder = key.folder();
-        let Some(dir) = self.tree.folder(folder.as_str())? else {
+        let Some(dir) = tree.folder(folder.as_str())? else {
             return nothing();
         };
         let size = {
             let _lock = self.lock_key(key);
             let name = key.name();
-            let stat = match tree::stat_at(&dir, name) {
+            let stat = match tree.stat_at(&dir, name) {
                 Ok(stat) if tree::is_regular(&stat) => stat,
-                Ok(stat) if tree::is_symlink(&stat) => return Err(errors::symlink(key.as_str())),
+                Ok(stat) if tree::is_symlink(&stat) => return Err(tree.symlink(key.as_str())),
                 Ok(_) => return nothing(),
                 Err(errno) if errors::is_missing(errno) => return nothing(),
                 Err(errno) => return Err(errors::io("cannot look up", path(), errno)),
@@ -281,8 +281,9 @@ impl Inner {
             let deleted = match &options.observer {
                 None => unlink()?,
                 Some(observer) => {
+                    observer.place(tree.known.epoch)?;
                     let wanted = observer.before_commit()?;
-                    let gone = xattr::gone(self, &dir, key, &stat, wanted);
+                    let gone = xattr::gone(tree, &dir, key, &stat, wanted);
                     let outcome = unlink();
                     let changed = matches!(outcome, Ok(true));
                     observer.after_commit(
@@ -296,13 +297,17 @@ impl Inner {
             }
             stat.stx_size
         };
-        self.sync_folder(&dir, folder.as_str())?;
+        tree.sync_folder(&dir, folder.as_str())?;
+        tree.must_name(folder.as_str(), &dir)?;
         Ok(Some(size))
     }
 
-    /// Tries to store metadata with an unnamed or hidden file at the store's top.
+    /// Tries to store metadata with an unfinished file at the store's top.
     fn check_metadata(&self) -> Result<()> {
-        Temp::new(self, self.tree.root(), "", xattr::Attributes::sample().into()).map(drop)
+        let tree = self.tree()?;
+        let Some(root) = root::readable(&tree) else { return Ok(()) };
+        let sample = xattr::Attributes::sample().into();
+        Temp::new(self, &tree, &Arc::new(root), "", sample).map(drop)
     }
 }
 
@@ -314,7 +319,7 @@ impl fmt::Debug for DiskStore {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DiskStore").field("root", &self.tree.path_of("")).finish_non_exhaustive()
+        f.debug_struct("DiskStore").field("root", &self.root.path()).finish_non_exhaustive()
     }
 }
 
@@ -358,6 +363,11 @@ impl BlobStore for DiskStore {
     async fn check_metadata(&self) -> Result<()> {
         let inner = Arc::clone(&self.inner);
         errors::blocking(move || inner.check_metadata()).await
+    }
+
+    async fn epoch(&self) -> Result<u64> {
+        let inner = Arc::clone(&self.inner);
+        errors::blocking(move || Ok(inner.tree()?.known.epoch)).await
     }
 }
 

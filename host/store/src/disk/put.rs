@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::future::{self, Either};
 use tokio::time::{Instant, timeout_at};
 
+use super::tree::Tree;
 use super::upload::Upload;
 use super::{Inner, errors, xattr};
 use crate::body::{Body, BodyError};
@@ -135,18 +136,19 @@ pub(super) async fn concat(
 ) -> Result<Stored> {
     let (store, key, pieces) = (Arc::clone(store), key.clone(), pieces.to_vec());
     let mut join = errors::blocking(move || {
+        let tree = store.tree()?;
         let mut rest = VecDeque::with_capacity(pieces.len());
         let mut size = 0_u64;
         for piece in pieces {
-            let found = Range::find(&store, piece)?;
+            let found = Range::find(&tree, piece)?;
             size = size.saturating_add(found.length);
             rest.push_back(found);
         }
         if let Some(observer) = &options.observer {
             observer.admit(size)?;
         }
-        let upload = Upload::begin(Arc::clone(&store), key, options)?;
-        Ok(Join { store, upload, rest, open: None })
+        let upload = Upload::begin(store, key, options)?;
+        Ok(Join { tree, upload, rest, open: None })
     })
     .await?;
     while join.open.is_some() || !join.rest.is_empty() {
@@ -162,7 +164,7 @@ pub(super) async fn concat(
 /// Pieces being joined. One source is open at a time, because there may be more pieces than a
 /// process may have open files.
 struct Join {
-    store: Arc<Inner>,
+    tree: Tree,
     upload: Upload,
     /// Pieces that have not been started.
     rest: VecDeque<Range>,
@@ -192,7 +194,7 @@ impl Join {
                 let Some(range) = self.rest.pop_front() else {
                     return Ok(());
                 };
-                self.open = Some(range.open(&self.store)?);
+                self.open = Some(range.open(&self.tree)?);
                 // Opening a blob costs something even if the piece is empty.
                 left = left.saturating_sub(4096);
                 continue;
@@ -210,15 +212,15 @@ impl Join {
 }
 
 impl Range {
-    fn find(store: &Inner, Piece { key, part }: Piece) -> Result<Self> {
-        let (_, stat) = store.tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
+    fn find(tree: &Tree, Piece { key, part }: Piece) -> Result<Self> {
+        let (_, stat) = tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
         let size = stat.stx_size;
         let (offset, length) = part.within(size).ok_or(StoreError::OutOfRange { size })?;
         Ok(Self { key, etag: xattr::etag(&stat), offset, length })
     }
 
-    fn open(self, store: &Inner) -> Result<OpenRange> {
-        let (file, stat) = store.tree.blob(self.key.as_str())?.ok_or(StoreError::NotFound)?;
+    fn open(self, tree: &Tree) -> Result<OpenRange> {
+        let (file, stat) = tree.blob(self.key.as_str())?.ok_or(StoreError::NotFound)?;
         if xattr::etag(&stat) != self.etag {
             return Err(StoreError::PreconditionFailed);
         }

@@ -15,7 +15,7 @@ use futures_util::stream;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::tree::Opened;
+use super::tree::{Opened, Tree};
 use super::{Inner, errors, xattr};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
@@ -47,7 +47,7 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
     let body = if length == 0 {
         Body::empty()
     } else {
-        let path = store.tree.path_of(key.as_str());
+        let path = store.path_of(key.as_str());
         let buffers = Arc::clone(&store.buffers);
         let reader = BlobReader {
             file: Arc::new(file),
@@ -64,13 +64,17 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
 }
 
 async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
-    let found = match store.tree.cached_blob(key.as_str()) {
-        Some(found) => described(store, key, found),
+    let cached = store.root.cached().and_then(|tree| {
+        let found = tree.cached_blob(key.as_str())?;
+        Some(described(&tree, key, found))
+    });
+    let found = match cached {
+        Some(found) => found,
         None => {
             let (store, key) = (Arc::clone(store), key.clone());
             errors::blocking(move || {
-                let found = store.tree.blob(key.as_str());
-                described(&store, &key, found)
+                let tree = store.tree()?;
+                tree.settle(described(&tree, &key, tree.blob(key.as_str())))
             })
             .await
         }
@@ -79,14 +83,14 @@ async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
 }
 
 fn described(
-    store: &Inner,
+    tree: &Tree,
     key: &Key,
     found: Result<Option<Opened>>,
 ) -> Result<Option<(std::fs::File, Info)>> {
     let Some((file, stat)) = found? else {
         return Ok(None);
     };
-    let info = xattr::info(store, key, &file, &stat)?;
+    let info = xattr::info(tree, key, &file, &stat)?;
     Ok(Some((file.into(), info)))
 }
 

@@ -1,9 +1,9 @@
 //! A file that is being written under no name that a client could ask for, and the one step that
 //! publishes it.
 //!
-//! If its later name is durable, it is a file without any name (`O_TMPFILE`) in its destination
-//! folder: no other file system, mount or quota is involved, and a killed process leaves nothing
-//! behind. Otherwise it is a file in a [`Workspace`]. Both get their name in one step that other
+//! It is always made in its destination folder, which gives it its group, ACLs and labels: without any
+//! name (`O_TMPFILE`) where its later name is durable, so that a killed process leaves nothing behind,
+//! otherwise with a temporary name ([`sweep`](super::sweep)). Both get their name in one step that other
 //! processes see as a whole or not at all.
 
 use std::fs::File;
@@ -11,6 +11,7 @@ use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -18,16 +19,22 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::capabilities::cannot_link;
-use super::workspace::{Workspace, random_name};
+use super::steps::{self, Sync};
+use super::sweep::{hold, temporary_name};
+use super::tree::{self, Dir, Tree};
 use super::xattr::Attributes;
-use super::{Inner, errors, tree};
+use super::{Inner, errors};
 use crate::error::Result;
 
 /// Bytes after which write-back is started while more bytes arrive.
 const WRITEBACK: u64 = 2 * 1024 * 1024;
 /// Bytes copied in one step if the kernel cannot copy by itself.
 const COPY: usize = 256 * 1024;
+/// What follows for the operator if a file system cannot sync files.
+pub(super) const CANNOT_SYNC_FILES: &str = "this file system cannot sync files, so the latest blobs \
+    are not certain to survive a power cut or a lost connection";
+/// How often to start again if a sweep takes a new file for a dead one.
+const TRIES: usize = 100;
 
 /// A file that is not published yet. Dropping it removes the file.
 #[derive(Debug)]
@@ -44,7 +51,7 @@ pub(super) struct Temp {
 /// The name of an unfinished file.
 #[derive(Debug)]
 struct Name {
-    workspace: Arc<Workspace>,
+    dir: Arc<Dir>,
     name: String,
     /// The file has been moved away.
     left: bool,
@@ -52,11 +59,10 @@ struct Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        if !self.left {
-            let folder = self.workspace.folder();
-            if let Err(errno) = rustix::fs::unlinkat(folder, &self.name, AtFlags::empty()) {
-                tracing::warn!(file = self.name, error = %errno, "cannot remove an unfinished file");
-            }
+        if !self.left
+            && let Err(errno) = rustix::fs::unlinkat(&*self.dir, &self.name, AtFlags::empty())
+        {
+            tracing::warn!(file = self.name, error = %errno, "cannot remove an unfinished file");
         }
     }
 }
@@ -65,7 +71,7 @@ impl Drop for Name {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
     /// The folder, open.
-    pub(super) dir: &'a OwnedFd,
+    pub(super) dir: &'a Arc<Dir>,
     /// The folder's name in the store.
     pub(super) folder: &'a str,
     /// The name in the folder.
@@ -73,8 +79,8 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    fn path(&self, store: &Inner) -> PathBuf {
-        store.tree.path_of(self.folder).join(self.name)
+    fn path(&self, tree: &Tree) -> PathBuf {
+        tree.path_of(self.folder).join(self.name)
     }
 }
 
@@ -83,56 +89,56 @@ impl Temp {
     /// deepest existing parent.
     pub(super) fn new(
         store: &Inner,
-        dir: &OwnedFd,
+        tree: &Tree,
+        dir: &Arc<Dir>,
         folder: &str,
         kept: Arc<Attributes>,
     ) -> Result<Self> {
-        if store.capabilities.unnamed_in(dir) {
+        if tree.known.capabilities.unnamed_in(dir) {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             let opened = rustix::io::retry_on_intr(|| {
-                rustix::fs::openat(dir, ".", flags, store.file_mode())
+                rustix::fs::openat(&**dir, ".", flags, store.file_mode())
             });
-            match opened {
-                Ok(file) => {
-                    return Self::start(store, folder, file, kept, None);
-                }
-                Err(errno) if errors::is_unsupported(errno) || errno == Errno::ISDIR => {}
-                Err(errno) => {
-                    let path = store.tree.path_of(folder);
-                    return Err(errors::io("cannot create a file in", path, errno));
-                }
+            // After any error a file with a name is tried, and its error is the one that counts.
+            if let Ok(file) = opened {
+                return Self::start(tree, folder, file, kept, None);
             }
         }
-        Self::named(store, store.workspace(dir, folder)?, kept, folder)
+        Self::named(store, tree, dir, folder, kept)
     }
 
     fn named(
         store: &Inner,
-        workspace: Arc<Workspace>,
-        kept: Arc<Attributes>,
+        tree: &Tree,
+        dir: &Arc<Dir>,
         folder: &str,
+        kept: Arc<Attributes>,
     ) -> Result<Self> {
-        let failed =
-            |errno| errors::io("cannot create a file for", store.tree.path_of(folder), errno);
-        let name = random_name().map_err(failed)?;
+        let failed = |errno| errors::io("cannot create a file in", tree.path_of(folder), errno);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::io::retry_on_intr(|| {
-            rustix::fs::openat(workspace.folder(), &name, flags, store.file_mode())
-        })
-        .map_err(failed)?;
-        let name = Some(Name { workspace, name, left: false });
-        Self::start(store, folder, file, kept, name)
+        for _ in 0..TRIES {
+            let name = temporary_name().map_err(failed)?;
+            let file = rustix::io::retry_on_intr(|| {
+                rustix::fs::openat(&**dir, &name, flags, store.file_mode())
+            })
+            .map_err(failed)?;
+            if hold(&file) {
+                let name = Some(Name { dir: Arc::clone(dir), name, left: false });
+                return Self::start(tree, folder, file, kept, name);
+            }
+        }
+        Err(failed(Errno::BUSY))
     }
 
     fn start(
-        store: &Inner,
+        tree: &Tree,
         folder: &str,
         file: OwnedFd,
         kept: Arc<Attributes>,
         name: Option<Name>,
     ) -> Result<Self> {
         let temp = Self { file: file.into(), kept, name, written: 0, begun: 0 };
-        temp.kept.write(store, folder, &temp.file)?;
+        temp.kept.write(tree, folder, &temp.file)?;
         Ok(temp)
     }
 
@@ -184,11 +190,7 @@ impl Temp {
             match rustix::fs::copy_file_range(from, Some(&mut at), &self.file, None, step) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
-                // Another file system, or one that cannot copy.
-                Err(errno) if errors::is_unsupported(errno) || errno == Errno::XDEV => {
-                    return self.append_by_hand(from, at, end).map(|at| at - offset);
-                }
-                Err(errno) => return Err(errno.into()),
+                Err(_) => return self.append_by_hand(from, at, end).map(|at| at - offset),
             }
         }
         Ok(at - offset)
@@ -213,49 +215,91 @@ impl Temp {
 
     /// Syncs the file, with a unique modification time to the nanosecond: the kernel's own times
     /// are some milliseconds apart, and two blobs must not have the same etag.
-    pub(super) fn finish(&self) -> io::Result<()> {
-        self.file.set_modified(SystemTime::now())?;
-        self.file.sync_all()
+    pub(super) fn finish(&self, tree: &Tree, dir: &Dir) -> io::Result<()> {
+        // Without it the etag still has the inode and the size.
+        let _ = self.file.set_modified(SystemTime::now());
+        let Err(errno) = rustix::io::retry_on_intr(|| rustix::fs::fsync(&self.file)) else {
+            return Ok(());
+        };
+        if steps::file_sync(errno) == Sync::Failed {
+            return Err(errno.into());
+        }
+        if !tree.known.capabilities.file_system(dir).files_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                folder = %tree.path_of("").display(), error = %errno, "{CANNOT_SYNC_FILES}"
+            );
+        }
+        Ok(())
     }
 
     /// Gives the file its name if the name is free; false if it is taken. The caller holds the
     /// key's lock.
-    pub(super) fn publish_new(&mut self, store: &Inner, target: Target<'_>) -> Result<bool> {
-        let placed = match self.try_publish_new(store, target) {
-            Err(errno) if errno == Errno::XDEV || (self.name.is_none() && cannot_link(errno)) => {
-                self.copy_near(store, target)?;
-                self.try_publish_new(store, target)
+    pub(super) fn publish_new(
+        &mut self,
+        store: &Inner,
+        tree: &Tree,
+        target: Target<'_>,
+    ) -> Result<bool> {
+        let placed = match self.try_publish_new(store, tree, target) {
+            Err(errno) if errno != Errno::EXIST && self.is_elsewhere(errno) => {
+                self.copy_near(store, tree, target)?;
+                self.try_publish_new(store, tree, target)
             }
             other => other,
         };
         match placed {
             Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
-            Err(errno) => Err(errors::io("cannot name", target.path(store), errno)),
+            // On a network, the answer to a step that succeeded may have been lost.
+            Err(Errno::EXIST) => Ok(self.has_name(target)),
+            Err(errno) => Err(errors::io("cannot name", target.path(tree), errno)),
         }
     }
 
     /// Replaces another file, in one step.
-    pub(super) fn publish_over(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |errno| errors::io("cannot replace", target.path(store), errno);
-        if self.name.is_none() {
-            self.link_in_workspace(store, target)?;
+    pub(super) fn publish_over(
+        &mut self,
+        store: &Inner,
+        tree: &Tree,
+        target: Target<'_>,
+    ) -> Result<()> {
+        let failed = |errno| errors::io("cannot replace", target.path(tree), errno);
+        if self.name.is_none() && !self.link_temporarily(tree, target).map_err(failed)? {
+            self.copy_near(store, tree, target)?;
         }
         match self.rename_over(target) {
             Err(Errno::XDEV) => {
-                self.copy_near(store, target)?;
+                self.copy_near(store, tree, target)?;
                 self.rename_over(target).map_err(failed)
             }
             other => other.map_err(failed),
         }
     }
 
-    fn try_publish_new(&mut self, store: &Inner, target: Target<'_>) -> Result<(), Errno> {
+    /// Whether an error of the naming step may only mean that the file cannot be named from where it
+    /// is: it has no name, or it was made in a parent of the folder. Project quotas and union file
+    /// systems forbid moves between folders that appear to be on one file system.
+    fn is_elsewhere(&self, errno: Errno) -> bool {
+        self.name.is_none() || errno == Errno::XDEV
+    }
+
+    /// Whether the file has this name already.
+    fn has_name(&self, target: Target<'_>) -> bool {
+        let (ours, there) = (tree::stat(&self.file), tree::stat_at(&**target.dir, target.name));
+        let id = |stat: rustix::fs::Statx| (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+        matches!((ours, there), (Ok(ours), Ok(there)) if id(ours) == id(there))
+    }
+
+    fn try_publish_new(
+        &mut self,
+        store: &Inner,
+        tree: &Tree,
+        target: Target<'_>,
+    ) -> Result<(), Errno> {
         let features = store.options.features;
         let Some(name) = &mut self.name else {
-            return store.capabilities.link_unnamed(&self.file, target.dir, target.name);
+            return tree.known.capabilities.link_unnamed(&self.file, &**target.dir, target.name);
         };
-        let from = name.workspace.folder();
+        let from = &*name.dir;
         if features.rename_noreplace {
             let flags = RenameFlags::NOREPLACE;
             match rustix::fs::renameat_with(from, &name.name, target.dir, target.name, flags) {
@@ -263,21 +307,21 @@ impl Temp {
                     name.left = true;
                     return Ok(());
                 }
-                Err(errno) if errors::is_unsupported(errno) => {}
-                Err(errno) => return Err(errno),
+                Err(errno @ (Errno::EXIST | Errno::XDEV)) => return Err(errno),
+                Err(_) => {}
             }
         }
         if features.hard_links {
             let flags = AtFlags::empty();
-            match rustix::fs::linkat(from, &name.name, target.dir, target.name, flags) {
-                Err(errno) if cannot_link(errno) => {}
+            let linked = rustix::fs::linkat(from, &name.name, target.dir, target.name, flags);
+            if matches!(linked, Ok(()) | Err(Errno::EXIST | Errno::XDEV)) {
                 // Dropping `self` removes the first name.
-                other => return other,
+                return linked;
             }
         }
         // This file system has neither (exFAT, some FUSE file systems). The key's lock excludes
         // other uploads of this process; another process could interfere.
-        match tree::stat_at(target.dir, target.name) {
+        match tree::stat_at(&**target.dir, target.name) {
             Ok(_) => Err(Errno::EXIST),
             Err(Errno::NOENT) => self.rename_over(target),
             Err(errno) => Err(errno),
@@ -288,50 +332,39 @@ impl Temp {
         let Some(name) = &mut self.name else {
             return Err(Errno::NOENT);
         };
-        let from = name.workspace.folder();
-        rustix::fs::renameat(from, &name.name, target.dir, target.name)?;
+        rustix::fs::renameat(&*name.dir, &name.name, target.dir, target.name)?;
         name.left = true;
         Ok(())
     }
 
-    /// Gives a file without a name one in a workspace, so that it can be renamed.
-    fn link_in_workspace(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |errno| errors::io("cannot name a file for", target.path(store), errno);
-        let name = random_name().map_err(failed)?;
-        let link = |workspace: &Workspace| {
-            store.capabilities.link_unnamed(&self.file, workspace.folder(), &name)
-        };
-        let mut workspace = store.workspace(target.dir, target.folder)?;
-        let mut linked = link(&workspace);
-        if linked == Err(Errno::XDEV) {
-            store.capabilities.central.lose(|| target.path(store));
-            workspace = store.temporary_workspace(target.dir, target.folder)?;
-            linked = link(&workspace);
+    /// Gives a file without a name a temporary one beside its target, so that it can be renamed; false
+    /// if it cannot have one.
+    fn link_temporarily(&mut self, tree: &Tree, target: Target<'_>) -> Result<bool, Errno> {
+        let name = temporary_name()?;
+        // Before it can be seen. If there are no locks, its age protects it from sweeps.
+        let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        let linked = tree.known.capabilities.link_unnamed(&self.file, &**target.dir, &name);
+        if linked.is_ok() {
+            self.name = Some(Name { dir: Arc::clone(target.dir), name, left: false });
         }
-        match linked {
-            Ok(()) => {
-                self.name = Some(Name { workspace, name, left: false });
-                Ok(())
-            }
-            Err(errno) if cannot_link(errno) => self.copy_near(store, target),
-            Err(errno) => Err(failed(errno)),
-        }
+        Ok(linked.is_ok())
     }
 
-    /// Copies the bytes to a named file in the target's own folder, from which the target can
-    /// certainly be reached.
-    fn copy_near(&mut self, store: &Inner, target: Target<'_>) -> Result<()> {
-        let failed = |error| errors::io("cannot copy a file for", target.path(store), error);
-        let capabilities = &store.capabilities;
-        let lost = if self.name.is_none() { &capabilities.unnamed } else { &capabilities.central };
-        lost.lose(|| target.path(store));
-        let workspace = store.temporary_workspace(target.dir, target.folder)?;
-        let mut near = Self::named(store, workspace, Arc::clone(&self.kept), target.folder)?;
+    /// Copies the bytes to a file with a temporary name in the target's own folder, from which the
+    /// target can certainly be reached.
+    fn copy_near(&mut self, store: &Inner, tree: &Tree, target: Target<'_>) -> Result<()> {
+        let failed = |error| errors::io("cannot copy a file for", target.path(tree), error);
+        let kept = Arc::clone(&self.kept);
+        let mut near = Self::named(store, tree, target.dir, target.folder, kept)?;
         let length = self.file.metadata().map_err(failed)?.len();
         if near.append(&self.file, 0, length).map_err(failed)? != length {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         }
-        near.finish().map_err(failed)?;
+        near.finish(tree, target.dir).map_err(failed)?;
+        if self.name.is_none() {
+            // The folder is well, so it was the missing name.
+            tree.known.capabilities.unnamed.lose(|| target.path(tree));
+        }
         *self = near;
         Ok(())
     }

@@ -1,78 +1,107 @@
 //! Resolves names below a root, so that nothing outside it can be reached: no symbolic link is
-//! followed and no name leads upwards. The root itself may be a symbolic link.
+//! followed, unless the operator asked for it, and no name leads upwards. The root itself may be a
+//! symbolic link.
 //!
-//! Linux 5.6 does this in one call (`openat2`); for older kernels it is done folder by folder.
+//! A [`Tree`] is what the root's path named when one call began. Each call gets a new one from
+//! [`root`](super::root), and asks it before it promises anything whether the path still leads to the
+//! same folder: [`Tree::still_names`].
+//!
+//! Linux 5.6 resolves a name in one call (`openat2`); for older kernels it is done folder by folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::errors;
+use super::root::Known;
 use crate::error::{Result, StoreError};
 
-/// File systems on which cached names and pages are available without waiting. On others (NFS,
-/// FUSE) even opening a cached name may wait for a server.
-const LOCAL: [u64; 7] = [EXT4, XFS, TMPFS, BTRFS, ZFS, F2FS, BCACHEFS];
-/// Also ext2 and ext3.
-pub(super) const EXT4: u64 = 0xef53;
-pub(super) const XFS: u64 = 0x5846_5342;
-pub(super) const TMPFS: u64 = 0x0102_1994;
-const BTRFS: u64 = 0x9123_683e;
-const ZFS: u64 = 0x2fc1_2fc1;
-const F2FS: u64 = 0xf2f5_2010;
-const BCACHEFS: u64 = 0xca45_1a4e;
-
-const STAT: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+/// `STATX_MNT_ID_UNIQUE` (Linux 6.8): in `stx_mnt_id`, a number that no later mount gets. Older
+/// kernels ignore it and give one that is used again.
+const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+const STAT: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID).union(MNT_ID_UNIQUE);
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+/// With links followed. What `/proc` calls links stays closed.
+const FOLLOW: ResolveFlags = ResolveFlags::NO_MAGICLINKS;
 /// Opening a pipe or a device must not wait for its other end, nor become our terminal.
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// A blob's file, open for reading, and its metadata at that moment.
 pub(super) type Opened = (OwnedFd, Statx);
 
-/// A directory and the names below it.
+/// Which folder it is, and through which mount it is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FolderId {
+    pub(super) device: Device,
+    inode: u64,
+    mount: u64,
+}
+
+/// Major and minor number.
+pub(super) type Device = (u32, u32);
+
+/// An open folder.
 #[derive(Debug)]
+pub(super) struct Dir {
+    pub(super) fd: OwnedFd,
+    pub(super) id: FolderId,
+}
+
+/// A store's root as one call sees it, and the names below it.
+#[derive(Clone, Debug)]
 pub(super) struct Tree {
-    root: OwnedFd,
-    path: PathBuf,
-    openat2: bool,
-    /// Whether cached names may be used on the caller's thread.
-    local: bool,
+    pub(super) root: Arc<OwnedFd>,
+    path: Arc<PathBuf>,
+    /// Whether symbolic links are followed.
+    pub(super) follow: bool,
+    pub(super) known: Arc<Known>,
+}
+
+impl FolderId {
+    pub(super) fn of(stat: &Statx) -> Self {
+        Self {
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            mount: stat.stx_mnt_id,
+        }
+    }
+}
+
+impl Dir {
+    fn open(fd: OwnedFd) -> Result<Self, Errno> {
+        let id = FolderId::of(&stat(&fd)?);
+        Ok(Self { fd, id })
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl Tree {
-    /// Opens an existing directory. `openat2` says whether to use that call if the kernel has it.
-    pub(super) fn open(path: &Path, openat2: bool) -> Result<Self> {
-        let failed = |errno| errors::io("cannot open the store's root", path, errno);
-        let root = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(failed)?;
-        // Old container runtimes forbid the call instead of not knowing it, so any error means no.
-        let openat2 =
-            openat2 && rustix::fs::openat2(&root, ".", DIRECTORY, Mode::empty(), BENEATH).is_ok();
-        let local = LOCAL.contains(&file_system(&root));
-        Ok(Self { root, path: path.to_owned(), openat2, local })
-    }
-
-    /// The root.
-    pub(super) fn root(&self) -> &OwnedFd {
-        &self.root
+    pub(super) fn new(root: OwnedFd, path: Arc<PathBuf>, follow: bool, known: Arc<Known>) -> Self {
+        Self { root: Arc::new(root), path, follow, known }
     }
 
     /// The path of a name, for messages.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
-        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
+        if name.is_empty() { (*self.path).clone() } else { self.path.join(name) }
     }
 
     /// Opens a folder (`""` is the root) so that it can be listed and synced; `None` if there is no
     /// such folder.
-    pub(super) fn folder(&self, name: &str) -> Result<Option<OwnedFd>> {
-        match self.resolve(name, DIRECTORY) {
+    pub(super) fn folder(&self, name: &str) -> Result<Option<Dir>> {
+        match self.resolve(name, DIRECTORY).and_then(Dir::open) {
             Ok(folder) => Ok(Some(folder)),
-            Err(errno) if errors::is_missing(errno) => Ok(None),
-            Err(Errno::LOOP) => Err(errors::symlink(name)),
+            Err(errno) if errors::is_missing(errno) => self.not_there(name),
+            Err(Errno::LOOP) => Err(self.symlink(name)),
             Err(errno) => Err(errors::io("cannot open", self.path_of(name), errno)),
         }
     }
@@ -83,8 +112,8 @@ impl Tree {
             Ok(file) => self.regular(name, file),
             // A socket, or a device without a driver.
             Err(Errno::NXIO | Errno::NODEV) => Ok(None),
-            Err(errno) if errors::is_missing(errno) => Ok(None),
-            Err(Errno::LOOP) => Err(errors::symlink(name)),
+            Err(errno) if errors::is_missing(errno) => self.not_there(name),
+            Err(Errno::LOOP) => Err(self.symlink(name)),
             Err(errno) => Err(errors::io("cannot open", self.path_of(name), errno)),
         }
     }
@@ -92,14 +121,14 @@ impl Tree {
     /// Like [`blob`](Self::blob), but only if the kernel has the name in memory and need not wait
     /// for a disk. The outer none means that it has not, or that something is wrong.
     pub(super) fn cached_blob(&self, name: &str) -> Option<Result<Option<Opened>>> {
-        if !(self.openat2 && self.local) {
+        if !(self.known.openat2 && self.known.local) {
             return None;
         }
         // Another mount below the root could make us wait.
-        let resolve = BENEATH | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
-        match rustix::fs::openat2(&self.root, name, READ, Mode::empty(), resolve) {
+        let resolve = self.how() | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
+        match rustix::fs::openat2(&*self.root, name, READ, Mode::empty(), resolve) {
             Ok(file) => Some(self.regular(name, file)),
-            Err(Errno::NOENT) => Some(Ok(None)),
+            Err(Errno::NOENT) if !self.follow => Some(Ok(None)),
             Err(_) => None,
         }
     }
@@ -112,12 +141,13 @@ impl Tree {
 
     /// The deepest existing folder on the way to `folder`, and the part of the name that exists.
     /// [`StoreError::Invalid`] if there is a blob in place of a folder.
-    pub(super) fn deepest_existing<'a>(&self, folder: &'a str) -> Result<(OwnedFd, &'a str)> {
+    pub(super) fn deepest_existing<'a>(&self, folder: &'a str) -> Result<(Dir, &'a str)> {
         let mut name = folder;
         loop {
-            match self.resolve(name, DIRECTORY) {
+            match self.resolve(name, DIRECTORY).and_then(Dir::open) {
                 Ok(found) => return Ok((found, name)),
                 Err(Errno::NOENT) if !name.is_empty() => {
+                    self.not_there::<()>(name)?;
                     name = name.rsplit_once('/').map_or("", |(parent, _)| parent);
                 }
                 Err(errno) => return Err(self.path_error(name, errno)),
@@ -131,7 +161,7 @@ impl Tree {
             Errno::NOTDIR => StoreError::Invalid(format!(
                 "a part of {folder} is a blob, so no folder can be made there"
             )),
-            Errno::LOOP => errors::symlink(folder),
+            Errno::LOOP => self.symlink(folder),
             Errno::NAMETOOLONG | Errno::ILSEQ => StoreError::Invalid(format!(
                 "{folder}: the store's file system cannot hold this name"
             )),
@@ -139,14 +169,91 @@ impl Tree {
         }
     }
 
-    /// Opens `name` below the root. A symbolic link anywhere in it causes `ELOOP`.
+    /// The error if a symbolic link stands in place of a folder or a blob.
+    pub(super) fn symlink(&self, name: &str) -> StoreError {
+        StoreError::Denied(if self.follow {
+            format!("{name} is, or is below, a symbolic link that leads to itself or to nothing")
+        } else {
+            format!("{name} is, or is below, a symbolic link, and the store follows none")
+        })
+    }
+
+    /// None, unless the name is below a symbolic link that leads to nothing, such as a disk that is
+    /// not mounted: what is there is not known then.
+    fn not_there<T>(&self, name: &str) -> Result<Option<T>> {
+        if self.follow {
+            let ends = name.match_indices('/').map(|(end, _)| end).chain([name.len()]);
+            for part in ends.filter_map(|end| name.get(..end)).filter(|part| !part.is_empty()) {
+                match stat_at(&*self.root, part) {
+                    Err(_) => break,
+                    Ok(stat) if is_symlink(&stat) && self.stat_at(&*self.root, part).is_err() => {
+                        tracing::warn!(
+                            path = %self.path_of(part).display(),
+                            "a symbolic link in the store leads to nothing"
+                        );
+                        return Err(StoreError::Unavailable(format!(
+                            "{part} is not available at the moment"
+                        )));
+                    }
+                    Ok(_) => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the path still leads to the folder that a call has open; otherwise nobody would see
+    /// what the call promises. True for the root if `folder` is empty.
+    pub(super) fn still_names(&self, folder: &str, dir: &Dir) -> bool {
+        let path = self.path_of(folder);
+        match rustix::fs::statx(CWD, &path, AtFlags::empty(), STAT) {
+            Ok(stat) => FolderId::of(&stat) == dir.id,
+            // Longer than paths may be, though each part is not. The root must do.
+            Err(Errno::NAMETOOLONG) => self.is_current(),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether the root's path still leads to this root.
+    pub(super) fn is_current(&self) -> bool {
+        rustix::fs::statx(CWD, &*self.path, AtFlags::empty(), STAT)
+            .is_ok_and(|stat| FolderId::of(&stat) == self.known.id)
+    }
+
+    /// [`StoreError::Unavailable`] unless [`still_names`](Self::still_names).
+    pub(super) fn must_name(&self, folder: &str, dir: &Dir) -> Result<()> {
+        if self.still_names(folder, dir) { Ok(()) } else { Err(replaced()) }
+    }
+
+    /// Makes an I/O error that happened because the root is gone or another one by now a reason to
+    /// try again.
+    pub(super) fn settle<T>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(StoreError::Io { .. }) if !self.is_current() => Err(replaced()),
+            result => result,
+        }
+    }
+
+    /// Metadata of an entry in a folder; of the link itself if it is a symbolic link and the store
+    /// follows none.
+    pub(super) fn stat_at(&self, folder: impl AsFd, name: &str) -> Result<Statx, Errno> {
+        let flags = if self.follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        rustix::fs::statx(folder, name, flags, STAT)
+    }
+
+    fn how(&self) -> ResolveFlags {
+        if self.follow { FOLLOW } else { BENEATH }
+    }
+
+    /// Opens `name` below the root. A symbolic link anywhere in it causes `ELOOP`, if the store
+    /// follows none.
     fn resolve(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let name = if name.is_empty() { "." } else { name };
-        if !self.openat2 {
-            return self.walk(name, flags);
-        }
-        rustix::io::retry_on_intr(|| {
-            rustix::fs::openat2(&self.root, name, flags, Mode::empty(), BENEATH)
+        rustix::io::retry_on_intr(|| match (self.known.openat2, self.follow) {
+            (true, _) => rustix::fs::openat2(&*self.root, name, flags, Mode::empty(), self.how()),
+            // Names have no `..`, and clients cannot make links: they lead where the operator said.
+            (false, true) => rustix::fs::openat(&*self.root, name, flags, Mode::empty()),
+            (false, false) => self.walk(name, flags),
         })
     }
 
@@ -176,6 +283,20 @@ impl Tree {
     }
 }
 
+/// The error of a call whose folder, or the root above it, was replaced or taken away meanwhile.
+fn replaced() -> StoreError {
+    StoreError::Unavailable(
+        "the store was replaced or taken away during the request; try it again".to_owned(),
+    )
+}
+
+/// Whether this kernel resolves names in one call. Old container runtimes forbid the call instead of
+/// not knowing it, so any error means no.
+pub(super) fn has_openat2(root: &OwnedFd) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, ".", flags, Mode::empty(), BENEATH).is_ok()
+}
+
 /// Metadata of an open file.
 pub(super) fn stat(file: impl AsFd) -> Result<Statx, Errno> {
     rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, STAT)
@@ -199,16 +320,4 @@ pub(super) fn is_regular(stat: &Statx) -> bool {
 /// Whether it is a symbolic link.
 pub(super) fn is_symlink(stat: &Statx) -> bool {
     kind(stat) == FileType::Symlink
-}
-
-/// Identifies a mount. Files can be renamed between two folders with the same value, because they
-/// are on the same file system seen through the same mount.
-pub(super) fn mount(stat: &Statx) -> (u32, u32, u64) {
-    (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id)
-}
-
-/// The kernel's magic number for the file system of a folder.
-pub(super) fn file_system(folder: &OwnedFd) -> u64 {
-    let magic = rustix::fs::fstatfs(folder).map_or(0, |stat| stat.f_type);
-    u64::try_from(magic & 0xffff_ffff).unwrap_or(0)
 }

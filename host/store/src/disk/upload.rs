@@ -6,12 +6,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Statx};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::temp::{Target, Temp};
+use super::tree::{Dir, Tree};
 use super::xattr::{self, Attributes};
 use super::{Inner, errors, tree};
 use crate::error::{Result, StoreError};
@@ -25,6 +25,7 @@ const PIECE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Upload {
     store: Arc<Inner>,
+    tree: Tree,
     key: Key,
     folder: String,
     condition: Condition,
@@ -32,7 +33,7 @@ pub(super) struct Upload {
     hasher: Option<Sha256>,
     observer: Option<ObserverHandle>,
     /// The blob's folder, or its deepest existing parent.
-    dir: OwnedFd,
+    dir: Arc<Dir>,
     /// Whether `dir` is the blob's own folder.
     folder_exists: bool,
     sink: Sink,
@@ -53,10 +54,17 @@ enum Sink {
 impl Upload {
     /// Checks the condition and prepares to write.
     pub(super) fn begin(store: Arc<Inner>, key: Key, options: PutOptions) -> Result<Self> {
+        let tree = store.tree()?;
+        let begun = Self::begin_in(store, &tree, key, options);
+        tree.settle(begun)
+    }
+
+    fn begin_in(store: Arc<Inner>, tree: &Tree, key: Key, options: PutOptions) -> Result<Self> {
         let folder = key.folder().as_str().to_owned();
-        let (dir, existing) = store.tree.deepest_existing(&folder)?;
+        let (dir, existing) = tree.deepest_existing(&folder)?;
+        let dir = Arc::new(dir);
         let folder_exists = existing == folder;
-        let there = if folder_exists { store.blob_at(&dir, &key)? } else { None };
+        let there = if folder_exists { tree.blob_at(&dir, &key)? } else { None };
         let stored = match (&options.condition, &there) {
             (Condition::Absent, Some(_)) => return Err(StoreError::AlreadyExists),
             (Condition::Matches(etag), there) => {
@@ -65,7 +73,7 @@ impl Upload {
                 }
                 None
             }
-            (Condition::AbsentOrIdentical, Some(_)) => store.tree.blob(key.as_str())?,
+            (Condition::AbsentOrIdentical, Some(_)) => tree.blob(key.as_str())?,
             _ => None,
         };
         let sink = match stored {
@@ -74,13 +82,14 @@ impl Upload {
             }
             None => {
                 let kept = Arc::new(Attributes::of(&options));
-                Sink::Write(Temp::new(&store, &dir, &folder, kept)?)
+                Sink::Write(Temp::new(&store, tree, &dir, &folder, kept)?)
             }
         };
         let hasher = options.sha256.map(|_| Sha256::new());
         let PutOptions { condition, sha256: expected, observer, .. } = options;
         Ok(Self {
             store,
+            tree: tree.clone(),
             key,
             folder,
             condition,
@@ -98,7 +107,7 @@ impl Upload {
         if let Some(hasher) = &mut self.hasher {
             chunks.iter().for_each(|chunk| hasher.update(chunk));
         }
-        let path = || self.store.tree.path_of(self.key.as_str());
+        let path = || self.tree.path_of(self.key.as_str());
         match &mut self.sink {
             Sink::Write(temp) => {
                 temp.write(chunks).map_err(|error| errors::io("cannot write", path(), error))
@@ -116,7 +125,7 @@ impl Upload {
 
     /// Writes `length` bytes of a file from `offset` on; they must exist.
     pub(super) fn append(&mut self, part: &File, offset: u64, length: u64) -> Result<()> {
-        let path = self.store.tree.path_of(self.key.as_str());
+        let path = self.tree.path_of(self.key.as_str());
         if let (None, Sink::Write(temp)) = (&self.hasher, &mut self.sink) {
             return match temp.append(part, offset, length) {
                 Ok(appended) if appended == length => Ok(()),
@@ -141,7 +150,12 @@ impl Upload {
     }
 
     /// Verifies the bytes and commits them.
-    pub(super) fn finish(mut self) -> Result<Stored> {
+    pub(super) fn finish(self) -> Result<Stored> {
+        let tree = self.tree.clone();
+        tree.settle(self.finish_in_place())
+    }
+
+    fn finish_in_place(mut self) -> Result<Stored> {
         let checked = check(self.hasher.take(), self.expected);
         if let Sink::Compare { stored, stat, identical } = &self.sink {
             if !identical || !at_end(stored, stat) || checked.is_err() {
@@ -156,28 +170,32 @@ impl Upload {
     /// Reports the existing blob, which has the same bytes, as stored. It may come from another
     /// upload that is not durable yet, so it is synced before anybody is told.
     fn confirm_stored(&self, stored: &File, stat: &Statx) -> Result<Stored> {
-        let path = || self.store.tree.path_of(self.key.as_str());
+        let path = || self.tree.path_of(self.key.as_str());
         stored.sync_all().map_err(|error| errors::io("cannot sync", path(), error))?;
-        let there = self.store.blob_at(&self.dir, &self.key)?;
+        let there = self.tree.blob_at(&self.dir, &self.key)?;
         if there.as_ref().map(xattr::etag) != Some(xattr::etag(stat)) {
             return Err(StoreError::PreconditionFailed);
         }
-        self.store.wait_for_folders();
-        self.store.sync_folder(&self.dir, &self.folder)?;
-        let info = xattr::info(&self.store, &self.key, stored, stat)?;
+        self.tree.settle_folder(&self.folder)?;
+        self.tree.sync_folder(&self.dir, &self.folder)?;
+        self.tree.must_name(&self.folder, &self.dir)?;
+        let info = xattr::info(&self.tree, &self.key, stored, stat)?;
         Ok(Stored { info, change: Change::Unchanged })
     }
 
     fn commit(mut self) -> Result<Stored> {
-        let path = self.store.tree.path_of(self.key.as_str());
+        let path = self.tree.path_of(self.key.as_str());
         if let Sink::Write(temp) = &self.sink {
-            temp.finish().map_err(|error| errors::io("cannot sync", &path, error))?;
+            temp.finish(&self.tree, &self.dir)
+                .map_err(|error| errors::io("cannot sync", &path, error))?;
         }
         if self.folder_exists {
-            self.store.wait_for_folders();
+            self.tree.settle_folder(&self.folder)?;
         } else {
-            self.dir = self.store.make_folder(&self.folder)?;
+            self.dir = Arc::new(self.store.make_folder(&self.tree, &self.folder)?);
         }
+        // Nothing is to change in a folder that was replaced during the upload.
+        self.tree.must_name(&self.folder, &self.dir)?;
         let change = loop {
             if let Some(change) = self.publish()? {
                 break change;
@@ -190,13 +208,15 @@ impl Upload {
                 return outcome;
             }
         };
-        self.store.sync_folder(&self.dir, &self.folder)?;
+        self.tree.sync_folder(&self.dir, &self.folder)?;
+        // The last look: what is acknowledged can be seen.
+        self.tree.must_name(&self.folder, &self.dir)?;
         let Sink::Write(temp) = &self.sink else {
             return Err(StoreError::AlreadyExists);
         };
         let stat =
             tree::stat(temp.file()).map_err(|errno| errors::io("cannot read", path, errno))?;
-        let info = xattr::info(&self.store, &self.key, temp.file(), &stat)?;
+        let info = xattr::info(&self.tree, &self.key, temp.file(), &stat)?;
         Ok(Stored { info, change })
     }
 
@@ -215,8 +235,9 @@ impl Upload {
             Sink::Compare { stat, .. } => Ok(stat.stx_size),
         };
         let size = size.map_err(|error| {
-            errors::io("cannot read", store.tree.path_of(self.key.as_str()), error)
+            errors::io("cannot read", self.tree.path_of(self.key.as_str()), error)
         })?;
+        observer.place(self.tree.known.epoch)?;
         let wanted = observer.before_commit()?;
         let outcome = self.publish_locked(wanted);
         let done = outcome.as_ref().ok().and_then(Option::as_ref);
@@ -229,30 +250,30 @@ impl Upload {
 
     /// The outer none: the key is taken. The inner one: no blob was replaced.
     fn publish_locked(&mut self, wanted: bool) -> Result<Option<Option<RemovedBlob>>> {
-        let store = &self.store;
+        let (store, tree) = (&self.store, &self.tree);
         let Sink::Write(temp) = &mut self.sink else {
             return Ok(None);
         };
         let target = Target { dir: &self.dir, folder: &self.folder, name: self.key.name() };
         let there = match &self.condition {
             Condition::Absent | Condition::AbsentOrIdentical => {
-                return Ok(temp.publish_new(store, target)?.then_some(None));
+                return Ok(temp.publish_new(store, tree, target)?.then_some(None));
             }
             Condition::Always => loop {
-                if let Some(there) = store.blob_at(target.dir, &self.key)? {
+                if let Some(there) = tree.blob_at(target.dir, &self.key)? {
                     break there;
                 }
-                if temp.publish_new(store, target)? {
+                if temp.publish_new(store, tree, target)? {
                     return Ok(Some(None));
                 }
             },
-            Condition::Matches(etag) => store
+            Condition::Matches(etag) => tree
                 .blob_at(target.dir, &self.key)?
                 .filter(|there| xattr::etag(there) == *etag)
                 .ok_or(StoreError::PreconditionFailed)?,
         };
-        let gone = xattr::gone(store, target.dir, &self.key, &there, wanted);
-        temp.publish_over(store, target)?;
+        let gone = xattr::gone(tree, target.dir, &self.key, &there, wanted);
+        temp.publish_over(store, tree, target)?;
         Ok(Some(Some(gone)))
     }
 
@@ -260,11 +281,11 @@ impl Upload {
     /// start; `None` if the key is free again.
     fn compare_with_winner(&self) -> Result<Option<Result<Stored>>> {
         // An error if something other than a blob is there.
-        self.store.blob_at(&self.dir, &self.key)?;
-        let Some((stored, stat)) = self.store.tree.blob(self.key.as_str())? else {
+        self.tree.blob_at(&self.dir, &self.key)?;
+        let Some((stored, stat)) = self.tree.blob(self.key.as_str())? else {
             return Ok(None);
         };
-        let path = || self.store.tree.path_of(self.key.as_str());
+        let path = || self.tree.path_of(self.key.as_str());
         let failed = |error| errors::io("cannot compare", path(), error);
         let Sink::Write(temp) = &self.sink else {
             return Ok(None);
@@ -290,22 +311,27 @@ impl Upload {
     }
 }
 
-impl Inner {
+impl Tree {
     /// The blob under a key, if there is one. Anything that is not a blob cannot be replaced by one.
-    fn blob_at(&self, dir: &OwnedFd, key: &Key) -> Result<Option<Statx>> {
-        let stat = match tree::stat_at(dir, key.name()) {
+    fn blob_at(&self, dir: &Dir, key: &Key) -> Result<Option<Statx>> {
+        let stat = match self.stat_at(dir, key.name()) {
             Ok(stat) => stat,
+            // A symbolic link to nothing is in the way, though there is nothing.
+            Err(Errno::NOENT) if self.follow && tree::stat_at(dir, key.name()).is_ok() => {
+                return Err(self.symlink(key.as_str()));
+            }
             Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(self.symlink(key.as_str())),
             Err(errno @ (Errno::NAMETOOLONG | Errno::ILSEQ)) => {
-                return Err(self.tree.path_error(key.as_str(), errno));
+                return Err(self.path_error(key.as_str(), errno));
             }
             Err(errno) => {
-                return Err(errors::io("cannot look up", self.tree.path_of(key.as_str()), errno));
+                return Err(errors::io("cannot look up", self.path_of(key.as_str()), errno));
             }
         };
         match tree::kind(&stat) {
             FileType::RegularFile => Ok(Some(stat)),
-            FileType::Symlink => Err(errors::symlink(key.as_str())),
+            FileType::Symlink => Err(self.symlink(key.as_str())),
             FileType::Directory => Err(StoreError::Invalid(format!(
                 "{key} is a folder, so no blob can be stored there"
             ))),

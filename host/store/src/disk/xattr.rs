@@ -4,13 +4,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags, Statx, StatxTimestamp, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::Inner;
-use super::errors;
+use super::tree::{Dir, Tree};
+use super::{errors, steps};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
 use crate::{Fields, Info, PutOptions, RemovedBlob};
@@ -47,11 +47,11 @@ impl Attributes {
 
     /// Writes them to a file that has no name yet, so that the bytes and the attributes appear
     /// together. Writes nothing if they are empty.
-    pub(super) fn write(&self, store: &Inner, name: &str, file: impl AsFd) -> Result<()> {
+    pub(super) fn write(&self, tree: &Tree, name: &str, file: impl AsFd) -> Result<()> {
         if *self == Self::default() {
             return Ok(());
         }
-        let path = || store.tree.path_of(name);
+        let path = || tree.path_of(name);
         let json = serde_json::to_vec(self)
             .map_err(|error| errors::io("cannot write the metadata of", path(), error))?;
         let too_large = || {
@@ -63,12 +63,14 @@ impl Attributes {
         };
         match rustix::fs::fsetxattr(&file, ATTRIBUTE, &json, XattrFlags::empty()) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::PERM | Errno::NOSYS) => Err(StoreError::Unsupported(
-                "the file system below the store cannot keep a content type, metadata or tags \
-                 with a blob: it has no user extended attributes"
-                    .to_owned(),
-            )),
             Err(Errno::TOOBIG | Errno::RANGE) => too_large(),
+            Err(errno) if steps::lacks_attributes(errno, tree.known.local) => {
+                Err(StoreError::Unsupported(
+                    "the file system below the store cannot keep a content type, metadata or tags \
+                     with a blob: it has no user extended attributes"
+                        .to_owned(),
+                ))
+            }
             // ext4 and others report "no space" if an attribute does not fit into its place.
             Err(Errno::NOSPC) if has_space(&file) => too_large(),
             Err(errno) => Err(errors::io("cannot write the metadata of", path(), errno)),
@@ -76,7 +78,7 @@ impl Attributes {
     }
 
     /// Reads them from a file; empty if it has none.
-    fn read(store: &Inner, name: &str, file: impl AsFd) -> Result<Self> {
+    fn read(tree: &Tree, name: &str, file: impl AsFd) -> Result<Self> {
         let mut small = [0; 1024];
         let mut large = Vec::new();
         let json = match rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut small) {
@@ -85,15 +87,18 @@ impl Attributes {
                 large.resize(MAX_ATTRIBUTE, 0);
                 match rustix::fs::fgetxattr(&file, ATTRIBUTE, large.as_mut_slice()) {
                     Ok(length) => large.get(..length).unwrap_or_default(),
-                    Err(errno) => return Err(unreadable(store, name, errno)),
+                    Err(errno) => return Err(unreadable(tree, name, errno)),
                 }
             }
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Self::default()),
-            Err(errno) => return Err(unreadable(store, name, errno)),
+            Err(Errno::NODATA) => return Ok(Self::default()),
+            Err(errno) if steps::lacks_attributes(errno, tree.known.local) => {
+                return Ok(Self::default());
+            }
+            Err(errno) => return Err(unreadable(tree, name, errno)),
         };
         serde_json::from_slice(json).or_else(|error| {
             tracing::warn!(
-                file = %store.tree.path_of(name).display(), attribute = ATTRIBUTE, %error,
+                file = %tree.path_of(name).display(), attribute = ATTRIBUTE, %error,
                 "attribute ignored; keepgate did not write it"
             );
             Ok(Self::default())
@@ -102,8 +107,8 @@ impl Attributes {
 }
 
 /// What is known about a blob whose file is open.
-pub(super) fn info(store: &Inner, key: &Key, file: impl AsFd, stat: &Statx) -> Result<Info> {
-    let kept = Attributes::read(store, key.as_str(), file)?;
+pub(super) fn info(tree: &Tree, key: &Key, file: impl AsFd, stat: &Statx) -> Result<Info> {
+    let kept = Attributes::read(tree, key.as_str(), file)?;
     Ok(Info {
         key: key.clone(),
         size: stat.stx_size,
@@ -117,18 +122,15 @@ pub(super) fn info(store: &Inner, key: &Key, file: impl AsFd, stat: &Statx) -> R
 
 /// What the commit observer is told about a blob that is about to be removed. If its metadata
 /// cannot be read, the size is still reported, because that must not keep anybody from deleting it.
-pub(super) fn gone(
-    store: &Inner,
-    dir: &OwnedFd,
-    key: &Key,
-    stat: &Statx,
-    all: bool,
-) -> RemovedBlob {
+pub(super) fn gone(tree: &Tree, dir: &Dir, key: &Key, stat: &Statx, all: bool) -> RemovedBlob {
     let read = || {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        if !tree.follow {
+            flags |= OFlags::NOFOLLOW;
+        }
         let file = rustix::fs::openat(dir, key.name(), flags, Mode::empty())
-            .map_err(|errno| unreadable(store, key.as_str(), errno))?;
-        Attributes::read(store, key.as_str(), file)
+            .map_err(|errno| unreadable(tree, key.as_str(), errno))?;
+        Attributes::read(tree, key.as_str(), file)
     };
     let kept = if all { read() } else { Ok(Attributes::default()) };
     let metadata = kept.map(|kept| kept.metadata).unwrap_or_else(|error| {
@@ -162,6 +164,6 @@ fn has_space(file: impl AsFd) -> bool {
     rustix::fs::fstatvfs(file).is_ok_and(|stat| stat.f_bavail > 0 && stat.f_favail > 0)
 }
 
-fn unreadable(store: &Inner, name: &str, errno: Errno) -> StoreError {
-    errors::io("cannot read the metadata of", store.tree.path_of(name), errno)
+fn unreadable(tree: &Tree, name: &str, errno: Errno) -> StoreError {
+    errors::io("cannot read the metadata of", tree.path_of(name), errno)
 }

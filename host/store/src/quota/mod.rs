@@ -46,6 +46,12 @@
 //! in progress but not at its commit delays nothing: it becomes a case 2 or 3 later. Only programs
 //! that change the folder beside this process can make a count inexact.
 //!
+//! # A store that is replaced
+//!
+//! If another folder or disk is at the store's place ([`BlobStore::epoch`]), the sums say nothing about
+//! it. Each commit names the epoch it is made in, and is refused as unavailable until that one was
+//! counted.
+//!
 //! # What survives a restart
 //!
 //! The state file holds the sums and `ahead`: the number of bytes by which any sum may be too low.
@@ -69,9 +75,9 @@ mod totals;
 mod view;
 
 use std::fmt;
-use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -98,9 +104,9 @@ pub const OWNER: &str = "keepgate-owner";
 pub struct QuotaOptions {
     /// The state file, one for each store; `<name>.new` beside it is used too.
     pub state_file: PathBuf,
-    /// A locked file that keeps other processes from the state file, if there may be any. It is
+    /// A lock that keeps other processes from the state file, if there may be any. It is
     /// closed when nothing can write the state any more.
-    pub lock: Option<File>,
+    pub lock: Option<OwnedFd>,
     /// How often to count again, in case other programs change the store.
     pub recount_every: Option<Duration>,
 }
@@ -140,7 +146,12 @@ struct Shared {
     counting: tokio::sync::Mutex<()>,
     /// Held while the rules are changed; locked before `counting`.
     changing: tokio::sync::Mutex<()>,
+    /// The [epoch](BlobStore::epoch) whose blobs the sums are of, or [`UNCOUNTED`].
+    epoch: AtomicU64,
 }
+
+/// No epoch: nothing was counted yet.
+const UNCOUNTED: u64 = u64::MAX;
 
 impl Quota {
     /// Puts limits around a store. If the state file is missing, or was written under rules that
@@ -175,11 +186,14 @@ impl Quota {
             wanted: Arc::default(),
             counting: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            epoch: UNCOUNTED.into(),
         });
         match saved {
-            None => {
-                recount::count(&shared, None).await?;
-            }
+            None => match recount::count(&shared, None).await {
+                // Its disk is not there yet. Until it is counted, nothing can be stored.
+                Err(StoreError::Unavailable(_)) => shared.want_recount(),
+                counted => drop(counted?),
+            },
             Some((totals, saved)) => {
                 {
                     let mut ledger = shared.ledger();
@@ -189,6 +203,10 @@ impl Quota {
                 // From now on the file says that the shutdown was not orderly.
                 let writing = Arc::clone(&shared);
                 blocking(move || writing.write_state(None)).await?;
+                match shared.store.epoch().await {
+                    Ok(epoch) => shared.epoch.store(epoch, Ordering::Relaxed),
+                    Err(_) => shared.want_recount(),
+                }
                 if !saved.clean {
                     shared.want_recount();
                 }
@@ -287,6 +305,17 @@ impl Shared {
 
     fn file(&self) -> MutexGuard<'_, StateFile> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that the sums are those of this epoch's blobs, and has them counted if not.
+    fn must_be_counted(&self, epoch: u64) -> Result<()> {
+        if self.epoch.load(Ordering::Relaxed) == epoch {
+            return Ok(());
+        }
+        self.want_recount();
+        Err(StoreError::Unavailable(
+            "the store was replaced, and its quota is being counted; try it again".to_owned(),
+        ))
     }
 
     fn want_recount(&self) {

@@ -1,6 +1,7 @@
 //! The walk that counts, and the task that runs it: after an unclean shutdown, at intervals, and
 //! when a sum turns out to be wrong.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const BATCH: usize = 512;
 const LOOKS: usize = 16;
 /// Pause before a failed count is tried again.
 const RETRY: Duration = Duration::from_secs(60);
+/// The same if the store was not available, which its own log line says.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
 
 /// Abandons a count that does not reach its end.
 struct Attempt<'a>(&'a Shared);
@@ -38,6 +41,7 @@ pub(super) async fn count(
 ) -> Result<Vec<Drift>> {
     let rules = shared.ledger().begin_scan(rules);
     let _attempt = Attempt(shared);
+    let epoch = shared.store.epoch().await?;
     match shared.store.list(&Folder::top(), true).await {
         Ok(mut listing) => walk(shared, &rules, &mut *listing).await?,
         // The store is a folder that does not exist yet.
@@ -45,6 +49,9 @@ pub(super) async fn count(
         Err(error) => return Err(error),
     }
     shared.ledger().pass(&[], None);
+    if shared.store.epoch().await? != epoch {
+        return Err(StoreError::Unavailable("the store was replaced during the count".to_owned()));
+    }
     let drift = loop {
         let changed = shared.changed.notified();
         if let Some(drift) = shared.ledger().end_scan() {
@@ -52,6 +59,7 @@ pub(super) async fn count(
         }
         changed.await;
     };
+    shared.epoch.store(epoch, Ordering::Relaxed);
     let writing = Arc::clone(shared);
     blocking(move || writing.write_state(None)).await?;
     Ok(drift)
@@ -123,6 +131,12 @@ pub(super) async fn keep_counting(shared: Weak<Shared>, every: Option<Duration>)
             return;
         };
         if let Err(error) = recount(&shared).await {
+            if let StoreError::Unavailable(_) = error {
+                drop(shared);
+                tokio::time::sleep(RETRY_UNAVAILABLE).await;
+                wanted.notify_one();
+                continue;
+            }
             tracing::error!(%error, "cannot count the blobs for a quota; retrying later");
             drop(shared);
             tokio::time::sleep(RETRY).await;
@@ -134,7 +148,8 @@ pub(super) async fn keep_counting(shared: Weak<Shared>, every: Option<Duration>)
 /// Counts everything by the rules in force.
 pub(super) async fn recount(shared: &Arc<Shared>) -> Result<Vec<Drift>> {
     let _only = shared.counting.lock().await;
-    let after_unclean_end = shared.ledger().max_undercount > 0;
+    let replaced = shared.store.epoch().await? != shared.epoch.load(Ordering::Relaxed);
+    let after_unclean_end = replaced || shared.ledger().max_undercount > 0;
     let drift = count(shared, None).await?;
     for Drift { scope, old, new } in &drift {
         if after_unclean_end {

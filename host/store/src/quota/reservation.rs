@@ -65,6 +65,11 @@ impl CommitObserver for Reservation {
         self.next.as_ref().map_or(Ok(()), |next| next.admit(size))
     }
 
+    fn place(&self, epoch: u64) -> Result<()> {
+        self.shared.must_be_counted(epoch)?;
+        self.next.as_ref().map_or(Ok(()), |next| next.place(epoch))
+    }
+
     fn before_commit(&self) -> Result<bool> {
         let late = self.late.load(Ordering::Relaxed);
         if late > 0 {

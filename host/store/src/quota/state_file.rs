@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,12 +97,12 @@ impl Saved {
 pub(super) struct StateFile {
     path: PathBuf,
     /// Keeps other processes from writing it. Calls hold on to it after the quota is dropped.
-    _lock: Option<File>,
+    _lock: Option<OwnedFd>,
 }
 
 impl StateFile {
     /// Makes the file's folder. Blocks.
-    pub(super) fn new(path: PathBuf, lock: Option<File>) -> Result<Self> {
+    pub(super) fn new(path: PathBuf, lock: Option<OwnedFd>) -> Result<Self> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)
                 .map_err(|error| failed("cannot create", folder, error))?;
@@ -117,7 +118,12 @@ impl StateFile {
         let fail = |error| failed("cannot write the state of a quota to", &self.path, error);
         let json = serde_json::to_vec(saved).map_err(|error| fail(error.into()))?;
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&new);
+        if file.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            make_again(&self.path);
+            file = options.open(&new);
+        }
         let written = file.as_mut().map_err(io_error).and_then(|file| {
             file.write_all(&json)?;
             file.sync_all()
@@ -132,6 +138,16 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             other => other.map_err(fail),
         }
+    }
+}
+
+/// Makes the file's folder and the one above it again, after a disk was swapped for example. Not those
+/// further up: they may be a store's root, which nobody but the operator puts back.
+fn make_again(path: &Path) {
+    let folders = path.ancestors().skip(1).take(2).collect::<Vec<_>>();
+    for folder in folders.into_iter().rev() {
+        // Writing the file says what is wrong.
+        let _ = std::fs::create_dir(folder);
     }
 }
 

@@ -317,13 +317,15 @@ async fn nothing_is_stored_if_the_state_cannot_be_written() {
     };
     put(10).await.unwrap();
     std::fs::remove_dir_all(&place).unwrap();
+    // A missing folder would be made again.
+    std::fs::write(&place, b"").unwrap();
     quota.shared.ledger().room = 0;
     let before = quota.usage();
     let Err(StoreError::Io { action, path, .. }) = put(20).await else { panic!() };
     assert!(action.contains("quota") && path.starts_with(&place), "{action} {}", path.display());
     assert_eq!(quota.usage(), before);
     assert_eq!(view.delete(&Key::new("blob10").unwrap()).await.unwrap(), Some(10));
-    std::fs::create_dir(&place).unwrap();
+    std::fs::remove_file(&place).unwrap();
     put(30).await.unwrap();
     assert_eq!(quota.usage()[0].used, 30);
 }

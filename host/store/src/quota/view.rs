@@ -46,9 +46,15 @@ impl QuotaView {
                     {
                         call.reserve_at_commit(length);
                     }
+                    Err(full @ StoreError::QuotaExceeded(_)) => {
+                        // Of another disk, perhaps.
+                        shared.must_be_counted(self.inner().epoch().await?)?;
+                        return Err(full);
+                    }
                     outcome => outcome?,
                 },
                 None => {
+                    shared.must_be_counted(self.inner().epoch().await?)?;
                     let unmeasured = std::mem::replace(body, Body::empty());
                     *body = reserving(unmeasured, Arc::clone(&call));
                 }

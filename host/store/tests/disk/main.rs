@@ -1,5 +1,6 @@
 //! What can go wrong only on a disk: links, special files and modes (`names`), leftovers of uploads
-//! (`uploads`), and changes by other programs (`changes`).
+//! (`uploads`), changes by other programs (`changes`), what a folder gives its files (`inherited`), and
+//! links that are followed (`links`).
 
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +14,8 @@
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;
+mod inherited;
+mod links;
 mod names;
 mod uploads;
 

@@ -32,10 +32,10 @@ async fn a_folder_removed_during_an_upload_is_an_error_and_the_next_upload_works
             async move { store.put(&key("a/b"), body, PutOptions::default()).await }
         });
         waiting.await.unwrap();
-        fs::remove_dir(dir.path().join("a")).unwrap();
+        fs::remove_dir_all(dir.path().join("a")).unwrap();
         sender.send(()).unwrap();
         let outcome = upload.await.unwrap();
-        assert!(matches!(outcome, Err(StoreError::Io { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
         put(&store, "a/b", &bytes(1, 1)).await;
         assert_eq!(files(dir.path()), [dir.path().join("a/b")]);
     }
@@ -107,10 +107,14 @@ async fn opening_sweeps_what_dead_processes_left_and_spares_live_ones() {
     let unfinished = files(dir.path());
     assert_eq!(unfinished.len(), 1);
 
-    // One process was killed; another one, simulated by our lock, is alive.
+    // Another process was killed; what it left has no lock.
+    let dead = dir.path().join("b/.keepgate-upload-1");
+    fs::create_dir(dir.path().join("b")).unwrap();
+    fs::write(&dead, b"half").unwrap();
+    // The same of an earlier version, and of one that is alive, simulated by our lock.
     let tmp = dir.path().join(".keepgate/tmp");
     for name in ["dead", "foreign"] {
-        fs::create_dir(tmp.join(name)).unwrap();
+        fs::create_dir_all(tmp.join(name)).unwrap();
         fs::write(tmp.join(name).join("upload"), b"half").unwrap();
         fs::write(tmp.join(name).join("lock"), b"").unwrap();
     }
@@ -123,7 +127,7 @@ async fn opening_sweeps_what_dead_processes_left_and_spares_live_ones() {
     fs::write(dir.path().join(".keepgate/state"), b"").unwrap();
 
     let other = open(dir.path());
-    assert!(!tmp.join("dead").exists());
+    assert!(!tmp.join("dead").exists() && !dead.exists());
     assert!(tmp.join("foreign/upload").exists());
     assert!(unfinished[0].exists());
     assert!(dir.path().join(".keepgate/state").exists());
@@ -135,7 +139,8 @@ async fn opening_sweeps_what_dead_processes_left_and_spares_live_ones() {
     assert!(!tmp.join("foreign").exists());
     drop(upload);
     drop((living, again));
-    only(&tmp, &[]).await;
+    only(dir.path(), &[".keepgate/state", "tmp/x/upload"].map(|name| dir.path().join(name))).await;
+    assert!(!tmp.exists());
 }
 
 #[tokio::test]

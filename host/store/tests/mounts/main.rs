@@ -1,5 +1,5 @@
 //! Stores on file systems that the tests mount: full, read-only and without attributes (`limits`), as folders
-//! of a store (`folders`), and cut off by a power failure (`power_cut`). Mounting requires root; otherwise each
+//! of a store (`folders`), swapped below a store (`roots`), and cut off by a power failure (`power_cut`). Mounting requires root; otherwise each
 //! test reports that it was skipped.
 
 #![allow(
@@ -16,6 +16,7 @@ mod common;
 mod folders;
 mod limits;
 mod power_cut;
+mod roots;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,13 +75,13 @@ async fn comes_true(condition: impl Fn() -> bool) {
 }
 
 fn unfinished(root: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(root.join(".keepgate/tmp")) else { return 0 };
-    let mut count = 0;
-    for entry in entries {
-        let inside = fs::read_dir(entry.unwrap().path()).unwrap();
-        count += inside.filter(|file| file.as_ref().unwrap().file_name() != "lock").count();
-    }
-    count
+    let Ok(entries) = fs::read_dir(root) else { return 0 };
+    let count = |entry: fs::DirEntry| {
+        let hidden = entry.file_name().to_string_lossy().starts_with(".keepgate");
+        usize::from(hidden)
+            + if entry.file_type().unwrap().is_dir() { unfinished(&entry.path()) } else { 0 }
+    };
+    entries.map(|entry| count(entry.unwrap())).sum()
 }
 
 /// A new file system in an image file, mounted at `root`.

@@ -14,6 +14,7 @@ mod admission;
 #[path = "../common/mod.rs"]
 mod common;
 mod lasting;
+mod replaced;
 
 use std::sync::Arc;
 

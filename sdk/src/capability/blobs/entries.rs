@@ -78,6 +78,7 @@ pub fn join_key(folder: &str, name: &str) -> String {
 /// ```
 pub fn is_key_segment(text: &str) -> bool {
     !matches!(text, "" | "." | ".." | ".keepgate")
+        && !text.starts_with(".keepgate-upload-")
         && !text.contains(['/', '\0'])
         && text.len() <= 255
 }
