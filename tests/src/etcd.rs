@@ -81,6 +81,12 @@ impl Etcd {
         Member::start(self, Some(Certificates::new()), None)
     }
 
+    /// The same with these certificates.
+    #[track_caller]
+    pub fn start_with_certificates(&self, certificates: Certificates) -> Member {
+        Member::start(self, Some(certificates), None)
+    }
+
     /// A new member whose data is a snapshot, restored by etcd's own program.
     #[track_caller]
     pub fn restore(&self, snapshot: &Path) -> Member {

@@ -79,7 +79,7 @@ impl Admin {
 }
 
 async fn ready(State(sources): State<Sources>) -> Response {
-    let reasons = (sources.readiness)();
+    let Some(reasons) = gather(move || (sources.readiness)()).await else { return failed() };
     if reasons.is_empty() {
         return "ready\n".into_response();
     }
@@ -88,21 +88,35 @@ async fn ready(State(sources): State<Sources>) -> Response {
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
-    match TextEncoder::new().encode_to_string(&sources.registry.gather()) {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Err(error) => {
+    let registry = sources.registry;
+    let encode = move || TextEncoder::new().encode_to_string(&registry.gather());
+    match gather(encode).await {
+        Some(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Some(Err(error)) => {
             tracing::error!(%error, "cannot encode the metrics");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            failed()
         }
+        None => failed(),
     }
 }
 
 async fn status_page(State(sources): State<Sources>) -> Response {
-    let mut status = (sources.status)();
+    let read = sources.status.clone();
+    let Some(mut status) = gather(move || read()).await else { return failed() };
     if let (Value::Object(status), Some(jobs)) = (&mut status, &sources.jobs) {
         status.insert("jobs".to_owned(), jobs.summary().await);
     }
     Json(status).into_response()
+}
+
+/// Collects what a page shows on a thread that may block, because disks are looked at. `None` if the
+/// collecting panicked.
+async fn gather<T: Send + 'static>(collect: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(collect).await.ok()
+}
+
+fn failed() -> Response {
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
 
 impl Application for Admin {

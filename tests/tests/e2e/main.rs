@@ -17,6 +17,7 @@
 //! | `settling` | files that cannot be used are reported once, and a file that is away for a moment is not missed |
 //! | `confined` | a system that denies executable memory or limits the address space |
 //! | `configuration` | SIGHUP |
+//! | `certificates` | those that expire are reported; files are read as tools write them |
 //! | `recording` | exchanges are recorded without their secrets |
 //! | `trust` | only components with an allowed digest or signature are loaded |
 //! | `conformance` | every case of restic's protocol, here and with restic's own server |
@@ -47,6 +48,7 @@
 mod access;
 mod append_only;
 mod blobs;
+mod certificates;
 mod clients;
 mod commands;
 mod configuration;

@@ -1,6 +1,8 @@
 //! Metrics for Prometheus at a path beside the mounts, for operators who have only one port. The admin
 //! listener has them as well.
 
+use std::fmt;
+
 use futures_util::future::BoxFuture;
 use keepgate_core::{CallError, Failure, Handler, Reply, Request};
 use keepgate_store::Body;
@@ -27,7 +29,7 @@ impl MetricsPage {
         self
     }
 
-    fn answer(&self, request: &Request) -> Result<Reply, CallError> {
+    async fn answer(&self, request: Request) -> Result<Reply, CallError> {
         let user = request.principal.as_ref().map(|principal| principal.name.as_str());
         if self.reader.is_some() && user != self.reader.as_deref() {
             return Ok(refusal(401, "Unauthorized\n", None));
@@ -36,10 +38,15 @@ impl MetricsPage {
             let allow = ("allow".to_owned(), "GET, HEAD".to_owned());
             return Ok(refusal(405, "Method Not Allowed\n", Some(allow)));
         }
-        // Fails only if an invalid metric was registered, which is a bug.
-        let text = TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .map_err(|error| Failure::Internal(format!("cannot encode the metrics: {error}")))?;
+        let registry = self.registry.clone();
+        // On a thread that may block, because disks are looked at.
+        let encode = move || TextEncoder::new().encode_to_string(&registry.gather());
+        let text = tokio::task::spawn_blocking(encode).await;
+        // Both fail only if an invalid metric was registered, which is a bug.
+        let failed = |error: &dyn fmt::Display| {
+            Failure::Internal(format!("cannot encode the metrics: {error}"))
+        };
+        let text = text.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let content_type = ("content-type".to_owned(), TEXT_FORMAT.to_owned());
         Ok(Reply { status: 200, headers: vec![content_type], body: Body::from_bytes(text) })
     }
@@ -66,6 +73,6 @@ impl Handler for MetricsPage {
     }
 
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {
-        Box::pin(async move { self.answer(&request) })
+        Box::pin(async move { self.answer(request).await })
     }
 }

@@ -98,6 +98,27 @@ fn a_cluster_may_require_client_certificates() {
 }
 
 #[test]
+fn a_self_signed_certificate_that_is_its_own_authority_is_trusted() {
+    let Some(etcd) = Etcd::debian("backups of an etcd with a self-signed certificate") else {
+        return;
+    };
+    let member = etcd.start_with_certificates(Certificates::of_a_self_signed_server());
+    let ours = member.certificates.as_ref().unwrap();
+    let [ca, certificate, key] =
+        [("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key")]
+            .map(|(name, file)| (name, ours, file));
+    let setup = tls_setup(&member, &[ca, certificate, key]);
+    check(&setup, &["--connect"]).success();
+    let gateway = setup.start();
+    back_up(&gateway);
+    gateway.stop();
+    // Another one that says the same about itself is not the one in the file.
+    let other = Certificates::of_a_self_signed_server();
+    let stranger = ("ca", &other, "ca.pem");
+    refused(&tls_setup(&member, &[stranger, certificate, key]), &[&member.url(), "not trusted"]);
+}
+
+#[test]
 fn certificates_are_read_when_they_are_used() {
     let Some(etcd) = Etcd::debian("renewed certificates for etcd") else { return };
     let member = etcd.start_with_tls();
