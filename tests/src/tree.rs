@@ -81,6 +81,14 @@ pub fn files(top: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The same without the gateway's own: `.keepgate` and unfinished files, which a kill leaves until they are
+/// swept.
+pub fn blobs(top: &Path) -> Vec<PathBuf> {
+    let mut found = files(top);
+    found.retain(|file| !file.to_string_lossy().contains(".keepgate"));
+    found
+}
+
 fn describe(top: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     walk(top, top, &mut |path, entry| {

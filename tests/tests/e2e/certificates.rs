@@ -9,12 +9,12 @@ use keepgate_tests::gateway::{Setup, text};
 use keepgate_tests::program::keepgate;
 use keepgate_tests::tools;
 
-/// A self-signed certificate that is valid until this many days from now. Returns that time in seconds
+/// A self-signed certificate that is valid until this many days and some hours from now. Returns that time in seconds
 /// since 1970.
 fn write_certificate(setup: &Setup, days: i64) -> u64 {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-    let length = DAY * u32::try_from(days.abs()).unwrap();
+    let length = DAY * u32::try_from(days.abs()).unwrap() + DAY / 2;
     let now = SystemTime::now();
     let end = if days < 0 { now - length } else { now + length };
     params.not_before = (end - 100 * DAY).into();
@@ -38,13 +38,13 @@ fn operators_learn_when_a_certificate_expires() {
     let said = check(&setup).success();
     let warning = said.lines().find(|line| line.starts_with("warning: "));
     let warning = warning.unwrap_or_else(|| panic!("{said}"));
-    assert!(warning.contains(&file) && warning.contains("expires in 9 days; renew"), "{warning}");
+    assert!(warning.contains(&file) && warning.contains("expires in 10 days; renew"), "{warning}");
 
     let gateway = setup.start();
     let log = gateway.program.stderr.text();
     let line = log.lines().find(|line| line.contains("certificate expires soon"));
     let line = line.unwrap_or_else(|| panic!("{log}"));
-    assert!(line.contains(&file) && line.contains("days=9"), "{line}");
+    assert!(line.contains(&file) && line.contains("days=10"), "{line}");
     let metric = || {
         gateway.metric(&format!("keepgate_certificate_expiry_timestamp_seconds{{file=\"{file}\"}}"))
     };
@@ -111,7 +111,7 @@ fn certificates_and_keys_are_read_as_tools_write_them() {
         ]);
         client.arg("--cacert").arg(setup.path("p521.pem"));
         client.arg(format!("https://localhost:{}/config", gateway.port()));
-        assert_eq!(tools::run(client).success(), "404", "{file}");
+        assert_eq!(tools::run(client).success().trim(), "404", "{file}");
         gateway.stop();
     }
 }

@@ -130,10 +130,7 @@ impl Ledger {
     /// Checks on disk: every file is what its name says and was sent; acknowledged blobs are there.
     fn look_on_disk(&self, setup: &Setup) {
         let mut found = HashSet::new();
-        for file in tree::files(&setup.store()) {
-            if file.starts_with(".keepgate") {
-                continue;
-            }
+        for file in tree::blobs(&setup.store()) {
             let id = file.file_name().unwrap().to_str().unwrap().to_owned();
             assert_eq!(file, std::path::Path::new(&format!("r/data/{}/{id}", &id[..2])));
             let bytes = fs::File::open(setup.store().join(&file)).unwrap();

@@ -35,9 +35,8 @@ fn used(gateway: &Gateway, scope: &str) -> u64 {
 
 /// Bytes of blobs that are really there.
 fn there(setup: &Setup) -> u64 {
-    let files = tree::files(&setup.store());
-    let blobs = files.iter().filter(|file| !file.starts_with(".keepgate"));
-    blobs.map(|file| setup.store().join(file).metadata().unwrap().len()).sum()
+    let blobs = tree::blobs(&setup.store());
+    blobs.iter().map(|file| setup.store().join(file).metadata().unwrap().len()).sum()
 }
 
 #[test]
