@@ -1,9 +1,12 @@
 """Run by `cargo test -p keepgate-sdk`: the parts of the Python SDK that need no host, and an API over jobs whose host is
 a stub."""
 
+import importlib
+import importlib.util
 import json
 import pathlib
 import sys
+import tempfile
 import types
 from datetime import datetime, timedelta, timezone
 from unittest import mock
@@ -20,7 +23,7 @@ sys.modules["componentize_py_types"] = err
 sys.path.insert(0, str(FOLDER.parent / "python"))
 sys.dont_write_bytecode = True
 
-from keepgate import Fields, Invalid, Page, Refused, job_api, jobs, link, retention  # noqa: E402
+from keepgate import Fields, Invalid, Page, Refused, _late, job_api, jobs, link, retention  # noqa: E402
 
 
 def time(text):
@@ -111,3 +114,55 @@ with mock.patch.object(jobs, "wait", lambda *_: job("queued")), mock.patch.objec
     assert job_api.wait("1", timedelta(seconds=1)) is None
 with mock.patch.object(jobs, "cancel", lambda _: False):
     assert fails(Refused, lambda: job_api.cancel(job("failed"))).status == 409
+
+# Imports within functions, and which of them may fail.
+with tempfile.TemporaryDirectory() as folder:
+    root = pathlib.Path(folder)
+    (root / "kept_package").mkdir()
+    (root / "kept_package/__init__.py").write_text("")
+    (root / "kept_package/part.py").write_text(
+        """import top
+def one():
+    import first, second.part
+    if one:
+        from third import a as b, c
+    try:
+        import fourth
+    except ImportError:
+        from . import sibling
+    with contextlib.suppress(ImportError):
+        import fifth
+    def inner():
+        from ..above import d
+class Plugin:
+    def method(self):
+        try:
+            import sixth
+        finally:
+            pass
+"""
+    )
+    (root / "kept_alone.py").write_text("VALUE = __name__, __file__")
+    module = types.ModuleType("kept_package.part")
+    module.__file__, module.__package__ = str(root / "kept_package/part.py"), "outer.kept_package"
+    named = [(line, *rest) for line, *rest in _late._named(module)]
+    assert named == [
+        (3, "first", [], False),
+        (3, "second.part", [], False),
+        (5, "third", ["a", "c"], False),
+        (7, "fourth", [], True),
+        (9, "outer.kept_package", ["sibling"], True),
+        (11, "fifth", [], True),
+        (13, "outer.above", ["d"], False),
+        (17, "sixth", [], False),
+    ], named
+    kept = _late._Kept()
+    kept.add([folder])
+sys.meta_path.append(kept)
+assert not root.exists()
+assert importlib.import_module("kept_alone").VALUE == ("kept_alone", str(root / "kept_alone.py"))
+assert importlib.util.find_spec("kept_package.part").loader is kept
+assert importlib.import_module("kept_package").__path__ == [str(root / "kept_package")]
+missing = fails(ModuleNotFoundError, lambda: importlib.import_module("kept_package.nothing"))
+assert _late.advice(missing).startswith("; import kept_package.nothing at the top of plugin.py")
+assert _late.advice(fails(ImportError, lambda: exec("from json import nothing"))) == ""

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from componentize_py_types import Err
 from wit_world.imports import types
 
+from ._late import advice
+
 
 class Failure(Exception):
     """Why a call failed, in the contract's terms. Raise one of the classes below."""
@@ -197,4 +199,4 @@ def in_one_line(error: Exception) -> str:
     places = [f"in {frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames)]
     if len(places) > _PLACES:
         places[_PLACES:] = [f"and {len(places) - _PLACES} more"]
-    return " / ".join([f"{type(error).__name__}: {error}", *places])
+    return " / ".join([f"{type(error).__name__}: {error}{advice(error)}", *places])

@@ -11,7 +11,7 @@ from wit_world.exports import guest
 from wit_world.imports import environment, http
 from wit_world.imports import jobs as host_jobs
 
-from . import _environment, jobs
+from . import _environment, _late, jobs
 from ._body import _to_bytes
 from ._environment import to_pairs
 from ._failure import Failure, Internal, Invalid, TimedOut, in_one_line, to_host
@@ -140,6 +140,7 @@ def export(plugin: type[Plugin]) -> tuple[type, type]:
         if kind not in ours.description.jobs:
             raise Invalid(f"this plugin runs no jobs of the kind {kind!r}")
 
+    _late.keep()
     return Guest, JobRunner
 
 

@@ -1,10 +1,11 @@
 """Faults of plugins in Python, and what the SDK offers beyond what the template uses. Each path is one of them;
-`faults.js` has the same ones, and `tests/e2e/languages` requests them."""
+`faults.js` has the same ones, except for imports, and `tests/e2e/languages` requests them."""
 
+import importlib
 import logging
 import random as chances
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import keepgate
 from keepgate import (
@@ -221,6 +222,33 @@ class Faults(Plugin):
         keepgate.count("faults_said_total", ["x"], 2)
         keepgate.set_gauge("faults_level", ["x"], 0.5)
         return Reply(204)
+
+    def do_imports(self, request: Request) -> Reply:
+        """What Python imports when it is first used, and what this function does."""
+        import csv
+        from xml.etree import ElementTree
+
+        try:
+            import no_such_module
+        except ImportError:
+            no_such_module = None
+        return Reply.json({
+            "strptime": datetime.strptime("2026-01-02", "%Y-%m-%d").isoformat(),
+            "idna": "bücher.example".encode("idna").decode(),
+            "punycode": "bücher".encode("punycode").decode(),
+            "latin-1": [*"é".encode("latin-1")],
+            "cp1252": [*"€".encode("cp1252")],
+            "iso-8859-15": b"\xa4".decode("iso-8859-15"),
+            "gb18030": "é".encode("gb18030").decode("gb18030"),
+            "digits": len(str(10**3000 * 10**1000)),
+            "by name": importlib.import_module("urllib.request").Request("http://a/b").host,
+            "csv": next(csv.reader(["a,b"])),
+            "xml": ElementTree.fromstring("<a><b>c</b></a>").find("./b[.='c']").text,
+            "missing": no_such_module,
+        })
+
+    def do_missing(self, request: Request) -> Reply:
+        return Reply.text(importlib.import_module(request.query.get("module")).__name__)
 
     def check_job(self, kind: str, input: bytes, settings: dict) -> str:
         if not input:

@@ -4,6 +4,7 @@
 
 mod archives;
 mod faults;
+mod imports;
 mod offers;
 mod swaps;
 
@@ -108,6 +109,9 @@ fn all_promises(language: Language) {
     offers::places_are_told(&gateway);
     offers::surroundings_are_the_hosts(&gateway);
     faults::settings_are_refused_in_words(&setup, &gateway);
+    if language.tag == "py" {
+        imports::work_in_a_running_plugin(&gateway);
+    }
     swaps::no_request_fails(language, &setup, &gateway);
     gateway.stop();
 }
