@@ -33,6 +33,12 @@ pub fn from_the_future<T: Dated>(items: &[T], now: Timestamp) -> Vec<&T> {
     items.iter().filter(|item| is_from_the_future(item.time(), now)).collect()
 }
 
+/// Orders items for a list whose last entry is taken for the newest: oldest first, those [from the
+/// future](from_the_future) before all others, because nobody knows how old they are. Items of one time keep their order.
+pub fn newest_last<T: Dated>(items: &mut [T], now: Timestamp) {
+    items.sort_by_key(|item| (!is_from_the_future(item.time(), now), item.time()));
+}
+
 fn is_from_the_future(time: Timestamp, now: Timestamp) -> bool {
     time > now.saturating_add(SKEW)
 }

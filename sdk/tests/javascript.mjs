@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 
-import { expired, parseDuration } from "../js/keepgate/retention.js";
+import { expired, fromTheFuture, newestLast, parseDuration } from "../js/keepgate/retention.js";
 import { fillPage, linkHeaders, page } from "../js/keepgate/page.js";
 
 for (const file of JSON.parse(readFileSync(new URL("retention.json", import.meta.url), "utf8"))) {
@@ -15,6 +15,13 @@ for (const file of JSON.parse(readFileSync(new URL("retention.json", import.meta
   const gone = expired(items, policy, { now: new Date(file.now), isSpared });
   assert.deepEqual(gone.map(({ index }) => index), file.expired);
 }
+
+const times = [
+  "2026-03-01T12:05:01Z", "2026-02-01T00:00:00Z", "2030-01-01T00:00:00Z", "2026-03-01T12:05:00Z", "2026-01-01T00:00:00Z",
+];
+const options = { now: new Date("2026-03-01T12:00:00Z"), time: (text) => new Date(text) };
+assert.deepEqual(fromTheFuture(times, options), [times[0], times[2]]);
+assert.deepEqual(newestLast(times, options), [0, 2, 4, 1, 3].map((index) => times[index]));
 
 for (const [text, seconds] of [["60s", 60], ["1m30s", 90], ["1h 30m", 5400], ["1.5s", 1.5], ["2min", 120], ["7days", 604800]]) {
   assert.equal(parseDuration(text), seconds * 1000, text);

@@ -49,6 +49,13 @@ for case in json.loads((FOLDER / "retention.json").read_text()):
     )
     assert gone == case["expired"], case
 
+times = [
+    "2026-03-01T12:05:01Z", "2026-02-01T00:00:00Z", "2030-01-01T00:00:00Z", "2026-03-01T12:05:00Z", "2026-01-01T00:00:00Z",
+]
+noon = time("2026-03-01T12:00:00Z")
+assert retention.from_the_future(times, noon, time=time) == [times[0], times[2]]
+assert retention.newest_last(times, noon, time=time) == [times[index] for index in [0, 2, 4, 1, 3]]
+
 for text, seconds in [("60s", 60), ("1m30s", 90), ("1h 30m", 5400), ("1.5s", 1.5), ("7days", 604800)]:
     assert retention.parse_duration(text) == timedelta(seconds=seconds), text
 for text in ["", "soon", "5", "0s", "-1s", "1 fortnight"]:

@@ -1,6 +1,7 @@
-//! Lists of backups, oldest first.
+//! Lists of backups, oldest first. Scripts take the last one for the newest, so backups from the future come first.
 
-use keepgate_sdk::{Call, Failure, Reply, Store, etcd, json};
+use keepgate_sdk::retention::newest_last;
+use keepgate_sdk::{Call, Failure, Reply, Store, Timestamp, etcd, json};
 use serde::Serialize;
 
 use crate::layout::{Cluster, File};
@@ -19,7 +20,8 @@ struct Bare<'a> {
 
 pub(crate) fn get(call: Call<Settings>) -> Result<Reply, Failure> {
     let (store, cluster) = (Store::open("main")?, Cluster::of(&call));
-    let files = cluster.files(&store)?;
+    let mut files = cluster.files(&store)?;
+    newest_last(&mut files, Timestamp::now());
     // Backups of a cluster that is no longer granted can still be restored.
     if files.is_empty() && cluster != Cluster::default() {
         etcd::require(cluster.name())

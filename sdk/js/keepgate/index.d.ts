@@ -435,6 +435,13 @@ export function fromTheFuture<Item>(items: Item[], options?: {
   time?: (item: Item) => Date;
 }): Item[];
 
+/** The items in the order of a list whose last entry is taken for the newest: oldest first, those from the future before
+ * all others, because nobody knows how old they are. Items of one time keep their order. */
+export function newestLast<Item>(items: Item[], options?: {
+  now?: Date;
+  time?: (item: Item) => Date;
+}): Item[];
+
 /** Milliseconds of a duration in settings, as in `7d` or `1m30s`; longer than zero. Throws an `Error`. */
 export function parseDuration(text: string): number;
 

@@ -15,4 +15,4 @@ export { Reply, Request } from "./http.js";
 export { jobApi } from "./job-api.js";
 export { fillPage, linkHeaders, page } from "./page.js";
 export { definePlugin } from "./plugin.js";
-export { expired, fromTheFuture, parseDuration } from "./retention.js";
+export { expired, fromTheFuture, newestLast, parseDuration } from "./retention.js";

@@ -20,6 +20,11 @@ export function fromTheFuture(items, options = {}) {
   return items.filter((item) => isAhead(time(item), now));
 }
 
+export function newestLast(items, options = {}) {
+  const { now = new Date(), time = (item) => item.time } = options;
+  return [...items].sort((a, b) => isAhead(time(b), now) - isAhead(time(a), now) || time(a) - time(b));
+}
+
 export function expired(items, policy, options = {}) {
   const { now = new Date(), time = (item) => item.time, isSpared = () => false } = options;
   const rules = Object.entries(number).map(([rule, of]) => ({ left: policy[rule] ?? 0, of, current: null }));

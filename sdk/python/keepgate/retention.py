@@ -23,6 +23,15 @@ def from_the_future(
     return [item for item in items if time(item) - now > SKEW]
 
 
+def newest_last(
+    items: Sequence[Item], now: datetime, *, time: Callable[[Item], datetime]
+) -> list[Item]:
+    """The items in the order of a list whose last entry is taken for the newest: oldest first, those from the future
+    (see `from_the_future`) before all others, because nobody knows how old they are. Items of one time keep their
+    order."""
+    return sorted(items, key=lambda item: (time(item) - now <= SKEW, time(item)))
+
+
 @dataclass(frozen=True)
 class Policy:
     """A retention policy: an item is kept if one of these rules keeps it."""

@@ -91,6 +91,12 @@ fn what_is_from_the_future_neither_counts_nor_goes() {
     let times = all.iter().map(|stamp| time(stamp)).collect::<Vec<_>>();
     let found: Vec<_> = from_the_future(&times, time(NOW)).into_iter().copied().collect();
     assert_eq!(found, ahead.map(time));
+    let mut listed = times;
+    newest_last(&mut listed, time(NOW));
+    assert_eq!(
+        listed,
+        [ahead.as_slice(), &right].concat().into_iter().map(time).collect::<Vec<_>>()
+    );
 }
 
 #[test]
