@@ -7,6 +7,7 @@
 //! | `routes` | every route and every refusal, to the letter |
 //! | `rotation` | the right old backups are removed |
 //! | `turns` | concurrent backups, asynchronous ones, and clients that disconnect |
+//! | `departed` | requests that arrive with the end of their connection |
 //! | `clusters` | certificates, passwords, members that are down, several clusters, `check --connect` |
 //! | `faults` | members and disks that fail in the middle |
 //! | `kill` | `kill -9` of the gateway in the middle |
@@ -17,6 +18,7 @@
 
 mod changes;
 mod clusters;
+mod departed;
 mod faults;
 mod jobs;
 mod kill;
