@@ -12,6 +12,9 @@ pub enum LoadError {
     /// It cannot be read.
     #[error("the file cannot be read: {0}")]
     Read(#[from] std::io::Error),
+    /// Its name is not one that a mount can have.
+    #[error("no mount can name a plugin whose file is named so: {0}; rename the file")]
+    Name(String),
     /// It is too large.
     // Without its size: while such a file grows, its refusal stays the same and is not reported again.
     #[error("the file is too large: a plugin may have at most {MAX_FILE} bytes")]

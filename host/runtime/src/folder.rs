@@ -3,6 +3,7 @@
 //! File system events trigger a scan. A scan every few seconds finds what no event reported: network file
 //! systems send none, and a folder may be replaced as a whole.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
@@ -81,6 +82,30 @@ pub(crate) fn scan(folder: &Path, signed: bool) -> io::Result<BTreeMap<PathBuf, 
         }
     }
     Ok(files)
+}
+
+/// The name of the plugin in a file: the file's name without `.wasm`. Fails if no configuration can contain it, or if it
+/// would break lines of logs and tables.
+pub(crate) fn name_of(file: &Path) -> Result<&str, LoadError> {
+    let wrong = |why: &str| {
+        let name = file.file_name().unwrap_or_default();
+        LoadError::Name(format!("{name:?} {why}"))
+    };
+    let name = file.file_stem().unwrap_or_default();
+    let name = name.to_str().ok_or_else(|| wrong("is not UTF-8"))?;
+    if name.contains(char::is_control) {
+        return Err(wrong("has control characters"));
+    }
+    Ok(name)
+}
+
+/// A path in messages and logs. Bytes that are not UTF-8, and control characters, are escaped, so that it stays on one
+/// line and can be told from others.
+pub(crate) fn shown(path: &Path) -> Cow<'_, str> {
+    match path.to_str() {
+        Some(text) if !text.contains(char::is_control) => Cow::Borrowed(text),
+        _ => Cow::Owned(format!("{path:?}").trim_matches('"').to_owned()),
+    }
 }
 
 /// Whether an error says that there is no such file.
@@ -235,6 +260,9 @@ impl std::fmt::Debug for Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -292,6 +320,28 @@ mod tests {
         ] {
             let said = absence(&folder.path().join(name));
             assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_plugin_fits_a_configuration_and_a_line() {
+        let of = |name: &[u8]| {
+            let path = Path::new("/p").join(OsStr::from_bytes(name));
+            let named = name_of(&path).map(str::to_owned).map_err(|error| error.to_string());
+            (named, shown(&path).into_owned())
+        };
+        for name in ["restic", "ü €", "with \"quotes\" and \\back", "a.b"] {
+            let path = format!("/p/{name}.wasm");
+            assert_eq!(of(format!("{name}.wasm").as_bytes()), (Ok(name.to_owned()), path));
+        }
+        for (name, escaped, why) in [
+            (b"sich\xe4rung.wasm".as_slice(), r"sich\xE4rung.wasm", "is not UTF-8"),
+            (b"line\nbreak.wasm", r"line\nbreak.wasm", "has control characters"),
+        ] {
+            let (named, path) = of(name);
+            assert_eq!(path, format!("/p/{escaped}"));
+            let error = named.unwrap_err();
+            assert!(error.contains(&format!("\"{escaped}\" {why}; rename the file")), "{error}");
         }
     }
 

@@ -18,12 +18,12 @@ use crate::component_kind::{ComponentKind, check_contract, check_framing, export
 use crate::contract::{PACKAGE, VERSION};
 use crate::engine::Host;
 use crate::error::LoadError;
+use crate::folder::name_of;
 use crate::guest::{GuestPre, exported};
 use crate::guest_log::{shorten, shortened};
 use crate::guest_state::{GuestState, MountContext};
 use crate::inspect;
 use crate::instance::Instance;
-use crate::loader::name_of;
 use crate::metrics::{MetricKind, MetricSpec, Metrics};
 use crate::needs::Needs;
 use crate::spec::{Bounds, MountSpec};
@@ -109,7 +109,7 @@ impl Plugin {
         vetted: Vetted,
     ) -> Result<Arc<Self>, LoadError> {
         let Vetted { bytes, digest, decision: _ } = vetted;
-        let name = name_of(file).into_owned();
+        let name = name_of(file)?.to_owned();
         let size = bytes.len() as u64;
         let (engine, cache) = (host.engine.clone(), cache.clone());
         let compiling = tokio::task::spawn_blocking(move || {

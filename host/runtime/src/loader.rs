@@ -6,7 +6,6 @@
 mod file;
 mod trust_rules;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -16,7 +15,7 @@ use crate::cache::CodeCache;
 use crate::capability;
 use crate::engine::{Code, Execution, Host};
 use crate::error::LoadError;
-use crate::folder::{self, Contents, Found, Stamp, Stamps, is_absent};
+use crate::folder::{self, Contents, Found, Stamp, Stamps, is_absent, name_of, shown};
 use crate::generation::{Generation, Refused};
 use crate::load::Plugin;
 use crate::metrics::{Metrics, Watched};
@@ -126,7 +125,7 @@ impl Loader {
         match folder::scan(&self.folder, self.trust.has_rules()) {
             Ok(mut found) => {
                 if let Some(only) = &self.only {
-                    found.retain(|path, _| only.contains(&*name_of(path)));
+                    found.retain(|path, _| name_of(path).is_ok_and(|name| only.contains(name)));
                 }
                 if self.unreadable.take().is_some() {
                     tracing::info!(%folder, "the plugin folder can be read again");
@@ -160,13 +159,16 @@ impl Loader {
                 return true;
             }
             scanned.changed = true;
-            tracing::info!(file = %path.display(), "plugin file removed");
+            tracing::info!(file = %shown(path), "plugin file removed");
             false
         });
     }
 
     /// Reads and loads one file. It may look incomplete for as long as `patience`.
     async fn examine(&mut self, path: &Path, patience: Duration) -> Examined {
+        if let Err(error) = name_of(path) {
+            return self.conclude(path, None, Err(error));
+        }
         let (stamps, loaded) = match folder::read(path, self.trust.has_rules()) {
             Ok(Some((stamps, contents))) => {
                 (Some(stamps), self.load(path, stamps.component, contents).await)
@@ -231,12 +233,13 @@ impl Loader {
                     return Examined::Unchanged;
                 }
                 let older_serves = file.plugin.is_some();
-                tracing::error!(file = %path.display(), older_serves, %error, "plugin refused");
+                tracing::error!(file = %shown(path), older_serves, %error, "plugin refused");
                 file.refused = Some(error.to_string());
                 "refused"
             }
         };
-        self.metrics.loads.with_label_values(&[&*name_of(path), result]).inc();
+        let name = shown(path.file_stem().unwrap_or_default().as_ref());
+        self.metrics.loads.with_label_values(&[&*name, result]).inc();
         Examined::Changed
     }
 
@@ -279,7 +282,7 @@ impl Loader {
             if let Some(why) = &file.refused {
                 refused.push(Refused {
                     place: None,
-                    what: path.display().to_string(),
+                    what: shown(path).into_owned(),
                     why: why.clone(),
                     older_serves: file.plugin.is_some(),
                 });
@@ -364,11 +367,6 @@ impl Loader {
             None => format!("no plugin {plugin:?}: {}", folder::absence(file)),
         }
     }
-}
-
-/// The name of a plugin: its file's name without `.wasm`.
-pub(crate) fn name_of(file: &Path) -> Cow<'_, str> {
-    file.file_stem().unwrap_or_default().to_string_lossy()
 }
 
 /// Checks whether a plugin can serve a mount. The error says why not. Whatever serves or checks mounts asks here, so that

@@ -1,7 +1,9 @@
 //! Files in the plugin folder that cannot be used are reported once and change nothing that serves. A plugin
 //! file that is away for a moment, as editors, rsync and scp leave it, is not missed.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +11,8 @@ use std::time::Duration;
 
 use keepgate_tests::component::tagged;
 use keepgate_tests::data::sha256;
-use keepgate_tests::gateway::Setup;
+use keepgate_tests::gateway::{Setup, text};
+use keepgate_tests::program::keepgate;
 use keepgate_tests::tools;
 
 #[test]
@@ -44,6 +47,62 @@ fn unusable_files_are_reported_once_over_many_scans() {
     let refused = gateway.status()["refused"].as_array().unwrap().len();
     assert_eq!(refused, 3, "{}", gateway.status()["refused"]);
     assert_eq!(gateway.endpoint().status("GET", "/config"), 404);
+    gateway.stop();
+}
+
+/// Old file systems have names in Latin-1. No mount can name such a plugin, so the operator is told, once, and the other
+/// plugins are loaded.
+#[test]
+fn files_whose_names_no_mount_can_have_are_reported_once() {
+    let setup = Setup::restic();
+    let restic = tools::plugin("restic");
+    let file = |name: &[u8]| setup.path("plugins").join(OsStr::from_bytes(name));
+    // Two names that look the same when they are printed carelessly.
+    let (one, other) = (file(b"sich\xe4rung.wasm"), file(b"sich\xe5rung.wasm"));
+    let broken = file(b"line\nbreak.wasm");
+    for path in [&one, &other, &broken, &file("ü €.wasm".as_bytes())] {
+        fs::write(path, &restic).unwrap();
+    }
+    let setup = setup.mount("/u", "ü €", "");
+    let gateway = setup.start();
+    let log = &gateway.program.stderr;
+    let names = [r"sich\xE4rung.wasm", r"sich\xE5rung.wasm", r"line\nbreak.wasm"];
+    let why = ["is not UTF-8; rename the file", "is not UTF-8", "has control characters"];
+    for round in 1..=3 {
+        let from = log.count();
+        setup.install("restic", &tagged(&restic, round));
+        log.wait_for(from, &["serving", "generation="]);
+    }
+    for (name, why) in names.into_iter().zip(why) {
+        let said = log.text();
+        let told: Vec<_> = said.lines().filter(|line| line.contains(name)).collect();
+        assert_eq!(told.len(), 1, "{said}");
+        assert!(told[0].contains("plugin refused") && told[0].contains(why), "{}", told[0]);
+    }
+    let refused = gateway.status()["refused"].as_array().unwrap().len();
+    assert_eq!(refused, names.len(), "{}", gateway.status()["refused"]);
+    for path in ["/config", "/u/config"] {
+        assert_eq!(gateway.endpoint().status("GET", path), 404, "{path}");
+    }
+    // Whatever lists plugins shows the same, and `check` fails because of it.
+    let list = keepgate(&["plugin", "list", "--config", text(&setup.config())]);
+    let check = keepgate(&["check", "--config", text(&setup.config())]);
+    let checked = tools::run(check);
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    for said in [tools::run(list).success(), checked.stdout] {
+        for name in names {
+            assert!(said.contains(name), "{name}: {said}");
+        }
+    }
+    let mut check = keepgate(&["plugin", "check"]);
+    check.arg(&one);
+    let said = tools::run(check);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stdout.contains(why[0]), "{said:?}");
+    // Renamed, it is loaded.
+    let from = log.count();
+    fs::rename(&one, setup.plugin("renamed")).unwrap();
+    log.wait_for(from, &["plugin loaded", "renamed.wasm"]);
     gateway.stop();
 }
 
