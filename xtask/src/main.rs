@@ -10,6 +10,7 @@
     reason = "a command-line program prints its results"
 )]
 
+mod arm;
 mod check;
 mod components;
 mod guests;
@@ -44,6 +45,8 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
   plugin ARGUMENTS       build the plugin tools, then run `keepgate plugin ARGUMENTS`
   bench [ARGUMENTS]      build everything and run `keepgate-bench ARGUMENTS`
   restic-suite [VERSION] run restic's own tests of its REST backend against the gateway; needs go
+  arm                    build the gateway for 64-bit ARM, run it under emulation and use it with
+                         restic; takes about ten minutes
   help                   print this text
 
 Environment:
@@ -97,6 +100,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         "bench" => run::bench(&Workspace::load()?, rest),
         "restic-suite" if wants_help(rest) => help(),
         "restic-suite" => suite::run(&Workspace::load()?, rest),
+        "arm" if wants_help(rest) => help(),
+        "arm" => arm::run(&Workspace::load()?, rest),
         "help" | "-h" | "--help" => help(),
         other => bail!("unknown command `{other}`; `cargo xtask help` lists all commands"),
     }

@@ -9,6 +9,7 @@
 //! | [`plugin`] | from a folder of sources in any of the languages to a component |
 //! | [`componentize`] | the component builders of JavaScript and Python |
 //! | [`toolchain`] | a Rust compiler for WebAssembly, from rustup or Debian |
+//! | [`rustup`] | the active toolchain and its targets |
 //! | [`workspace`] | what cargo knows about a workspace |
 //! | [`component`] | from a crate to a component |
 //! | [`quick_start`] | the text in a component that shows how to try the plugin |
@@ -25,7 +26,7 @@ pub mod plugin;
 pub mod process;
 pub mod project;
 pub mod quick_start;
-mod rustup;
+pub mod rustup;
 mod system;
 pub mod toolchain;
 pub mod workspace;

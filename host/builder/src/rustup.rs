@@ -14,14 +14,14 @@ const PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The folder of the toolchain that is active in the folder of a project: a file `rust-toolchain.toml` there, or above,
 /// may name one.
-pub(crate) fn sysroot(project: &Path) -> Result<PathBuf> {
+pub fn sysroot(project: &Path) -> Result<PathBuf> {
     let mut command = Command::new("rustc");
     command.args(["--print", "sysroot"]).current_dir(project);
     Ok(process::output(&mut command)?.trim_end().into())
 }
 
 /// Whether a toolchain has the standard library of a target.
-pub(crate) fn has_target(sysroot: &Path, target: &str) -> Result<bool> {
+pub fn has_target(sysroot: &Path, target: &str) -> Result<bool> {
     let folder = sysroot.join("lib/rustlib").join(target).join("lib");
     let Ok(entries) = folder.read_dir() else {
         return Ok(false);
@@ -29,9 +29,9 @@ pub(crate) fn has_target(sysroot: &Path, target: &str) -> Result<bool> {
     Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
-/// Adds a target to the toolchain that is active in the folder of a project with rustup. A failure is remembered for a day, so that builds on
-/// a machine that cannot reach rustup's server do not wait for it each time.
-pub(crate) fn add_target(
+/// Adds a target to the toolchain that is active in the folder of a project with rustup. A failure is remembered for a day,
+/// so that builds on a machine that cannot reach rustup's server do not wait for it each time.
+pub fn add_target(
     project: &Path,
     sysroot: &Path,
     target: &str,
