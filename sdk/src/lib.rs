@@ -124,8 +124,9 @@ pub trait Plugin {
 
     /// The reply to a failure of [`handle`](Self::handle), or of a [`Router`] in it, in this surface's own form.
     /// [`Failure::reply`] makes one. If there is none, which is the default, the host replies with the status
-    /// that [`Failure`] documents and the message in plain text. Leave [`Failure::TimedOut`] to the host: only it
-    /// knows whether the client was the one that did not send, which is a 408 and not a 504.
+    /// that [`Failure`] documents and the message, in the form that `refusals.json` beside the sources declares, or in
+    /// plain text. It uses that form for what it refuses itself, too, such as a login. Leave [`Failure::TimedOut`] to
+    /// the host: only it knows whether the client was the one that did not send, which is a 408 and not a 504.
     ///
     /// If a router has the path but not the method, the reply gets the status 405 and the header `Allow`,
     /// whatever its form.

@@ -3,14 +3,17 @@
 /// The same component with a custom section at its end that contains `tag`: it behaves the same and
 /// has another digest.
 pub fn tagged(component: &[u8], tag: u64) -> Vec<u8> {
-    const NAME: &[u8] = b"keepgate-test";
-    let mut content = vec![u8::try_from(NAME.len()).unwrap()];
-    content.extend_from_slice(NAME);
-    content.extend_from_slice(&tag.to_le_bytes());
-    // A length below 128 is one byte of LEB128.
-    let length = u8::try_from(content.len()).unwrap();
-    assert!(length < 128);
-    [component, &[0, length], &content].concat()
+    with_section(component, "keepgate-test", &tag.to_le_bytes())
+}
+
+/// The same component with a custom section at its end.
+pub fn with_section(component: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
+    let name_length = u8::try_from(name.len()).unwrap();
+    assert!(name_length < 128, "one byte of LEB128");
+    let length = 1 + name.len() + content.len();
+    assert!(length < 1 << 14, "two bytes of LEB128");
+    let (low, high) = (u8::try_from(length & 0x7f).unwrap(), u8::try_from(length >> 7).unwrap());
+    [component, &[0, low | 0x80, high, name_length], name.as_bytes(), content].concat()
 }
 
 /// The same component, claiming version 0.9.0 of the contract.

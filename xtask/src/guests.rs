@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use keepgate_builder::component::{Builder, Settings, core_file};
 use keepgate_builder::process::{note, step};
 use keepgate_builder::workspace::{Package, Target, Workspace};
-use keepgate_builder::{files, quick_start};
+use keepgate_builder::{files, sections};
 
 use crate::languages;
 
@@ -103,7 +103,7 @@ fn collect(builder: &Builder<'_>, guests: &[Guest], folder: &Path) -> Result<()>
         let mut component = builder
             .component(&guest.core)
             .with_context(|| format!("cannot make a component of {}", guest.name))?;
-        quick_start::embed(&mut component, &guest.folder)?;
+        sections::embed(&mut component, &guest.folder)?;
         let file = folder.join(format!("{}.wasm", guest.name));
         let changed = files::replace(&file, &component)
             .with_context(|| format!("{} cannot be written", file.display()))?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::language::Language;
 use crate::process::{find, note, output, words};
-use crate::{debian, files, project, quick_start};
+use crate::{debian, files, project, sections};
 
 const NPM_PACKAGE: &str = include_str!("../../../sdk/js/toolchain/package.json");
 const NPM_LOCK: &str = include_str!("../../../sdk/js/toolchain/package-lock.json");
@@ -185,7 +185,7 @@ impl Componentizer {
             bail!("cannot build a component of {main}:\n{said}");
         }
         let mut bytes = fs::read(&made).with_context(|| made.display().to_string())?;
-        quick_start::embed(&mut bytes, folder)?;
+        sections::embed(&mut bytes, folder)?;
         fs::write(&made, bytes).with_context(|| made.display().to_string())?;
         fs::rename(&made, component).with_context(|| component.display().to_string())
     }

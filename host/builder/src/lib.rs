@@ -12,7 +12,7 @@
 //! | [`rustup`] | the active toolchain and its targets |
 //! | [`workspace`] | what cargo knows about a workspace |
 //! | [`component`] | from a crate to a component |
-//! | [`quick_start`] | the text in a component that shows how to try the plugin |
+//! | [`sections`] | files beside the sources that become sections of the component |
 //! | [`files`] | replaces files that a gateway watches |
 //! | [`process`], [`debian`] | runs programs; installs packages |
 
@@ -25,8 +25,8 @@ pub mod language;
 pub mod plugin;
 pub mod process;
 pub mod project;
-pub mod quick_start;
 pub mod rustup;
+pub mod sections;
 mod system;
 pub mod toolchain;
 pub mod workspace;

@@ -11,7 +11,7 @@ use crate::component::{Builder, Settings, core_file};
 use crate::componentize::Componentizer;
 use crate::language::Language;
 use crate::workspace::{Package, Workspace, cache_folder};
-use crate::{files, process, quick_start};
+use crate::{files, process, sections};
 
 /// All crates except the plugin's own are compiled once for all plugins on a machine.
 const SETTINGS: Settings =
@@ -52,7 +52,7 @@ fn rust(folder: &Path, may_install: bool) -> Result<PathBuf> {
     let mut component = builder
         .component(&core_file(&library.name))
         .with_context(|| format!("cannot make a component of {}", package.name))?;
-    quick_start::embed(&mut component, folder)?;
+    sections::embed(&mut component, folder)?;
     let file = folder.join(format!("{}.wasm", package.name));
     let replaced = files::replace(&file, &component).and_then(|changed| match changed {
         true => Ok(()),
@@ -108,7 +108,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.extend(sources(&path));
-        } else if name == quick_start::FILE || is_source(&path) {
+        } else if sections::is_for_one(&name) || is_source(&path) {
             found.push(path);
         }
     }

@@ -5,8 +5,9 @@
 //! Messages for clients say what was refused. Paths on disk, traps and internal errors are for
 //! operators: they are in the error's `Display` text, which is only logged.
 
+mod display;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
 /// Why a call did not do what was asked; the contract's `types.failure`.
@@ -67,8 +68,11 @@ pub struct PluginRefusal {
 pub enum CallError {
     /// The plugin reported a failure, usually one that a store reported to it.
     Failure(Failure),
-    /// The mount has no plugin that can serve it; the text says why and is for operators.
+    /// The mount has no plugin, because the file is not there or not whole; the text says why and is for operators.
     NotServing(String),
+    /// The plugin of the mount is refused, or refuses the mount: its settings, grants or limits. That stays so until an
+    /// operator changes something. The text says what and is for operators.
+    Misconfigured(String),
     /// The mount's limit of concurrent calls, which is named, is reached.
     Busy(usize),
     /// The plugin keeps breaking down, so no calls reach it for this long.
@@ -128,8 +132,13 @@ pub enum Waiting {
 pub struct Answer<'a> {
     /// HTTP status.
     pub status: u16,
+    /// One word for programs, in a surface's own form: a name of the contract's failures, `unauthorized`,
+    /// `over-limit` or `misconfigured`; of a plugin's refusal the plugin's own, if it has one.
+    pub code: &'a str,
     /// For the client; `None` if the status says it all.
     pub message: Option<Cow<'a, str>>,
+    /// The same for a surface's own form, in which it is never missing.
+    pub told: Cow<'a, str>,
     /// Seconds after which a client should try again: `Retry-After`.
     pub retry_after: Option<u64>,
     /// The size of the blob whose range was requested: `Content-Range`.
@@ -174,18 +183,35 @@ const INTERNAL: FailureCase = case("internal", 500, "internal error");
 /// Status and message of a refusal whose status is not from 400 to 599.
 const REFUSED: FailureCase = case("refused", 500, "refused");
 
+/// What clients are told of what only operators may know.
+const SEE_LOG: &str = "internal error; the gateway's log says why";
+
 /// What a failure becomes outside.
 struct Row<'a> {
     /// A word for logs and metrics; that of a [`Failure`] is its name in the contract.
     code: &'static str,
+    /// The word for programs of clients.
+    told_code: &'static str,
     status: u16,
     /// For the log, and for the client if `public`.
     message: Cow<'a, str>,
+    /// For the client if `message` is not.
+    instead: &'static str,
     public: bool,
+    /// Seconds after which trying again can help. None if it cannot, or if nobody knows.
+    retry_after: Option<u64>,
 }
 
-const fn row<'a>(code: &'static str, status: u16, message: &'a str) -> Row<'a> {
-    Row { code, status, message: Cow::Borrowed(message), public: true }
+const fn row(code: &'static str, status: u16, message: &'static str) -> Row<'static> {
+    Row {
+        code,
+        told_code: code,
+        status,
+        message: Cow::Borrowed(message),
+        instead: message,
+        public: true,
+        retry_after: None,
+    }
 }
 
 impl<'a> Row<'a> {
@@ -198,9 +224,33 @@ impl<'a> Row<'a> {
         Row { message: message.into(), ..self }
     }
 
-    /// The same with a text for operators only.
+    /// The same with a text for operators only. A surface's own form has that of the table instead.
     fn private(self) -> Self {
         Row { public: false, ..self }
+    }
+
+    /// The same with another word for programs of clients.
+    fn told_as(self, told_code: &'static str) -> Self {
+        Row { told_code, ..self }
+    }
+
+    fn retry_after(self, seconds: u64) -> Self {
+        Row { retry_after: Some(seconds), ..self }
+    }
+
+    fn answer(self) -> Answer<'a> {
+        let message = self.public.then_some(self.message);
+        Answer {
+            status: self.status,
+            code: self.told_code,
+            told: message
+                .clone()
+                .filter(|message| !message.is_empty())
+                .unwrap_or(Cow::Borrowed(self.instead)),
+            message,
+            retry_after: self.retry_after,
+            size: None,
+        }
     }
 }
 
@@ -249,7 +299,9 @@ impl Failure {
             Self::Unavailable(what) => Row::of(UNAVAILABLE).saying(what),
             Self::Busy(what) => Row::of(BUSY).saying(what),
             Self::TimedOut => Row::of(TIMED_OUT).private(),
-            Self::Internal(what) => Row::of(INTERNAL).saying(what).private(),
+            Self::Internal(what) => {
+                Row { instead: SEE_LOG, ..Row::of(INTERNAL) }.saying(what).private()
+            }
             Self::Refused(refusal) => {
                 Row { status: refusal.status, ..Row::of(REFUSED) }.saying(refusal.to_string())
             }
@@ -267,17 +319,22 @@ impl Failure {
     }
 
     fn answer(&self, waiting: Waiting) -> Answer<'_> {
-        let row = self.row();
-        let mut answer = Answer {
-            status: row.status,
-            message: row.public.then_some(row.message),
-            retry_after: None,
-            size: None,
-        };
+        let mut answer = self.row().answer();
         match self {
-            Self::TimedOut if waiting == Waiting::ForClient => answer.status = 408,
+            Self::TimedOut if waiting == Waiting::ForClient => {
+                answer.status = 408;
+                answer.told = Cow::Borrowed("the client sent nothing for too long");
+            }
             Self::OutOfRange(size) => answer.size = Some(*size),
-            Self::Refused(refusal) => answer.retry_after = refusal.retry_after.map(u64::from),
+            Self::Refused(refusal) => {
+                answer.retry_after = refusal.retry_after.map(u64::from);
+                if !refusal.code.is_empty() {
+                    answer.code = &refusal.code;
+                }
+                if !refusal.message.is_empty() {
+                    answer.told = Cow::Borrowed(&refusal.message);
+                }
+            }
             _ => {}
         }
         answer
@@ -288,23 +345,38 @@ impl CallError {
     /// The row of everything that is not a [`Failure`], with the text for clients.
     fn row(&self) -> Row<'static> {
         const NOT_SERVING: &str = "nothing serves this path at the moment";
+        const MISCONFIGURED: &str =
+            "misconfigured: nothing serves this path until the gateway's operator corrects it";
         const OVER_LIMIT: &str = "the request exceeded a resource limit";
+        // The same request would exceed it again.
+        let over_limit = |code| row(code, 503, OVER_LIMIT).told_as("over-limit");
         match self {
             Self::Failure(failure) => Row { code: "failure", ..row("", failure.status(), "") },
-            Self::NotServing(_) => row("not-serving", 503, NOT_SERVING),
-            Self::Busy(_) => row("busy", 503, "too many concurrent requests"),
-            Self::Suspended(_) => row("aside", 503, NOT_SERVING),
-            Self::OverLimit(Limit::Time(_)) => row("time", 504, "the request took too long"),
-            Self::OverLimit(Limit::Memory(_)) => row("memory", 503, OVER_LIMIT),
-            Self::OverLimit(Limit::Cpu(_)) => row("cpu", 503, OVER_LIMIT),
-            Self::OverLimit(Limit::Held(_)) => row("held", 503, OVER_LIMIT),
-            Self::OverLimit(Limit::Handles(_)) => row("handles", 503, OVER_LIMIT),
-            Self::OverLimit(Limit::Open(_)) => row("open", 503, OVER_LIMIT),
-            Self::OverLimit(Limit::Layers(_)) => row("layers", 503, OVER_LIMIT),
-            Self::OverLimit(Limit::Arguments(_)) => row("arguments", 503, OVER_LIMIT),
-            Self::HostMemory(_) => row("host-memory", 503, "the gateway is short of memory"),
-            Self::Trapped(_) => Row { public: false, ..row("trap", 500, "") },
-            Self::BadReply(_) => Row { public: false, ..row("bad-reply", 500, "") },
+            // The plugin folder is watched, so the file is used as soon as it is there.
+            Self::NotServing(_) => {
+                row("not-serving", 503, NOT_SERVING).told_as(UNAVAILABLE.name).retry_after(5)
+            }
+            Self::Misconfigured(_) => row("misconfigured", 503, MISCONFIGURED),
+            Self::Busy(_) => row("busy", 503, "too many concurrent requests").retry_after(1),
+            Self::Suspended(pause) => {
+                let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+                row("aside", 503, NOT_SERVING).told_as(UNAVAILABLE.name).retry_after(seconds.max(1))
+            }
+            Self::OverLimit(Limit::Time(_)) => {
+                row("time", 504, "the request took too long").told_as(TIMED_OUT.name)
+            }
+            Self::OverLimit(Limit::Memory(_)) => over_limit("memory"),
+            Self::OverLimit(Limit::Cpu(_)) => over_limit("cpu"),
+            Self::OverLimit(Limit::Held(_)) => over_limit("held"),
+            Self::OverLimit(Limit::Handles(_)) => over_limit("handles"),
+            Self::OverLimit(Limit::Open(_)) => over_limit("open"),
+            Self::OverLimit(Limit::Layers(_)) => over_limit("layers"),
+            Self::OverLimit(Limit::Arguments(_)) => over_limit("arguments"),
+            Self::HostMemory(_) => row("host-memory", 503, "the gateway is short of memory")
+                .told_as(UNAVAILABLE.name)
+                .retry_after(5),
+            Self::Trapped(_) => row("trap", 500, SEE_LOG).private().told_as(INTERNAL.name),
+            Self::BadReply(_) => row("bad-reply", 500, SEE_LOG).private().told_as(INTERNAL.name),
         }
     }
 
@@ -318,67 +390,13 @@ impl CallError {
         if let Self::Failure(failure) = self {
             return failure.answer(waiting);
         }
-        let row = self.row();
-        let retry_after = match self {
-            Self::NotServing(_) | Self::HostMemory(_) => Some(5),
-            Self::Busy(_) => Some(1),
-            Self::Suspended(pause) => {
-                Some((pause.as_secs() + u64::from(pause.subsec_nanos() > 0)).max(1))
-            }
-            _ => None,
-        };
-        Answer {
-            status: row.status,
-            message: row.public.then_some(row.message),
-            retry_after,
-            size: None,
-        }
-    }
-}
-
-/// For operators, and for the client if the table says so.
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.row().message)
+        self.row().answer()
     }
 }
 
 impl std::error::Error for Failure {}
 
-/// For operators.
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failure(failure) => failure.fmt(f),
-            Self::NotServing(why) => f.write_str(why),
-            Self::Busy(limit) => {
-                write!(f, "the mount's limit of {limit} concurrent calls is reached")
-            }
-            Self::Suspended(pause) => {
-                write!(f, "the plugin keeps breaking down and is suspended for {pause:.0?}")
-            }
-            Self::OverLimit(limit) => write!(f, "the plugin exceeded its limit: {limit}"),
-            Self::HostMemory(why) => {
-                write!(
-                    f,
-                    "the gateway has too little memory for another instance of the plugin: {why}"
-                )
-            }
-            Self::Trapped(why) => write!(f, "the plugin broke down: {why}"),
-            Self::BadReply(why) => write!(f, "the plugin's reply is not valid HTTP: {why}"),
-        }
-    }
-}
-
 impl std::error::Error for CallError {}
-
-impl fmt::Display for PluginRefusal {
-    /// Code and message, for example `size_conflict: 7 bytes were announced before`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let separator = if self.code.is_empty() || self.message.is_empty() { "" } else { ": " };
-        write!(f, "{}{separator}{}", self.code, self.message)
-    }
-}
 
 impl From<Failure> for CallError {
     fn from(failure: Failure) -> Self {

@@ -3,7 +3,7 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::{CallError, Reply, Request};
+use crate::{CallError, RefusalForm, Reply, Request};
 
 /// Answers the requests below one path prefix.
 pub trait Handler: Send + Sync + 'static {
@@ -15,6 +15,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// SHA-256 of the plugin's component in lower-case hex, if one is loaded.
     fn digest(&self) -> Option<&str> {
+        None
+    }
+
+    /// The form in which its surface reports failures: for what the host refuses at this path, before a call or
+    /// after one without a reply. `None` for text.
+    fn refusal_form(&self) -> Option<&RefusalForm> {
         None
     }
 

@@ -89,10 +89,21 @@ impl Gateway {
             Ok(Some((route, taken, target))) => {
                 let below = Below { segments: taken, target };
                 let exchange = &arrival.exchange;
-                self.enter(route, below, &arrival.head, body, exchange, &mut record).await
+                let entered = self.enter(route, below, &arrival.head, body, exchange, &mut record);
+                entered.await.unwrap_or_else(|refusal| {
+                    refusal.into_response(route.handler.refusal_form(), record.id())
+                })
             }
-            Ok(None) => Refusal::of(StatusCode::NOT_FOUND).into_response(),
-            Err(error) => Refusal::saying(StatusCode::BAD_REQUEST, &error).into_response(),
+            Ok(None) => {
+                Refusal::of(StatusCode::NOT_FOUND, "not-found").into_response(None, record.id())
+            }
+            Err(error) => {
+                // No mount is asked, but the client expects the answers of the one that it means.
+                let meant = site.route(&Target::approximate(&arrival.head.uri), false);
+                let form = meant.and_then(|(route, _)| route.handler.refusal_form());
+                let refusal = Refusal::saying(StatusCode::BAD_REQUEST, "invalid", &error);
+                refusal.into_response(form, record.id())
+            }
         };
         if arrival.head.method == Method::HEAD || !has_body(response.status()) {
             head::strip_body(&mut response, &arrival.head.method);
@@ -105,7 +116,7 @@ impl Gateway {
         response.map(|body| body.recorded(record))
     }
 
-    /// Authenticates the request and calls the mount's handler.
+    /// Authenticates the request and calls the mount's handler. What is refused gets the mount's form from the caller.
     async fn enter(
         &self,
         route: &Route,
@@ -114,25 +125,24 @@ impl Gateway {
         body: Body,
         exchange: &Arc<Exchange>,
         record: &mut RequestRecord,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let peer = exchange.connection().peer();
         let mount = route.handler.path();
         let principal = match route.access.admit(&head.headers, peer.address()).await {
             Decision::Admitted(principal) => principal,
-            Decision::Anonymous => return self.challenge(route),
+            Decision::Anonymous => {
+                return Err(Refusal::unauthorized(route.access.uses_basic()));
+            }
             Decision::Rejected { user, why } => {
                 route.metrics.login_failures.inc();
                 // The name comes from the client: bounded here, quoted by `?`.
                 let user: String = user.chars().take(128).collect();
                 tracing::warn!(%peer, ?user, %mount, request = record.id(), reason = why, "login failed");
-                return self.challenge(route);
+                return Err(Refusal::unauthorized(route.access.uses_basic()));
             }
             Decision::Busy => {
                 tracing::warn!(%peer, %mount, request = record.id(), "login not checked; too many are waiting");
-                let text = "too many concurrent login checks";
-                return Refusal::saying(StatusCode::SERVICE_UNAVAILABLE, &text)
-                    .with(header::RETRY_AFTER, 2)
-                    .into_response();
+                return Err(Refusal::too_many_logins());
             }
         };
         record.user(principal.as_ref());
@@ -157,23 +167,14 @@ impl Gateway {
                 if unauthorized && !challenged && route.access.uses_basic() {
                     response.headers_mut().insert(header::WWW_AUTHENTICATE, BASIC_CHALLENGE);
                 }
-                response
+                Ok(response)
             }
             Err(error) => {
                 log(&error, route, head, record.id());
                 let stalled = exchange.body_stalled();
                 let waiting = if stalled { Waiting::ForClient } else { Waiting::ForGateway };
-                Refusal::from_call(&error, waiting).into_response()
+                Err(Refusal::from_call(&error, waiting))
             }
-        }
-    }
-
-    fn challenge(&self, route: &Route) -> Response<ResponseBody> {
-        let refusal = Refusal::of(StatusCode::UNAUTHORIZED);
-        if route.access.uses_basic() {
-            refusal.with(header::WWW_AUTHENTICATE, BASIC_CHALLENGE).into_response()
-        } else {
-            refusal.into_response()
         }
     }
 }
@@ -241,6 +242,7 @@ fn log(error: &CallError, route: &Route, head: &http::request::Parts, id: &str) 
         )
         | CallError::OverLimit(_)
         | CallError::NotServing(_)
+        | CallError::Misconfigured(_)
         | CallError::Busy(_) => log!(warn),
         // The suspension itself has been logged.
         CallError::Failure(_) | CallError::Suspended(_) => log!(debug),

@@ -2,7 +2,7 @@
 //! parses their paths and answers their failures.
 
 use http::Uri;
-use keepgate_core::{CallError, Waiting};
+use keepgate_core::{CallError, Handler, Waiting};
 use keepgate_store::Fields;
 
 use crate::refusal::Refusal;
@@ -31,18 +31,41 @@ pub fn destination(target: &str) -> Result<Destination, String> {
     Ok(Destination { segments, trailing_slash, query: query(&uri) })
 }
 
-/// The answer to a call without a reply: status, headers and text. `for_client` says that the call was
-/// waiting for the client.
-pub fn refusal(error: &CallError, for_client: bool) -> (u16, Fields, String) {
+/// The answer to a call without a reply: status, headers and body, in the form of the handler that was called.
+/// `request` is the id of the request; `for_client` says that the call was waiting for the client.
+pub fn refusal(
+    error: &CallError,
+    for_client: bool,
+    called: &dyn Handler,
+    request: &str,
+) -> (u16, Fields, String) {
     let waiting = if for_client { Waiting::ForClient } else { Waiting::ForGateway };
-    Refusal::from_call(error, waiting).into_parts()
+    Refusal::from_call(error, waiting).into_parts(called.refusal_form(), request)
 }
 
 #[cfg(test)]
 mod tests {
-    use keepgate_core::Failure;
+    use futures_util::future::BoxFuture;
+    use keepgate_core::{Failure, Reply, Request};
 
     use super::*;
+
+    /// A handler without a form.
+    struct Plain;
+
+    impl Handler for Plain {
+        fn path(&self) -> &str {
+            "/"
+        }
+
+        fn plugin(&self) -> &str {
+            "plain"
+        }
+
+        fn call(&self, _: Request) -> BoxFuture<'_, Result<Reply, CallError>> {
+            Box::pin(async { Err(Failure::NotFound.into()) })
+        }
+    }
 
     #[test]
     fn callers_without_a_connection_get_the_same_answers() {
@@ -51,11 +74,13 @@ mod tests {
         assert_eq!(found.query, [("d".to_owned(), " e".to_owned())]);
         assert!(destination("/%zz").unwrap_err().contains("percent sign"));
 
-        let (status, headers, text) = refusal(&Failure::OutOfRange(7).into(), false);
+        let answer =
+            |failure: Failure, for_client| refusal(&failure.into(), for_client, &Plain, "r-1");
+        let (status, headers, text) = answer(Failure::OutOfRange(7), false);
         assert_eq!(status, 416);
         assert!(headers.contains(&("content-range".to_owned(), "bytes */7".to_owned())));
         assert!(headers.contains(&("content-length".to_owned(), text.len().to_string())));
-        assert_eq!(refusal(&Failure::TimedOut.into(), true).0, 408);
-        assert_eq!(refusal(&Failure::TimedOut.into(), false).0, 504);
+        assert_eq!(answer(Failure::TimedOut, true).0, 408);
+        assert_eq!(answer(Failure::TimedOut, false).0, 504);
     }
 }

@@ -1,10 +1,12 @@
-//! Refusals as HTTP responses: a status, headers and one line of text. Which failure gets which
-//! status and text is decided in `keepgate_core::failure`; details for operators are logged by `gateway`.
+//! Refusals as HTTP responses: a status, headers and one line of text, or a body in the form that the mount's plugin
+//! declares. Which failure gets which status and text is decided in `keepgate_core::failure`; details for operators
+//! are logged by `gateway`.
 
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use keepgate_core::{CallError, Waiting};
+use keepgate_auth::BASIC_CHALLENGE;
+use keepgate_core::{CallError, RefusalForm, Refused, Waiting};
 use keepgate_store::Fields;
 
 use crate::response_body::ResponseBody;
@@ -13,23 +15,44 @@ use crate::response_body::ResponseBody;
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
-    /// Follows the reason phrase of the status.
+    /// Follows the reason phrase of the status, as text.
     text: Option<String>,
+    /// For programs, in a declared form.
+    code: Cow<'static, str>,
+    /// For people, in a declared form; `text` or the reason phrase if it is empty.
+    told: Cow<'static, str>,
     headers: HeaderMap,
 }
 
 impl Refusal {
     /// A status with nothing to add.
-    pub(crate) fn of(status: StatusCode) -> Self {
-        Self { status, text: None, headers: HeaderMap::new() }
+    pub(crate) fn of(status: StatusCode, code: &'static str) -> Self {
+        let (code, told) = (code.into(), Cow::Borrowed(""));
+        Self { status, text: None, code, told, headers: HeaderMap::new() }
     }
 
     /// A status and a text for the client.
-    pub(crate) fn saying(status: StatusCode, text: &impl ToString) -> Self {
-        Self { text: Some(text.to_string()), ..Self::of(status) }
+    pub(crate) fn saying(status: StatusCode, code: &'static str, text: &impl ToString) -> Self {
+        Self { text: Some(text.to_string()), ..Self::of(status, code) }
     }
 
-    pub(crate) fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+    /// Asks for credentials, if the mount takes passwords.
+    pub(crate) fn unauthorized(uses_basic: bool) -> Self {
+        let told = "credentials are missing or wrong".into();
+        let refusal = Self { told, ..Self::of(StatusCode::UNAUTHORIZED, "unauthorized") };
+        match uses_basic {
+            true => refusal.with(header::WWW_AUTHENTICATE, BASIC_CHALLENGE),
+            false => refusal,
+        }
+    }
+
+    /// More logins are being checked than the gateway takes at once.
+    pub(crate) fn too_many_logins() -> Self {
+        let text = "too many concurrent login checks";
+        Self::saying(StatusCode::SERVICE_UNAVAILABLE, "busy", &text).with(header::RETRY_AFTER, 2)
+    }
+
+    fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.headers.insert(name, value.into());
         self
     }
@@ -39,7 +62,13 @@ impl Refusal {
         let answer = error.answer(waiting);
         let status =
             StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut refusal = Self { text: answer.message.map(Cow::into_owned), ..Self::of(status) };
+        let mut refusal = Self {
+            status,
+            text: answer.message.map(Cow::into_owned),
+            code: answer.code.to_owned().into(),
+            told: answer.told.into_owned().into(),
+            headers: HeaderMap::new(),
+        };
         if let Some(seconds) = answer.retry_after {
             refusal = refusal.with(header::RETRY_AFTER, seconds);
         }
@@ -51,35 +80,72 @@ impl Refusal {
         refusal
     }
 
+    /// The reason phrase of the status.
+    fn reason(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Error")
+    }
+
     /// `Not Found\n`, or `Forbidden: text\n`.
-    fn body(&self) -> String {
-        let reason = self.status.canonical_reason().unwrap_or("Error");
+    fn as_text(&self) -> String {
+        let reason = self.reason();
         match self.text.as_deref().map(str::trim) {
             None | Some("") => format!("{reason}\n"),
             Some(text) => format!("{reason}: {text}\n"),
         }
     }
 
-    /// Status, headers and text, for callers without a connection.
-    pub(crate) fn into_parts(self) -> (u16, Fields, String) {
-        let (status, text) = (self.status.as_u16(), self.body());
-        let response = self.into_response();
+    /// The body in a declared form.
+    fn in_form(&self, form: &RefusalForm, request: &str) -> String {
+        let (told, text) = (&*self.told, self.text.as_deref().unwrap_or_default());
+        let message = [told, text].into_iter().find(|text| !text.is_empty());
+        form.fill(&Refused {
+            status: self.status.as_u16(),
+            reason: self.reason(),
+            code: &self.code,
+            message: message.unwrap_or_else(|| self.reason()),
+            request,
+        })
+    }
+
+    /// Its content type and body. `request` is the id of the request.
+    fn body(&self, form: Option<&RefusalForm>, request: &str) -> (HeaderValue, String) {
+        let declared = form.and_then(|form| {
+            let kind = HeaderValue::from_str(form.content_type()).ok()?;
+            Some((kind, self.in_form(form, request)))
+        });
+        declared.unwrap_or_else(|| {
+            (HeaderValue::from_static("text/plain; charset=utf-8"), self.as_text())
+        })
+    }
+
+    /// Status, headers and body, for callers without a connection.
+    pub(crate) fn into_parts(
+        self,
+        form: Option<&RefusalForm>,
+        request: &str,
+    ) -> (u16, Fields, String) {
+        let (status, (_, body)) = (self.status.as_u16(), self.body(form, request));
+        let response = self.into_response(form, request);
         let headers = response.headers().iter().map(|(name, value)| {
             (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         });
-        (status, headers.collect(), text)
+        (status, headers.collect(), body)
     }
 
-    pub(crate) fn into_response(self) -> Response<ResponseBody> {
-        let text = self.body();
-        let length = text.len();
-        let mut response = Response::new(ResponseBody::bytes(text));
+    /// The response, in the form of the mount, if it has one; otherwise as text. `request` is the id of the request.
+    pub(crate) fn into_response(
+        self,
+        form: Option<&RefusalForm>,
+        request: &str,
+    ) -> Response<ResponseBody> {
+        let (kind, body) = self.body(form, request);
+        let length = body.len();
+        let mut response = Response::new(ResponseBody::bytes(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         *headers = self.headers;
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, plain);
+        headers.insert(header::CONTENT_TYPE, kind);
         let nosniff = HeaderValue::from_static("nosniff");
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         response
@@ -135,7 +201,8 @@ mod tests {
         let refused = |code: &str, retry_after| {
             let (code, message) = (code.to_owned(), "it has 7 bytes".to_owned());
             let refused = PluginRefusal { status: 422, code, message, retry_after };
-            Refusal::from_call(&Failure::Refused(refused).into(), Waiting::ForGateway).into_parts()
+            Refusal::from_call(&Failure::Refused(refused).into(), Waiting::ForGateway)
+                .into_parts(None, "r-1")
         };
         let (status, headers, text) = refused("size_conflict", Some(30));
         assert_eq!(status, 422);
@@ -153,6 +220,7 @@ mod tests {
         let cases = [
             (Failure::Internal(secret()).into(), 500),
             (CallError::NotServing(secret()), 503),
+            (CallError::Misconfigured(secret()), 503),
             (CallError::Trapped(secret()), 500),
             (CallError::BadReply(secret()), 500),
             (CallError::Busy(3), 503),
@@ -168,13 +236,18 @@ mod tests {
             let (found, text) = answer(&error, Waiting::ForGateway);
             assert_eq!(found, status, "{shown}");
             assert!(!text.contains("secret") && !text.contains('3'), "{shown}: {text}");
+            let form = form("{code} {message}");
+            let refusal = Refusal::from_call(&error, Waiting::ForGateway);
+            let (_, _, text) = refusal.into_parts(Some(&form), "r-1");
+            assert!(!text.contains("secret") && !text.contains('3'), "{shown}: {text}");
         }
     }
 
     #[test]
     fn headers_carry_range_retry_and_type() {
-        let response =
-            |error: CallError| Refusal::from_call(&error, Waiting::ForGateway).into_response();
+        let response = |error: CallError| {
+            Refusal::from_call(&error, Waiting::ForGateway).into_response(None, "r-1")
+        };
         let range = response(Failure::OutOfRange(7).into());
         assert_eq!(range.headers()[header::CONTENT_RANGE], "bytes */7");
         assert_eq!(response(CallError::Busy(1)).headers()[header::RETRY_AFTER], "1");
@@ -183,5 +256,45 @@ mod tests {
         let denied = response(Failure::Denied("no".to_owned()).into());
         assert_eq!(denied.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(denied.headers()[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+    }
+
+    fn form(body: &str) -> RefusalForm {
+        let declaration = serde_json::json!({
+            "content_type": "application/json; charset=utf-8",
+            "body": {"text": body},
+            "reasons": {"401": "who are you?"},
+        });
+        RefusalForm::parse(declaration.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_declared_form_replaces_the_text_and_nothing_else() {
+        let form = form("{status} {reason} {code}: {message} ({request})");
+        let parts = |refusal: Refusal| {
+            let (status, headers, body) = refusal.into_parts(Some(&form), "r-1");
+            let header = |name| headers.iter().find(|(known, _)| known == name).map(|(_, v)| &**v);
+            assert_eq!(header("content-type"), Some("application/json; charset=utf-8"));
+            assert_eq!(header("content-length"), Some(&*body.len().to_string()));
+            assert_eq!(header("x-content-type-options"), Some("nosniff"));
+            let challenge = header("www-authenticate").map(str::to_owned);
+            let retry = header("retry-after").map(str::to_owned);
+            (status, body, challenge, retry)
+        };
+        let (status, body, challenge, retry) = parts(Refusal::unauthorized(true));
+        let expected = "401 who are you? unauthorized: credentials are missing or wrong (r-1)";
+        assert_eq!((status, body), (401, format!(r#"{{"text":"{expected}"}}"#)));
+        assert!(challenge.is_some_and(|challenge| challenge.starts_with("Basic ")));
+        assert_eq!((retry, parts(Refusal::unauthorized(false)).2), (None, None));
+
+        let (_, body, _, retry) = parts(Refusal::too_many_logins());
+        let expected = "503 Service Unavailable busy: too many concurrent login checks (r-1)";
+        assert_eq!((body, retry.as_deref()), (format!(r#"{{"text":"{expected}"}}"#), Some("2")));
+
+        let error = CallError::Failure(Failure::Denied("no \"x\"".to_owned()));
+        let (_, body, ..) = parts(Refusal::from_call(&error, Waiting::ForGateway));
+        assert_eq!(body, r#"{"text":"403 Forbidden denied: no \"x\" (r-1)"}"#);
+        // A status alone says itself.
+        let (_, body, ..) = parts(Refusal::of(StatusCode::NOT_FOUND, "not-found"));
+        assert_eq!(body, r#"{"text":"404 Not Found not-found: Not Found (r-1)"}"#);
     }
 }

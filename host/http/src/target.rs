@@ -45,6 +45,14 @@ impl Target {
         };
         Ok(Self { segments, trailing_slash })
     }
+
+    /// The segments of a path that does not parse, as far as they do: to find which mount a client means. `..` and
+    /// encoded slashes stay what they are here, too.
+    pub(crate) fn approximate(uri: &Uri) -> Vec<String> {
+        let decoded = |raw| percent_encoding::percent_decode_str(raw).decode_utf8_lossy();
+        let path = uri.path().strip_prefix('/').unwrap_or_default();
+        path.split('/').map(|raw| decoded(raw).into_owned()).collect()
+    }
 }
 
 fn segment(raw: &str) -> Result<String, TargetError> {

@@ -157,6 +157,9 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
     if let Some(plugin) = plugin {
         let said = &plugin.description;
         lines.extend(said.requests.in_words().map(|(label, name)| (label, name.to_owned())));
+        if let Some(form) = &plugin.refusal_form {
+            lines.push(("refusals", format!("as {}, from the gateway too", form.content_type())));
+        }
         lines.push(("mounts at", format!("{} by default", said.default_mount)));
     }
     for fit in fits {

@@ -1,6 +1,6 @@
 //! What `keepgate serve` and `keepgate init` print for a set-up that they created: the mounts, and for
 //! each of them commands to try it. The commands come from the plugin, as a custom section of its
-//! component; `host/builder/src/quick_start.rs` puts them there.
+//! component; `host/builder/src/sections.rs` puts them there.
 //!
 //! | placeholder | replaced by |
 //! | --- | --- |

@@ -1,5 +1,7 @@
 //! Why a plugin file is refused. Each message says what is wrong, on which side, and what to do.
 
+use keepgate_core::{RefusalForm, RefusalFormError};
+
 use crate::contract::{PACKAGE, VERSION};
 
 /// The largest plugin file, in bytes.
@@ -91,6 +93,14 @@ pub enum LoadError {
         /// How.
         detail: String,
     },
+    /// The form that it declares for refusals is rejected.
+    #[error(
+        "the plugin's form for refusals is rejected (section `{section}`, made of `{file}` beside its sources): {0}; \
+         correct the file and build the plugin again",
+        section = RefusalForm::SECTION,
+        file = RefusalForm::FILE,
+    )]
+    RefusalForm(#[from] RefusalFormError),
     /// Its description is rejected.
     #[error("the plugin's description is rejected: {0}")]
     Description(String),

@@ -1,7 +1,7 @@
 //! Mounts as the HTTP server sees them: [`Handler`] for [`Mount`].
 
 use futures_util::future::BoxFuture;
-use keepgate_core::{CallError, Handler, Reply, Request};
+use keepgate_core::{CallError, Handler, RefusalForm, Reply, Request};
 
 use crate::Mount;
 
@@ -16,6 +16,10 @@ impl Handler for Mount {
 
     fn digest(&self) -> Option<&str> {
         self.serving().ok().map(|plugin| plugin.digest.as_str())
+    }
+
+    fn refusal_form(&self) -> Option<&RefusalForm> {
+        Self::refusal_form(self).map(|form| &**form)
     }
 
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {

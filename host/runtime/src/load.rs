@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keepgate_core::RefusalForm;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -55,6 +56,8 @@ pub struct Plugin {
     pub description: Description,
     /// The contract between it and the host, as in `keepgate:plugin@0.1.0`.
     pub contract: String,
+    /// How its surface reports failures, if it declares that; for what the host refuses itself.
+    pub refusal_form: Option<Arc<RefusalForm>>,
     pub(crate) world: World,
     /// What it needs of a mount besides what its description requests.
     pub(crate) needs: Needs,
@@ -121,6 +124,7 @@ impl Plugin {
             compiling.await.map_err(|error| LoadError::Compile(error.to_string()))??;
         let kind = check_contract(host, &component)?;
         let needs = Needs::of(host, &component, &bytes);
+        let refusal_form = inspect::refusal_form(&bytes)?.map(Arc::new);
         let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
             // The linker's message is the last resort.
             detail: inspect::explain(&bytes).unwrap_or_else(|| format!("{error:#}")),
@@ -131,9 +135,18 @@ impl Plugin {
             let description = Description::of_service(&name, &contract);
             let world = World::Service(ProxyPre::new(pre).map_err(mismatch)?);
             let metrics = metrics.clone();
-            let plugin =
-                Self { name, file, digest, size, description, contract, world, needs, metrics };
-            return Ok(Arc::new(plugin));
+            return Ok(Arc::new(Self {
+                name,
+                file,
+                digest,
+                size,
+                description,
+                contract,
+                refusal_form,
+                world,
+                needs,
+                metrics,
+            }));
         }
         let runner = match exports_job_runner(host, &component) {
             true => Some(WorkerPre::new(pre.clone()).map_err(mismatch)?),
@@ -158,6 +171,7 @@ impl Plugin {
             size,
             description,
             contract: format!("{PACKAGE}@{VERSION}"),
+            refusal_form,
             world: World::Plugin(pre, runner),
             needs,
             metrics: metrics.clone(),

@@ -19,11 +19,12 @@ use crate::folder::{self, Contents, Found, Stamp, Stamps, is_absent, name_of, sh
 use crate::generation::{Generation, Refused};
 use crate::load::Plugin;
 use crate::metrics::{Metrics, Watched};
-use crate::mount::Mount;
+use crate::mount::{Mount, Unserved};
 use crate::serving::Serving;
 use crate::spec::MountSpec;
 use crate::trust::Trust;
 use file::{Examined, File, Loaded};
+use keepgate_core::RefusalForm;
 
 pub use trust_rules::Undo;
 
@@ -329,7 +330,7 @@ impl Loader {
         {
             return before.clone();
         }
-        let why = match plugin {
+        let unserved = match plugin {
             Some(plugin) => match check(spec, &plugin).await {
                 Ok(()) => {
                     for reason in plugin.hints(spec) {
@@ -337,9 +338,9 @@ impl Loader {
                         tracing::warn!(mount, plugin, reason, "a grant may be missing");
                     }
                     let serving = Serving::new(spec, plugin, self.metrics.clone());
-                    return Arc::new(Mount::new(spec.clone(), Ok(Arc::new(serving))));
+                    return Arc::new(Mount::new(spec.clone(), serving));
                 }
-                Err(why) => why,
+                Err(why) => Unserved::Misconfigured(why),
             },
             None => self.missing(&file, &spec.plugin),
         };
@@ -353,18 +354,38 @@ impl Loader {
             plugin = spec.plugin,
             place = spec.place,
             older_serves = older.is_some(),
-            reason = why,
+            reason = unserved.why(),
             "mount refused"
         );
-        let place = spec.place.clone();
-        refused.push(Refused { what, place, why: why.clone(), older_serves: older.is_some() });
-        older.unwrap_or_else(|| Arc::new(Mount::new(spec.clone(), Err(why))))
+        let (place, why) = (spec.place.clone(), unserved.why().to_owned());
+        refused.push(Refused { what, place, why, older_serves: older.is_some() });
+        older.unwrap_or_else(|| {
+            let form = self.known_form(spec, loaded.map(|loaded| &*loaded.plugin));
+            Arc::new(Mount::without_plugin(spec.clone(), unserved, form))
+        })
     }
 
-    fn missing(&self, file: &Path, plugin: &str) -> String {
-        match self.files.get(file).and_then(|file| file.refused.as_deref()) {
-            Some(why) => format!("plugin {plugin:?} is refused: {why}"),
-            None => format!("no plugin {plugin:?}: {}", folder::absence(file)),
+    /// How the surface of a mount reports failures, if its plugin is loaded or was so before.
+    fn known_form(&self, spec: &MountSpec, plugin: Option<&Plugin>) -> Option<Arc<RefusalForm>> {
+        if let Some(plugin) = plugin {
+            return plugin.refusal_form.clone();
+        }
+        let before = self.previous.as_ref()?.mounts.iter();
+        let mut same =
+            before.filter(|mount| (mount.path(), mount.plugin()) == (&spec.path, &spec.plugin));
+        same.find_map(|mount| mount.refusal_form().cloned())
+    }
+
+    fn missing(&self, path: &Path, plugin: &str) -> Unserved {
+        let file = self.files.get(path);
+        let Some(why) = file.and_then(|file| file.refused.as_deref()) else {
+            return Unserved::Absent(format!("no plugin {plugin:?}: {}", folder::absence(path)));
+        };
+        let why = format!("plugin {plugin:?} is refused: {why}");
+        // A slow copy may still be going on.
+        match file.is_some_and(|file| file.is_refused_for(&LoadError::EndsEarly)) {
+            true => Unserved::Absent(why),
+            false => Unserved::Misconfigured(why),
         }
     }
 }

@@ -19,19 +19,57 @@ use crate::reply;
 use crate::serving::Serving;
 use crate::spec::MountSpec;
 use crate::streamed_reply::{Arriving, Started};
-use keepgate_core::{CallError, Reply, Request};
+use keepgate_core::{CallError, RefusalForm, Reply, Request};
 
 /// A path prefix and the plugin that serves it.
 #[derive(Debug)]
 pub struct Mount {
     spec: Arc<MountSpec>,
     /// The plugin, or why there is none.
-    serving: Result<Arc<Serving>, String>,
+    serving: Result<Arc<Serving>, Unserved>,
+    /// How its surface reports failures, as far as that is known.
+    refusal_form: Option<Arc<RefusalForm>>,
+}
+
+/// Why a mount has no plugin, in words for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    /// Its file is away, or not whole yet.
+    Absent(String),
+    /// The plugin is refused, or refuses the mount. Only an operator can change that.
+    Misconfigured(String),
+}
+
+impl Unserved {
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::Absent(why) | Self::Misconfigured(why) => why,
+        }
+    }
+}
+
+impl From<Unserved> for CallError {
+    fn from(unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::Absent(why) => Self::NotServing(why),
+            Unserved::Misconfigured(why) => Self::Misconfigured(why),
+        }
+    }
 }
 
 impl Mount {
-    pub(crate) fn new(spec: Arc<MountSpec>, serving: Result<Arc<Serving>, String>) -> Self {
-        Self { spec, serving }
+    pub(crate) fn new(spec: Arc<MountSpec>, serving: Serving) -> Self {
+        let refusal_form = serving.plugin.refusal_form.clone();
+        Self { spec, serving: Ok(Arc::new(serving)), refusal_form }
+    }
+
+    /// A mount without a plugin. It answers in the form that is known of its surface.
+    pub(crate) fn without_plugin(
+        spec: Arc<MountSpec>,
+        why: Unserved,
+        refusal_form: Option<Arc<RefusalForm>>,
+    ) -> Self {
+        Self { spec, serving: Err(why), refusal_form }
     }
 
     /// Its path: `/`, or `/restic` without a trailing slash.
@@ -53,8 +91,13 @@ impl Mount {
     pub fn serving(&self) -> Result<&Arc<Plugin>, &str> {
         match &self.serving {
             Ok(serving) => Ok(&serving.plugin),
-            Err(why) => Err(why),
+            Err(unserved) => Err(unserved.why()),
         }
+    }
+
+    /// How its surface reports failures, as its plugin declares it, or declared it before it was refused.
+    pub(crate) fn refusal_form(&self) -> Option<&Arc<RefusalForm>> {
+        self.refusal_form.as_ref()
     }
 
     /// What its plugin has done here since the gateway started.
@@ -75,7 +118,7 @@ impl Mount {
     /// Calls the plugin. Dropping the future, or the body of the reply, stops the plugin. A commit that
     /// a store has begun still finishes.
     pub async fn call(&self, request: Request) -> Result<Reply, CallError> {
-        let serving = self.serving.clone().map_err(CallError::NotServing)?;
+        let serving = self.serving.clone()?;
         let (reply_start, mut started) = oneshot::channel();
         let mut guest: Guest = Box::pin(serving.run(request, reply_start));
         // The guest starts a streamed reply while it is polled, so checking after each poll is enough.
@@ -111,7 +154,7 @@ impl Mount {
 
     /// Runs one attempt of a job. Dropping the future stops the plugin.
     pub(crate) async fn run_job(&self, job: Job, reporter: Reporter) -> Result<Vec<u8>, CallError> {
-        let serving = self.serving.clone().map_err(CallError::NotServing)?;
+        let serving = self.serving.clone()?;
         let done = serving.run_job(job, reporter).await;
         serving.count(&done);
         done

@@ -66,7 +66,7 @@ impl Workbench {
     pub async fn mount(&self, spec: MountSpec, plugin: &Arc<Plugin>) -> Result<Mount, String> {
         loader::check(&spec, plugin).await?;
         let serving = Serving::new(&spec, plugin.clone(), self.metrics.clone());
-        Ok(Mount::new(Arc::new(spec), Ok(Arc::new(serving))))
+        Ok(Mount::new(Arc::new(spec), serving))
     }
 
     /// Makes an instance and drops it.

@@ -1,5 +1,8 @@
 //! Refusals in JSON. Scripts look for the texts of `message`, so do not change them. `error` says why, for
 //! people. A refusal of this surface is a [`Failure::refused`] whose code is the `message`.
+//!
+//! `refusals.json` declares the same form to the host, for what it refuses without asking the plugin; a test holds the
+//! two together.
 
 use keepgate_sdk::{Failure, Reply};
 use serde::Serialize;
@@ -32,6 +35,9 @@ pub(crate) fn refusal(failure: &Failure) -> Result<Reply, Failure> {
         Failure::Refused(why) if why.code.is_empty() => (failure.status(), failure.message(), ""),
         Failure::Refused(why) => (failure.status(), why.code.as_str(), failure.message()),
         Failure::Internal(_) => (500, "internal error", ""),
+        Failure::Unavailable(why) | Failure::Busy(why) => {
+            (503, "service unavailable", why.as_str())
+        }
         other => (500, "internal error", other.message()),
     };
     let error = (!error.is_empty()).then_some(error);

@@ -3,6 +3,7 @@
 mod backups;
 mod files;
 mod jobs;
+mod refusals;
 mod rotation;
 mod routes;
 

@@ -490,7 +490,8 @@ export interface Plugin<Settings> {
   /** Handles a request. Functions are not async: calls to the host block. */
   handle(request: Request, settings: Settings): Reply;
   /** The reply to a failure in this surface's own form. Without it, or if it returns nothing, the host replies
-   * with the failure's status and message in plain text. `Content-Range` and `Retry-After` are added.
+   * with the failure's status and message, in the form that `refusals.json` beside the sources declares, or in
+   * plain text. It uses that form for what it refuses itself, too. `Content-Range` and `Retry-After` are added.
    *
    *     refuse: ({ status, code, message }) => Reply.json({ error: code, message }, { status }),
    */

@@ -65,7 +65,8 @@ class Plugin:
 
     def refuse(self, failure: Failure) -> Reply | None:
         """The reply to a failure in this surface's own form. If there is none, which is the default, the host replies
-        with the failure's status and message in plain text. `Content-Range` and `Retry-After` are added."""
+        with the failure's status and message, in the form that `refusals.json` beside the sources declares, or in plain
+        text. It uses that form for what it refuses itself, too. `Content-Range` and `Retry-After` are added."""
         return None
 
     def check_job(self, kind: str, input: bytes, settings: Settings) -> str:

@@ -10,6 +10,7 @@
 //! | `append_only` | stored blobs stay |
 //! | `quotas` | limits for stores, mounts, folders and users; rules for users |
 //! | `access` | authentication and private repositories |
+//! | `refusals` | what the gateway refuses has the form of the mount's surface |
 //! | `requests` | the gateway's own files are not part of a repository |
 //! | `wire` | malformed requests do no harm |
 //! | `blobs` | ranges, lengths, lists |
@@ -69,6 +70,7 @@ mod plugin_cases;
 mod plugin_tools;
 mod quotas;
 mod recording;
+mod refusals;
 mod reload;
 mod requests;
 mod rest_server;

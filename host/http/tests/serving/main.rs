@@ -21,6 +21,7 @@ mod operations;
 mod operators_jobs;
 mod operators_log;
 mod proxy_header;
+mod refusal_forms;
 mod replies;
 mod support;
 mod uploads;

@@ -15,6 +15,7 @@ mod custom;
 pub(crate) mod interface;
 mod world;
 
+use keepgate_core::RefusalForm;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -188,6 +189,9 @@ impl Inspection {
                 self.refusal = Some(LoadError::NoGuest { exports }.to_string());
             }
         }
+        if let Err(error) = refusal_form(bytes) {
+            self.refusal.get_or_insert_with(|| error.to_string());
+        }
     }
 
     /// Reads sections, memories and so on; `None` if the bytes are not valid WebAssembly.
@@ -223,6 +227,12 @@ pub fn wit(bytes: &[u8]) -> Result<String, String> {
 /// The linear memory, in bytes, that an instance of a component begins with.
 pub(crate) fn initial_memory(bytes: &[u8]) -> u64 {
     anatomy::initial_memory(bytes)
+}
+
+/// The form that a component declares for refusals, if it does.
+pub(crate) fn refusal_form(component: &[u8]) -> Result<Option<RefusalForm>, LoadError> {
+    let declaration = custom_section(component, RefusalForm::SECTION);
+    declaration.map(RefusalForm::parse).transpose().map_err(LoadError::from)
 }
 
 /// How a component that the linker refuses differs from the contract; `None` if no difference is found.

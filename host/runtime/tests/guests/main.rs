@@ -297,6 +297,9 @@ async fn settings_are_checked_before_a_mount_serves() {
         let generation = bench.generation(&[with(bad)]).await;
         assert_eq!(generation.refused.len(), 1);
         assert!(generation.refused[0].why.contains("gre"), "{:?}", generation.refused);
+        let error = get(&generation.mounts[0], "/hello").await.unwrap_err();
+        let told = matches!(&error, CallError::Misconfigured(why) if why.contains("gre"));
+        assert!(told, "{error}");
     }
     bench.put("restic.wasm", &restic());
     let generation = bench.generation(&[spec("/r", "restic", |_| {})]).await;

@@ -2,6 +2,7 @@
 
 use keepgate_tests::gateway::{Gateway, Setup};
 use rustix::process::Signal;
+use serde_json::json;
 
 /// A path, the status, and what is logged, in JavaScript and in Python.
 const FAULTS: &[(&str, u16, [&str; 2])] = &[
@@ -71,7 +72,8 @@ pub(super) fn have_their_status(gateway: &Gateway) {
     }
     let reply = client.get("/faults/refused?status=422&later=7");
     assert_eq!((reply.status, reply.header("retry-after")), (422, Some("7")));
-    assert!(reply.text().contains("some_code: some reason"), "{}", reply.text());
+    // In the form of `refusals.json`, which the template has.
+    assert_eq!(reply.json(), json!({"error": "some_code", "message": "some reason"}));
     let reply = client.get("/faults/refused?status=599");
     assert_eq!((reply.status, reply.header("retry-after")), (599, None));
     let from = gateway.program.stderr.count();
