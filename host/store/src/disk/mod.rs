@@ -366,6 +366,9 @@ impl BlobStore for DiskStore {
     }
 
     async fn epoch(&self) -> Result<u64> {
+        if let Some(tree) = self.inner.root.cached() {
+            return Ok(tree.known.epoch);
+        }
         let inner = Arc::clone(&self.inner);
         errors::blocking(move || Ok(inner.tree()?.known.epoch)).await
     }

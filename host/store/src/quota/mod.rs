@@ -49,8 +49,8 @@
 //! # A store that is replaced
 //!
 //! If another folder or disk is at the store's place ([`BlobStore::epoch`]), the sums say nothing about
-//! it. Each commit names the epoch it is made in, and is refused as unavailable until that one was
-//! counted.
+//! it. A call waits for a while until the new epoch was counted, so a small store is usable at once. Each
+//! commit names the epoch it is made in, and is refused as unavailable if that one was not counted.
 //!
 //! # What survives a restart
 //!
@@ -148,7 +148,12 @@ struct Shared {
     changing: tokio::sync::Mutex<()>,
     /// The [epoch](BlobStore::epoch) whose blobs the sums are of, or [`UNCOUNTED`].
     epoch: AtomicU64,
+    /// Tells those who wait that the epoch has changed.
+    counted: Notify,
 }
+
+/// How long a call waits for the count of a store that was replaced.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// No epoch: nothing was counted yet.
 const UNCOUNTED: u64 = u64::MAX;
@@ -187,6 +192,7 @@ impl Quota {
             counting: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             epoch: UNCOUNTED.into(),
+            counted: Notify::new(),
         });
         match saved {
             None => match recount::count(&shared, None).await {
@@ -305,6 +311,27 @@ impl Shared {
 
     fn file(&self) -> MutexGuard<'_, StateFile> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the sums are those of the blobs that are in the store now. If that takes too long, the
+    /// call is refused.
+    async fn until_counted(&self) -> Result<()> {
+        let epoch = self.store.epoch().await?;
+        if self.epoch.load(Ordering::Relaxed) != epoch {
+            self.want_recount();
+            let counted = async {
+                loop {
+                    let counted = self.counted.notified();
+                    if self.epoch.load(Ordering::Relaxed) == epoch {
+                        break;
+                    }
+                    counted.await;
+                }
+            };
+            // The check below says whether it was counted.
+            let _ = tokio::time::timeout(PATIENCE, counted).await;
+        }
+        self.must_be_counted(epoch)
     }
 
     /// Checks that the sums are those of this epoch's blobs, and has them counted if not.

@@ -60,6 +60,7 @@ pub(super) async fn count(
         changed.await;
     };
     shared.epoch.store(epoch, Ordering::Relaxed);
+    shared.counted.notify_waiters();
     let writing = Arc::clone(shared);
     blocking(move || writing.write_state(None)).await?;
     Ok(drift)

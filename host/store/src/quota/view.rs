@@ -30,6 +30,7 @@ impl QuotaView {
         options: &mut PutOptions,
     ) -> Result<()> {
         let shared = &self.quota.shared;
+        shared.until_counted().await?;
         let owner = self.user.clone().filter(|_| shared.ledger().keeps_owners());
         if let Some(owner) = &owner {
             options.metadata.push((OWNER.to_owned(), owner.to_string()));
@@ -46,15 +47,9 @@ impl QuotaView {
                     {
                         call.reserve_at_commit(length);
                     }
-                    Err(full @ StoreError::QuotaExceeded(_)) => {
-                        // Of another disk, perhaps.
-                        shared.must_be_counted(self.inner().epoch().await?)?;
-                        return Err(full);
-                    }
                     outcome => outcome?,
                 },
                 None => {
-                    shared.must_be_counted(self.inner().epoch().await?)?;
                     let unmeasured = std::mem::replace(body, Body::empty());
                     *body = reserving(unmeasured, Arc::clone(&call));
                 }
@@ -88,6 +83,7 @@ impl StoreLayer for QuotaView {
         match operation {
             Operation::Store { key, body, options } => self.admit(key, body, options).await,
             Operation::Delete { key, options } => {
+                self.quota.shared.until_counted().await?;
                 let next = options.observer.take();
                 let call = Reservation::new(&self.quota.shared, key, None, next);
                 options.observer = Some(ObserverHandle::new(Arc::new(call)));
