@@ -56,6 +56,9 @@ pub enum RefusalFormError {
     /// Bytes that are not UTF-8.
     #[error("it is not UTF-8, from byte {0} on")]
     NotUtf8(usize),
+    /// JSON, but no object.
+    #[error("expected an object with `content_type` and `body`")]
+    NotObject,
     /// It is not JSON, has unknown keys, lacks some, or has an unknown placeholder.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
@@ -108,6 +111,10 @@ impl RefusalForm {
         }
         let text = std::str::from_utf8(declaration)
             .map_err(|error| RefusalFormError::NotUtf8(error.valid_up_to()))?;
+        // Serde would take a list of the values, too.
+        if text.trim_start().starts_with('[') {
+            return Err(RefusalFormError::NotObject);
+        }
         let Declaration { content_type, body, reasons } = serde_json::from_str(text)?;
         let syntax = Syntax::of(&content_type)?;
         match (syntax, &body) {

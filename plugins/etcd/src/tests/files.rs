@@ -254,7 +254,7 @@ fn other_methods_are_told_what_is_allowed() {
 }
 
 #[test]
-fn a_store_that_fails_is_an_internal_error() {
+fn a_store_that_is_not_available_is_told_from_a_broken_one() {
     let host = Host::new();
     for name in ["snapshot-20181220_024105.db.gz", "snapshot-20181221_024105.db.gz"] {
         host.put(name, b"x");
@@ -266,8 +266,8 @@ fn a_store_that_fails_is_an_internal_error() {
         (reply.status, json_of(&reply))
     };
     let unavailable = Failure::Unavailable("the bucket does not answer".to_owned());
-    let expected = json!({"message": "internal error", "error": "the bucket does not answer"});
-    assert_eq!(answer(unavailable), (500, expected));
+    let expected = json!({"message": "service unavailable", "error": "the bucket does not answer"});
+    assert_eq!(answer(unavailable), (503, expected));
     let internal = Failure::Internal("/srv/backup: EIO".to_owned());
     assert_eq!(answer(internal), (500, json!({"message": "internal error"})), "no paths");
     assert!(host.log().iter().any(|(_, text)| text.contains("EIO")), "they are logged");
