@@ -10,7 +10,7 @@ use keepgate_tests::component::{of_another_version, with_section};
 use keepgate_tests::gateway::{Gateway, Setup, text};
 use keepgate_tests::program::keepgate;
 use keepgate_tests::tools;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LIST: &str = "/etcd/api/v1/backup";
 /// A cluster that nobody has to reach.
@@ -277,9 +277,6 @@ fn plugin_check_shows_the_form() {
     let said = tools::run(keepgate(&["plugin", "check", text(&file)])).success();
     let line = said.lines().find(|line| line.trim_start().starts_with("refusals ")).unwrap();
     assert!(line.contains("application/json"), "{line}");
-    let said: Value = serde_json::from_str(
-        &tools::run(keepgate(&["plugin", "inspect", "--json", text(&file)])).success(),
-    )
-    .unwrap();
-    assert!(said.to_string().contains("keepgate:refusals"), "{said}");
+    let said = tools::run(keepgate(&["plugin", "inspect", text(&file)])).success();
+    assert!(said.contains("keepgate:refusals"), "{said}");
 }
