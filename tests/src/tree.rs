@@ -85,8 +85,20 @@ pub fn files(top: &Path) -> Vec<PathBuf> {
 /// swept.
 pub fn blobs(top: &Path) -> Vec<PathBuf> {
     let mut found = files(top);
-    found.retain(|file| !file.to_string_lossy().contains(".keepgate"));
+    found.retain(|file| !is_the_gateways(file));
     found
+}
+
+/// A gateway keeps nothing in a store but blobs and, for as long as an upload lasts, its unfinished file.
+#[track_caller]
+pub fn assert_no_leftovers(top: &Path) {
+    let mut left = files(top);
+    left.retain(|file| is_the_gateways(file));
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn is_the_gateways(file: &Path) -> bool {
+    file.to_string_lossy().contains(".keepgate")
 }
 
 fn describe(top: &Path) -> BTreeMap<PathBuf, String> {

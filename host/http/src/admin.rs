@@ -15,10 +15,11 @@ use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
+use prometheus::{Registry, TEXT_FORMAT};
 use serde_json::Value;
 
 use crate::connection::Exchange;
+use crate::metrics;
 use crate::server::Application;
 
 pub use client::{OperatorClient, OperatorError};
@@ -68,7 +69,7 @@ impl Admin {
         let mut pages = Router::new()
             .route("/live", get(|| async { "ok\n" }))
             .route("/ready", get(ready))
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(metrics_page))
             .route("/status", get(status_page))
             .with_state(sources.clone());
         if let Some(jobs) = &sources.jobs {
@@ -87,16 +88,13 @@ async fn ready(State(sources): State<Sources>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-async fn metrics(State(sources): State<Sources>) -> Response {
-    let registry = sources.registry;
-    let encode = move || TextEncoder::new().encode_to_string(&registry.gather());
-    match gather(encode).await {
-        Some(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Some(Err(error)) => {
-            tracing::error!(%error, "cannot encode the metrics");
+async fn metrics_page(State(sources): State<Sources>) -> Response {
+    match metrics::encode(sources.registry).await {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(error, "metrics page failed");
             failed()
         }
-        None => failed(),
     }
 }
 

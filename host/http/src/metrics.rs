@@ -16,6 +16,7 @@ use prometheus::{
 };
 
 pub use page::MetricsPage;
+pub(crate) use page::encode;
 
 /// From below a millisecond (a warm plugin) to half an hour (a large upload).
 const BUCKETS: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 1800.0];

@@ -97,8 +97,8 @@ impl NamedQuota {
     }
 }
 
-/// A file for a count, and a lock that keeps other processes from it. If another process has locked it, for example because two servers with
-/// different rights share a folder, this process gets a file of its own.
+/// A file for a count, and a lock that keeps other processes from it. If another process has locked it, for
+/// example because two servers with different rights share a folder, this process gets a file of its own.
 fn state_file(keeping: Keeping<'_>, identity: &str) -> Result<(PathBuf, OwnedFd)> {
     let digest = hex::encode(Sha256::digest(identity));
     let short = digest.get(..16).unwrap_or(&digest);

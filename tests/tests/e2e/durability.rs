@@ -158,11 +158,9 @@ impl Ledger {
     }
 }
 
-/// A gateway keeps nothing in a store but blobs and, for as long as an upload lasts, its unfinished file.
+#[track_caller]
 fn assert_no_leftovers(setup: &Setup) {
-    let mut left = tree::files(&setup.store());
-    left.retain(|file| file.to_string_lossy().contains(".keepgate"));
-    assert!(left.is_empty(), "{left:?}");
+    tree::assert_no_leftovers(&setup.store());
 }
 
 #[test]

@@ -25,12 +25,9 @@ use keepgate_tests::gateway::{Gateway, Setup};
 use keepgate_tests::program::LONG;
 use keepgate_tests::tree;
 
-/// A gateway keeps nothing in a store but blobs and, for as long as an upload lasts, its unfinished file.
 #[track_caller]
 fn assert_no_leftovers(setup: &Setup) {
-    let mut left = tree::files(&setup.store());
-    left.retain(|file| file.to_string_lossy().contains(".keepgate"));
-    assert!(left.is_empty(), "{left:?}");
+    tree::assert_no_leftovers(&setup.store());
 }
 
 /// Checks that the repository has exactly these blobs: in its list, whole when they are read, and on

@@ -1,3 +1,5 @@
+//! Forms are filled in as their type requires, and a mistake in a declaration is refused with its place.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -38,18 +38,20 @@ impl MetricsPage {
             let allow = ("allow".to_owned(), "GET, HEAD".to_owned());
             return Ok(refusal(405, "Method Not Allowed\n", Some(allow)));
         }
-        let registry = self.registry.clone();
-        // On a thread that may block, because disks are looked at.
-        let encode = move || TextEncoder::new().encode_to_string(&registry.gather());
-        let text = tokio::task::spawn_blocking(encode).await;
-        // Both fail only if an invalid metric was registered, which is a bug.
-        let failed = |error: &dyn fmt::Display| {
-            Failure::Internal(format!("cannot encode the metrics: {error}"))
-        };
-        let text = text.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let text = encode(self.registry.clone()).await.map_err(Failure::Internal)?;
         let content_type = ("content-type".to_owned(), TEXT_FORMAT.to_owned());
         Ok(Reply { status: 200, headers: vec![content_type], body: Body::from_bytes(text) })
     }
+}
+
+/// The metrics as Prometheus reads them; otherwise what went wrong, for the log. They are collected on a
+/// thread that may block, because disks are looked at.
+pub(crate) async fn encode(registry: Registry) -> Result<String, String> {
+    let encode = move || TextEncoder::new().encode_to_string(&registry.gather());
+    // Both fail only if an invalid metric was registered, which is a bug.
+    let failed = |error: &dyn fmt::Display| format!("cannot encode the metrics: {error}");
+    let text = tokio::task::spawn_blocking(encode).await.map_err(|error| failed(&error))?;
+    text.map_err(|error| failed(&error))
 }
 
 fn refusal(status: u16, text: &'static str, header: Option<(String, String)>) -> Reply {
