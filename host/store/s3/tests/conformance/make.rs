@@ -1,0 +1,82 @@
+//! The stores, each in a new bucket.
+
+use std::sync::Once;
+use std::sync::atomic::AtomicU32;
+
+use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
+use keepgate_store_s3::{MIN_PART, S3Options};
+
+use super::*;
+
+/// Reports once that all cases with a server are skipped.
+fn missing(reported: &Once, server: &str, how: &str) -> Option<Store> {
+    reported.call_once(|| support::skip(&format!("the promises of stores with {server}"), how));
+    None
+}
+
+async fn versitygw_with(change: impl FnOnce(&mut S3Options)) -> Option<Store> {
+    let Some(server) = support::versitygw() else {
+        static REPORTED: Once = Once::new();
+        return missing(&REPORTED, "versitygw", "`cargo xtask test` builds it with Go");
+    };
+    let mut options = server.bucket();
+    change(&mut options);
+    Some(Arc::new(support::open(options).await))
+}
+
+pub(super) async fn versitygw(_: &str) -> Option<Store> {
+    versitygw_with(|_| {}).await
+}
+
+/// Whatever does not fit into a few bytes is sent in parts.
+pub(super) async fn versitygw_in_parts(_: &str) -> Option<Store> {
+    versitygw_with(|options| {
+        options.single_put = 1000;
+        options.part_size = MIN_PART;
+    })
+    .await
+}
+
+pub(super) async fn versitygw_prefix(_: &str) -> Option<Store> {
+    versitygw_with(|options| "some/prefix".clone_into(&mut options.prefix)).await
+}
+
+/// Limits that are never reached must make no difference.
+pub(super) async fn versitygw_in_quota(_: &str) -> Option<Store> {
+    let store = versitygw("").await?;
+    let folder = FolderRule { pattern: "**".to_owned(), limit: 1 << 40 };
+    let user = UserRule { user: "*".to_owned(), limit: 1 << 40 };
+    let rules = Rules { total: Some(1 << 40), folders: vec![folder], users: vec![user] };
+    // It goes with the server's folder.
+    let server = support::versitygw()?;
+    let state = tempfile::TempDir::new_in(server.data.parent()?).unwrap().keep();
+    let options = QuotaOptions { state_file: state.join("quota"), lock: None, recount_every: None };
+    Some(Quota::open(store, rules, options).await.unwrap().store(Some("alice")))
+}
+
+/// A server on which conditional writes are not atomic: this store is the only writer.
+pub(super) async fn racing_server(_: &str) -> Option<Store> {
+    let Some(server) = support::s3s_fs() else {
+        let how = "cargo install s3s-fs --version 0.14.1 --features binary --locked";
+        static REPORTED: Once = Once::new();
+        return missing(&REPORTED, "s3s-fs", how);
+    };
+    let options = S3Options { single_writer: true, ..server.bucket() };
+    Some(Arc::new(support::open(options).await))
+}
+
+/// A server that somebody started by hand, and its bucket `conformance`; each case has a prefix of its own.
+pub(super) async fn by_hand(case: &str) -> Option<Store> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let Some(server) = support::other() else {
+        static REPORTED: Once = Once::new();
+        let how = "start one with a bucket `conformance` and set KEEPGATE_TEST_S3 to its URL";
+        return missing(&REPORTED, "another S3 server", how);
+    };
+    let mut options = server.options("conformance");
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    options.prefix = format!("{}-{number}-{case}", std::process::id()).chars().take(50).collect();
+    options.single_put = 100_000;
+    options.part_size = MIN_PART;
+    Some(Arc::new(support::open(options).await))
+}

@@ -1,0 +1,161 @@
+//! A proxy between a store and its server that does to single requests what networks and servers do.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{Method, Request, Response, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The server carries it out, and its response is lost.
+    Swallow,
+    /// The connection is closed before the server hears of it.
+    Refuse,
+    /// This status, without the server.
+    Status(u16),
+    /// The response ends after so many bytes of its body, with the connection.
+    Cut(usize),
+    /// The response stops after so many bytes of its body, and nothing more comes.
+    Stall(usize),
+    /// It is delayed by so many milliseconds.
+    Delay(u64),
+}
+
+/// Which requests: the method, and what their path and query contain.
+#[derive(Clone, Debug)]
+struct Rule {
+    method: Method,
+    contains: String,
+    faults: VecDeque<Fault>,
+}
+
+/// A proxy, and the requests that went through it.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub url: String,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// Starts one on a free port.
+    pub async fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let proxy = Self { url, rules: Arc::default(), seen: Arc::default() };
+        let (this, server) = (proxy.clone(), server.to_owned());
+        tokio::spawn(async move {
+            let client: Client<HttpConnector, Incoming> =
+                Client::builder(TokioExecutor::new()).build_http();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (this, server, client) = (this.clone(), server.clone(), client.clone());
+                let service = service_fn(move |request| {
+                    let (this, server, client) = (this.clone(), server.clone(), client.clone());
+                    async move { this.pass(&server, &client, request).await }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        proxy
+    }
+
+    /// Does this to the next requests of a kind, in this order; those after them pass.
+    pub fn fault(&self, method: Method, contains: &str, faults: &[Fault]) {
+        let faults = faults.iter().copied().collect();
+        let rule = Rule { method, contains: contains.to_owned(), faults };
+        self.rules.lock().unwrap().push(rule);
+    }
+
+    /// Lets everything pass from now on.
+    pub fn forget(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
+    /// Whether all faults have happened.
+    pub fn is_done(&self) -> bool {
+        self.rules.lock().unwrap().iter().all(|rule| rule.faults.is_empty())
+    }
+
+    /// The requests since the last call: method, path and query.
+    pub fn seen(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+
+    fn next_fault(&self, request: &Request<Incoming>) -> Option<Fault> {
+        let target = request.uri().to_string();
+        self.seen.lock().unwrap().push(format!("{} {target}", request.method()));
+        let mut rules = self.rules.lock().unwrap();
+        rules
+            .iter_mut()
+            .filter(|rule| rule.method == request.method() && target.contains(&rule.contains))
+            .find_map(|rule| rule.faults.pop_front())
+    }
+
+    async fn pass(
+        &self,
+        server: &str,
+        client: &Client<HttpConnector, Incoming>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<BoxBody<Bytes, Failed>>, Failed> {
+        let fault = self.next_fault(&request);
+        match fault {
+            Some(Fault::Refuse) => return Err("refused".into()),
+            Some(Fault::Status(status)) => {
+                let _ = request.into_body().collect().await;
+                let body = Full::new(Bytes::new()).map_err(|never: Infallible| match never {});
+                return Ok(Response::builder().status(status).body(body.boxed())?);
+            }
+            Some(Fault::Delay(time)) => tokio::time::sleep(Duration::from_millis(time)).await,
+            _ => {}
+        }
+        let target = request.uri().path_and_query().unwrap().as_str();
+        *request.uri_mut() = format!("{server}{target}").parse::<Uri>()?;
+        let response = client.request(request).await?;
+        let (head, body) = response.into_parts();
+        let limit = match fault {
+            Some(Fault::Swallow) => {
+                let _ = body.collect().await;
+                return Err("swallowed".into());
+            }
+            Some(Fault::Cut(limit) | Fault::Stall(limit)) => limit,
+            _ => return Ok(Response::from_parts(head, body.map_err(Failed::from).boxed())),
+        };
+        let stalls = matches!(fault, Some(Fault::Stall(_)));
+        let mut left = limit;
+        let sent = BodyStream::new(body).map(move |frame| {
+            let mut data = frame?.into_data().map_err(|_| "trailers")?;
+            data.truncate(left);
+            left -= data.len();
+            Ok::<_, Failed>(data)
+        });
+        let sent = sent.take_while(|data| {
+            let more = data.as_ref().is_ok_and(|data| !data.is_empty());
+            std::future::ready(more)
+        });
+        let end = futures_util::stream::once(async move {
+            if stalls {
+                std::future::pending::<()>().await;
+            }
+            Err::<Bytes, Failed>("cut".into())
+        });
+        let frames = sent.chain(end).map(|data| data.map(Frame::data));
+        Ok(Response::from_parts(head, http_body_util::BodyExt::boxed(StreamBody::new(frames))))
+    }
+}
