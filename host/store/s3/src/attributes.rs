@@ -92,7 +92,7 @@ pub(crate) fn encode(
             size(&kept)
         )));
     }
-    Ok(Kept { content_type, metadata: kept, tagging })
+    Ok(Kept { content_type, metadata: kept, tagging, retention: None })
 }
 
 fn position<T: PartialEq>(all: &[T], one: &T) -> Option<String> {

@@ -23,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A claim that was taken. It is to be released.
 pub(crate) struct Claim {
     object: String,
+    /// In a bucket with versions.
+    version: Option<String>,
 }
 
 /// What came of asking for a claim.
@@ -34,20 +36,25 @@ pub(crate) enum Claimed {
     Changed,
 }
 
-/// Takes the claim of an object, if this server needs one to replace what is there by an object in parts, or to
-/// create one that an object in parts could replace.
+/// Whether this server needs a claim to replace what is there by an object in parts, or to create one that an object in
+/// parts could replace.
+pub(crate) fn is_needed(store: &Inner, there: Option<&Object>, in_parts: bool) -> bool {
+    let minded = store.capabilities.complete_if_absent || store.remote.options.single_writer;
+    !minded && (there.is_none() || in_parts)
+}
+
+/// Takes the claim of an object, if one is needed.
 pub(crate) async fn take(
     store: &Arc<Inner>,
     object: &str,
     there: Option<&Object>,
-    in_parts: bool,
+    needed: bool,
 ) -> Result<Claimed> {
-    let minded = store.capabilities.complete_if_absent || store.remote.options.single_writer;
-    if minded || (there.is_some() && !in_parts) {
+    if !needed {
         return Ok(Claimed::NotNeeded);
     }
     let name = hex::encode(Digests::of(object.as_bytes()).sha256);
-    let claim = Claim { object: store.own(&format!("{CLAIMS}/{name}")) };
+    let mut claim = Claim { object: store.own(&format!("{CLAIMS}/{name}")), version: None };
     claim.wait(store).await?;
     // Somebody may have changed the key between our look and the claim.
     let now = store.look(object).await;
@@ -62,7 +69,7 @@ pub(crate) async fn take(
 }
 
 impl Claim {
-    async fn wait(&self, store: &Arc<Inner>) -> Result<()> {
+    async fn wait(&mut self, store: &Arc<Inner>) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         let token = attributes::token()?;
         let mine = hex::encode(Digests::of(token.as_bytes()).md5);
@@ -70,19 +77,30 @@ impl Claim {
             let (remote, capabilities) = (&store.remote, &store.capabilities);
             let taken = remote.put_own(capabilities, &self.object, token.clone(), &Guard::Absent);
             match taken.await {
-                Ok(_) => return Ok(()),
+                Ok(version) => {
+                    self.version = version;
+                    return Ok(());
+                }
                 Err(Failure::Condition | Failure::Conflict) => {}
                 Err(failure) => return Err(store.told(failure)),
             }
-            if let Some(there) = store.look(&self.object).await? {
+            let there = store.look(&self.object).await?;
+            if there.is_none() && !capabilities.absent_after_removal {
+                remove_marks(store, &self.object).await?;
+            }
+            if let Some(there) = there {
                 // The answer to an attempt was lost.
                 if there.etag == mine {
+                    self.version = there.version;
                     return Ok(());
                 }
                 let age = SystemTime::now().duration_since(there.modified()).unwrap_or_default();
                 if age > OLD {
                     // Its bytes are random, so this is exactly the one that is old.
-                    let _ = remote.delete(&self.object, &Guard::Is(there.etag)).await;
+                    let _ = match &there.version {
+                        Some(version) => remote.remove_version(&self.object, version).await,
+                        None => remote.delete(&self.object, &Guard::Is(there.etag)).await,
+                    };
                     continue;
                 }
             }
@@ -98,6 +116,16 @@ impl Claim {
 impl Claim {
     pub(crate) async fn release(self, store: &Arc<Inner>) {
         // If this fails, others wait until it is old.
-        let _ = store.remote.delete(&self.object, &Guard::None).await;
+        let _ = store.remote.remove_own(&self.object, self.version.as_deref()).await;
     }
+}
+
+/// Removes the marks of removals that keep a claim from being made. Claims leave none, so somebody else did.
+async fn remove_marks(store: &Arc<Inner>, object: &str) -> Result<()> {
+    let versions = store.remote.versions(object).await.map_err(|failure| store.told(failure))?;
+    for version in versions.iter().filter(|version| version.is_removal) {
+        let removed = store.remote.remove_version(object, &version.id).await;
+        removed.map_err(|failure| store.told(failure))?;
+    }
+    Ok(())
 }

@@ -82,7 +82,7 @@ impl Commit {
         // The server itself says whether a new key is taken.
         let mut blind =
             create && store.capabilities.put_if_absent && store.capabilities.put_is_atomic;
-        let mut pause = PAUSE;
+        let (mut pause, mut refused) = (PAUSE, false);
         for _ in 0..ATTEMPTS {
             let there = if blind { None } else { store.look(&self.object).await? };
             blind = false;
@@ -98,9 +98,11 @@ impl Commit {
             } else if matches!(self.options.condition, Condition::Matches(_)) {
                 return Err(StoreError::PreconditionFailed);
             }
-            if let Some(stored) = self.publish(store, there).await? {
+            let over_mark = there.is_none() && refused && store.is_removed(&self.object).await?;
+            if let Some(stored) = self.publish(store, there, over_mark).await? {
                 return Ok(stored);
             }
+            refused = true;
             // Somebody else was faster, or is about to be: a refusal does not mean that the other object is there.
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
@@ -117,9 +119,16 @@ impl Commit {
         Ok(Stored { info, change: Change::Unchanged })
     }
 
-    /// Makes the blob visible instead of what is there; `None` if that has changed.
-    async fn publish(&self, store: &Arc<Inner>, there: Option<Object>) -> Result<Option<Stored>> {
-        let guard = store.guard(there.as_ref());
+    /// Makes the blob visible instead of what is there; `None` if that has changed. `over_mark` says that nothing is
+    /// there but the mark of a removal, which this server takes for a blob.
+    async fn publish(
+        &self,
+        store: &Arc<Inner>,
+        there: Option<Object>,
+        over_mark: bool,
+    ) -> Result<Option<Stored>> {
+        // While the mark is there, all other writers are refused or need the claim too.
+        let guard = if over_mark { Guard::None } else { store.guard(there.as_ref()) };
         let etag = match &self.payload {
             Payload::Whole { digests, .. } => Some(repeats::etag_of(digests.md5)),
             Payload::Parts(parts) => parts.etag(),
@@ -128,7 +137,8 @@ impl Commit {
             store.repeats.wait(&self.object, etag, there.as_ref()).await;
         }
         let in_parts = matches!(self.payload, Payload::Parts(_));
-        let claim = match claim::take(store, &self.object, there.as_ref(), in_parts).await? {
+        let needed = over_mark || claim::is_needed(store, there.as_ref(), in_parts);
+        let claim = match claim::take(store, &self.object, there.as_ref(), needed).await? {
             Claimed::NotNeeded => None,
             Claimed::Held(claim) => Some(claim),
             Claimed::Changed => return Ok(None),
@@ -238,6 +248,15 @@ impl Commit {
 }
 
 impl Inner {
+    /// Whether nothing is under a name but the mark of a removal that keeps the server from creating an object there.
+    async fn is_removed(&self, object: &str) -> Result<bool> {
+        if self.capabilities.absent_after_removal {
+            return Ok(false);
+        }
+        let versions = self.remote.versions(object).await.map_err(|failure| self.told(failure))?;
+        Ok(versions.iter().any(|version| version.is_latest && version.is_removal))
+    }
+
     /// The server's condition for replacing exactly this, as far as it minds conditions.
     pub(crate) fn guard(&self, there: Option<&Object>) -> Guard {
         match there {

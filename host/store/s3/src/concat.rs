@@ -124,7 +124,8 @@ async fn copy(
     options: PutOptions,
 ) -> Result<Stored> {
     let token = attributes::token()?;
-    let kept = attributes::encode(&options, &token, None, &store.capabilities, true)?;
+    let mut kept = attributes::encode(&options, &token, None, &store.capabilities, true)?;
+    kept.retention = store.retention(key);
     let mut parts = Parts::begin(store, &object, &token, &kept, true).await?;
     for range in ranges {
         let source = store.object(&range.key)?;

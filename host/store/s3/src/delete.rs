@@ -1,12 +1,13 @@
 //! Removing a blob, and knowing which call did it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keepgate_store::{CommittedChange, DeleteOptions, Key, Result, StoreError};
 
 use crate::Inner;
 use crate::commit::removed;
+use crate::options::OnDelete;
 use crate::remote::{Failure, Guard, Object};
 
 /// How often a removal is tried.
@@ -21,7 +22,7 @@ pub(crate) async fn delete(
 ) -> Result<Option<u64>> {
     let object = store.object(key)?;
     let _turn = store.locks.turn(&object).await;
-    let observer = options.observer.as_ref();
+    let (observer, begun) = (options.observer.as_ref(), Instant::now());
     for attempt in 0..ATTEMPTS {
         let there = store.look(&object).await?;
         if let Some(etag) = &options.matches
@@ -29,9 +30,17 @@ pub(crate) async fn delete(
         {
             return Err(StoreError::PreconditionFailed);
         }
+        let for_good = store.removes_versions();
         let Some(there) = there else {
+            if for_good {
+                store.remove_older(&object, None).await?;
+            }
             return Ok(None);
         };
+        if for_good {
+            // Before the newest, so that none of them comes to light.
+            store.remove_older(&object, there.version.as_deref()).await?;
+        }
         let guard = match store.capabilities.delete_if_match {
             true => Guard::Is(there.etag.clone()),
             false => Guard::None,
@@ -41,7 +50,10 @@ pub(crate) async fn delete(
             observer.place(store.known_epoch())?;
             wanted = observer.before_commit()?;
         }
-        let mut deleted = store.remote.delete(&object, &guard).await;
+        let mut deleted = match there.version.as_deref().filter(|_| for_good) {
+            Some(version) => store.remote.remove_version(&object, version).await,
+            None => store.remote.delete(&object, &guard).await,
+        };
         if let Err(failure) = &deleted
             && failure.is_ambiguous()
             && let Ok(None) = store.remote.head(&object).await
@@ -62,10 +74,45 @@ pub(crate) async fn delete(
             }
             // Another gateway changed it.
             Err(Failure::Condition | Failure::Conflict | Failure::Missing) => {}
-            Err(failure) if failure.is_ambiguous() && attempt < 3 => {}
+            // A removal on condition is made once by the SDK.
+            Err(failure)
+                if failure.is_ambiguous()
+                    && guard != Guard::None
+                    && attempt < 3
+                    && begun.elapsed() < store.remote.options.budget / 2 => {}
             Err(failure) => return Err(store.told(failure)),
         }
         tokio::time::sleep(PAUSE).await;
     }
     Err(StoreError::Unavailable("other writes of this blob are in progress".to_owned()))
+}
+
+impl Inner {
+    /// Whether a removal takes all versions of a blob.
+    fn removes_versions(&self) -> bool {
+        self.capabilities.versions && self.remote.options.delete == OnDelete::AllVersions
+    }
+
+    /// Removes all versions of a blob but this one, which is the newest; without one, nothing is to be seen of the blob.
+    async fn remove_older(&self, object: &str, newest: Option<&str>) -> Result<()> {
+        let all = self.remote.versions(object).await.map_err(|failure| self.told(failure))?;
+        let (marks, versions): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|version| version.is_removal);
+        // Whatever came after our look is another gateway's, and none of this removal.
+        let older = match newest {
+            Some(newest) => {
+                let at = versions.iter().position(|version| version.id == newest);
+                at.map_or(versions.len(), |at| at + 1)
+            }
+            None if versions.iter().any(|version| version.is_latest) => return Ok(()),
+            None => 0,
+        };
+        // The oldest first and marks last, so that none comes to light in between.
+        let marks = marks.iter().filter(|mark| newest.is_none() || !mark.is_latest);
+        for version in versions.iter().skip(older).rev().chain(marks) {
+            let removed = self.remote.remove_version(object, &version.id).await;
+            removed.map_err(|failure| self.told(failure))?;
+        }
+        Ok(())
+    }
 }

@@ -61,8 +61,15 @@ async fn read(remote: &Remote, capabilities: &Capabilities, prefix: &str) -> Res
             let digest = crate::remote::Digests::of(found.store_etag().as_bytes()).sha256;
             return Ok(u64::from_be_bytes(digest.first_chunk().copied().unwrap_or_default()));
         }
+        if remote.options.read_only {
+            return Ok(0);
+        }
         let token = attributes::token().map_err(Failure::Store)?;
-        let guard = if capabilities.put_if_absent { Guard::Absent } else { Guard::None };
+        let guard = if capabilities.put_if_absent && capabilities.absent_after_removal {
+            Guard::Absent
+        } else {
+            Guard::None
+        };
         match remote.put_own(capabilities, &object, token, &guard).await {
             Ok(_) | Err(Failure::Condition | Failure::Conflict) => {}
             Err(failure) => return Err(failure),

@@ -15,18 +15,27 @@
 //! - **An etag** joins the server's etag and the time of the change, because S3's own comes from the bytes and would
 //!   come back with them. See `repeats` for what happens within one second.
 //!
+//! - **The bucket is opened at the first use** (`opening`), and again after a failure.
+//!
 //! Requests are repeated by the SDK, with growing and random pauses, within a budget of time. Then a call fails as
-//! [`Unavailable`](keepgate_store::StoreError::Unavailable).
+//! [`Unavailable`](keepgate_store::StoreError::Unavailable). A server that keeps failing is left alone for a while
+//! (`remote::health`).
 
 mod attributes;
 mod claim;
 mod commit;
 mod concat;
+mod credentials;
 mod delete;
+mod diagnose;
+mod error;
 mod folders;
+mod housekeeping;
 mod identity;
 mod list;
 mod locks;
+mod metrics;
+mod opening;
 mod options;
 mod parts;
 mod probe;
@@ -35,22 +44,31 @@ mod read;
 mod remote;
 mod repeats;
 mod source;
+mod state;
 mod sweep;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
+use globset::GlobSet;
 use keepgate_store::{
     BlobStore, Body, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, PutOptions,
     Result, StoreError, Stored,
 };
 use tokio::sync::Semaphore;
 
-pub use options::{Credentials, MIN_PART, S3Options};
+pub use credentials::Credentials;
+pub use diagnose::{Diagnosis, diagnose};
+pub use error::OpenError;
+pub use metrics::{Metrics, StoreMetrics};
+pub use options::{BreakerOptions, Lock, LockMode, MIN_PART, OnDelete, S3Options};
 pub use probe::{Capabilities, IfMatch};
+pub use state::S3State;
 pub use sweep::Swept;
 
-use remote::{Failure, Object, Remote};
+use opening::Door;
+use remote::{Failure, LockState, Object, Remote, Retention};
 
 /// Longest name of an object in bytes.
 const MAX_NAME: usize = 1024;
@@ -58,9 +76,10 @@ const MAX_NAME: usize = 1024;
 /// A bucket as a store. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct S3Store {
-    inner: Arc<Inner>,
+    door: Arc<Door>,
 }
 
+/// A store that is open.
 #[derive(Debug)]
 struct Inner {
     remote: Remote,
@@ -71,64 +90,80 @@ struct Inner {
     locks: locks::KeyLocks,
     repeats: repeats::Repeats,
     identity: identity::Identity,
+    /// Keys that are stored without a retention.
+    unlocked: GlobSet,
     /// Uploads in parts of this process.
     running: parts::Running,
     /// Memory of uploads, in KiB.
     memory: Arc<Semaphore>,
 }
 
-/// Why a bucket cannot be used as a store. The texts are for operators.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The options cannot work.
-    #[error("{0}")]
-    Options(String),
-    /// The server cannot be reached or refuses, or there is no such bucket.
-    #[error("{0}")]
-    Unusable(String),
-    /// The server's conditional writes are not atomic.
-    #[error(
-        "{place}: conditional writes are not atomic on this server, so two programs that write at the same time can \
-         lose a blob; use another server, or make this gateway the only writer and say so with `single_writer`"
-    )]
-    NotAtomic {
-        /// Bucket and endpoint.
-        place: String,
-    },
-}
-
 impl S3Store {
-    /// Opens a bucket: finds out what it can do.
+    /// A store in a bucket. Reaches nothing yet: the bucket is opened at the first use.
     ///
     /// # Errors
     ///
-    /// If the bucket cannot be written to, or if its conditional writes are not atomic and
-    /// [`single_writer`](S3Options::single_writer) is not set.
-    pub async fn open(options: S3Options) -> Result<Self, OpenError> {
-        if let Some(problem) = options.problem() {
-            return Err(OpenError::Options(problem));
-        }
-        let place = options.place();
-        let prefix = match options.prefix.trim_matches('/') {
-            "" => String::new(),
-            prefix => format!("{prefix}/"),
-        };
+    /// If the options cannot work, or if keys are to be read from files that cannot be read.
+    pub fn new(options: S3Options) -> Result<Self, OpenError> {
+        Ok(Self { door: Door::new(options)? })
+    }
+
+    /// Opens the bucket now, unless it is open: finds out what it can do.
+    ///
+    /// # Errors
+    ///
+    /// If the bucket cannot be used, or if its conditional writes are not atomic and
+    /// [`single_writer`](S3Options::single_writer) is not set. Calls are then refused as
+    /// [`Unavailable`](StoreError::Unavailable), and the store goes on trying.
+    pub async fn open(&self) -> Result<(), OpenError> {
+        self.door.open(true).await.map(|_| ())
+    }
+
+    /// The store as its process sees it at the moment. Asks nobody. A store that was not used yet is not available:
+    /// open it when the gateway starts.
+    pub fn state(&self) -> S3State {
+        self.door.state()
+    }
+
+    /// Removes what killed gateways left: parts of uploads and claims that are old, and that a gateway wrote. An open
+    /// store does this by itself every few hours.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be used at the moment. What was removed by then stays removed.
+    pub async fn sweep(&self) -> Result<Swept> {
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        Box::pin(sweep::sweep(&store)).await
+    }
+}
+
+impl Inner {
+    /// Opens a bucket.
+    async fn open(options: &S3Options) -> Result<Arc<Self>, OpenError> {
+        let (place, prefix) = (options.place(), options.folder());
         let memory = usize::try_from(options.memory / 1024).unwrap_or(usize::MAX);
-        let single_writer = options.single_writer;
-        let remote = Remote::new(options).await.map_err(OpenError::Options)?;
-        let unusable = |failure| match failure {
-            Failure::Refused(reason) | Failure::Unavailable(reason) => OpenError::Unusable(reason),
-            other => OpenError::Unusable(format!("{place}: {}", remote.told(other))),
+        let remote = Remote::new(options.clone()).await.map_err(OpenError::Options)?;
+        let failed = |failure| OpenError::of(&place, failure);
+        let capabilities = if options.read_only {
+            // The least that a reader needs.
+            remote.list(&prefix, false, None, None, 1).await.map_err(failed)?;
+            Capabilities::default()
+        } else {
+            let folder = format!("{prefix}{}/probe", keepgate_store::key::RESERVED);
+            Box::pin(probe::probe(&remote, &folder)).await.map_err(failed)?
         };
-        let folder = format!("{prefix}{}/probe", keepgate_store::key::RESERVED);
-        let capabilities = Box::pin(probe::probe(&remote, &folder)).await.map_err(unusable)?;
-        if !capabilities.can_be_shared() && !single_writer {
+        let unlocked = options.lock.as_ref().map(Lock::excepted).transpose();
+        let unlocked = unlocked.map_err(OpenError::Options)?.unwrap_or_default();
+        if options.lock.is_some() && !options.read_only {
+            check_lock(&remote, &place).await?;
+        }
+        if !capabilities.can_be_shared() && !options.single_writer && !options.read_only {
             return Err(OpenError::NotAtomic { place });
         }
         let identity = identity::Identity::find(&remote, &capabilities, &prefix);
-        let identity = Box::pin(identity).await.map_err(unusable)?;
-        let inner = Inner {
+        let identity = Box::pin(identity).await.map_err(failed)?;
+        Ok(Arc::new(Self {
             remote,
             capabilities,
             prefix,
@@ -136,28 +171,30 @@ impl S3Store {
             locks: locks::KeyLocks::default(),
             repeats: repeats::Repeats::default(),
             identity,
+            unlocked,
             running: parts::Running::default(),
             memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        }))
     }
 
-    /// What the bucket can do, as found when it was opened.
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.inner.capabilities
+    /// How long the bucket is told to keep a blob.
+    fn retention(&self, key: &Key) -> Option<Retention> {
+        let lock = self.remote.options.lock.as_ref()?;
+        let until = SystemTime::now() + lock.period;
+        let locked = !self.unlocked.is_match(key.as_str());
+        locked.then_some(Retention { mode: lock.mode, until })
     }
 
-    /// Removes what killed gateways left: parts of uploads and claims that are old, and that a gateway wrote.
-    ///
-    /// # Errors
-    ///
-    /// If the server cannot be used at the moment. What was removed by then stays removed.
-    pub async fn sweep(&self) -> Result<Swept> {
-        Box::pin(sweep::sweep(&self.inner)).await
+    /// Refuses calls that write if the store is only read.
+    fn check_writable(&self) -> Result<()> {
+        if self.remote.options.read_only {
+            return Err(StoreError::Denied(
+                "the store is read-only: blobs cannot be stored or deleted".to_owned(),
+            ));
+        }
+        Ok(())
     }
-}
 
-impl Inner {
     /// The name of a blob's object.
     fn object(&self, key: &Key) -> Result<String> {
         let object = format!("{}{key}", self.prefix);
@@ -176,7 +213,7 @@ impl Inner {
 
     /// What the caller of the store is told about a failed request.
     fn told(&self, failure: Failure) -> StoreError {
-        if let Failure::Unavailable(_) = failure {
+        if let Failure::Unavailable(_) | Failure::Suspended(_) | Failure::Refused(_) = failure {
             self.identity.doubt();
         }
         self.remote.told(failure)
@@ -215,28 +252,47 @@ impl Inner {
     }
 }
 
+/// Checks that a bucket can lock objects. One that does not say so may have reasons; its answers to writes tell.
+async fn check_lock(remote: &Remote, place: &str) -> Result<(), OpenError> {
+    match remote.lock_state().await {
+        Ok(LockState::On { .. }) | Err(Failure::Refused(_)) => Ok(()),
+        Ok(LockState::Off) | Err(Failure::Unsupported) => Err(OpenError::Unusable(format!(
+            "{place}: the bucket cannot lock objects; create one with object lock, or remove `lock`"
+        ))),
+        Err(failure) => Err(OpenError::of(place, failure)),
+    }
+}
+
 #[async_trait]
 impl BlobStore for S3Store {
     async fn head(&self, key: &Key) -> Result<Info> {
-        let object = self.inner.object(key)?;
-        let found = self.inner.look(&object).await?.ok_or(StoreError::NotFound)?;
-        self.inner.info(key, &found).await
+        let store = self.door.enter().await?;
+        let object = store.object(key)?;
+        let found = store.look(&object).await?.ok_or(StoreError::NotFound)?;
+        store.info(key, &found).await
     }
 
     async fn get(&self, key: &Key, part: Part) -> Result<Download> {
-        Box::pin(read::get(&self.inner, key, part)).await
+        let store = self.door.enter().await?;
+        Box::pin(read::get(&store, key, part)).await
     }
 
     async fn put(&self, key: &Key, body: Body, options: PutOptions) -> Result<Stored> {
-        Box::pin(put::put(&self.inner, key, body, options)).await
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        Box::pin(put::put(&store, key, body, options)).await
     }
 
     async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
-        Box::pin(concat::concat(&self.inner, key, pieces, options)).await
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        Box::pin(concat::concat(&store, key, pieces, options)).await
     }
 
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
-        let (store, key) = (Arc::clone(&self.inner), key.clone());
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        let key = key.clone();
         commit::to_its_end(async move { delete::delete(&store, &key, options).await }).await
     }
 
@@ -246,11 +302,14 @@ impl BlobStore for S3Store {
         recursive: bool,
         after: Option<&str>,
     ) -> Result<Box<dyn Listing>> {
-        Box::pin(list::list(&self.inner, folder, recursive, after)).await
+        let store = self.door.enter().await?;
+        Box::pin(list::list(&store, folder, recursive, after)).await
     }
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
-        Box::pin(self.inner.prepare(folders)).await
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        Box::pin(store.prepare(folders)).await
     }
 
     async fn check_metadata(&self) -> Result<()> {
@@ -259,6 +318,6 @@ impl BlobStore for S3Store {
     }
 
     async fn epoch(&self) -> Result<u64> {
-        self.inner.epoch().await
+        self.door.enter().await?.epoch().await
     }
 }

@@ -1,16 +1,21 @@
 //! How a bucket is reached and used. Everything has a default but the bucket.
+//!
+//! Options can be compared: a reload keeps a store whose options are the same.
 
-use std::fmt;
 use std::time::Duration;
 
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rustls_pki_types::CertificateDer;
+
+use crate::credentials::Credentials;
+use crate::metrics::StoreMetrics;
 
 /// S3 takes no smaller part than this, except as the last one.
 pub const MIN_PART: u64 = 5 * MIB;
 pub(crate) const MIB: u64 = 1024 * 1024;
 
 /// A bucket, and how it is used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct S3Options {
     /// The bucket's name.
     pub bucket: String,
@@ -26,19 +31,32 @@ pub struct S3Options {
     pub credentials: Credentials,
     /// Authorities or certificates that the server is trusted by; empty for those of the system.
     pub trust: Vec<CertificateDer<'static>>,
+    /// An HTTP proxy, `http://[USER:PASSWORD@]HOST[:PORT]`. None for what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`
+    /// say, as other clients of S3 have it; a server on this machine is then reached directly.
+    pub proxy: Option<String>,
+    /// Nothing is written: the bucket's rights need not allow it, and calls that would are denied.
+    pub read_only: bool,
     /// This gateway is the only program that writes below the prefix. Needed if the server's conditional writes
     /// are not atomic; see [`Capabilities`](crate::Capabilities).
     pub single_writer: bool,
+    /// Retention that the bucket is told for each blob.
+    pub lock: Option<Lock>,
+    /// What removing a blob does in a bucket with versions.
+    pub delete: OnDelete,
     /// Time for a connection, with its TLS handshake.
     pub connect_timeout: Duration,
     /// Time from the beginning of one request to the head of its response.
     pub request_timeout: Duration,
     /// Time between two chunks of a download.
     pub idle_timeout: Duration,
-    /// Time for one request with all its repetitions.
+    /// Time for one request with all its repetitions, and before that, for its turn.
     pub budget: Duration,
     /// How often one request is made at most.
     pub attempts: u32,
+    /// Requests of the store at the same time, up to the heads of their responses. Others wait for their turn.
+    pub max_requests: usize,
+    /// When a failing server is left alone.
+    pub breaker: BreakerOptions,
     /// Bodies of at most this many bytes are sent in one request. One whose length is not known beforehand is, if it
     /// fits into a part.
     pub single_put: u64,
@@ -51,34 +69,54 @@ pub struct S3Options {
     pub memory: u64,
     /// How old the parts of an upload must be before the sweep removes them.
     pub abandoned_after: Duration,
+    /// Where requests are counted. Makes no difference when options are compared.
+    pub metrics: Option<StoreMetrics>,
 }
 
-/// Who the gateway is.
-#[derive(Clone)]
-pub enum Credentials {
-    /// What AWS' own tools use: environment, profile, web identity, container, instance role.
-    Chain {
-        /// A profile of `~/.aws`, instead of the default one.
-        profile: Option<String>,
-    },
-    /// These keys.
-    Keys {
-        /// The access key's id.
-        id: String,
-        /// The secret key.
-        secret: String,
-        /// The session's token, for temporary keys.
-        token: Option<String>,
-    },
+/// When requests to a failing server are given up at once, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerOptions {
+    /// After this many failures in a row; 0 for never.
+    pub failures: u32,
+    /// If the first of them began this long ago, so that a server that is restarted is waited for.
+    pub after: Duration,
+    /// Until a trial request. If that fails too, for as long again.
+    pub pause: Duration,
 }
 
-/// Shows no secret.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Chain { profile } => f.debug_struct("Chain").field("profile", profile).finish(),
-            Self::Keys { id, .. } => f.debug_struct("Keys").field("id", id).finish_non_exhaustive(),
-        }
+/// Object lock: the bucket itself keeps each blob for a time, whoever asks to remove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Who can shorten it.
+    pub mode: LockMode,
+    /// For how long after it was stored a blob is kept.
+    pub period: Duration,
+    /// Keys that are not locked, as patterns: `*` is any part of a name, `**/` any folders.
+    pub except: Vec<String>,
+}
+
+/// Who can end a retention early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Whoever has the right `s3:BypassGovernanceRetention`.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+/// What removing a blob does in a bucket with versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDelete {
+    /// The blob is hidden, and its versions are left to the bucket's own rules.
+    #[default]
+    Latest,
+    /// All versions of the blob are removed for good.
+    AllVersions,
+}
+
+impl Default for BreakerOptions {
+    fn default() -> Self {
+        Self { failures: 10, after: Duration::from_secs(5), pause: Duration::from_secs(5) }
     }
 }
 
@@ -93,28 +131,43 @@ impl S3Options {
             path_style: false,
             credentials: Credentials::Chain { profile: None },
             trust: Vec::new(),
+            proxy: None,
+            read_only: false,
             single_writer: false,
+            lock: None,
+            delete: OnDelete::Latest,
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(30),
             budget: Duration::from_secs(120),
             attempts: 6,
+            max_requests: 64,
+            breaker: BreakerOptions::default(),
             // restic's packs have up to 24 MiB.
             single_put: 32 * MIB,
             part_size: 16 * MIB,
             parallel_parts: 4,
             memory: 256 * MIB,
             abandoned_after: Duration::from_secs(48 * 60 * 60),
+            metrics: None,
         }
     }
 
-    /// The endpoint, for messages.
+    /// Bucket and endpoint, for messages.
     pub(crate) fn place(&self) -> String {
         let endpoint = self.endpoint.as_deref().unwrap_or("AWS");
         format!("bucket \"{}\" at {endpoint}", self.bucket)
     }
 
-    /// Why these options cannot work, if they cannot.
+    /// What the names of all objects begin with: empty, or with a slash at its end.
+    pub(crate) fn folder(&self) -> String {
+        match self.prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        }
+    }
+
+    /// Why these options cannot work, if they cannot. Reaches nothing but files with keys.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.bucket.is_empty() || self.bucket.contains('/') {
             return Some(format!("expected the name of a bucket, found \"{}\"", self.bucket));
@@ -138,6 +191,50 @@ impl S3Options {
         {
             return Some(format!("the prefix is no name of a folder: {error}"));
         }
-        None
+        if let Some(endpoint) = &self.endpoint
+            && !is_url(endpoint, &["http", "https"])
+        {
+            return Some(format!(
+                "expected an endpoint such as \"https://s3.example.org\", found \"{endpoint}\""
+            ));
+        }
+        if let Some(proxy) = &self.proxy
+            && !is_url(proxy, &["http"])
+        {
+            // It may hold a password, so it is not repeated.
+            return Some(
+                "expected a proxy such as \"http://proxy.example.org:3128\"; others than HTTP proxies are not supported"
+                    .to_owned(),
+            );
+        }
+        if let Some(lock) = &self.lock {
+            if lock.period < Duration::from_secs(1) {
+                return Some("a lock of less than a second protects nothing".to_owned());
+            }
+            if let Err(problem) = lock.excepted() {
+                return Some(problem);
+            }
+        }
+        self.credentials.problem()
     }
+}
+
+impl Lock {
+    /// Keys that are not locked.
+    pub(crate) fn excepted(&self) -> Result<GlobSet, String> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in &self.except {
+            let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+            set.add(glob.map_err(|error| format!("pattern {pattern:?}: {error}"))?);
+        }
+        set.build().map_err(|error| format!("patterns: {error}"))
+    }
+}
+
+/// Whether this is a URL of one of these schemes, with a host and without a path.
+fn is_url(url: &str, schemes: &[&str]) -> bool {
+    url.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme))
+            && uri.host().is_some_and(|host| !host.is_empty())
+    })
 }

@@ -58,6 +58,8 @@ struct Upload {
     object: String,
     id: String,
     token: String,
+    /// The record's version, in a bucket with versions.
+    record: Mutex<Option<String>>,
     completed: std::sync::atomic::AtomicBool,
 }
 
@@ -85,6 +87,7 @@ impl Parts {
             object: object.to_owned(),
             id: id.clone(),
             token: token.to_owned(),
+            record: Mutex::default(),
             completed: false.into(),
         };
         let parts = Self {
@@ -100,7 +103,10 @@ impl Parts {
             .map_err(|error| StoreError::Invalid(format!("the record of an upload: {error}")))?;
         let name = store.own(&format!("{RECORDS}/{token}"));
         let written = store.remote.put_own(&store.capabilities, &name, record, &Guard::None).await;
-        written.map_err(|failure| store.told(failure))?;
+        let written = written.map_err(|failure| store.told(failure))?;
+        let mut record = parts.upload.record.lock().unwrap_or_else(PoisonError::into_inner);
+        *record = written;
+        drop(record);
         Ok(parts)
     }
 
@@ -214,13 +220,14 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let completed = self.completed.load(std::sync::atomic::Ordering::Relaxed);
         let (store, token) = (Arc::clone(&self.store), std::mem::take(&mut self.token));
+        let version = self.record.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let (object, id) = (std::mem::take(&mut self.object), std::mem::take(&mut self.id));
         self.runtime.spawn(async move {
             // If this fails, the sweep finds the record.
             let removed = if completed { Ok(()) } else { store.remote.abort(&object, &id).await };
             if removed.is_ok() {
                 let record = store.own(&format!("{RECORDS}/{token}"));
-                let _ = store.remote.delete(&record, &Guard::None).await;
+                let _ = store.remote.remove_own(&record, version.as_deref()).await;
             }
             store.running.all().remove(&token);
         });

@@ -38,6 +38,10 @@ pub struct Capabilities {
     pub tags: bool,
     /// Tags of objects in parts are kept.
     pub part_tags: bool,
+    /// The bucket keeps what is replaced or removed.
+    pub versions: bool,
+    /// An object that was removed counts as absent; with versions, to some servers it does not.
+    pub absent_after_removal: bool,
 }
 
 /// How the server wants the etag that an object must have.
@@ -82,6 +86,12 @@ impl fmt::Display for Capabilities {
             word(self.sha256),
             word(self.part_sha256)
         )?;
+        writeln!(
+            f,
+            "versions kept: {}, what was removed can be created again: {}",
+            word(self.versions),
+            word(self.absent_after_removal)
+        )?;
         write!(f, "tags kept: {}, of objects in parts: {}", word(self.tags), word(self.part_tags))
     }
 }
@@ -92,9 +102,16 @@ pub(crate) async fn probe(remote: &Remote, folder: &str) -> Result<Capabilities,
     let probe =
         Probe { remote, folder: format!("{folder}/{token}"), found: Capabilities::default() };
     let (found, used) = probe.run().await;
-    for object in used {
-        // Left over, it is hidden, and costs nothing.
-        let _ = remote.delete(&object, &Guard::None).await;
+    // Left over, they are hidden, and cost nothing.
+    if found.as_ref().is_ok_and(|found| found.versions) {
+        let versions = remote.versions_below(&format!("{folder}/{token}"), false).await;
+        for version in versions.unwrap_or_default() {
+            let _ = remote.remove_version(&version.object, &version.id).await;
+        }
+    } else {
+        for object in used {
+            let _ = remote.delete(&object, &Guard::None).await;
+        }
     }
     found
 }
@@ -112,7 +129,7 @@ impl Probe<'_> {
 
     async fn run(mut self) -> (Result<Capabilities, Failure>, Vec<String>) {
         let mut used: Vec<_> =
-            ["put", "sum", "part-sum", "parts"].map(|name| self.object(name)).to_vec();
+            ["put", "sum", "part-sum", "parts", "again"].map(|name| self.object(name)).to_vec();
         used.extend((0..ROUNDS).map(|round| self.object(&format!("race{round}"))));
         let found = Box::pin(self.find()).await.map(|()| self.found);
         (found, used)
@@ -129,6 +146,7 @@ impl Probe<'_> {
                     self.one_wins(&self.object(&format!("race{round}"))).await?;
             }
         }
+        self.versions(&put).await?;
         self.if_match(&put).await?;
         self.found.complete_if_absent = self.parts(&put).await?;
         let wrong = Guard::Is("00000000000000000000000000000000".to_owned());
@@ -162,6 +180,27 @@ impl Probe<'_> {
         let after = self.remote.head(put).await?;
         let same = before.map(|object| object.etag) == after.map(|object| object.etag);
         Ok(refused && same)
+    }
+
+    /// Whether there are versions, and whether something can be created again with them.
+    async fn versions(&mut self, put: &str) -> Result<(), Failure> {
+        let there = self.remote.head(put).await?;
+        // In a bucket that has stopped keeping versions, all of them are called that.
+        let version = there.and_then(|there| there.version).filter(|version| version != "null");
+        self.found.versions = version.is_some();
+        self.found.absent_after_removal = true;
+        if self.found.versions && self.found.put_if_absent {
+            let again = self.object("again");
+            self.remote.put_own(&self.found, &again, "once", &Guard::Absent).await?;
+            self.remote.delete(&again, &Guard::None).await?;
+            let created = self.remote.put_own(&self.found, &again, "again", &Guard::Absent).await;
+            self.found.absent_after_removal = match created {
+                Ok(_) => true,
+                Err(Failure::Condition | Failure::Conflict) => false,
+                Err(failure) => return Err(failure),
+            };
+        }
+        Ok(())
     }
 
     async fn one_wins(&self, object: &str) -> Result<bool, Failure> {

@@ -87,7 +87,8 @@ async fn single(
     check(options.sha256, digests.sha256)?;
     let token = attributes::token()?;
     let sha256 = Some(digests.sha256);
-    let kept = attributes::encode(&options, &token, sha256, &store.capabilities, false)?;
+    let mut kept = attributes::encode(&options, &token, sha256, &store.capabilities, false)?;
+    kept.retention = store.retention(key);
     let size = piece.bytes.len() as u64;
     let payload = Payload::Whole { piece, digests, kept };
     let commit = Commit { key: key.clone(), object, payload, size, sha256, token, options };
@@ -103,7 +104,8 @@ async fn in_parts(
     options: PutOptions,
 ) -> Result<Stored> {
     let token = attributes::token()?;
-    let kept = attributes::encode(&options, &token, options.sha256, &store.capabilities, true)?;
+    let mut kept = attributes::encode(&options, &token, options.sha256, &store.capabilities, true)?;
+    kept.retention = store.retention(key);
     let mut parts = Parts::begin(store, &object, &token, &kept, false).await?;
     let (mut hasher, mut size) = (Sha256::new(), 0);
     loop {

@@ -170,6 +170,9 @@ impl Reader {
         };
         // Never more than was announced, whatever the server sends.
         chunk.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if let Some(metrics) = &self.store.remote.options.metrics {
+            metrics.received(chunk.len() as u64);
+        }
         self.at += chunk.len() as u64;
         self.left -= chunk.len() as u64;
         self.failed = 0;

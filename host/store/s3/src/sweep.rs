@@ -8,7 +8,7 @@ use keepgate_store::Result;
 
 use crate::claim::{self, CLAIMS};
 use crate::parts::{RECORDS, Record};
-use crate::remote::{Failure, Found, Guard};
+use crate::remote::{Failure, Found};
 use crate::{Inner, remote};
 
 /// What a sweep removed.
@@ -73,6 +73,10 @@ async fn read(store: &Arc<Inner>, name: &str) -> Result<Option<Record>> {
 }
 
 async fn remove(store: &Arc<Inner>, found: &Found) -> Result<()> {
-    let removed = store.remote.delete(&found.name, &Guard::None).await;
+    let version = match store.capabilities.versions {
+        true => store.look(&found.name).await?.and_then(|there| there.version),
+        false => None,
+    };
+    let removed = store.remote.remove_own(&found.name, version.as_deref()).await;
     removed.map_err(|failure| store.told(failure))
 }

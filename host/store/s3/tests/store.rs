@@ -23,7 +23,7 @@ use common::*;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use keepgate_store::{Body, Change, Condition, PutOptions, StoreError};
-use keepgate_store_s3::{Credentials, IfMatch, MIN_PART, OpenError, S3Options, S3Store};
+use keepgate_store_s3::{Credentials, IfMatch, MIN_PART, OpenError, S3Options};
 use support::Server;
 
 fn server(case: &str) -> Option<&'static Server> {
@@ -65,7 +65,7 @@ async fn the_probe_finds_out_what_a_server_can_do() {
     let options = server.bucket();
     let bucket = options.bucket.clone();
     let store = support::open(options).await;
-    let found = store.capabilities();
+    let found = store.state().capabilities.unwrap();
     assert!(found.can_be_shared(), "{found}");
     assert!(found.complete_if_absent && found.delete_if_match && found.sha256, "{found}");
     assert!(found.tags && found.part_tags && found.part_sha256, "{found}");
@@ -83,41 +83,43 @@ async fn a_server_whose_conditions_race_is_refused_unless_there_is_one_writer() 
         return;
     };
     let options = server.bucket();
-    let refused = S3Store::open(options.clone()).await;
-    assert!(matches!(refused, Err(OpenError::NotAtomic { .. })), "{refused:?}");
+    let refused = support::refused(options.clone()).await;
+    assert!(matches!(refused, OpenError::NotAtomic { .. }), "{refused:?}");
     let store = support::open(S3Options { single_writer: true, ..options }).await;
-    assert!(!store.capabilities().put_is_atomic);
+    assert!(!store.state().capabilities.unwrap().put_is_atomic);
 }
 
 #[tokio::test]
 async fn what_cannot_be_opened_says_what_to_do() {
     let Some(server) = server("what cannot be opened says what to do") else { return };
     let good = server.bucket();
-    let refuses = async |options: S3Options, expected: &[&str]| {
-        let error = S3Store::open(options).await.unwrap_err().to_string();
+    let refuses = async |options: S3Options, permanent: bool, expected: &[&str]| {
+        let error = support::refused(options).await;
+        assert_eq!(error.is_permanent(), permanent, "{error}");
+        let error = error.to_string();
         for expected in expected {
             assert!(error.contains(expected), "{error}");
         }
     };
     let missing = S3Options { bucket: "nowhere".to_owned(), ..good.clone() };
-    refuses(missing, &["nowhere", &server.url, "create the bucket"]).await;
+    refuses(missing, true, &["nowhere", &server.url, "create the bucket"]).await;
     let keys = |id: &str, secret: &str| Credentials::Keys {
         id: id.to_owned(),
         secret: secret.to_owned(),
         token: None,
     };
     let wrong = S3Options { credentials: keys(support::KEY, "wrong"), ..good.clone() };
-    refuses(wrong, &[&good.bucket, &server.url, "check the secret key"]).await;
+    refuses(wrong, true, &[&good.bucket, &server.url, "check the secret key"]).await;
     let unknown = S3Options { credentials: keys("nobody", "x"), ..good.clone() };
-    refuses(unknown, &[&good.bucket, &server.url, "check the access key"]).await;
+    refuses(unknown, true, &[&good.bucket, &server.url, "check the access key"]).await;
     let closed = format!("http://127.0.0.1:{}", support::free_port());
     let away = S3Options {
         endpoint: Some(closed.clone()),
         budget: Duration::from_secs(2),
         ..good.clone()
     };
-    refuses(away, &[&good.bucket, &closed, "check the endpoint"]).await;
-    refuses(S3Options { part_size: 1, ..good }, &["parts of 1 bytes"]).await;
+    refuses(away, false, &[&good.bucket, &closed, "check the endpoint"]).await;
+    refuses(S3Options { part_size: 1, ..good }, true, &["parts of 1 bytes"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,8 +291,7 @@ async fn a_server_is_trusted_by_its_own_certificate() {
     options.endpoint = Some(server.url.replace("http:", "https:"));
     options.budget = Duration::from_secs(5);
     // By the system's authorities it is not.
-    let refused = S3Store::open(options.clone()).await;
-    let error = refused.unwrap_err().to_string();
+    let error = support::refused(options.clone()).await.to_string();
     assert!(error.contains("certificate"), "{error}");
     options.trust = vec![made.cert.der().clone()];
     let store: Store = Arc::new(support::open(options).await);

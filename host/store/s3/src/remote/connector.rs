@@ -28,6 +28,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::proxy::{self, Proxies};
+
 /// A connection that nothing was sent on for this long is closed; servers close them after about as long.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -35,12 +37,14 @@ const IDLE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub(super) struct Http {
     client: Client<Connector, SdkBody>,
+    proxies: Arc<Proxies>,
 }
 
 impl Http {
     /// Trusts these certificates, or the system's if there are none.
     pub(super) fn new(
         trust: &[CertificateDer<'static>],
+        proxy: Option<&str>,
         connect_timeout: Duration,
     ) -> Result<Self, String> {
         let provider = keepgate_certificates::provider();
@@ -56,7 +60,9 @@ impl Http {
             let trust = Trust::new(trust.to_vec()).map_err(|error| error.to_string())?;
             builder.dangerous().with_custom_certificate_verifier(trust)
         };
+        let proxies = Arc::new(Proxies::new(proxy));
         let connector = Connector {
+            proxies: Arc::clone(&proxies),
             tls: TlsConnector::from(Arc::new(tls.with_no_client_auth())),
             timeout: connect_timeout,
         };
@@ -64,7 +70,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(connector);
-        Ok(Self { client })
+        Ok(Self { client, proxies })
     }
 }
 
@@ -80,10 +86,13 @@ impl HttpClient for Http {
 
 impl HttpConnector for Http {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.client.clone();
+        let (client, proxies) = (self.client.clone(), Arc::clone(&self.proxies));
         HttpConnectorFuture::new(async move {
-            let request =
+            let mut request =
                 request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            if let Some(authorization) = proxies.authorization(request.uri()) {
+                request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, authorization);
+            }
             let response = client.request(request).await.map_err(explained)?;
             let response = response.map(SdkBody::from_body_1_x);
             HttpResponse::try_from(response)
@@ -114,6 +123,7 @@ fn explained(error: Error) -> ConnectorError {
 #[derive(Clone)]
 struct Connector {
     tls: TlsConnector,
+    proxies: Arc<Proxies>,
     timeout: Duration,
 }
 
@@ -133,9 +143,9 @@ impl tower_service::Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { tls, timeout } = self.clone();
+        let Self { tls, proxies, timeout } = self.clone();
         Box::pin(async move {
-            let connecting = tokio::time::timeout(timeout, connect(tls, uri));
+            let connecting = tokio::time::timeout(timeout, connect(tls, &proxies, uri));
             let stream = connecting.await.map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, "the server does not accept connections")
             })?;
@@ -144,15 +154,21 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-async fn connect(tls: TlsConnector, uri: Uri) -> io::Result<Stream> {
+async fn connect(tls: TlsConnector, proxies: &Proxies, uri: Uri) -> io::Result<Stream> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{uri}: {why}"));
     let host = uri.host().ok_or_else(|| invalid("no host"))?.trim_matches(['[', ']']).to_owned();
     let encrypted = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await?;
+    let through = proxies.of(&uri);
+    let stream = match &through {
+        Some(through) => {
+            proxy::connect(through, encrypted.then_some((host.as_str(), port))).await?
+        }
+        None => TcpStream::connect((host.as_str(), port)).await?,
+    };
     stream.set_nodelay(true)?;
     if !encrypted {
-        return Ok(Stream::Plain(stream));
+        return Ok(Stream::Plain { stream, proxied: through.is_some() });
     }
     let name = ServerName::try_from(host).map_err(|_| invalid("the host is no name"))?;
     Ok(Stream::Tls(Box::new(tls.connect(name, stream).await?)))
@@ -160,13 +176,17 @@ async fn connect(tls: TlsConnector, uri: Uri) -> io::Result<Stream> {
 
 /// A connection to the server.
 enum Stream {
-    Plain(TcpStream),
+    Plain {
+        stream: TcpStream,
+        /// To a proxy, which wants to be told the server in each request.
+        proxied: bool,
+    },
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().proxy(matches!(self, Self::Plain { proxied: true, .. }))
     }
 }
 
@@ -177,7 +197,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Plain { stream, .. } => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
@@ -190,21 +210,21 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Plain { stream, .. } => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Plain { stream, .. } => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Plain { stream, .. } => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
@@ -215,14 +235,14 @@ impl AsyncWrite for Stream {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Self::Plain { stream, .. } => Pin::new(stream).poll_write_vectored(context, buffers),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Plain { stream, .. } => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }

@@ -4,11 +4,16 @@
 
 use std::io;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use keepgate_store::StoreError;
 
 use super::Remote;
+use super::observer::not_now;
+
+/// What clients are told while the server cannot be used.
+pub(crate) const BUSY: &str = "the store's server cannot be used at the moment";
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -25,11 +30,15 @@ pub(crate) enum Failure {
     Range,
     /// The server does not know how to do this.
     Unsupported,
-    /// The credentials do not allow this, or are wrong. The text is for operators.
+    /// The credentials do not allow this or are wrong, or there is no such bucket: only the operator can mend it. The
+    /// text is for operators.
     Refused(String),
-    /// The server cannot be reached, is overloaded, or has no such bucket. Whether it carried the request out is
-    /// unknown. The text is for operators.
+    /// The server cannot be reached, is overloaded or fails. Whether it carried the request out is unknown. The text is
+    /// for operators.
     Unavailable(String),
+    /// The server is left alone for a while, or has too much to do. An earlier attempt may have been carried out. The
+    /// text is for operators.
+    Suspended(String),
     /// What else a store reports.
     Store(StoreError),
 }
@@ -37,7 +46,22 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the request may have been carried out.
     pub(crate) fn is_ambiguous(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Suspended(_))
+    }
+
+    /// What metrics call it.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Missing => "not_found",
+            Self::Condition => "condition",
+            Self::Conflict | Self::Occupied => "conflict",
+            Self::Range => "range",
+            Self::Unsupported => "unsupported",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+            Self::Suspended(_) => "suspended",
+            Self::Store(_) => "error",
+        }
     }
 }
 
@@ -63,7 +87,17 @@ impl Remote {
         };
         let unavailable =
             |advice: &str| Failure::Unavailable(format!("{action}: {place}: {}; {advice}", said()));
+        if let Some(not_now) = not_now(error) {
+            return Failure::Suspended(format!("{action}: {place}: {not_now}"));
+        }
+        let refused =
+            |advice: &str| Failure::Refused(format!("{action}: {place}: {}; {advice}", said()));
         let Some(status) = status else {
+            match keys_are_missing(error) {
+                Some(true) => return refused("set the credentials"),
+                Some(false) => return unavailable("the credentials cannot be had at the moment"),
+                None => {}
+            }
             if matches!(error, SdkError::ConstructionFailure(_)) {
                 return Failure::Store(StoreError::Io {
                     action,
@@ -74,14 +108,11 @@ impl Remote {
             return unavailable("check the endpoint, its certificate and the network");
         };
         match (status, code) {
-            (_, "NoSuchBucket") => unavailable("create the bucket, or correct its name"),
+            (_, "NoSuchBucket") => refused("create the bucket, or correct its name"),
             (_, "XAdminUserNotFound" | "InvalidAccessKeyId" | "NotSignedUp") => {
-                Failure::Refused(format!("{action}: {place}: {}; check the access key", said()))
+                refused("check the access key")
             }
-            (_, "SignatureDoesNotMatch") => Failure::Refused(format!(
-                "{action}: {place}: {}; check the secret key and the region",
-                said()
-            )),
+            (_, "SignatureDoesNotMatch") => refused("check the secret key and the region"),
             (_, "RequestTimeTooSkewed") => {
                 unavailable("set the clock of this machine or of the server")
             }
@@ -89,7 +120,7 @@ impl Remote {
                 unavailable("renew the session token")
             }
             (301 | 307, _) | (_, "AuthorizationHeaderMalformed") => {
-                unavailable("set the bucket's region and endpoint")
+                refused("set the bucket's region and endpoint")
             }
             (404, _) => Failure::Missing,
             (412, _) => Failure::Condition,
@@ -99,13 +130,9 @@ impl Remote {
             ) => Failure::Occupied,
             (409, _) => Failure::Conflict,
             (416, _) => Failure::Range,
-            (403, _) if locked(error.message()) => Failure::Store(StoreError::Denied(
-                "the bucket keeps this blob until its retention ends".to_owned(),
-            )),
-            (401 | 403, _) => Failure::Refused(format!(
-                "{action}: {place}: {}; grant the gateway's key this right",
-                said()
-            )),
+            (403, _) if action.starts_with(REMOVAL) && locked(error.message()) => kept(),
+            (_, "ObjectLocked") => kept(),
+            (401 | 403, _) => refused("grant the gateway's key this right"),
             (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch") => {
                 unavailable("the bytes were damaged on their way")
             }
@@ -131,7 +158,6 @@ impl Remote {
 
     /// What the caller of a store is told. The operator is told in the log.
     pub(crate) fn told(&self, failure: Failure) -> StoreError {
-        let busy = "the store's server cannot be used at the moment";
         match failure {
             Failure::Missing => StoreError::NotFound,
             Failure::Condition => StoreError::PreconditionFailed,
@@ -147,14 +173,45 @@ impl Remote {
             }
             Failure::Refused(reason) | Failure::Unavailable(reason) => {
                 tracing::warn!(reason, "store not usable");
-                StoreError::Unavailable(busy.to_owned())
+                StoreError::Unavailable(BUSY.to_owned())
+            }
+            // It is in the log once, when it begins.
+            Failure::Suspended(reason) => {
+                tracing::debug!(reason, "store not usable");
+                StoreError::Unavailable(BUSY.to_owned())
             }
             Failure::Store(error) => error,
         }
     }
 }
 
-/// Whether a refusal says that an object is under a retention, as MinIO, AWS, Ceph and versitygw put it.
+/// Whether the request was not made because there are no credentials, and if so, whether only the operator can mend it.
+fn keys_are_missing(error: &(dyn std::error::Error + 'static)) -> Option<bool> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<CredentialsError>() {
+            let wrong = matches!(
+                error,
+                CredentialsError::CredentialsNotLoaded(_)
+                    | CredentialsError::InvalidConfiguration(_)
+            );
+            return Some(wrong);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// How the names of what removes something begin.
+const REMOVAL: &str = "cannot remove";
+
+fn kept() -> Failure {
+    Failure::Store(StoreError::Denied(
+        "the bucket keeps this blob until its retention ends".to_owned(),
+    ))
+}
+
+/// Whether the refusal of a removal says that an object is under a retention, as MinIO, AWS, Ceph and versitygw put it.
 fn locked(message: Option<&str>) -> bool {
     let message = message.unwrap_or_default().to_ascii_lowercase();
     ["worm", "object lock", "object protected", "objectlock", "retention"]

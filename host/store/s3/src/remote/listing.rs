@@ -51,12 +51,10 @@ impl Remote {
                 list.set_start_after(after.filter(|after| !after.is_empty()).map(str::to_owned))
             }
         };
-        let listed = Box::pin(list.send()).await;
-        let listed = listed.map_err(|error| match self.failure("cannot list", &error) {
+        let listed = self.ask(("ListObjectsV2", "cannot list"), Box::pin(list.send())).await;
+        let listed = listed.map_err(|failure| match failure {
             // Only the bucket could be missing.
-            Failure::Missing => {
-                Failure::Unavailable(format!("cannot list: {}: not found", self.place))
-            }
+            Failure::Missing => Failure::Refused(format!("cannot list: {}: not found", self.place)),
             failure => failure,
         })?;
         let encoded = listed.encoding_type() == Some(&EncodingType::Url);
@@ -86,7 +84,7 @@ impl Remote {
 }
 
 /// A name as the server sent it: percent-encoded if it says so, with `+` for a blank.
-fn decoded(name: &str, encoded: bool) -> String {
+pub(super) fn decoded(name: &str, encoded: bool) -> String {
     if !encoded {
         return name.to_owned();
     }

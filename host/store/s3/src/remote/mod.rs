@@ -3,13 +3,19 @@
 
 mod connector;
 mod failure;
+mod health;
 mod listing;
 mod multipart;
+mod object;
+mod observer;
+mod proxy;
 mod signing;
+mod versions;
 
-use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -18,18 +24,22 @@ use aws_sdk_s3::config::{
     BehaviorVersion, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::DateTime;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
-pub(crate) use failure::Failure;
+pub(crate) use failure::{BUSY, Failure};
 pub(crate) use listing::{Found, Page};
 pub(crate) use multipart::Part;
+pub(crate) use object::{Digests, Guard, Kept, Object, Retention, store_etag, time};
+pub(crate) use versions::{LockState, Versioning};
 
-use crate::options::{Credentials, S3Options};
+use crate::metrics::StoreMetrics;
+use crate::options::S3Options;
 use crate::probe::Capabilities;
 
 /// A bucket, reached.
@@ -42,53 +52,14 @@ pub(crate) struct Remote {
     opened: Instant,
     /// When the bucket was seen last, in milliseconds after `opened`; 0 for never.
     bucket_seen: AtomicU64,
+    health: Arc<health::Health>,
+    observer: observer::Observer,
 }
 
 /// Milliseconds in which a bucket that was seen is taken to be there.
 const BUCKET_KNOWN: u64 = 5_000;
 /// Bytes per second that a line must carry.
 const SLOWEST: u64 = 128 * 1024;
-
-/// What the server knows about an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Object {
-    /// The server's own, without quotes.
-    pub(crate) etag: String,
-    pub(crate) size: u64,
-    /// Whole seconds since 1970: responses have no more.
-    pub(crate) seconds: i64,
-    pub(crate) content_type: Option<String>,
-    pub(crate) metadata: HashMap<String, String>,
-}
-
-/// What must hold on the server for a write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Guard {
-    /// Nothing, or nothing that the server could check.
-    None,
-    /// There is no object.
-    Absent,
-    /// The object has this etag of the server's.
-    Is(String),
-}
-
-/// Digests of bytes that are about to be sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Digests {
-    pub(crate) sha256: [u8; 32],
-    pub(crate) md5: [u8; 16],
-    /// What the server is told as the checksum: the SHA-256, unless a probe lies.
-    pub(crate) checksum: [u8; 32],
-}
-
-/// What is kept with an object.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Kept {
-    pub(crate) content_type: String,
-    pub(crate) metadata: HashMap<String, String>,
-    /// Encoded as in a query; only if the server keeps tags.
-    pub(crate) tagging: Option<String>,
-}
 
 /// A part of an object that is being sent by the server.
 pub(crate) struct Sending {
@@ -99,45 +70,17 @@ pub(crate) struct Sending {
     pub(crate) bytes: ByteStream,
 }
 
-impl Digests {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        use md5::Digest as _;
-
-        let sha256 = Sha256::digest(bytes).into();
-        Self { sha256, md5: md5::Md5::digest(bytes).into(), checksum: sha256 }
-    }
-}
-
 impl Remote {
     /// Reaches nothing yet. The text says what is wrong with the options.
     pub(crate) async fn new(options: S3Options) -> Result<Self, String> {
-        let http = connector::Http::new(&options.trust, options.connect_timeout)?;
+        let proxy = options.proxy.as_deref();
+        let http = connector::Http::new(&options.trust, proxy, options.connect_timeout)?;
         let region = aws_sdk_s3::config::Region::new(options.region.clone());
+        let health = health::Health::new(&options);
+        let observer = observer::Observer::new(Arc::clone(&health), options.metrics.clone());
         let mut config = aws_sdk_s3::Config::builder();
-        match &options.credentials {
-            Credentials::Keys { id, secret, token } => {
-                let keys = aws_sdk_s3::config::Credentials::new(
-                    id,
-                    secret,
-                    token.clone(),
-                    None,
-                    "configuration",
-                );
-                config.set_credentials_provider(Some(
-                    aws_sdk_s3::config::SharedCredentialsProvider::new(keys),
-                ));
-            }
-            Credentials::Chain { profile } => {
-                let mut chain = aws_config::defaults(BehaviorVersion::latest())
-                    .http_client(http.clone())
-                    .region(region.clone());
-                if let Some(profile) = profile {
-                    chain = chain.profile_name(profile);
-                }
-                let chain = Box::pin(chain.load()).await;
-                config.set_credentials_provider(chain.credentials_provider());
-            }
-        }
+        let provider = options.credentials.provider(http.clone(), region.clone());
+        config.set_credentials_provider(Box::pin(provider).await);
         if let Some(endpoint) = &options.endpoint {
             config = config.endpoint_url(endpoint);
         }
@@ -154,6 +97,7 @@ impl Remote {
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
             .region(region)
+            .interceptor(observer.clone())
             .force_path_style(options.path_style)
             .timeout_config(timeouts)
             .retry_config(retries)
@@ -164,28 +108,68 @@ impl Remote {
             .build();
         let place = options.place();
         let (opened, bucket_seen) = (Instant::now(), AtomicU64::new(0));
-        Ok(Self { client: Client::from_conf(config), options, place, opened, bucket_seen })
+        let client = Client::from_conf(config);
+        Ok(Self { client, options, place, opened, bucket_seen, health, observer })
+    }
+
+    /// Makes a request in its turn. `operation` is what S3 calls it, `action` what fails with it.
+    async fn ask<T, E>(
+        &self,
+        (operation, action): (&'static str, &'static str),
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let metrics = self.options.metrics.as_ref();
+        let begun = Instant::now();
+        let turn = self.health.turn().await;
+        let turn = turn.map_err(|not_now| {
+            if let Some(metrics) = metrics {
+                metrics.request(operation, "suspended", begun.elapsed());
+            }
+            Failure::Suspended(format!("{action}: {}: {not_now}", self.place))
+        })?;
+        let begun = Instant::now();
+        let in_flight = metrics.map(StoreMetrics::in_flight);
+        let answer = request.await;
+        drop((turn, in_flight));
+        let answer = answer.map_err(|error| self.failure(action, &error));
+        if let Some(metrics) = metrics {
+            let outcome = answer.as_ref().map_or_else(Failure::outcome, |_| "ok");
+            metrics.request(operation, outcome, begun.elapsed());
+        }
+        answer
+    }
+
+    /// Why requests fail at the moment, if the last ones did.
+    pub(crate) fn suspended(&self) -> Option<String> {
+        self.health.reason()
+    }
+
+    /// Seconds that the server's clock is ahead of this machine's.
+    pub(crate) fn skew(&self) -> Option<i64> {
+        self.observer.skew()
     }
 
     /// What the server knows about an object, if there is one.
     pub(crate) async fn head(&self, object: &str) -> Result<Option<Object>, Failure> {
         let head = self.client.head_object().bucket(&self.options.bucket).key(object);
-        match Box::pin(head.send()).await {
+        match self.ask(("HeadObject", "cannot look up a blob"), Box::pin(head.send())).await {
             Ok(found) => self.seen(Some(Object {
                 etag: unquoted(found.e_tag()),
                 size: length(found.content_length()),
                 seconds: found.last_modified().map_or(0, DateTime::secs),
+                version: found.version_id,
                 content_type: found.content_type,
                 metadata: found.metadata.unwrap_or_default(),
             })),
-            Err(error) => match self.failure("cannot look up a blob", &error) {
-                // Some servers keep files, and find one where the path wants a folder.
-                Failure::Missing | Failure::Occupied => {
-                    self.must_have_bucket().await?;
-                    Ok(None)
-                }
-                failure => Err(failure),
-            },
+            // Some servers keep files, and find one where the path wants a folder.
+            Err(Failure::Missing | Failure::Occupied) => {
+                self.must_have_bucket().await?;
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
         }
     }
 
@@ -206,19 +190,24 @@ impl Remote {
         if seen > 0 && self.now().saturating_sub(seen) < BUCKET_KNOWN {
             return Ok(());
         }
-        let head = self.client.head_bucket().bucket(&self.options.bucket);
-        match Box::pin(head.send()).await {
-            Ok(_) => self.seen(None).map(|_| ()),
-            Err(error) => match self.failure("cannot look up the bucket", &error) {
-                Failure::Missing => Err(Failure::Unavailable(format!(
-                    "{}: no such bucket; create it, or correct its name",
-                    self.place
-                ))),
-                // Not everybody may ask.
-                Failure::Refused(_) => self.seen(None).map(|_| ()),
-                failure => Err(failure),
-            },
+        match self.head_bucket().await {
+            Ok(()) => self.seen(None).map(|_| ()),
+            // Not everybody may ask.
+            Err(Failure::Refused(_)) => self.seen(None).map(|_| ()),
+            Err(Failure::Missing) => Err(Failure::Refused(format!(
+                "{}: no such bucket; create it, or correct its name",
+                self.place
+            ))),
+            Err(failure) => Err(failure),
         }
+    }
+
+    /// Looks whether there is the bucket.
+    pub(crate) async fn head_bucket(&self) -> Result<(), Failure> {
+        let head = self.client.head_bucket().bucket(&self.options.bucket);
+        self.ask(("HeadBucket", "cannot look up the bucket"), Box::pin(head.send()))
+            .await
+            .map(|_| ())
     }
 
     /// Limits in time for a request that carries bytes: a slow line gets time for them, and a dead one is given up.
@@ -243,8 +232,7 @@ impl Remote {
         let get = self.client.get_object().bucket(&self.options.bucket).key(object);
         let get = get.set_range(range.map(|range| format!("bytes={range}")));
         let get = get.set_if_match(etag.map(quoted));
-        let got = Box::pin(get.send()).await;
-        let got = got.map_err(|error| self.failure("cannot read a blob", &error))?;
+        let got = self.ask(("GetObject", "cannot read a blob"), Box::pin(get.send())).await?;
         let sent = length(got.content_length());
         let (offset, size) = match got.content_range().and_then(parse_range) {
             Some(range) => range,
@@ -254,13 +242,14 @@ impl Remote {
             etag: unquoted(got.e_tag()),
             size,
             seconds: got.last_modified().map_or(0, DateTime::secs),
+            version: got.version_id,
             content_type: got.content_type,
             metadata: got.metadata.unwrap_or_default(),
         };
         Ok(Sending { object, offset, length: sent, bytes: got.body })
     }
 
-    /// Stores an object in one request, and returns its etag.
+    /// Stores an object in one request. Returns its version in a bucket with versions.
     pub(crate) async fn put(
         &self,
         capabilities: &Capabilities,
@@ -268,7 +257,7 @@ impl Remote {
         (bytes, digests): (Bytes, Digests),
         kept: &Kept,
         guard: &Guard,
-    ) -> Result<String, Failure> {
+    ) -> Result<Option<String>, Failure> {
         let put = self.client.put_object().bucket(&self.options.bucket).key(object);
         let (sha256, md5) = checksums(capabilities, &digests);
         let put = put
@@ -276,7 +265,9 @@ impl Remote {
             .set_content_md5(md5)
             .content_type(&kept.content_type)
             .set_metadata(Some(kept.metadata.clone()))
-            .set_tagging(kept.tagging.clone());
+            .set_tagging(kept.tagging.clone())
+            .set_object_lock_mode(kept.retention.as_ref().map(Retention::mode))
+            .set_object_lock_retain_until_date(kept.retention.as_ref().map(Retention::until));
         let put = match guard {
             Guard::None => put,
             Guard::Absent => put.if_none_match("*"),
@@ -285,19 +276,18 @@ impl Remote {
         let patience = self.patience(bytes.len());
         let put = put.body(ByteStream::from(bytes)).customize().config_override(patience);
         let put = put.interceptor(signing::SignedDigest::of(&digests));
-        let stored = Box::pin(put.send()).await;
-        let stored = stored.map_err(|error| self.failure("cannot store a blob", &error))?;
-        Ok(unquoted(stored.e_tag()))
+        let stored = self.ask(("PutObject", "cannot store a blob"), Box::pin(put.send())).await?;
+        Ok(stored.version_id)
     }
 
-    /// Stores a small object of the gateway's own.
+    /// Stores a small object of the gateway's own. Returns its version in a bucket with versions.
     pub(crate) async fn put_own(
         &self,
         capabilities: &Capabilities,
         object: &str,
         bytes: impl Into<Bytes>,
         guard: &Guard,
-    ) -> Result<String, Failure> {
+    ) -> Result<Option<String>, Failure> {
         let bytes = bytes.into();
         let digests = Digests::of(&bytes);
         let kept = Kept { content_type: "application/octet-stream".to_owned(), ..Kept::default() };
@@ -314,27 +304,26 @@ impl Remote {
             }
             Guard::None | Guard::Absent => delete,
         };
+        let name = ("DeleteObject", "cannot remove a blob");
         let deleted = match guard {
             Guard::Is(_) => {
                 let once = aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled());
-                Box::pin(delete.customize().config_override(once).send()).await
+                self.ask(name, Box::pin(delete.customize().config_override(once).send())).await
             }
-            _ => Box::pin(delete.send()).await,
+            _ => self.ask(name, Box::pin(delete.send())).await,
         };
         match deleted {
             Ok(_) => Ok(()),
-            Err(error) => match self.failure("cannot remove a blob", &error) {
-                Failure::Missing if *guard == Guard::None => Ok(()),
-                failure => Err(failure),
-            },
+            Err(Failure::Missing) if *guard == Guard::None => Ok(()),
+            Err(failure) => Err(failure),
         }
     }
 
     /// The tags of an object, in the server's order.
     pub(crate) async fn tags(&self, object: &str) -> Result<Vec<(String, String)>, Failure> {
         let get = self.client.get_object_tagging().bucket(&self.options.bucket).key(object);
-        let got = Box::pin(get.send()).await;
-        let got = got.map_err(|error| self.failure("cannot read a blob's tags", &error))?;
+        let name = ("GetObjectTagging", "cannot read a blob's tags");
+        let got = self.ask(name, Box::pin(get.send())).await?;
         Ok(got.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect())
     }
 }
@@ -346,26 +335,6 @@ fn checksums(capabilities: &Capabilities, digests: &Digests) -> (Option<String>,
     } else {
         (None, Some(BASE64_STANDARD.encode(digests.md5)))
     }
-}
-
-impl Object {
-    /// What a store calls the etag: it changes whenever the object does, and listings have it too. The server's
-    /// own comes from the bytes, so the time belongs to it; `repeats` says why that is enough.
-    pub(crate) fn store_etag(&self) -> String {
-        store_etag(&self.etag, self.seconds)
-    }
-
-    pub(crate) fn modified(&self) -> SystemTime {
-        time(self.seconds)
-    }
-}
-
-pub(crate) fn store_etag(etag: &str, seconds: i64) -> String {
-    format!("{etag}.{seconds:x}")
-}
-
-pub(crate) fn time(seconds: i64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
 fn length(length: Option<i64>) -> u64 {

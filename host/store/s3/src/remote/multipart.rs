@@ -7,7 +7,9 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Digests, Failure, Guard, Kept, Remote, checksums, quoted, signing, unquoted};
+use super::{
+    Digests, Failure, Guard, Kept, Remote, Retention, checksums, quoted, signing, unquoted,
+};
 use crate::probe::Capabilities;
 
 /// What need not be encoded in the name of a copy's source.
@@ -37,9 +39,11 @@ impl Remote {
             .set_checksum_algorithm(checked.then_some(ChecksumAlgorithm::Sha256))
             .content_type(&kept.content_type)
             .set_metadata(Some(kept.metadata.clone()))
-            .set_tagging(kept.tagging.clone());
-        let begun = Box::pin(begin.send()).await;
-        let begun = begun.map_err(|error| self.failure("cannot begin an upload", &error))?;
+            .set_tagging(kept.tagging.clone())
+            .set_object_lock_mode(kept.retention.as_ref().map(Retention::mode))
+            .set_object_lock_retain_until_date(kept.retention.as_ref().map(Retention::until));
+        let name = ("CreateMultipartUpload", "cannot begin an upload");
+        let begun = self.ask(name, Box::pin(begin.send())).await?;
         begun.upload_id.ok_or_else(|| {
             Failure::Unavailable(format!("cannot begin an upload: {}: no id came", self.place))
         })
@@ -68,8 +72,7 @@ impl Remote {
             .body(ByteStream::from(bytes));
         let part = part.customize().config_override(patience);
         let part = part.interceptor(signing::SignedDigest::of(digests));
-        let stored = Box::pin(part.send()).await;
-        let stored = stored.map_err(|error| self.failure("cannot store a part", &error))?;
+        let stored = self.ask(("UploadPart", "cannot store a part"), Box::pin(part.send())).await?;
         Ok(Part { number, etag: unquoted(stored.e_tag()), sha256 })
     }
 
@@ -89,8 +92,8 @@ impl Remote {
             .copy_source(format!("{bucket}/{}", utf8_percent_encode(source, PATH)))
             .copy_source_if_match(quoted(etag))
             .copy_source_range(format!("bytes={first}-{last}"));
-        let copied = Box::pin(copy.send()).await;
-        let copied = copied.map_err(|error| self.failure("cannot copy a part", &error))?;
+        let copied =
+            self.ask(("UploadPartCopy", "cannot copy a part"), Box::pin(copy.send())).await?;
         let result = copied.copy_part_result();
         Ok(Part { number, etag: unquoted(result.and_then(|result| result.e_tag())), sha256: None })
     }
@@ -118,20 +121,17 @@ impl Remote {
             Guard::Absent => complete.if_none_match("*"),
             Guard::Is(etag) => complete.if_match(capabilities.if_match.value(etag)),
         };
-        let completed = Box::pin(complete.send()).await;
-        completed.map_err(|error| self.failure("cannot complete an upload", &error))?;
-        Ok(())
+        let name = ("CompleteMultipartUpload", "cannot complete an upload");
+        self.ask(name, Box::pin(complete.send())).await.map(|_| ())
     }
 
     /// Forgets an upload with its parts. It is no error if there is none.
     pub(crate) async fn abort(&self, object: &str, upload: &str) -> Result<(), Failure> {
         let abort = self.client.abort_multipart_upload().bucket(&self.options.bucket);
-        match Box::pin(abort.key(object).upload_id(upload).send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => match self.failure("cannot abort an upload", &error) {
-                Failure::Missing => Ok(()),
-                failure => Err(failure),
-            },
+        let name = ("AbortMultipartUpload", "cannot abort an upload");
+        match self.ask(name, Box::pin(abort.key(object).upload_id(upload).send())).await {
+            Ok(_) | Err(Failure::Missing) => Ok(()),
+            Err(failure) => Err(failure),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "no test file uses all of it")]
 
+pub mod client;
+pub mod forward;
 pub mod proxy;
 
 use std::env;
@@ -17,7 +19,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use keepgate_store_s3::{Credentials, S3Options, S3Store};
+use keepgate_store_s3::{Credentials, OpenError, S3Options, S3Store};
 use tempfile::TempDir;
 
 pub const KEY: &str = "AKTEST";
@@ -31,6 +33,8 @@ pub struct Server {
     pub data: PathBuf,
     /// For tests that stop it.
     pub process: u32,
+    /// For those that start it again.
+    command: Option<(PathBuf, Vec<String>)>,
 }
 
 /// Reports that something is not checked, where people and xtask see it.
@@ -95,6 +99,10 @@ fn wait_for(port: u16) {
 
 /// Starts a versitygw of one's own, with more arguments; `None` if there is none.
 pub fn new_versitygw(more: &[String]) -> Option<Server> {
+    new_versitygw_of(more, &[])
+}
+
+fn new_versitygw_of(more: &[String], of_posix: &[String]) -> Option<Server> {
     let program = program("versitygw")?;
     let (port, folder) = (free_port(), TempDir::new().unwrap().keep());
     let data = folder.join("data");
@@ -104,16 +112,30 @@ pub fn new_versitygw(more: &[String]) -> Option<Server> {
             .map(str::to_owned)
             .to_vec();
     arguments.extend(more.iter().cloned());
-    arguments.extend(["posix".to_owned(), data.display().to_string()]);
+    arguments.push("posix".to_owned());
+    arguments.extend(of_posix.iter().cloned());
+    arguments.push(data.display().to_string());
     let process = start(&program, &arguments, &folder);
     wait_for(port);
-    Some(Server { url: format!("http://127.0.0.1:{port}"), data, process })
+    let url = format!("http://127.0.0.1:{port}");
+    Some(Server { url, data, process, command: Some((program, arguments)) })
 }
 
 /// The versitygw of this process; `None` if it is not installed.
 pub fn versitygw() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     SERVER.get_or_init(|| new_versitygw(&[])).as_ref()
+}
+
+/// A versitygw whose buckets can keep versions; `None` if it is not installed.
+pub fn versitygw_with_versions() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    let start = || {
+        program("versitygw")?;
+        let versions = TempDir::new().unwrap().keep();
+        new_versitygw_of(&[], &["--versioning-dir".to_owned(), versions.display().to_string()])
+    };
+    SERVER.get_or_init(start).as_ref()
 }
 
 /// The s3s-fs of this process, whose conditional writes race; `None` if it is not installed.
@@ -139,7 +161,7 @@ pub fn s3s_fs() -> Option<&'static Server> {
         arguments.push(data.display().to_string());
         let process = start(&program, &arguments, &folder);
         wait_for(port);
-        Some(Server { url: format!("http://127.0.0.1:{port}"), data, process })
+        Some(Server { url: format!("http://127.0.0.1:{port}"), data, process, command: None })
     };
     SERVER.get_or_init(start).as_ref()
 }
@@ -147,17 +169,60 @@ pub fn s3s_fs() -> Option<&'static Server> {
 /// A server that was started by hand and has a bucket `conformance`, by its URL in `KEEPGATE_TEST_S3`.
 pub fn other() -> Option<Server> {
     let url = env::var("KEEPGATE_TEST_S3").ok()?;
-    Some(Server { url, data: PathBuf::new(), process: 0 })
+    Some(Server { url, data: PathBuf::new(), process: 0, command: None })
 }
 
 impl Server {
+    /// Ends it, as a crash does.
+    pub fn stop(&mut self) {
+        let killed = Command::new("kill").args(["-KILL", &self.process.to_string()]).status();
+        assert!(killed.unwrap().success());
+        let port = self.port();
+        let until = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            assert!(Instant::now() < until, "the server goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again on the same port, with the same data.
+    pub fn start_again(&mut self) {
+        let (program, arguments) = self.command.clone().unwrap();
+        let folder = TempDir::new().unwrap().keep();
+        self.process = start(&program, &arguments, &folder);
+        wait_for(self.port());
+    }
+
+    fn port(&self) -> u16 {
+        self.url.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     /// Options for a new bucket.
     pub fn bucket(&self) -> S3Options {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("bucket{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = self.new_name();
         // For servers that keep files, a bucket is a folder.
         std::fs::create_dir(self.data.join(&name)).unwrap();
         self.options(&name)
+    }
+
+    /// A name that no bucket has.
+    pub fn new_name(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        format!("bucket{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The SDK's own client, to prepare buckets and to look behind a store.
+    pub fn client(&self) -> aws_sdk_s3::Client {
+        let keys = aws_sdk_s3::config::Credentials::new(KEY, SECRET, None, None, "test");
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .credentials_provider(keys)
+            .endpoint_url(&self.url)
+            .http_client(client::Plain::new())
+            .force_path_style(true)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
     }
 
     /// Options for a bucket.
@@ -177,5 +242,15 @@ impl Server {
 
 /// Opens a store.
 pub async fn open(options: S3Options) -> S3Store {
-    S3Store::open(options).await.unwrap_or_else(|error| panic!("{error}"))
+    let store = S3Store::new(options).unwrap_or_else(|error| panic!("{error}"));
+    store.open().await.unwrap_or_else(|error| panic!("{error}"));
+    store
+}
+
+/// Why a store cannot be opened.
+pub async fn refused(options: S3Options) -> OpenError {
+    match S3Store::new(options) {
+        Ok(store) => store.open().await.unwrap_err(),
+        Err(error) => error,
+    }
 }

@@ -28,6 +28,10 @@ pub enum Fault {
     Refuse,
     /// This status, without the server.
     Status(u16),
+    /// The server says that it is too busy.
+    SlowDown,
+    /// The server says that this right is missing.
+    Denied,
     /// The response ends after so many bytes of its body, with the connection.
     Cut(usize),
     /// The response stops after so many bytes of its body, and nothing more comes.
@@ -40,7 +44,7 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 struct Rule {
     method: Method,
-    contains: String,
+    contains: [String; 2],
     faults: VecDeque<Fault>,
 }
 
@@ -50,6 +54,8 @@ pub struct Proxy {
     pub url: String,
     rules: Arc<Mutex<Vec<Rule>>>,
     seen: Arc<Mutex<Vec<String>>>,
+    /// Requests under way, and the most since somebody asked.
+    under_way: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Proxy {
@@ -57,7 +63,8 @@ impl Proxy {
     pub async fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let proxy = Self { url, rules: Arc::default(), seen: Arc::default() };
+        let proxy =
+            Self { url, rules: Arc::default(), seen: Arc::default(), under_way: Arc::default() };
         let (this, server) = (proxy.clone(), server.to_owned());
         tokio::spawn(async move {
             let client: Client<HttpConnector, Incoming> =
@@ -66,7 +73,12 @@ impl Proxy {
                 let (this, server, client) = (this.clone(), server.clone(), client.clone());
                 let service = service_fn(move |request| {
                     let (this, server, client) = (this.clone(), server.clone(), client.clone());
-                    async move { this.pass(&server, &client, request).await }
+                    async move {
+                        this.count(true);
+                        let passed = this.pass(&server, &client, request).await;
+                        this.count(false);
+                        passed
+                    }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
@@ -78,8 +90,13 @@ impl Proxy {
 
     /// Does this to the next requests of a kind, in this order; those after them pass.
     pub fn fault(&self, method: Method, contains: &str, faults: &[Fault]) {
+        self.fault_of(method, contains, "", faults);
+    }
+
+    /// The same to requests that contain both.
+    pub fn fault_of(&self, method: Method, one: &str, other: &str, faults: &[Fault]) {
         let faults = faults.iter().copied().collect();
-        let rule = Rule { method, contains: contains.to_owned(), faults };
+        let rule = Rule { method, contains: [one.to_owned(), other.to_owned()], faults };
         self.rules.lock().unwrap().push(rule);
     }
 
@@ -98,13 +115,31 @@ impl Proxy {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 
+    /// The most requests at the same time since the last call, up to the heads of their responses.
+    pub fn most_at_once(&self) -> usize {
+        let mut under_way = self.under_way.lock().unwrap();
+        let most = under_way.1;
+        under_way.1 = under_way.0;
+        most
+    }
+
+    fn count(&self, begins: bool) {
+        let mut under_way = self.under_way.lock().unwrap();
+        under_way.0 = if begins { under_way.0 + 1 } else { under_way.0 - 1 };
+        under_way.1 = under_way.1.max(under_way.0);
+    }
+
     fn next_fault(&self, request: &Request<Incoming>) -> Option<Fault> {
         let target = request.uri().to_string();
         self.seen.lock().unwrap().push(format!("{} {target}", request.method()));
         let mut rules = self.rules.lock().unwrap();
         rules
             .iter_mut()
-            .filter(|rule| rule.method == request.method() && target.contains(&rule.contains))
+            .filter(|rule| {
+                rule.method == request.method() && {
+                    rule.contains.iter().all(|part| target.contains(part))
+                }
+            })
             .find_map(|rule| rule.faults.pop_front())
     }
 
@@ -120,6 +155,16 @@ impl Proxy {
             Some(Fault::Status(status)) => {
                 let _ = request.into_body().collect().await;
                 let body = Full::new(Bytes::new()).map_err(|never: Infallible| match never {});
+                return Ok(Response::builder().status(status).body(body.boxed())?);
+            }
+            Some(fault @ (Fault::SlowDown | Fault::Denied)) => {
+                let _ = request.into_body().collect().await;
+                let (status, code) = match fault {
+                    Fault::Denied => (403, "AccessDenied"),
+                    _ => (503, "SlowDown"),
+                };
+                let text = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+                let body = Full::from(text).map_err(|never: Infallible| match never {});
                 return Ok(Response::builder().status(status).body(body.boxed())?);
             }
             Some(Fault::Delay(time)) => tokio::time::sleep(Duration::from_millis(time)).await,
