@@ -111,13 +111,6 @@ pub struct StoreMetrics {
     open: IntGauge,
 }
 
-/// Where a store is counted makes no difference between stores.
-impl PartialEq for StoreMetrics {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
 impl StoreMetrics {
     pub(crate) fn request(&self, operation: &str, outcome: &str, took: Duration) {
         self.all.requests.with_label_values(&[self.store.as_str(), operation, outcome]).inc();

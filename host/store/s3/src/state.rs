@@ -36,7 +36,7 @@ pub(crate) fn limitations(found: &Capabilities, options: &S3Options) -> Vec<Stri
     );
     say(
         found.can_be_shared() && !found.complete_if_absent && !options.single_writer,
-        "blobs in parts are completed without a condition, so each new key is claimed by a small object first: two \
+        "blobs in parts are completed without a condition, so each new key is claimed by a small object first: three \
          more requests for each new blob, and after a crash up to 15 minutes until its key can be written again",
     );
     say(
@@ -72,7 +72,7 @@ pub(crate) fn limitations(found: &Capabilities, options: &S3Options) -> Vec<Stri
     );
     say(
         !found.absent_after_removal,
-        "to the server a removed blob is still there, so storing it again takes a claim and up to six more requests",
+        "to the server a removed blob is still there, so storing it again takes a claim and about six more requests",
     );
     all
 }

@@ -134,6 +134,7 @@ async fn a_server_that_is_gone_is_unavailable() {
     let case = "a server that is gone is unavailable";
     let with = |options: &mut S3Options| {
         options.budget = Duration::from_secs(2);
+        options.breaker.failures = 0;
         options.request_timeout = Duration::from_secs(1);
     };
     let Some((proxy, store)) = through_proxy_with(case, with).await else { return };

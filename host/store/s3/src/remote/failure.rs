@@ -145,9 +145,16 @@ impl Remote {
                 Failure::Store(StoreError::Invalid(said()))
             }
             (501 | 405, _) => Failure::Unsupported,
-            (408 | 429, _) | (500..=599, _) | (_, "RequestTimeout" | "SlowDown" | "Throttling") => {
-                unavailable("the server is overloaded or failing")
-            }
+            (408 | 429, _)
+            | (500..=599, _)
+            | (
+                _,
+                "RequestTimeout" | "SlowDown" | "Throttling" | "InternalError"
+                | "ServiceUnavailable",
+            ) => unavailable("the server is overloaded or failing"),
+            (200..=299, _) => unavailable("its answer was cut, or is not one of S3"),
+            // The answer to a HEAD has no code.
+            (400, "") => refused("check the region, the keys and the session token"),
             _ => Failure::Store(StoreError::Io {
                 action,
                 path: self.options.bucket.clone().into(),

@@ -37,6 +37,17 @@ pub(super) async fn versitygw_in_parts(_: &str) -> Option<Store> {
     .await
 }
 
+/// A bucket that keeps versions.
+pub(super) async fn versitygw_versions(_: &str) -> Option<Store> {
+    let Some(server) = support::versitygw_with_versions() else {
+        static REPORTED: Once = Once::new();
+        return missing(&REPORTED, "versitygw", "`cargo xtask test` builds it with Go");
+    };
+    let options = server.bucket_with_versions(false).await;
+    let options = S3Options { single_put: 100_000, part_size: MIN_PART, ..options };
+    Some(Arc::new(support::open(options).await))
+}
+
 pub(super) async fn versitygw_prefix(_: &str) -> Option<Store> {
     versitygw_with(|options| "some/prefix".clone_into(&mut options.prefix)).await
 }

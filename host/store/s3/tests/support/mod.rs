@@ -19,6 +19,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use keepgate_store_s3::{Credentials, OpenError, S3Options, S3Store};
 use tempfile::TempDir;
 
@@ -205,6 +206,17 @@ impl Server {
         self.options(&name)
     }
 
+    /// Options for a new bucket that keeps versions, and can lock them.
+    pub async fn bucket_with_versions(&self, locks: bool) -> S3Options {
+        let (client, name) = (self.client(), self.new_name());
+        let create = client.create_bucket().bucket(&name).object_lock_enabled_for_bucket(locks);
+        create.send().await.unwrap();
+        let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let versioning = client.put_bucket_versioning().bucket(&name);
+        versioning.versioning_configuration(on).send().await.unwrap();
+        self.options(&name)
+    }
+
     /// A name that no bucket has.
     pub fn new_name(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -253,4 +265,10 @@ pub async fn refused(options: S3Options) -> OpenError {
         Ok(store) => store.open().await.unwrap_err(),
         Err(error) => error,
     }
+}
+
+/// Shows the store's log if the test fails.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::new("keepgate_store_s3=debug");
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
