@@ -72,7 +72,7 @@ impl Claim {
     async fn wait(&mut self, store: &Arc<Inner>) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         let token = attributes::token()?;
-        let mine = hex::encode(Digests::of(token.as_bytes()).md5);
+        let mine = Digests::of(token.as_bytes()).md5.map(hex::encode);
         loop {
             let (remote, capabilities) = (&store.remote, &store.capabilities);
             let taken = remote.put_own(capabilities, &self.object, token.clone(), &Guard::Absent);

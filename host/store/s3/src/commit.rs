@@ -93,7 +93,9 @@ impl Commit {
                     Condition::Matches(etag) if there.store_etag() != *etag => {
                         return Err(StoreError::PreconditionFailed);
                     }
-                    Condition::Matches(_) | Condition::Always => {}
+                    Condition::Matches(_) | Condition::Always => {
+                        store.check_lock(&self.key, there)?;
+                    }
                 }
             } else if matches!(self.options.condition, Condition::Matches(_)) {
                 return Err(StoreError::PreconditionFailed);
@@ -130,11 +132,12 @@ impl Commit {
         // While the mark is there, all other writers are refused or need the claim too.
         let guard = if over_mark { Guard::None } else { store.guard(there.as_ref()) };
         let etag = match &self.payload {
-            Payload::Whole { digests, .. } => Some(repeats::etag_of(digests.md5)),
+            Payload::Whole { digests, .. } => digests.md5.map(repeats::etag_of),
             Payload::Parts(parts) => parts.etag(),
         };
-        if let Some(etag) = &etag {
-            store.repeats.wait(&self.object, etag, there.as_ref()).await;
+        // Parts that have no such etag have a random one.
+        if etag.is_some() || matches!(self.payload, Payload::Whole { .. }) {
+            store.repeats.wait(&self.object, etag.as_deref(), there.as_ref()).await;
         }
         let in_parts = matches!(self.payload, Payload::Parts(_));
         let needed = over_mark || claim::is_needed(store, there.as_ref(), in_parts);

@@ -168,7 +168,7 @@ impl Reread {
                     CredentialsError::invalid_configuration(format!(
                         "{}: {}",
                         file.display(),
-                        aws_sdk_s3::error::DisplayErrorContext(error)
+                        crate::error::explain(&error)
                     ))
                 })?;
                 if keys.expiry().is_none() {
@@ -218,7 +218,7 @@ mod tests {
         assert!(keys.expiry().is_some());
         std::fs::remove_file(&id).unwrap();
         let error = reread.read().await.unwrap_err();
-        let error = aws_sdk_s3::error::DisplayErrorContext(error).to_string();
+        let error = crate::error::explain(&error);
         assert!(error.contains(&id.display().to_string()), "{error}");
     }
 

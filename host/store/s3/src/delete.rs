@@ -37,6 +37,7 @@ pub(crate) async fn delete(
             }
             return Ok(None);
         };
+        store.check_lock(key, &there)?;
         if for_good {
             // Before the newest, so that none of them comes to light.
             store.remove_older(&object, there.version.as_deref()).await?;

@@ -28,6 +28,26 @@ pub enum OpenError {
     },
 }
 
+/// An error with its causes, each once: the SDK's own form shows its inner structures.
+pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut told = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        // Wrappers that only say that a request could not be sent say nothing.
+        if !["dispatch failure", "other", "io error"].contains(&text.as_str())
+            && !told.contains(&text)
+        {
+            if !told.is_empty() {
+                told.push_str(": ");
+            }
+            told.push_str(&text);
+        }
+        next = error.source();
+    }
+    told
+}
+
 impl OpenError {
     /// Whether only the operator can mend this, by changing the configuration, the bucket or its rights. Anything else
     /// may pass by itself.
@@ -48,5 +68,26 @@ impl OpenError {
             }
             other => Self::Unusable(format!("{place}: unexpected answer to the probe: {other:?}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Self>>,
+    }
+
+    #[test]
+    fn causes_are_told_once_and_wrappers_not_at_all() {
+        let mut error = None;
+        for text in ["refused", "refused", "connect", "io error", "dispatch failure"] {
+            error = Some(Box::new(Layer { text, source: error }));
+        }
+        assert_eq!(explain(&*error.unwrap()), "connect: refused");
     }
 }

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 const AGAIN_IF_PERMANENT: Duration = Duration::from_secs(60);
 /// From the opening to the first sweep, and between two sweeps; both become up to half as long again by chance, so
 /// that gateways that share a bucket do not sweep together.
-const FIRST_SWEEP: Duration = Duration::from_secs(60);
+const FIRST_SWEEP: Duration = Duration::from_secs(15);
 const SWEEPS: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// The task, if it was begun. Dropping it ends the task.

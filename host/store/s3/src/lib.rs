@@ -185,6 +185,23 @@ impl Inner {
         locked.then_some(Retention { mode: lock.mode, until })
     }
 
+    /// Refuses to replace or remove a blob that is locked: the bucket would only hide it, which is as bad for a
+    /// backup program as to lose it. As far as this gateway knows; the bucket itself counts from the lock that it has.
+    fn check_lock(&self, key: &Key, there: &Object) -> Result<()> {
+        let Some(lock) = &self.remote.options.lock else { return Ok(()) };
+        if self.unlocked.is_match(key.as_str()) {
+            return Ok(());
+        }
+        let left = (there.modified() + lock.period).duration_since(SystemTime::now());
+        match left {
+            Ok(left) if !left.is_zero() => Err(StoreError::Denied(format!(
+                "the bucket keeps this blob for another {} hours",
+                left.as_secs().div_ceil(3600)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses calls that write if the store is only read.
     fn check_writable(&self) -> Result<()> {
         if self.remote.options.read_only {

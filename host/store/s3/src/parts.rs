@@ -117,7 +117,9 @@ impl Parts {
         let (upload, number, copied) = (Arc::clone(&self.upload), self.begun, self.copied);
         self.sending.spawn(async move {
             let store = &upload.store;
-            let digests = source::digests(&piece.bytes).await.map_err(Failure::Store)?;
+            // The server checks SHA-256 or MD5.
+            let with_md5 = !store.capabilities.part_sha256 || copied;
+            let digests = source::digests(&piece.bytes, with_md5).await.map_err(Failure::Store)?;
             let place = (upload.object.as_str(), upload.id.as_str(), number);
             let bytes = piece.bytes.clone();
             let sent = Box::pin(store.remote.put_part(

@@ -83,7 +83,10 @@ async fn single(
     piece: source::Piece,
     options: PutOptions,
 ) -> Result<Stored> {
-    let digests = source::digests(&piece.bytes).await?;
+    // A new name that was not changed a moment ago needs no etag, see `repeats`.
+    let is_new = matches!(options.condition, Condition::Absent | Condition::AbsentOrIdentical);
+    let with_md5 = !store.capabilities.sha256 || !is_new || store.repeats.has(&object);
+    let digests = source::digests(&piece.bytes, with_md5).await?;
     check(options.sha256, digests.sha256)?;
     let token = attributes::token()?;
     let sha256 = Some(digests.sha256);

@@ -23,7 +23,8 @@ const MANY: usize = 1024;
 /// The changes of the last second.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    recent: Mutex<HashMap<(String, String), Instant>>,
+    /// By object, their etags.
+    recent: Mutex<HashMap<String, Vec<(String, Instant)>>>,
 }
 
 impl Repeats {
@@ -31,21 +32,32 @@ impl Repeats {
     pub(crate) fn note(&self, object: &str, etag: &str) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() >= MANY {
-            recent.retain(|_, seen| seen.elapsed() < SECOND);
+            recent.retain(|_, noted| noted.iter().any(|(_, seen)| seen.elapsed() < SECOND));
         }
-        recent.insert((object.to_owned(), etag.to_owned()), Instant::now());
+        let noted = recent.entry(object.to_owned()).or_default();
+        noted.retain(|(other, seen)| other != etag && seen.elapsed() < SECOND);
+        noted.push((etag.to_owned(), Instant::now()));
     }
 
-    /// Waits until bytes with this etag can be stored.
-    pub(crate) async fn wait(&self, object: &str, etag: &str, there: Option<&Object>) {
+    /// Whether an object was changed a moment ago, so that the etag of what is stored next matters.
+    pub(crate) fn has(&self, object: &str) -> bool {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = recent.get(object).into_iter().flatten();
+        noted.any(|(_, seen)| seen.elapsed() < SECOND)
+    }
+
+    /// Waits until bytes with this etag can be stored. One that is not known may be any.
+    pub(crate) async fn wait(&self, object: &str, etag: Option<&str>, there: Option<&Object>) {
+        let same = |other: &str| etag.is_none_or(|etag| etag == other);
         let noted = {
             let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            recent.get(&(object.to_owned(), etag.to_owned())).map(Instant::elapsed)
+            let noted = recent.get(object).into_iter().flatten();
+            noted.filter(|(noted, _)| same(noted)).map(|(_, seen)| seen.elapsed()).min()
         };
         let left = noted.and_then(|elapsed| SECOND.checked_sub(elapsed));
         let is_fresh = there.is_some_and(|there| {
             let age = SystemTime::now().duration_since(time(there.seconds));
-            there.etag == etag && age.is_ok_and(|age| age < 2 * SECOND)
+            same(&there.etag) && age.is_ok_and(|age| age < 2 * SECOND)
         });
         if let Some(left) = left.or(is_fresh.then_some(SECOND)) {
             tokio::time::sleep(left).await;
@@ -81,14 +93,19 @@ mod tests {
         let repeats = Repeats::default();
         repeats.note("a", "1");
         for (object, etag) in [("a", "2"), ("b", "1")] {
-            assert!(repeats.wait(object, etag, None).now_or_never().is_some());
+            assert!(repeats.wait(object, Some(etag), None).now_or_never().is_some());
         }
-        assert!(repeats.wait("a", "1", None).now_or_never().is_none());
+        assert!(repeats.wait("a", Some("1"), None).now_or_never().is_none());
+        repeats.note("a", "2");
+        assert!(repeats.wait("a", Some("1"), None).now_or_never().is_none());
+        // An etag that nobody knows may be the same.
+        assert!(repeats.has("a") && repeats.wait("a", None, None).now_or_never().is_none());
+        assert!(!repeats.has("b") && repeats.wait("b", None, None).now_or_never().is_some());
     }
 
     #[test]
     fn the_etag_of_parts_is_as_aws_computes_it() {
-        let part = etag_of(crate::remote::Digests::of(b"abc").md5);
+        let part = etag_of(crate::remote::Digests::of(b"abc").md5.unwrap());
         assert_eq!(part, "900150983cd24fb0d6963f7d28e17f72");
         let both = etag_of_parts([part.as_str(), part.as_str()].into_iter());
         assert!(both.is_some_and(|etag| etag.ends_with("-2") && etag.len() == 34));

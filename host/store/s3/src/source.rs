@@ -16,6 +16,8 @@ pub(crate) struct Source {
     body: Body,
     length: Option<u64>,
     taken: u64,
+    /// Bytes in pieces.
+    given: u64,
     /// What was read too much for the last piece.
     rest: Bytes,
     ended: bool,
@@ -32,7 +34,7 @@ pub(crate) struct Piece {
 
 impl Source {
     pub(crate) fn new(body: Body) -> Self {
-        Self { length: body.length(), body, taken: 0, rest: Bytes::new(), ended: false }
+        Self { length: body.length(), body, taken: 0, given: 0, rest: Bytes::new(), ended: false }
     }
 
     /// The body's length, if it was announced.
@@ -50,8 +52,10 @@ impl Source {
     /// Takes the next `size` bytes, fewer only at the end. Waits for memory first.
     pub(crate) async fn take(&mut self, size: u64, memory: &Arc<Semaphore>) -> Result<Piece> {
         let permit = reserve(size, memory).await?;
+        let left = self.length.map_or(size, |length| length.saturating_sub(self.given).min(size));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let mut bytes = BytesMut::new();
+        // At once: a buffer that grows is copied, and ends up larger than what it holds.
+        let mut bytes = BytesMut::with_capacity(usize::try_from(left).unwrap_or(0));
         loop {
             let chunk = self.rest.split_to(self.rest.len().min(size - bytes.len()));
             bytes.extend_from_slice(&chunk);
@@ -62,6 +66,7 @@ impl Source {
             self.rest = self.chunk().await?.unwrap_or_default();
         }
         let last = self.ended && self.rest.is_empty();
+        self.given += bytes.len() as u64;
         Ok(Piece { bytes: bytes.freeze(), last, _memory: Some(permit) })
     }
 
@@ -96,12 +101,13 @@ pub(crate) async fn reserve(bytes: u64, memory: &Arc<Semaphore>) -> Result<Owned
 }
 
 /// Computes digests, on a thread that may be busy if there are many bytes.
-pub(crate) async fn digests(bytes: &Bytes) -> Result<Digests> {
+pub(crate) async fn digests(bytes: &Bytes, with_md5: bool) -> Result<Digests> {
+    let of = if with_md5 { Digests::of } else { Digests::without_md5 };
     if bytes.len() <= SMALL {
-        return Ok(Digests::of(bytes));
+        return Ok(of(bytes));
     }
     let bytes = bytes.clone();
-    busy(move || Digests::of(&bytes)).await
+    busy(move || of(&bytes)).await
 }
 
 /// Runs what takes time on a thread for that.

@@ -5,12 +5,13 @@
 use std::io;
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use keepgate_store::StoreError;
 
 use super::Remote;
 use super::observer::not_now;
+use crate::error::explain;
 
 /// What clients are told while the server cannot be used.
 pub(crate) const BUSY: &str = "the store's server cannot be used at the moment";
@@ -81,7 +82,7 @@ impl Remote {
         let said = || match (code, error.message()) {
             ("", None) => match status {
                 Some(status) => format!("status {status}"),
-                None => format!("{}", DisplayErrorContext(error)),
+                None => explain(error),
             },
             (code, message) => format!("{code}: {}", message.unwrap_or("(no message)")),
         };

@@ -333,7 +333,7 @@ fn checksums(capabilities: &Capabilities, digests: &Digests) -> (Option<String>,
     if capabilities.sha256 {
         (Some(BASE64_STANDARD.encode(digests.checksum)), None)
     } else {
-        (None, Some(BASE64_STANDARD.encode(digests.md5)))
+        (None, digests.md5.map(|md5| BASE64_STANDARD.encode(md5)))
     }
 }
 

@@ -60,7 +60,7 @@ impl Remote {
     ) -> Result<Part, Failure> {
         let (sha256, md5) = match capabilities.part_sha256 && !copied {
             true => checksums(capabilities, digests),
-            false => (None, Some(BASE64_STANDARD.encode(digests.md5))),
+            false => (None, digests.md5.map(|md5| BASE64_STANDARD.encode(md5))),
         };
         let part = self.client.upload_part().bucket(&self.options.bucket).key(object);
         let patience = self.patience(bytes.len());

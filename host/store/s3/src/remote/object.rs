@@ -45,7 +45,8 @@ pub(crate) enum Guard {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Digests {
     pub(crate) sha256: [u8; 32],
-    pub(crate) md5: [u8; 16],
+    /// Costs more than everything else, so it is computed only where it is needed.
+    pub(crate) md5: Option<[u8; 16]>,
     /// What the server is told as the checksum: the SHA-256, unless a probe lies.
     pub(crate) checksum: [u8; 32],
 }
@@ -64,8 +65,12 @@ impl Digests {
     pub(crate) fn of(bytes: &[u8]) -> Self {
         use md5::Digest as _;
 
+        Self { md5: Some(md5::Md5::digest(bytes).into()), ..Self::without_md5(bytes) }
+    }
+
+    pub(crate) fn without_md5(bytes: &[u8]) -> Self {
         let sha256 = Sha256::digest(bytes).into();
-        Self { sha256, md5: md5::Md5::digest(bytes).into(), checksum: sha256 }
+        Self { sha256, md5: None, checksum: sha256 }
     }
 }
 

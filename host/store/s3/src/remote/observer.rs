@@ -10,7 +10,7 @@ use aws_sdk_s3::config::interceptors::{
     FinalizerInterceptorContextRef,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::{BoxError, DisplayErrorContext};
+use aws_sdk_s3::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_runtime_api::client::retries::RequestAttempts;
 use aws_smithy_types::DateTime;
@@ -18,6 +18,7 @@ use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use aws_smithy_types::date_time::Format;
 
 use super::health::{Health, NotNow};
+use crate::error::explain;
 use crate::metrics::StoreMetrics;
 
 /// The clock's difference is not known.
@@ -118,7 +119,7 @@ impl Intercept for Observer {
                     .is_some_and(|error| error.is_io() || error.is_timeout());
             if is_silent {
                 let reason = match error.as_connector_error() {
-                    Some(error) => DisplayErrorContext(error).to_string(),
+                    Some(error) => explain(error),
                     None => "no answer in time".to_owned(),
                 };
                 self.health.failed(begun, reason);
