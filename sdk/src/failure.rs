@@ -191,6 +191,7 @@ impl Failure {
             Self::Refused(Refusal { retry_after: Some(seconds), .. }) => {
                 reply.header("retry-after", seconds)
             }
+            Self::Unavailable(_) => reply.header("retry-after", UNAVAILABLE_FOR),
             _ => reply,
         })
     }
@@ -205,6 +206,9 @@ impl Failure {
         }
     }
 }
+
+/// Seconds after which the host, too, asks clients to try again what is unavailable: it comes back by itself.
+pub(crate) const UNAVAILABLE_FOR: u32 = 5;
 
 /// The start of a 405's message.
 const ALLOWED: &str = "this path takes ";

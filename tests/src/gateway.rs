@@ -21,16 +21,29 @@ pub struct Setup {
     folder: Arc<TempDir>,
     tls: bool,
     users: bool,
+    /// Where the store `main` is, as lines of the configuration, and as a folder.
+    place: String,
+    store: PathBuf,
     tables: String,
     mounts: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
     /// Plain HTTP, a store, restic's component in the plugin folder, and no mount yet.
     pub fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let (tables, mounts) = (String::new(), String::new());
-        let setup = Self { folder, tls: false, users: false, tables, mounts };
+        let store = folder.path().join("store");
+        let setup = Self {
+            folder,
+            tls: false,
+            users: false,
+            place: "path = \"store\"".to_owned(),
+            store,
+            tables: String::new(),
+            mounts: String::new(),
+            environment: Vec::new(),
+        };
         for name in ["plugins", "state", "store"] {
             fs::create_dir(setup.path(name)).unwrap();
         }
@@ -56,6 +69,21 @@ impl Setup {
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.users = true;
         self.set_password(name, password);
+        self
+    }
+
+    /// Moves the store `main`: lines of its table instead of `path = "store"`, and where its blobs are files.
+    #[must_use]
+    pub fn store_at(mut self, lines: &str, folder: &Path) -> Self {
+        lines.clone_into(&mut self.place);
+        folder.clone_into(&mut self.store);
+        self
+    }
+
+    /// Sets an environment variable of the gateway.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -89,7 +117,7 @@ impl Setup {
 
     /// The store's folder.
     pub fn store(&self) -> PathBuf {
-        self.path("store")
+        self.store.clone()
     }
 
     /// The certificate's path.
@@ -132,11 +160,12 @@ impl Setup {
             "data_dir = \"state\"\nplugin_dir = \"plugins\"\n\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\n{}\n\
              [admin]\naddress = \"unix:{}\"\n\n\
-             {}{}\n[store.main]\npath = \"store\"\n{}",
+             {}{}\n[store.main]\n{}\n{}",
             if self.tls { tls } else { "" },
             self.path("admin.sock").display(),
             if self.users { users } else { "" },
             self.tables,
+            self.place,
             self.mounts,
         );
         fs::write(self.config(), text).unwrap();
@@ -157,6 +186,18 @@ impl Setup {
         }
         let mut command = keepgate(&["serve", "--config"]);
         command.arg(self.config());
+        self.equip(command)
+    }
+
+    /// The command that checks it and connects to what it names.
+    pub fn check_command(&self) -> Command {
+        let mut command = keepgate(&["check", "--connect", "--config"]);
+        command.arg(self.config());
+        self.equip(command)
+    }
+
+    fn equip(&self, mut command: Command) -> Command {
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

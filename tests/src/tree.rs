@@ -82,10 +82,10 @@ pub fn files(top: &Path) -> Vec<PathBuf> {
 }
 
 /// The same without the gateway's own: `.keepgate` and unfinished files, which a kill leaves until they are
-/// swept.
+/// swept; and without those of versitygw.
 pub fn blobs(top: &Path) -> Vec<PathBuf> {
     let mut found = files(top);
-    found.retain(|file| !is_the_gateways(file));
+    found.retain(|file| !is_the_gateways(file) && !file.starts_with(".sgwtmp"));
     found
 }
 

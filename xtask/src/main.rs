@@ -44,7 +44,9 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
                          and Python into the target folder
   plugin ARGUMENTS       build the plugin tools, then run `keepgate plugin ARGUMENTS`
   bench [ARGUMENTS]      build everything and run `keepgate-bench ARGUMENTS`
-  restic-suite [VERSION] run restic's own tests of its REST backend against the gateway; needs go
+  restic-suite [--path PLACE] [VERSION]
+                         run restic's own tests of its REST backend against the gateway, with its
+                         data at PLACE (for example s3:http://127.0.0.1:7070/bucket); needs go
   arm                    build the gateway for 64-bit ARM, run it under emulation and use it with
                          restic; takes about ten minutes
   help                   print this text

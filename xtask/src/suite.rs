@@ -22,13 +22,20 @@ const PACKAGE: &str = "internal/backend/rest";
 const NEVER_SKIPPED: &str = "restic/backend/rest.TestBackendREST";
 
 /// Builds the gateway and runs the suite of the given or the pinned version of restic. All tests must pass,
-/// and none may be skipped.
+/// and none may be skipped. With a place, such as a bucket, `rest-server` keeps its data below it.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let restic = components::go_program("restic-new").map_err(|error| anyhow!(error))?;
-    let version = match arguments {
+    let (place, version) = match arguments {
+        [flag, place, version @ ..] if flag == "--path" => (Some(place.as_str()), version),
+        version => (None, version),
+    };
+    let version = match version {
         [] => restic.version,
         [version] if version.starts_with('v') => version,
-        _ => bail!("`restic-suite` takes only a version, for example `{}`", restic.version),
+        _ => bail!(
+            "`restic-suite` takes `--path PLACE` and a version, for example `{}`",
+            restic.version
+        ),
     };
     ensure!(
         process::find("go").is_some(),
@@ -40,7 +47,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     process::step(&format!("restic's own test-suite, {version}"));
     let folder = workspace.cache.join("restic-suite");
     components::require(&folder, restic.module, version).map_err(|error| anyhow!(error))?;
-    wrap(&workspace.program(run::GATEWAY), &folder.join("rest-server"))?;
+    wrap(&workspace.program(run::GATEWAY), &folder.join("rest-server"), place)?;
     let gateway = Gateway::start(workspace, &folder)?;
 
     let others = env::var_os("PATH").unwrap_or_default();
@@ -68,12 +75,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a program named `rest-server`, which the suite starts.
-fn wrap(keepgate: &Path, wrapper: &Path) -> Result<()> {
+/// Writes a program named `rest-server`, which the suite starts. Each has a folder of its own at the place, if
+/// there is one.
+fn wrap(keepgate: &Path, wrapper: &Path, place: Option<&str>) -> Result<()> {
     // In single quotes, only a single quote is special.
-    let keepgate = keepgate.display().to_string().replace('\'', r"'\''");
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let keepgate = quoted(&keepgate.display().to_string());
+    let path = place.map(|place| format!(" --path {}/$$", quoted(place))).unwrap_or_default();
     // `exec`, so that the suite's signals reach the gateway.
-    fs::write(wrapper, format!("#!/bin/sh\nexec '{keepgate}' rest-server \"$@\"\n"))
+    fs::write(wrapper, format!("#!/bin/sh\nexec {keepgate} rest-server \"$@\"{path}\n"))
         .and_then(|()| fs::set_permissions(wrapper, fs::Permissions::from_mode(0o755)))
         .with_context(|| wrapper.display().to_string())
 }
@@ -140,11 +150,16 @@ mod tests {
         let (program, wrapper) = (folder.path().join("it's"), folder.path().join("rest-server"));
         fs::write(&program, "#!/bin/sh\necho $$ \"$@\"\n").unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        wrap(&program, &wrapper).unwrap();
-        let child = Command::new(&wrapper).arg("a b").stdout(Stdio::piped()).spawn().unwrap();
-        let id = child.id();
-        let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-        assert_eq!(said, format!("{id} rest-server a b\n"));
+        for (place, further) in
+            [(None, String::new()), (Some("s3:x y"), " --path s3:x y/".to_owned())]
+        {
+            wrap(&program, &wrapper, place).unwrap();
+            let child = Command::new(&wrapper).arg("a b").stdout(Stdio::piped()).spawn().unwrap();
+            let id = child.id();
+            let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+            let further = if place.is_some() { format!("{further}{id}") } else { further };
+            assert_eq!(said, format!("{id} rest-server a b{further}\n"));
+        }
     }
 
     #[test]

@@ -296,7 +296,8 @@ impl Failure {
             Self::Denied(why) => Row::of(DENIED).saying(why),
             Self::Invalid(why) => Row::of(INVALID).saying(why),
             Self::Unsupported(what) => Row::of(UNSUPPORTED).saying(what),
-            Self::Unavailable(what) => Row::of(UNAVAILABLE).saying(what),
+            // What is away comes back: a server, a cluster, a disk.
+            Self::Unavailable(what) => Row::of(UNAVAILABLE).saying(what).retry_after(5),
             Self::Busy(what) => Row::of(BUSY).saying(what),
             Self::TimedOut => Row::of(TIMED_OUT).private(),
             Self::Internal(what) => {

@@ -19,10 +19,9 @@ use keepgate_store::Folder;
 
 use crate::config::capability::Providers;
 use crate::config::{self, Config, NO_AUTH};
-use crate::disks::Disks;
 use crate::guarded_store::GuardedStore;
 use crate::quotas::NamedQuota;
-use crate::stores::OpenStore;
+use crate::stores::{OpenStore, Overview};
 
 /// Everything that a configuration names, opened.
 #[derive(Debug)]
@@ -75,11 +74,14 @@ impl Assembly {
         config: &Config,
         before: Option<&Self>,
         jobs: Option<Arc<Jobs>>,
+        metrics: &keepgate_store_s3::Metrics,
     ) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
             let known = before.and_then(|before| before.stores.get(name));
-            stores.insert(name.clone(), OpenStore::open(config, (name, store), known).await?);
+            let store = (name.as_str(), store.get_ref());
+            let open = Box::pin(OpenStore::open(config, store, known, metrics)).await?;
+            stores.insert(name.clone(), open);
         }
         Self::around(stores, config, before, Providers::open(config, jobs)?)
     }
@@ -88,7 +90,7 @@ impl Assembly {
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
-            stores.insert(name.clone(), OpenStore::to_look_at(store));
+            stores.insert(name.clone(), OpenStore::to_look_at((name, store.get_ref()))?);
         }
         Self::around(stores, config, None, Providers::open(config, None)?)
     }
@@ -211,12 +213,10 @@ impl Assembly {
         self.users.values()
     }
 
-    /// The folders of the stores, for operators.
-    pub(crate) fn disks(&self) -> Disks {
-        let disks = self.stores.iter();
-        Disks::new(
-            disks.map(|(name, store)| (name.clone(), store.path.clone(), store.disk.clone())),
-        )
+    /// The stores, for operators.
+    pub(crate) fn stores(&self) -> Overview {
+        let stores = self.stores.iter();
+        Overview::new(stores.map(|(name, store)| (name.clone(), store.backend.clone())))
     }
 
     /// All mounts: those of the configuration, and with `[auto_mount]` one for each other plugin, at the path

@@ -1,4 +1,4 @@
-//! Until when the gateway's certificates are valid: those of listeners, and of the clusters behind it. Reported at
+//! Until when the gateway's certificates are valid: those of listeners, and of the clusters and buckets behind it. Reported at
 //! the start, once a day, by `keepgate check` and as a metric.
 
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Certificates {
         Arc::new(certificates)
     }
 
-    /// Goes over to the clusters of another configuration.
+    /// Goes over to the clusters and buckets of another configuration.
     pub(crate) fn change(&self, config: &Config) {
         let listeners = self.listeners.iter().cloned().map(Source::Listener);
         let clusters = config.etcd.values().filter_map(|cluster| cluster.tls.as_ref());
@@ -48,7 +48,10 @@ impl Certificates {
             let ca = tls.ca.clone().map(Source::Authorities);
             ca.into_iter().chain(tls.certificate.clone().map(Source::Client))
         });
-        self.sources.store(Arc::new(listeners.chain(clusters).collect()));
+        let buckets = config.store.values().filter_map(|store| store.get_ref().s3.as_ref());
+        let buckets = buckets.filter_map(|bucket| bucket.get_ref().ca.clone());
+        let buckets = buckets.map(Source::Authorities);
+        self.sources.store(Arc::new(listeners.chain(clusters).chain(buckets).collect()));
     }
 
     /// Each file once, with its validity. One that cannot be read is missing here; whoever uses it says why.

@@ -28,7 +28,7 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     match Assembly::to_look_at(&config) {
         Err(error) => problems.push(crate::output::explain(&error)),
         Ok(mut assembly) => {
-            for (line, problem) in assembly.disks().check() {
+            for (line, problem) in assembly.stores().check() {
                 say!("{line}")?;
                 problems.extend(problem);
             }
@@ -67,6 +67,9 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             }));
             problems.extend(schedules::plan(&config, &generation).await.1);
             if connect {
+                let (lines, wrong) = assembly.stores().connect().await;
+                lines.iter().try_for_each(|line| say!("{line}"))?;
+                problems.extend(wrong);
                 for probe in assembly.capabilities.probe().await {
                     probe.lines.iter().try_for_each(|line| say!("{line}"))?;
                     problems.extend(probe.problems);

@@ -108,7 +108,7 @@ mod tests {
         let folder = folder.path().join("new");
         let made = make(&folder, &["backup.example.org".to_owned()]).unwrap();
         let config = Config::load(&made.config).unwrap();
-        assert_eq!(config.store["main"].path, folder.join("store"));
+        assert_eq!(config.store["main"].get_ref().path, Some(folder.join("store")));
         let tls = config.listener[0].tls.as_ref().unwrap();
         assert!(crate::assemble::load_tls(tls).is_ok());
         assert!(make(&folder, &[]).is_err(), "a second time");

@@ -27,7 +27,6 @@ mod certificates;
 mod check;
 mod cli;
 mod config;
-mod disks;
 mod first_run;
 mod gateway_config;
 mod guarded_store;

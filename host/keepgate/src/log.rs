@@ -19,7 +19,8 @@ pub(crate) fn start(log: &Log) {
     let filter = std::env::var("KEEPGATE_LOG")
         .ok()
         .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new(level));
+        // Each request without credentials would be reported by the SDK of S3 as well, in its own words.
+        .unwrap_or_else(|| EnvFilter::new(format!("{level},aws_config=error")));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails if logging has been started already, as in tests; then nothing changes.
     let _ = match log.format {

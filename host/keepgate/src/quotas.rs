@@ -38,8 +38,8 @@ pub(crate) struct NamedQuota {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keeping<'a> {
     pub(crate) data_dir: &'a Path,
-    /// The folder whose blobs are counted.
-    pub(crate) store: &'a Path,
+    /// The folder whose blobs are counted, if it is one of this machine.
+    pub(crate) store: Option<&'a Path>,
     pub(crate) recount: Option<Duration>,
 }
 
@@ -104,7 +104,7 @@ fn state_file(keeping: Keeping<'_>, identity: &str) -> Result<(PathBuf, OwnedFd)
     let short = digest.get(..16).unwrap_or(&digest);
     let folder = keeping.data_dir.join("usage");
     // An open file would keep the store's disk from being unmounted.
-    let beside_blobs = keeping.data_dir.starts_with(keeping.store);
+    let beside_blobs = keeping.store.is_some_and(|store| keeping.data_dir.starts_with(store));
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     for number in 1..=MAX_PROCESSES {
         let name = if number == 1 { short.to_owned() } else { format!("{short}-{number}") };

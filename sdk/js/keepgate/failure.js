@@ -91,7 +91,8 @@ export function refusalHeaders({ tag, detail }) {
   if (tag === "out-of-range") {
     return [["content-range", `bytes */${detail}`]];
   }
-  const after = detail?.retryAfter;
+  // What is unavailable comes back by itself.
+  const after = tag === "unavailable" ? 5 : detail?.retryAfter;
   return after === undefined || after === null ? [] : [["retry-after", String(after)]];
 }
 

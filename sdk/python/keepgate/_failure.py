@@ -124,9 +124,12 @@ class Unsupported(Failure):
 
 
 class Unavailable(Failure):
-    """503; `detail` says what does not answer."""
+    """503; `detail` says what does not answer. Clients are asked to try again in 5 seconds."""
 
     status, message, case = 503, "unavailable", types.Failure_Unavailable
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("retry-after", "5")]
 
 
 class Busy(Failure):

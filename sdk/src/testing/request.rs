@@ -2,6 +2,7 @@
 
 use super::{Caller, Host, with};
 use crate::capability::http;
+use crate::failure::UNAVAILABLE_FOR;
 use crate::{Body, Content, Failure, Method, Plugin, Principal, Refusal, Request, glue};
 
 /// The number of requests so far.
@@ -121,6 +122,9 @@ impl RequestBuilder {
                 let headers = match &failure {
                     Failure::Refused(Refusal { retry_after: Some(seconds), .. }) => {
                         vec![("retry-after".to_owned(), seconds.to_string())]
+                    }
+                    Failure::Unavailable(_) => {
+                        vec![("retry-after".to_owned(), UNAVAILABLE_FOR.to_string())]
                     }
                     _ => Vec::new(),
                 };

@@ -1,7 +1,7 @@
 //! Measures Keepgate and compares it with restic's rest-server and rclone, in one run on one machine:
 //!
 //! ```text
-//! cargo xtask bench [--quick] [--only NAME]... [--before FILE] [--json FILE] [--dir FOLDER]
+//! cargo xtask bench [--quick] [--s3] [--only NAME]... [--before FILE] [--json FILE] [--dir FOLDER]
 //! ```
 //!
 //! It reports without judging: the aims of the design are shown beside the figures, and the exit code only
@@ -10,7 +10,7 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd` | the measurements |
+//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd`, `s3` | the measurements |
 //! | `load`, `client` | the load generator |
 //! | `servers`, `blobs` | servers and repositories |
 //! | `measure`, `machine`, `table` | the figures, the machine, and the output |
@@ -27,6 +27,7 @@ mod machine;
 mod measure;
 mod memory;
 mod plugin;
+mod s3;
 mod servers;
 mod table;
 mod transfers;
@@ -57,6 +58,9 @@ struct Arguments {
     /// Run only this measurement (repeatable)
     #[arg(long, value_name = "NAME")]
     only: Vec<Name>,
+    /// Measure backups to a bucket, through Keepgate, rclone and directly: the same as --only s3
+    #[arg(long)]
+    s3: bool,
     /// Also measure another build of Keepgate: the path of its program
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
@@ -79,6 +83,7 @@ enum Name {
     Load,
     Memory,
     Etcd,
+    S3,
 }
 
 /// The amount of work.
@@ -102,6 +107,8 @@ pub(crate) struct Scale {
     slow: Duration,
     /// MiB of values in the etcd to back up.
     etcd: u64,
+    /// MiB of files to back up to a bucket.
+    s3: u64,
 }
 
 const FULL: Scale = Scale {
@@ -114,6 +121,7 @@ const FULL: Scale = Scale {
     calls: 20_000,
     slow: Duration::from_secs(3),
     etcd: 256,
+    s3: 1024,
 };
 
 const QUICK: Scale = Scale {
@@ -126,6 +134,7 @@ const QUICK: Scale = Scale {
     calls: 5_000,
     slow: Duration::from_secs(1),
     etcd: 64,
+    s3: 256,
 };
 
 /// Shared by all measurements.
@@ -199,7 +208,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let columns: Vec<_> = bench.programs.iter().map(|program| program.peer).collect();
     println!("{}\n", table::heading(&columns));
     let mut sections = Vec::new();
-    let wanted = |name: &Name| arguments.only.is_empty() || arguments.only.contains(name);
+    let wanted = |name: &Name| match arguments.s3 {
+        true => *name == Name::S3 || arguments.only.contains(name),
+        // It takes minutes.
+        false if arguments.only.is_empty() => *name != Name::S3,
+        false => arguments.only.contains(name),
+    };
     for name in Name::value_variants().iter().filter(|name| wanted(name)) {
         let section = Box::pin(measure(*name, &bench)).await;
         let section = section.with_context(|| format!("measuring {name:?}"))?;
@@ -226,6 +240,7 @@ async fn measure(name: Name, bench: &Bench) -> Result<Section> {
         Name::Load => loading::loading(bench).await,
         Name::Memory => memory::memory(bench).await,
         Name::Etcd => etcd::backups(bench).await,
+        Name::S3 => s3::backups(bench).await,
     }
 }
 

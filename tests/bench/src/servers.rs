@@ -260,6 +260,6 @@ fn start(command: &mut Command, markers: &'static [&'static str]) -> Result<(Pro
     }
 }
 
-fn free_port() -> Result<SocketAddr> {
+pub(crate) fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

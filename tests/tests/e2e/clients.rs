@@ -10,6 +10,7 @@ use keepgate_tests::data::Blob;
 use keepgate_tests::gateway::{Gateway, Setup, text};
 use keepgate_tests::program::Program;
 use keepgate_tests::restic::{DEBIANS, NEWEST, Restic};
+use keepgate_tests::s3::S3Server;
 use keepgate_tests::tree;
 use serde_json::Value;
 
@@ -55,7 +56,7 @@ impl Work {
 
 /// How many files of a kind a repository contains.
 fn count(repository: &Path, kind: &str) -> usize {
-    tree::files(&repository.join(kind)).len()
+    tree::blobs(&repository.join(kind)).len()
 }
 
 /// The ids of snapshots, oldest first.
@@ -130,16 +131,29 @@ fn by_every_way_in(name: &str) {
 
 #[test]
 fn every_command_of_debians_restic() {
-    every_command(DEBIANS);
+    every_command(DEBIANS, people());
 }
 
 #[test]
 fn every_command_of_the_newest_restic() {
-    every_command(NEWEST);
+    every_command(NEWEST, people());
 }
 
-fn every_command(name: &str) {
-    let setup = people().tls();
+#[test]
+fn every_command_of_debians_restic_in_a_bucket() {
+    let Some(server) = S3Server::find("every command of restic in a bucket") else { return };
+    every_command(DEBIANS, people().in_bucket(&server, "bucket", ""));
+}
+
+#[test]
+fn every_command_of_the_newest_restic_in_a_bucket() {
+    let check = "every command of the newest restic in a bucket";
+    let Some(server) = S3Server::find(check) else { return };
+    every_command(NEWEST, people().in_bucket(&server, "bucket/deep/down", ""));
+}
+
+fn every_command(name: &str, setup: Setup) {
+    let setup = setup.tls();
     let gateway = setup.start();
     let check = format!("every command of {name}");
     let url = gateway.repository("alice:secret@", "/alice/");
@@ -172,7 +186,7 @@ fn every_command(name: &str) {
     clean_up(&alice, &work, &repository);
 
     // A lost index is rebuilt from the packs.
-    for file in tree::files(&repository.join("index")) {
+    for file in tree::blobs(&repository.join("index")) {
         fs::remove_file(repository.join("index").join(file)).unwrap();
     }
     alice.fails(&["check"]);
@@ -285,7 +299,7 @@ fn rewrite(restic: &Restic) {
 fn repair(restic: &Restic, work: &Work, repository: &Path) {
     let data = repository.join("data");
     let size = |file: &PathBuf| fs::metadata(data.join(file)).unwrap().len();
-    let pack = tree::files(&data).into_iter().max_by_key(size).unwrap();
+    let pack = tree::blobs(&data).into_iter().max_by_key(size).unwrap();
     let mut bytes = fs::read(data.join(&pack)).unwrap();
     bytes[1000..2000].fill(0);
     fs::set_permissions(data.join(&pack), fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,12 +1,14 @@
 //! The cases of `tests/conformance` against Keepgate in its two forms, and against restic's own
 //! rest-server, so that they are not only our opinion.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use keepgate_harness::socket::{Server, Trust};
 use keepgate_harness::{Differences, Report, Target, report};
 use keepgate_tests::conformance;
 use keepgate_tests::gateway::Setup;
+use keepgate_tests::s3::{KEY, S3Server, SECRET};
 use keepgate_tests::tools;
 
 /// Servers at a time: most of what they do is to start and to end.
@@ -50,6 +52,45 @@ fn keepgate_serve() {
     let server = Server::at(&url, &Trust::Machine).unwrap().with_data(&setup.store());
     hold("keepgate serve", &Target::Running(&server), None, (494, 0, 733 - 494));
     gateway.stop();
+}
+
+/// The same with the blobs in a bucket. The server keeps its objects as files, so the cases see them as in a folder.
+#[test]
+fn keepgate_serve_from_a_bucket() {
+    let check = "the cases of tests/conformance with a bucket";
+    let Some(server) = S3Server::find(check) else { return };
+    let setup = Setup::new().mount("/deep/down", "restic", "").in_bucket(&server, "bucket", "");
+    let gateway = setup.start();
+    let url = format!("http://127.0.0.1:{}/deep/down/", gateway.port());
+    let target = Server::at(&url, &Trust::Machine).unwrap().with_data(&setup.store());
+    hold("keepgate serve from a bucket", &Target::Running(&target), None, (494, 0, 733 - 494));
+    gateway.stop();
+}
+
+/// Each case has a prefix in a bucket. A wrapper moves the folder of the case to where the server keeps the objects
+/// below that prefix, so that the case sees them.
+#[test]
+fn keepgate_rest_server_with_a_bucket() {
+    let check = "the cases of tests/conformance with a bucket and flags";
+    let Some(server) = S3Server::find(check) else { return };
+    server.bucket("cases");
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = folder.path().join("wrapper");
+    let script = include_str!("../../conformance/rest-server-in-bucket.sh");
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+    let command = format!(
+        "env KEEPGATE={} BUCKET={} URL={}/cases AWS_ACCESS_KEY_ID={KEY} AWS_SECRET_ACCESS_KEY={SECRET} \
+         STATE_DIRECTORY={} {} {{flags}} --path {{path}} --listen 127.0.0.1:0",
+        tools::keepgate().display(),
+        server.buckets().join("cases").display(),
+        server.url(),
+        folder.path().display(),
+        wrapper.display(),
+    );
+    let known = differences("differences-bucket.toml");
+    let target = Target::Start(&command);
+    hold("keepgate rest-server with a bucket", &target, Some(known), (733, 0, 0));
 }
 
 #[test]

@@ -24,6 +24,7 @@
 //! | `conformance` | every case of restic's protocol, here and with restic's own server |
 //! | `etcd` | backups of etcd are whole, can be restored, and survive failures |
 //! | `faults` | failing disks, system calls and clients |
+//! | `s3` | a bucket keeps the promises of a folder |
 //! | `durability` | acknowledged blobs survive `kill -9` |
 //! | `hostile` | a plugin that misbehaves affects nobody else |
 //! | `hostile_limits` | memory stays flat, and a plugin that only breaks down is suspended |
@@ -75,6 +76,7 @@ mod reload;
 mod requests;
 mod rest_server;
 mod restic;
+mod s3;
 mod settling;
 mod shutdown;
 mod trust;

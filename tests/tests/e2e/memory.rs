@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use keepgate_tests::client::Endpoint;
 use keepgate_tests::data::{Blob, sha256};
 use keepgate_tests::gateway::{Gateway, Setup};
+use keepgate_tests::s3::S3Server;
 use keepgate_tests::tools;
 
 use crate::{path, store};
@@ -87,6 +88,35 @@ fn a_gigabyte_is_stored_and_returned() {
         assert!(grown < MOST, "{grown} bytes");
         gateway.stop();
     }
+}
+
+/// In a bucket, what uploads may hold together is configured.
+#[test]
+fn a_gigabyte_is_stored_in_a_bucket_and_returned() {
+    let Some(server) = S3Server::find("memory with a store in a bucket") else { return };
+    let _turn = tools::one_at_a_time();
+    let most = 64 << 20;
+    let setup = Setup::restic().in_bucket(&server, "bucket", "memory = \"64MiB\"");
+    let (gateway, idle) = warmed_up(&setup);
+    let client = gateway.endpoint();
+    let (begun, blob) = (Instant::now(), Blob::new(2, 1 << 30));
+    upload(&client, blob);
+    download_with_a_pause(&client, blob);
+    let grown = report("1 GiB in and out of a bucket", &gateway, idle, begun);
+    assert!(grown < MOST + most, "{grown} bytes");
+    thread::scope(|scope| {
+        for seed in 0..8 {
+            let client = &client;
+            scope.spawn(move || {
+                let blob = Blob::new(100 + seed, 64 << 20);
+                upload(client, blob);
+                download_with_a_pause(client, blob);
+            });
+        }
+    });
+    let grown = report("8 times 64 MiB at once in a bucket", &gateway, idle, begun);
+    assert!(grown < MOST + most, "{grown} bytes");
+    gateway.stop();
 }
 
 #[test]

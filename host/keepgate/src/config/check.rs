@@ -12,8 +12,8 @@ use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
 use super::{
-    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, Store,
-    capability, plugins, schedule,
+    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, capability,
+    plugins, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -33,9 +33,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     if let Some(table) = &config.plugins {
         plugins::check(table, problems);
     }
-    for (name, store) in &config.store {
-        check_marker(name, store, problems);
-    }
+    store::check(config, problems);
     let mut paths = HashSet::new();
     for mount in &config.mount {
         if !paths.insert(mount.path.get_ref()) {
@@ -172,19 +170,6 @@ fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
         _ => {
             problems.add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`"));
         }
-    }
-}
-
-fn check_marker(name: &str, store: &Store, problems: &mut Problems) {
-    let Some(marker) = &store.marker else { return };
-    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    if !marker.get_ref().split('/').all(plain) {
-        let message = format!(
-            "[store.{name}] marker {:?}: expected a path below the store's folder such as \
-             \".keepgate/disk\"",
-            marker.get_ref()
-        );
-        problems.add(marker.span(), message);
     }
 }
 

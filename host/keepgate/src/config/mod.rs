@@ -11,6 +11,7 @@ mod parse;
 mod plugins;
 mod problems;
 mod schedule;
+mod store;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub(crate) use check::{octal, store_and_folder};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};
 pub(crate) use schedule::{Missed, Schedule};
+pub(crate) use store::{Bucket, Store};
 pub(crate) use units::{Interval, Size};
 
 /// The value of `auth` that gives access without a login.
@@ -56,7 +58,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) auth: BTreeMap<String, Spanned<Auth>>,
     #[serde(default)]
-    pub(crate) store: BTreeMap<String, Store>,
+    pub(crate) store: BTreeMap<String, Spanned<Store>>,
     /// etcd clusters that mounts may be granted.
     #[serde(default)]
     pub(crate) etcd: BTreeMap<String, EtcdCluster>,
@@ -175,29 +177,6 @@ pub(crate) struct Auth {
     /// Addresses of trusted proxies; if empty, all are trusted.
     #[serde(default)]
     pub(crate) from: Vec<Spanned<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Store {
-    pub(crate) path: PathBuf,
-    #[serde(default)]
-    pub(crate) group_accessible: bool,
-    /// Whether the folder must be a mount point. By default it must be one from the moment it was one.
-    #[serde(default)]
-    pub(crate) require_mount: Option<bool>,
-    /// A file that must exist in the folder.
-    #[serde(default)]
-    pub(crate) marker: Option<Spanned<String>>,
-    /// Whether symbolic links in the folder are followed.
-    #[serde(default)]
-    pub(crate) follow_symlinks: bool,
-    /// The maximum size of all blobs.
-    #[serde(default)]
-    pub(crate) quota: Option<Size>,
-    /// How often quotas count all blobs again.
-    #[serde(default)]
-    pub(crate) recount: Option<Interval>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -358,12 +337,12 @@ impl Config {
             .into_iter()
             .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
             .chain(self.auth.values_mut().filter_map(|auth| auth.get_mut().htpasswd.as_mut()))
-            .chain(self.store.values_mut().map(|store| &mut store.path))
             .chain(plugins.and_then(|plugins| plugins.keys_file.as_mut()))
             .chain(self.log.access.as_mut().filter(|file| file.as_os_str() != "-"));
         for path in paths {
             *path = base.join(&*path);
         }
+        store::resolve(self, base);
         capability::resolve(self, base);
         let listeners = self.listener.iter_mut().map(|it| (&mut it.address, &mut it.socket));
         let admin = self.admin.iter_mut().map(|it| (&mut it.address, &mut it.socket));

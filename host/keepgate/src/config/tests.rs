@@ -40,7 +40,8 @@ fn relative_paths_start_at_the_folder_of_the_file() {
         config.auth["users"].get_ref().htpasswd.as_deref(),
         Some(Path::new("/etc/keepgate/htpasswd"))
     );
-    assert_eq!(config.store["main"].path, Path::new("/etc/keepgate/blobs"));
+    let store = config.store["main"].get_ref();
+    assert_eq!(store.path.as_deref(), Some(Path::new("/etc/keepgate/blobs")));
     let socket = MINIMAL.replace("127.0.0.1:8000", "unix:keepgate.sock");
     let config = parse(&socket).unwrap();
     assert_eq!(config.listener[0].address.get_ref(), "unix:/etc/keepgate/keepgate.sock");
@@ -280,6 +281,40 @@ fn inconsistent_rules_of_trust_are_rejected() {
 }
 
 #[test]
+fn inconsistent_stores_are_rejected() {
+    for (place, expected) in [
+        ("quota = 1", ":9:1: [store.main] has no place for blobs"),
+        ("path = \"a\"\ns3 = { bucket = \"b\" }", "has both `path` and `s3`"),
+        ("s3 = { bucket = \"\" }", "expected the name of a bucket"),
+        ("s3 = { bucket = \"b\", prefix = \"../x\" }", "the prefix"),
+        ("s3 = { bucket = \"b\", endpoint = \"example.com\" }", "expected an endpoint such as"),
+        ("s3 = { bucket = \"b\", proxy = \"http://\" }", "expected a proxy such as"),
+        ("s3 = { bucket = \"b\", key_id_file = \"x\" }", "needs `secret_file`"),
+        ("s3 = { bucket = \"b\", secret_file = \"x\" }", "needs `key_id_file` and `secret_file`"),
+        ("s3 = { bucket = \"b\", part_size = \"1MiB\" }", "too small"),
+        ("s3 = { bucket = \"b\", memory = \"8MiB\" }", "too few"),
+        ("s3 = { bucket = \"b\", requests = 0 }", "requests must be at least 1"),
+        ("s3 = { bucket = \"b\", delete = \"all\" }", "unknown variant `all`"),
+        (
+            "s3 = { bucket = \"b\", lock = { mode = \"legal\", for = \"1d\" } }",
+            "unknown variant `legal`",
+        ),
+        ("s3 = { buket = \"b\" }", "unknown field `buket`"),
+        (
+            "follow_symlinks = true\ns3 = { bucket = \"b\" }",
+            "`follow_symlinks` applies only to a folder",
+        ),
+    ] {
+        let said = error("path = \"blobs\"", place);
+        assert!(said.contains(expected), "{place}: {said}");
+    }
+    let text = MINIMAL.replace("path = \"blobs\"", "s3 = { bucket = \"b\", ca = \"ca.pem\" }");
+    let config = parse(&text).unwrap();
+    let bucket = config.store["main"].get_ref().s3.as_ref().unwrap().get_ref();
+    assert_eq!(bucket.ca.as_deref(), Some(Path::new("/etc/keepgate/ca.pem")));
+}
+
+#[test]
 fn debug_output_contains_no_secrets() {
     let added = "[etcd.a]\nendpoints = [\"http://x:1\"]\nuser = \"u\"\npassword = \"geheim\"\n";
     let config = parse(&format!("{MINIMAL}{added}")).unwrap();
@@ -324,7 +359,9 @@ fn the_example_names_every_key() {
         ("log", "[log]", ""),
         ("timeouts", "[timeouts]", ""),
         ("auth.*", "[auth.users]", ""),
-        ("store.main", "[store.main]", ""),
+        ("store.*", "[store.main]", ""),
+        ("store.*.s3", "[store.cloud]\n[store.cloud.s3]", ""),
+        ("store.cloud.s3.lock", "[store.cloud]\n[store.cloud.s3]\n[store.cloud.s3.lock]", ""),
         ("etcd.*", "[etcd.main]", ""),
         ("etcd.main.tls", "[etcd.main]\nendpoints = []\n[etcd.main.tls]", ""),
         ("jobs", "[jobs]", ""),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::bucket::{self, Bucket};
 use super::flags::Flags;
 use crate::config::{Config, ConfigError};
 
@@ -35,10 +36,15 @@ pub(super) fn of(flags: &Flags, environment: &Environment) -> Result<Config> {
     // The plugin starts none, and several gateways may share a folder.
     line("jobs.enabled", "false".to_owned())?;
     line("log.level", quoted(if flags.debug { "debug" } else { "warn" }))?;
-    line("store.main.path", PATH.to_owned())?;
-    line("store.main.group_accessible", flags.group_accessible_repos.to_string())?;
-    // As rest-server does. Clients cannot make links.
-    line("store.main.follow_symlinks", "true".to_owned())?;
+    if let Some(bucket) = Bucket::of(&flags.path)? {
+        bucket::check_files(flags)?;
+        line("store.main.s3", bucket.toml())?;
+    } else {
+        line("store.main.path", PATH.to_owned())?;
+        line("store.main.group_accessible", flags.group_accessible_repos.to_string())?;
+        // As rest-server does. Clients cannot make links.
+        line("store.main.follow_symlinks", "true".to_owned())?;
+    }
     if flags.max_size > 0 {
         line("store.main.quota", flags.max_size.to_string())?;
     }
@@ -92,7 +98,10 @@ const PATH: &str = "\"/\"";
 
 /// The paths that the flags name.
 struct Paths {
-    data: PathBuf,
+    /// None if the blobs are in a bucket.
+    data: Option<PathBuf>,
+    /// The gateway's own files.
+    state: PathBuf,
     plugins: PathBuf,
     log: Option<PathBuf>,
     htpasswd: PathBuf,
@@ -108,8 +117,16 @@ impl Paths {
             false => absolute(file),
         });
         let socket = flags.listen.as_bytes().strip_prefix(b"unix:");
+        let (data, state) = if Bucket::of(&flags.path)?.is_some() {
+            let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+            (None, bucket::state(&flags.path, variable)?)
+        } else {
+            let data = absolute(&flags.path)?;
+            (Some(data.clone()), data.join(".keepgate"))
+        };
         Ok(Self {
-            data: absolute(&flags.path)?,
+            data,
+            state,
             plugins: absolute(&environment.plugins)?,
             log: log.transpose()?,
             htpasswd: absolute(&flags.htpasswd())?,
@@ -120,11 +137,11 @@ impl Paths {
     }
 
     fn put_into(self, config: &mut Config) {
-        config.data_dir = self.data.join(".keepgate");
+        config.data_dir = self.state;
         config.plugin_dir = self.plugins;
         config.log.access = self.log;
         for store in config.store.values_mut() {
-            store.path.clone_from(&self.data);
+            store.get_mut().path.clone_from(&self.data);
         }
         for auth in config.auth.values_mut() {
             if let Some(file) = &mut auth.get_mut().htpasswd {
@@ -202,9 +219,9 @@ mod tests {
         assert_eq!(users, Some(Path::new("/srv/x/.htpasswd")));
         let policy = &config.mount[0].policy;
         assert!(!policy.append_only && !policy.unverified);
-        assert_eq!(config.store["main"].quota, None);
-        assert!(config.store["main"].follow_symlinks);
-        assert_eq!(config.store["main"].require_mount, None);
+        assert_eq!(config.store["main"].get_ref().quota, None);
+        assert_eq!(config.store["main"].get_ref().follow_symlinks, Some(true));
+        assert_eq!(config.store["main"].get_ref().require_mount, None);
         assert!(config.log.access.is_none());
         assert_eq!(config.only_plugins(), Some(["restic".to_owned()].into()));
     }
@@ -224,13 +241,24 @@ mod tests {
         ]);
         let policy = &config.mount[0].policy;
         assert!(policy.append_only && policy.unverified);
-        assert_eq!(config.store["main"].quota, Some(Size(1000)));
-        assert!(config.store["main"].group_accessible);
+        assert_eq!(config.store["main"].get_ref().quota, Some(Size(1000)));
+        assert_eq!(config.store["main"].get_ref().group_accessible, Some(true));
         assert_eq!(config.log.access.as_deref(), Some(Path::new("-")));
         let tls = config.listener[0].tls.as_ref().unwrap();
         assert_eq!(tls.certificate, Path::new("/srv/x/public_key"));
         assert_eq!(tls.key, Path::new("/srv/x/private_key"));
         assert_eq!(config.metrics.unwrap().user.as_deref(), Some("metrics"));
+    }
+
+    #[test]
+    fn a_bucket_may_be_the_data_directory() {
+        let config = config(&["--path=s3:https://s3.example.com/b/c", "--no-auth"]);
+        let store = config.store["main"].get_ref();
+        let bucket = store.s3.as_ref().unwrap().get_ref();
+        assert_eq!(store.path, None);
+        assert_eq!(bucket.bucket, "b");
+        assert_eq!(bucket.prefix.as_deref(), Some("c"));
+        assert_eq!(bucket.endpoint.as_deref(), Some("https://s3.example.com"));
     }
 
     #[test]
@@ -256,7 +284,7 @@ mod tests {
         let cli = Cli::parse_from(arguments);
         let environment = Environment { plugins: path("plugins"), handed_over: false };
         let config = of(&cli.flags, &environment).unwrap();
-        assert_eq!(config.store["main"].path, strange);
+        assert_eq!(config.store["main"].get_ref().path.as_ref(), Some(&PathBuf::from(&strange)));
         assert_eq!(config.data_dir, path(".keepgate"));
         assert_eq!(config.plugin_dir, path("plugins"));
         assert_eq!(config.log.access, Some(path("log")));
@@ -285,6 +313,13 @@ mod tests {
             (&["--tls-min-ver=1.1"], "1.2 or 1.3"),
             (&["--listen=bogus"], "host:port"),
             (&["--proxy-auth-username=a b"], "header"),
+            (&["--path=s3:https://x"], "expected a bucket"),
+            (&["--path=s3:https://x/y"], "--htpasswd-file"),
+            (&["--path=s3:https://x/y", "--no-auth", "--tls"], "--tls-cert and --tls-key"),
+            (
+                &["--path=s3:https://x/y", "--no-auth", "--group-accessible-repos"],
+                "only to a folder",
+            ),
         ] {
             let said = crate::output::explain(&try_config(flags).unwrap_err());
             assert!(said.contains(expected), "{flags:?}: {said}");

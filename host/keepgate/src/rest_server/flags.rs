@@ -52,7 +52,7 @@ pub(crate) struct Flags {
     /// Do not verify the integrity of uploaded data; only for very low-power devices
     #[arg(long)]
     pub(crate) no_verify_upload: bool,
-    /// Data directory
+    /// Data directory, or a bucket such as s3:https://s3.example.com/bucket
     #[arg(long, value_name = "FOLDER", allow_hyphen_values = true,
         default_value_os_t = std::env::temp_dir().join("restic"))]
     pub(crate) path: PathBuf,

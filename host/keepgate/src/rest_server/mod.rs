@@ -6,8 +6,10 @@
 //! | --- | --- |
 //! | `flags` | the command line |
 //! | `configuration` | the configuration that the flags stand for |
+//! | `bucket` | a bucket as the data directory |
 //! | `profile` | `--cpu-profile` |
 
+mod bucket;
 mod configuration;
 pub(crate) mod flags;
 mod profile;

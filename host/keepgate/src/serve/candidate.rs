@@ -27,6 +27,7 @@ pub(super) struct Published {
     pub(super) metrics: Arc<Metrics>,
     pub(super) pages: Pages,
     pub(super) jobs: Option<Arc<Jobs>>,
+    pub(super) buckets: keepgate_store_s3::Metrics,
 }
 
 /// See the module.
@@ -89,7 +90,7 @@ impl Candidate {
         let refused = generation.refused.len();
         published.current.store(Arc::new(Current {
             generation,
-            disks: assembly.disks(),
+            stores: assembly.stores(),
             quotas: assembly.quotas().cloned().collect(),
             problems: self.schedule_problems,
         }));

@@ -126,7 +126,8 @@ impl Running {
         if let Some(jobs) = &jobs {
             registry.register(Box::new(keepgate_jobs::metrics(jobs.clone())))?;
         }
-        let assembly = Assembly::new(&config, None, jobs.clone()).await?;
+        let buckets = keepgate_store_s3::Metrics::new(&registry)?;
+        let assembly = Assembly::new(&config, None, jobs.clone(), &buckets).await?;
         let code = config.data_dir.join("code");
         let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?
             .with_trust(assembly.trust.clone())
@@ -155,7 +156,7 @@ impl Running {
             watch,
             loader,
             active: Configuration { config, assembly },
-            published: Published { site, current, metrics, pages, jobs: jobs.clone() },
+            published: Published { site, current, metrics, pages, jobs: jobs.clone(), buckets },
             files: ReloadedFiles { tls: all_tls, access_log, certificates: certificates.clone() },
         };
         let signals = Signals::catch()?;

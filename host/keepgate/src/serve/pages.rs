@@ -14,14 +14,14 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 
 use crate::assemble::Assembly;
-use crate::disks::{DiskMetrics, Disks};
 use crate::jobs::page::Page;
 use crate::quotas::{NamedQuota, QuotaMetrics};
+use crate::stores::{Overview, StoreMetrics};
 
 /// What serves at the moment.
 pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
-    pub(super) disks: Disks,
+    pub(super) stores: Overview,
     pub(super) quotas: Vec<NamedQuota>,
     /// Schedules whose jobs would fail, and why.
     pub(super) problems: Vec<String>,
@@ -39,7 +39,7 @@ impl Default for Current {
         };
         Self {
             generation: Arc::new(nothing),
-            disks: Disks::default(),
+            stores: Overview::default(),
             quotas: Vec::new(),
             problems: Vec::new(),
         }
@@ -66,11 +66,11 @@ impl Pages {
             move || current.load().quotas.clone()
         };
         whole.register(Box::new(QuotaMetrics::new(quotas)?))?;
-        let disks = {
+        let stores = {
             let current = current.clone();
-            move || current.load().disks.clone()
+            move || current.load().stores.clone()
         };
-        whole.register(Box::new(DiskMetrics::new(disks)?))?;
+        whole.register(Box::new(StoreMetrics::new(stores)?))?;
         let plain = Registry::new();
         for registry in [whole, &plain] {
             let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -107,7 +107,7 @@ impl Pages {
                     mount.serving().err().map(|why| format!("mount {}: {why}", mount.path()))
                 };
                 let mounts = current.generation.mounts.iter().filter_map(problem);
-                mounts.chain(current.disks.problems()).collect()
+                mounts.chain(current.stores.problems()).collect()
             }
         };
         let current = current.clone();
@@ -118,7 +118,7 @@ impl Pages {
                 let quotas: Vec<_> = current.quotas.iter().map(NamedQuota::status).collect();
                 status.insert("version".to_owned(), json!(crate::version::VERSION));
                 status.insert("execution".to_owned(), json!(execution));
-                status.insert("stores".to_owned(), current.disks.status());
+                status.insert("stores".to_owned(), current.stores.status());
                 status.insert("quotas".to_owned(), json!(quotas));
                 status.insert("listeners".to_owned(), json!(listeners));
                 status.insert("problems".to_owned(), json!(current.problems));

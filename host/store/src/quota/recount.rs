@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::ledger::{Drift, owner_of};
 use super::rules::Compiled;
 use super::scan::Seen;
-use super::{Shared, blocking};
+use super::{Shared, UNCOUNTED, blocking};
 use crate::error::{Result, StoreError};
 use crate::{Entry, Folder, Key, Listing};
 
@@ -149,11 +149,14 @@ pub(super) async fn keep_counting(shared: Weak<Shared>, every: Option<Duration>)
 /// Counts everything by the rules in force.
 pub(super) async fn recount(shared: &Arc<Shared>) -> Result<Vec<Drift>> {
     let _only = shared.counting.lock().await;
-    let replaced = shared.store.epoch().await? != shared.epoch.load(Ordering::Relaxed);
-    let after_unclean_end = replaced || shared.ledger().max_undercount > 0;
+    let known = shared.epoch.load(Ordering::Relaxed);
+    let replaced = known != UNCOUNTED && shared.store.epoch().await? != known;
+    let after_unclean_end = known == UNCOUNTED || shared.ledger().max_undercount > 0;
     let drift = count(shared, None).await?;
     for Drift { scope, old, new } in &drift {
-        if after_unclean_end {
+        if replaced {
+            tracing::info!(%scope, old, new, "counted a store that was replaced");
+        } else if after_unclean_end {
             tracing::info!(%scope, old, new, "recounted after an unclean shutdown");
         } else {
             tracing::warn!(

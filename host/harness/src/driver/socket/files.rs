@@ -194,6 +194,10 @@ fn umask() -> u32 {
     line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022)
 }
 
+/// The empty object that Keepgate keeps in each folder of a bucket, for servers that show objects as files. In a folder
+/// of a disk it leaves nothing of this name.
+const FOLDER_MARKER: &str = ".keepgate";
+
 /// All files below a folder, by their paths in it. Files that are removed in the meantime are left out.
 fn files(top: &Path) -> io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
@@ -208,6 +212,7 @@ fn files(top: &Path) -> io::Result<BTreeSet<String>> {
             let entry = entry?;
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(_) if entry.file_name() == FOLDER_MARKER => {}
                 Ok(_) => {
                     let path = entry.path();
                     let below = path.strip_prefix(top).map_err(io::Error::other)?;

@@ -4,25 +4,29 @@
 //! write there, through whatever mount. Most stores have one quota at most. The total of a mount that
 //! sees a folder of a store is another one around it, since a quota counts a blob for one folder only.
 
-use std::path::PathBuf;
+mod backend;
+mod bucket;
+mod folder;
+mod look;
+mod overview;
+
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use keepgate_store::BlobStore;
-use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::quota::{FolderRule, Rules, UserRule};
+use keepgate_store_s3::Metrics;
 
 use crate::config::{self, Config, Mount, Size};
 use crate::quotas::{Keeping, NamedQuota};
 
+pub(crate) use backend::Backend;
+pub(crate) use overview::{Overview, StoreMetrics};
+
 /// A store of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenStore {
-    pub(crate) path: PathBuf,
-    options: DiskOptions,
-    /// The folder, for reports.
-    pub(crate) disk: DiskStore,
-    bare: Arc<dyn BlobStore>,
+    pub(crate) backend: Backend,
     /// From the innermost to the outermost.
     pub(crate) quotas: Vec<NamedQuota>,
 }
@@ -33,12 +37,16 @@ impl OpenStore {
         config: &Config,
         (name, store): (&str, &config::Store),
         before: Option<&Self>,
+        metrics: &Metrics,
     ) -> Result<Self> {
-        let mut open = Self::open_disk((name, store), before)?;
-        let before = before.filter(|before| Arc::ptr_eq(&before.bare, &open.bare));
+        let known = before.map(|before| &before.backend);
+        let backend = Backend::open((name, store), known, metrics).await?;
+        let mut open = Self { backend, quotas: Vec::new() };
+        let before = before.filter(|before| Arc::ptr_eq(before.blobs(), open.blobs()));
+        let path = open.backend.path().map(ToOwned::to_owned);
         let keeping = Keeping {
             data_dir: &config.data_dir,
-            store: &store.path,
+            store: path.as_deref(),
             recount: store.recount.map(|interval| interval.0),
         };
         for (quota, rules) in limits(config, name, store) {
@@ -56,33 +64,17 @@ impl OpenStore {
 
     /// A store without quotas that is not looked at before it is used: for reading only. Nothing is
     /// made.
-    pub(crate) fn to_look_at(store: &config::Store) -> Self {
-        let options = disk_options(store);
-        Self::around(store, DiskStore::unopened(&store.path, options.clone()), options)
+    pub(crate) fn to_look_at(store: (&str, &config::Store)) -> Result<Self> {
+        Ok(Self { backend: Backend::to_look_at(store)?, quotas: Vec::new() })
     }
 
-    fn open_disk((name, store): (&str, &config::Store), before: Option<&Self>) -> Result<Self> {
-        let mut options = disk_options(store);
-        if let Some(before) = before.filter(|before| before.path == store.path) {
-            if before.options == options {
-                return Ok(Self { quotas: Vec::new(), ..before.clone() });
-            }
-            // The folder was there when the gateway started. If it is gone, its disk may be missing.
-            options.create = false;
-        }
-        let disk = DiskStore::open(&store.path, options.clone())
-            .with_context(|| format!("[store.{name}] {}", store.path.display()))?;
-        Ok(Self::around(store, disk, DiskOptions { create: true, ..options }))
-    }
-
-    fn around(store: &config::Store, disk: DiskStore, options: DiskOptions) -> Self {
-        let bare = Arc::new(disk.clone());
-        Self { path: store.path.clone(), options, disk, bare, quotas: Vec::new() }
+    fn blobs(&self) -> &Arc<dyn BlobStore> {
+        self.backend.blobs()
     }
 
     /// The store as a user sees it.
     pub(crate) fn view(&self, user: Option<&str>) -> Arc<dyn BlobStore> {
-        self.quotas.last().map_or_else(|| self.bare.clone(), |outer| outer.quota.store(user))
+        self.quotas.last().map_or_else(|| self.blobs().clone(), |outer| outer.quota.store(user))
     }
 
     /// The quota that `before` has at the position of the next one here, if it is around the same others.
@@ -97,18 +89,8 @@ impl OpenStore {
     /// both the previous and the new quota may be in use for a while.
     fn identity(&self, name: &str) -> String {
         let inner: String = self.quotas.iter().map(|quota| format!("{}\n", quota.name)).collect();
-        format!("{}\n{inner}{name}", self.path.display())
+        format!("{}\n{inner}{name}", self.backend.place())
     }
-}
-
-fn disk_options(store: &config::Store) -> DiskOptions {
-    let options = DiskOptions {
-        require_mount: store.require_mount,
-        marker: store.marker.as_ref().map(|marker| marker.get_ref().clone()),
-        follow_symlinks: store.follow_symlinks,
-        ..DiskOptions::default()
-    };
-    if store.group_accessible { options.group_accessible() } else { options }
 }
 
 /// The quotas of a store, from the innermost to the outermost, with their names.
