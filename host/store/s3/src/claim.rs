@@ -90,7 +90,7 @@ impl Claim {
             }
             if let Some(there) = there {
                 // The answer to an attempt was lost.
-                if there.etag == mine {
+                if Some(&there.etag) == mine.as_ref() {
                     self.version = there.version;
                     return Ok(());
                 }

@@ -210,12 +210,13 @@ async fn a_locked_blob_cannot_be_removed_for_good() {
     assert!(bucket.retention("locks/one").await.is_none());
     assert!(bucket.retention("data/.keepgate").await.is_none());
     assert_eq!(store.delete(&key("locks/one")).await.unwrap(), Some(1));
-    // Hidden, it is still there.
+    // Hiding it would be as bad for its owner.
     let hides: Store = Arc::new(support::open(options).await);
-    match hides.delete(&key("data/small")).await {
-        Ok(size) => assert_eq!(size, Some(1000)),
-        Err(error) => assert!(matches!(error, StoreError::Denied(_)), "{error:?}"),
-    }
+    let refused = hides.delete(&key("data/small")).await;
+    assert!(matches!(refused, Err(StoreError::Denied(_))), "{refused:?}");
+    let other = bytes(10, 2).into_body();
+    let replaced = hides.put(&key("data/small"), other, when(Condition::Always)).await;
+    assert!(matches!(replaced, Err(StoreError::Denied(_))), "{replaced:?}");
     assert_eq!(bucket.versions("data/small").await.0, 1);
 }
 
