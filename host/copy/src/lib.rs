@@ -20,7 +20,8 @@
 //!
 //! A blob whose key the target does not have, with its metadata, tags and content type. A key that the
 //! target has is not copied again. If the sizes differ, that is a conflict: it is reported, the
-//! target's blob stays, and what refers to it is held back. What backup programs store is written
+//! target's blob stays, and what refers to it is held back; unless the name states the content and shows
+//! that the source's blob is the wrong one, which is then reported as damaged. What backup programs store is written
 //! once (packs and snapshots of restic, its `config`, snapshots of etcd), so another content under
 //! the same name means that one of the two is damaged, or is not the repository it was. Blobs that a
 //! repository's order names by themselves, such as `config`, are compared byte by byte.
@@ -73,10 +74,17 @@ pub async fn copy(
     let outcome = tokio::select! {
         biased;
         () = stop.cancelled() => None,
-        outcome = walk::visit(&context, Folder::top()) => Some(outcome),
+        outcome = run(&context) => Some(outcome),
     };
     let mut report = context.report().clone();
     report.stopped = outcome.is_none();
     report.duration = begun.elapsed();
     (report, outcome.unwrap_or(Ok(())))
+}
+
+async fn run(context: &Arc<Context>) -> Result<(), CopyError> {
+    if let Some(deletes) = &context.options.deletes {
+        removal::tidy(deletes).await?;
+    }
+    walk::visit(context, Folder::top()).await
 }

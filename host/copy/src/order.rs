@@ -6,6 +6,9 @@ use keepgate_store::Key;
 /// Folders of restic's repositories whose blobs are named by the SHA-256 of their content.
 const ADDRESSED: [&str; 4] = ["data", "index", "keys", "snapshots"];
 
+/// The stages of restic's repositories.
+const RESTIC: [&str; 5] = ["config", "keys", "data", "index", "snapshots"];
+
 /// Names in a repository, in the order in which they are copied: what is referred to first, what
 /// refers to it later.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +28,7 @@ impl Order {
     /// The order of a restic repository. Its `locks` are not copied: they belong to programs that run
     /// now, and a copy with a lock could not be pruned.
     pub fn restic() -> Self {
-        let names = ["config", "keys", "data", "index", "snapshots"].map(str::to_owned);
-        Self { names: names.into(), skip: vec!["locks".to_owned()] }
+        Self::of(RESTIC.map(str::to_owned).into())
     }
 
     /// No order: blobs are copied as they are listed.
@@ -35,9 +37,10 @@ impl Order {
     }
 
     /// An order of one's own: names of folders or blobs in a repository, what is referred to first.
-    /// Names that are not in it are copied last. Nothing is skipped.
+    /// Names that are not in it are copied last. Restic's locks are skipped if all names are restic's.
     pub fn of(names: Vec<String>) -> Self {
-        Self { names, skip: Vec::new() }
+        let restic = !names.is_empty() && names.iter().all(|name| RESTIC.contains(&&**name));
+        Self { names, skip: if restic { vec!["locks".to_owned()] } else { Vec::new() } }
     }
 
     /// The names, what is referred to first.
@@ -110,5 +113,9 @@ mod tests {
         assert!(order.skips("locks/a") && order.skips("ann/home/locks/a"));
         assert!(!order.skips("locks") && !order.skips("data/locks") && !order.skips("locks/a/b"));
         assert!(!Order::plain().skips("locks/a"));
+        let of = |names: &[&str]| Order::of(names.iter().copied().map(str::to_owned).collect());
+        assert_eq!(of(&RESTIC), order);
+        assert!(of(&["data", "snapshots"]).skips("locks/a"));
+        assert!(!of(&["chunks", "manifests"]).skips("locks/a"));
     }
 }

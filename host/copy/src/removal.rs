@@ -39,6 +39,9 @@ use crate::options::Deletes;
 use crate::records::{RecordReader, RecordWriter, blocking};
 use crate::scan::{Scan, Shape, Unit};
 
+/// What names of unfinished files begin with.
+const UNFINISHED: &str = ".new-";
+
 /// A blob that is missing in the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Missing {
@@ -98,6 +101,21 @@ pub(crate) async fn follow(context: &Context, unit: &Unit, deletes: &Deletes) ->
 fn has_moved(context: &Context, unit: &Unit, counts: &[Counts]) -> bool {
     let before_last = unit.dependent(context).and_then(|stage| stage.checked_sub(1));
     before_last.and_then(|stage| counts.get(stage)).is_some_and(|counts| counts.new > 0)
+}
+
+/// Removes what a killed run left in the folder of the state.
+pub(crate) async fn tidy(deletes: &Deletes) -> Result<()> {
+    let folder = deletes.state.clone();
+    let tidied = blocking(move || {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    });
+    tidied.await.map_err(|error| state("cannot tidy", &deletes.state, error))
 }
 
 fn file_of(unit: &Unit, state: &Path) -> PathBuf {
@@ -328,7 +346,7 @@ async fn remove_one(context: &Context, name: &str) -> Result<bool> {
 
 async fn new_file(path: &Path) -> Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let made = blocking(move || tempfile::Builder::new().prefix(".new-").tempfile_in(folder));
+    let made = blocking(move || tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder));
     made.await.map_err(|error| state("cannot write", path, error))
 }
 

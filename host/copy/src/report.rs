@@ -135,7 +135,9 @@ impl Report {
                 1 => String::new(),
                 count => format!(" (and {} more)", count - 1),
             };
-            Some(format!("{what} {}{reason}{}{more}", first.key, first.reason))
+            // A key may hold a line break.
+            let key = first.key.escape_debug();
+            Some(format!("{what} {key}{reason}{}{more}", first.reason))
         };
         let concerns = [
             of(&self.damaged, "damaged in the source:"),

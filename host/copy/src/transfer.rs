@@ -200,6 +200,18 @@ pub(crate) fn sizes(from: u64, to: u64) -> String {
     format!("{from} bytes in the source, {to} in the copy")
 }
 
+/// Whether the source is wrong about a blob whose size differs in the copy: its name tells which of the
+/// two is damaged.
+pub(crate) async fn source_damage(context: &Context, key: &Key) -> Option<String> {
+    let named = sha256_of_name(key)?;
+    match source_digest(context, key).await {
+        Ok(actual) if actual == named => None,
+        Ok(actual) => Some(format!("its SHA-256 is {}", hex::encode(actual))),
+        Err(Outcome::Damaged(reason)) => Some(reason),
+        Err(_) => None,
+    }
+}
+
 async fn source_digest(context: &Context, key: &Key) -> Result<[u8; 32], Outcome> {
     match context.from.get(key, Part::Whole).await {
         Ok(download) => match digest(download.body).await {

@@ -83,6 +83,14 @@ impl Standing {
     fn block(&mut self, reason: impl Into<String>) {
         self.blocked.get_or_insert_with(|| reason.into());
     }
+
+    fn add_damaged(&mut self, key: &str) {
+        if self.damaged.len() >= MAX_DAMAGED {
+            self.block("too much of the source is damaged");
+        } else {
+            self.damaged.insert(key.to_owned());
+        }
+    }
 }
 
 /// Copies what is new in a unit, and removes what is due.
@@ -173,6 +181,12 @@ async fn plan(
                     context.report().missing.add(&pair.key, "");
                 }
             }
+            Difference::Damaged(reason) => {
+                if first {
+                    standing.add_damaged(&pair.key);
+                    context.report().damaged.add(&pair.key, reason);
+                }
+            }
             Difference::Conflict(reason) => {
                 standing.block(format!("{} has another content in the copy", pair.key));
                 if first {
@@ -188,9 +202,13 @@ async fn plan(
 /// How the copy differs from the source under one name.
 enum Difference {
     None,
-    New { replaces: Option<String> },
+    New {
+        replaces: Option<String>,
+    },
     Missing,
     Conflict(String),
+    /// The copy has another size, and is right.
+    Damaged(String),
 }
 
 async fn compare(context: &Context, unit: &Unit, stage: usize, pair: &Pair) -> Result<Difference> {
@@ -206,7 +224,11 @@ async fn compare(context: &Context, unit: &Unit, stage: usize, pair: &Pair) -> R
         };
     }
     if from.size != to.size {
-        return Ok(Difference::Conflict(transfer::sizes(from.size, to.size)));
+        let key = Key::new(pair.key.as_str()).map_err(CopyError::Source)?;
+        return Ok(match transfer::source_damage(context, &key).await {
+            Some(reason) => Difference::Damaged(reason),
+            None => Difference::Conflict(transfer::sizes(from.size, to.size)),
+        });
     }
     let names = context.options.order.names();
     let is_own_name = unit.shape == Shape::Repository
@@ -311,11 +333,7 @@ fn record(
         }
         Outcome::Damaged(reason) => {
             tracing::error!(key, reason, "damaged blob not copied");
-            if standing.damaged.len() >= MAX_DAMAGED {
-                standing.block("too much of the source is damaged");
-            } else {
-                standing.damaged.insert(key.to_owned());
-            }
+            standing.add_damaged(key);
             context.report().damaged.add(key, reason);
         }
         Outcome::Failed(reason) => {

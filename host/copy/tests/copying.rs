@@ -166,6 +166,33 @@ async fn another_content_is_a_conflict_and_is_never_replaced() {
 }
 
 #[tokio::test]
+async fn a_blob_of_another_size_is_damaged_where_its_name_says_so() {
+    let (from, to) = (memory(), memory());
+    let repository = Repository::create(&from, "r").await;
+    repository.backup(1, 4).await;
+    run(&from, &to, CopyOptions::default()).await;
+    let pack = contents(&from).await.into_keys().find(|key| key.contains("data/")).unwrap();
+    let good = contents(&to).await[&pack].clone();
+    // The source lost the end of it: everything else is copied.
+    put(&from, &pack, good.slice(..good.len() / 2)).await;
+    repository.backup(2, 4).await;
+    let report = run(&from, &to, CopyOptions::default()).await;
+    assert_eq!((report.damaged.count, report.conflicts.count), (1, 0), "{report:?}");
+    assert!(report.held_back.is_empty());
+    let there = contents(&to).await;
+    assert_eq!(there[&pack], good);
+    assert_eq!(there.keys().filter(|key| key.contains("snapshots/")).count(), 2);
+    assert!(repository.broken(&there).is_empty());
+    // The copy lost it: nothing that may refer to it is added.
+    put(&from, &pack, good.clone()).await;
+    put(&to, &pack, good.slice(..good.len() / 2)).await;
+    repository.backup(3, 4).await;
+    let report = run(&from, &to, CopyOptions::default()).await;
+    assert_eq!((report.damaged.count, report.conflicts.count), (0, 1));
+    assert_eq!(report.held_back.count, 1);
+}
+
+#[tokio::test]
 async fn a_repository_that_was_made_anew_is_not_mixed_into_the_copy_of_the_old_one() {
     let (from, to) = (memory(), memory());
     let repository = Repository::create(&from, "r").await;

@@ -83,6 +83,8 @@ async fn what_is_missing_all_the_time_is_removed_after_the_delay() {
     assert_eq!(pair.state_files(), 0);
     delete(&pair.from, "f/a").await;
     delete(&pair.from, "f/b").await;
+    // What a killed run left.
+    std::fs::write(pair.state.path().join(".new-x"), "half").unwrap();
     assert_eq!(pair.day(1).await.missing.count, 2);
     assert_eq!(pair.state_files(), 1);
     // One is back for a while, so its clock starts again.
