@@ -187,7 +187,7 @@ impl Assembly {
     }
 
     /// A store by its name, or a folder of one, for example `main/team`.
-    fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
+    pub(crate) fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
         let (name, folder) = config::store_and_folder(named);
         let open = self.stores.get(name).ok_or_else(|| anyhow!("unknown store {name:?}"))?;
         Ok((open.clone(), Folder::new(folder)?))

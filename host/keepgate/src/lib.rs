@@ -12,6 +12,7 @@
 //! | `stores`, `quotas` | open stores and their limits |
 //! | `guarded_store` | what a mount may do with a store, and for whom |
 //! | `schedules` | turns configured schedules into running ones |
+//! | `copies` | copies of stores, as jobs |
 //! | `serve` | the running gateway and its reloads |
 //! | `rest_server` | a replacement for restic's rest-server, with its flags |
 //! | `first_run`, `quick_start`, `bundled_plugins` | the set-up that the first start creates and shows |
@@ -27,6 +28,7 @@ mod certificates;
 mod check;
 mod cli;
 mod config;
+mod copies;
 mod disks;
 mod first_run;
 mod gateway_config;

@@ -80,6 +80,11 @@ impl OpenStore {
         Self { path: store.path.clone(), options, disk, bare, quotas: Vec::new() }
     }
 
+    /// The store without its quotas: for reading only.
+    pub(crate) fn bare(&self) -> Arc<dyn BlobStore> {
+        self.bare.clone()
+    }
+
     /// The store as a user sees it.
     pub(crate) fn view(&self, user: Option<&str>) -> Arc<dyn BlobStore> {
         self.quotas.last().map_or_else(|| self.bare.clone(), |outer| outer.quota.store(user))
