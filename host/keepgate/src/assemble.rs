@@ -189,7 +189,7 @@ impl Assembly {
     }
 
     /// A store by its name, or a folder of one, for example `main/team`.
-    fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
+    pub(crate) fn store(&self, named: &str) -> Result<(OpenStore, Folder)> {
         let (name, folder) = config::store_and_folder(named);
         let open = self.stores.get(name).ok_or_else(|| anyhow!("unknown store {name:?}"))?;
         Ok((open.clone(), Folder::new(folder)?))
@@ -211,6 +211,11 @@ impl Assembly {
     /// The htpasswd files, which SIGHUP reads again.
     pub(crate) fn users(&self) -> impl Iterator<Item = &Arc<Htpasswd>> {
         self.users.values()
+    }
+
+    /// The names of the stores, and where they are.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&str, String)> {
+        self.stores.iter().map(|(name, store)| (name.as_str(), store.backend.place()))
     }
 
     /// The stores, for operators.

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     User(User),
     /// List, start and cancel jobs of the running gateway; list its schedules
     Jobs(Jobs),
+    /// List and verify what is in stores; copy one store to another
+    Store(Store),
     /// Create, build, check, test and measure plugins; list those of the running gateway
     #[command(disable_help_flag = true)]
     Plugin {
@@ -168,6 +170,65 @@ pub(crate) struct JobsList {
     /// The maximum number of jobs
     #[arg(long, default_value_t = 100)]
     pub(crate) max: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// The configuration of the gateway; it names the stores
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "keepgate-data/keepgate.toml",
+        global = true
+    )]
+    pub(crate) config: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// List the blobs of a store or of a folder in it; without a name, list the stores
+    List {
+        /// The store's name in the configuration, or a folder in it: `main/team`
+        store: Option<String>,
+    },
+    /// Read every blob and compare it with its name; exit with 1 if one is wrong
+    Verify {
+        /// The store's name in the configuration, or a folder in it: `main/team`
+        store: String,
+        /// Also compare it with the store that it is a copy of, by name, size and content
+        #[arg(long, value_name = "STORE")]
+        copy_of: Option<String>,
+        #[command(flatten)]
+        pace: Pace,
+    },
+    /// Copy what is new from one store to another; nothing is replaced or removed. Exit with 1 if the
+    /// copy is not complete
+    Copy {
+        /// The store to copy, or a folder in it: `main/team`
+        from: String,
+        /// The store to copy to, or a folder in it
+        to: String,
+        #[command(flatten)]
+        pace: Pace,
+    },
+}
+
+/// How fast a command reads and writes.
+#[derive(Debug, Args)]
+pub(crate) struct Pace {
+    /// How many blobs at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: u16,
+    /// The most bytes per second
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) bandwidth: Option<ByteSize>,
 }
 
 #[derive(Debug, Args)]

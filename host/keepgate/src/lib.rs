@@ -12,10 +12,11 @@
 //! | `stores`, `quotas` | open stores and their limits |
 //! | `guarded_store` | what a mount may do with a store, and for whom |
 //! | `schedules` | turns configured schedules into running ones |
+//! | `copies` | copies of stores, as jobs |
 //! | `serve` | the running gateway and its reloads |
 //! | `rest_server` | a replacement for restic's rest-server, with its flags |
 //! | `first_run`, `quick_start`, `bundled_plugins` | the set-up that the first start creates and shows |
-//! | `check`, `users`, `jobs` | the commands of these names |
+//! | `check`, `users`, `jobs`, `store_command` | the commands of these names |
 //! | `plugin_program`, `gateway_config` | how `keepgate plugin` starts `keepgate-plugin`, and what that reads |
 //! | `arenas` | the C library's memory, where address space is limited |
 //! | `log`, `output`, `version` | the log; what commands print; version and build |
@@ -27,6 +28,7 @@ mod certificates;
 mod check;
 mod cli;
 mod config;
+mod copies;
 mod first_run;
 mod gateway_config;
 mod guarded_store;
@@ -39,6 +41,7 @@ mod quotas;
 mod rest_server;
 mod schedules;
 mod serve;
+mod store_command;
 mod stores;
 mod users;
 mod version;
@@ -98,6 +101,7 @@ async fn run(command: Command) -> Result<u8> {
         Command::Jobs(arguments) => {
             jobs::command::run(&arguments.config, arguments.json, arguments.command).await
         }
+        Command::Store(arguments) => Box::pin(store_command::run(arguments)).await,
         Command::Plugin { arguments } => Ok(plugin_program::run(&arguments)),
     }
 }

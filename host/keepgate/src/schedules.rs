@@ -1,10 +1,12 @@
 //! Turns the schedules of a configuration into those of `keepgate_jobs`. The plugin of the mount checks
-//! the input and names the job's key; jobs with the same key run one after another.
+//! the input and names the job's key; jobs with the same key run one after another. Copies of stores are
+//! scheduled, too; no plugin is asked about them.
 
 use keepgate_jobs::{BACKOFF, Missed, Schedule};
 use keepgate_runtime::Generation;
 
 use crate::config::{self, Config, Interval};
+use crate::copies;
 
 /// The schedules of a configuration, and their problems. A schedule whose plugin is missing or rejects the
 /// input is set up anyway: its jobs fail with the reason, so that an alert on the last success fires.
@@ -27,7 +29,21 @@ pub(crate) async fn plan(config: &Config, generation: &Generation) -> (Vec<Sched
         };
         plan.push(Schedule { key: key.unwrap_or_else(|| format!("schedule {name}")), ..planned });
     }
+    for (name, copy) in &config.copy {
+        match copies::schedule(name, copy) {
+            Ok(schedule) => plan.push(schedule),
+            Err(why) => problems.push(format!("copy {name}: {why}")),
+        }
+    }
     (plan, problems)
+}
+
+/// What happens to missed runs.
+pub(crate) fn missed(missed: config::Missed) -> Missed {
+    match missed {
+        config::Missed::Skip => Missed::Skip,
+        config::Missed::Run => Missed::Run,
+    }
 }
 
 /// A schedule without its key.
@@ -39,10 +55,7 @@ fn planned(name: &str, schedule: &config::Schedule) -> Result<Schedule, String> 
         key: String::new(),
         input: schedule.input().map_err(|error| error.to_string())?,
         when: schedule.when().map_err(config::Problem::into_message)?,
-        missed: match schedule.missed {
-            config::Missed::Skip => Missed::Skip,
-            config::Missed::Run => Missed::Run,
-        },
+        missed: missed(schedule.missed),
         attempts: schedule.attempts.as_ref().map_or(1, |attempts| *attempts.get_ref()),
         backoff: schedule.backoff.map_or(BACKOFF, |Interval(backoff)| backoff),
     };

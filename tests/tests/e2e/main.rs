@@ -18,6 +18,7 @@
 //! | `settling` | files that cannot be used are reported once, and a file that is away for a moment is not missed |
 //! | `confined` | a system that denies executable memory or limits the address space |
 //! | `configuration` | SIGHUP |
+//! | `copies` | a copy of a store can be restored from, and outlives its source |
 //! | `certificates` | those that expire are reported; files are read as tools write them |
 //! | `recording` | exchanges are recorded without their secrets |
 //! | `trust` | only components with an allowed digest or signature are loaded |
@@ -56,6 +57,7 @@ mod commands;
 mod configuration;
 mod confined;
 mod conformance;
+mod copies;
 mod crowd;
 mod docs;
 mod durability;

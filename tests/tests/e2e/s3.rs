@@ -194,8 +194,10 @@ fn policies_hold_in_a_bucket() {
     assert_eq!(store(&client, "/r/", Blob::new(1, 600_000)), kept);
     let sent = gateway.metric("keepgate_s3_sent_bytes_total{store=\"main\"}");
     assert!((600_000.0..700_000.0).contains(&sent), "{sent}");
-    assert_eq!(client.post("/r/locks/x", b"lock").status, 200);
-    assert_eq!(client.status("DELETE", "/r/locks/x"), 200);
+    let lock = Blob::new(9, 10);
+    let place = format!("/r/locks/{}", lock.id());
+    assert_eq!(client.post(&place, &lock.bytes()).status, 200);
+    assert_eq!(client.status("DELETE", &place), 200);
     gateway.stop();
     // What is counted survives a restart.
     let gateway = setup.start();
@@ -216,8 +218,10 @@ fn object_lock() {
     let reply = client.send("DELETE", &blob, &[], b"");
     assert_eq!(reply.status, 403, "{}", reply.text());
     assert_eq!(client.get(&blob).status, 200);
-    assert_eq!(client.post("/r/locks/x", b"lock").status, 200);
-    assert_eq!(client.status("DELETE", "/r/locks/x"), 200);
+    let lock = Blob::new(9, 10);
+    let place = format!("/r/locks/{}", lock.id());
+    assert_eq!(client.post(&place, &lock.bytes()).status, 200);
+    assert_eq!(client.status("DELETE", &place), 200);
     gateway.stop();
 }
 

@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{
     Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, capability,
-    plugins, schedule, store,
+    copy, plugins, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -45,6 +45,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     }
     capability::check(config, problems);
     schedule::check(config, problems);
+    copy::check(config, problems);
     if let Some(page) = &config.metrics {
         check_metrics(config, page, problems);
     }
@@ -218,7 +219,12 @@ fn check_auth(
     }
 }
 
-fn check_store(config: &Config, about: &str, named: &Spanned<String>, problems: &mut Problems) {
+pub(super) fn check_store(
+    config: &Config,
+    about: &str,
+    named: &Spanned<String>,
+    problems: &mut Problems,
+) {
     let (store, folder) = store_and_folder(named.get_ref());
     if !config.store.contains_key(store) {
         let known = names(config.store.keys());

@@ -7,6 +7,7 @@
 mod auth;
 pub(crate) mod capability;
 mod check;
+mod copy;
 mod parse;
 mod plugins;
 mod problems;
@@ -27,6 +28,7 @@ pub(crate) use auth::proxy_header;
 pub(crate) use capability::{EtcdCluster, Jobs};
 use check::names;
 pub(crate) use check::{octal, store_and_folder};
+pub(crate) use copy::{StoreCopy, schedule_name};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};
 pub(crate) use schedule::{Missed, Schedule};
@@ -68,6 +70,9 @@ pub(crate) struct Config {
     pub(crate) mount: Vec<Mount>,
     #[serde(default)]
     pub(crate) schedule: BTreeMap<String, Schedule>,
+    /// Copies of stores in other stores.
+    #[serde(default)]
+    pub(crate) copy: BTreeMap<String, StoreCopy>,
     #[serde(default)]
     pub(crate) auto_mount: Option<AutoMount>,
 }

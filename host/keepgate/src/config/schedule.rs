@@ -1,5 +1,6 @@
 //! `[schedule.NAME]`, a job that starts by itself.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use keepgate_jobs::Trigger;
@@ -50,37 +51,59 @@ pub(crate) enum Missed {
 impl Schedule {
     /// When it runs.
     pub(crate) fn when(&self) -> Result<Trigger, Problem> {
-        let (when, span) = match (&self.cron, self.every) {
-            (Some(cron), None) => {
-                if let Some(jitter) = &self.jitter {
-                    let message = "`jitter` applies only to `every`; remove it";
-                    return Err(Problem::new(jitter.span(), message));
-                }
-                let zone = self.time_zone.as_ref().map_or("UTC", |zone| zone.get_ref());
-                let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
-                (Trigger::Cron { pattern, time_zone }, cron.span())
-            }
-            (None, Some(Interval(interval))) => {
-                if let Some(zone) = &self.time_zone {
-                    let message = "`time_zone` applies only to `cron`; remove it";
-                    return Err(Problem::new(zone.span(), message));
-                }
-                let jitter = self.jitter.as_ref().map_or(Duration::ZERO, |later| later.get_ref().0);
-                (Trigger::Every { interval, jitter }, self.mount.span())
-            }
-            _ => {
-                let message = "a schedule needs either `cron` or `every`";
-                return Err(Problem::new(self.mount.span(), message));
-            }
-        };
-        when.check().map_err(|error| Problem::new(span, error.to_string()))?;
-        Ok(when)
+        trigger(Times {
+            cron: self.cron.as_ref(),
+            time_zone: self.time_zone.as_ref(),
+            every: self.every,
+            jitter: self.jitter.as_ref(),
+            place: self.mount.span(),
+        })
     }
 
     /// The input of its jobs.
     pub(crate) fn input(&self) -> anyhow::Result<Vec<u8>> {
         Ok(serde_json::to_vec(&self.input)?)
     }
+}
+
+/// The keys that say when something runs, as several tables have them.
+pub(super) struct Times<'a> {
+    pub(super) cron: Option<&'a Spanned<String>>,
+    pub(super) time_zone: Option<&'a Spanned<String>>,
+    pub(super) every: Option<Interval>,
+    pub(super) jitter: Option<&'a Spanned<Interval>>,
+    /// Where an error is reported that belongs to none of them.
+    pub(super) place: Range<usize>,
+}
+
+/// When something runs that has these keys.
+pub(super) fn trigger(times: Times<'_>) -> Result<Trigger, Problem> {
+    let Times { cron, time_zone, every, jitter, place } = times;
+    let (when, span) = match (cron, every) {
+        (Some(cron), None) => {
+            if let Some(jitter) = jitter {
+                let message = "`jitter` applies only to `every`; remove it";
+                return Err(Problem::new(jitter.span(), message));
+            }
+            let zone = time_zone.map_or("UTC", |zone| zone.get_ref());
+            let (pattern, time_zone) = (cron.get_ref().clone(), zone.to_owned());
+            (Trigger::Cron { pattern, time_zone }, cron.span())
+        }
+        (None, Some(Interval(interval))) => {
+            if let Some(zone) = time_zone {
+                let message = "`time_zone` applies only to `cron`; remove it";
+                return Err(Problem::new(zone.span(), message));
+            }
+            let jitter = jitter.map_or(Duration::ZERO, |later| later.get_ref().0);
+            (Trigger::Every { interval, jitter }, place)
+        }
+        _ => {
+            let message = "a schedule needs either `cron` or `every`";
+            return Err(Problem::new(place, message));
+        }
+    };
+    when.check().map_err(|error| Problem::new(span, error.to_string()))?;
+    Ok(when)
 }
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {

@@ -130,6 +130,22 @@ pub(crate) enum Mode {
 }
 
 impl Store {
+    /// Where a folder of the store is, so that two can be compared: what is inside a folder begins with its path. For a
+    /// bucket, the path is made of server, bucket and prefix. None if the store has no place, which is reported.
+    pub(crate) fn place(&self, folder: &str) -> Option<PathBuf> {
+        let top = match (&self.path, &self.s3) {
+            (Some(path), _) => path.clone(),
+            (None, Some(bucket)) => {
+                let Bucket { bucket, prefix, endpoint, .. } = bucket.get_ref();
+                let prefix = prefix.as_deref().unwrap_or_default().trim_matches('/');
+                let endpoint = endpoint.as_deref().unwrap_or("AWS").trim_end_matches('/');
+                Path::new("s3:").join(endpoint).join(bucket).join(prefix)
+            }
+            (None, None) => return None,
+        };
+        Some(top.components().chain(Path::new(folder).components()).collect())
+    }
+
     /// The folder, or nothing if this is a bucket.
     pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let bucket = self.s3.iter_mut().flat_map(|bucket| bucket.get_mut().paths());

@@ -155,6 +155,53 @@ fn inconsistent_clusters_and_schedules_are_rejected() {
     assert!(parse(&format!("{MINIMAL}{schedule}every = \"1h\"\n")).is_ok());
 }
 
+#[test]
+fn inconsistent_copies_are_rejected() {
+    let copy = "[store.second]\npath = \"second\"\n[store.inside]\npath = \"blobs/./x\"\n\
+                [copy.x]\nfrom = \"main\"\nto = \"second\"\n";
+    for (from, to, expected) in [
+        (
+            "\"main\"",
+            "\"mian\"",
+            "[copy.x]: unknown store \"mian\"; configured stores: inside, main, second",
+        ),
+        ("to = \"second\"", "to = \"secnd\"", "unknown store \"secnd\""),
+        ("to = \"second\"", "to = \"main\"", "is the same folder"),
+        ("to = \"second\"", "to = \"main/a\"", "inside the other"),
+        ("to = \"second\"", "to = \"inside/y\"", "inside the other"),
+        ("from = \"main\"", "from = \"second/a/b\"", "inside the other"),
+        ("to = \"second\"", "to = \"second/..\"", "\"..\" is not allowed"),
+        ("every = \"1h\"\n", "", "either `cron` or `every`"),
+        ("every", "jitter = \"1m\"\ncron = \"0 4 * * *\"\n#", "`jitter` applies only to `every`"),
+        ("every", "bandwidth = 0\nevery", "more than zero"),
+        ("every", "parallel = 0\nevery", "between 1 and 256"),
+        ("every", "order = [\"a/b\"]\nevery", "\"a/b\" is not the name"),
+        ("every", "delete_after = \"30d\"\nmax_missing = 50.0\nevery", "between 0.0 and 1.0"),
+        ("every", "max_missing = 0.1\nevery", "only to `delete_after`"),
+        ("every", "schedule = \"x\"\nevery", "unknown field `schedule`"),
+        ("[copy.x]", "[jobs]\nenabled = false\n[copy.x]", "needs jobs"),
+        (
+            "[copy.x]",
+            "[schedule.\"copy x\"]\nmount = \"/\"\njob = \"a\"\nevery = \"1h\"\n[copy.x]",
+            "rename one of the two",
+        ),
+    ] {
+        let added = format!("{copy}every = \"1h\"\n");
+        assert!(added.contains(from), "{from}");
+        let text = format!("{MINIMAL}{}", added.replacen(from, to, 1));
+        let said = parse(&text).unwrap_err().to_string();
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+    for good in ["", "to = \"main\"\n", "order = []\ndelete_after = \"30d\"\nmax_missing = 1.0\n"] {
+        let copy = match good.starts_with("to") {
+            true => copy
+                .replace("from = \"main\"\nto = \"second\"", "from = \"main/a\"\nto = \"main/b\""),
+            false => format!("{copy}{good}"),
+        };
+        parse(&format!("{MINIMAL}{copy}every = \"1h\"\n")).unwrap();
+    }
+}
+
 /// Places and messages of all problems of a text.
 fn problems(text: &str) -> Vec<(usize, usize, String)> {
     let Err(ConfigError::Invalid { problems }) = parse(text) else { panic!("{text}") };
@@ -366,6 +413,7 @@ fn the_example_names_every_key() {
         ("etcd.main.tls", "[etcd.main]\nendpoints = []\n[etcd.main.tls]", ""),
         ("jobs", "[jobs]", ""),
         ("schedule.*", "[schedule.x]", ""),
+        ("copy.*", "[copy.x]", ""),
         ("mount", "[[mount]]", ""),
         ("mount.policy", "[[mount]]\n[mount.policy]", ""),
         ("mount.rule", "[[mount]]\n[[mount.rule]]", ""),

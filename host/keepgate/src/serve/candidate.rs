@@ -12,6 +12,7 @@ use keepgate_runtime::{Generation, Loader};
 use super::pages::{Current, Pages};
 use crate::assemble::Assembly;
 use crate::config::Config;
+use crate::copies::{self, Copies};
 use crate::schedules;
 
 /// A configuration and what it names, opened.
@@ -35,6 +36,7 @@ pub(super) struct Candidate {
     generation: Generation,
     site: Site,
     schedules: Vec<Schedule>,
+    copies: Copies,
     /// Schedules whose jobs would fail, and why.
     schedule_problems: Vec<String>,
 }
@@ -57,7 +59,8 @@ impl Candidate {
         });
         let page = published.pages.metrics(assembly);
         let site = Site::new(mounts.chain(page), &published.metrics)?;
-        Ok(Self { generation, site, schedules, schedule_problems })
+        let copies = copies::open(config, assembly)?;
+        Ok(Self { generation, site, schedules, copies, schedule_problems })
     }
 
     /// Checks what a new configuration must not do: take away a mount that serves, or set up a schedule
@@ -92,6 +95,7 @@ impl Candidate {
             generation,
             stores: assembly.stores(),
             quotas: assembly.quotas().cloned().collect(),
+            copies: self.copies,
             problems: self.schedule_problems,
         }));
         published.site.store(Arc::new(self.site));

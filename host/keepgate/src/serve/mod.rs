@@ -35,6 +35,7 @@ use crate::assemble::Assembly;
 use crate::certificates::{CertificateMetrics, Certificates};
 use crate::config::Config;
 use crate::config::capability::open_jobs;
+use crate::copies::CopyRunner;
 use candidate::{Configuration, Published};
 use listeners::{bind, bind_admin};
 use pages::{Current, Pages};
@@ -49,7 +50,7 @@ pub(crate) struct Running {
     admin: Option<Server>,
     gateway: Arc<Gateway>,
     admin_pages: Arc<Admin>,
-    jobs: Option<(Arc<Jobs>, Arc<JobRunner>)>,
+    jobs: Option<(Arc<Jobs>, Arc<CopyRunner>)>,
     reloader: Reloader,
     signals: Signals,
     certificates: Arc<Certificates>,
@@ -148,8 +149,9 @@ impl Running {
         let execution = loader.execution();
         let admin_pages = pages.admin(&current, execution, listeners.collect(), jobs.as_ref());
         let runner = {
-            let current = current.clone();
-            JobRunner::new(move || current.load().generation.clone())
+            let (generations, copies) = (current.clone(), current.clone());
+            let plugins = JobRunner::new(move || generations.load().generation.clone());
+            CopyRunner::new(plugins, move || copies.load().copies.clone())
         };
         let mut reloader = Reloader {
             source,

@@ -14,6 +14,7 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 
 use crate::assemble::Assembly;
+use crate::copies::{Copies, CopyMetrics};
 use crate::jobs::page::Page;
 use crate::quotas::{NamedQuota, QuotaMetrics};
 use crate::stores::{Overview, StoreMetrics};
@@ -23,6 +24,7 @@ pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
     pub(super) stores: Overview,
     pub(super) quotas: Vec<NamedQuota>,
+    pub(super) copies: Copies,
     /// Schedules whose jobs would fail, and why.
     pub(super) problems: Vec<String>,
 }
@@ -41,6 +43,7 @@ impl Default for Current {
             generation: Arc::new(nothing),
             stores: Overview::default(),
             quotas: Vec::new(),
+            copies: Copies::new(),
             problems: Vec::new(),
         }
     }
@@ -55,7 +58,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Registers the metrics of the process and of quotas beside those in `whole`.
+    /// Registers the metrics of the process, of quotas, disks and copies beside those in `whole`.
     pub(super) fn new(
         whole: &Registry,
         plugins: &keepgate_runtime::Metrics,
@@ -71,6 +74,11 @@ impl Pages {
             move || current.load().stores.clone()
         };
         whole.register(Box::new(StoreMetrics::new(stores)?))?;
+        let copies = {
+            let current = current.clone();
+            move || current.load().copies.clone()
+        };
+        whole.register(Box::new(CopyMetrics::new(copies)?))?;
         let plain = Registry::new();
         for registry in [whole, &plain] {
             let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -120,6 +128,8 @@ impl Pages {
                 status.insert("execution".to_owned(), json!(execution));
                 status.insert("stores".to_owned(), current.stores.status());
                 status.insert("quotas".to_owned(), json!(quotas));
+                let copies = current.copies.values().map(|copy| copy.status());
+                status.insert("copies".to_owned(), copies.collect());
                 status.insert("listeners".to_owned(), json!(listeners));
                 status.insert("problems".to_owned(), json!(current.problems));
             }

@@ -90,7 +90,7 @@ impl Backend {
     }
 
     /// Names the place, for messages and for what is kept about it.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match self {
             Self::Folder(folder) => folder.path.display().to_string(),
             Self::Bucket(bucket) => bucket.place(),

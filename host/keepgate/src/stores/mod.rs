@@ -72,6 +72,11 @@ impl OpenStore {
         self.backend.blobs()
     }
 
+    /// The store without its quotas: for reading only.
+    pub(crate) fn bare(&self) -> Arc<dyn BlobStore> {
+        self.blobs().clone()
+    }
+
     /// The store as a user sees it.
     pub(crate) fn view(&self, user: Option<&str>) -> Arc<dyn BlobStore> {
         self.quotas.last().map_or_else(|| self.blobs().clone(), |outer| outer.quota.store(user))

@@ -12,6 +12,8 @@ use keepgate_store::Result;
 use crate::attributes;
 use crate::remote::{Digests, Failure, Guard, Kept, Remote};
 
+/// The folder of probes, among the gateway's own objects.
+pub(crate) const PROBES: &str = "probe";
 /// Writers that try to be first at the same time, and how often.
 const WRITERS: usize = 8;
 const ROUNDS: usize = 3;

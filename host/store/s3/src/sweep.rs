@@ -1,4 +1,5 @@
-//! Removes what killed gateways left: parts of uploads, and claims. Only what a record of a gateway names is touched.
+//! Removes what killed gateways left: parts of uploads, claims and probes. Only a gateway's own objects, and uploads that
+//! a record of a gateway names, are touched.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,6 +9,7 @@ use keepgate_store::Result;
 
 use crate::claim::{self, CLAIMS};
 use crate::parts::{RECORDS, Record};
+use crate::probe::PROBES;
 use crate::remote::{Failure, Found};
 use crate::{Inner, remote};
 
@@ -40,6 +42,9 @@ pub(crate) async fn sweep(store: &Arc<Inner>) -> Result<Swept> {
     for found in old(store, CLAIMS, claim::OLD).await? {
         remove(store, &found).await?;
         swept.claims += 1;
+    }
+    for found in old(store, PROBES, age).await? {
+        remove(store, &found).await?;
     }
     Ok(swept)
 }

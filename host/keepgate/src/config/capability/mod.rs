@@ -35,10 +35,11 @@ pub(super) fn resolve(config: &mut Config, base: &Path) {
     etcd::resolve(config, base);
 }
 
-/// Opens the queue of jobs, if the configuration has one. It has to open if there are schedules, or
-/// clusters, which are of no use without jobs.
+/// Opens the queue of jobs, if the configuration has one. It has to open if there are schedules, copies
+/// or clusters, which are of no use without jobs.
 pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_jobs::Jobs>>> {
-    let required = !(config.schedule.is_empty() && config.etcd.is_empty());
+    let unused = config.schedule.is_empty() && config.copy.is_empty() && config.etcd.is_empty();
+    let required = !unused;
     jobs::open_file(config, required).await
 }
 
