@@ -48,7 +48,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use keepgate_store::{Key, Part, StoreError};
+use keepgate_store::{Folder, Key, Part, StoreError};
 
 use crate::context::Context;
 use crate::error::{CopyError, Result};
@@ -61,6 +61,8 @@ use crate::transfer::{self, Outcome, transfer};
 
 /// How often a source that keeps changing is listed before its last stage is left to the next run.
 const PASSES: usize = 8;
+/// Entries of a listing that are read at once.
+const PAGE: usize = 1000;
 /// Damaged blobs that are remembered, so that they are not taken for new ones.
 const MAX_DAMAGED: usize = 10_000;
 /// After this many failures, a run stops: a disk or a connection is broken, and not single blobs.
@@ -96,6 +98,9 @@ impl Standing {
 /// Copies what is new in a unit, and removes what is due.
 pub(crate) async fn copy(context: &Arc<Context>, unit: &Unit) -> Result<()> {
     let mut standing = Standing::default();
+    if matches!(unit.shape, Shape::Repository) {
+        make_folders(context, unit).await?;
+    }
     let mut plans = VecDeque::new();
     for stage in (0..unit.stages(context)).rev() {
         plans.push_front(plan(context, unit, stage, &mut standing, true).await?);
@@ -123,6 +128,30 @@ pub(crate) async fn copy(context: &Arc<Context>, unit: &Unit) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Makes the folders of a repository, also those whose blobs are not copied or that have none: a restic server that has
+/// no folder `locks` lists no locks, and restic refuses such a repository.
+async fn make_folders(context: &Context, unit: &Unit) -> Result<()> {
+    let order = &context.options.order;
+    let mut listing = match context.from.list(&unit.folder, false).await {
+        Ok(listing) => listing,
+        Err(StoreError::NotFound) => return Ok(()),
+        Err(error) => return Err(CopyError::Source(error)),
+    };
+    let mut folders = Vec::new();
+    loop {
+        let entries = listing.next(PAGE).await.map_err(CopyError::Source)?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in entries.into_iter().filter(|entry| entry.folder) {
+            if order.knows(entry.key.rsplit('/').next().unwrap_or_default()) {
+                folders.push(Folder::new(entry.key).map_err(CopyError::Source)?);
+            }
+        }
+    }
+    context.to.prepare(&folders).await.map_err(CopyError::Target)
 }
 
 /// Copies what is new in the stages before `stage`, until nothing is.

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug)]
 pub(crate) struct OpenBucket {
-    options: S3Options,
+    options: Arc<S3Options>,
     store: S3Store,
     pub(super) blobs: Arc<dyn BlobStore>,
 }
@@ -31,7 +31,7 @@ impl OpenBucket {
     ) -> Result<Self> {
         let about = || format!("[store.{name}]");
         let options = bucket.to_options(Some(metrics.store(name))).with_context(about)?;
-        if let Some(before) = before.filter(|before| before.options == options) {
+        if let Some(before) = before.filter(|before| *before.options == options) {
             return Ok(before.clone());
         }
         let store = S3Store::new(options.clone()).with_context(about)?;
@@ -55,7 +55,7 @@ impl OpenBucket {
 
     fn around(options: S3Options, store: S3Store) -> Self {
         let blobs = Arc::new(store.clone());
-        Self { options, store, blobs }
+        Self { options: Arc::new(options), store, blobs }
     }
 
     /// Tries everything that the store needs.
@@ -85,7 +85,7 @@ impl OpenBucket {
 
     /// Bucket, prefix and server: what makes it another store.
     pub(super) fn place(&self) -> String {
-        let S3Options { bucket, prefix, endpoint, .. } = &self.options;
+        let S3Options { bucket, prefix, endpoint, .. } = &*self.options;
         let endpoint = endpoint.as_deref().unwrap_or("AWS");
         format!("s3://{bucket}/{} at {endpoint}", prefix.trim_matches('/'))
     }
