@@ -90,12 +90,12 @@ fn a_gigabyte_is_stored_and_returned() {
     }
 }
 
-/// In a bucket, what uploads may hold together is configured. The C library keeps about as much for parts to come.
+/// In a bucket, what uploads may hold together is configured.
 #[test]
 fn a_gigabyte_is_stored_in_a_bucket_and_returned() {
     let Some(server) = S3Server::find("memory with a store in a bucket") else { return };
     let _turn = tools::one_at_a_time();
-    let most = (64 << 20) * 2;
+    let most = 64 << 20;
     let setup = Setup::restic().in_bucket(&server, "bucket", "memory = \"64MiB\"");
     let (gateway, idle) = warmed_up(&setup);
     let client = gateway.endpoint();

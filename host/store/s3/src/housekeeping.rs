@@ -60,6 +60,7 @@ async fn run(door: Weak<Door>) {
         };
         // Without the task, a gateway that nobody asks because it is not ready would never become ready.
         drop(door);
+        store.memory.free_idle();
         if store.remote.suspended().is_some() {
             let _ = store.remote.head_bucket().await;
         } else if Instant::now() >= next_sweep && !store.remote.options.read_only {

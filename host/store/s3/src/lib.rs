@@ -34,6 +34,7 @@ mod housekeeping;
 mod identity;
 mod list;
 mod locks;
+mod memory;
 mod metrics;
 mod opening;
 mod options;
@@ -56,7 +57,6 @@ use keepgate_store::{
     BlobStore, Body, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, PutOptions,
     Result, StoreError, Stored,
 };
-use tokio::sync::Semaphore;
 
 pub use credentials::Credentials;
 pub use diagnose::{Diagnosis, diagnose};
@@ -95,7 +95,7 @@ struct Inner {
     /// Uploads in parts of this process.
     running: parts::Running,
     /// Memory of uploads, in KiB.
-    memory: Arc<Semaphore>,
+    memory: Arc<memory::Memory>,
 }
 
 impl S3Store {
@@ -142,7 +142,7 @@ impl Inner {
     /// Opens a bucket.
     async fn open(options: &S3Options) -> Result<Arc<Self>, OpenError> {
         let (place, prefix) = (options.place(), options.folder());
-        let memory = usize::try_from(options.memory / 1024).unwrap_or(usize::MAX);
+        let memory = memory::Memory::new(options.memory);
         let remote = Remote::new(options.clone()).await.map_err(OpenError::Options)?;
         let failed = |failure| OpenError::of(&place, failure);
         let capabilities = if options.read_only {
@@ -173,7 +173,7 @@ impl Inner {
             identity,
             unlocked,
             running: parts::Running::default(),
-            memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
+            memory,
         }))
     }
 

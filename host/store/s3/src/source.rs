@@ -1,11 +1,11 @@
-//! A body, taken in pieces that fit into memory, and the memory that uploads may use.
+//! A body, taken in pieces that fit into memory.
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use keepgate_store::{Body, BodyError, Result, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::memory::{Memory, Reserved};
 use crate::remote::Digests;
 
 /// Bytes that are hashed on the caller's thread; more would keep it from its other work.
@@ -29,7 +29,16 @@ pub(crate) struct Piece {
     pub(crate) bytes: Bytes,
     /// Whether the body ends here.
     pub(crate) last: bool,
-    _memory: Option<OwnedSemaphorePermit>,
+    /// None if the bytes were in memory before.
+    memory: Option<Reserved>,
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.memory {
+            memory.give_back(std::mem::take(&mut self.bytes));
+        }
+    }
 }
 
 impl Source {
@@ -46,16 +55,16 @@ impl Source {
     pub(crate) fn at_hand(&mut self, limit: u64) -> Option<Piece> {
         let bytes = self.body.take_at_hand(usize::try_from(limit).unwrap_or(usize::MAX))?;
         self.ended = true;
-        Some(Piece { bytes, last: true, _memory: None })
+        Some(Piece { bytes, last: true, memory: None })
     }
 
     /// Takes the next `size` bytes, fewer only at the end. Waits for memory first.
-    pub(crate) async fn take(&mut self, size: u64, memory: &Arc<Semaphore>) -> Result<Piece> {
-        let permit = reserve(size, memory).await?;
+    pub(crate) async fn take(&mut self, size: u64, memory: &Arc<Memory>) -> Result<Piece> {
+        let memory = memory.reserve(size).await?;
         let left = self.length.map_or(size, |length| length.saturating_sub(self.given).min(size));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         // At once: a buffer that grows is copied, and ends up larger than what it holds.
-        let mut bytes = BytesMut::with_capacity(usize::try_from(left).unwrap_or(0));
+        let mut bytes = memory.buffer(usize::try_from(left).unwrap_or(0));
         loop {
             let chunk = self.rest.split_to(self.rest.len().min(size - bytes.len()));
             bytes.extend_from_slice(&chunk);
@@ -67,7 +76,7 @@ impl Source {
         }
         let last = self.ended && self.rest.is_empty();
         self.given += bytes.len() as u64;
-        Ok(Piece { bytes: bytes.freeze(), last, _memory: Some(permit) })
+        Ok(Piece { bytes: bytes.freeze(), last, memory: Some(memory) })
     }
 
     /// The next chunk that has bytes; none at the end.
@@ -91,13 +100,6 @@ impl Source {
         }
         Ok(None)
     }
-}
-
-/// Waits until so many bytes of memory are free.
-pub(crate) async fn reserve(bytes: u64, memory: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
-    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    let permit = Arc::clone(memory).acquire_many_owned(kib).await;
-    permit.map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))
 }
 
 /// Computes digests, on a thread that may be busy if there are many bytes.
@@ -127,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_are_full_and_the_last_one_is_known() {
-        let memory = Arc::new(Semaphore::new(1024));
+        let memory = Memory::new(1024 * 1024);
         for (total, chunk) in [(0, 1), (9, 4), (10, 3), (10, 10), (11, 11), (20, 7), (30, 1)] {
             let bytes: Bytes = (0..total).collect::<Vec<u8>>().into();
             for length in [Some(bytes.len() as u64), None] {
@@ -146,6 +148,6 @@ mod tests {
                 assert_eq!(all, bytes);
             }
         }
-        assert_eq!(memory.available_permits(), 1024);
+        assert_eq!(memory.free_kib(), 1024);
     }
 }
