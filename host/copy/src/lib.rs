@@ -1,8 +1,8 @@
 //! Copies of stores: a run carries what is new from one store to another, verified, and in an order in
 //! which the copy is usable at each moment. This crate knows neither HTTP nor WebAssembly.
 //!
-//! Start at [`copy`]. [`unit`] argues why a copy is usable while backups and prunes run,
-//! [`removal`] why a wiped source does not wipe it.
+//! Start at [`copy`]. `unit` argues why a copy is usable while backups and prunes run,
+//! `removal` why a wiped source does not wipe it.
 //!
 //! | file | what it is for |
 //! | --- | --- |

@@ -7,7 +7,7 @@
 //! - **All or nothing.** A body is received, hashed and checked before the request that makes it visible: the only
 //!   one of a small body, the completion of one in parts (`put`, `commit`).
 //! - **Conditions** are the server's own (`If-None-Match`, `If-Match`), so they hold between several gateways. What
-//!   a server minds is found out when the store is opened ([`probe`]). Within a process, changes of one key take
+//!   a server minds is found out when the store is opened (`probe`). Within a process, changes of one key take
 //!   turns besides (`locks`), which makes reports of what changed exact.
 //! - **Folders** are prefixes. One in which something was stored, or that was prepared, has an empty object named
 //!   `.keepgate`, so that it stays when its last blob is removed (`folders`). Names with `.keepgate` are the
