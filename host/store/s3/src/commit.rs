@@ -43,7 +43,7 @@ pub(crate) struct Commit {
 /// What is to become visible.
 #[derive(Debug)]
 pub(crate) enum Payload {
-    Whole { piece: Piece, digests: Digests, kept: Kept },
+    Whole { piece: Piece, digests: Digests, kept: Box<Kept> },
     Parts(Parts),
 }
 

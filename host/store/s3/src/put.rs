@@ -93,7 +93,7 @@ async fn single(
     let mut kept = attributes::encode(&options, &token, sha256, &store.capabilities, false)?;
     kept.retention = store.retention(key);
     let size = piece.bytes.len() as u64;
-    let payload = Payload::Whole { piece, digests, kept };
+    let payload = Payload::Whole { piece, digests, kept: Box::new(kept) };
     let commit = Commit { key: key.clone(), object, payload, size, sha256, token, options };
     commit::run(store, commit).await
 }
