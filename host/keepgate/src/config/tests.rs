@@ -330,7 +330,7 @@ fn inconsistent_rules_of_trust_are_rejected() {
 #[test]
 fn inconsistent_stores_are_rejected() {
     for (place, expected) in [
-        ("quota = 1", ":9:1: [store.main] has no place for blobs"),
+        ("quota = 1", ":8:1: [store.main] has no place for blobs"),
         ("path = \"a\"\ns3 = { bucket = \"b\" }", "has both `path` and `s3`"),
         ("s3 = { bucket = \"\" }", "expected the name of a bucket"),
         ("s3 = { bucket = \"b\", prefix = \"../x\" }", "the prefix"),
