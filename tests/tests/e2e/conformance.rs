@@ -54,21 +54,6 @@ fn keepgate_serve() {
     gateway.stop();
 }
 
-/// The same with the blobs in a bucket. The server keeps its objects as files, so the cases see them as in a folder.
-#[test]
-fn keepgate_serve_from_a_bucket() {
-    let check = "the cases of tests/conformance with a bucket";
-    let Some(server) = S3Server::find(check) else { return };
-    let setup = Setup::new().mount("/deep/down", "restic", "").in_bucket(&server, "bucket", "");
-    let gateway = setup.start();
-    let url = format!("http://127.0.0.1:{}/deep/down/", gateway.port());
-    let target = Server::at(&url, &Trust::Machine).unwrap().with_data(&setup.store());
-    let known = Some(differences("differences-bucket.toml"));
-    let target = Target::Running(&target);
-    hold("keepgate serve from a bucket", &target, known, (494 - 10, 10, 733 - 494));
-    gateway.stop();
-}
-
 /// Each case has a prefix in a bucket. A wrapper moves the folder of the case to where the server keeps the objects
 /// below that prefix, so that the case sees them.
 #[test]

@@ -66,6 +66,6 @@ macro_rules! conformance {
 for_each_case! {
     conformance
     stores:
-        versitygw versitygw_in_parts versitygw_versions versitygw_prefix versitygw_in_quota
+        versitygw versitygw_in_parts versitygw_versions versitygw_in_quota
         racing_server by_hand;
 }

@@ -48,13 +48,10 @@ pub(super) async fn versitygw_versions(_: &str) -> Option<Store> {
     Some(Arc::new(support::open(options).await))
 }
 
-pub(super) async fn versitygw_prefix(_: &str) -> Option<Store> {
-    versitygw_with(|options| "some/prefix".clone_into(&mut options.prefix)).await
-}
-
-/// Limits that are never reached must make no difference.
+/// Neither a prefix nor limits that are never reached make a difference.
 pub(super) async fn versitygw_in_quota(_: &str) -> Option<Store> {
-    let store = versitygw("").await?;
+    let prefix = |options: &mut S3Options| "some/prefix".clone_into(&mut options.prefix);
+    let store = versitygw_with(prefix).await?;
     let folder = FolderRule { pattern: "**".to_owned(), limit: 1 << 40 };
     let user = UserRule { user: "*".to_owned(), limit: 1 << 40 };
     let rules = Rules { total: Some(1 << 40), folders: vec![folder], users: vec![user] };
