@@ -13,6 +13,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
 use crate::config::Config;
+use crate::metrics::families;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -160,8 +161,6 @@ impl Collector for CertificateMetrics {
             let file = path.display().to_string();
             self.expiry.with_label_values(&[file.as_str()]).set(validity.not_after);
         }
-        // The encoder rejects families without metrics.
-        let families = self.expiry.collect().into_iter();
-        families.filter(|family| !family.get_metric().is_empty()).collect()
+        families(self.expiry.collect())
     }
 }

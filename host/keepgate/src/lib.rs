@@ -19,7 +19,7 @@
 //! | `check`, `users`, `jobs`, `store_command` | the commands of these names |
 //! | `plugin_program`, `gateway_config` | how `keepgate plugin` starts `keepgate-plugin`, and what that reads |
 //! | `arenas` | the C library's memory, where address space is limited |
-//! | `log`, `output`, `version` | the log; what commands print; version and build |
+//! | `log`, `metrics`, `output`, `version` | the log; what collectors share; what commands print; version and build |
 
 mod arenas;
 mod assemble;
@@ -34,6 +34,7 @@ mod gateway_config;
 mod guarded_store;
 mod jobs;
 mod log;
+mod metrics;
 pub mod output;
 mod plugin_program;
 mod quick_start;

@@ -18,6 +18,8 @@ use prometheus::{IntGaugeVec, Opts};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::metrics::families;
+
 /// How often a quota counts all blobs again by default, since other programs may change the folder.
 const RECOUNT: Duration = Duration::from_secs(24 * 3600);
 
@@ -196,8 +198,6 @@ impl<F: Fn() -> Vec<NamedQuota> + Send + Sync> Collector for QuotaMetrics<F> {
         if let Err(error) = self.fill() {
             tracing::error!(%error, "cannot collect metrics of quotas");
         }
-        let families = self.used.collect().into_iter().chain(self.limit.collect());
-        // The encoder rejects families without metrics.
-        families.filter(|family| !family.get_metric().is_empty()).collect()
+        families(self.used.collect().into_iter().chain(self.limit.collect()))
     }
 }

@@ -5,6 +5,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 
 use super::{Copies, LastRun};
+use crate::metrics::families;
 
 /// Metrics of copies for Prometheus.
 pub(crate) struct CopyMetrics<F> {
@@ -95,8 +96,6 @@ impl<F: Fn() -> Copies + Send + Sync> Collector for CopyMetrics<F> {
     fn collect(&self) -> Vec<MetricFamily> {
         self.fill();
         let gauges = self.gauges().into_iter().flat_map(Collector::collect);
-        let families = gauges.chain(self.failures.collect());
-        // The encoder rejects families without metrics.
-        families.filter(|family| !family.get_metric().is_empty()).collect()
+        families(gauges.chain(self.failures.collect()))
     }
 }

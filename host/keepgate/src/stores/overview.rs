@@ -9,6 +9,7 @@ use prometheus::{IntGaugeVec, Opts};
 use serde_json::{Map, Value, json};
 
 use super::backend::Backend;
+use crate::metrics::families;
 
 /// How long to wait for all stores together.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -145,8 +146,6 @@ impl<F: Fn() -> Overview + Send + Sync> Collector for StoreMetrics<F> {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.fill();
-        let families = self.available.collect().into_iter().chain(self.free.collect());
-        // The encoder rejects families without metrics.
-        families.filter(|family| !family.get_metric().is_empty()).collect()
+        families(self.available.collect().into_iter().chain(self.free.collect()))
     }
 }

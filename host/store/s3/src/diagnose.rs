@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::attributes;
 use crate::error::OpenError;
 use crate::options::S3Options;
-use crate::probe::{self, Capabilities, IfMatch};
+use crate::probe::{self, Capabilities};
 use crate::remote::{Digests, Failure, Guard, Kept, LockState, Remote, Retention, Versioning};
 use crate::state;
 
@@ -241,21 +241,10 @@ impl Examination {
     }
 
     async fn capabilities(&mut self) {
-        let folder = self.remote.options.folder();
-        let folder = format!("{folder}{}/probe", keepgate_store::key::RESERVED);
+        let folder = probe::folder(&self.remote.options.folder());
         let probed = Box::pin(probe::probe(&self.remote, &folder)).await;
         let Some(found) = self.needs("the probe", probed) else { return };
-        let word = |yes: bool| if yes { "yes" } else { "no" };
-        self.say(format!("conditional writes: {}", word(found.put_if_absent)));
-        self.say(format!("of writers at the same time one wins: {}", word(found.put_is_atomic)));
-        self.say(format!("conditional completion of uploads: {}", word(found.complete_if_absent)));
-        let replaces = found.if_match != IfMatch::Ignored;
-        self.say(format!("conditional replacing: {}", word(replaces)));
-        self.say(format!("conditional removing: {}", word(found.delete_if_match)));
-        let (sha256, parts) = (word(found.sha256), word(found.part_sha256));
-        self.say(format!("SHA-256 checked by the server: {sha256}, of parts: {parts}"));
-        let (tags, parts) = (word(found.tags), word(found.part_tags));
-        self.say(format!("tags kept: {tags}, of objects in parts: {parts}"));
+        found.to_string().lines().for_each(|line| self.say(line));
         if !found.can_be_shared() && !self.remote.options.single_writer {
             let place = self.remote.options.place();
             self.found.problems.push(OpenError::NotAtomic { place }.to_string());

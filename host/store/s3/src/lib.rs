@@ -150,7 +150,7 @@ impl Inner {
             remote.list(&prefix, false, None, None, 1).await.map_err(failed)?;
             Capabilities::default()
         } else {
-            let folder = format!("{prefix}{}/{}", keepgate_store::key::RESERVED, probe::PROBES);
+            let folder = probe::folder(&prefix);
             Box::pin(probe::probe(&remote, &folder)).await.map_err(failed)?
         };
         let unlocked = options.lock.as_ref().map(Lock::excepted).transpose();

@@ -74,28 +74,26 @@ impl Capabilities {
     }
 }
 
+/// A line for each, as `keepgate check --connect` shows them.
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |yes: bool| if yes { "yes" } else { "no" };
-        writeln!(f, "create only if absent: {}", word(self.put_if_absent))?;
-        writeln!(f, "  of writers at the same time, one wins: {}", word(self.put_is_atomic))?;
-        writeln!(f, "  also for objects in parts: {}", word(self.complete_if_absent))?;
-        writeln!(f, "replace only a known object: {}", word(self.if_match != IfMatch::Ignored))?;
-        writeln!(f, "remove only a known object: {}", word(self.delete_if_match))?;
-        writeln!(
-            f,
-            "SHA-256 checked: {}, of parts: {}",
-            word(self.sha256),
-            word(self.part_sha256)
-        )?;
-        writeln!(
-            f,
-            "versions kept: {}, what was removed can be created again: {}",
-            word(self.versions),
-            word(self.absent_after_removal)
-        )?;
-        write!(f, "tags kept: {}, of objects in parts: {}", word(self.tags), word(self.part_tags))
+        let replaces = self.if_match != IfMatch::Ignored;
+        writeln!(f, "conditional writes: {}", word(self.put_if_absent))?;
+        writeln!(f, "of writers at the same time one wins: {}", word(self.put_is_atomic))?;
+        writeln!(f, "conditional completion of uploads: {}", word(self.complete_if_absent))?;
+        writeln!(f, "conditional replacing: {}", word(replaces))?;
+        writeln!(f, "conditional removing: {}", word(self.delete_if_match))?;
+        let (sha256, parts) = (word(self.sha256), word(self.part_sha256));
+        writeln!(f, "SHA-256 checked by the server: {sha256}, of parts: {parts}")?;
+        let (tags, parts) = (word(self.tags), word(self.part_tags));
+        write!(f, "tags kept: {tags}, of objects in parts: {parts}")
     }
+}
+
+/// Where probes are, in a store with this prefix.
+pub(crate) fn folder(prefix: &str) -> String {
+    format!("{prefix}{}/{PROBES}", keepgate_store::key::RESERVED)
 }
 
 /// Finds out what the bucket can do. Fails if it cannot be written to at all.
