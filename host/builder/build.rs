@@ -20,7 +20,10 @@ const FOLDERS: [(&str, &str); 8] = [
 ];
 
 fn main() -> io::Result<()> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    // At run time: a program compiled in another clone with the same target folder may be run again in this one.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR");
+    let manifest = manifest.ok_or_else(|| io::Error::other("cargo sets CARGO_MANIFEST_DIR"))?;
+    let repository = Path::new(&manifest).join("../..").canonicalize()?;
     let mut text = format!("const CONTRACT_FOLDER: &str = {CONTRACT:?};\n");
     for (constant, folder) in FOLDERS {
         let folder = repository.join(folder);
