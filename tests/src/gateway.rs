@@ -196,7 +196,8 @@ impl Setup {
         self.equip(command)
     }
 
-    fn equip(&self, mut command: Command) -> Command {
+    /// Gives a command the environment of this gateway.
+    pub fn equip(&self, mut command: Command) -> Command {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -119,8 +119,9 @@ impl S3Server {
         parts.count()
     }
 
-    /// The value of `s3` in a configuration.
-    fn toml(&self, place: &str, further: &str) -> String {
+    /// The value of `s3` in a configuration, for a bucket or a prefix in it: `bucket/the/prefix`. `further` are more
+    /// keys of `s3`.
+    pub fn toml(&self, place: &str, further: &str) -> String {
         let url = self.url();
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let comma = if further.is_empty() { "" } else { ", " };
@@ -156,8 +157,12 @@ impl Setup {
     #[must_use]
     pub fn at_bucket(self, server: &S3Server, place: &str, further: &str) -> Self {
         let s3 = server.toml(place, further);
-        self.store_at(&format!("s3 = {s3}"), &server.buckets().join(place))
-            .environment("AWS_ACCESS_KEY_ID", KEY)
-            .environment("AWS_SECRET_ACCESS_KEY", SECRET)
+        self.store_at(&format!("s3 = {s3}"), &server.buckets().join(place)).with_keys_to_buckets()
+    }
+
+    /// Gives the gateway the keys of every server in its environment.
+    #[must_use]
+    pub fn with_keys_to_buckets(self) -> Self {
+        self.environment("AWS_ACCESS_KEY_ID", KEY).environment("AWS_SECRET_ACCESS_KEY", SECRET)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use keepgate_builder::workspace::Workspace;
+use keepgate_builder::workspace::{self, Workspace};
 use keepgate_builder::{debian, process};
 
 /// The programs, where they come from, and the pinned versions.
@@ -26,6 +26,16 @@ pub(crate) struct GoProgram {
     /// Relative to the module, with a leading slash; empty for the root of the module.
     package: &'static str,
     pub(crate) version: &'static str,
+}
+
+/// A program of a crate.
+#[derive(Clone, Copy)]
+struct CargoProgram {
+    /// The name of the crate and of the program.
+    name: &'static str,
+    version: &'static str,
+    /// The crate's features that the program needs.
+    features: &'static str,
 }
 
 /// The words of the list's lines, without comments and empty lines.
@@ -51,6 +61,13 @@ fn go_programs() -> impl Iterator<Item = GoProgram> {
     })
 }
 
+fn cargo_programs() -> impl Iterator<Item = CargoProgram> {
+    lines().filter_map(|words| match words[..] {
+        ["cargo", name, version, features] => Some(CargoProgram { name, version, features }),
+        _ => None,
+    })
+}
+
 /// The Go program of this name.
 pub(crate) fn go_program(name: &str) -> Result<GoProgram, String> {
     let found = go_programs().find(|program| program.name == name);
@@ -64,7 +81,8 @@ impl GoProgram {
     }
 }
 
-const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Time to build one program.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Installs what is missing. Returns a `skipped:` line for each program that cannot be installed.
 pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
@@ -76,6 +94,15 @@ pub(crate) fn install(workspace: &Workspace) -> Vec<String> {
             skipped.push(format!(
                 "skipped: checks with {name}: {reason}; build it with Go from {pinned} as \
                  {tools}/{name}"
+            ));
+        }
+    }
+    for CargoProgram { name, version, features } in cargo_programs() {
+        if let Err(reason) = from_cargo(CargoProgram { name, version, features }, &tools) {
+            let tools = tools.display();
+            skipped.push(format!(
+                "skipped: checks with {name}: {reason}; build it with `cargo install {name} --version {version} \
+                 --features {features} --locked` and put it into {tools}"
             ));
         }
     }
@@ -118,7 +145,32 @@ fn from_go(wanted: &GoProgram, folder: &Path) -> Result<(), String> {
     let mut command = Command::new("go");
     command.args(["build", "-mod=mod", "-o"]).arg(folder.join(wanted.name));
     command.arg(format!("{}{}", wanted.module, wanted.package)).current_dir(&scratch);
-    process::within(GO_LIMIT, command)
+    process::within(LIMIT, command)
+}
+
+/// Installs a crate's program into `folder`, unless this version is there.
+fn from_cargo(wanted: CargoProgram, folder: &Path) -> Result<(), String> {
+    let CargoProgram { name, version, features } = wanted;
+    // Each version has a folder of its own, so that what is there is known without starting it.
+    let root = folder.join(".build").join(format!("{name}-{version}"));
+    let (built, program) = (root.join("bin").join(name), folder.join(name));
+    if !built.is_file() {
+        process::note(&format!("building {name} {version}, which can take several minutes"));
+        let mut command = workspace::cargo("install");
+        command.args([name, "--version", version, "--features", features, "--locked", "--root"]);
+        command.arg(&root).arg("--target-dir").arg(root.join("target"));
+        // Neither the workspace's toolchain file nor its configuration concerns it.
+        command.current_dir("/");
+        process::within(LIMIT, command)?;
+        // Half a gigabyte that nobody needs any more; if it stays, only space is lost.
+        let _ = std::fs::remove_dir_all(root.join("target"));
+    }
+    if std::fs::read_link(&program).is_ok_and(|target| target == built) {
+        return Ok(());
+    }
+    let _ = std::fs::remove_file(&program);
+    std::os::unix::fs::symlink(&built, &program)
+        .map_err(|error| format!("{}: {error}", program.display()))
 }
 
 /// Turns a folder into a Go module that only requires this version of another module, so that packages of
@@ -166,7 +218,7 @@ mod tests {
     fn the_list_is_read_whole() {
         for words in lines() {
             assert!(
-                matches!(words[..], ["debian", _, _] | ["go", _, _, _, _]),
+                matches!(words[..], ["debian", _, _] | ["go", _, _, _, _] | ["cargo", _, _, _]),
                 "not a line of components.txt: {words:?}"
             );
         }

@@ -9,6 +9,7 @@ use keepgate_runtime::{Code, Loader, Refused};
 use crate::assemble::{Assembly, load_tls};
 use crate::certificates::Certificates;
 use crate::config::Config;
+use crate::copies;
 use crate::output::say;
 use crate::schedules;
 
@@ -31,6 +32,10 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             for (line, problem) in assembly.stores().check() {
                 say!("{line}")?;
                 problems.extend(problem);
+            }
+            match copies::open(&config, &assembly) {
+                Ok(copies) => copies.values().try_for_each(|copy| say!("{}", copy.line()))?,
+                Err(error) => problems.push(crate::output::explain(&error)),
             }
             for users in assembly.users() {
                 let file = users.path().display().to_string();

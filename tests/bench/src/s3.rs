@@ -192,6 +192,8 @@ impl Rclone {
         ] {
             command.env(format!("RCLONE_CONFIG_BUCKET_{name}"), value);
         }
+        // Debian's rclone does not start with it.
+        command.env_remove("AWS_CA_BUNDLE");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = command.spawn().with_context(|| format!("{command:?}"))?;
         let end = Instant::now() + Duration::from_secs(20);

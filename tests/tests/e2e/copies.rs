@@ -8,23 +8,29 @@ use std::process::Command;
 use keepgate_tests::gateway::{Gateway, Setup, text};
 use keepgate_tests::program::keepgate;
 use keepgate_tests::restic::Restic;
+use keepgate_tests::s3::S3Server;
 use keepgate_tests::{tools, tree};
 use serde_json::Value;
 
 /// A store `second` in a folder of its own, and a copy of `main` in it.
 fn setup(further: &str) -> Setup {
-    let setup = Setup::restic().table(&format!(
-        "[store.second]\npath = \"second\"\n\n[copy.offsite]\nfrom = \"main\"\nto = \"second/main\"\n\
-         cron = \"0 0 1 1 *\"\n{further}\n"
-    ));
+    let setup = with_second(Setup::restic(), "path = \"second\"", further);
     fs::create_dir(setup.path("second")).unwrap();
     setup
+}
+
+/// A store `second` at a place, and a copy of `main` in it.
+fn with_second(setup: Setup, place: &str, further: &str) -> Setup {
+    setup.table(&format!(
+        "[store.second]\n{place}\n\n[copy.offsite]\nfrom = \"main\"\nto = \"second/main\"\n\
+         cron = \"0 0 1 1 *\"\n{further}\n"
+    ))
 }
 
 fn command(setup: &Setup, arguments: &[&str]) -> Command {
     let mut command = keepgate(arguments);
     command.arg("--config").arg(setup.config());
-    command
+    setup.equip(command)
 }
 
 fn run_copy(setup: &Setup) -> Command {
@@ -50,6 +56,32 @@ fn wipe(folder: &Path) {
 #[test]
 fn a_backup_is_restored_from_the_copy_after_the_source_is_gone() {
     let setup = setup("");
+    let store = setup.store();
+    restores_from_the_copy(setup, &store);
+}
+
+#[test]
+fn a_backup_on_disk_is_restored_from_its_copy_in_a_bucket() {
+    let Some(server) = S3Server::find("a copy in a bucket") else { return };
+    server.bucket("offsite");
+    let place = format!("s3 = {}", server.toml("offsite/keepgate", ""));
+    let setup = with_second(Setup::restic(), &place, "").with_keys_to_buckets();
+    let store = setup.store();
+    restores_from_the_copy(setup, &store);
+}
+
+#[test]
+fn a_backup_in_a_bucket_is_restored_from_its_copy_on_disk() {
+    let Some(server) = S3Server::find("a copy of a bucket") else { return };
+    let setup = Setup::restic().in_bucket(&server, "backups", "");
+    let setup = with_second(setup, "path = \"second\"", "");
+    fs::create_dir(setup.path("second")).unwrap();
+    restores_from_the_copy(setup, &server.buckets().join("backups"));
+}
+
+/// `store` is the folder with the files of the source.
+#[track_caller]
+fn restores_from_the_copy(setup: Setup, store: &Path) {
     let gateway = setup.start();
     let here = gateway.repository("", "/laptop/");
     let Some(restic) = Restic::find("a restore from a copy", here) else { return };
@@ -71,8 +103,11 @@ fn a_backup_is_restored_from_the_copy_after_the_source_is_gone() {
     assert_eq!(metric(&gateway, "behind_blobs"), 0.0);
     let verify = ["store", "verify", "second/main", "--copy-of", "main"];
     tools::run(command(&setup, &verify)).success();
+    let said = tools::run(command(&setup, &["check"])).success();
+    let line = "copy offsite: main to second/main, the last run succeeded\n";
+    assert!(said.contains(line), "{said}");
 
-    wipe(&setup.store());
+    wipe(store);
     restic.fails(&["snapshots"]);
     setup.edit(|text| {
         text.replace("stores = { main = \"main\" }", "stores = { main = \"second/main\" }")

@@ -130,6 +130,17 @@ impl OpenCopy {
         }
     }
 
+    /// For `check`. Blocks.
+    pub(crate) fn line(&self) -> String {
+        let (name, settings) = (&self.name, &self.settings);
+        let last = match LastRun::read(&self.folder) {
+            None => "has not run yet".to_owned(),
+            Some(last) if last.succeeded => "the last run succeeded".to_owned(),
+            Some(last) => format!("the last run failed: {}", last.message),
+        };
+        format!("copy {name}: {} to {}, {last}", settings.from.get_ref(), settings.to.get_ref())
+    }
+
     /// For `/status`.
     pub(crate) fn status(&self) -> Value {
         json!({

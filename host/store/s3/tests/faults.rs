@@ -94,6 +94,30 @@ async fn requests_are_repeated() {
     assert!(proxy.is_done());
 }
 
+/// versitygw keeps half a body if nothing in the request says what it should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_an_upload_is_never_kept() {
+    let Some((proxy, store)) = through_proxy("half an upload is never kept").await else { return };
+    for (name, length) in [("small", 90_000), ("large", 12_000_000)] {
+        let bytes = bytes(length, 1);
+        let truncated =
+            [length / 2, 1, 0, length - 1].map(|limit| Fault::Truncate(limit.min(4_000_000)));
+        let target = if length < 100_000 { format!("/{name}?") } else { "partNumber=".to_owned() };
+        // As many as are tried: the upload fails, and nothing of it is there.
+        proxy.fault(Method::PUT, &target, &truncated.repeat(20));
+        let stored = store.put(&key(name), bytes.clone().into_body(), verified(&bytes)).await;
+        assert!(matches!(stored, Err(StoreError::Unavailable(_))), "{stored:?}");
+        let head = store.head(&key(name)).await;
+        assert!(matches!(head, Err(StoreError::NotFound)), "{head:?}");
+        proxy.forget();
+        // Fewer: it succeeds.
+        proxy.fault(Method::PUT, &target, &truncated[..2]);
+        store.put(&key(name), bytes.clone().into_body(), verified(&bytes)).await.unwrap();
+        assert!(proxy.is_done());
+        assert!(read(&store, name).await == bytes, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_goes_on_where_it_broke_off() {
     let case = "a download goes on where it broke off";

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use http::{Method, Request, Response, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
@@ -38,6 +38,8 @@ pub enum Fault {
     Stall(usize),
     /// It is delayed by so many milliseconds.
     Delay(u64),
+    /// The server gets so many bytes of its body, then the connection ends.
+    Truncate(usize),
 }
 
 /// Which requests: the method, and what their path and query contain.
@@ -67,7 +69,7 @@ impl Proxy {
             Self { url, rules: Arc::default(), seen: Arc::default(), under_way: Arc::default() };
         let (this, server) = (proxy.clone(), server.to_owned());
         tokio::spawn(async move {
-            let client: Client<HttpConnector, Incoming> =
+            let client: Client<HttpConnector, BoxBody<Bytes, Failed>> =
                 Client::builder(TokioExecutor::new()).build_http();
             while let Ok((stream, _)) = listener.accept().await {
                 let (this, server, client) = (this.clone(), server.clone(), client.clone());
@@ -146,7 +148,7 @@ impl Proxy {
     async fn pass(
         &self,
         server: &str,
-        client: &Client<HttpConnector, Incoming>,
+        client: &Client<HttpConnector, BoxBody<Bytes, Failed>>,
         mut request: Request<Incoming>,
     ) -> Result<Response<BoxBody<Bytes, Failed>>, Failed> {
         let fault = self.next_fault(&request);
@@ -172,6 +174,10 @@ impl Proxy {
         }
         let target = request.uri().path_and_query().unwrap().as_str();
         *request.uri_mut() = format!("{server}{target}").parse::<Uri>()?;
+        let request = request.map(|body| match fault {
+            Some(Fault::Truncate(limit)) => truncated(body, limit),
+            _ => body.map_err(Failed::from).boxed(),
+        });
         let response = client.request(request).await?;
         let (head, body) = response.into_parts();
         let limit = match fault {
@@ -183,24 +189,39 @@ impl Proxy {
             _ => return Ok(Response::from_parts(head, body.map_err(Failed::from).boxed())),
         };
         let stalls = matches!(fault, Some(Fault::Stall(_)));
-        let mut left = limit;
-        let sent = BodyStream::new(body).map(move |frame| {
-            let mut data = frame?.into_data().map_err(|_| "trailers")?;
-            data.truncate(left);
-            left -= data.len();
-            Ok::<_, Failed>(data)
-        });
-        let sent = sent.take_while(|data| {
-            let more = data.as_ref().is_ok_and(|data| !data.is_empty());
-            std::future::ready(more)
-        });
         let end = futures_util::stream::once(async move {
             if stalls {
                 std::future::pending::<()>().await;
             }
             Err::<Bytes, Failed>("cut".into())
         });
-        let frames = sent.chain(end).map(|data| data.map(Frame::data));
+        let frames = first(body, limit).chain(end).map(|data| data.map(Frame::data));
         Ok(Response::from_parts(head, http_body_util::BodyExt::boxed(StreamBody::new(frames))))
     }
+}
+
+/// The first bytes of a body, then an error.
+fn truncated(body: Incoming, limit: usize) -> BoxBody<Bytes, Failed> {
+    // Without the pause, the server could see the end of the connection before the bytes.
+    let end = futures_util::stream::once(async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Err::<Bytes, Failed>("truncated".into())
+    });
+    let frames = first(body, limit).chain(end).map(|data| data.map(Frame::data));
+    http_body_util::BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// The first bytes of a body.
+fn first(body: Incoming, limit: usize) -> impl Stream<Item = Result<Bytes, Failed>> {
+    let mut left = limit;
+    let sent = BodyStream::new(body).map(move |frame| {
+        let mut data = frame?.into_data().map_err(|_| "trailers")?;
+        data.truncate(left);
+        left -= data.len();
+        Ok::<_, Failed>(data)
+    });
+    sent.take_while(|data| {
+        let more = data.as_ref().is_ok_and(|data| !data.is_empty());
+        std::future::ready(more)
+    })
 }
