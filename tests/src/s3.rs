@@ -1,5 +1,5 @@
-//! versitygw, an S3 server that keeps its buckets as folders. Each has its own folder and port, and is killed when
-//! it is dropped.
+//! S3 servers that keep their buckets as folders: versitygw, and s3s-fs, whose conditional writes race. Each has its own
+//! folder and port, and is killed when it is dropped.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -24,35 +24,50 @@ pub const SECRET: &str = "SKSKSKSK";
 pub struct S3Server {
     /// The process.
     pub program: Program,
+    kind: Kind,
     binary: PathBuf,
     port: u16,
-    versions: bool,
     folder: TempDir,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Versitygw,
+    /// With versions of objects.
+    WithVersions,
+    S3sFs,
 }
 
 impl S3Server {
     /// Starts one; if it is not installed, reports that `check` is skipped.
     #[track_caller]
     pub fn find(check: &str) -> Option<Self> {
-        Self::find_with(check, false)
+        Self::find_kind(check, Kind::Versitygw)
     }
 
     /// The same with versions of objects, which object lock needs.
     #[track_caller]
     pub fn find_with_versions(check: &str) -> Option<Self> {
-        Self::find_with(check, true)
+        Self::find_kind(check, Kind::WithVersions)
+    }
+
+    /// The same of a server whose conditional writes race.
+    #[track_caller]
+    pub fn find_racing(check: &str) -> Option<Self> {
+        Self::find_kind(check, Kind::S3sFs)
     }
 
     #[track_caller]
-    fn find_with(check: &str, versions: bool) -> Option<Self> {
-        let binary = tools::find_for("versitygw", check)?;
+    fn find_kind(check: &str, kind: Kind) -> Option<Self> {
+        let program = if kind == Kind::S3sFs { "s3s-fs" } else { "versitygw" };
+        let binary = tools::find_for(program, check)?;
         let folder = tempfile::tempdir().unwrap();
         for name in ["data", "versions"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let program = Program::start(command(&binary, port, versions, &folder));
-        let server = Self { program, binary, port, versions, folder };
+        let program = Program::start(command(kind, &binary, port, &folder));
+        let server = Self { program, kind, binary, port, folder };
         server.wait_until_ready();
         Some(server)
     }
@@ -65,7 +80,7 @@ impl S3Server {
     /// Starts it again, with the same data and port.
     #[track_caller]
     pub fn start_again(&mut self) {
-        let command = command(&self.binary, self.port, self.versions, &self.folder);
+        let command = command(self.kind, &self.binary, self.port, &self.folder);
         self.program = Program::start(command);
         self.wait_until_ready();
     }
@@ -131,13 +146,19 @@ impl S3Server {
     }
 }
 
-fn command(binary: &PathBuf, port: u16, versions: bool, folder: &TempDir) -> Command {
+fn command(kind: Kind, binary: &PathBuf, port: u16, folder: &TempDir) -> Command {
     // Its files are as private as those of a store in a folder.
     let mut command = Command::new("sh");
     command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(binary);
-    command.args(["--port", &format!("127.0.0.1:{port}")]);
-    command.args(["--access", KEY, "--secret", SECRET, "--quiet", "posix"]);
-    if versions {
+    let port = port.to_string();
+    if kind == Kind::S3sFs {
+        command.args(["--host", "127.0.0.1", "--port", &port]);
+        command.args(["--access-key", KEY, "--secret-key", SECRET]);
+    } else {
+        command.args(["--port", &format!("127.0.0.1:{port}")]);
+        command.args(["--access", KEY, "--secret", SECRET, "--quiet", "posix"]);
+    }
+    if kind == Kind::WithVersions {
         command.arg("--versioning-dir").arg(folder.path().join("versions"));
     }
     command.arg(folder.path().join("data"));

@@ -90,7 +90,7 @@ impl Assembly {
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
-            stores.insert(name.clone(), OpenStore::to_look_at((name, store.get_ref()))?);
+            stores.insert(name.clone(), OpenStore::to_look_at(config, (name, store.get_ref()))?);
         }
         Self::around(stores, config, None, Providers::open(config, None)?)
     }

@@ -189,6 +189,8 @@ impl Rclone {
             ("ACCESS_KEY_ID", KEY),
             ("SECRET_ACCESS_KEY", SECRET),
             ("ENDPOINT", &server.url()),
+            // Otherwise it tries to create the bucket first, which versitygw refuses.
+            ("NO_CHECK_BUCKET", "true"),
         ] {
             command.env(format!("RCLONE_CONFIG_BUCKET_{name}"), value);
         }

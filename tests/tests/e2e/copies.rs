@@ -57,7 +57,7 @@ fn wipe(folder: &Path) {
 fn a_backup_is_restored_from_the_copy_after_the_source_is_gone() {
     let setup = setup("");
     let store = setup.store();
-    restores_from_the_copy(setup, &store);
+    restores_from_the_copy(&setup, &store);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_backup_on_disk_is_restored_from_its_copy_in_a_bucket() {
     let place = format!("s3 = {}", server.toml("offsite/keepgate", ""));
     let setup = with_second(Setup::restic(), &place, "").with_keys_to_buckets();
     let store = setup.store();
-    restores_from_the_copy(setup, &store);
+    restores_from_the_copy(&setup, &store);
 }
 
 #[test]
@@ -76,12 +76,12 @@ fn a_backup_in_a_bucket_is_restored_from_its_copy_on_disk() {
     let setup = Setup::restic().in_bucket(&server, "backups", "");
     let setup = with_second(setup, "path = \"second\"", "");
     fs::create_dir(setup.path("second")).unwrap();
-    restores_from_the_copy(setup, &server.buckets().join("backups"));
+    restores_from_the_copy(&setup, &server.buckets().join("backups"));
 }
 
 /// `store` is the folder with the files of the source.
 #[track_caller]
-fn restores_from_the_copy(setup: Setup, store: &Path) {
+fn restores_from_the_copy(setup: &Setup, store: &Path) {
     let gateway = setup.start();
     let here = gateway.repository("", "/laptop/");
     let Some(restic) = Restic::find("a restore from a copy", here) else { return };
@@ -91,10 +91,10 @@ fn restores_from_the_copy(setup: Setup, store: &Path) {
     restic.run(&["init"]);
     restic.run_in(work.path(), &["backup", "source"]);
     assert_eq!(metric(&gateway, "last_success_timestamp_seconds"), 0.0);
-    tools::run(run_copy(&setup)).success();
+    tools::run(run_copy(setup)).success();
     tree::change(&source);
     restic.run_in(work.path(), &["backup", "source"]);
-    let said = tools::run(run_copy(&setup)).success();
+    let said = tools::run(run_copy(setup)).success();
     assert!(said.contains("succeeded"), "{said}");
     let last = last_run(&gateway);
     assert_eq!(last["succeeded"], true, "{last}");
@@ -102,8 +102,8 @@ fn restores_from_the_copy(setup: Setup, store: &Path) {
     assert!(metric(&gateway, "last_success_timestamp_seconds") > 1.0e9);
     assert_eq!(metric(&gateway, "behind_blobs"), 0.0);
     let verify = ["store", "verify", "second/main", "--copy-of", "main"];
-    tools::run(command(&setup, &verify)).success();
-    let said = tools::run(command(&setup, &["check"])).success();
+    tools::run(command(setup, &verify)).success();
+    let said = tools::run(command(setup, &["check"])).success();
     let line = "copy offsite: main to second/main, the last run succeeded\n";
     assert!(said.contains(line), "{said}");
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use keepgate_tests::client::{Endpoint, Reply};
 use keepgate_tests::data::{Blob, Random};
+use keepgate_tests::etcd::Etcd;
 use keepgate_tests::gateway::{Gateway, Setup};
+use keepgate_tests::program::LONG;
 use keepgate_tests::restic::Restic;
 use keepgate_tests::s3::{KEY, S3Server, SECRET};
 use keepgate_tests::{tools, tree};
@@ -45,13 +47,55 @@ fn the_bucket_holds_an_ordinary_restic_repository() {
 /// Two gateways share a bucket: of those who want to be first, one is.
 #[test]
 fn two_gateways_on_one_bucket() {
-    const ROUNDS: u64 = 1000;
     let Some(server) = S3Server::find("two gateways on one bucket") else { return };
     server.bucket("shared");
-    let gateways: Vec<_> =
-        (0..2).map(|_| Setup::restic().at_bucket(&server, "shared", "").start()).collect();
+    let gateways = [(); 2].map(|()| Setup::restic().at_bucket(&server, "shared", "").start());
+    race(&server, &gateways, 1000);
+    gateways.into_iter().for_each(Gateway::stop);
+}
+
+/// On a server whose own conditional writes race, etcd keeps the gateways apart. Without it, the bucket is refused.
+#[test]
+fn two_gateways_that_etcd_keeps_apart() {
+    let check = "gateways that etcd keeps apart";
+    let (Some(server), Some(etcd)) = (S3Server::find_racing(check), Etcd::debian(check)) else {
+        return;
+    };
+    server.bucket("shared");
+    let alone = Setup::restic().at_bucket(&server, "shared", "");
+    let said = tools::run(alone.command()).fails_with(1);
+    assert!(said.contains("coordinated_by") && said.contains("single_writer"), "{said}");
+    let mut member = etcd.start();
+    let cluster = format!("[etcd.locks]\nendpoints = [\"{}\"]", member.url());
+    let coordinated = "coordinated_by = \"locks\"";
+    let gateways = [(); 2].map(|()| {
+        Setup::restic().at_bucket(&server, "shared", coordinated).table(&cluster).start()
+    });
+    race(&server, &gateways, 100);
+    let locks = member.dump();
+    assert!(locks.keys().all(|key| !key.starts_with("/keepgate/turns/")), "{locks:?}");
+
+    // Without etcd, nothing is written, and everything can be read.
+    let endpoint = gateways[0].endpoint();
+    member.program.kill();
+    let blob = Blob::new(1_000_000, 1000);
+    let reply = endpoint.post(&path("/r0/", &blob.id()), &blob.bytes());
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+    let there = Blob::new(0, 100);
+    assert_eq!(endpoint.get(&path("/r0/", &there.id())).body, there.bytes());
+    member.start_again();
+    let end = Instant::now() + LONG;
+    while endpoint.post(&path("/r0/", &blob.id()), &blob.bytes()).status != 200 {
+        assert!(Instant::now() < end, "writes go on when etcd is back");
+    }
+    gateways.into_iter().for_each(Gateway::stop);
+}
+
+/// Posts the same blob and different configs to both gateways at once: one winner, never two.
+#[track_caller]
+fn race(server: &S3Server, gateways: &[Gateway], rounds: u64) {
     let endpoints: Vec<Endpoint> = gateways.iter().map(Gateway::endpoint).collect();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let repository = format!("/r{round}/");
         let config = format!("{repository}config");
         // Both post a config of their own, and both the same blob.
@@ -84,8 +128,7 @@ fn two_gateways_on_one_bucket() {
     }
     let blobs = tree::blobs(&server.buckets().join("shared"));
     let blobs = blobs.iter().filter(|file| file.to_string_lossy().contains("/data/")).count();
-    assert_eq!(blobs as u64, ROUNDS);
-    gateways.into_iter().for_each(Gateway::stop);
+    assert_eq!(blobs as u64, rounds);
 }
 
 /// While the server is away, requests get 503 and `Retry-After` within the budget; then everything works again.

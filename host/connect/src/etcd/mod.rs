@@ -7,6 +7,7 @@
 //! | `connect` | one connection to one member, signed in |
 //! | `probe` | a member's status, whether its data is current, and the start of a snapshot |
 //! | `stream` | the bytes |
+//! | `turns` | locks that several gateways share; no snapshots |
 //! | `verify` | whether the bytes are a whole snapshot |
 //! | `explain` | error messages that say what to do |
 //!
@@ -18,6 +19,7 @@ mod credentials;
 mod explain;
 mod probe;
 mod stream;
+mod turns;
 mod url;
 mod verify;
 
@@ -33,6 +35,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::connect::Limits;
 use self::credentials::{CredentialFiles, Credentials};
 use self::probe::Member;
+pub use self::turns::{HeldTurn, Turns};
 use self::url::Url;
 use crate::{ConnectError, EndpointStatus, MemberStatus, Snapshot, Snapshots};
 
@@ -95,7 +98,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An etcd cluster. It is only connected while a snapshot is taken or its status is requested.
+/// An etcd cluster. It is only connected while a snapshot is taken or its status is requested, and by [`Turns`].
 pub struct Cluster {
     name: String,
     urls: Vec<Url>,

@@ -8,7 +8,7 @@ use keepgate_store_s3::{Credentials, Lock, LockMode, OnDelete, S3Options, S3Stor
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Interval, Problems, Size};
+use super::{Config, Interval, Problems, Size, names};
 
 /// `[store.NAME]`.
 #[derive(Debug, Deserialize)]
@@ -71,6 +71,9 @@ pub(crate) struct Bucket {
     pub(crate) proxy: Option<String>,
     #[serde(default)]
     pub(crate) single_writer: bool,
+    /// The cluster that gives the gateways of this bucket turns, if the server cannot keep them apart.
+    #[serde(default)]
+    pub(crate) coordinated_by: Option<Spanned<String>>,
     #[serde(default)]
     pub(crate) read_only: bool,
     #[serde(default)]
@@ -160,7 +163,7 @@ impl Bucket {
         keys.chain(&mut self.ca)
     }
 
-    /// The options of the store. Reads the file of authorities.
+    /// The options of the store, but for what coordinates it. Reads the file of authorities.
     pub(crate) fn to_options(&self, metrics: Option<StoreMetrics>) -> Result<S3Options> {
         let default = S3Options::new(self.bucket.clone());
         let trust = match &self.ca {
@@ -241,7 +244,10 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         let (span, store) = (store.span(), store.get_ref());
         match (&store.path, &store.s3) {
             (Some(_), None) => {}
-            (None, Some(bucket)) => check_bucket(name, store, bucket, problems),
+            (None, Some(bucket)) => {
+                check_bucket(name, store, bucket, problems);
+                check_coordination(config, name, bucket.get_ref(), problems);
+            }
             (None, None) => {
                 let message = format!(
                     "[store.{name}] has no place for blobs; add `path` for a folder, or `s3` for a bucket"
@@ -317,6 +323,21 @@ fn check_bucket(name: &str, store: &Store, bucket: &Spanned<Bucket>, problems: &
     let made = without_files.to_options(None).and_then(|options| Ok(S3Store::new(options)?));
     if let Err(error) = made {
         problems.add(span, format!("{about} {error:#}"));
+    }
+}
+
+fn check_coordination(config: &Config, name: &str, bucket: &Bucket, problems: &mut Problems) {
+    let Some(cluster) = &bucket.coordinated_by else { return };
+    let mut add = |what: &str| problems.add(cluster.span(), format!("[store.{name}] {what}"));
+    if !config.etcd.contains_key(cluster.get_ref()) {
+        let known = names(config.etcd.keys());
+        add(&format!(
+            "coordinated_by: unknown etcd cluster {:?}; configured clusters: {known}",
+            cluster.get_ref()
+        ));
+    }
+    if bucket.single_writer {
+        add("has both `single_writer` and `coordinated_by`; keep one of them");
     }
 }
 

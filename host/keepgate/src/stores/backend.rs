@@ -13,7 +13,7 @@ use super::bucket::OpenBucket;
 use super::folder::OpenFolder;
 use super::look;
 use super::overview::Report;
-use crate::config;
+use crate::config::{self, Config};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Backend {
@@ -30,6 +30,7 @@ pub(super) enum Look<'a> {
 impl Backend {
     /// Opens it. If nothing has changed, it is the same as `before`.
     pub(super) async fn open(
+        config: &Config,
         (name, store): (&str, &config::Store),
         before: Option<&Self>,
         metrics: &Metrics,
@@ -42,17 +43,22 @@ impl Backend {
             (_, Some(bucket)) => {
                 let before = before.and_then(Self::bucket);
                 let bucket = (name, bucket.get_ref());
-                OpenBucket::open(bucket, before, metrics).await.map(Self::Bucket)
+                OpenBucket::open(config, bucket, before, metrics).await.map(Self::Bucket)
             }
             (None, None) => Err(no_place(name)),
         }
     }
 
     /// One that is not used before somebody asks for blobs, and makes nothing.
-    pub(super) fn to_look_at((name, store): (&str, &config::Store)) -> Result<Self> {
+    pub(super) fn to_look_at(
+        config: &Config,
+        (name, store): (&str, &config::Store),
+    ) -> Result<Self> {
         match (&store.path, &store.s3) {
             (Some(path), None) => Ok(Self::Folder(OpenFolder::to_look_at(path, store))),
-            (_, Some(bucket)) => OpenBucket::to_look_at((name, bucket.get_ref())).map(Self::Bucket),
+            (_, Some(bucket)) => {
+                OpenBucket::to_look_at(config, (name, bucket.get_ref())).map(Self::Bucket)
+            }
             (None, None) => Err(no_place(name)),
         }
     }

@@ -8,8 +8,9 @@ use keepgate_store::BlobStore;
 use keepgate_store_s3::{Diagnosis, Metrics, S3Options, S3Store};
 use serde_json::json;
 
+use super::coordinator;
 use super::overview::Report;
-use crate::config;
+use crate::config::{self, Config};
 
 /// How long a start or a reload waits for the server, before it goes on without the store.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -25,12 +26,14 @@ impl OpenBucket {
     /// Opens it, or returns `before` if nothing has changed. A server that is away does not keep the gateway from
     /// starting: until it is back, requests are answered with 503.
     pub(super) async fn open(
+        config: &Config,
         (name, bucket): (&str, &config::Bucket),
         before: Option<&Self>,
         metrics: &Metrics,
     ) -> Result<Self> {
         let about = || format!("[store.{name}]");
-        let options = bucket.to_options(Some(metrics.store(name))).with_context(about)?;
+        let mut options = bucket.to_options(Some(metrics.store(name))).with_context(about)?;
+        options.coordinator = coordinator::of(config, bucket).with_context(about)?;
         if let Some(before) = before.filter(|before| *before.options == options) {
             return Ok(before.clone());
         }
@@ -46,9 +49,13 @@ impl OpenBucket {
     }
 
     /// One that connects to nothing until it is used.
-    pub(super) fn to_look_at((name, bucket): (&str, &config::Bucket)) -> Result<Self> {
+    pub(super) fn to_look_at(
+        config: &Config,
+        (name, bucket): (&str, &config::Bucket),
+    ) -> Result<Self> {
         let about = || format!("[store.{name}]");
-        let options = bucket.to_options(None).with_context(about)?;
+        let mut options = bucket.to_options(None).with_context(about)?;
+        options.coordinator = coordinator::of(config, bucket).with_context(about)?;
         let store = S3Store::new(options.clone()).with_context(about)?;
         Ok(Self::around(options, store))
     }

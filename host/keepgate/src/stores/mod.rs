@@ -6,6 +6,7 @@
 
 mod backend;
 mod bucket;
+mod coordinator;
 mod folder;
 mod look;
 mod overview;
@@ -40,7 +41,7 @@ impl OpenStore {
         metrics: &Metrics,
     ) -> Result<Self> {
         let known = before.map(|before| &before.backend);
-        let backend = Backend::open((name, store), known, metrics).await?;
+        let backend = Backend::open(config, (name, store), known, metrics).await?;
         let mut open = Self { backend, quotas: Vec::new() };
         let before = before.filter(|before| Arc::ptr_eq(before.blobs(), open.blobs()));
         let path = open.backend.path().map(ToOwned::to_owned);
@@ -64,8 +65,8 @@ impl OpenStore {
 
     /// A store without quotas that is not looked at before it is used: for reading only. Nothing is
     /// made.
-    pub(crate) fn to_look_at(store: (&str, &config::Store)) -> Result<Self> {
-        Ok(Self { backend: Backend::to_look_at(store)?, quotas: Vec::new() })
+    pub(crate) fn to_look_at(config: &Config, store: (&str, &config::Store)) -> Result<Self> {
+        Ok(Self { backend: Backend::to_look_at(config, store)?, quotas: Vec::new() })
     }
 
     fn blobs(&self) -> &Arc<dyn BlobStore> {

@@ -39,7 +39,7 @@ pub(crate) enum Claimed {
 /// Whether this server needs a claim to replace what is there by an object in parts, or to create one that an object in
 /// parts could replace.
 pub(crate) fn is_needed(store: &Inner, there: Option<&Object>, in_parts: bool) -> bool {
-    let minded = store.capabilities.complete_if_absent || store.remote.options.single_writer;
+    let minded = store.capabilities.complete_if_absent || store.is_alone();
     !minded && (there.is_none() || in_parts)
 }
 

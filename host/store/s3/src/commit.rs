@@ -18,6 +18,7 @@ use crate::parts::Parts;
 use crate::probe::IfMatch;
 use crate::remote::{Digests, Failure, Guard, Kept, Object};
 use crate::source::Piece;
+use crate::turns::Turn;
 use crate::{Inner, attributes, put, repeats};
 
 /// How often a change is tried if others change the key at the same time.
@@ -76,7 +77,13 @@ impl Commit {
         // Folders are remembered of this bucket, not of one that was here before.
         store.epoch().await?;
         store.make_folder(self.key.folder().as_str()).await?;
-        let _turn = store.locks.turn(&self.object).await;
+        let turn = store.turn(&self.object).await?;
+        let stored = Box::pin(self.run_in_turn(store, &turn)).await;
+        turn.release().await;
+        stored
+    }
+
+    async fn run_in_turn(&self, store: &Arc<Inner>, turn: &Turn) -> Result<Stored> {
         let create =
             matches!(self.options.condition, Condition::Absent | Condition::AbsentOrIdentical);
         // The server itself says whether a new key is taken.
@@ -101,7 +108,7 @@ impl Commit {
                 return Err(StoreError::PreconditionFailed);
             }
             let over_mark = there.is_none() && refused && store.is_removed(&self.object).await?;
-            if let Some(stored) = self.publish(store, there, over_mark).await? {
+            if let Some(stored) = self.publish(store, turn, there, over_mark).await? {
                 return Ok(stored);
             }
             refused = true;
@@ -126,6 +133,7 @@ impl Commit {
     async fn publish(
         &self,
         store: &Arc<Inner>,
+        turn: &Turn,
         there: Option<Object>,
         over_mark: bool,
     ) -> Result<Option<Stored>> {
@@ -146,7 +154,10 @@ impl Commit {
             Claimed::Held(claim) => Some(claim),
             Claimed::Changed => return Ok(None),
         };
-        let outcome = self.write_observed(store, &guard, there.as_ref()).await;
+        let outcome = match turn.check(store.remote.longest(self.bytes())) {
+            Ok(()) => self.write_observed(store, &guard, there.as_ref()).await,
+            Err(error) => Err(error),
+        };
         if let Some(claim) = claim {
             claim.release(store).await;
         }
@@ -229,6 +240,14 @@ impl Commit {
             (None, _) => Ok(Outcome::Gone),
             (Some(failure), _) if failure.is_ambiguous() => Err(store.told(failure)),
             (Some(_), _) => Ok(Outcome::NotWritten),
+        }
+    }
+
+    /// Bytes that the request of the commit carries.
+    fn bytes(&self) -> usize {
+        match &self.payload {
+            Payload::Whole { piece, .. } => piece.bytes.len(),
+            Payload::Parts(_) => 0,
         }
     }
 

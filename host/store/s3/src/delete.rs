@@ -9,6 +9,7 @@ use crate::Inner;
 use crate::commit::removed;
 use crate::options::OnDelete;
 use crate::remote::{Failure, Guard, Object};
+use crate::turns::Turn;
 
 /// How often a removal is tried.
 const ATTEMPTS: u32 = 10;
@@ -21,10 +22,21 @@ pub(crate) async fn delete(
     options: DeleteOptions,
 ) -> Result<Option<u64>> {
     let object = store.object(key)?;
-    let _turn = store.locks.turn(&object).await;
+    let turn = store.turn(&object).await?;
+    let deleted = delete_in_turn(store, key, (&object, &turn), options).await;
+    turn.release().await;
+    deleted
+}
+
+async fn delete_in_turn(
+    store: &Arc<Inner>,
+    key: &Key,
+    (object, turn): (&str, &Turn),
+    options: DeleteOptions,
+) -> Result<Option<u64>> {
     let (observer, begun) = (options.observer.as_ref(), Instant::now());
     for attempt in 0..ATTEMPTS {
-        let there = store.look(&object).await?;
+        let there = store.look(object).await?;
         if let Some(etag) = &options.matches
             && there.as_ref().map(Object::store_etag).as_ref() != Some(etag)
         {
@@ -33,31 +45,32 @@ pub(crate) async fn delete(
         let for_good = store.removes_versions();
         let Some(there) = there else {
             if for_good {
-                store.remove_older(&object, None).await?;
+                store.remove_older(object, None).await?;
             }
             return Ok(None);
         };
         store.check_lock(key, &there)?;
         if for_good {
             // Before the newest, so that none of them comes to light.
-            store.remove_older(&object, there.version.as_deref()).await?;
+            store.remove_older(object, there.version.as_deref()).await?;
         }
         let guard = match store.capabilities.delete_if_match {
             true => Guard::Is(there.etag.clone()),
             false => Guard::None,
         };
+        turn.check(store.remote.longest(0))?;
         let mut wanted = false;
         if let Some(observer) = observer {
             observer.place(store.known_epoch())?;
             wanted = observer.before_commit()?;
         }
         let mut deleted = match there.version.as_deref().filter(|_| for_good) {
-            Some(version) => store.remote.remove_version(&object, version).await,
-            None => store.remote.delete(&object, &guard).await,
+            Some(version) => store.remote.remove_version(object, version).await,
+            None => store.remote.delete(object, &guard).await,
         };
         if let Err(failure) = &deleted
             && failure.is_ambiguous()
-            && let Ok(None) = store.remote.head(&object).await
+            && let Ok(None) = store.remote.head(object).await
         {
             // The answer was lost. Nobody else in this process can have removed it.
             deleted = Ok(());
@@ -70,7 +83,7 @@ pub(crate) async fn delete(
         }
         match deleted {
             Ok(()) => {
-                store.repeats.note(&object, &there.etag);
+                store.repeats.note(object, &there.etag);
                 return Ok(Some(there.size));
             }
             // Another gateway changed it.

@@ -20,7 +20,8 @@ pub enum OpenError {
     /// The server's conditional writes are not atomic.
     #[error(
         "{place}: conditional writes are not atomic on this server, so two programs that write at the same time can \
-         lose a blob; use another server, or make this gateway the only writer and say so with `single_writer`"
+         lose a blob; use another server, have an etcd cluster keep the gateways apart with `coordinated_by`, or make \
+         this gateway the only writer and say so with `single_writer`"
     )]
     NotAtomic {
         /// Bucket and endpoint.
@@ -66,6 +67,7 @@ impl OpenError {
             Failure::Store(StoreError::NoSpace) => {
                 Self::Unavailable(format!("{place}: the server has no space left"))
             }
+            Failure::Store(error) => Self::Unusable(format!("{place}: {error}")),
             other => Self::Unusable(format!("{place}: unexpected answer to the probe: {other:?}")),
         }
     }

@@ -93,12 +93,15 @@ impl Inner {
     }
 
     async fn is_no_blob(&self, folder: &str) -> Result<(), Failure> {
-        match self.remote.head(&format!("{}{folder}", self.prefix)).await? {
-            None => Ok(()),
-            Some(_) => Err(Failure::Store(StoreError::Invalid(format!(
+        // The first in a list is the name itself. A HEAD of a folder in its file system is a 500 of s3s-fs.
+        let name = format!("{}{folder}", self.prefix);
+        let page = self.remote.list(&name, true, None, None, 1).await?;
+        if page.objects.iter().any(|object| object.name == name) {
+            return Err(Failure::Store(StoreError::Invalid(format!(
                 "{folder} is a blob, so no folder can be made there"
-            )))),
+            ))));
         }
+        Ok(())
     }
 
     /// Makes a folder with its parents, which were checked.

@@ -8,7 +8,8 @@
 //!   one of a small body, the completion of one in parts (`put`, `commit`).
 //! - **Conditions** are the server's own (`If-None-Match`, `If-Match`), so they hold between several gateways. What
 //!   a server minds is found out when the store is opened (`probe`). Within a process, changes of one key take
-//!   turns besides (`locks`), which makes reports of what changed exact.
+//!   turns besides (`locks`), which makes reports of what changed exact; among gateways too, if the server's conditions
+//!   do not do (`turns`).
 //! - **Folders** are prefixes. One in which something was stored, or that was prepared, has an empty object named
 //!   `.keepgate`, so that it stays when its last blob is removed (`folders`). Names with `.keepgate` are the
 //!   gateway's: no key has one, and listings leave them out.
@@ -47,6 +48,7 @@ mod repeats;
 mod source;
 mod state;
 mod sweep;
+mod turns;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -66,6 +68,7 @@ pub use options::{BreakerOptions, Lock, LockMode, MIN_PART, OnDelete, S3Options}
 pub use probe::{Capabilities, IfMatch};
 pub use state::S3State;
 pub use sweep::Swept;
+pub use turns::{Coordinator, LEASE, Lease};
 
 use opening::Door;
 use remote::{Failure, LockState, Object, Remote, Retention};
@@ -112,8 +115,8 @@ impl S3Store {
     ///
     /// # Errors
     ///
-    /// If the bucket cannot be used, or if its conditional writes are not atomic and
-    /// [`single_writer`](S3Options::single_writer) is not set. Calls are then refused as
+    /// If the bucket cannot be used, or if its conditional writes are not atomic and neither
+    /// [`single_writer`](S3Options::single_writer) nor [`coordinator`](S3Options::coordinator) is set. Calls are then refused as
     /// [`Unavailable`](StoreError::Unavailable), and the store goes on trying.
     pub async fn open(&self) -> Result<(), OpenError> {
         self.door.open(true).await.map(|_| ())
@@ -158,7 +161,8 @@ impl Inner {
         if options.lock.is_some() && !options.read_only {
             check_lock(&remote, &place).await?;
         }
-        if !capabilities.can_be_shared() && !options.single_writer && !options.read_only {
+        let coordinated = options.single_writer || options.coordinator.is_some();
+        if !capabilities.can_be_shared() && !coordinated && !options.read_only {
             return Err(OpenError::NotAtomic { place });
         }
         let identity = identity::Identity::find(&remote, &capabilities, &prefix);

@@ -2,6 +2,7 @@
 //!
 //! Options can be compared: a reload keeps a store whose options are the same.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -9,6 +10,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::credentials::Credentials;
 use crate::metrics::StoreMetrics;
+use crate::turns::Coordinator;
 
 /// S3 takes no smaller part than this, except as the last one.
 pub const MIN_PART: u64 = 5 * MIB;
@@ -39,6 +41,9 @@ pub struct S3Options {
     /// This gateway is the only program that writes below the prefix. Needed if the server's conditional writes
     /// are not atomic; see [`Capabilities`](crate::Capabilities).
     pub single_writer: bool,
+    /// Gives the gateways of this store turns, if the server's conditional writes do not keep them apart. All of them
+    /// must have the same.
+    pub coordinator: Option<Arc<dyn Coordinator>>,
     /// Retention that the bucket is told for each blob.
     pub lock: Option<Lock>,
     /// What removing a blob does in a bucket with versions.
@@ -135,6 +140,7 @@ impl PartialEq for S3Options {
             proxy,
             read_only,
             single_writer,
+            coordinator,
             lock,
             delete,
             connect_timeout,
@@ -161,6 +167,8 @@ impl PartialEq for S3Options {
             && *proxy == other.proxy
             && *read_only == other.read_only
             && *single_writer == other.single_writer
+            && coordinator.as_ref().map(|it| it.place())
+                == other.coordinator.as_ref().map(|it| it.place())
             && *lock == other.lock
             && *delete == other.delete
             && *connect_timeout == other.connect_timeout
@@ -192,6 +200,7 @@ impl S3Options {
             proxy: None,
             read_only: false,
             single_writer: false,
+            coordinator: None,
             lock: None,
             delete: OnDelete::Latest,
             connect_timeout: Duration::from_secs(10),

@@ -78,7 +78,7 @@ async fn the_probe_finds_out_what_a_server_can_do() {
 #[tokio::test]
 async fn a_server_whose_conditions_race_is_refused_unless_there_is_one_writer() {
     let Some(server) = support::s3s_fs() else {
-        let how = "cargo install s3s-fs --version 0.14.1 --features binary --locked";
+        let how = "`cargo xtask test` builds it";
         support::skip("a server whose conditions race is refused", how);
         return;
     };
@@ -103,6 +103,9 @@ async fn what_cannot_be_opened_says_what_to_do() {
     };
     let missing = S3Options { bucket: "nowhere".to_owned(), ..good.clone() };
     refuses(missing, true, &["nowhere", &server.url, "create the bucket"]).await;
+    // Shorter than any bucket's name.
+    let short = S3Options { bucket: "b".to_owned(), ..good.clone() };
+    refuses(short, true, &["InvalidBucketName", "correct the bucket's name"]).await;
     let keys = |id: &str, secret: &str| Credentials::Keys {
         id: id.to_owned(),
         secret: secret.to_owned(),

@@ -110,6 +110,7 @@ impl Remote {
         };
         match (status, code) {
             (_, "NoSuchBucket") => refused("create the bucket, or correct its name"),
+            (_, "InvalidBucketName") => refused("correct the bucket's name"),
             (_, "XAdminUserNotFound" | "InvalidAccessKeyId" | "NotSignedUp") => {
                 refused("check the access key")
             }

@@ -210,14 +210,24 @@ impl Remote {
             .map(|_| ())
     }
 
-    /// Limits in time for a request that carries bytes: a slow line gets time for them, and a dead one is given up.
-    fn patience(&self, bytes: usize) -> aws_sdk_s3::config::Builder {
+    /// How long one attempt of a request that carries bytes may take: a slow line gets time for them.
+    fn attempt(&self, bytes: usize) -> Duration {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let attempt = self.options.request_timeout + Duration::from_secs(bytes / SLOWEST);
+        self.options.request_timeout + Duration::from_secs(bytes / SLOWEST)
+    }
+
+    /// How long a request that carries bytes may take with all its attempts.
+    pub(crate) fn longest(&self, bytes: usize) -> Duration {
+        self.options.budget.max(self.attempt(bytes) * 2)
+    }
+
+    /// These limits, for a request.
+    fn patience(&self, bytes: usize) -> aws_sdk_s3::config::Builder {
+        let attempt = self.attempt(bytes);
         let timeouts = TimeoutConfig::builder()
             .read_timeout(attempt)
             .operation_attempt_timeout(attempt)
-            .operation_timeout(self.options.budget.max(attempt * 2))
+            .operation_timeout(self.longest(bytes))
             .build();
         aws_sdk_s3::Config::builder().timeout_config(timeouts)
     }
