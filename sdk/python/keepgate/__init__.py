@@ -1,4 +1,4 @@
-"""The Keepgate SDK for Python: the contract `keepgate:plugin@0.1.0` as classes, iterators and
+"""The Keepgate SDK for Python: the contract `keepgate:plugin@0.1.1` as classes, iterators and
 exceptions.
 
 The folder lies beside a plugin's `plugin.py` and is compiled into the component with it; it needs

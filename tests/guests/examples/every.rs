@@ -22,12 +22,12 @@
 )]
 mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit/0.1.0",
+        path: "../../wit/0.1.1",
         inline: "
             package keepgate:every;
             world every {
-                include keepgate:plugin/plugin@0.1.0;
-                include keepgate:plugin/worker@0.1.0;
+                include keepgate:plugin/plugin@0.1.1;
+                include keepgate:plugin/worker@0.1.1;
             }
         ",
         generate_all,
