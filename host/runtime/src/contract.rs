@@ -42,6 +42,9 @@ macro_rules! bindings {
     (interface: "pipes", $($config:tt)*) => {
         crate::contract::bindings!(interfaces: "import keepgate:plugin/pipes@0.1.1;", $($config)*);
     };
+    (interface: "secrets", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/secrets@0.1.1;", $($config)*);
+    };
     (interface: "guest", $($config:tt)*) => {
         crate::contract::bindings!(
             inline: "package keepgate:runtime; world component { export keepgate:plugin/guest@0.1.1; }",

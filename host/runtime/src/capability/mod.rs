@@ -36,6 +36,7 @@ pub(crate) mod http;
 pub mod jobs;
 pub mod pipes;
 pub(crate) mod requests;
+pub mod secrets;
 pub(crate) mod types;
 
 /// Every capability, in the order in which messages and tools list them.
@@ -47,6 +48,7 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &pipes::Pipes,
     &etcd::Etcd,
     &jobs::JobsCapability,
+    &secrets::SecretsCapability,
 ];
 
 /// Whether a call that failed this way lacks a grant of its mount: the import as `interface.function`, the

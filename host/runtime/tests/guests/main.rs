@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod contract;
 mod etcd;
 mod hostile_guests;
 mod job_guest;
 mod misdeeds;
+mod secrets;
 mod settling;
 mod support;
 mod wasi_http;
