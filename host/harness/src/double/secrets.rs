@@ -1,5 +1,5 @@
-//! Keys of a case, for a plugin that signs or seals. They are the host's own, with the bytes that the case gives; what is
-//! sealed is the same in each run, because its random bytes are those of the case's seed.
+//! Keys of a case, for a plugin that signs or seals. They are the host's own, with the bytes that the case gives; what
+//! is sealed is the same in each run, because its random bytes are those of the case's seed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

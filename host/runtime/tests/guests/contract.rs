@@ -1,5 +1,5 @@
-//! Versions of the contract: the guest `every` calls all of this one's functions, and components of other patch versions
-//! load.
+//! Versions of the contract: the guest `every` calls all of this one's functions, and components of other patch
+//! versions load.
 
 use std::collections::BTreeSet;
 

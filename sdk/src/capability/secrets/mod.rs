@@ -1,7 +1,7 @@
 //! Keys that the operator granted to the mount, to work with and not to see: they never leave the host.
 //!
-//! What a plugin stores for itself and nobody else may read is sealed: encrypted and authenticated, for one context. What
-//! somebody else has to check, or has made, is signed with a key that both have.
+//! What a plugin stores for itself and nobody else may read is sealed: encrypted and authenticated, for one context.
+//! What somebody else has to check, or has made, is signed with a key that both have.
 
 #[cfg(not(target_family = "wasm"))]
 mod native;

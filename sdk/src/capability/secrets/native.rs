@@ -1,5 +1,5 @@
-//! Keys that a test grants. Signing is real. Sealing has the host's limits, failures and lengths, and another cipher: it
-//! is good for tests and for nothing else.
+//! Keys that a test grants. Signing is real. Sealing has the host's limits, failures and lengths, and another cipher:
+//! it is good for tests and for nothing else.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,8 @@ pub fn keys() -> Vec<String> {
     with(|own: &mut Keys| own.hmac.keys().cloned().collect())
 }
 
-/// The HMAC-SHA256 of a message of at most 1 MiB, under the key of this name. Fails with [`Failure::Denied`] if the mount
-/// does not grant the key, and with [`Failure::TooLarge`] for a longer message.
+/// The HMAC-SHA256 of a message of at most 1 MiB, under the key of this name. Fails with [`Failure::Denied`] if the
+/// mount does not grant the key, and with [`Failure::TooLarge`] for a longer message.
 pub fn hmac_sha256(key: &str, message: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(signing(key, message)?.finalize().into_bytes().to_vec())
 }
@@ -43,9 +43,9 @@ pub fn verify_hmac_sha256(key: &str, message: &[u8], mac: &[u8]) -> Result<bool,
     Ok(signing(key, message)?.verify_slice(mac).is_ok())
 }
 
-/// Encrypts and authenticates at most 1 MiB, for [`open`] to read with the same context of at most 1 KiB. The result is at
-/// most 64 bytes longer and differs each time. Fails with [`Failure::Denied`] if the mount grants no key for sealing, and
-/// with [`Failure::TooLarge`] for a longer plaintext or context.
+/// Encrypts and authenticates at most 1 MiB, for [`open`] to read with the same context of at most 1 KiB. The result is
+/// at most 64 bytes longer and differs each time. Fails with [`Failure::Denied`] if the mount grants no key for
+/// sealing, and with [`Failure::TooLarge`] for a longer plaintext or context.
 pub fn seal(plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>, Failure> {
     let key = seal_keys()?.into_iter().next().unwrap_or_default();
     at_most(MAX_MESSAGE, plaintext)?;
@@ -65,8 +65,8 @@ pub fn seal(plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(sealed)
 }
 
-/// The plaintext of what [`seal`] made, with any of the mount's keys for sealing. Fails with [`Failure::Invalid`], whose
-/// text is always the same, if it was not sealed under one of them for this context, or was changed; with
+/// The plaintext of what [`seal`] made, with any of the mount's keys for sealing. Fails with [`Failure::Invalid`],
+/// whose text is always the same, if it was not sealed under one of them for this context, or was changed; with
 /// [`Failure::Denied`] if the mount grants no key for sealing, and with [`Failure::TooLarge`] for a longer context.
 pub fn open(sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, Failure> {
     let keys = seal_keys()?;
