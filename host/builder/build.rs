@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// The folder of the contract, in the repository and in projects with a copy of the Rust SDK.
-const CONTRACT: &str = "wit/0.1.0";
+const CONTRACT: &str = "wit/0.1.1";
 
 /// The name of the constant for each folder of the repository.
 const FOLDERS: [(&str, &str); 8] = [

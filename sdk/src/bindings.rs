@@ -23,7 +23,7 @@
 )]
 
 wit_bindgen::generate!({
-    path: "../wit/0.1.0",
+    path: "../wit/0.1.1",
     world: "plugin",
     // Types with a body in them cannot be compared: a handle equals nothing.
     additional_derives: [PartialEq],
@@ -36,11 +36,11 @@ wit_bindgen::generate!({
 /// The world `worker`, with the types of the world `plugin`.
 pub mod worker {
     wit_bindgen::generate!({
-        path: "../wit/0.1.0",
+        path: "../wit/0.1.1",
         world: "worker",
         with: {
-            "keepgate:plugin/types@0.1.0": crate::bindings::keepgate::plugin::types,
-            "keepgate:plugin/jobs@0.1.0": crate::bindings::keepgate::plugin::jobs,
+            "keepgate:plugin/types@0.1.1": crate::bindings::keepgate::plugin::types,
+            "keepgate:plugin/jobs@0.1.1": crate::bindings::keepgate::plugin::jobs,
         },
         pub_export_macro: true,
         export_macro_name: "export_worker",

@@ -21,10 +21,10 @@ pub fn of_another_version(component: &[u8]) -> Vec<u8> {
     of_version(component, *b"@0.9.0")
 }
 
-/// The same component with another version of the contract in its names; `to` is the version as
-/// written there.
+/// The same component with another version of the contract in its names, instead of that of this repository's SDK; `to`
+/// is the version as written there.
 pub fn of_version(component: &[u8], to: [u8; 6]) -> Vec<u8> {
-    let from = b"@0.1.0";
+    let from = b"@0.1.1";
     let mut patched = component.to_vec();
     let mut at = 0;
     while at + from.len() <= patched.len() {
@@ -33,7 +33,7 @@ pub fn of_version(component: &[u8], to: [u8; 6]) -> Vec<u8> {
         }
         at += 1;
     }
-    assert_ne!(patched, component, "the component names no version 0.1.0");
+    assert_ne!(patched, component, "the component names no version 0.1.1");
     patched
 }
 

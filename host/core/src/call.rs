@@ -1,5 +1,5 @@
 //! One call to a mount: the request and the reply. Field by field these are the records of the
-//! contract's interface `http` (`wit/0.1.0`), in types that need neither wasmtime nor hyper.
+//! contract's interface `http` (`wit/0.1.1`), in types that need neither wasmtime nor hyper.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

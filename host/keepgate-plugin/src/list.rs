@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn each_mount_has_its_state_and_counts() {
         let status = json!({
-            "generation": 7, "contract": "0.1.0",
+            "generation": 7, "contract": "0.1.1",
             "plugins": [
                 {"name": "a", "digest": "new", "size": 2048, "description": {"version": "1.0"}},
                 {"name": "b", "digest": "b", "size": 1, "description": {"version": "2.0"}},
@@ -178,7 +178,7 @@ mod tests {
         let line = |word: &str| table.lines().find(|line| line.contains(word)).unwrap().to_owned();
         let words =
             |word: &str| line(word).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert!(table.starts_with("generation 7, contract 0.1.0\nPLUGIN "), "{table}");
+        assert!(table.starts_with("generation 7, contract 0.1.1\nPLUGIN "), "{table}");
         assert_eq!(words("/a ")[5..], ["/a", "serves", "10", "2", "2"]);
         assert!(line("/old").contains("previous version serves"));
         assert!(line("b  ").contains("not mounted"), "{table}");

@@ -29,6 +29,8 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     match Assembly::to_look_at(&config) {
         Err(error) => problems.push(crate::output::explain(&error)),
         Ok(mut assembly) => {
+            let warnings = assembly.capabilities.warnings();
+            warnings.iter().try_for_each(|line| say!("warning: {line}"))?;
             for (line, problem) in assembly.stores().check() {
                 say!("{line}")?;
                 problems.extend(problem);

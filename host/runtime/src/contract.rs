@@ -1,4 +1,4 @@
-//! The contract of `wit/0.1.0`: its name and version, the macro by which each capability binds its own
+//! The contract of `wit/0.1.1`: its name and version, the macro by which each capability binds its own
 //! interface to Rust, and how an import fails. What plugins export is bound in `guest`.
 //!
 //! The version is written in this file only, several times because `bindgen!` takes nothing but literals.
@@ -17,7 +17,7 @@ use keepgate_core as call;
 #[macro_export]
 macro_rules! contract_version {
     () => {
-        "0.1.0"
+        "0.1.1"
     };
 }
 
@@ -31,20 +31,23 @@ pub(crate) const PACKAGE: &str = "keepgate:plugin";
 /// A new interface needs a line here.
 macro_rules! bindings {
     (interface: "blobs", $($config:tt)*) => {
-        crate::contract::bindings!(interfaces: "import keepgate:plugin/blobs@0.1.0;", $($config)*);
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/blobs@0.1.1;", $($config)*);
     };
     (interface: "environment", $($config:tt)*) => {
-        crate::contract::bindings!(interfaces: "import keepgate:plugin/environment@0.1.0;", $($config)*);
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/environment@0.1.1;", $($config)*);
     };
     (interface: "etcd", $($config:tt)*) => {
-        crate::contract::bindings!(interfaces: "import keepgate:plugin/etcd@0.1.0;", $($config)*);
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/etcd@0.1.1;", $($config)*);
     };
     (interface: "pipes", $($config:tt)*) => {
-        crate::contract::bindings!(interfaces: "import keepgate:plugin/pipes@0.1.0;", $($config)*);
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/pipes@0.1.1;", $($config)*);
+    };
+    (interface: "secrets", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/secrets@0.1.1;", $($config)*);
     };
     (interface: "guest", $($config:tt)*) => {
         crate::contract::bindings!(
-            inline: "package keepgate:runtime; world component { export keepgate:plugin/guest@0.1.0; }",
+            inline: "package keepgate:runtime; world component { export keepgate:plugin/guest@0.1.1; }",
             world: "keepgate:runtime/component",
             $($config)*
         );
@@ -67,7 +70,7 @@ macro_rules! bindings {
         )]
         pub(crate) mod bindings {
             wasmtime::component::bindgen!({
-                path: "../../wit/0.1.0",
+                path: "../../wit/0.1.1",
                 trappable_error_type: {
                     "keepgate:plugin/types.failure" => crate::contract::ImportError,
                 },

@@ -18,22 +18,27 @@ pub(crate) struct Needs {
     memory: u64,
     /// Interfaces of the contract that it imports, with their functions.
     imports: Vec<(String, Vec<String>)>,
+    /// The patch version of the contract that it was built for.
+    patch: u32,
 }
 
 impl Needs {
     pub(crate) fn of(host: &Host, component: &Component, bytes: &[u8]) -> Self {
         let ty = component.component_type();
+        let mut patch = 0;
         let imports = ty.imports(&host.engine).filter_map(|(name, item)| {
             let ComponentItem::ComponentInstance(instance) = item.ty else { return None };
             let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
-            let (interface, _) = rest.split_once('@')?;
+            let (interface, version) = rest.split_once('@')?;
+            patch = patch.max(patch_of(version));
             let functions = instance
                 .exports(&host.engine)
                 .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
                 .map(|(name, _)| name.to_owned());
             Some((interface.to_owned(), functions.collect()))
         });
-        Self { memory: inspect::initial_memory(bytes), imports: imports.collect() }
+        let imports = imports.collect();
+        Self { memory: inspect::initial_memory(bytes), imports, patch }
     }
 
     /// Checks whether an instance can start. The error says what to change.
@@ -55,6 +60,11 @@ impl Needs {
     /// is a hint and no refusal. One that imports all of the contract, as Python's and JavaScript's do, tells nothing
     /// by it.
     pub(crate) fn unmet_imports(&self, grants: &Grants) -> Vec<String> {
-        capability::unmet_imports(&self.imports, grants)
+        capability::unmet_imports(&self.imports, self.patch, grants)
     }
+}
+
+/// `1` of `0.1.1`.
+fn patch_of(version: &str) -> u32 {
+    version.rsplit('.').next().and_then(|patch| patch.parse().ok()).unwrap_or(0)
 }

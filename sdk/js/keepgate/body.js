@@ -1,6 +1,6 @@
 // Bodies: bytes that the host holds. Passing one on costs nothing; reading it copies it into the plugin.
 
-import * as types from "keepgate:plugin/types@0.1.0";
+import * as types from "keepgate:plugin/types@0.1.1";
 
 import { ask, Failure } from "./failure.js";
 import { decodeUtf8, encodeUtf8 } from "./globals.js";

@@ -1,6 +1,6 @@
 // The environment of a call: clock, random numbers, the operator's log and metrics.
 
-import * as environment from "keepgate:plugin/environment@0.1.0";
+import * as environment from "keepgate:plugin/environment@0.1.1";
 
 import { toBytes } from "./body.js";
 import { toDate, toPairs } from "./fields.js";

@@ -1,6 +1,6 @@
 // etcd clusters that the operator has configured and granted to the mount.
 
-import * as hostEtcd from "keepgate:plugin/etcd@0.1.0";
+import * as hostEtcd from "keepgate:plugin/etcd@0.1.1";
 
 import { Body } from "./body.js";
 import { ask } from "./failure.js";

@@ -1,6 +1,6 @@
 // Requests and replies.
 
-import * as http from "keepgate:plugin/http@0.1.0";
+import * as http from "keepgate:plugin/http@0.1.1";
 
 import { blobReply } from "./blob-reply.js";
 import { Body, toBytes } from "./body.js";

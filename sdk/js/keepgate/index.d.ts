@@ -325,6 +325,20 @@ export const etcd: {
   };
 };
 
+/** Keys that the operator has granted to the mount, to work with and not to see: they stay in the host. A key or kind of
+ * key that is not granted throws `denied`; more than 1 MiB, or 1 KiB of context, `too-large`. */
+export const secrets: {
+  /** The names of the keys for `hmacSha256`, in order. */
+  keys(): string[];
+  hmacSha256(key: string, message: Uint8Array | string): Uint8Array;
+  /** Use it instead of comparing: it takes the same time however much of the MAC is right. */
+  verifyHmacSha256(key: string, message: Uint8Array | string, mac: Uint8Array): boolean;
+  /** Encrypts and authenticates, for `open` to read with the same context, which says what the plaintext belongs to. */
+  seal(plaintext: Uint8Array | string, context: Uint8Array | string): Uint8Array;
+  /** Throws `invalid` if it was not sealed by this mount for this context, or was changed; which one it does not say. */
+  open(sealed: Uint8Array, context: Uint8Array | string): Uint8Array;
+};
+
 export type JobState = "queued" | "running" | "succeeded" | "failed" | "cancelled";
 
 /** Work that outlives a request. */

@@ -1,8 +1,8 @@
-// The Keepgate SDK for JavaScript: the contract `keepgate:plugin@0.1.0` as classes, iterators and
+// The Keepgate SDK for JavaScript: the contract `keepgate:plugin@0.1.1` as classes, iterators and
 // exceptions. The folder is beside a plugin's `plugin.js` and is compiled into the component with it; it needs nothing
 // but the engine. Types and documentation are in `index.d.ts`: change both together.
 
-import * as environment from "keepgate:plugin/environment@0.1.0";
+import * as environment from "keepgate:plugin/environment@0.1.1";
 
 import { installGlobals } from "./globals.js";
 

@@ -1,6 +1,6 @@
 // Work that outlives a request. `jobs` of `definePlugin` runs the jobs.
 
-import * as hostJobs from "keepgate:plugin/jobs@0.1.0";
+import * as hostJobs from "keepgate:plugin/jobs@0.1.1";
 
 import { toBytes } from "./body.js";
 import { ask } from "./failure.js";

@@ -1,6 +1,6 @@
 // Transformations that the host applies to bodies while they stream. No byte enters the plugin.
 
-import * as hostPipes from "keepgate:plugin/pipes@0.1.0";
+import * as hostPipes from "keepgate:plugin/pipes@0.1.1";
 
 import { Body, toBody } from "./body.js";
 import { now } from "./environment.js";

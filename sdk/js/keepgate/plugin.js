@@ -1,6 +1,6 @@
 // Plugins, and how they become the exports of a component.
 
-import * as environment from "keepgate:plugin/environment@0.1.0";
+import * as environment from "keepgate:plugin/environment@0.1.1";
 
 import { toBytes } from "./body.js";
 import nothingAskedFor from "./capabilities.js";

@@ -1,6 +1,6 @@
 // Stores that the operator has granted to the mount.
 
-import * as blobs from "keepgate:plugin/blobs@0.1.0";
+import * as blobs from "keepgate:plugin/blobs@0.1.1";
 
 import { Body, toBody } from "./body.js";
 import { ask } from "./failure.js";

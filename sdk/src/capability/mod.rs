@@ -12,6 +12,7 @@ pub mod etcd;
 pub(crate) mod http;
 pub mod jobs;
 pub mod pipes;
+pub mod secrets;
 
 pub use blobs::{
     Change, Condition, Download, Entries, Entry, Info, Listing, Part, Piece, PutOptions, Store,

@@ -22,12 +22,12 @@
 )]
 mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit/0.1.0",
+        path: "../../wit/0.1.1",
         inline: "
             package keepgate:every;
             world every {
-                include keepgate:plugin/plugin@0.1.0;
-                include keepgate:plugin/worker@0.1.0;
+                include keepgate:plugin/plugin@0.1.1;
+                include keepgate:plugin/worker@0.1.1;
             }
         ",
         generate_all,
@@ -46,10 +46,14 @@ use bindings::keepgate::plugin::etcd::{Snapshot, clusters};
 use bindings::keepgate::plugin::http::{Content, Head, Writer};
 use bindings::keepgate::plugin::jobs::{self, Job, Options, Progress, State, WhenBusy};
 use bindings::keepgate::plugin::pipes::{self, Entry, Meter};
+use bindings::keepgate::plugin::secrets;
 use bindings::keepgate::plugin::types::{Body, Failure, Refusal};
 
 /// The SHA-256 of `abc`.
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+/// The most bytes to sign or to seal, and those of a context.
+const MESSAGE: usize = 1 << 20;
+const CONTEXT: usize = 1 << 10;
 /// Nanoseconds of a day.
 const DAY: u64 = 86_400_000_000_000;
 
@@ -99,6 +103,7 @@ impl Plugin for Every {
             Some("pipes") => said.pipes()?,
             Some("etcd") => said.etcd()?,
             Some("environment") => said.environment(),
+            Some("secrets") => said.secrets()?,
             Some("jobs") => said.jobs(request.query.first().map(|(_, id)| id.as_str()))?,
             Some("download") => {
                 let found = Store::open("main")?.get("abc", Part::Whole)?;
@@ -175,6 +180,10 @@ fn failure(name: &str) -> Failure {
         }),
         _ => Failure::NotFound,
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The results of the calls, one on each line.
@@ -343,6 +352,30 @@ impl Said {
         }
         environment::count("every_calls_total", &["one".to_owned()], 2);
         environment::set("every_state", &["one".to_owned()], 0.5);
+    }
+
+    fn secrets(&mut self) -> Result<(), Failure> {
+        self.say("keys", secrets::keys());
+        let mac = secrets::hmac_sha256("jefe", b"what do ya want for nothing?")?;
+        self.say("hmac-sha256", hex(&mac));
+        self.say(
+            "verify",
+            secrets::verify_hmac_sha256("jefe", b"what do ya want for nothing?", &mac)?,
+        );
+        self.say("verify other", secrets::verify_hmac_sha256("jefe", b"another", &mac)?);
+        self.say("verify short", secrets::verify_hmac_sha256("jefe", b"another", &[])?);
+        self.fail("hmac-sha256 none", secrets::hmac_sha256("none", b"abc"));
+        self.fail("verify none", secrets::verify_hmac_sha256("none", b"abc", &mac));
+        self.fail("hmac-sha256 large", secrets::hmac_sha256("jefe", &vec![0; MESSAGE + 1]));
+        let sealed = secrets::seal(b"abc", b"context")?;
+        self.say("seal", (sealed.len() <= 3 + 64, sealed == secrets::seal(b"abc", b"context")?));
+        self.say("open", String::from_utf8(secrets::open(&sealed, b"context")?));
+        self.fail("open for another", secrets::open(&sealed, b"another"));
+        let changed = [&sealed[..sealed.len() - 1], &[!sealed[sealed.len() - 1]]].concat();
+        self.fail("open changed", secrets::open(&changed, b"context"));
+        self.fail("seal large", secrets::seal(&vec![0; MESSAGE + 1], b""));
+        self.fail("seal large context", secrets::seal(b"", &vec![0; CONTEXT + 1]));
+        Ok(())
     }
 
     fn jobs(&mut self, id: Option<&str>) -> Result<(), Failure> {

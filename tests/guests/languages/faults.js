@@ -2,7 +2,7 @@
 // `faults.py` has the same ones, and `tests/e2e/languages` requests them.
 
 import {
-  count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, setGauge, Store,
+  count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, secrets, setGauge, Store,
 } from "./keepgate/index.js";
 
 const encoder = new TextEncoder();
@@ -147,6 +147,29 @@ const PATHS = {
   place: (request) => {
     const { target, address, id } = request;
     return Reply.json([request.url("a b", "c"), target, address, id !== ""]);
+  },
+  secrets: ({ body }) => {
+    const message = body.bytes();
+    const attempt = (act) => {
+      try {
+        return act();
+      } catch ({ tag }) {
+        return tag;
+      }
+    };
+    const mac = secrets.hmacSha256("hook", message);
+    const sealed = secrets.seal(message, "context");
+    return Reply.json({
+      keys: secrets.keys(), mac: [...mac],
+      verified: [secrets.verifyHmacSha256("hook", message, mac), secrets.verifyHmacSha256("hook", "other", mac)],
+      opened: decoder.decode(secrets.open(sealed, "context")),
+      sealed: sealed.length, differs: secrets.seal(message, "context").join() !== sealed.join(),
+      failures: [
+        attempt(() => secrets.hmacSha256("none", message)),
+        attempt(() => secrets.open(sealed, "another")),
+        attempt(() => secrets.seal(message, "c".repeat(1025))),
+      ],
+    });
   },
   chance: () => Reply.json([Math.random(), [...random(8)].join()]),
   clock: () => Reply.json([Date.now(), new Date().getTime(), now().getTime()]),

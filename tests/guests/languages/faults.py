@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import keepgate
 from keepgate import (
-    Description, Metric, NotFound, Piece, Plugin, Reply, Request, Store, export, jobs, pipes,
+    Description, Metric, NotFound, Piece, Plugin, Reply, Request, Store, export, jobs, pipes, secrets,
 )
 
 
@@ -208,6 +208,35 @@ class Faults(Plugin):
     def do_place(self, request: Request) -> Reply:
         asked = [request.target, request.address, bool(request.id)]
         return Reply.json([request.url("a b", "c"), *asked])
+
+    def do_secrets(self, request: Request) -> Reply:
+        message = request.body.bytes()
+        mac = secrets.hmac_sha256("hook", message)
+        sealed = secrets.seal(message, b"context")
+
+        def attempt(act):
+            try:
+                return act()
+            except keepgate.Failure as failure:
+                names = {keepgate.Denied: "denied", keepgate.Invalid: "invalid", keepgate.TooLarge: "too-large"}
+                return names[type(failure)]
+
+        return Reply.json({
+            "keys": secrets.keys(),
+            "mac": [*mac],
+            "verified": [
+                secrets.verify_hmac_sha256("hook", message, mac),
+                secrets.verify_hmac_sha256("hook", b"other", mac),
+            ],
+            "opened": secrets.open(sealed, b"context").decode(),
+            "sealed": len(sealed),
+            "differs": secrets.seal(message, b"context") != sealed,
+            "failures": [
+                attempt(lambda: secrets.hmac_sha256("none", message)),
+                attempt(lambda: secrets.open(sealed, b"another")),
+                attempt(lambda: secrets.seal(message, b"c" * 1025)),
+            ],
+        })
 
     def do_chance(self, request: Request) -> Reply:
         return Reply.json([chances.random(), keepgate.random(8).hex()])

@@ -185,7 +185,7 @@ fn init_writes_a_working_configuration_and_never_overwrites() {
 #[test]
 fn versions_and_unknown_commands() {
     let said = run(&["--version"]).success();
-    assert!(said.starts_with("keepgate ") && said.contains("contract 0.1.0"), "{said}");
+    assert!(said.starts_with("keepgate ") && said.contains("contract 0.1.1"), "{said}");
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
     for arguments in [&["no-such-command"][..], &[], &["serve", "--no-such-flag"]] {
         let error = run(arguments).fails_with(2);

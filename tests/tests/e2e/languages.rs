@@ -52,8 +52,15 @@ fn started(language: Language) -> Option<(Setup, Gateway)> {
         .mount("/tight", &archive, "limits = { memory = \"24MiB\" }")
         .mount("/starved", &archive, "limits = { memory = \"1MiB\" }")
         .mount("/warm", &archive, "warm = true")
-        .mount("/faults", &faults, "")
+        .mount(
+            "/faults",
+            &faults,
+            "secrets.hmac = { hook = \"hook\" }\n\
+             secrets.seal = { name = \"test\", keys = [\"seal\"] }",
+        )
         .mount("/faults-warm", &faults, "warm = true");
+    fs::write(setup.path("hook"), "Jefe and fourteen more\n").unwrap();
+    fs::write(setup.path("seal"), "of thirty-two characters or more\n").unwrap();
     let gateway = setup.start();
     for name in [&archive, &faults] {
         let from = gateway.program.stderr.count();
@@ -106,6 +113,7 @@ fn all_promises(language: Language) {
     offers::the_host_works_on_bodies(&gateway);
     offers::stores_say_what_changed(&gateway);
     offers::jobs_run(&gateway);
+    offers::keys_stay_in_the_host(&gateway);
     offers::places_are_told(&gateway);
     offers::surroundings_are_the_hosts(&gateway);
     faults::settings_are_refused_in_words(&setup, &gateway);

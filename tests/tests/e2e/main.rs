@@ -79,6 +79,7 @@ mod requests;
 mod rest_server;
 mod restic;
 mod s3;
+mod secrets;
 mod settling;
 mod shutdown;
 mod trust;

@@ -156,7 +156,7 @@ fn a_function_that_one_side_lacks_is_named() {
     let stat = renamed(&tools::plugin("restic"), "[method]store.head", "[method]store.stat");
     let why = refused(folder.path(), "restic.wasm", &stat);
     for part in
-        ["keepgate:plugin/blobs@0.1.0", "`store.stat`", "this gateway does not", "use a gateway"]
+        ["keepgate:plugin/blobs@0.1.1", "`store.stat`", "this gateway does not", "use a gateway"]
     {
         assert!(why.contains(part), "{part}: {why}");
     }
@@ -215,8 +215,8 @@ fn inspect_prints_wit_and_parts() {
     let said = plugin(&["inspect", text(&file)]).success();
     for part in [
         "world root",
-        "import keepgate:plugin/blobs@0.1.0;",
-        "export keepgate:plugin/guest@0.1.0;",
+        "import keepgate:plugin/blobs@0.1.1;",
+        "export keepgate:plugin/guest@0.1.1;",
         "resource store",
         "  code",
     ] {

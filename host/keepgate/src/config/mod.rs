@@ -25,7 +25,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use auth::proxy_header;
-pub(crate) use capability::{EtcdCluster, Jobs};
+pub(crate) use capability::{EtcdCluster, Jobs, Secrets};
 use check::names;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use copy::{StoreCopy, schedule_name};
@@ -198,6 +198,9 @@ pub(crate) struct Mount {
     /// etcd clusters, by the names that the plugin uses for them.
     #[serde(default)]
     pub(crate) etcd: BTreeMap<String, Spanned<String>>,
+    /// Keys that the plugin may sign and seal with.
+    #[serde(default)]
+    pub(crate) secrets: Secrets,
     #[serde(default)]
     pub(crate) settings: toml::Table,
     #[serde(default)]

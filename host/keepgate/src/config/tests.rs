@@ -415,6 +415,8 @@ fn the_example_names_every_key() {
         ("schedule.*", "[schedule.x]", ""),
         ("copy.*", "[copy.x]", ""),
         ("mount", "[[mount]]", ""),
+        ("mount.secrets", "[[mount]]\n[mount.secrets]", ""),
+        ("mount.secrets.seal", "[[mount]]\n[mount.secrets.seal]", ""),
         ("mount.policy", "[[mount]]\n[mount.policy]", ""),
         ("mount.rule", "[[mount]]\n[[mount.rule]]", ""),
         ("mount.limits", "[[mount]]\n[mount.limits]", ""),

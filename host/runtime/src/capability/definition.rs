@@ -17,6 +17,11 @@ pub(crate) trait Capability: Sync {
     /// What a plugin does with it, in one or two words, for `plugin inspect`.
     fn purpose(&self) -> &'static str;
 
+    /// The patch version of the contract that has it first.
+    fn since(&self) -> u32 {
+        0
+    }
+
     /// The text of its interface, to explain how a component differs from it.
     fn wit(&self) -> &'static str;
 

@@ -36,6 +36,7 @@ pub(crate) mod http;
 pub mod jobs;
 pub mod pipes;
 pub(crate) mod requests;
+pub mod secrets;
 pub(crate) mod types;
 
 /// Every capability, in the order in which messages and tools list them.
@@ -47,6 +48,7 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &pipes::Pipes,
     &etcd::Etcd,
     &jobs::JobsCapability,
+    &secrets::SecretsCapability,
 ];
 
 /// Whether a call that failed this way lacks a grant of its mount: the import as `interface.function`, the
@@ -111,14 +113,20 @@ pub fn granted(grants: &Grants) -> Vec<Granted> {
     REGISTRY.iter().filter_map(|capability| capability.granted(grants)).collect()
 }
 
-/// What a component imports and a mount does not grant, in words, given its interfaces with their functions. Nothing if
-/// it imports all of them: then its language's tools import the contract as a whole, whatever the plugin uses.
-pub(crate) fn unmet_imports(imports: &[(String, Vec<String>)], grants: &Grants) -> Vec<String> {
+/// What a component imports and a mount does not grant, in words, given its interfaces with their functions, and the
+/// patch version of the contract that it was built for. Nothing if it imports all that this version has: then its
+/// language's tools import the contract as a whole, whatever the plugin uses.
+pub(crate) fn unmet_imports(
+    imports: &[(String, Vec<String>)],
+    patch: u32,
+    grants: &Grants,
+) -> Vec<String> {
     let functions = |capability: &&dyn Capability| {
         let import = imports.iter().find(|(name, _)| name == capability.interface());
         import.map(|(_, functions)| functions)
     };
-    if REGISTRY.iter().all(|capability| functions(capability).is_some()) {
+    let mut offered = REGISTRY.iter().filter(|capability| capability.since() <= patch);
+    if offered.all(|capability| functions(capability).is_some()) {
         return Vec::new();
     }
     let check = |capability: &&dyn Capability| {
@@ -147,6 +155,22 @@ mod tests {
             assert_eq!(same.count(), 1, "{interface}");
             assert!(capability.wit().contains(&format!("interface {interface} {{")), "{interface}");
             assert!(!capability.purpose().is_empty(), "{interface}");
+        }
+    }
+
+    /// A component that imports all of its contract is given no hints, although a later contract has more.
+    #[test]
+    fn a_component_that_imports_all_of_its_contract_says_nothing_by_it() {
+        let imported = |patch| -> Vec<(String, Vec<String>)> {
+            let known = REGISTRY.iter().filter(|capability| capability.since() <= patch);
+            known.map(|known| (known.interface().to_owned(), vec!["take".to_owned()])).collect()
+        };
+        for patch in REGISTRY.iter().map(|capability| capability.since()) {
+            assert!(unmet_imports(&imported(patch), patch, &Grants::default()).is_empty());
+            let fewer =
+                imported(patch).into_iter().filter(|(name, _)| name != "types").collect::<Vec<_>>();
+            let hints = unmet_imports(&fewer, patch, &Grants::default());
+            assert!(hints.iter().any(|hint| hint.contains("etcd = {")), "{hints:?}");
         }
     }
 

@@ -39,14 +39,19 @@ fn an_empty_component_is_named() {
     let seen = Inspection::of(EMPTY_COMPONENT);
     assert_eq!(seen.kind, Kind::OtherComponent);
     let why = seen.refusal.unwrap();
-    assert!(why.contains("does not export keepgate:plugin/guest@0.1.0"), "{why}");
+    assert!(why.contains("does not export keepgate:plugin/guest@0.1.1"), "{why}");
     assert!(why.contains("it exports nothing"), "{why}");
 }
 
-/// The world `plugin` of a contract whose texts were changed.
+/// The world `plugin` of this host's contract, whose texts were changed.
 fn world(change: impl Fn(&str, &str) -> String) -> World {
+    world_of(VERSION, change)
+}
+
+/// The same of any version.
+fn world_of(version: &str, change: impl Fn(&str, &str) -> String) -> World {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = folder.join("../../wit").join(VERSION);
+    let folder = folder.join("../../wit").join(version);
     let mut map = SourceMap::default();
     for entry in folder.read_dir().unwrap() {
         let path = entry.unwrap().path();
@@ -84,24 +89,49 @@ fn the_contract_does_not_differ_from_itself() {
     assert_eq!(compare::differences(&world), []);
     let imports = world.imports();
     let stores = imports.iter().find(|interface| interface.name == "blobs").unwrap();
-    assert_eq!(stores.full_name(), "keepgate:plugin/blobs@0.1.0");
+    assert_eq!(stores.full_name(), "keepgate:plugin/blobs@0.1.1");
     assert!(stores.functions.contains(&"store.get".to_owned()), "{stores:?}");
     assert!(stores.words.starts_with("stores: open, head, get, put"), "{}", stores.words);
 }
 
 /// So that what is kept of a contract stands for all of it.
 #[test]
-fn the_component_that_is_kept_calls_every_function_of_its_contract() {
+fn a_component_that_is_kept_calls_every_function_of_its_contract() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/contracts");
-    let seen = Inspection::of(&std::fs::read(folder.join("0.1.0/every.wasm")).unwrap());
-    assert_eq!((seen.contract.as_deref(), seen.differences.as_slice()), (Some("0.1.0"), &[][..]));
+    let kept = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> = kept.filter(|path| path.join("every.wasm").exists()).collect();
+    assert!(!kept.is_empty());
+    for folder in kept {
+        let version = folder.file_name().unwrap().to_str().unwrap();
+        calls_every_function(&std::fs::read(folder.join("every.wasm")).unwrap(), version);
+    }
+}
+
+fn calls_every_function(component: &[u8], version: &str) {
+    let seen = Inspection::of(component);
+    assert_eq!((seen.contract.as_deref(), seen.differences.as_slice()), (Some(version), &[][..]));
     let exports: Vec<_> = seen.exports.iter().map(|interface| interface.name.as_str()).collect();
     assert!(exports.contains(&"guest") && exports.contains(&"job-runner"), "{exports:?}");
-    for interface in world(|_, text| text.to_owned()).imports() {
+    for interface in world_of(version, |_, text| text.to_owned()).imports() {
         let imported = seen.imports.iter().find(|imported| imported.name == interface.name);
         let functions = imported.map(|imported| imported.functions.as_slice()).unwrap_or_default();
         for function in &interface.functions {
-            assert!(functions.contains(function), "{} {function}", interface.name);
+            assert!(functions.contains(function), "{version}: {} {function}", interface.name);
+        }
+    }
+}
+
+/// A patch version adds, and changes nothing of the versions before it.
+#[test]
+fn every_function_and_type_of_a_released_contract_is_in_this_one_as_it_was() {
+    let released = world_of("0.1.0", |_, text| text.to_owned());
+    assert_eq!(compare::differences(&released), []);
+    let here = world(|_, text| text.to_owned());
+    assert_eq!(released.exports().len(), here.exports().len());
+    for interface in released.imports() {
+        let same = here.imports().into_iter().find(|same| same.name == interface.name).unwrap();
+        for function in &interface.functions {
+            assert!(same.functions.contains(function), "{} {function}", interface.name);
         }
     }
 }
@@ -111,7 +141,7 @@ fn a_function_that_the_gateway_lacks_is_named() {
     let from = "    head: func(key: string) -> result<info, failure>;";
     let to = format!("{from}\n    stat: func(key: string) -> result<info, failure>;");
     let found = difference("blobs.wit", from, &to);
-    assert_eq!(found.interface, "keepgate:plugin/blobs@0.1.0");
+    assert_eq!(found.interface, "keepgate:plugin/blobs@0.1.1");
     assert_eq!((found.item.as_deref(), found.side), (Some("store.stat"), Side::Gateway));
     assert!(found.to_string().contains("this gateway does not have it"), "{found}");
 }
@@ -142,6 +172,6 @@ fn a_record_with_another_field_is_named_once() {
 #[test]
 fn a_new_case_of_the_failure_is_found_where_it_is_defined() {
     let found = difference("types.wit", "    no-space,", "    no-space,\n    no-time,");
-    assert_eq!(found.interface, "keepgate:plugin/types@0.1.0");
+    assert_eq!(found.interface, "keepgate:plugin/types@0.1.1");
     assert_eq!(found.item.as_deref(), Some("failure"));
 }

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod contract;
 mod etcd;
 mod hostile_guests;
 mod job_guest;
 mod misdeeds;
+mod secrets;
 mod settling;
 mod support;
 mod wasi_http;
@@ -241,8 +243,8 @@ async fn files_that_are_not_plugins_are_refused_with_the_reason() {
     bench.put("half.wasm", &good[..good.len() / 2]);
     bench.put("empty.wasm", b"");
     bench.put("other.wasm", b"\0asm\x0d\0\x01\0");
-    bench.put("newer.wasm", &replace(&good, b"@0.1.0", b"@0.9.0"));
-    bench.put("older.wasm", &replace(&good, b"@0.1.0", b"@0.0.1"));
+    bench.put("newer.wasm", &replace(&good, b"@0.1.1", b"@0.9.0"));
+    bench.put("older.wasm", &replace(&good, b"@0.1.1", b"@0.0.1"));
     bench.put("mute.wasm", &guest("mute"));
     let generation = bench.generation(&[]).await;
     let why = |name: &str| {
@@ -254,7 +256,7 @@ async fn files_that_are_not_plugins_are_refused_with_the_reason() {
     assert!(why("core").contains("core module"), "{}", why("core"));
     assert!(why("half").contains("still being copied"), "{}", why("half"));
     assert!(why("empty").contains("still being copied"), "{}", why("empty"));
-    assert!(why("other").contains("does not export keepgate:plugin/guest@0.1.0"));
+    assert!(why("other").contains("does not export keepgate:plugin/guest@0.1.1"));
     assert!(why("newer").contains("the gateway is too old"), "{}", why("newer"));
     assert!(why("older").contains("the plugin is too old"), "{}", why("older"));
     assert!(why("mute").contains("`describe`"), "{}", why("mute"));

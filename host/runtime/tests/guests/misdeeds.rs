@@ -112,6 +112,7 @@ pub(crate) const OTHERS: &[(&str, &str)] = &[
     ("liar", "a_description_that_is_too_large_is_refused"),
     ("babbler", "a_description_that_is_too_large_is_refused"),
     ("impostor", "a_plugin_with_anothers_name_gets_nothing_of_the_other"),
+    ("secrets", "what_a_plugin_seals_opens_for_the_same_context_and_with_older_keys"),
     ("job_guest", "finally_runs_for_the_same_user_however_a_job_ends"),
 ];
 

@@ -75,6 +75,22 @@ pub(super) fn jobs_run(gateway: &Gateway) {
     assert_eq!(said, expected);
 }
 
+pub(super) fn keys_stay_in_the_host(gateway: &Gateway) {
+    let message = "what do ya want for nothing?";
+    let said = gateway.endpoint().post("/faults/secrets", message.as_bytes()).json();
+    // By Python's `hmac`.
+    let mac = json!([
+        200, 132, 105, 0, 197, 242, 122, 240, 129, 93, 101, 178, 213, 45, 254, 81, 130, 199, 235,
+        54, 24, 126, 91, 244, 85, 42, 43, 37, 216, 100, 231, 9
+    ]);
+    assert_eq!((&said["keys"], &said["mac"]), (&json!(["hook"]), &mac));
+    assert_eq!((&said["verified"], &said["differs"]), (&json!([true, false]), &json!(true)));
+    assert_eq!(said["opened"], message);
+    let longer = said["sealed"].as_u64().unwrap() - message.len() as u64;
+    assert!(longer <= 64, "{longer}");
+    assert_eq!(said["failures"], json!(["denied", "invalid", "too-large"]));
+}
+
 pub(super) fn places_are_told(gateway: &Gateway) {
     let said = gateway.endpoint().get("/faults/place?x=%2F").json();
     let expected =

@@ -15,11 +15,13 @@ use super::{Config, Mount, Problems};
 mod etcd;
 mod jobs;
 mod provider;
+mod secrets;
 mod spool;
 
 pub(crate) use etcd::EtcdCluster;
 pub(crate) use jobs::{JOBS_FILE, Jobs};
 pub(crate) use provider::{Probe, Provider};
+pub(crate) use secrets::Secrets;
 
 /// Every capability of a configuration, open.
 #[derive(Debug)]
@@ -28,11 +30,13 @@ pub(crate) struct Providers(Vec<Box<dyn Provider>>);
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     etcd::check(config, problems);
     jobs::check(config, problems);
+    secrets::check(config, problems);
 }
 
 /// Relative paths are relative to the configuration's folder.
 pub(super) fn resolve(config: &mut Config, base: &Path) {
     etcd::resolve(config, base);
+    secrets::resolve(config, base);
 }
 
 /// Opens the queue of jobs, if the configuration has one. It has to open if there are schedules, copies
@@ -45,7 +49,12 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_job
 
 impl Providers {
     pub(crate) fn open(config: &Config, queue: Option<Arc<keepgate_jobs::Jobs>>) -> Result<Self> {
-        Ok(Self(vec![etcd::open(config)?, jobs::open(queue), spool::open(config)]))
+        Ok(Self(vec![
+            etcd::open(config)?,
+            jobs::open(queue),
+            secrets::open(config)?,
+            spool::open(config),
+        ]))
     }
 
     /// What a mount is granted besides stores; `None` for a mount that a plugin proposed.
@@ -53,6 +62,11 @@ impl Providers {
         let mut grants = Grants::default();
         self.0.iter().try_for_each(|provider| provider.grant(mount, &mut grants))?;
         Ok(grants)
+    }
+
+    /// What an operator should look at, for `keepgate check`.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.0.iter().flat_map(|provider| provider.warnings()).collect()
     }
 
     /// Tries whether the systems behind them answer.

@@ -14,6 +14,11 @@ pub(crate) trait Provider: Debug + Send + Sync {
     /// Grants a mount what the configuration says; `None` for a mount that a plugin proposed.
     fn grant(&self, mount: Option<&Mount>, grants: &mut Grants) -> Result<()>;
 
+    /// What an operator should look at although it works, for `keepgate check`. A server logs it.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Tries whether the systems behind it answer, for `keepgate check --connect`.
     async fn probe(&self) -> Probe {
         Probe::default()
