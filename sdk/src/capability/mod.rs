@@ -12,6 +12,7 @@ pub mod etcd;
 pub(crate) mod http;
 pub mod jobs;
 pub mod pipes;
+pub mod upstreams;
 
 pub use blobs::{
     Change, Condition, Download, Entries, Entry, Info, Listing, Part, Piece, PutOptions, Store,
@@ -40,4 +41,5 @@ pub(crate) fn described(name: &str, version: &str) -> Description {
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod doubles {
     pub use super::etcd::TestSnapshot;
+    pub use super::upstreams::{SentRequest, TestExchange};
 }

@@ -2,6 +2,7 @@
 //! is one file here and one line in the list below; nothing else in this crate names one.
 
 mod etcd;
+mod upstream;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use serde::de::{DeserializeOwned, MapAccess};
 use crate::case::Values;
 
 pub use etcd::Member;
+pub use upstream::UpstreamExchange;
 
 /// The mount that a fixture is about to start, to which a double adds itself.
 pub(crate) struct Setup<'a> {
@@ -82,4 +84,5 @@ macro_rules! doubles {
 // The list of doubles. To add one, add a file beside this one and a line here.
 doubles! {
     etcd: etcd::Clusters,
+    upstream: upstream::Upstreams,
 }

@@ -37,6 +37,7 @@ pub mod jobs;
 pub mod pipes;
 pub(crate) mod requests;
 pub(crate) mod types;
+pub mod upstreams;
 
 /// Every capability, in the order in which messages and tools list them.
 pub(crate) static REGISTRY: &[&dyn Capability] = &[
@@ -47,6 +48,7 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &pipes::Pipes,
     &etcd::Etcd,
     &jobs::JobsCapability,
+    &upstreams::UpstreamsCapability,
 ];
 
 /// Whether a call that failed this way lacks a grant of its mount: the import as `interface.function`, the

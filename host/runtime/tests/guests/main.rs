@@ -9,6 +9,7 @@ mod job_guest;
 mod misdeeds;
 mod settling;
 mod support;
+mod upstreams;
 mod wasi_http;
 
 use std::fs;
