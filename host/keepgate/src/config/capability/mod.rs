@@ -16,10 +16,12 @@ mod etcd;
 mod jobs;
 mod provider;
 mod spool;
+mod upstream;
 
 pub(crate) use etcd::EtcdCluster;
 pub(crate) use jobs::{JOBS_FILE, Jobs};
-pub(crate) use provider::{Probe, Provider};
+pub(crate) use provider::{Probe, Provider, StatusPart};
+pub(crate) use upstream::UpstreamTable;
 
 /// Every capability of a configuration, open.
 #[derive(Debug)]
@@ -28,11 +30,13 @@ pub(crate) struct Providers(Vec<Box<dyn Provider>>);
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     etcd::check(config, problems);
     jobs::check(config, problems);
+    upstream::check(config, problems);
 }
 
 /// Relative paths are relative to the configuration's folder.
 pub(super) fn resolve(config: &mut Config, base: &Path) {
     etcd::resolve(config, base);
+    upstream::resolve(config, base);
 }
 
 /// Opens the queue of jobs, if the configuration has one. It has to open if there are schedules, copies
@@ -44,8 +48,19 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_job
 }
 
 impl Providers {
-    pub(crate) fn open(config: &Config, queue: Option<Arc<keepgate_jobs::Jobs>>) -> Result<Self> {
-        Ok(Self(vec![etcd::open(config)?, jobs::open(queue), spool::open(config)]))
+    /// Reads their files. `metrics` are those of a gateway that serves.
+    pub(crate) fn open(
+        config: &Config,
+        queue: Option<Arc<keepgate_jobs::Jobs>>,
+        metrics: Option<&keepgate_upstream::Metrics>,
+    ) -> Result<Self> {
+        let upstreams = upstream::open(config, metrics)?;
+        Ok(Self(vec![etcd::open(config)?, upstreams, jobs::open(queue), spool::open(config)]))
+    }
+
+    /// What operators see of them.
+    pub(crate) fn status(&self) -> Vec<StatusPart> {
+        self.0.iter().filter_map(|provider| provider.status()).collect()
     }
 
     /// What a mount is granted besides stores; `None` for a mount that a plugin proposed.
