@@ -7,6 +7,7 @@ export { etcd } from "./etcd.js";
 export { jobs } from "./jobs.js";
 export { pipes } from "./pipes.js";
 export { Store } from "./store.js";
+export { upstreams } from "./upstreams.js";
 
 /** The fields of a description by which a plugin asks for capabilities; by default it asks for nothing. */
 export default { stores: [], clusters: [] };
