@@ -9,6 +9,7 @@
 //! | [`mod@file`] | certificates and keys from PEM and DER files |
 //! | [`mod@identity`] | a key with its chain, in the right order |
 //! | [`mod@trust`] | whom a client trusts |
+//! | [`mod@pin`] | trust in one certificate by its fingerprint |
 //! | [`mod@validity`] | until when a certificate is valid |
 //!
 //! [`provider`] is *ring*, with the curve P-521 from RustCrypto (`p521`), because `etcd --auto-tls` and some
@@ -18,6 +19,7 @@
 pub mod file;
 pub mod identity;
 mod p521;
+pub mod pin;
 pub mod trust;
 pub mod validity;
 

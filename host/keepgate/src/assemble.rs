@@ -39,6 +39,23 @@ pub(crate) struct Assembly {
     pub(crate) capabilities: Providers,
 }
 
+/// Metrics of the systems behind the gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct SystemMetrics {
+    buckets: keepgate_store_s3::Metrics,
+    upstreams: keepgate_upstream::Metrics,
+}
+
+impl SystemMetrics {
+    /// Registers them.
+    pub(crate) fn new(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            buckets: keepgate_store_s3::Metrics::new(registry)?,
+            upstreams: keepgate_upstream::Metrics::new(registry)?,
+        })
+    }
+}
+
 /// A metrics page on the listeners of clients.
 #[derive(Clone, Debug)]
 pub(crate) struct PagePlan {
@@ -74,16 +91,17 @@ impl Assembly {
         config: &Config,
         before: Option<&Self>,
         jobs: Option<Arc<Jobs>>,
-        metrics: &keepgate_store_s3::Metrics,
+        metrics: &SystemMetrics,
     ) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
             let known = before.and_then(|before| before.stores.get(name));
             let store = (name.as_str(), store.get_ref());
-            let open = Box::pin(OpenStore::open(config, store, known, metrics)).await?;
+            let open = Box::pin(OpenStore::open(config, store, known, &metrics.buckets)).await?;
             stores.insert(name.clone(), open);
         }
-        Self::around(stores, config, before, Providers::open(config, jobs)?)
+        let capabilities = Providers::open(config, jobs, Some(&metrics.upstreams))?;
+        Self::around(stores, config, before, capabilities)
     }
 
     /// Opens everything except quotas and jobs, which belong to the running gateway.
@@ -92,7 +110,7 @@ impl Assembly {
         for (name, store) in &config.store {
             stores.insert(name.clone(), OpenStore::to_look_at(config, (name, store.get_ref()))?);
         }
-        Self::around(stores, config, None, Providers::open(config, None)?)
+        Self::around(stores, config, None, Providers::open(config, None, None)?)
     }
 
     fn around(

@@ -1,5 +1,4 @@
-//! Until when the gateway's certificates are valid: those of listeners, and of the clusters and buckets behind it. Reported at
-//! the start, once a day, by `keepgate check` and as a metric.
+//! Until when the gateway's certificates are valid: those of listeners, and of the systems behind it. Reported at the start, once a day, by `keepgate check` and as a metric.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +40,7 @@ impl Certificates {
         Arc::new(certificates)
     }
 
-    /// Goes over to the clusters and buckets of another configuration.
+    /// Goes over to the systems of another configuration.
     pub(crate) fn change(&self, config: &Config) {
         let listeners = self.listeners.iter().cloned().map(Source::Listener);
         let clusters = config.etcd.values().filter_map(|cluster| cluster.tls.as_ref());
@@ -52,7 +51,14 @@ impl Certificates {
         let buckets = config.store.values().filter_map(|store| store.get_ref().s3.as_ref());
         let buckets = buckets.filter_map(|bucket| bucket.get_ref().ca.clone());
         let buckets = buckets.map(Source::Authorities);
-        self.sources.store(Arc::new(listeners.chain(clusters).chain(buckets).collect()));
+        let upstreams =
+            config.upstream.values().filter_map(|upstream| upstream.get_ref().tls.as_ref());
+        let upstreams = upstreams.flat_map(|tls| {
+            let ca = tls.ca.clone().map(Source::Authorities);
+            ca.into_iter().chain(tls.certificate.clone().map(Source::Client))
+        });
+        let sources = listeners.chain(clusters).chain(buckets).chain(upstreams);
+        self.sources.store(Arc::new(sources.collect()));
     }
 
     /// Each file once, with its validity. One that cannot be read is missing here; whoever uses it says why.

@@ -39,6 +39,9 @@ macro_rules! bindings {
     (interface: "etcd", $($config:tt)*) => {
         crate::contract::bindings!(interfaces: "import keepgate:plugin/etcd@0.1.1;", $($config)*);
     };
+    (interface: "upstreams", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/upstreams@0.1.1;", $($config)*);
+    };
     (interface: "pipes", $($config:tt)*) => {
         crate::contract::bindings!(interfaces: "import keepgate:plugin/pipes@0.1.1;", $($config)*);
     };

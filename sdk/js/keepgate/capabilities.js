@@ -8,6 +8,7 @@ export { jobs } from "./jobs.js";
 export { pipes } from "./pipes.js";
 export { secrets } from "./secrets.js";
 export { Store } from "./store.js";
+export { upstreams } from "./upstreams.js";
 
 /** The fields of a description by which a plugin asks for capabilities; by default it asks for nothing. */
 export default { stores: [], clusters: [] };

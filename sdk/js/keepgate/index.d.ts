@@ -339,6 +339,39 @@ export const secrets: {
   open(sealed: Uint8Array, context: Uint8Array | string): Uint8Array;
 };
 
+/** HTTP systems that the operator has configured and granted to the mount. */
+export const upstreams: {
+  names(): string[];
+  /**
+   * Sends a request and waits for the head of the response; any status is a success. `target` is path and query,
+   * percent-encoded; for an upstream that is a list of addresses, the whole URL. Throws `denied` if the mount does not
+   * grant the upstream or the operator does not allow the request, `unavailable` if the upstream does not answer, and
+   * `busy` if too many requests are under way.
+   */
+  send(upstream: string, target: string, options?: {
+    method?: string;
+    headers?: Record<string, string> | Iterable<[string, string]>;
+    /** The length of a body is announced if it is known. */
+    body?: Body | Uint8Array | string;
+    /** A value that is sent as JSON, instead of a body. */
+    json?: any;
+    /** Milliseconds from the last byte of the request to the head of the response. */
+    answerWithin?: number;
+    /** Milliseconds without a byte of a body. */
+    silentFor?: number;
+    /** The longest body of the response in bytes: reading more throws `too-large`. */
+    maxBody?: number;
+    /** The resource does not change, so the host can read on if the response breaks off. */
+    resume?: boolean;
+  }): {
+    status: number;
+    /** Names are in lower case. */
+    headers: Fields;
+    /** The bytes. They can be taken once. */
+    body(): Body;
+  };
+};
+
 export type JobState = "queued" | "running" | "succeeded" | "failed" | "cancelled";
 
 /** Work that outlives a request. */

@@ -13,6 +13,7 @@ pub(crate) mod http;
 pub mod jobs;
 pub mod pipes;
 pub mod secrets;
+pub mod upstreams;
 
 pub use blobs::{
     Change, Condition, Download, Entries, Entry, Info, Listing, Part, Piece, PutOptions, Store,
@@ -41,4 +42,5 @@ pub(crate) fn described(name: &str, version: &str) -> Description {
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod doubles {
     pub use super::etcd::TestSnapshot;
+    pub use super::upstreams::{SentRequest, TestExchange};
 }

@@ -48,6 +48,7 @@ use bindings::keepgate::plugin::jobs::{self, Job, Options, Progress, State, When
 use bindings::keepgate::plugin::pipes::{self, Entry, Meter};
 use bindings::keepgate::plugin::secrets;
 use bindings::keepgate::plugin::types::{Body, Failure, Refusal};
+use bindings::keepgate::plugin::upstreams::{self, Exchange};
 
 /// The SHA-256 of `abc`.
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -102,6 +103,7 @@ impl Plugin for Every {
             Some("blobs") => said.blobs(request.body)?,
             Some("pipes") => said.pipes()?,
             Some("etcd") => said.etcd()?,
+            Some("upstreams") => said.upstreams()?,
             Some("environment") => said.environment(),
             Some("secrets") => said.secrets()?,
             Some("jobs") => said.jobs(request.query.first().map(|(_, id)| id.as_str()))?,
@@ -334,6 +336,30 @@ impl Said {
         self.say("data", length);
         self.say("data again", snapshot.data().is_err());
         self.say("sha256", snapshot.sha256().map(|sha256| sha256.len()));
+        Ok(())
+    }
+
+    fn upstreams(&mut self) -> Result<(), Failure> {
+        self.say("names", upstreams::names());
+        let request = |method: &str, target: &str| upstreams::Request {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: vec![("accept".to_owned(), "text/plain".to_owned())],
+        };
+        let options = upstreams::Options {
+            answer_within: Some(50_000),
+            silent_for: Some(50_000),
+            max_body: Some(1000),
+            resume: true,
+        };
+        self.fail("send to none", Exchange::send("none", &request("GET", "/"), None, options));
+        let body = Some(Body::from_bytes(b"abc"));
+        let exchange = Exchange::send("main", &request("PUT", "/a?b=c"), body, options)?;
+        self.say("status", exchange.status());
+        self.say("headers", exchange.headers());
+        let data = exchange.body()?;
+        self.say("body", data.read(1 << 20)?.map(|bytes| bytes.len()));
+        self.say("body again", exchange.body().is_err());
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub use crate::double::Member;
+pub use crate::double::{Member, UpstreamExchange};
 pub use content::Content;
 pub(crate) use content::random;
 pub use number::Number;

@@ -3,6 +3,7 @@
 
 mod etcd;
 mod secrets;
+mod upstream;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use serde::de::{DeserializeOwned, MapAccess};
 use crate::case::Values;
 
 pub use etcd::Member;
+pub use upstream::UpstreamExchange;
 
 /// The mount that a fixture is about to start, to which a double adds itself.
 pub(crate) struct Setup<'a> {
@@ -84,4 +86,5 @@ macro_rules! doubles {
 doubles! {
     etcd: etcd::Clusters,
     secrets: secrets::Secrets,
+    upstream: upstream::Upstreams,
 }

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use auth::proxy_header;
-pub(crate) use capability::{EtcdCluster, Jobs, Secrets};
+pub(crate) use capability::{EtcdCluster, Jobs, Secrets, UpstreamTable};
 use check::names;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use copy::{StoreCopy, schedule_name};
@@ -64,6 +64,9 @@ pub(crate) struct Config {
     /// etcd clusters that mounts may be granted.
     #[serde(default)]
     pub(crate) etcd: BTreeMap<String, EtcdCluster>,
+    /// HTTP systems that mounts may be granted.
+    #[serde(default)]
+    pub(crate) upstream: BTreeMap<String, Spanned<UpstreamTable>>,
     #[serde(default)]
     pub(crate) jobs: Jobs,
     #[serde(default)]
@@ -201,6 +204,9 @@ pub(crate) struct Mount {
     /// Keys that the plugin may sign and seal with.
     #[serde(default)]
     pub(crate) secrets: Secrets,
+    /// HTTP systems, by the names that the plugin uses for them.
+    #[serde(default)]
+    pub(crate) upstreams: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     pub(crate) settings: toml::Table,
     #[serde(default)]

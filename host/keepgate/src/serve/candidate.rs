@@ -10,7 +10,7 @@ use keepgate_jobs::{Jobs, Schedule};
 use keepgate_runtime::{Generation, Loader};
 
 use super::pages::{Current, Pages};
-use crate::assemble::Assembly;
+use crate::assemble::{Assembly, SystemMetrics};
 use crate::config::Config;
 use crate::copies::{self, Copies};
 use crate::schedules;
@@ -28,7 +28,7 @@ pub(super) struct Published {
     pub(super) metrics: Arc<Metrics>,
     pub(super) pages: Pages,
     pub(super) jobs: Option<Arc<Jobs>>,
-    pub(super) buckets: keepgate_store_s3::Metrics,
+    pub(super) systems: SystemMetrics,
 }
 
 /// See the module.
@@ -96,6 +96,7 @@ impl Candidate {
             stores: assembly.stores(),
             quotas: assembly.quotas().cloned().collect(),
             copies: self.copies,
+            capabilities: assembly.capabilities.status(),
             problems: self.schedule_problems,
         }));
         published.site.store(Arc::new(self.site));

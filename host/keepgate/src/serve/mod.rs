@@ -31,7 +31,7 @@ use keepgate_store::quota::Usage;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::assemble::Assembly;
+use crate::assemble::{Assembly, SystemMetrics};
 use crate::certificates::{CertificateMetrics, Certificates};
 use crate::config::Config;
 use crate::config::capability::open_jobs;
@@ -127,8 +127,8 @@ impl Running {
         if let Some(jobs) = &jobs {
             registry.register(Box::new(keepgate_jobs::metrics(jobs.clone())))?;
         }
-        let buckets = keepgate_store_s3::Metrics::new(&registry)?;
-        let assembly = Assembly::new(&config, None, jobs.clone(), &buckets).await?;
+        let systems = SystemMetrics::new(&registry)?;
+        let assembly = Assembly::new(&config, None, jobs.clone(), &systems).await?;
         let code = config.data_dir.join("code");
         let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?
             .with_trust(assembly.trust.clone())
@@ -158,7 +158,7 @@ impl Running {
             watch,
             loader,
             active: Configuration { config, assembly },
-            published: Published { site, current, metrics, pages, jobs: jobs.clone(), buckets },
+            published: Published { site, current, metrics, pages, jobs: jobs.clone(), systems },
             files: ReloadedFiles { tls: all_tls, access_log, certificates: certificates.clone() },
         };
         let signals = Signals::catch()?;

@@ -14,6 +14,7 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 
 use crate::assemble::Assembly;
+use crate::config::capability::StatusPart;
 use crate::copies::{Copies, CopyMetrics};
 use crate::jobs::page::Page;
 use crate::quotas::{NamedQuota, QuotaMetrics};
@@ -25,6 +26,8 @@ pub(super) struct Current {
     pub(super) stores: Overview,
     pub(super) quotas: Vec<NamedQuota>,
     pub(super) copies: Copies,
+    /// What the capabilities show of themselves.
+    pub(super) capabilities: Vec<StatusPart>,
     /// Schedules whose jobs would fail, and why.
     pub(super) problems: Vec<String>,
 }
@@ -44,6 +47,7 @@ impl Default for Current {
             stores: Overview::default(),
             quotas: Vec::new(),
             copies: Copies::new(),
+            capabilities: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -130,6 +134,9 @@ impl Pages {
                 status.insert("quotas".to_owned(), json!(quotas));
                 let copies = current.copies.values().map(|copy| copy.status());
                 status.insert("copies".to_owned(), copies.collect());
+                for (key, part) in &current.capabilities {
+                    status.insert((*key).to_owned(), part());
+                }
                 status.insert("listeners".to_owned(), json!(listeners));
                 status.insert("problems".to_owned(), json!(current.problems));
             }

@@ -104,7 +104,7 @@ impl Reloader {
     async fn load_configuration(&self) -> Result<Option<Configuration>> {
         let Some(config) = self.source.load()? else { return Ok(None) };
         let (before, jobs) = (&self.active.assembly, self.published.jobs.clone());
-        let assembly = Assembly::new(&config, Some(before), jobs, &self.published.buckets).await?;
+        let assembly = Assembly::new(&config, Some(before), jobs, &self.published.systems).await?;
         if self.active.config.needs_restart(&config) {
             tracing::warn!(
                 "changes of listeners, logs, [jobs], [timeouts], plugin_dir, data_dir and `only` of [plugins] \

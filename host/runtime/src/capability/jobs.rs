@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use keepgate_jobs::{
     BACKOFF, Filter, Jobs, JobsError, NewJob, Progress, Reporter, StartError, State as JobState,
     User,
@@ -17,6 +18,7 @@ use super::types::types;
 use crate::contract::{ImportError, time, timestamp};
 use crate::guest_state::GuestState;
 use keepgate_core::{Failure, Principal};
+use keepgate_store::Body;
 
 pub(crate) use bindings::keepgate::plugin::jobs;
 pub(crate) use bindings::{Worker, WorkerPre};
@@ -46,6 +48,22 @@ pub const REQUESTS: &str = "jobs";
 pub(crate) struct RunningJob {
     pub(crate) id: String,
     pub(crate) reporter: Reporter,
+}
+
+impl RunningJob {
+    /// The same body, reporting what has been read of it as the job's progress: the plugin waits during this and cannot
+    /// report anything itself.
+    pub(crate) fn follow(&self, body: Body) -> Body {
+        let (length, mut done, reporter) = (body.length(), 0, self.reporter.clone());
+        let chunks = body.inspect(move |chunk| {
+            if let Ok(chunk) = chunk {
+                done += chunk.len() as u64;
+                let phase = reporter.latest().phase;
+                reporter.report(Progress { done, total: length, phase });
+            }
+        });
+        Body::from_stream(length, chunks)
+    }
 }
 
 /// See the module.

@@ -38,6 +38,7 @@ pub mod pipes;
 pub(crate) mod requests;
 pub mod secrets;
 pub(crate) mod types;
+pub mod upstreams;
 
 /// Every capability, in the order in which messages and tools list them.
 pub(crate) static REGISTRY: &[&dyn Capability] = &[
@@ -49,6 +50,7 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &etcd::Etcd,
     &jobs::JobsCapability,
     &secrets::SecretsCapability,
+    &upstreams::UpstreamsCapability,
 ];
 
 /// Whether a call that failed this way lacks a grant of its mount: the import as `interface.function`, the

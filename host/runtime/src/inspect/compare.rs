@@ -291,8 +291,6 @@ mod tests {
         files.sort();
         let mut known: Vec<_> = capability::wit().map(|(name, _)| format!("{name}.wit")).collect();
         known.push("world.wit".to_owned());
-        // In preparation: in the folder, and not yet in the world.
-        known.push("upstreams.wit".to_owned());
         known.sort_unstable();
         assert_eq!(files, known, "a file of the contract is not compared");
     }

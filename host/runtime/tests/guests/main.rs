@@ -11,6 +11,7 @@ mod misdeeds;
 mod secrets;
 mod settling;
 mod support;
+mod upstreams;
 mod wasi_http;
 
 use std::fs;

@@ -17,11 +17,13 @@ mod jobs;
 mod provider;
 mod secrets;
 mod spool;
+mod upstream;
 
 pub(crate) use etcd::EtcdCluster;
 pub(crate) use jobs::{JOBS_FILE, Jobs};
-pub(crate) use provider::{Probe, Provider};
+pub(crate) use provider::{Probe, Provider, StatusPart};
 pub(crate) use secrets::Secrets;
+pub(crate) use upstream::UpstreamTable;
 
 /// Every capability of a configuration, open.
 #[derive(Debug)]
@@ -31,12 +33,14 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     etcd::check(config, problems);
     jobs::check(config, problems);
     secrets::check(config, problems);
+    upstream::check(config, problems);
 }
 
 /// Relative paths are relative to the configuration's folder.
 pub(super) fn resolve(config: &mut Config, base: &Path) {
     etcd::resolve(config, base);
     secrets::resolve(config, base);
+    upstream::resolve(config, base);
 }
 
 /// Opens the queue of jobs, if the configuration has one. It has to open if there are schedules, copies
@@ -48,13 +52,24 @@ pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_job
 }
 
 impl Providers {
-    pub(crate) fn open(config: &Config, queue: Option<Arc<keepgate_jobs::Jobs>>) -> Result<Self> {
+    /// Reads their files. `metrics` are those of a gateway that serves.
+    pub(crate) fn open(
+        config: &Config,
+        queue: Option<Arc<keepgate_jobs::Jobs>>,
+        metrics: Option<&keepgate_upstream::Metrics>,
+    ) -> Result<Self> {
         Ok(Self(vec![
             etcd::open(config)?,
             jobs::open(queue),
             secrets::open(config)?,
             spool::open(config),
+            upstream::open(config, metrics)?,
         ]))
+    }
+
+    /// What operators see of them.
+    pub(crate) fn status(&self) -> Vec<StatusPart> {
+        self.0.iter().filter_map(|provider| provider.status()).collect()
     }
 
     /// What a mount is granted besides stores; `None` for a mount that a plugin proposed.

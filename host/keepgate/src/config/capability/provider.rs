@@ -1,12 +1,17 @@
 //! What an open capability does for mounts and for `keepgate check --connect`.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use anyhow::Result;
 use async_trait::async_trait;
 use keepgate_runtime::Grants;
+use serde_json::Value;
 
 use crate::config::Mount;
+
+/// What `/status` shows of a capability: its key there, and its state when asked.
+pub(crate) type StatusPart = (&'static str, Arc<dyn Fn() -> Value + Send + Sync>);
 
 /// A capability of the configuration, open.
 #[async_trait]
@@ -22,6 +27,11 @@ pub(crate) trait Provider: Debug + Send + Sync {
     /// Tries whether the systems behind it answer, for `keepgate check --connect`.
     async fn probe(&self) -> Probe {
         Probe::default()
+    }
+
+    /// What operators see of it.
+    fn status(&self) -> Option<StatusPart> {
+        None
     }
 }
 

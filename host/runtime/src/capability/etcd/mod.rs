@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use keepgate_connect::{Checked, ConnectError, Facts, Snapshots};
-use keepgate_jobs::{Progress, Reporter};
 use keepgate_store::Body;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
@@ -208,7 +206,7 @@ impl etcd::HostSnapshot for GuestState {
             return Err(Failure::Invalid(why.to_owned()).into());
         };
         let body = match self.call.get::<RunningJob>() {
-            Some(job) => reported(body, job.reporter.clone()),
+            Some(job) => job.follow(body),
             None => body,
         };
         Ok(self.table.push(BodyHandle::new(body))?)
@@ -222,20 +220,6 @@ impl etcd::HostSnapshot for GuestState {
         self.table.delete(snapshot)?;
         Ok(())
     }
-}
-
-/// The same body, reporting what has been read of it as the job's progress: the plugin waits during this
-/// and cannot report anything itself.
-fn reported(body: Body, reporter: Reporter) -> Body {
-    let (length, mut done) = (body.length(), 0);
-    let chunks = body.inspect(move |chunk| {
-        if let Ok(chunk) = chunk {
-            done += chunk.len() as u64;
-            let phase = reporter.latest().phase;
-            reporter.report(Progress { done, total: length, phase });
-        }
-    });
-    Body::from_stream(length, chunks)
 }
 
 impl From<ConnectError> for ImportError {
