@@ -2,14 +2,17 @@
 //! whom it identifies is decided here, for each request, so that a certificate that is taken off a list is refused on
 //! connections that are open already.
 //!
-//! A certificate must be valid at this time, and for clients if it says for what it is. Then it is tried, in this
-//! order, against:
+//! What the operator trusts is tried in this order:
 //!
 //! | what the operator trusts | name of the user | claim `verified` |
 //! | --- | --- | --- |
 //! | a list of fingerprints ([`FingerprintList`]) | the name in the list | `fingerprint` |
 //! | authorities | the common name of the subject | `ca` |
-//! | whoever has the key of any certificate | the fingerprint | `no` |
+//! | whoever has the key of any certificate | the SHA-256 of the key | `no` |
+//!
+//! The first two accept a certificate only while it is valid, and if it says for what it is, only if that is for
+//! clients. The third looks at nothing but the key, which is all that has been proven, so that is the name: programs
+//! make certificates for keys that a plugin knows, with whatever dates.
 //!
 //! An authority's common name must be acceptable as a user's name in an htpasswd file. There is no second place to take
 //! a name from: an authority that checks one name of a certificate need not have checked the others.
@@ -40,7 +43,7 @@ pub struct Certificates {
     pub list: Option<Arc<FingerprintList>>,
     /// Whose certificates are accepted.
     pub authorities: Option<Arc<Authorities>>,
-    /// Whether every other certificate is accepted too, because the plugin judges it.
+    /// Whether every other certificate is accepted too, whatever is in it, because the plugin judges its key.
     pub any_key: bool,
 }
 
@@ -105,10 +108,24 @@ impl Certificates {
         &self,
         presented: &PresentedCertificate,
     ) -> Result<Principal, Cow<'static, str>> {
+        let certificate = presented.read.as_ref().map_err(reason)?;
+        match self.vouch(presented, certificate).await {
+            Ok(principal) => Ok(principal),
+            Err(_) if self.any_key => {
+                Ok(principal(certificate, certificate.spki_sha256().to_string(), "no"))
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// The user according to the list or an authority.
+    async fn vouch(
+        &self,
+        presented: &PresentedCertificate,
+        certificate: &ClientCertificate,
+    ) -> Result<Principal, Cow<'static, str>> {
         let now = validity::now();
-        let refused = |distrust: &Distrust| Cow::from(distrust.to_string());
-        let certificate = presented.read.as_ref().map_err(refused)?;
-        certificate.check(now).map_err(|distrust| refused(&distrust))?;
+        certificate.check(now).map_err(|distrust| reason(&distrust))?;
         let mut reasons = Vec::new();
         if let Some(list) = &self.list {
             if let Some(name) = list.name(&presented.fingerprint).await {
@@ -118,16 +135,17 @@ impl Certificates {
         }
         if let Some(authorities) = &self.authorities {
             let verified = presented.verify(certificate, authorities, now);
-            match verified.map_err(|distrust| refused(&distrust)).and_then(|()| name(certificate)) {
+            match verified.map_err(|distrust| reason(&distrust)).and_then(|()| name(certificate)) {
                 Ok(name) => return Ok(principal(certificate, name, "ca")),
                 Err(reason) => reasons.push(reason),
             }
         }
-        if self.any_key {
-            return Ok(principal(certificate, presented.fingerprint.to_string(), "no"));
-        }
         Err(reasons.join("; ").into())
     }
+}
+
+fn reason(distrust: &Distrust) -> Cow<'static, str> {
+    distrust.to_string().into()
 }
 
 /// The name of the user in a certificate that a trusted authority has issued.

@@ -22,6 +22,7 @@ use rustls::{
     SignatureAlgorithm, SignatureScheme,
 };
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256, Sha384};
 
 use support::{Folder, LOCALHOST, P256, P384, P521, RSA, shake_hands};
 
@@ -60,6 +61,63 @@ impl Signer for Forger {
 
     fn scheme(&self) -> SignatureScheme {
         self.0
+    }
+}
+
+/// Signs as OpenSSL does with a P-521 key in TLS 1.2: with the first hash that the server offers.
+#[derive(Clone)]
+struct OtherHash(p521::ecdsa::SigningKey, SignatureScheme);
+
+impl std::fmt::Debug for OtherHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OtherHash")
+    }
+}
+
+impl SigningKey for OtherHash {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        assert!(offered.contains(&self.1));
+        Some(Box::new(self.clone()))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for OtherHash {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        use p521::ecdsa::signature::hazmat::PrehashSigner as _;
+        let hash = match self.1 {
+            SignatureScheme::ECDSA_NISTP256_SHA256 => Sha256::digest(message).to_vec(),
+            _ => Sha384::digest(message).to_vec(),
+        };
+        // The library refuses hashes that are much shorter than the curve; as a number, this is the same.
+        let padded = [vec![0; 66 - hash.len()], hash].concat();
+        let signature: p521::ecdsa::Signature = self.0.sign_prehash(&padded).unwrap();
+        Ok(signature.to_der().as_bytes().to_vec())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.1
+    }
+}
+
+#[test]
+fn p521_signs_with_any_hash_in_tls_1_2() {
+    use p521::pkcs8::DecodePrivateKey as _;
+    let Some(folder) = Folder::new("P-521 with other hashes") else { return };
+    folder.self_signed("server", P256, LOCALHOST);
+    folder.self_signed("client", P521, "");
+    let (server, client) = (folder.load("server"), folder.load("client"));
+    let der = file::private_key(&folder.path("client.key")).unwrap();
+    let key = p521::SecretKey::from_pkcs8_der(der.secret_der()).unwrap();
+    let key = p521::ecdsa::SigningKey::from_bytes(&key.to_bytes()).unwrap();
+    for scheme in [SignatureScheme::ECDSA_NISTP384_SHA384, SignatureScheme::ECDSA_NISTP256_SHA256] {
+        let signer = Arc::new(OtherHash(key.clone(), scheme));
+        let certified = Arc::new(CertifiedKey::new(client.chain().to_vec(), signer));
+        assert_eq!(presented(&server, certified.clone(), true).unwrap(), client.chain());
+        assert!(presented(&server, certified, false).is_err(), "TLS 1.3 names the curve");
     }
 }
 
