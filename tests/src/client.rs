@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 pub use crate::connection::{Connection, Download, Reply};
 use crate::connection::{Duplex, Socket};
@@ -23,18 +24,29 @@ pub struct Trust(Arc<ClientConfig>);
 impl Trust {
     /// The certificates of a PEM file.
     pub fn file(path: &Path) -> Self {
+        let config = Self::of(path).with_no_client_auth();
+        Self(Arc::new(config))
+    }
+
+    /// The same for a client that presents a certificate: the PEM files of certificate and key.
+    pub fn file_presenting(path: &Path, certificate: &Path, key: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap);
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let config = Self::of(path).with_client_auth_cert(chain.collect(), key);
+        Self(Arc::new(config.unwrap()))
+    }
+
+    fn of(path: &Path) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let pem = fs::read(path).unwrap();
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             roots.add(certificate.unwrap()).unwrap();
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self(Arc::new(config))
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Setup {
     folder: Arc<TempDir>,
     tls: bool,
     users: bool,
+    /// The method of mounts that are added from now on.
+    auth: String,
     /// Where the store `main` is, as lines of the configuration, and as a folder.
     place: String,
     store: PathBuf,
@@ -38,6 +40,7 @@ impl Setup {
             folder,
             tls: false,
             users: false,
+            auth: "none".to_owned(),
             place: "path = \"store\"".to_owned(),
             store,
             tables: String::new(),
@@ -69,6 +72,13 @@ impl Setup {
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.users = true;
         self.set_password(name, password);
+        self.accepting("users")
+    }
+
+    /// Makes mounts added afterwards accept this method, which [`table`](Self::table) adds.
+    #[must_use]
+    pub fn accepting(mut self, method: &str) -> Self {
+        method.clone_into(&mut self.auth);
         self
     }
 
@@ -97,7 +107,7 @@ impl Setup {
     /// Adds a mount; `further` is added to its table.
     #[must_use]
     pub fn mount(mut self, path: &str, plugin: &str, further: &str) -> Self {
-        let auth = if self.users { "users" } else { "none" };
+        let auth = &self.auth;
         self.mounts += &format!(
             "\n[[mount]]\npath = \"{path}\"\nplugin = \"{plugin}\"\nauth = [\"{auth}\"]\n\
              stores = {{ main = \"main\" }}\n{further}\n"

@@ -26,6 +26,7 @@ pub struct Restic {
     home: Arc<TempDir>,
     repository: String,
     certificate: Option<PathBuf>,
+    presented: Option<PathBuf>,
 }
 
 impl Restic {
@@ -39,13 +40,20 @@ impl Restic {
     pub fn find_as(name: &str, check: &str, repository: impl Into<String>) -> Option<Self> {
         let program = tools::find_for(name, check)?;
         let (home, repository) = (Arc::new(tempfile::tempdir().unwrap()), repository.into());
-        Some(Self { program, home, repository, certificate: None })
+        Some(Self { program, home, repository, certificate: None, presented: None })
     }
 
     /// Makes it accept this certificate as the server's.
     #[must_use]
     pub fn trusting(mut self, certificate: &Path) -> Self {
         self.certificate = Some(certificate.to_owned());
+        self
+    }
+
+    /// Makes it present a certificate: a PEM file with certificate and key.
+    #[must_use]
+    pub fn presenting(mut self, certificate: &Path) -> Self {
+        self.presented = Some(certificate.to_owned());
         self
     }
 
@@ -74,6 +82,9 @@ impl Restic {
             .env("RESTIC_FROM_PASSWORD", PASSWORD);
         if let Some(certificate) = &self.certificate {
             command.arg("--cacert").arg(certificate);
+        }
+        if let Some(presented) = &self.presented {
+            command.arg("--tls-client-cert").arg(presented);
         }
         command
     }

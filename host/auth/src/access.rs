@@ -1,6 +1,7 @@
 //! Who may use a mount. Access must be configured: without a method nobody is admitted, and
 //! [`Access::Open`] admits everybody.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use keepgate_core::Principal;
 
+use crate::certificate::{Certificates, PresentedCertificate};
 use crate::htpasswd::{Htpasswd, Verdict};
-
 use crate::proxy_header::{Claim, ProxyHeader};
 
 /// Why a login with name and password fails, for the log.
@@ -46,6 +47,19 @@ pub enum Method {
     Htpasswd(Arc<Htpasswd>),
     /// The user's name in a header set by a proxy in front. `Authorization` is ignored.
     ProxyHeader(ProxyHeader),
+    /// The certificate that the client presented in the handshake. What a proxy says about certificates is ignored.
+    Certificates(Arc<Certificates>),
+}
+
+/// What is known about the client of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// The headers of its request.
+    pub headers: &'a HeaderMap,
+    /// Its address, if it has one.
+    pub address: Option<IpAddr>,
+    /// The certificate that it presented when it connected.
+    pub certificate: Option<&'a PresentedCertificate>,
 }
 
 /// The outcome of authentication.
@@ -55,18 +69,46 @@ pub enum Decision {
     Admitted(Option<Principal>),
     /// No credentials for any method of the mount.
     Anonymous,
-    /// Invalid credentials.
+    /// Invalid credentials: a name with the reason, for the log.
     Rejected {
-        /// The claimed name, for the log.
+        /// The claimed name.
         user: String,
-        /// The reason, for the log.
+        /// The reason.
         why: &'static str,
     },
+    /// A certificate that is not accepted. Holds the reason, for the log.
+    Distrusted(Cow<'static, str>),
     /// Too many passwords are being checked at the moment.
     Busy,
 }
 
+/// How clients without valid credentials are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// 401 with [`BASIC_CHALLENGE`]: they are asked for a name and password.
+    Challenged,
+    /// 401: there is nothing that a client could be asked for.
+    Unauthorized,
+    /// 403: they need a certificate, which cannot be asked for after the handshake.
+    Forbidden,
+}
+
 impl Access {
+    /// How clients without valid credentials are answered.
+    pub fn refused(&self) -> Refused {
+        let has_certificates = match self {
+            Self::Open => false,
+            Self::Methods(methods) => {
+                methods.iter().any(|method| matches!(method, Method::Certificates(_)))
+            }
+        };
+        match () {
+            () if self.uses_basic() => Refused::Challenged,
+            () if has_certificates => Refused::Forbidden,
+            () => Refused::Unauthorized,
+        }
+    }
+
     /// True if clients are asked for a name and password.
     pub fn uses_basic(&self) -> bool {
         match self {
@@ -77,15 +119,15 @@ impl Access {
         }
     }
 
-    /// Tries each method until one decides. `from` is the address of the client, if it has one.
-    pub async fn admit(&self, headers: &HeaderMap, from: Option<IpAddr>) -> Decision {
+    /// Tries each method until one decides.
+    pub async fn admit(&self, client: Client<'_>) -> Decision {
         let methods = match self {
             Self::Open => return Decision::Admitted(None),
             Self::Methods(methods) => methods,
         };
         let mut decision = Decision::Anonymous;
         for method in methods {
-            match method.admit(headers, from).await {
+            match method.admit(client).await {
                 ControlFlow::Break(decision) => return decision,
                 ControlFlow::Continue(Decision::Anonymous) => {}
                 ControlFlow::Continue(other) => decision = other,
@@ -102,21 +144,19 @@ impl Access {
         };
         methods.iter().filter_map(|method| match method {
             Method::ProxyHeader(header) => Some(header.header()),
-            Method::Htpasswd(_) => None,
+            Method::Htpasswd(_) | Method::Certificates(_) => None,
         })
     }
 }
 
 impl Method {
     /// Authenticates a request. After `Break` no other method is tried.
-    async fn admit(
-        &self,
-        headers: &HeaderMap,
-        from: Option<IpAddr>,
-    ) -> ControlFlow<Decision, Decision> {
+    async fn admit(&self, client: Client<'_>) -> ControlFlow<Decision, Decision> {
+        let Client { headers, address, certificate } = client;
         match self {
-            Self::Htpasswd(file) => by_password(file, headers, from).await,
-            Self::ProxyHeader(header) => by_header(header, headers, from),
+            Self::Htpasswd(file) => by_password(file, headers, address).await,
+            Self::ProxyHeader(header) => by_header(header, headers, address),
+            Self::Certificates(trusted) => by_certificate(trusted, certificate).await,
         }
     }
 }
@@ -157,6 +197,20 @@ fn by_header(
             ControlFlow::Continue(Decision::Rejected { user, why })
         }
         Claim::Invalid { user, why } => ControlFlow::Break(Decision::Rejected { user, why }),
+    }
+}
+
+async fn by_certificate(
+    trusted: &Certificates,
+    certificate: Option<&PresentedCertificate>,
+) -> ControlFlow<Decision, Decision> {
+    let Some(certificate) = certificate else {
+        return ControlFlow::Continue(Decision::Anonymous);
+    };
+    match trusted.identify(certificate).await {
+        Ok(principal) => ControlFlow::Break(Decision::Admitted(Some(principal))),
+        // The client may have a password too.
+        Err(reason) => ControlFlow::Continue(Decision::Distrusted(reason)),
     }
 }
 
@@ -212,11 +266,11 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_admitted_without_a_method() {
-        let credentials = headers("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let headers = headers("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let client = Client { headers: &headers, address: None, certificate: None };
         let closed = Access::Methods(Vec::new());
-        assert_eq!(closed.admit(&credentials, None).await, Decision::Anonymous);
-        assert!(!closed.uses_basic());
-        let open = Access::Open.admit(&credentials, None).await;
-        assert_eq!(open, Decision::Admitted(None));
+        assert_eq!(closed.admit(client).await, Decision::Anonymous);
+        assert_eq!(closed.refused(), Refused::Unauthorized);
+        assert_eq!(Access::Open.admit(client).await, Decision::Admitted(None));
     }
 }

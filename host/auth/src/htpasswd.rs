@@ -30,12 +30,15 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::sync::watch;
 
-pub use file::{HtpasswdError, Problem, is_user_name};
+pub use crate::list_file::Problem;
+pub use file::{HtpasswdError, is_user_name};
 
 use cache::{Cache, Key};
-use file::{Stamp, Users, read};
+use file::{Users, read};
 use hash::Hash;
 use queue::Queue;
+
+use crate::list_file::Watch;
 
 /// How often a file is checked for changes, and limits of password checks.
 #[derive(Clone, Debug)]
@@ -93,16 +96,6 @@ struct Logins {
     in_progress: HashMap<Key, watch::Receiver<Option<bool>>>,
 }
 
-/// When to check the file again, and its last known state.
-struct Watch {
-    next: Instant,
-    loaded: Option<Stamp>,
-    /// Seen once and not loaded yet: it may still be being written.
-    unsettled: Option<Stamp>,
-    /// Whether the last error has been logged.
-    error_logged: bool,
-}
-
 /// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -120,17 +113,11 @@ impl Htpasswd {
     pub fn load(path: impl Into<PathBuf>, options: Options) -> Result<Arc<Self>, HtpasswdError> {
         let path = path.into();
         let (users, stamp) = read(&path)?;
-        let next = Instant::now() + options.check_every;
         Ok(Arc::new(Self {
             secret: Hmac::new(&secret(&path)?.into()),
             loaded: ArcSwap::from_pointee(Loaded::new(users, &options)),
             queue: Queue::new(&options),
-            watch: Mutex::new(Watch {
-                next,
-                loaded: Some(stamp),
-                unsettled: None,
-                error_logged: false,
-            }),
+            watch: Mutex::new(Watch::new(stamp, options.check_every)),
             bcrypt_checks: Arc::default(),
             path,
             options,
@@ -254,11 +241,9 @@ impl Htpasswd {
         {
             // Another request is already checking, perhaps on a slow disk.
             let Ok(mut watch) = self.watch.try_lock() else { return };
-            let now = Instant::now();
-            if now < watch.next {
+            if !watch.is_due() {
                 return;
             }
-            watch.next = now + self.options.check_every;
         }
         // The disk may be slow.
         let this = self.clone();
@@ -269,17 +254,8 @@ impl Htpasswd {
     }
 
     fn reload_if_changed(&self) {
-        let stamp = std::fs::metadata(&self.path).map(|metadata| Stamp::of(&metadata)).ok();
         let mut watch = lock(&self.watch);
-        if stamp == watch.loaded && stamp.is_some() {
-            watch.unsettled = None;
-            return;
-        }
-        // A file written in place may be incomplete: it is read once it looks the same twice. A file
-        // renamed into place is complete.
-        let replaced = stamp.map(|stamp| stamp.inode) != watch.loaded.map(|stamp| stamp.inode);
-        if !replaced && watch.unsettled != stamp {
-            watch.unsettled = stamp;
+        if !watch.has_changed(&self.path) {
             return;
         }
         // Errors are logged there.
@@ -287,18 +263,17 @@ impl Htpasswd {
     }
 
     fn reload_with(&self, watch: &mut Watch) -> Result<(), HtpasswdError> {
-        watch.next = Instant::now() + self.options.check_every;
         let (users, stamp) = match read(&self.path) {
             Ok(read) => read,
             Err(error) => {
-                if !std::mem::replace(&mut watch.error_logged, true) {
+                if watch.failed() {
                     tracing::error!(%error, "cannot reload users, the current ones stay active");
                 }
                 return Err(error);
             }
         };
         tracing::info!(file = %self.path.display(), users = users.hashes.len(), "users reloaded");
-        *watch = Watch { loaded: Some(stamp), unsettled: None, error_logged: false, ..*watch };
+        watch.read(stamp);
         self.loaded.store(Arc::new(Loaded::new(users, &self.options)));
         Ok(())
     }

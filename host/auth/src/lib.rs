@@ -4,17 +4,22 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`access`] | the access rules of a mount: methods, tried in order, and their outcome |
+//! | [`certificate`] | certificates of clients: lists of fingerprints, authorities |
 //! | [`htpasswd`] | users and password hashes in a file |
 //! | [`proxy_header`] | users that a proxy in front has authenticated |
+//! | `list_file` | files of lines that are read again when they change |
 //!
 //! Invariants: without a configured method nobody is admitted, and a client's identity never depends on
 //! load. This crate knows heads of requests, but no connections and no mounts.
 
 pub mod access;
+pub mod certificate;
 pub mod htpasswd;
+mod list_file;
 pub mod proxy_header;
 
-pub use access::{Access, BASIC_CHALLENGE, Decision, Method};
+pub use access::{Access, BASIC_CHALLENGE, Client, Decision, Method, Refused};
+pub use certificate::{Certificates, FingerprintList, PresentedCertificate};
 pub use htpasswd::Htpasswd;
 pub use ipnet::IpNet;
 pub use proxy_header::{ProxyHeader, ProxyHeaderError};

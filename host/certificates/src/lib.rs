@@ -6,7 +6,9 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
+//! | [`mod@client`] | certificates of clients: what stands in them, who issued them, whose key it is |
 //! | [`mod@file`] | certificates and keys from PEM and DER files |
+//! | [`mod@fingerprint`] | SHA-256 of a certificate, as people write it |
 //! | [`mod@identity`] | a key with its chain, in the right order |
 //! | [`mod@trust`] | whom a client trusts |
 //! | [`mod@pin`] | trust in one certificate by its fingerprint |
@@ -16,7 +18,9 @@
 //! authorities use it. aws-lc-rs has everything in one, but is C code that takes as long to compile as the rest of
 //! the HTTP server, for every target.
 
+pub mod client;
 pub mod file;
+pub mod fingerprint;
 pub mod identity;
 mod p521;
 pub mod pin;
@@ -27,7 +31,9 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 
+pub use client::{ClientCertificate, Distrust};
 pub use file::{FileError, Item};
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use validity::{State, Validity};
 

@@ -35,6 +35,16 @@ static ALGORITHMS: LazyLock<Algorithms> = LazyLock::new(|| {
     let mut all = ring.all.to_vec();
     all.extend(VERIFIERS);
     let mut mapping = ring.mapping.to_vec();
+    // In TLS 1.2, a scheme names a hash and no curve, and OpenSSL signs with the first one that it is offered. TLS 1.3 looks
+    // at the first algorithm alone.
+    for (scheme, algorithms) in &mut mapping {
+        let further: Algorithm = match scheme {
+            SignatureScheme::ECDSA_NISTP384_SHA384 => &Verifier(Hash::Sha384),
+            SignatureScheme::ECDSA_NISTP256_SHA256 => &Verifier(Hash::Sha256),
+            _ => continue,
+        };
+        *algorithms = [algorithms, [further].as_slice()].concat().leak();
+    }
     mapping.push((SignatureScheme::ECDSA_NISTP521_SHA512, HANDSHAKE));
     Algorithms { all, mapping }
 });

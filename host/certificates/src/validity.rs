@@ -1,5 +1,7 @@
 //! Until when a certificate is valid, and what stands in it about that.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -65,6 +67,12 @@ impl Validity {
             _ => State::Valid,
         }
     }
+}
+
+/// The time now, in seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Reads a certificate of any version.

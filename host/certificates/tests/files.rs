@@ -6,9 +6,9 @@
     reason = "helpers of tests, and the line that says why they are skipped"
 )]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod support;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use keepgate_certificates::trust::Trust;
@@ -17,62 +17,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
-struct Folder(tempfile::TempDir);
+use support::{Folder, LOCALHOST, P256, P384, P521, RSA, shake_hands};
 
 impl Folder {
-    /// `None` with a line if there is no openssl.
-    fn new(check: &str) -> Option<Self> {
-        if Command::new("openssl").arg("version").output().is_err() {
-            eprintln!("skipped, there is no openssl here: {check}");
-            return None;
-        }
-        Some(Self(tempfile::tempdir().unwrap()))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let words = arguments.split(' ').filter(|word| !word.is_empty());
-        let output = Command::new("openssl").args(words).current_dir(self.0.path()).output();
-        let output = output.unwrap();
-        assert!(
-            output.status.success(),
-            "{arguments}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        fs::write(self.path(name), content).unwrap();
-        self.path(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// `NAME.key`, and `NAME.pem`, which is its own authority.
-    fn self_signed(&self, name: &str, key: &str, further: &str) {
-        self.openssl(&format!("genpkey {key} -out {name}.key"));
-        self.openssl(&format!(
-            "req -x509 -new -key {name}.key -out {name}.pem -days 100 -subj /CN={name}{further}"
-        ));
-    }
-
-    /// `ca.pem`, and `leaf.pem` with `leaf.key` signed by it.
-    fn signed(&self) {
-        self.self_signed("ca", P256, "");
-        self.openssl(&format!("genpkey {P256} -out leaf.key"));
-        self.openssl("req -new -key leaf.key -subj /CN=leaf -out leaf.csr");
-        self.write("names", "subjectAltName=DNS:localhost\n");
-        self.openssl(
-            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 100 -extfile names \
-             -out leaf.pem",
-        );
-    }
-
     fn load(&self, certificate: &str, key: &str) -> Result<Identity, String> {
         Identity::load(&self.path(certificate), &self.path(key)).map_err(|error| error.to_string())
     }
@@ -85,12 +32,6 @@ impl Folder {
         assert!(!error.contains('\n'), "{error}");
     }
 }
-
-const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
-const P384: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-384";
-const P521: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-521";
-const RSA: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
-const LOCALHOST: &str = " -addext subjectAltName=DNS:localhost";
 
 /// A handshake in memory: of a server with this identity, and a client that trusts these.
 fn handshake(identity: &Identity, trusted: &Path, name: &str, tls12: bool) -> Result<(), String> {
@@ -113,27 +54,7 @@ fn handshake(identity: &Identity, trusted: &Path, name: &str, tls12: bool) -> Re
     let mut server = Connection::from(ServerConnection::new(Arc::new(server)).unwrap());
     let name = name.to_owned().try_into().unwrap();
     let mut client = Connection::from(ClientConnection::new(Arc::new(client), name).unwrap());
-    for _ in 0..10 {
-        pass(&mut client, &mut server)?;
-        pass(&mut server, &mut client)?;
-    }
-    match client.is_handshaking() || server.is_handshaking() {
-        true => Err("the handshake did not end".to_owned()),
-        false => Ok(()),
-    }
-}
-
-fn pass(from: &mut Connection, to: &mut Connection) -> Result<(), String> {
-    let mut bytes = Vec::new();
-    while from.wants_write() {
-        from.write_tls(&mut bytes).unwrap();
-    }
-    let mut bytes = bytes.as_slice();
-    while !bytes.is_empty() {
-        to.read_tls(&mut bytes).unwrap();
-        to.process_new_packets().map_err(|error| error.to_string())?;
-    }
-    Ok(())
+    shake_hands(&mut client, &mut server)
 }
 
 #[test]

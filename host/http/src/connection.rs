@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use keepgate_auth::PresentedCertificate;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::peer::Peer;
@@ -32,6 +33,7 @@ pub struct Connection {
     peer: Peer,
     tls: bool,
     http2: bool,
+    certificate: Option<PresentedCertificate>,
     /// The URL by which clients reach its listener.
     public_url: Option<PublicUrl>,
     /// In-flight requests, including what is left of their bodies.
@@ -79,6 +81,7 @@ impl Connection {
             peer,
             tls: matches!(transport, Transport::Tls(_)),
             http2: transport.is_http2(),
+            certificate: PresentedCertificate::new(transport.client_certificates()),
             public_url,
             busy: AtomicUsize::new(0),
             idle: Timestamp::default(),
@@ -107,6 +110,11 @@ impl Connection {
     /// True over TLS.
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// The certificate that the client presented, whoever trusts it.
+    pub(crate) fn certificate(&self) -> Option<&PresentedCertificate> {
+        self.certificate.as_ref()
     }
 
     /// True for HTTP/2.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use keepgate_auth::{BASIC_CHALLENGE, Decision};
+use keepgate_auth::{BASIC_CHALLENGE, Client, Decision, PresentedCertificate};
 use keepgate_core::{CallError, Failure, Principal, Request, Waiting};
 use keepgate_store::Body;
 
@@ -126,19 +126,27 @@ impl Gateway {
         exchange: &Arc<Exchange>,
         record: &mut RequestRecord,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        let peer = exchange.connection().peer();
+        let connection = exchange.connection();
+        let peer = connection.peer();
         let mount = route.handler.path();
-        let principal = match route.access.admit(&head.headers, peer.address()).await {
+        let (address, certificate) = (peer.address(), connection.certificate());
+        let client = Client { headers: &head.headers, address, certificate };
+        let principal = match route.access.admit(client).await {
             Decision::Admitted(principal) => principal,
-            Decision::Anonymous => {
-                return Err(Refusal::unauthorized(route.access.uses_basic()));
-            }
+            Decision::Anonymous => return Err(Refusal::unauthorized(route.access.refused())),
             Decision::Rejected { user, why } => {
                 route.metrics.login_failures.inc();
                 // The name comes from the client: bounded here, quoted by `?`.
                 let user: String = user.chars().take(128).collect();
                 tracing::warn!(%peer, ?user, %mount, request = record.id(), reason = why, "login failed");
-                return Err(Refusal::unauthorized(route.access.uses_basic()));
+                return Err(Refusal::unauthorized(route.access.refused()));
+            }
+            Decision::Distrusted(reason) => {
+                route.metrics.login_failures.inc();
+                let fingerprint = certificate.map(|one| one.fingerprint().to_string());
+                let subject = certificate.map(PresentedCertificate::subject);
+                tracing::warn!(%peer, fingerprint, subject, %mount, request = record.id(), reason = &*reason, "login failed");
+                return Err(Refusal::unauthorized(route.access.refused()));
             }
             Decision::Busy => {
                 tracing::warn!(%peer, %mount, request = record.id(), "login not checked; too many are waiting");

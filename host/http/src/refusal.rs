@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use keepgate_auth::BASIC_CHALLENGE;
-use keepgate_core::{CallError, RefusalForm, Refused, Waiting};
+use keepgate_auth::{BASIC_CHALLENGE, Refused};
+use keepgate_core::{CallError, RefusalForm, Waiting};
 use keepgate_store::Fields;
 
 use crate::response_body::ResponseBody;
@@ -36,13 +36,18 @@ impl Refusal {
         Self { text: Some(text.to_string()), ..Self::of(status, code) }
     }
 
-    /// Asks for credentials, if the mount takes passwords.
-    pub(crate) fn unauthorized(uses_basic: bool) -> Self {
+    /// The answer to a client without valid credentials.
+    pub(crate) fn unauthorized(refused: Refused) -> Self {
         let told = "credentials are missing or wrong".into();
-        let refusal = Self { told, ..Self::of(StatusCode::UNAUTHORIZED, "unauthorized") };
-        match uses_basic {
-            true => refusal.with(header::WWW_AUTHENTICATE, BASIC_CHALLENGE),
-            false => refusal,
+        let unauthorized = Self { told, ..Self::of(StatusCode::UNAUTHORIZED, "unauthorized") };
+        match refused {
+            Refused::Challenged => unauthorized.with(header::WWW_AUTHENTICATE, BASIC_CHALLENGE),
+            Refused::Unauthorized => unauthorized,
+            Refused::Forbidden => {
+                let text = "a client certificate that the gateway trusts is needed";
+                let forbidden = Self::saying(StatusCode::FORBIDDEN, "unauthorized", &text);
+                Self { told: "not authorized".into(), ..forbidden }
+            }
         }
     }
 
@@ -98,7 +103,7 @@ impl Refusal {
     fn in_form(&self, form: &RefusalForm, request: &str) -> String {
         let (told, text) = (&*self.told, self.text.as_deref().unwrap_or_default());
         let message = [told, text].into_iter().find(|text| !text.is_empty());
-        form.fill(&Refused {
+        form.fill(&keepgate_core::Refused {
             status: self.status.as_u16(),
             reason: self.reason(),
             code: &self.code,
@@ -280,11 +285,14 @@ mod tests {
             let retry = header("retry-after").map(str::to_owned);
             (status, body, challenge, retry)
         };
-        let (status, body, challenge, retry) = parts(Refusal::unauthorized(true));
+        let (status, body, challenge, retry) = parts(Refusal::unauthorized(Refused::Challenged));
         let expected = "401 who are you? unauthorized: credentials are missing or wrong (r-1)";
         assert_eq!((status, body), (401, format!(r#"{{"text":"{expected}"}}"#)));
         assert!(challenge.is_some_and(|challenge| challenge.starts_with("Basic ")));
-        assert_eq!((retry, parts(Refusal::unauthorized(false)).2), (None, None));
+        assert_eq!((retry, parts(Refusal::unauthorized(Refused::Unauthorized)).2), (None, None));
+        let (status, body, challenge, _) = parts(Refusal::unauthorized(Refused::Forbidden));
+        let expected = r#"{"text":"403 Forbidden unauthorized: not authorized (r-1)"}"#;
+        assert_eq!((status, &*body, challenge), (403, expected, None));
 
         let (_, body, _, retry) = parts(Refusal::too_many_logins());
         let expected = "503 Service Unavailable busy: too many concurrent login checks (r-1)";

@@ -1,14 +1,17 @@
-//! Certificate and key, and their replacement while serving. If a reload fails, the current pair stays
-//! in use; open connections keep the pair with which they began.
+//! Certificate and key, and their replacement while serving; and whether clients are asked for a certificate. If a
+//! reload fails, the current pair stays in use; open connections keep the pair with which they began.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use keepgate_certificates::client::ProofOfKey;
 use keepgate_certificates::{Identity, IdentityError, Validity};
 use rustls::crypto::ring;
 use rustls::server::ProducesTickets;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
@@ -39,13 +42,24 @@ pub enum TlsVersion {
 /// The TLS side of a listener.
 pub struct Tls {
     files: TlsFiles,
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Tickets,
     active: ArcSwap<Active>,
+    /// Whether clients are asked for a certificate.
+    asks: AtomicBool,
+}
+
+/// The keys of session tickets. A ticket holds the client's certificate, so that a resumed session has it too. A session
+/// that began without the question is not resumed where it is asked: the client would never be asked.
+struct Tickets {
+    plain: Arc<dyn ProducesTickets>,
+    asking: Arc<dyn ProducesTickets>,
 }
 
 /// What new connections use.
 struct Active {
-    config: Arc<ServerConfig>,
+    plain: Arc<ServerConfig>,
+    /// Asks for a certificate.
+    asking: Arc<ServerConfig>,
     validity: Option<Validity>,
 }
 
@@ -68,9 +82,10 @@ pub enum TlsError {
 impl Tls {
     /// Reads certificate and key, which must match.
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
-        let tickets = ring::Ticketer::new().map_err(|source| unusable(&files, source))?;
+        let ticketer = || ring::Ticketer::new().map_err(|source| unusable(&files, source));
+        let tickets = Tickets { plain: ticketer()?, asking: ticketer()? };
         let active = ArcSwap::new(read(&files, &tickets)?);
-        Ok(Arc::new(Self { files, tickets, active }))
+        Ok(Arc::new(Self { files, tickets, active, asks: AtomicBool::new(false) }))
     }
 
     /// Reads both files again. New connections use the new pair if it is valid; otherwise the current one
@@ -80,13 +95,23 @@ impl Tls {
         Ok(())
     }
 
+    /// Sets whether new connections ask clients for a certificate. None is required: a client without one, or with one
+    /// that nobody trusts, gets a response that says so.
+    pub fn ask_for_certificates(&self, asks: bool) {
+        self.asks.store(asks, Ordering::Relaxed);
+    }
+
     /// The files of certificate and key.
     pub fn files(&self) -> &TlsFiles {
         &self.files
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        self.active.load().config.clone()
+        let active = self.active.load();
+        match self.asks.load(Ordering::Relaxed) {
+            true => active.asking.clone(),
+            false => active.plain.clone(),
+        }
     }
 
     /// Until when the chain that new connections use is valid.
@@ -95,25 +120,42 @@ impl Tls {
     }
 }
 
-fn read(files: &TlsFiles, tickets: &Arc<dyn ProducesTickets>) -> Result<Arc<Active>, TlsError> {
+fn read(files: &TlsFiles, tickets: &Tickets) -> Result<Arc<Active>, TlsError> {
     let identity = Identity::load(&files.certificate, &files.key)?;
     if identity.sorted {
         let file = files.certificate.display();
         tracing::info!(%file, "certificates sorted: the server's own, then its issuers");
     }
+    Ok(Arc::new(Active {
+        plain: config(files, &identity, None, &tickets.plain)?,
+        asking: config(files, &identity, Some(Arc::new(ProofOfKey::new())), &tickets.asking)?,
+        validity: identity.validity(),
+    }))
+}
+
+fn config(
+    files: &TlsFiles,
+    identity: &Identity,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let versions: &[&SupportedProtocolVersion] = match files.minimum {
         TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
         TlsVersion::V1_3 => &[&version::TLS13],
     };
     let builder = ServerConfig::builder_with_provider(keepgate_certificates::provider());
     let builder = builder.with_protocol_versions(versions);
-    let builder = builder.map_err(|source| unusable(files, source))?.with_no_client_auth();
+    let builder = builder.map_err(|source| unusable(files, source))?;
+    let builder = match clients {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
     let resolver = SingleCertAndKey::from(identity.certified.clone());
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
     // Stateless and unchanged by reloads: clients resume sessions without state on the server.
     config.ticketer = tickets.clone();
-    Ok(Arc::new(Active { config: Arc::new(config), validity: identity.validity() }))
+    Ok(Arc::new(config))
 }
 
 fn unusable(files: &TlsFiles, source: rustls::Error) -> TlsError {

@@ -1,15 +1,13 @@
-//! Opens what a configuration names: stores with their policies, htpasswd files, certificates, and the
-//! specs of mounts.
+//! Opens what a configuration names: stores with their policies, ways in, certificates, and the specs of mounts.
 //!
 //! A reload shares everything that has not changed with the previous assembly, so that stores stay open
 //! and cached logins stay cached.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use keepgate_auth::{Access, Htpasswd, Method, htpasswd};
+use keepgate_auth::Access;
 use keepgate_http::{Tls, TlsFiles, tls::TlsVersion};
 use keepgate_jobs::Jobs;
 use keepgate_runtime::capability;
@@ -17,8 +15,9 @@ use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
 use keepgate_store::Folder;
 
+use crate::authentication::Authentication;
 use crate::config::capability::Providers;
-use crate::config::{self, Config, NO_AUTH};
+use crate::config::{self, Config};
 use crate::guarded_store::GuardedStore;
 use crate::quotas::NamedQuota;
 use crate::stores::{OpenStore, Overview};
@@ -27,7 +26,7 @@ use crate::stores::{OpenStore, Overview};
 #[derive(Debug)]
 pub(crate) struct Assembly {
     stores: BTreeMap<String, OpenStore>,
-    users: BTreeMap<PathBuf, Arc<Htpasswd>>,
+    pub(crate) authentication: Authentication,
     /// The mounts that the configuration names.
     pub(crate) mounts: Vec<MountPlan>,
     /// The metrics page beside them.
@@ -121,7 +120,10 @@ impl Assembly {
     ) -> Result<Self> {
         let mut assembly = Self {
             stores,
-            users: BTreeMap::new(),
+            authentication: Authentication::open(
+                config,
+                before.map(|before| &before.authentication),
+            )?,
             mounts: Vec::new(),
             metrics_page: None,
             auto: None,
@@ -131,28 +133,21 @@ impl Assembly {
                 .map_or_else(|| Ok(Trust::default()), |plugins| plugins.get_ref().trust())?,
             capabilities,
         };
-        for file in config.auth.values().filter_map(|auth| auth.get_ref().htpasswd.as_ref()) {
-            let users = match before.and_then(|before| before.users.get(file)) {
-                Some(users) => users.clone(),
-                None => Htpasswd::load(file, htpasswd::Options::default())?,
-            };
-            assembly.users.insert(file.clone(), users);
-        }
         for mount in &config.mount {
-            let plan = assembly.plan(config, mount)?;
+            let plan = assembly.plan(mount)?;
             assembly.mounts.push(plan);
         }
         if let Some(page) = &config.metrics {
             assembly.metrics_page = Some(PagePlan {
                 path: page.path.get_ref().clone(),
-                access: Arc::new(assembly.access(config, &page.auth)?),
+                access: Arc::new(assembly.authentication.access(&page.auth)?),
                 user: page.user.clone(),
                 mount_label: page.mount_label,
             });
         }
         if let Some(auto) = &config.auto_mount {
             assembly.auto = Some(AutoPlan {
-                access: Arc::new(assembly.access(config, &auto.auth)?),
+                access: Arc::new(assembly.authentication.access(&auto.auth)?),
                 store: assembly.store(auto.store.get_ref())?,
                 grants: assembly.capabilities.grants(None)?,
                 mounts: BTreeMap::new(),
@@ -161,7 +156,7 @@ impl Assembly {
         Ok(assembly)
     }
 
-    fn plan(&self, config: &Config, mount: &config::Mount) -> Result<MountPlan> {
+    fn plan(&self, mount: &config::Mount) -> Result<MountPlan> {
         let path = mount.path.get_ref();
         let mut stores: BTreeMap<String, Arc<dyn StoreGrant>> = BTreeMap::new();
         for (name, store) in &mount.stores {
@@ -185,25 +180,8 @@ impl Assembly {
             limits: mount.limits.to_runtime(),
             warm: mount.warm,
         };
-        let access = Arc::new(self.access(config, &mount.auth)?);
+        let access = Arc::new(self.authentication.access(&mount.auth)?);
         Ok(MountPlan { spec: Arc::new(spec), access })
-    }
-
-    fn access(&self, config: &Config, names: &[toml::Spanned<String>]) -> Result<Access> {
-        let mut methods = Vec::new();
-        for name in names {
-            if name.get_ref() == NO_AUTH {
-                return Ok(Access::Open);
-            }
-            let auth = config.auth.get(name.get_ref()).map(toml::Spanned::get_ref);
-            let auth = auth.ok_or_else(|| anyhow!("unknown auth {:?}", name.get_ref()))?;
-            let users = auth.htpasswd.as_ref().and_then(|file| self.users.get(file));
-            methods.push(match users {
-                Some(users) => Method::Htpasswd(users.clone()),
-                None => Method::ProxyHeader(config::proxy_header(auth)?),
-            });
-        }
-        Ok(Access::Methods(methods))
     }
 
     /// A store by its name, or a folder of one, for example `main/team`.
@@ -224,11 +202,6 @@ impl Assembly {
             quota.change().await?;
         }
         Ok(())
-    }
-
-    /// The htpasswd files, which SIGHUP reads again.
-    pub(crate) fn users(&self) -> impl Iterator<Item = &Arc<Htpasswd>> {
-        self.users.values()
     }
 
     /// The names of the stores, and where they are.

@@ -1,18 +1,24 @@
-//! Until when the gateway's certificates are valid: those of listeners, and of the systems behind it. Reported at the start, once a day, by `keepgate check` and as a metric.
+//! Until when certificates are valid: those of listeners, of the systems behind the gateway, and of the authorities of its
+//! clients. Reported at the start, once a day, by `keepgate check` and as a metric.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
-use keepgate_certificates::{State, Validity, file};
+use keepgate_auth::htpasswd::is_user_name;
+use keepgate_certificates::validity::now;
+use keepgate_certificates::{Fingerprint, State, Validity, file};
 use keepgate_http::Tls;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
+use crate::cli::CertificateCommand;
 use crate::config::Config;
 use crate::metrics::families;
+use crate::output::say;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -40,7 +46,7 @@ impl Certificates {
         Arc::new(certificates)
     }
 
-    /// Goes over to the systems of another configuration.
+    /// Goes over to the systems and the clients' authorities of another configuration.
     pub(crate) fn change(&self, config: &Config) {
         let listeners = self.listeners.iter().cloned().map(Source::Listener);
         let clusters = config.etcd.values().filter_map(|cluster| cluster.tls.as_ref());
@@ -50,14 +56,15 @@ impl Certificates {
         });
         let buckets = config.store.values().filter_map(|store| store.get_ref().s3.as_ref());
         let buckets = buckets.filter_map(|bucket| bucket.get_ref().ca.clone());
-        let buckets = buckets.map(Source::Authorities);
+        let clients = config.auth.values().flat_map(|auth| auth.get_ref().client_ca.clone());
+        let authorities = buckets.chain(clients).map(Source::Authorities);
         let upstreams =
             config.upstream.values().filter_map(|upstream| upstream.get_ref().tls.as_ref());
         let upstreams = upstreams.flat_map(|tls| {
             let ca = tls.ca.clone().map(Source::Authorities);
             ca.into_iter().chain(tls.certificate.clone().map(Source::Client))
         });
-        let sources = listeners.chain(clusters).chain(buckets).chain(upstreams);
+        let sources = listeners.chain(clusters).chain(authorities).chain(upstreams);
         self.sources.store(Arc::new(sources.collect()));
     }
 
@@ -136,12 +143,6 @@ fn read(
     choose(&file::certificates(path).ok()?)
 }
 
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 /// The times for Prometheus, read at each scrape.
 pub(crate) struct CertificateMetrics {
     certificates: Arc<Certificates>,
@@ -169,4 +170,20 @@ impl Collector for CertificateMetrics {
         }
         families(self.expiry.collect())
     }
+}
+
+/// Runs `keepgate certificate` and returns the exit code.
+pub(crate) fn command(command: &CertificateCommand) -> Result<u8> {
+    let CertificateCommand::Fingerprint { file, name } = command;
+    let certificates = file::certificates(file)?;
+    let first = certificates.first().context("the file has no certificate")?;
+    let fingerprint = Fingerprint::of(first);
+    match name {
+        None => say!("{fingerprint}")?,
+        Some(name) if is_user_name(name) => say!("{fingerprint} {name}")?,
+        Some(name) => {
+            bail!("user name {name:?}: only letters, digits, `@`, `.`, `_` and `-` are allowed")
+        }
+    }
+    Ok(0)
 }

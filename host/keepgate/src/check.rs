@@ -25,7 +25,8 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
     }
     let (invalid, soon) = Certificates::new(listeners, &config).problems();
     problems.extend(invalid);
-    soon.iter().try_for_each(|line| say!("warning: {line}"))?;
+    let mut warnings = soon.into_iter().chain(config.unreachable());
+    warnings.try_for_each(|line| say!("warning: {line}"))?;
     match Assembly::to_look_at(&config) {
         Err(error) => problems.push(crate::output::explain(&error)),
         Ok(mut assembly) => {
@@ -39,11 +40,7 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
                 Ok(copies) => copies.values().try_for_each(|copy| say!("{}", copy.line()))?,
                 Err(error) => problems.push(crate::output::explain(&error)),
             }
-            for users in assembly.users() {
-                let file = users.path().display().to_string();
-                problems
-                    .extend(users.problems().iter().map(|problem| format!("{file}: {problem}")));
-            }
+            problems.extend(assembly.authentication.problems());
             let metrics = keepgate_runtime::Metrics::new(&prometheus::Registry::new())?;
             let code = config.data_dir.join("code");
             let loader = Loader::new(&config.plugin_dir, Some(&code), Arc::new(metrics))?;

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     RestServer(Flags),
     /// Manage the users in an htpasswd file
     User(User),
+    /// Show what identifies a client's certificate
+    Certificate(Certificate),
     /// List, start and cancel jobs of the running gateway; list its schedules
     Jobs(Jobs),
     /// List and verify what is in stores; copy one store to another
@@ -267,6 +269,24 @@ pub(crate) enum UserCommand {
     Verify {
         /// The name, as shown by `list`
         name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certificate {
+    #[command(subcommand)]
+    pub(crate) command: CertificateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand {
+    /// Print the SHA-256 fingerprint, as a list of clients has it; of a chain, that of the first certificate
+    Fingerprint {
+        /// The certificate, in PEM or DER
+        file: PathBuf,
+        /// Print a line for the list, with this name of a user
+        #[arg(long, value_name = "USER")]
+        name: Option<String>,
     },
 }
 

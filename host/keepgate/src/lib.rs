@@ -9,6 +9,8 @@
 //! | `cli` | the command line |
 //! | `config` | the configuration file, its errors, and a file for each capability in `config/capability` |
 //! | `assemble` | turns a configuration into open stores, users and mounts |
+//! | `authentication` | the ways in: users, fingerprints, authorities, proxies |
+//! | `certificates` | until when certificates are valid; `keepgate certificate` |
 //! | `stores`, `quotas` | open stores and their limits |
 //! | `guarded_store` | what a mount may do with a store, and for whom |
 //! | `schedules` | turns configured schedules into running ones |
@@ -23,6 +25,7 @@
 
 mod arenas;
 mod assemble;
+mod authentication;
 mod bundled_plugins;
 mod certificates;
 mod check;
@@ -98,6 +101,7 @@ async fn run(command: Command) -> Result<u8> {
             Box::pin(check::run(&arguments.config, arguments.connect)).await
         }
         Command::RestServer(flags) => Box::pin(rest_server::run(&flags)).await.map(|()| 0),
+        Command::Certificate(arguments) => certificates::command(&arguments.command),
         Command::User(arguments) => users::run(&arguments).await,
         Command::Jobs(arguments) => {
             jobs::command::run(&arguments.config, arguments.json, arguments.command).await

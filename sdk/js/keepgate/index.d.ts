@@ -216,7 +216,7 @@ export class Store {
 /** A user, as authenticated by the host. */
 export interface Principal {
   readonly name: string;
-  /** How the user was authenticated, such as `htpasswd`. */
+  /** How the user was authenticated: `htpasswd`, `proxy` or `certificate`. */
   readonly method: string;
   readonly claims: Fields;
 }

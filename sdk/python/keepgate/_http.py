@@ -46,7 +46,7 @@ class Principal:
     """A user, as authenticated by the host."""
 
     name: str
-    #: How the user was authenticated, such as `htpasswd`.
+    #: How the user was authenticated: `htpasswd`, `proxy` or `certificate`.
     method: str
     claims: Fields
 

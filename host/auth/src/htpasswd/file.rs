@@ -2,17 +2,14 @@
 //! never affect the others.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::SystemTime;
 
 use regex::Regex;
 
 use super::hash::Hash;
+use crate::list_file::{self, Problem, Stamp};
 
 /// Users by name.
 #[derive(Default)]
@@ -22,29 +19,6 @@ pub(crate) struct Users {
     /// no check is slow.
     pub(crate) nobody: Option<Hash>,
     pub(crate) problems: Vec<Problem>,
-}
-
-/// An invalid line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The number of the line, from 1.
-    pub line: usize,
-    /// What is wrong with it and what to do.
-    pub text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.text)
-    }
-}
-
-/// What changes when the file changes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    pub(crate) inode: u64,
 }
 
 /// Why a file of users is refused.
@@ -130,25 +104,11 @@ fn entry(line: &[u8]) -> Result<Option<(String, Hash)>, String> {
     }
 }
 
-impl Stamp {
-    pub(crate) fn of(metadata: &fs::Metadata) -> Self {
-        let inode = metadata.ino();
-        Self { modified: metadata.modified().ok(), size: metadata.len(), inode }
-    }
-}
-
 /// Reads a file and logs invalid lines. Blocks: do not call it on asynchronous threads.
 pub(crate) fn read(path: &Path) -> Result<(Users, Stamp), HtpasswdError> {
-    let read = || {
-        let mut file = fs::File::open(path)?;
-        // Taken before reading, so that later changes are noticed at the next check.
-        let stamp = Stamp::of(&file.metadata()?);
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
-        Ok((text, stamp))
-    };
+    let read = list_file::read(path);
     let (text, stamp) =
-        read().map_err(|source| HtpasswdError::Read { path: path.to_owned(), source })?;
+        read.map_err(|source| HtpasswdError::Read { path: path.to_owned(), source })?;
     let users = Users::parse(&text);
     match users.problems.first() {
         Some(first) if users.hashes.is_empty() => {

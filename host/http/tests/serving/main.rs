@@ -11,6 +11,7 @@
 mod abuse;
 mod access;
 mod base;
+mod client_certificates;
 mod departed;
 mod handed_over;
 mod heads;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use keepgate_auth::{Access, Htpasswd, Method};
+use keepgate_auth::{Access, Certificates, Htpasswd, Method};
 use keepgate_core::{CallError, Handler, RefusalForm, Reply, Request};
 use serde_json::{Value, json};
 
@@ -36,7 +36,8 @@ impl Handler for Formed {
     }
 }
 
-/// `/formed` and `/locked` have a form, `/plain` has none; `/locked` admits nobody without a password.
+/// `/formed`, `/locked` and `/certified` have a form, `/plain` has none; `/locked` admits nobody without a password and
+/// `/certified` nobody without a certificate.
 async fn start() -> Running {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(".htpasswd");
@@ -51,12 +52,15 @@ async fn start() -> Running {
         let form = RefusalForm::parse(declaration.to_string().as_bytes()).unwrap();
         Arc::new(Formed(Native::at(path, stock), form))
     };
+    let certificates = Certificates { any_key: true, ..Certificates::default() };
+    let certified = Access::Methods(vec![Method::Certificates(Arc::new(certificates))]);
     let locked = Access::Methods(vec![Method::Htpasswd(users)]);
     let mut config = config();
     config.timeouts = hasty();
     let mounts: Vec<(Arc<dyn Handler>, Arc<Access>)> = vec![
         (formed("/formed"), Arc::new(Access::Open)),
         (formed("/locked"), Arc::new(locked)),
+        (formed("/certified"), Arc::new(certified)),
         (Native::at("/plain", stock), Arc::new(Access::Open)),
     ];
     start_mounts(mounts, config).await
@@ -83,6 +87,9 @@ async fn what_the_host_refuses_has_the_form_of_the_mount() {
     let expected = as_told(401, "Unauthorized", "credentials are missing or wrong");
     assert_eq!(told(&anonymous), expected);
     assert!(anonymous.header("www-authenticate").is_some());
+    let certified = server.get("/certified/show").await;
+    assert_eq!(told(&certified), as_told(403, "Forbidden", "not authorized"));
+    assert!(certified.header("www-authenticate").is_none());
     let mut client = server.connect().await;
     client.send(b"HEAD /locked HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await;
     let found = client.head().await;

@@ -12,8 +12,8 @@ use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
 use super::{
-    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, capability,
-    copy, plugins, schedule, store,
+    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, Way, auth,
+    capability, copy, plugins, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -30,6 +30,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     for (name, auth) in &config.auth {
         check_method(name, auth, problems);
     }
+    auth::check_certificates(config, problems);
     if let Some(table) = &config.plugins {
         plugins::check(table, problems);
     }
@@ -155,21 +156,25 @@ fn check_rule(about: &str, rule: &Rule, problems: &mut Problems) {
 }
 
 fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
-    let Auth { htpasswd, header, from } = auth.get_ref();
-    match (htpasswd, header) {
-        (Some(_), None) => {
-            if let Some(from) = from.first() {
-                let message = format!("[auth.{name}] `from` applies only to `header`; remove it");
-                problems.add(from.span(), message);
-            }
-        }
-        (None, Some(header)) => {
+    if let Some(from) = auth.get_ref().from.first()
+        && auth.get_ref().header.is_none()
+    {
+        let message = format!("[auth.{name}] `from` applies only to `header`; remove it");
+        problems.add(from.span(), message);
+    }
+    match (auth.get_ref().way(), &auth.get_ref().header) {
+        (Some(Way::Proxy), Some(header)) => {
             if let Err(error) = super::proxy_header(auth.get_ref()) {
                 problems.add(header.span(), format!("[auth.{name}] {error}"));
             }
         }
-        _ => {
-            problems.add(auth.span(), format!("[auth.{name}] needs either `htpasswd` or `header`"));
+        (Some(_), _) => {}
+        (None, _) => {
+            let message = format!(
+                "[auth.{name}] needs either `htpasswd`, or `header`, or one or more of `client_ca`, `fingerprints` and \
+                 `any_key = true`"
+            );
+            problems.add(auth.span(), message);
         }
     }
 }

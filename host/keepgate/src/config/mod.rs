@@ -24,7 +24,7 @@ use keepgate_http::{Address, AddressError, OperatorClient};
 use serde::Deserialize;
 use toml::Spanned;
 
-pub(crate) use auth::proxy_header;
+pub(crate) use auth::{Auth, Way, proxy_header};
 pub(crate) use capability::{EtcdCluster, Jobs, Secrets, UpstreamTable};
 use check::names;
 pub(crate) use check::{octal, store_and_folder};
@@ -171,20 +171,6 @@ pub(crate) struct Timeouts {
     pub(crate) idle: Option<Interval>,
     pub(crate) stall: Option<Interval>,
     pub(crate) shutdown: Option<Interval>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Auth {
-    /// The htpasswd file.
-    #[serde(default)]
-    pub(crate) htpasswd: Option<PathBuf>,
-    /// The header in which a proxy passes the name of the user.
-    #[serde(default)]
-    pub(crate) header: Option<Spanned<String>>,
-    /// Addresses of trusted proxies; if empty, all are trusted.
-    #[serde(default)]
-    pub(crate) from: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -350,7 +336,7 @@ impl Config {
         let paths = [&mut self.data_dir, &mut self.plugin_dir]
             .into_iter()
             .chain(tls.flat_map(|tls| [&mut tls.certificate, &mut tls.key]))
-            .chain(self.auth.values_mut().filter_map(|auth| auth.get_mut().htpasswd.as_mut()))
+            .chain(self.auth.values_mut().flat_map(|auth| auth.get_mut().files()))
             .chain(plugins.and_then(|plugins| plugins.keys_file.as_mut()))
             .chain(self.log.access.as_mut().filter(|file| file.as_os_str() != "-"));
         for path in paths {

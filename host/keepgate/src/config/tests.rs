@@ -131,6 +131,48 @@ fn inconsistent_values_are_rejected() {
 }
 
 #[test]
+fn ways_in_are_one_of_three_kinds() {
+    let of = |auth: &str| parse(&MINIMAL.replacen("htpasswd = \"htpasswd\"", auth, 1));
+    for (auth, expected) in [
+        ("any_key = false", ":6:1: [auth.users] needs either"),
+        ("client_ca = []", "[auth.users] needs either"),
+        ("any_key = true\nhtpasswd = \"x\"", "[auth.users] needs either"),
+        ("fingerprints = \"x\"\nheader = \"X-User\"", "[auth.users] needs either"),
+        ("any_key = true\nfrom = [\"::1\"]", "`from` applies only to `header`"),
+        ("client_ca = \"ca.pem\"", "invalid type"),
+        (
+            "any_key = true",
+            ":11:8: mount \"/\": nobody can get in, because no listener has TLS and `auth` accepts nothing but",
+        ),
+    ] {
+        let said = of(auth).unwrap_err().to_string();
+        assert!(said.contains(expected), "{auth}: {said}");
+    }
+    let asks = |text: &str| parse(text).unwrap().asks_for_certificates();
+    assert!(!asks(MINIMAL));
+    // Where a password is enough too, a listener without TLS is of use.
+    let both =
+        format!("{MINIMAL}[auth.clients]\nclient_ca = [\"ca.pem\"]\nfingerprints = \"list\"\n");
+    assert!(!asks(&both), "no mount uses them");
+    let both = both.replace("auth = [\"users\"]", "auth = [\"users\", \"clients\"]");
+    assert!(asks(&both));
+    let config = parse(&both).unwrap();
+    assert_eq!(config.unreachable(), [""; 0]);
+    let auth = config.auth["clients"].get_ref();
+    assert_eq!(auth.client_ca, [Path::new("/etc/keepgate/ca.pem")]);
+    assert_eq!(auth.fingerprints.as_deref(), Some(Path::new("/etc/keepgate/list")));
+    let tls = "[[listener]]\naddress = \":2\"\ntls = { certificate = \"c\", key = \"k\" }\n";
+    let only = both.replace("\"users\", ", "") + tls;
+    let said = parse(&only).unwrap().unreachable();
+    assert_eq!(
+        said,
+        [
+            "listener 127.0.0.1:8000 has no TLS, so nobody can present a certificate there or use mount \"/\""
+        ]
+    );
+}
+
+#[test]
 fn inconsistent_clusters_and_schedules_are_rejected() {
     let schedule = "[schedule.x]\nmount = \"/\"\njob = \"backup\"\n";
     for (added, expected) in [

@@ -16,6 +16,7 @@ use super::candidate::{Candidate, Configuration, Published, log_error};
 use super::{Source, notify};
 use crate::assemble::Assembly;
 use crate::certificates::Certificates;
+use crate::config::Config;
 
 /// How soon the plugin folder is scanned again while a file is still being copied.
 const COPYING: Duration = Duration::from_millis(100);
@@ -41,6 +42,7 @@ pub(super) struct ReloadedFiles {
 impl Reloader {
     /// Publishes the first table, once no file in the plugin folder is still being copied.
     pub(super) async fn first(&mut self) -> Result<()> {
+        self.files.ask_for_certificates(&self.active.config);
         while !self.loader.scan().await.settled {
             tokio::time::sleep(COPYING).await;
         }
@@ -123,6 +125,7 @@ impl Reloader {
             Ok(candidate) => {
                 self.active = new;
                 self.files.certificates.change(&self.active.config);
+                self.files.ask_for_certificates(&self.active.config);
                 let assembly = &self.active.assembly;
                 let changed = assembly.change_quotas().await;
                 log_error(changed.context("the previous quotas stay active"));
@@ -150,6 +153,12 @@ impl Reloader {
 }
 
 impl ReloadedFiles {
+    /// Sets whether listeners ask clients for certificates. Clients that are connected are not asked any more.
+    pub(super) fn ask_for_certificates(&self, config: &Config) {
+        let asks = config.asks_for_certificates();
+        self.tls.iter().for_each(|tls| tls.ask_for_certificates(asks));
+    }
+
     /// Reads certificates and users again and reopens the access log. What cannot be read stays as it
     /// was.
     fn reload(&self, assembly: &Assembly) {
@@ -158,11 +167,7 @@ impl ReloadedFiles {
                 tracing::error!(%error, "certificate rejected, the current one stays active");
             }
         }
-        for users in assembly.users() {
-            if let Err(error) = users.reload() {
-                tracing::error!(%error, "users rejected, the current ones stay active");
-            }
-        }
+        assembly.authentication.reload();
         if let Some(log) = &self.access_log {
             // It logs its errors itself.
             let _ = log.reopen();
