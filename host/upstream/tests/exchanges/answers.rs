@@ -10,7 +10,7 @@ use keepgate_upstream::{
 };
 use tokio::net::TcpListener;
 
-use crate::server::{SHORT, Server, at_socket, get, options, request, text, unavailable};
+use crate::server::{Connection, SHORT, Server, at_socket, get, options, request, text, unavailable};
 
 #[tokio::test]
 async fn a_request_is_sent_as_it_was_made_and_a_connection_is_used_again() {
@@ -74,7 +74,7 @@ async fn any_status_is_an_answer_and_redirects_are_not_followed() {
 
 #[tokio::test]
 async fn what_the_operator_does_not_allow_is_not_sent() {
-    let server = Server::start(|connection| connection.silence()).await;
+    let server = Server::start(Connection::silence).await;
     let options = UpstreamOptions {
         methods: vec!["GET".to_owned()],
         paths: vec!["/1.0/instances".to_owned()],
@@ -173,7 +173,7 @@ async fn a_socket_is_called_by_the_name_that_the_operator_gives_it() {
     let head = text(get(&upstream, "/1.0").await.unwrap().body).await.unwrap();
     assert!(head.starts_with("GET /1.0 HTTP/1.1\r\n") && head.contains("host: lxd\r\n"), "{head}");
     assert_eq!(upstream.probe().await.unwrap(), "connected");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     drop(folder);
 }
 
@@ -223,7 +223,7 @@ async fn what_is_not_http_is_said_to_be_not_http() {
 #[tokio::test]
 async fn each_wait_has_a_limit() {
     // Accepts and says nothing; to a request, and to a handshake.
-    let silent = Server::start(|connection| connection.silence()).await;
+    let silent = Server::start(Connection::silence).await;
     let timeouts = Timeouts { answer: SHORT, ..silent.options().timeouts };
     let upstream = Upstream::new(UpstreamOptions { timeouts, ..silent.options() }).unwrap();
     let why = unavailable(get(&upstream, "/").await);

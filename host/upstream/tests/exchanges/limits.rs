@@ -28,7 +28,7 @@ async fn a_request_keeps_its_turn_until_its_response_was_read() {
     assert_eq!(upstream.status().requests, 1);
     match get(&upstream, "/").await {
         Err(UpstreamError::Busy(why)) => {
-            assert!(why.contains("upstream \"lxd\": 1 requests"), "{why}")
+            assert!(why.contains("upstream \"lxd\": 1 requests"), "{why}");
         }
         other => panic!("{other:?}"),
     }

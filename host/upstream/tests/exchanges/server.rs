@@ -75,7 +75,7 @@ impl Connection {
     /// Stays open and says nothing.
     pub(crate) async fn silence(self) {
         let _open = self;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
