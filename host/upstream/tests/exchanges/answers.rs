@@ -10,7 +10,9 @@ use keepgate_upstream::{
 };
 use tokio::net::TcpListener;
 
-use crate::server::{Connection, SHORT, Server, at_socket, get, options, request, text, unavailable};
+use crate::server::{
+    Connection, SHORT, Server, at_socket, get, options, request, text, unavailable,
+};
 
 #[tokio::test]
 async fn a_request_is_sent_as_it_was_made_and_a_connection_is_used_again() {
