@@ -9,7 +9,7 @@
 //! **Invariant:** every certificate that [`ClientCertificate::read`] accepts has been proven: the client has signed the
 //! handshake with its key. `proof` lets a certificate pass without a proof only if this function refuses it, because a
 //! failed handshake would leave the client with an alert instead of a response that says why. Both ask
-//! [`usable_key`], which looks at nothing but the certificate.
+//! `usable_key`, which looks at nothing but the certificate.
 
 mod authorities;
 mod proof;
