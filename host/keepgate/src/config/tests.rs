@@ -90,7 +90,7 @@ fn inconsistent_values_are_rejected() {
         (
             "htpasswd = \"htpasswd\"",
             "header = \"X-User\"\nhtpasswd = \"x\"",
-            "either `htpasswd` or `header`",
+            "either `htpasswd`, or `header`, or",
         ),
         ("htpasswd = \"htpasswd\"", "header = \"a b\"", "write the name of a header"),
         ("htpasswd = \"htpasswd\"", "header = \"X-U\"\nfrom = [\"here\"]", "10.0.0.0/8"),
@@ -207,7 +207,10 @@ fn inconsistent_clusters_and_schedules_are_rejected() {
         ("@every = \"1h\"\nmissed = \"later\"", "unknown variant `later`"),
         ("@every = \"1h\"\n[jobs]\nenabled = false", "needs jobs"),
     ] {
-        let added = added.replacen('@', schedule, 1);
+        let added = match added.strip_prefix('@') {
+            Some(times) => format!("{schedule}{times}"),
+            None => added.to_owned(),
+        };
         let said = parse(&format!("{MINIMAL}{added}\n")).unwrap_err().to_string();
         assert!(said.contains(expected), "{added}: {said}");
     }
