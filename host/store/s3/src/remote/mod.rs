@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, RequestChecksumCalculation, ResponseChecksumValidation,
@@ -101,6 +101,9 @@ impl Remote {
             .force_path_style(options.path_style)
             .timeout_config(timeouts)
             .retry_config(retries)
+            // Without one of its own, a store would share the SDK's budget of retries with all others of the process:
+            // a server that fails would take the retries of one that stumbles.
+            .retry_partition(RetryPartition::new(options.place()))
             // Bytes are sent with the digests that this crate computes. Downloads have a limit of their own.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
