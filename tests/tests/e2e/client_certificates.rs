@@ -146,7 +146,7 @@ fn restic_and_curl_present_certificates_until_they_are_taken_off_the_list() {
             command.arg("--cert").arg(file("pem")).arg("--key").arg(file("key"));
         }
         command.arg(format!("https://localhost:{}/ann/config", gateway.port()));
-        tools::run(command).success()
+        tools::run(command).success().trim_end().to_owned()
     };
     for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
         for tls in [&["--tls-max", "1.2"][..], &["--tlsv1.3"]] {
