@@ -85,6 +85,9 @@ mod tests {
         assert_eq!(error(&format!("{plain}00")), FingerprintError::Length { digits: 66 });
         assert_eq!(error(&plain[1..]), FingerprintError::Length { digits: 63 });
         assert!(error(&plain[..40]).to_string().contains("SHA-1"));
+        for text in ["00ff", &"0".repeat(63), &"0".repeat(65), &"+f".repeat(32), &"é".repeat(32)] {
+            assert!(text.parse::<Fingerprint>().is_err(), "{text}");
+        }
         for text in ["", ":", "ann", "x".repeat(64).as_str(), &plain.replacen("", ":", 2)] {
             assert!(matches!(error(text), FingerprintError::Text(_)), "{text}");
         }

@@ -18,7 +18,7 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::X509Certificate;
 
 use crate::validity;
@@ -85,12 +85,9 @@ impl ServerCertVerifier for Trust {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // webpki does not read version 1; its key is all that is needed.
         if self.is_named(certificate)
-            && let Some(parsed) = validity::parse(certificate)
-            && parsed.version() == x509_parser::x509::X509Version::V1
+            && let Some(key) = validity::key_of_version_1(certificate)
         {
-            let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
             let algorithms = &self.algorithms;
             return verify_tls13_signature_with_raw_key(message, &key, signature, algorithms);
         }
@@ -109,14 +106,7 @@ fn check_named(
     server_name: &ServerName<'_>,
     now: UnixTime,
 ) -> Result<ServerCertVerified, Error> {
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let validity = parsed.validity();
-    if now < validity.not_before.timestamp() {
-        return Err(CertificateError::NotValidYet.into());
-    }
-    if now > validity.not_after.timestamp() {
-        return Err(CertificateError::Expired.into());
-    }
+    validity::check_dates(parsed, now)?;
     let usage = parsed.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
     if usage.is_some_and(|usage| !usage.value.any && !usage.value.server_auth) {
         return Err(CertificateError::InvalidPurpose.into());

@@ -2,8 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls_pki_types::CertificateDer;
+use rustls::{CertificateError, Error};
+use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::x509::X509Version;
 
 /// A certificate that expires within this time expires *soon*. Certificates of 90 days are usually renewed 30
 /// days before their end, so that one that gets here was not.
@@ -81,6 +83,29 @@ pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certi
         Ok(([], parsed)) => Some(parsed),
         _ => None,
     }
+}
+
+/// Fails if a certificate is not valid at this time.
+pub(crate) fn check_dates(parsed: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = parsed.validity();
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
+}
+
+/// The key of a certificate of X.509 version 1, which webpki does not read; its key is all that a signature needs. `None`
+/// for other versions.
+pub(crate) fn key_of_version_1(
+    certificate: &CertificateDer<'_>,
+) -> Option<SubjectPublicKeyInfoDer<'static>> {
+    let parsed = parse(certificate)?;
+    let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw).into_owned();
+    (parsed.version() == X509Version::V1).then_some(key)
 }
 
 #[cfg(test)]

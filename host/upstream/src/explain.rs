@@ -7,7 +7,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use keepgate_certificates::pin::Fingerprint;
+use keepgate_certificates::Fingerprint;
 
 use crate::dial::DialError;
 use crate::options::TlsFiles;

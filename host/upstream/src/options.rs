@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use keepgate_certificates::pin::Fingerprint;
+use keepgate_certificates::Fingerprint;
 
 use crate::metrics::UpstreamMetrics;
 

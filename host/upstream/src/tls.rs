@@ -6,9 +6,9 @@ use std::fs;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use keepgate_certificates::pin::{Fingerprint, Pinned};
+use keepgate_certificates::pin::Pinned;
 use keepgate_certificates::trust::Trust;
-use keepgate_certificates::{Identity, file};
+use keepgate_certificates::{Fingerprint, Identity, file};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use keepgate_certificates::pin::Fingerprint;
+use keepgate_certificates::Fingerprint;
 use keepgate_store::{Body, BodyError};
 use keepgate_upstream::{Exchanges as _, TlsFiles, Upstream, UpstreamError, UpstreamOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};

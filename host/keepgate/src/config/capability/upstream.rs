@@ -194,8 +194,12 @@ impl UpstreamTable {
 
 impl UpstreamTls {
     fn to_files(&self) -> Result<TlsFiles, String> {
-        let fingerprint = self.fingerprint.as_deref().map(str::parse).transpose();
-        let fingerprint = fingerprint.map_err(|error| format!("fingerprint: {error}"))?;
+        let fingerprint = self.fingerprint.as_deref().map(|text| text.trim().parse()).transpose();
+        let fingerprint = fingerprint.map_err(|error| {
+            let advice =
+                "`keepgate check --connect` prints the 64 digits of the certificate that it shows";
+            format!("fingerprint: {error}; without this key, {advice}")
+        })?;
         let identity = match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
             (None, None) => None,
