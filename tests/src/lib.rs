@@ -15,6 +15,7 @@
 //! | [`tree`] | folders to back up and compare |
 //! | [`restic`] | the restic client |
 //! | [`s3`] | an S3 server |
+//! | [`lxd`] | a real LXD |
 //! | [`signing`] | minisign keys and signatures |
 //! | [`etcd`] | etcd members, and a gate in front of them |
 //! | [`fault`] | full disks, failing system calls, and other failures |
@@ -37,6 +38,7 @@ pub mod data;
 pub mod etcd;
 pub mod fault;
 pub mod gateway;
+pub mod lxd;
 pub mod program;
 pub mod restic;
 pub mod s3;

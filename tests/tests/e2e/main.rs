@@ -25,6 +25,7 @@
 //! | `trust` | only components with an allowed digest or signature are loaded |
 //! | `conformance` | every case of restic's protocol, here and with restic's own server |
 //! | `etcd` | backups of etcd are whole, can be restored, and survive failures |
+//! | `lxd` | backups of LXD's instances can be restored, and nothing is left of those that fail |
 //! | `faults` | failing disks, system calls and clients |
 //! | `s3` | a bucket keeps the promises of a folder |
 //! | `durability` | acknowledged blobs survive `kill -9` |
@@ -70,6 +71,7 @@ mod hostile;
 mod hostile_limits;
 mod http2;
 mod languages;
+mod lxd;
 mod memory;
 mod plugin_cases;
 mod plugin_tools;
