@@ -232,7 +232,7 @@ fn clients_of_lxd_present_certificates() {
         command.arg(setup.certificate()).args(more);
         command.arg(format!("https://127.0.0.1:{port}/1.0/instances/{path}"));
         let said = tools::run(command).success();
-        let (body, status) = said.rsplit_once('\n').unwrap();
+        let (body, status) = said.trim_end().rsplit_once('\n').unwrap();
         (status.to_owned(), serde_json::from_str::<Value>(body).unwrap())
     };
     let own = ["--cert", files[0].to_str().unwrap(), "--key", files[1].to_str().unwrap()];
