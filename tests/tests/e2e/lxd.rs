@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use keepgate_tests::client::Endpoint;
 use keepgate_tests::data::Blob;
-use keepgate_tests::gateway::{Gateway, Setup};
+use keepgate_tests::gateway::Setup;
 use keepgate_tests::lxd::LxdServer;
 use keepgate_tests::program::{LONG, keepgate};
 use keepgate_tests::s3::S3Server;
@@ -66,6 +66,7 @@ fn back_up(endpoint: &Endpoint, path: &str) -> String {
 
 fn whole(lxd: &LxdServer, server: &S3Server, upstream: &str) {
     let setup = setup(server, "").table(upstream);
+    setup.write();
     let check = tools::run(setup.check_command()).success();
     assert!(check.contains("upstream lxd  connected"), "{check}");
     let gateway = setup.start();
