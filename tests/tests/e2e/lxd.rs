@@ -81,7 +81,9 @@ fn whole(lxd: &LxdServer, server: &S3Server, upstream: &str) {
 
     let base = back_up(&endpoint, &format!("{backups}?tags=os%3Dbusybox"));
     let expected = ["_instance.tar.gz", "_profile_000_default.yaml", "_profile_001_p1.yaml"];
-    assert_eq!(objects(server, "c1"), expected.map(|end| format!("{base}{end}")));
+    let expected = expected.map(|end| format!("{base}{end}"));
+    // The claim of the name goes when the job has ended.
+    gateway.eventually("the objects of a backup", |_| objects(server, "c1") == expected);
     gateway.eventually("LXD keeps no backup", |_| lxd.backups("c1") == 0);
     let info = endpoint.get(&format!("{backups}/{base}")).json()["metadata"].clone();
     let object = server.buckets().join("backups/c1").join(format!("{base}_instance.tar.gz"));
