@@ -36,6 +36,8 @@ pub struct Capabilities {
     pub sha256: bool,
     /// Wrong SHA-256 of a part are refused.
     pub part_sha256: bool,
+    /// They are refused even if the signature leaves the body out.
+    pub unsigned: bool,
     /// Tags are kept.
     pub tags: bool,
     /// Tags of objects in parts are kept.
@@ -129,7 +131,7 @@ impl Probe<'_> {
 
     async fn run(mut self) -> (Result<Capabilities, Failure>, Vec<String>) {
         let mut used: Vec<_> =
-            ["put", "sum", "part-sum", "parts", "again"].map(|name| self.object(name)).to_vec();
+            ["put", "sum", "part-sum", "free", "part-free", "parts", "again"].map(|name| self.object(name)).to_vec();
         used.extend((0..ROUNDS).map(|round| self.object(&format!("race{round}"))));
         let found = Box::pin(self.find()).await.map(|()| self.found);
         (found, used)
@@ -152,9 +154,7 @@ impl Probe<'_> {
         let wrong = Guard::Is("00000000000000000000000000000000".to_owned());
         self.found.delete_if_match = self.remote.delete(&put, &wrong).await.is_err()
             && self.remote.head(&put).await?.is_some();
-        self.found.sha256 = self.minds_sha256().await?;
-        self.found.part_sha256 = self.found.sha256 && self.minds_part_sha256().await?;
-        Ok(())
+        self.checksums().await
     }
 
     /// Stores the probe itself, with tags if they are taken.
@@ -259,40 +259,52 @@ impl Probe<'_> {
         completed
     }
 
-    async fn minds_sha256(&self) -> Result<bool, Failure> {
-        let object = self.object("sum");
+    /// Which checksums are checked, first of bodies that are signed as well.
+    async fn checksums(&mut self) -> Result<(), Failure> {
+        let with = Capabilities { sha256: true, ..self.found.clone() };
+        self.found.sha256 = self.minds_sha256("sum", &with).await?;
+        let with = Capabilities { part_sha256: true, ..self.found.clone() };
+        self.found.part_sha256 =
+            self.found.sha256 && self.minds_part_sha256("part-sum", &with).await?;
+        let with = Capabilities { unsigned: true, ..self.found.clone() };
+        self.found.unsigned = self.found.sha256
+            && self.minds_sha256("free", &with).await?
+            && (!self.found.part_sha256 || self.minds_part_sha256("part-free", &with).await?);
+        Ok(())
+    }
+
+    async fn minds_sha256(&self, name: &str, with: &Capabilities) -> Result<bool, Failure> {
+        let object = self.object(name);
         let bytes = Bytes::from_static(b"sum");
         let wrong = Digests { checksum: [1; 32], ..Digests::of(&bytes) };
-        let with = Capabilities { sha256: true, ..self.found.clone() };
         let kept = Kept { content_type: "text/plain".to_owned(), ..Kept::default() };
         let refused = self
             .remote
-            .put(&with, &object, (bytes.clone(), wrong), &kept, &Guard::None)
+            .put(with, &object, (bytes.clone(), wrong), &kept, &Guard::None)
             .await
             .is_err();
         let nothing = self.remote.head(&object).await?.is_none();
         let right = (bytes.clone(), Digests::of(&bytes));
-        let taken = self.remote.put(&with, &object, right, &kept, &Guard::None).await.is_ok();
+        let taken = self.remote.put(with, &object, right, &kept, &Guard::None).await.is_ok();
         Ok(refused && nothing && taken)
     }
 
-    async fn minds_part_sha256(&self) -> Result<bool, Failure> {
-        let object = self.object("part-sum");
+    async fn minds_part_sha256(&self, name: &str, with: &Capabilities) -> Result<bool, Failure> {
+        let object = self.object(name);
         let bytes = Bytes::from_static(b"sum");
         let wrong = Digests { checksum: [1; 32], ..Digests::of(&bytes) };
-        let with = Capabilities { part_sha256: true, ..self.found.clone() };
         let kept = Kept { content_type: "text/plain".to_owned(), ..Kept::default() };
-        let Ok(upload) = self.remote.begin_parts(&with, &object, &kept, false).await else {
+        let Ok(upload) = self.remote.begin_parts(with, &object, &kept, false).await else {
             return Ok(false);
         };
         let place = (object.as_str(), upload.as_str(), 1);
         let refused =
-            self.remote.put_part(&with, place, bytes.clone(), &wrong, false).await.is_err();
+            self.remote.put_part(with, place, bytes.clone(), &wrong, false).await.is_err();
         let right = Digests::of(&bytes);
-        let taken = match self.remote.put_part(&with, place, bytes, &right, false).await {
+        let taken = match self.remote.put_part(with, place, bytes, &right, false).await {
             Ok(part) => {
                 let to = (object.as_str(), upload.as_str());
-                self.remote.complete(&with, to, &[part], &Guard::None).await.is_ok()
+                self.remote.complete(with, to, &[part], &Guard::None).await.is_ok()
             }
             Err(_) => false,
         };

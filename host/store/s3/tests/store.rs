@@ -68,7 +68,7 @@ async fn the_probe_finds_out_what_a_server_can_do() {
     let found = store.state().capabilities.unwrap();
     assert!(found.can_be_shared(), "{found}");
     assert!(found.complete_if_absent && found.delete_if_match && found.sha256, "{found}");
-    assert!(found.tags && found.part_tags && found.part_sha256, "{found}");
+    assert!(found.tags && found.part_tags && found.part_sha256 && found.unsigned, "{found}");
     assert_eq!(found.if_match, IfMatch::Quoted);
     assert_eq!(unfinished(server, &bucket), 0);
     let left = std::fs::read_dir(server.data.join(bucket).join(".keepgate/probe"));

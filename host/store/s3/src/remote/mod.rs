@@ -273,6 +273,7 @@ impl Remote {
     ) -> Result<Option<String>, Failure> {
         let put = self.client.put_object().bucket(&self.options.bucket).key(object);
         let (sha256, md5) = checksums(capabilities, &digests);
+        let signed = signing::SignedBody::of(&digests, capabilities.unsigned && sha256.is_some());
         let put = put
             .set_checksum_sha256(sha256)
             .set_content_md5(md5)
@@ -288,7 +289,7 @@ impl Remote {
         };
         let patience = self.patience(bytes.len());
         let put = put.body(ByteStream::from(bytes)).customize().config_override(patience);
-        let put = put.interceptor(signing::SignedDigest::of(&digests));
+        let put = put.interceptor(signed);
         let stored = self.ask(("PutObject", "cannot store a blob"), Box::pin(put.send())).await?;
         Ok(stored.version_id)
     }
@@ -341,7 +342,7 @@ impl Remote {
     }
 }
 
-/// The checksum of a request: SHA-256 if the server takes it, otherwise MD5. Its SHA-256 is signed in any case.
+/// The checksum of a request: SHA-256 if the server takes it, otherwise MD5.
 fn checksums(capabilities: &Capabilities, digests: &Digests) -> (Option<String>, Option<String>) {
     if capabilities.sha256 {
         (Some(BASE64_STANDARD.encode(digests.checksum)), None)

@@ -62,6 +62,7 @@ impl Remote {
             true => checksums(capabilities, digests),
             false => (None, digests.md5.map(|md5| BASE64_STANDARD.encode(md5))),
         };
+        let signed = signing::SignedBody::of(digests, capabilities.unsigned && sha256.is_some());
         let part = self.client.upload_part().bucket(&self.options.bucket).key(object);
         let patience = self.patience(bytes.len());
         let part = part
@@ -71,7 +72,7 @@ impl Remote {
             .set_content_md5(md5)
             .body(ByteStream::from(bytes));
         let part = part.customize().config_override(patience);
-        let part = part.interceptor(signing::SignedDigest::of(digests));
+        let part = part.interceptor(signed);
         let stored = self.ask(("UploadPart", "cannot store a part"), Box::pin(part.send())).await?;
         Ok(Part { number, etag: unquoted(stored.e_tag()), sha256 })
     }

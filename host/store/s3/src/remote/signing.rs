@@ -1,5 +1,6 @@
-//! Signs a request by the SHA-256 of its body that is known already. Otherwise the SDK would compute it once more, for
-//! each attempt and on a thread that has other work.
+//! What a signature says of a request's body. It is the SHA-256 that is known already: the SDK would compute it once
+//! more, for each attempt and on a thread that has other work. Where the server compares the body with a checksum, which
+//! is a header and therefore signed, the signature leaves the body out: the server would compute the same SHA-256 twice.
 
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
@@ -8,19 +9,23 @@ use aws_sdk_s3::error::BoxError;
 
 use super::Digests;
 
-/// The SHA-256 of one request's body.
+/// What the signature of one request says of its body.
 #[derive(Debug)]
-pub(super) struct SignedDigest(String);
+pub(super) enum SignedBody {
+    Digest(String),
+    LeftOut,
+}
 
-impl SignedDigest {
-    pub(super) fn of(digests: &Digests) -> Self {
-        Self(hex::encode(digests.sha256))
+impl SignedBody {
+    /// `checked` says that the server compares the body with its checksum.
+    pub(super) fn of(digests: &Digests, checked: bool) -> Self {
+        if checked { Self::LeftOut } else { Self::Digest(hex::encode(digests.sha256)) }
     }
 }
 
-impl Intercept for SignedDigest {
+impl Intercept for SignedBody {
     fn name(&self) -> &'static str {
-        "SignedDigest"
+        "SignedBody"
     }
 
     fn modify_before_signing(
@@ -29,8 +34,10 @@ impl Intercept for SignedDigest {
         _: &RuntimeComponents,
         state: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let digest = PayloadSigningOverride::Precomputed(self.0.clone());
-        state.interceptor_state().store_put(digest);
+        state.interceptor_state().store_put(match self {
+            Self::Digest(digest) => PayloadSigningOverride::Precomputed(digest.clone()),
+            Self::LeftOut => PayloadSigningOverride::UnsignedPayload,
+        });
         Ok(())
     }
 }
