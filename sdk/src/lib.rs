@@ -56,6 +56,7 @@
 //! | JSON | [`Request::json`], [`Reply::json`], [`json`] |
 //! | what is known of a blob, beside it | [`sidecar`] |
 //! | lists in pages | [`Page`] |
+//! | a small table of the mount | [`records`] |
 //! | keys of the operator, to sign and to seal with | [`secrets`] |
 //! | work that outlives a request | [`jobs`], [`Jobs`], and [`job_api`] for the HTTP API over it |
 //! | times, durations, names by time | [`Timestamp`], [`HumanDuration`], [`TimeNames`] |

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use keepgate_auth::Access;
 use keepgate_http::{Tls, TlsFiles, tls::TlsVersion};
-use keepgate_jobs::Jobs;
 use keepgate_runtime::capability;
 use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
 use keepgate_store::Folder;
 
 use crate::authentication::Authentication;
-use crate::config::capability::Providers;
+use crate::config::capability::{OwnState, Providers};
 use crate::config::{self, Config};
 use crate::guarded_store::GuardedStore;
 use crate::quotas::NamedQuota;
@@ -84,12 +83,12 @@ struct AutoPlan {
 }
 
 impl Assembly {
-    /// Opens everything. What has not changed is shared with `before`. The jobs stay open as long as the
-    /// gateway runs.
+    /// Opens everything. What has not changed is shared with `before`. The gateway's own state stays open
+    /// as long as it runs.
     pub(crate) async fn new(
         config: &Config,
         before: Option<&Self>,
-        jobs: Option<Arc<Jobs>>,
+        own: OwnState,
         metrics: &SystemMetrics,
     ) -> Result<Self> {
         let mut stores = BTreeMap::new();
@@ -99,17 +98,17 @@ impl Assembly {
             let open = Box::pin(OpenStore::open(config, store, known, &metrics.buckets)).await?;
             stores.insert(name.clone(), open);
         }
-        let capabilities = Providers::open(config, jobs, Some(&metrics.upstreams))?;
+        let capabilities = Providers::open(config, own, Some(&metrics.upstreams))?;
         Self::around(stores, config, before, capabilities)
     }
 
-    /// Opens everything except quotas and jobs, which belong to the running gateway.
+    /// Opens everything except quotas, jobs and records, which belong to the running gateway.
     pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
         let mut stores = BTreeMap::new();
         for (name, store) in &config.store {
             stores.insert(name.clone(), OpenStore::to_look_at(config, (name, store.get_ref()))?);
         }
-        Self::around(stores, config, None, Providers::open(config, None, None)?)
+        Self::around(stores, config, None, Providers::open(config, OwnState::default(), None)?)
     }
 
     fn around(

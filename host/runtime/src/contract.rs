@@ -45,6 +45,9 @@ macro_rules! bindings {
     (interface: "pipes", $($config:tt)*) => {
         crate::contract::bindings!(interfaces: "import keepgate:plugin/pipes@0.1.1;", $($config)*);
     };
+    (interface: "records", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/records@0.1.1;", $($config)*);
+    };
     (interface: "secrets", $($config:tt)*) => {
         crate::contract::bindings!(interfaces: "import keepgate:plugin/secrets@0.1.1;", $($config)*);
     };

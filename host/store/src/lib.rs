@@ -13,6 +13,7 @@
 //! | [`layer`] | what a policy around a store has to decide, and forwarding for the rest |
 //! | [`guard`] | policies: append-only, read-only, unverified; a subfolder as a store |
 //! | [`quota`] | limits on the bytes that a store, its folders and its users hold |
+//! | [`receive`] | keeping what came of a body that broke off |
 //! | [`commit_observer`] | callbacks at the very step that changes a blob |
 
 pub mod body;
@@ -24,6 +25,7 @@ pub mod key;
 pub mod layer;
 pub mod memory;
 pub mod quota;
+pub mod receive;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -28,7 +28,7 @@ use crate::path::PathRule;
 use crate::target::Route;
 use crate::tls::Tls;
 use crate::upload::{AbortOnDrop, Progress, Upload};
-use crate::url::Url;
+use crate::url::{Host, Url};
 use crate::{Exchanges, Request, Response, UpstreamError, Wishes, headers};
 
 /// The longest body that is kept to be sent a second time.
@@ -161,6 +161,10 @@ impl Exchanges for Upstream {
         }
         result.map_err(|error| self.0.named(error))
     }
+
+    fn check(&self, method: &str, target: &str) -> Result<(), UpstreamError> {
+        self.0.check(method, target).map_err(|error| self.0.named(error))
+    }
 }
 
 impl Inner {
@@ -189,6 +193,15 @@ impl Inner {
         let head = self.with_credentials(head).await.map_err(|words| self.failed(&words))?;
         let begun = self.attempts(&head, body, patience).await?;
         Ok(self.response(begun, &head, patience, &wishes, turn))
+    }
+
+    fn check(&self, method: &str, target: &str) -> Result<(), UpstreamError> {
+        match self.head(method, target, &Vec::new())?.own {
+            Some((Url { host: Host::Address(address), .. }, allowed)) => allowed
+                .check(&address, address)
+                .map_err(|error| UpstreamError::Denied(error.words().short.clone())),
+            _ => Ok(()),
+        }
     }
 
     /// Checks what a plugin wants to send.

@@ -165,23 +165,27 @@ impl Dialer {
             let what = format!("the name {host} has no address");
             return Err(DialError::Failed(Words::new("its name cannot be resolved", what)));
         }
-        let Allowed::Named { private } = allowed else {
-            return Ok(all);
-        };
         // One that is not allowed refuses all: an honest name does not lead to both.
-        for address in &all {
-            let is_allowed = match reach(*address) {
-                Reach::Public => true,
-                Reach::Inside => private,
-                Reach::Nowhere => false,
-            };
-            if !is_allowed {
-                tracing::warn!(%host, %address, "address refused that a client named");
-                let what = format!("{host} leads to an address that is not allowed");
-                return Err(DialError::Refused(what.into()));
-            }
-        }
+        all.iter().try_for_each(|address| allowed.check(host, *address))?;
         Ok(all)
+    }
+}
+
+impl Allowed {
+    /// Fails for an address that may not be dialled, to which this host leads.
+    pub(crate) fn check(self, host: &impl fmt::Display, address: IpAddr) -> Result<(), DialError> {
+        let Self::Named { private } = self else { return Ok(()) };
+        let is_allowed = match reach(address) {
+            Reach::Public => true,
+            Reach::Inside => private,
+            Reach::Nowhere => false,
+        };
+        if is_allowed {
+            return Ok(());
+        }
+        tracing::warn!(%host, %address, "address refused that a client named");
+        let what = format!("{host} leads to an address that is not allowed");
+        Err(DialError::Refused(what.into()))
     }
 }
 

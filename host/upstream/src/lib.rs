@@ -78,6 +78,9 @@ pub trait Exchanges: Send + Sync + fmt::Debug + 'static {
     /// Sends a request and waits for the head of the response. Any status is a success, redirects included. Dropping
     /// the future aborts the request.
     async fn send(&self, request: Request) -> Result<Response, UpstreamError>;
+
+    /// Whether [`send`](Self::send) would try a request with this method and target, as far as nobody has to be asked.
+    fn check(&self, method: &str, target: &str) -> Result<(), UpstreamError>;
 }
 
 /// A request as a plugin makes it.

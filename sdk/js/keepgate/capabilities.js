@@ -6,6 +6,7 @@ export { count, log, now, random, setGauge } from "./environment.js";
 export { etcd } from "./etcd.js";
 export { jobs } from "./jobs.js";
 export { pipes } from "./pipes.js";
+export { records } from "./records.js";
 export { secrets } from "./secrets.js";
 export { Store } from "./store.js";
 export { upstreams } from "./upstreams.js";

@@ -191,11 +191,16 @@ export class Store {
   static open(name?: string): Store;
   /** Throws `not-found`. */
   head(key: string): Info;
+  /** The same for many blobs, at most 1000, in the order of their keys; `null` for a blob that is not there. */
+  heads(keys: Iterable<string>): (Info | null)[];
   /** Throws `not-found`, and `out-of-range` if no byte of the part is in the blob. */
   get(key: string, part?: Part | null): Download;
   /** Stores a blob: durable when it returns, all of it or nothing. Throws `already-exists`,
    * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. */
   put(key: string, data: Body | Uint8Array | string, options?: PutOptions): Stored;
+  /** Stores as `put` does, except that what came of a body that broke off, or whose sender fell silent, is kept, without
+   * a look at its SHA-256. The host goes on with it when the client is gone, and with it this call. */
+  receive(key: string, data: Body | Uint8Array | string, options?: PutOptions): { stored: Stored; complete: boolean };
   /** Joins pieces of blobs into one, in order, with the same guarantees as `put`; the blobs stay. */
   concat(key: string, pieces: Piece[], options?: PutOptions): Stored;
   /** The size in bytes of the blob that this call removed; null if there was none. With
@@ -339,9 +344,49 @@ export const secrets: {
   open(sealed: Uint8Array, context: Uint8Array | string): Uint8Array;
 };
 
+/** A value under a key of the mount's table. */
+export interface TableRecord {
+  readonly key: string;
+  readonly value: Uint8Array;
+  /** The revision of the commit that wrote it. */
+  readonly version: bigint;
+}
+
+/** A small ordered table of the mount: records that change together or not at all. */
+export const records: {
+  get(key: string): TableRecord | null;
+  /** At most 1000 keys, all as of one moment; `null` for those that are not there. */
+  getAll(keys: Iterable<string>): (TableRecord | null)[];
+  /** The first records whose keys begin with this; at most `max`, and at most 1000. */
+  page(prefix: string, options?: { after?: string; descending?: boolean }, max?: number): {
+    records: TableRecord[];
+    more: boolean;
+  };
+  /** All of them, read page by page, so that they need not be as of one moment. */
+  scan(prefix: string, options?: { after?: string; descending?: boolean }): Iterable<TableRecord>;
+  /**
+   * Makes all changes if all comparisons hold, durably, and returns the revision. Throws `precondition-failed` if one does
+   * not hold, `invalid` for more than 128 comparisons or changes or a MiB, and `quota-exceeded` or `no-space`: nothing was
+   * changed then. After `unavailable` it may have been made.
+   */
+  commit(commit: {
+    absent?: Iterable<string>;
+    present?: Iterable<string>;
+    /** Records as they were read. */
+    unchanged?: Iterable<TableRecord>;
+    put?: Record<string, Uint8Array | string>;
+    delete?: Iterable<string>;
+  }): bigint;
+};
+
 /** HTTP systems that the operator has configured and granted to the mount. */
 export const upstreams: {
   names(): string[];
+  /**
+   * Throws `denied` or `invalid` if the operator does not allow a request, without sending it. What a host's name leads
+   * to is not known yet, so `send` can still throw `denied`.
+   */
+  check(upstream: string, target: string, options?: { method?: string }): void;
   /**
    * Sends a request and waits for the head of the response; any status is a success. `target` is path and query,
    * percent-encoded; for an upstream that is a list of addresses, the whole URL. Throws `denied` if the mount does not

@@ -24,6 +24,11 @@ export class Store {
     return toInfo(ask(() => this.#handle.head(key)));
   }
 
+  heads(keys) {
+    const found = ask(() => this.#handle.heads([...keys]));
+    return found.map((info) => (info === undefined ? null : toInfo(info)));
+  }
+
   get(key, part) {
     const found = ask(() => this.#handle.get(key, toPart(part)));
     const { offset, length } = found;
@@ -35,6 +40,14 @@ export class Store {
     const given = toPutOptions(options);
     const handle = body.take();
     return toStored(ask(() => this.#handle.put(key, handle, given)));
+  }
+
+  receive(key, data, options) {
+    const body = toBody(data);
+    const given = toPutOptions(options);
+    const handle = body.take();
+    const { stored, complete } = ask(() => this.#handle.receive(key, handle, given));
+    return { stored: toStored(stored), complete };
   }
 
   concat(key, pieces, options) {

@@ -12,6 +12,10 @@ export const upstreams = {
     return hostUpstreams.names();
   },
 
+  check(upstream, target, { method = "GET" } = {}) {
+    ask(() => hostUpstreams.check(upstream, method, target));
+  },
+
   send(upstream, target, { method = "GET", headers, body, json, answerWithin, silentFor, maxBody, resume = false } = {}) {
     const pairs = toPairs(headers);
     let bytes = body;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -93,6 +93,12 @@ class Store:
         with asking():
             return _info(self._handle.head(key))
 
+    def heads(self, keys: Iterable[str]) -> list[Info | None]:
+        """The same for many blobs, at most 1000, in the order of their keys; `None` for a blob that is not there."""
+        with asking():
+            found = self._handle.heads([*keys])
+        return [None if info is None else _info(info) for info in found]
+
     def get(
         self,
         key: str,
@@ -126,6 +132,27 @@ class Store:
         handle = take(data)
         with asking():
             return _stored(self._handle.put(key, handle, options))
+
+    def receive(
+        self,
+        key: str,
+        data: Body | bytes | str,
+        *,
+        condition: Literal["always", "absent", "absent-or-identical"] = "always",
+        matches: str | None = None,
+        sha256: str | None = None,
+        content_type: str | None = None,
+        metadata: Pairs | None = None,
+        tags: Pairs | None = None,
+    ) -> tuple[Stored, bool]:
+        """Stores as `put` does, except that what came of a body that broke off, or whose sender fell
+        silent, is kept, without a look at its SHA-256; says whether the body is complete. The host goes
+        on with it when the client is gone, and with it this call."""
+        options = _options(condition, matches, sha256, content_type, metadata, tags)
+        handle = take(data)
+        with asking():
+            received = self._handle.receive(key, handle, options)
+        return _stored(received.stored), received.complete
 
     def concat(
         self,

@@ -12,12 +12,19 @@ from wit_world.imports import upstreams
 from ._body import Body, take
 from ._failure import asking
 
-__all__ = ["Exchange", "names", "send"]
+__all__ = ["Exchange", "check", "names", "send"]
 
 
 def names() -> list[str]:
     """The names of the upstreams that the mount grants, in order."""
     return upstreams.names()
+
+
+def check(upstream: str, target: str, *, method: str = "GET") -> None:
+    """Raises `Denied` or `Invalid` if the operator does not allow a request, without sending it. What a host's name
+    leads to is not known yet, so `send` can still raise `Denied`."""
+    with asking():
+        upstreams.check(upstream, method, target)
 
 
 class Exchange:

@@ -12,12 +12,13 @@ pub mod etcd;
 pub(crate) mod http;
 pub mod jobs;
 pub mod pipes;
+pub mod records;
 pub mod secrets;
 pub mod upstreams;
 
 pub use blobs::{
-    Change, Condition, Download, Entries, Entry, Info, Listing, Part, Piece, PutOptions, Store,
-    Stored, is_key_segment, is_sha256, join_key,
+    Change, Condition, Download, Entries, Entry, Info, Listing, Part, Piece, PutOptions, Received,
+    Store, Stored, is_key_segment, is_sha256, join_key,
 };
 pub use body::Body;
 pub use environment::Level;

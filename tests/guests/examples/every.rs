@@ -46,6 +46,7 @@ use bindings::keepgate::plugin::etcd::{Snapshot, clusters};
 use bindings::keepgate::plugin::http::{Content, Head, Writer};
 use bindings::keepgate::plugin::jobs::{self, Job, Options, Progress, State, WhenBusy};
 use bindings::keepgate::plugin::pipes::{self, Entry, Meter};
+use bindings::keepgate::plugin::records;
 use bindings::keepgate::plugin::secrets;
 use bindings::keepgate::plugin::types::{Body, Failure, Refusal};
 use bindings::keepgate::plugin::upstreams::{self, Exchange};
@@ -101,10 +102,13 @@ impl Plugin for Every {
             Some("request") => said.request(&request),
             Some("bodies") => said.bodies(&request.body)?,
             Some("blobs") => said.blobs(request.body)?,
+            Some("heads") => said.heads()?,
+            Some("receive") => said.receive(request.body)?,
             Some("pipes") => said.pipes()?,
             Some("etcd") => said.etcd()?,
             Some("upstreams") => said.upstreams()?,
             Some("environment") => said.environment(),
+            Some("records") => said.records()?,
             Some("secrets") => said.secrets()?,
             Some("jobs") => said.jobs(request.query.first().map(|(_, id)| id.as_str()))?,
             Some("download") => {
@@ -226,6 +230,38 @@ impl Said {
         }
         let made = Body::from_bytes(b"made");
         self.say("from-bytes", (made.length(), made.read(100)?));
+        Ok(())
+    }
+
+    fn receive(&mut self, body: Body) -> Result<(), Failure> {
+        let store = Store::open("main")?;
+        let options = || PutOptions {
+            condition: Condition::Absent,
+            sha256: Some(ABC.to_owned()),
+            content_type: None,
+            metadata: Vec::new(),
+            tags: Vec::new(),
+        };
+        let received = store.receive("received", body, &options())?;
+        self.say("receive", (received.stored.info.size, received.complete));
+        self.fail(
+            "receive absent",
+            store.receive("received", Body::from_bytes(b"abc"), &options()),
+        );
+        self.fail("receive wrong", store.receive("wrong", Body::from_bytes(b"abd"), &options()));
+        Ok(())
+    }
+
+    fn heads(&mut self) -> Result<(), Failure> {
+        let store = Store::open("main")?;
+        let keys = ["a", "folder/none", "folder/b", "a"].map(str::to_owned);
+        let found = store.heads(&keys)?.into_iter();
+        let found: Vec<_> = found.map(|info| info.map(|info| (info.key, info.size))).collect();
+        self.say("heads", found);
+        self.say("heads of nothing", store.heads(&[])?.len());
+        self.fail("heads of a bad key", store.heads(&["..".to_owned()]));
+        self.say("heads of many", store.heads(&vec!["a".to_owned(); 1000])?.len());
+        self.fail("heads of too many", store.heads(&vec!["a".to_owned(); 1001]));
         Ok(())
     }
 
@@ -353,6 +389,9 @@ impl Said {
             resume: true,
         };
         self.fail("send to none", Exchange::send("none", &request("GET", "/"), None, options));
+        self.fail("check none", upstreams::check("none", "GET", "/"));
+        self.fail("check denied", upstreams::check("main", "DELETE", "/a"));
+        self.say("check", upstreams::check("main", "PUT", "/a?b=c").is_ok());
         let body = Some(Body::from_bytes(b"abc"));
         let exchange = Exchange::send("main", &request("PUT", "/a?b=c"), body, options)?;
         self.say("status", exchange.status());
@@ -378,6 +417,36 @@ impl Said {
         }
         environment::count("every_calls_total", &["one".to_owned()], 2);
         environment::set("every_state", &["one".to_owned()], 0.5);
+    }
+
+    fn records(&mut self) -> Result<(), Failure> {
+        use records::{Change, Comparison, Expected, Range};
+
+        let put = |key: &str| Change::Put((key.to_owned(), key.as_bytes().to_vec()));
+        let when = |key: &str, expected| [Comparison { key: key.to_owned(), expected }];
+        let first = records::commit(&[], &[put("a"), put("b/1"), put("b/2"), put("b/3")])?;
+        let keys = ["b/1", "none"].map(str::to_owned);
+        let found = records::get(&keys)?.into_iter();
+        let found: Vec<_> = found.map(|it| it.map(|it| (it.key, it.value))).collect();
+        self.say("get", found);
+        let wrong = records::commit(&when("a", Expected::Absent), &[put("c")]);
+        self.fail("commit absent", wrong);
+        let wrong = records::commit(&when("a", Expected::Version(first + 1)), &[put("c")]);
+        self.fail("commit version", wrong);
+        self.fail("commit present", records::commit(&when("c", Expected::Present), &[put("c")]));
+        let delete = Change::Delete("b/2".to_owned());
+        let second = records::commit(&when("a", Expected::Version(first)), &[delete, put("c")])?;
+        self.say("commit", second > first);
+        let range = |descending| Range { prefix: "b/".to_owned(), after: None, descending };
+        for (range, max) in [(range(false), 9), (range(true), 1)] {
+            let page = records::scan(&range, max)?;
+            let keys: Vec<_> = page.records.into_iter().map(|it| it.key).collect();
+            self.say("scan", (keys, page.more));
+        }
+        self.fail("commit nothing", records::commit(&[], &[put("")]));
+        self.fail("commit twice", records::commit(&[], &[put("a"), put("a")]));
+        self.fail("get many", records::get(&vec!["a".to_owned(); 1001]));
+        Ok(())
     }
 
     fn secrets(&mut self) -> Result<(), Failure> {

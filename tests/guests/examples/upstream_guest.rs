@@ -28,6 +28,10 @@ impl Plugin for UpstreamGuest {
         let path = request.path();
         match (&request.method, path.as_slice()) {
             (Method::Get, ["names"]) => Reply::ok().json(&upstreams::names()),
+            (Method::Get, ["check", upstream, target]) => {
+                Upstream::get(&format!("/{target}")).check(upstream)?;
+                Reply::ok().json(&"allowed")
+            }
             // What comes back, with its bytes in the host's hands.
             (Method::Get, ["through", upstream, target]) => {
                 let exchange = Upstream::get(&format!("/{target}")).send(upstream)?;

@@ -77,6 +77,7 @@ mod plugin_cases;
 mod plugin_tools;
 mod quotas;
 mod recording;
+mod records;
 mod refusals;
 mod reload;
 mod requests;

@@ -2,6 +2,7 @@
 //! is one file here and one line in the list below; nothing else in this crate names one.
 
 mod etcd;
+mod records;
 mod secrets;
 mod upstream;
 
@@ -85,6 +86,7 @@ macro_rules! doubles {
 // The list of doubles. To add one, add a file beside this one and a line here.
 doubles! {
     etcd: etcd::Clusters,
+    records: records::Entries,
     secrets: secrets::Secrets,
     upstream: upstream::Upstreams,
 }

@@ -15,7 +15,7 @@ use keepgate_upstream::{Exchanges, Request, Response, UpstreamError, Wishes};
 use serde::Deserialize;
 
 use super::{Double, Setup};
-use crate::case::{Content, Short};
+use crate::case::{Content, Short, Span};
 use crate::fixture::first;
 use crate::kit::Harness;
 
@@ -48,6 +48,10 @@ pub struct UpstreamExchange {
     pub sends: Short<Content>,
     /// The error with which the host gives up instead.
     pub refuses: Option<String>,
+    /// The words with which the operator does not allow the request.
+    pub denies: Option<String>,
+    /// How long the upstream takes to answer.
+    pub after: Option<Span>,
     /// The number of bytes after which the response breaks off.
     pub breaks: Option<u64>,
     /// The number of bytes after which the upstream falls silent. After a minute of silence, the response counts as
@@ -79,6 +83,8 @@ impl UpstreamExchange {
             headers: BTreeMap::new(),
             sends: Short(Content::of(sends)),
             refuses: None,
+            denies: None,
+            after: None,
             breaks: None,
             stalls: None,
             silent: false,
@@ -162,6 +168,10 @@ impl FakeUpstream {
         Some(found.clone())
     }
 
+    fn denied(&self, why: &str) -> UpstreamError {
+        UpstreamError::Denied(format!("upstream {:?}: {why}", self.name))
+    }
+
     fn unavailable(&self, why: &str) -> UpstreamError {
         UpstreamError::Unavailable(format!("upstream {:?}: {why}", self.name))
     }
@@ -214,6 +224,12 @@ impl Exchanges for FakeUpstream {
         let Some(ready) = self.take(&asked, &body) else {
             return Err(self.unavailable(&format!("the case has no answer to {asked}")));
         };
+        if let Some(why) = &ready.form.denies {
+            return Err(self.denied(why));
+        }
+        if let Some(Span(pause)) = ready.form.after {
+            tokio::time::sleep(pause).await;
+        }
         if ready.form.silent {
             tokio::time::sleep(wishes.answer_within.unwrap_or(SILENCE).min(SILENCE)).await;
             return Err(self.unavailable(&format!("no answer within {SILENCE:?}")));
@@ -225,5 +241,16 @@ impl Exchanges for FakeUpstream {
         let headers = headers.map(|(name, value)| (name.to_lowercase(), value.clone()));
         let headers = headers.collect();
         Ok(Response { status: ready.form.status, headers, body: ready.body(&self.name, &wishes) })
+    }
+
+    /// What a case denies is denied; anything else is allowed.
+    fn check(&self, method: &str, target: &str) -> Result<(), UpstreamError> {
+        let request = format!("{method} {target}");
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut denying = ready.iter().filter(|ready| ready.form.expects == request);
+        match denying.find_map(|ready| ready.form.denies.as_ref()) {
+            Some(why) => Err(self.denied(why)),
+            None => Ok(()),
+        }
     }
 }

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(crate) use auth::{Auth, Way, proxy_header};
-pub(crate) use capability::{EtcdCluster, Jobs, Secrets, UpstreamTable};
+pub(crate) use capability::{EtcdCluster, Jobs, Records, Secrets, UpstreamTable};
 use check::names;
 pub(crate) use check::{octal, store_and_folder};
 pub(crate) use copy::{StoreCopy, schedule_name};
@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) upstream: BTreeMap<String, Spanned<UpstreamTable>>,
     #[serde(default)]
     pub(crate) jobs: Jobs,
+    #[serde(default)]
+    pub(crate) records: Records,
     #[serde(default)]
     pub(crate) mount: Vec<Mount>,
     #[serde(default)]
@@ -313,6 +315,7 @@ impl Config {
             || self.timeouts != new.timeouts
             || self.log != new.log
             || self.jobs != new.jobs
+            || self.records != new.records
     }
 
     /// Names of the only plugins to load; `None` for all.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 use keepgate_http::{Handler, Metrics, Site};
-use keepgate_jobs::{Jobs, Schedule};
+use keepgate_jobs::Schedule;
 use keepgate_runtime::{Generation, Loader};
 
 use super::pages::{Current, Pages};
 use crate::assemble::{Assembly, SystemMetrics};
 use crate::config::Config;
+use crate::config::capability::OwnState;
 use crate::copies::{self, Copies};
 use crate::schedules;
 
@@ -27,7 +28,7 @@ pub(super) struct Published {
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) pages: Pages,
-    pub(super) jobs: Option<Arc<Jobs>>,
+    pub(super) own: OwnState,
     pub(super) systems: SystemMetrics,
 }
 
@@ -86,7 +87,7 @@ impl Candidate {
         for problem in &self.schedule_problems {
             tracing::error!(error = problem, "jobs of a schedule would fail");
         }
-        if let Some(jobs) = &published.jobs {
+        if let Some(jobs) = &published.own.jobs {
             log_error(jobs.set_schedules(self.schedules).await.context("cannot set schedules"));
         }
         let (number, mounts) = (generation.number, generation.mounts.len());

@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 use crate::assemble::{Assembly, SystemMetrics};
 use crate::certificates::{CertificateMetrics, Certificates};
 use crate::config::Config;
-use crate::config::capability::open_jobs;
+use crate::config::capability::OwnState;
 use crate::copies::CopyRunner;
 use candidate::{Configuration, Published};
 use listeners::{bind, bind_admin};
@@ -123,12 +123,15 @@ impl Running {
             Some(admin) => Some(bind_admin(&config, admin).await?),
             None => None,
         };
-        let jobs = open_jobs(&config).await?;
-        if let Some(jobs) = &jobs {
+        let own = OwnState::open(&config).await?;
+        if let Some(jobs) = &own.jobs {
             registry.register(Box::new(keepgate_jobs::metrics(jobs.clone())))?;
         }
+        if let Some(records) = &own.records {
+            registry.register(keepgate_records::metrics(records)?)?;
+        }
         let systems = SystemMetrics::new(&registry)?;
-        let assembly = Assembly::new(&config, None, jobs.clone(), &systems).await?;
+        let assembly = Assembly::new(&config, None, own.clone(), &systems).await?;
         let code = config.data_dir.join("code");
         let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?
             .with_trust(assembly.trust.clone())
@@ -147,7 +150,7 @@ impl Running {
         let pages = Pages::new(&registry, &runtime_metrics, &current)?;
         let listeners = servers.iter().flat_map(Server::local_addresses).map(ToString::to_string);
         let execution = loader.execution();
-        let admin_pages = pages.admin(&current, execution, listeners.collect(), jobs.as_ref());
+        let admin_pages = pages.admin(&current, execution, listeners.collect(), own.jobs.as_ref());
         let runner = {
             let (generations, copies) = (current.clone(), current.clone());
             let plugins = JobRunner::new(move || generations.load().generation.clone());
@@ -158,13 +161,13 @@ impl Running {
             watch,
             loader,
             active: Configuration { config, assembly },
-            published: Published { site, current, metrics, pages, jobs: jobs.clone(), systems },
+            published: Published { site, current, metrics, pages, own: own.clone(), systems },
             files: ReloadedFiles { tls: all_tls, access_log, certificates: certificates.clone() },
         };
         let signals = Signals::catch()?;
         reloader.first().await?;
         let gateway = Arc::new(gateway);
-        let jobs = jobs.map(|jobs| (jobs, Arc::new(runner)));
+        let jobs = own.jobs.map(|jobs| (jobs, Arc::new(runner)));
         Ok(Self { servers, admin, gateway, admin_pages, jobs, reloader, signals, certificates })
     }
 

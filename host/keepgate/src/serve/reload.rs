@@ -105,11 +105,11 @@ impl Reloader {
     /// already is shared. `None` if there is no file.
     async fn load_configuration(&self) -> Result<Option<Configuration>> {
         let Some(config) = self.source.load()? else { return Ok(None) };
-        let (before, jobs) = (&self.active.assembly, self.published.jobs.clone());
-        let assembly = Assembly::new(&config, Some(before), jobs, &self.published.systems).await?;
+        let (before, own) = (&self.active.assembly, self.published.own.clone());
+        let assembly = Assembly::new(&config, Some(before), own, &self.published.systems).await?;
         if self.active.config.needs_restart(&config) {
             tracing::warn!(
-                "changes of listeners, logs, [jobs], [timeouts], plugin_dir, data_dir and `only` of [plugins] \
+                "changes of listeners, logs, [jobs], [records], [timeouts], plugin_dir, data_dir and `only` of [plugins] \
                  take effect at the next start"
             );
         }

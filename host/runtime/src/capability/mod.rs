@@ -35,6 +35,7 @@ pub(crate) mod grants;
 pub(crate) mod http;
 pub mod jobs;
 pub mod pipes;
+pub mod records;
 pub(crate) mod requests;
 pub mod secrets;
 pub(crate) mod types;
@@ -49,6 +50,7 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &pipes::Pipes,
     &etcd::Etcd,
     &jobs::JobsCapability,
+    &records::RecordsCapability,
     &secrets::SecretsCapability,
     &upstreams::UpstreamsCapability,
 ];

@@ -25,6 +25,7 @@ crate::contract::bindings! {
     interface: "upstreams",
     imports: {
         "keepgate:plugin/upstreams.names": trappable,
+        "keepgate:plugin/upstreams.check": trappable,
         "keepgate:plugin/upstreams.[method]exchange.status": trappable,
         "keepgate:plugin/upstreams.[method]exchange.headers": trappable,
         "keepgate:plugin/upstreams.[method]exchange.body": trappable,
@@ -113,9 +114,33 @@ impl upstreams::Host for GuestState {
         let granted = self.mount.grants.get::<Upstreams>();
         Ok(granted.map(|upstreams| upstreams.0.keys().cloned().collect()).unwrap_or_default())
     }
+
+    fn check(
+        &mut self,
+        upstream: String,
+        method: String,
+        target: String,
+    ) -> Result<(), ImportError> {
+        self.note("upstreams.check", |_| format!("{upstream} {method} {target}"));
+        Ok(self.upstream(&upstream)?.check(&method, &target)?)
+    }
 }
 
 impl GuestState {
+    /// The upstream that the mount grants under this name.
+    fn upstream(&self, name: &str) -> Result<Arc<dyn Exchanges>, ImportError> {
+        let granted = self.mount.grants.get::<Upstreams>().map(|upstreams| &upstreams.0);
+        let Some(upstream) = granted.and_then(|granted| granted.get(name)) else {
+            return Err(Failure::Denied(format!(
+                "the mount {} grants no upstream {name:?}; granted: {}",
+                self.mount.path,
+                list(granted.into_iter().flat_map(BTreeMap::keys)),
+            ))
+            .into());
+        };
+        Ok(Arc::clone(upstream))
+    }
+
     /// The same body; in a job, its progress is the job's if it is long.
     fn followed(&self, body: Body) -> Body {
         match self.call.get::<RunningJob>() {
@@ -137,15 +162,7 @@ impl upstreams::HostExchange for GuestState {
         self.note("upstreams.send", |_| format!("{upstream} {method} {target}"));
         let body = body.map(|body| self.table.delete(body)).transpose()?;
         let body = body.map(|body| self.followed(body.into_body()));
-        let granted = self.mount.grants.get::<Upstreams>().map(|upstreams| &upstreams.0);
-        let Some(granted) = granted.and_then(|granted| granted.get(&upstream)).cloned() else {
-            return Err(Failure::Denied(format!(
-                "the mount {} grants no upstream {upstream:?}; granted: {}",
-                self.mount.path,
-                list(granted.into_iter().flat_map(BTreeMap::keys)),
-            ))
-            .into());
-        };
+        let granted = self.upstream(&upstream)?;
         let wishes = Wishes {
             answer_within: options.answer_within.map(Duration::from_millis),
             silent_for: options.silent_for.map(Duration::from_millis),

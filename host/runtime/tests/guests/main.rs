@@ -8,6 +8,7 @@ mod etcd;
 mod hostile_guests;
 mod job_guest;
 mod misdeeds;
+mod records;
 mod secrets;
 mod settling;
 mod support;

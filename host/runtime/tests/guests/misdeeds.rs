@@ -113,6 +113,7 @@ pub(crate) const OTHERS: &[(&str, &str)] = &[
     ("babbler", "a_description_that_is_too_large_is_refused"),
     ("impostor", "a_plugin_with_anothers_name_gets_nothing_of_the_other"),
     ("secrets", "what_a_plugin_seals_opens_for_the_same_context_and_with_older_keys"),
+    ("keeper", "each_mount_has_records_of_its_own"),
     ("upstream_guest", "an_exchange_passes_through_a_plugin"),
     ("job_guest", "finally_runs_for_the_same_user_however_a_job_ends"),
 ];

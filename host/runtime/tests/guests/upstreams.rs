@@ -54,6 +54,14 @@ impl Exchanges for Told {
         let headers = vec![("content-type".to_owned(), "text/x".to_owned())];
         Ok(Response { status: 203, headers, body })
     }
+
+    fn check(&self, method: &str, target: &str) -> Result<(), UpstreamError> {
+        match (method, target) {
+            ("GET", "/denied") => Err(UpstreamError::Denied("no".to_owned())),
+            ("GET", "/invalid") => Err(UpstreamError::Invalid("no".to_owned())),
+            _ => Ok(()),
+        }
+    }
 }
 
 struct Guest {
@@ -137,6 +145,11 @@ async fn each_refusal_has_its_failure() {
     let guest = Guest::start().await;
     let Failure::Denied(why) = guest.failure("/through/other/a").await else { panic!("no") };
     assert_eq!(why, "the mount / grants no upstream \"other\"; granted: lxd");
+    let Failure::Denied(why) = guest.failure("/check/other/a").await else { panic!("no") };
+    assert!(why.contains("grants no upstream \"other\""), "{why}");
+    assert!(matches!(guest.failure("/check/lxd/denied").await, Failure::Denied(_)));
+    assert!(matches!(guest.failure("/check/lxd/invalid").await, Failure::Invalid(_)));
+    assert!(get(&guest.mount, "/check/lxd/away").await.is_ok());
     assert!(guest.told.0.lock().unwrap().is_empty());
     assert!(matches!(guest.failure("/through/lxd/denied").await, Failure::Denied(_)));
     assert!(matches!(guest.failure("/through/lxd/invalid").await, Failure::Invalid(_)));

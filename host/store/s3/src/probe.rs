@@ -130,8 +130,9 @@ impl Probe<'_> {
     }
 
     async fn run(mut self) -> (Result<Capabilities, Failure>, Vec<String>) {
-        let mut used: Vec<_> =
-            ["put", "sum", "part-sum", "free", "part-free", "parts", "again"].map(|name| self.object(name)).to_vec();
+        let mut used: Vec<_> = ["put", "sum", "part-sum", "free", "part-free", "parts", "again"]
+            .map(|name| self.object(name))
+            .to_vec();
         used.extend((0..ROUNDS).map(|round| self.object(&format!("race{round}"))));
         let found = Box::pin(self.find()).await.map(|()| self.found);
         (found, used)

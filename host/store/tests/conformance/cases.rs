@@ -15,6 +15,7 @@ macro_rules! for_each_case {
             matches_replaces_only_the_expected_blob
             wrong_bytes_are_not_stored
             a_body_that_breaks_off_is_not_stored
+            what_came_of_a_body_is_kept_if_it_is_received
             one_of_many_wins_an_absent_key
             identical_uploads_at_once_all_succeed
             one_of_many_different_uploads_wins

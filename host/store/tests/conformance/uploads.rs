@@ -1,6 +1,7 @@
 //! Conditions, checksums, bodies that break off, and concurrent uploads of one key.
 
 use super::*;
+use keepgate_store::receive::receive;
 
 pub(super) async fn absent_fails_before_the_body_is_read(store: Store) {
     let first = bytes(10, 1);
@@ -124,6 +125,40 @@ pub(super) async fn wrong_bytes_are_not_stored(store: Store) {
     let outcome = store.put(&key("a"), wrong.clone().into_body(), verified(&right)).await;
     assert!(matches!(outcome, Err(StoreError::ChecksumMismatch { .. })));
     assert_eq!(read(&store, "a").await, right);
+}
+
+pub(super) async fn what_came_of_a_body_is_kept_if_it_is_received(store: Store) {
+    let bytes = bytes(400_000, 1);
+    let sha256 = sha256(&bytes);
+    let options = || PutOptions { sha256: Some(sha256), ..PutOptions::default() };
+    let whole = Body::from_bytes(bytes.clone());
+    let received = receive(&*store, &key("a/whole"), whole, options()).await.unwrap();
+    assert!(received.complete && received.stored.info.size == 400_000, "{received:?}");
+    for (name, body) in [("a/short", short(&bytes, 400_001)), ("a/silent", broken(&bytes))] {
+        let received = receive(&*store, &key(name), body, options()).await.unwrap();
+        assert!(!received.complete, "{received:?}");
+        let kept = read(&store, name).await;
+        assert!(!kept.is_empty() && bytes.starts_with(&kept), "{name}");
+        assert_eq!(received.stored.info.size, kept.len() as u64);
+    }
+    // Nothing came, or all of it, and it is wrong.
+    let nothing = receive(&*store, &key("a/none"), short(&Bytes::new(), 5), options()).await;
+    assert!(matches!(nothing, Err(StoreError::Body(BodyError::Truncated))), "{nothing:?}");
+    let long = receive(&*store, &key("a/none"), short(&bytes, 399_999), options()).await;
+    assert!(
+        matches!(long, Err(StoreError::Body(BodyError::TooLarge { limit: 399_999 }))),
+        "{long:?}"
+    );
+    let wrong = Body::from_bytes(bytes.slice(1..));
+    let wrong = receive(&*store, &key("a/none"), wrong, options()).await.unwrap_err();
+    assert!(
+        matches!(&wrong, StoreError::ChecksumMismatch { expected, .. } if expected.len() == 64),
+        "{wrong:?}"
+    );
+    assert!(matches!(store.head(&key("a/none")).await, Err(StoreError::NotFound)));
+    let absent = PutOptions { condition: Condition::Absent, ..PutOptions::default() };
+    let taken = receive(&*store, &key("a/whole"), Body::from_bytes("x"), absent).await;
+    assert!(matches!(taken, Err(StoreError::AlreadyExists)), "{taken:?}");
 }
 
 pub(super) async fn a_body_that_breaks_off_is_not_stored(store: Store) {

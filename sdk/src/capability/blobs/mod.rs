@@ -12,7 +12,7 @@ mod options;
 mod wasm;
 
 pub use crate::bindings::keepgate::plugin::blobs::{
-    Change, Condition, Entry, Info, Part, Piece, PutOptions, Stored,
+    Change, Condition, Entry, Info, Part, Piece, PutOptions, Received, Stored,
 };
 pub use entries::{Entries, is_key_segment, is_sha256, join_key};
 #[cfg(not(target_family = "wasm"))]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::memory_store::MemoryStore;
-use super::{Entry, Info, Part, Piece, PutOptions, Stored};
+use super::{Entry, Info, Part, Piece, PutOptions, Received, Stored};
 use crate::testing::{Host, with};
 use crate::{Body, Failure, environment};
 
@@ -57,6 +57,20 @@ impl Store {
         self.with(|store| store.head(key))
     }
 
+    /// The same for many blobs, in the order of their keys; `None` for a blob that does not exist. A bucket is asked for
+    /// several at the same time. Fails with [`Failure::Invalid`] for more than 1000 keys.
+    pub fn heads(&self, keys: &[String]) -> Result<Vec<Option<Info>>, Failure> {
+        if keys.len() > 1000 {
+            return Err(Failure::Invalid(format!("{} keys in one call", keys.len())));
+        }
+        let head = |key: &String| match self.head(key) {
+            Ok(info) => Ok(Some(info)),
+            Err(Failure::NotFound) => Ok(None),
+            Err(failure) => Err(failure),
+        };
+        keys.iter().map(head).collect()
+    }
+
     /// Opens a blob or a part of it. Fails with [`Failure::NotFound`] if it does not exist, and with
     /// [`Failure::OutOfRange`] if no byte of the part is in the blob.
     pub fn get(&self, key: &str, part: Part) -> Result<Download, Failure> {
@@ -69,6 +83,34 @@ impl Store {
     /// [`PutOptions::absent_or_identical`], a success may have written nothing.
     pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
         self.with(|store| store.put(key, || data.into_bytes(), options))
+    }
+
+    /// Stores as [`put`](Self::put) does, except that what came of a body that broke off, or whose sender fell silent, is
+    /// kept, without a look at its SHA-256. If nothing came, it fails as `put` does. The host goes on with it when the
+    /// client is gone, and with it this call: choose a key by which you find the blob then.
+    #[expect(clippy::needless_pass_by_value, reason = "a handle is given away, as to the host")]
+    pub fn receive(
+        &self,
+        key: &str,
+        data: Body,
+        options: &PutOptions,
+    ) -> Result<Received, Failure> {
+        let (mut came, mut complete) = (Vec::new(), false);
+        loop {
+            match data.read(1 << 16) {
+                Ok(Some(bytes)) => came.extend(bytes),
+                Ok(None) => {
+                    complete = true;
+                    break;
+                }
+                Err(Failure::Truncated | Failure::TimedOut) if !came.is_empty() => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        let mut options = options.clone();
+        options.sha256 = options.sha256.filter(|_| complete);
+        let stored = self.with(|store| store.put(key, || Ok(came), &options))?;
+        Ok(Received { stored, complete })
     }
 
     /// Joins pieces of blobs into one, in order, with the same guarantees as [`put`](Self::put). The blobs

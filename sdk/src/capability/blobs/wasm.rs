@@ -2,7 +2,7 @@
 
 pub use crate::bindings::keepgate::plugin::blobs::{Download, Listing};
 
-use super::{Condition, Info, Part, Piece, PutOptions, Stored};
+use super::{Condition, Info, Part, Piece, PutOptions, Received, Stored};
 use crate::bindings::keepgate::plugin::blobs;
 use crate::{Body, Failure};
 
@@ -20,12 +20,25 @@ impl Store {
         self.0.head(key)
     }
 
+    pub fn heads(&self, keys: &[String]) -> Result<Vec<Option<Info>>, Failure> {
+        self.0.heads(keys)
+    }
+
     pub fn get(&self, key: &str, part: Part) -> Result<Download, Failure> {
         self.0.get(key, part)
     }
 
     pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
         self.0.put(key, data, options)
+    }
+
+    pub fn receive(
+        &self,
+        key: &str,
+        data: Body,
+        options: &PutOptions,
+    ) -> Result<Received, Failure> {
+        self.0.receive(key, data, options)
     }
 
     pub fn concat(

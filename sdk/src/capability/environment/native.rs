@@ -9,6 +9,8 @@ use crate::testing::{Host, with};
 struct Environment {
     settings: String,
     now: u64,
+    /// How often random bytes were asked for.
+    random: u64,
     log: Vec<(Level, String)>,
     counts: BTreeMap<String, u64>,
     gauges: BTreeMap<String, f64>,
@@ -19,6 +21,7 @@ impl Default for Environment {
         Self {
             settings: "{}".to_owned(),
             now: 0,
+            random: 0,
             log: Vec::new(),
             counts: BTreeMap::new(),
             gauges: BTreeMap::new(),
@@ -37,9 +40,17 @@ pub fn now() -> u64 {
     with(|own: &mut Environment| own.now)
 }
 
-/// Unpredictable bytes, at most 65536. In tests they are zeros.
+/// Unpredictable bytes, at most 65536. In tests they are zeros, and in later calls count up from there.
 pub fn random(length: u32) -> Vec<u8> {
-    vec![0; usize::try_from(length).unwrap_or(0)]
+    let calls = with(|own: &mut Environment| {
+        own.random += 1;
+        own.random - 1
+    });
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    for (byte, of_count) in bytes.iter_mut().rev().zip(calls.to_le_bytes()) {
+        *byte = of_count;
+    }
+    bytes
 }
 
 /// In a test's log, fields follow the message, as in `stored name="a.tar"`.

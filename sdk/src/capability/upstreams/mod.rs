@@ -4,7 +4,11 @@
 mod native;
 
 #[cfg(target_family = "wasm")]
+use crate::bindings::keepgate::plugin::upstreams::check as ask;
+#[cfg(target_family = "wasm")]
 pub use crate::bindings::keepgate::plugin::upstreams::{Exchange, names};
+#[cfg(not(target_family = "wasm"))]
+use native::check as ask;
 #[cfg(not(target_family = "wasm"))]
 pub use native::{Exchange, SentRequest, TestExchange, names};
 
@@ -120,6 +124,13 @@ impl Request {
     pub fn resume(mut self) -> Self {
         self.options.resume = true;
         self
+    }
+
+    /// Fails with [`Failure::Denied`] or [`Failure::Invalid`] if the operator does not allow the request, without
+    /// sending it: to refuse at once what a job is to send later. What a host's name leads to is not known yet, so
+    /// [`send`](Self::send) can still fail with [`Failure::Denied`].
+    pub fn check(&self, upstream: &str) -> Result<(), Failure> {
+        ask(upstream, &self.head.method, &self.head.target)
     }
 
     /// Sends it and waits for the head of the response. Any status is a success.

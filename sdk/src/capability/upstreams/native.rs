@@ -53,7 +53,7 @@ impl Exchange {
         let Request { method, target, headers } = request;
         with(|upstreams: &mut Upstreams| match upstreams.contains_key(upstream) {
             true => Ok(()),
-            false => Err(Failure::Denied(format!("the mount grants no upstream {upstream:?}"))),
+            false => Err(not_granted(upstream)),
         })?;
         // A request whose body fails is aborted.
         let body = body.map(Body::into_bytes).transpose()?.unwrap_or_default();
@@ -115,6 +115,23 @@ impl Exchange {
         let taken = || Failure::Invalid("the body of this exchange was taken before".to_owned());
         self.body.borrow_mut().take().ok_or_else(taken)
     }
+}
+
+/// Fails as the next exchange does that the test prepared for this method and target, if the operator does not allow
+/// it. Anything else is allowed.
+pub(super) fn check(upstream: &str, method: &str, target: &str) -> Result<(), Failure> {
+    with(|upstreams: &mut Upstreams| {
+        let Some(granted) = upstreams.get(upstream) else { return Err(not_granted(upstream)) };
+        let is_next = |ready: &&TestExchange| ready.method == method && ready.target == target;
+        match granted.ready.iter().find(is_next).map(|ready| &ready.outcome) {
+            Some(Err(failure @ (Failure::Denied(_) | Failure::Invalid(_)))) => Err(failure.clone()),
+            _ => Ok(()),
+        }
+    })
+}
+
+fn not_granted(upstream: &str) -> Failure {
+    Failure::Denied(format!("the mount grants no upstream {upstream:?}"))
 }
 
 /// The names of the upstreams that the mount grants, in order.
@@ -264,6 +281,12 @@ mod tests {
         assert!(matches!(long.read(1000), Err(Failure::TooLarge(100))));
         let html = get(at().answer(200, b"<html>")).unwrap();
         assert!(matches!(html.json::<u8>(99), Err(Failure::Unavailable(_))));
+        let denied = at().failing(Failure::Denied("d".into()));
+        host.upstream("lxd", &[denied]);
+        assert!(matches!(Request::get("/").check("lxd"), Err(Failure::Denied(_))));
+        assert!(matches!(Request::get("/").send("lxd"), Err(Failure::Denied(_))));
+        assert!(Request::get("/").check("lxd").is_ok());
+        assert!(matches!(Request::get("/").check("other"), Err(Failure::Denied(_))));
         host.upstream("lxd", &[at()]);
         let failing = Body::failing(b"he", Some(5), Failure::Truncated);
         let aborted = Request::new("PUT", "/").body(failing).send("lxd");

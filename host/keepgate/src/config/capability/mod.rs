@@ -15,6 +15,7 @@ use super::{Config, Mount, Problems};
 mod etcd;
 mod jobs;
 mod provider;
+mod records;
 mod secrets;
 mod spool;
 mod upstream;
@@ -22,6 +23,7 @@ mod upstream;
 pub(crate) use etcd::EtcdCluster;
 pub(crate) use jobs::{JOBS_FILE, Jobs};
 pub(crate) use provider::{Probe, Provider, StatusPart};
+pub(crate) use records::Records;
 pub(crate) use secrets::Secrets;
 pub(crate) use upstream::UpstreamTable;
 
@@ -43,24 +45,35 @@ pub(super) fn resolve(config: &mut Config, base: &Path) {
     upstream::resolve(config, base);
 }
 
-/// Opens the queue of jobs, if the configuration has one. It has to open if there are schedules, copies
-/// or clusters, which are of no use without jobs.
-pub(crate) async fn open_jobs(config: &Config) -> Result<Option<Arc<keepgate_jobs::Jobs>>> {
-    let unused = config.schedule.is_empty() && config.copy.is_empty() && config.etcd.is_empty();
-    let required = !unused;
-    jobs::open_file(config, required).await
+/// What a gateway keeps of its own, open for as long as it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnState {
+    pub(crate) jobs: Option<Arc<keepgate_jobs::Jobs>>,
+    pub(crate) records: Option<keepgate_records::Records>,
+}
+
+impl OwnState {
+    /// Opens the queue of jobs, if the configuration has one, and the tables. The queue has to open if there are
+    /// schedules, copies or clusters, which are of no use without jobs.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        let unused = config.schedule.is_empty() && config.copy.is_empty() && config.etcd.is_empty();
+        let required = !unused;
+        let jobs = jobs::open_file(config, required).await?;
+        Ok(Self { jobs, records: records::open_file(config).await? })
+    }
 }
 
 impl Providers {
     /// Reads their files. `metrics` are those of a gateway that serves.
     pub(crate) fn open(
         config: &Config,
-        queue: Option<Arc<keepgate_jobs::Jobs>>,
+        own: OwnState,
         metrics: Option<&keepgate_upstream::Metrics>,
     ) -> Result<Self> {
         Ok(Self(vec![
             etcd::open(config)?,
-            jobs::open(queue),
+            jobs::open(own.jobs),
+            records::open(own.records),
             secrets::open(config)?,
             spool::open(config),
             upstream::open(config, metrics)?,

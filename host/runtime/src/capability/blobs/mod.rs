@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::{BlobStore, DeleteOptions, Folder, Key, Listing};
+use keepgate_store::{BlobStore, DeleteOptions, Folder, Key, Listing, StoreError, receive};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::definition::{Capability, Granted, Request, list, missing};
@@ -38,6 +39,10 @@ crate::contract::bindings! {
 
 /// The most entries that one `next` returns, whatever the guest asks for.
 const MAX_ENTRIES: u32 = 4096;
+/// The most keys of one `heads`.
+const MAX_HEADS: usize = 1000;
+/// The blobs of one `heads` that a store is asked for at the same time.
+const HEADS_AT_ONCE: usize = 16;
 /// The most listings that a call may have open.
 const MAX_LISTINGS: usize = 16;
 
@@ -195,6 +200,31 @@ impl blobs::HostStore for GuestState {
         Ok(store.head(&key).await?.into())
     }
 
+    async fn heads(
+        &mut self,
+        store: Resource<StoreHandle>,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<blobs::Info>>, ImportError> {
+        self.note_store("blobs.heads", &store, || format!("{} keys", keys.len()));
+        if keys.len() > MAX_HEADS {
+            let why = format!("{} keys in one call; at most {MAX_HEADS} are allowed", keys.len());
+            return Err(Failure::Invalid(why).into());
+        }
+        let store = self.store(&store)?;
+        let keys = keys.into_iter().map(Key::new).collect::<Result<Vec<_>, _>>()?;
+        let heads = keys.into_iter().map(|key| {
+            let store = store.clone();
+            async move {
+                match store.head(&key).await {
+                    Ok(info) => Ok(Some(info.into())),
+                    Err(StoreError::NotFound) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        Ok(stream::iter(heads).buffered(HEADS_AT_ONCE).try_collect().await?)
+    }
+
     async fn get(
         &mut self,
         store: Resource<StoreHandle>,
@@ -227,6 +257,28 @@ impl blobs::HostStore for GuestState {
         let key = Key::new(key)?;
         let options = options.try_into()?;
         Ok(self.cpu.free(store.put(&key, body, options)).await?.into())
+    }
+
+    async fn receive(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        data: Resource<BodyHandle>,
+        options: blobs::PutOptions,
+    ) -> Result<blobs::Received, ImportError> {
+        self.note_store("blobs.receive", &store, || format!("{key} {}", options_text(&options)));
+        let body = self.table.delete(data)?.into_body();
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        let options = options.try_into()?;
+        // A task of its own: the call ends with its client, and what has come is to be kept just then.
+        let receiving =
+            tokio::spawn(async move { receive::receive(&*store, &key, body, options).await });
+        let received = self.cpu.free(receiving).await;
+        let received =
+            received.map_err(|error| ImportError::Trap(wasmtime::Error::new(error)))??;
+        let receive::Received { stored, complete } = received;
+        Ok(blobs::Received { stored: stored.into(), complete })
     }
 
     async fn concat(

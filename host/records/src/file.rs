@@ -1,0 +1,433 @@
+//! The file of records: its keys and values, and the meaning of redb's errors. Everything here blocks. Any change of the
+//! layout needs a new [`VERSION`], and a migration from this one.
+//!
+//! redb keeps commits whole and in order, whenever the process or the machine dies. It does not continue after a disk
+//! error but has to be reopened. That happens here at the next use, so a full disk stops writers no longer than it is
+//! full.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::ops::Bound;
+use std::os::unix::fs::PermissionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::backends::InMemoryBackend;
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
+    Table, TableDefinition, TableHandle,
+};
+
+use crate::error::{OpenError, RecordsError};
+use crate::record::{Change, Commit, MAX_PAGE, PAGE_BYTES, Page, Range, Record, Size};
+
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+/// By table and key: the version, and the value.
+const RECORDS: TableDefinition<'_, (&str, &str), (u64, &[u8])> = TableDefinition::new("records");
+/// By table: the number of records, and the bytes of their keys and values.
+const SIZES: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("sizes");
+/// One entry, without a name: the revision of the last commit.
+const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
+
+/// The key in [`META`] that names the layout, and the layout that this code writes.
+const VERSION_KEY: &str = "version";
+const VERSION: &str = "1";
+
+/// A commit to a table, and how many bytes the table may have then.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) table: Arc<str>,
+    pub(crate) commit: Commit,
+    pub(crate) most: u64,
+}
+
+/// An open file, or memory that is used like one.
+#[derive(Debug)]
+pub(crate) struct RecordsFile {
+    /// Empty if in memory.
+    path: PathBuf,
+    cache: usize,
+    /// None after a disk error, until the next use.
+    database: Mutex<Option<Arc<Database>>>,
+}
+
+impl RecordsFile {
+    /// Opens the file if it is there; its first use creates it otherwise. `cache` are the bytes of pages that are kept in
+    /// memory.
+    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, OpenError> {
+        let file = Self { path: path.to_owned(), cache, database: Mutex::default() };
+        if path.try_exists().map_err(|error| failed("cannot look for", path, &error))? {
+            file.database()?;
+        }
+        Ok(file)
+    }
+
+    pub(crate) fn in_memory() -> Result<Self, OpenError> {
+        let broken =
+            |error: String| failed("cannot create records", Path::new("in memory"), &error);
+        let database = Builder::new()
+            .create_with_backend(InMemoryBackend::new())
+            .map_err(|error| broken(error.to_string()))?;
+        initialize(&database).map_err(|error| broken(error.to_string()))?;
+        let database = Mutex::new(Some(Arc::new(database)));
+        Ok(Self { path: PathBuf::new(), cache: 0, database })
+    }
+
+    pub(crate) fn get(
+        &self,
+        table: &str,
+        keys: &[String],
+    ) -> Result<Vec<Option<Record>>, RecordsError> {
+        self.with("cannot read", |database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            let read = |key: &String| {
+                let found = records.get((table, key.as_str()))?;
+                Ok(found.map(|found| {
+                    let (version, value) = found.value();
+                    Record { key: key.clone(), value: value.to_vec(), version }
+                }))
+            };
+            keys.iter().map(read).collect()
+        })
+    }
+
+    pub(crate) fn scan(
+        &self,
+        table: &str,
+        range: &Range,
+        max: usize,
+    ) -> Result<Page, RecordsError> {
+        let max = max.clamp(1, MAX_PAGE);
+        self.with("cannot read", |database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            let (mut page, mut bytes) = (Page::default(), 0);
+            let within = Within::new(table, range);
+            let Some(bounds) = within.bounds() else { return Ok(page) };
+            let mut entries = records.range::<(&str, &str)>(bounds)?;
+            loop {
+                let entry = if range.descending { entries.next_back() } else { entries.next() };
+                let Some(entry) = entry else { break };
+                let (found, value) = entry?;
+                let (_, key) = found.value();
+                if page.records.len() == max || bytes >= PAGE_BYTES {
+                    page.more = true;
+                    break;
+                }
+                let (version, value) = value.value();
+                bytes += key.len() + value.len();
+                page.records.push(Record { key: key.to_owned(), value: value.to_vec(), version });
+            }
+            Ok(page)
+        })
+    }
+
+    pub(crate) fn size(&self, table: &str) -> Result<Size, RecordsError> {
+        self.with("cannot read", |database| {
+            let sizes = database.begin_read()?.open_table(SIZES)?;
+            let (records, bytes) = sizes.get(table)?.map(|size| size.value()).unwrap_or_default();
+            Ok(Size { records, bytes })
+        })
+    }
+
+    /// All tables with their sizes.
+    pub(crate) fn sizes(&self) -> Result<Vec<(String, Size)>, RecordsError> {
+        self.with("cannot read", |database| {
+            let sizes = database.begin_read()?.open_table(SIZES)?;
+            let mut all = Vec::new();
+            for entry in sizes.iter()? {
+                let (name, size) = entry?;
+                let (records, bytes) = size.value();
+                all.push((name.value().to_owned(), Size { records, bytes }));
+            }
+            Ok(all)
+        })
+    }
+
+    /// Makes commits in order, each as a whole or not at all, and then makes them durable together. What came of each is
+    /// known only then: if that fails, all of them fail.
+    pub(crate) fn commit(
+        &self,
+        all: &[Wanted],
+    ) -> Result<Vec<Result<u64, RecordsError>>, RecordsError> {
+        self.with("cannot write", |database| {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            let outcomes = {
+                let mut tables = Tables {
+                    records: transaction.open_table(RECORDS)?,
+                    sizes: transaction.open_table(SIZES)?,
+                    revision: transaction.open_table(REVISION)?,
+                };
+                all.iter().map(|wanted| tables.make(wanted)).collect::<Result<Vec<_>, _>>()?
+            };
+            if outcomes.iter().any(Result::is_ok) {
+                transaction.commit()?;
+            } else {
+                transaction.abort()?;
+            }
+            Ok(outcomes)
+        })
+    }
+
+    fn with<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, RecordsError> {
+        let database = self.database().map_err(|error| {
+            tracing::error!(%error, "records cannot be used");
+            RecordsError::Unavailable
+        })?;
+        work(&database).map_err(|error| {
+            let is_full = is_full(&error);
+            tracing::error!(file = %self.path.display(), %error, action, "records failed");
+            // Memory cannot be reopened.
+            if !self.path.as_os_str().is_empty() {
+                let mut current = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+                if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &database)) {
+                    *current = None;
+                }
+            }
+            if is_full { RecordsError::NoSpace } else { RecordsError::Unavailable }
+        })
+    }
+
+    /// The open file; opens it if it is not, or not any more after an error.
+    fn database(&self) -> Result<Arc<Database>, OpenError> {
+        let mut current = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*current {
+            return Ok(Arc::clone(database));
+        }
+        if !self.path.try_exists().map_err(|error| failed("cannot look for", &self.path, &error))? {
+            create(&self.path)?;
+        }
+        let database = Arc::new(open_database(&self.path, self.cache)?);
+        std::fs::set_permissions(&self.path, Permissions::from_mode(0o600))
+            .map_err(|error| failed("cannot restrict the mode of", &self.path, &error))?;
+        *current = Some(Arc::clone(&database));
+        Ok(database)
+    }
+}
+
+/// The tables of a transaction.
+struct Tables<'a> {
+    records: Table<'a, (&'static str, &'static str), (u64, &'static [u8])>,
+    sizes: Table<'a, &'static str, (u64, u64)>,
+    revision: Table<'a, (), u64>,
+}
+
+impl Tables<'_> {
+    /// Makes one commit, if its comparisons hold and the table stays as small as it must.
+    fn make(&mut self, wanted: &Wanted) -> Result<Result<u64, RecordsError>, redb::Error> {
+        let Wanted { table, commit, most } = wanted;
+        for compare in &commit.compares {
+            let there = self.records.get((&**table, compare.key.as_str()))?;
+            if !compare.expected.holds(there.map(|there| there.value().0)) {
+                return Ok(Err(RecordsError::Conflict(compare.key.clone())));
+            }
+        }
+        let size = self.sizes.get(&**table)?.map(|size| size.value()).unwrap_or_default();
+        let size = self.size_after(table, &commit.changes, size)?;
+        let adds = commit.changes.iter().any(|change| matches!(change, Change::Put { .. }));
+        if adds && size.1 > *most {
+            return Ok(Err(RecordsError::QuotaExceeded(format!(
+                "the mount's records may have {most} bytes, and would have {}",
+                size.1
+            ))));
+        }
+        let revision = self.revision.get(())?.map_or(0, |revision| revision.value()) + 1;
+        for change in &commit.changes {
+            match change {
+                Change::Put { key, value } => {
+                    self.records.insert((&**table, key.as_str()), (revision, value.as_slice()))?;
+                }
+                Change::Delete { key } => drop(self.records.remove((&**table, key.as_str()))?),
+            }
+        }
+        self.sizes.insert(&**table, size)?;
+        self.revision.insert((), revision)?;
+        Ok(Ok(revision))
+    }
+
+    /// The number of records and of their bytes after these changes.
+    fn size_after(
+        &self,
+        table: &str,
+        changes: &[Change],
+        (mut records, mut bytes): (u64, u64),
+    ) -> Result<(u64, u64), redb::Error> {
+        for change in changes {
+            let key = change.key();
+            if let Some(there) = self.records.get((table, key))? {
+                records = records.saturating_sub(1);
+                bytes = bytes.saturating_sub((key.len() + there.value().1.len()) as u64);
+            }
+            if let Change::Put { value, .. } = change {
+                records += 1;
+                bytes += (key.len() + value.len()) as u64;
+            }
+        }
+        Ok((records, bytes))
+    }
+}
+
+/// A table and a key.
+type Place<'a> = (&'a str, &'a str);
+
+/// Where a range is in the file: from the first bound to the second, without what they name if it is not included.
+struct Within {
+    low: (String, String),
+    includes_low: bool,
+    high: (String, String),
+}
+
+impl Within {
+    fn new(table: &str, range: &Range) -> Self {
+        let of = |key: String| (table.to_owned(), key);
+        // Behind all keys of the table: no name contains NUL.
+        let end = || (format!("{table}\0"), String::new());
+        let mut within = Self {
+            low: of(range.prefix.clone()),
+            includes_low: true,
+            high: behind(&range.prefix).map_or_else(end, of),
+        };
+        match &range.after {
+            Some(after) if range.descending => {
+                within.high = within.high.clone().min(of(after.clone()));
+            }
+            Some(after) if *after >= range.prefix => {
+                (within.low, within.includes_low) = (of(after.clone()), false);
+            }
+            _ => {}
+        }
+        within
+    }
+
+    /// None if nothing is between them.
+    fn bounds(&self) -> Option<(Bound<Place<'_>>, Bound<Place<'_>>)> {
+        let low = (self.low.0.as_str(), self.low.1.as_str());
+        let high = (self.high.0.as_str(), self.high.1.as_str());
+        let low_bound = if self.includes_low { Bound::Included(low) } else { Bound::Excluded(low) };
+        (low < high).then_some((low_bound, Bound::Excluded(high)))
+    }
+}
+
+/// The first text behind all that begin with a prefix; none if there is no end.
+fn behind(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        // The next character, if there is one; there is none between the two halves of the surrogates.
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+/// Whether an error says that there is no space on the disk.
+fn is_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
+/// Creates the file under another name first: a partly written one would be refused forever.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let fail = |error: io::Error| failed("cannot create", path, &error);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let new = tempfile::Builder::new().prefix(".records-").tempfile_in(folder).map_err(fail)?;
+    let database =
+        Builder::new().create(new.path()).map_err(|error| failed("cannot create", path, &error))?;
+    initialize(&database).map_err(|error| failed("cannot create", path, &error))?;
+    drop(database);
+    new.as_file().sync_all().map_err(fail)?;
+    match new.persist_noclobber(path) {
+        // Another gateway was faster; opening the file decides whose it is.
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => drop(result.map_err(|error| fail(error.error))?),
+    }
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
+}
+
+fn initialize(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert(VERSION_KEY, VERSION)?;
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(SIZES)?;
+    transaction.open_table(REVISION)?;
+    Ok(transaction.commit()?)
+}
+
+fn open_database(path: &Path, cache: usize) -> Result<Database, OpenError> {
+    let open = || Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).open(path);
+    // redb is designed not to panic on a damaged file, but the gateway should not depend on it.
+    let opened = catch_unwind(AssertUnwindSafe(open))
+        .map_err(|_| damaged(path, "reading it panicked".to_owned()))?;
+    let database = opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::InUse(path.to_owned())
+        }
+        DatabaseError::UpgradeRequired(found) => version(path, format!("redb {found}")),
+        DatabaseError::Storage(StorageError::Io(error))
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            failed("cannot open", path, &error)
+        }
+        error => damaged(path, error.to_string()),
+    })?;
+    let found = read_version(&database).map_err(|error| damaged(path, error.to_string()))?;
+    match found {
+        Some(found) if found == VERSION => Ok(database),
+        Some(found) => Err(version(path, found)),
+        None => Err(damaged(path, "it is a database of something else".to_owned())),
+    }
+}
+
+fn read_version(database: &Database) -> Result<Option<String>, redb::Error> {
+    let transaction = database.begin_read()?;
+    if !transaction.list_tables()?.any(|table| table.name() == META.name()) {
+        return Ok(None);
+    }
+    if !transaction.list_tables()?.any(|table| table.name() == RECORDS.name()) {
+        return Ok(None);
+    }
+    Ok(transaction.open_table(META)?.get(VERSION_KEY)?.map(|found| found.value().to_owned()))
+}
+
+fn failed(action: &'static str, path: &Path, error: &impl ToString) -> OpenError {
+    OpenError::File { action, path: path.to_owned(), detail: error.to_string() }
+}
+
+fn damaged(path: &Path, detail: String) -> OpenError {
+    OpenError::Damaged { path: path.to_owned(), detail }
+}
+
+fn version(path: &Path, found: String) -> OpenError {
+    OpenError::Version { path: path.to_owned(), found, known: VERSION }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_behind_a_prefix_is_found() {
+        for (prefix, expected) in [
+            ("", None),
+            ("a", Some("b")),
+            ("a/", Some("a0")),
+            ("\u{d7ff}", Some("\u{e000}")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+        ] {
+            assert_eq!(behind(prefix).as_deref(), expected, "{prefix:?}");
+        }
+    }
+}
