@@ -16,6 +16,7 @@
 //! | [`restic`] | the restic client |
 //! | [`s3`] | an S3 server |
 //! | [`lxd`] | a real LXD |
+//! | [`receiver`] | an HTTP server that keeps what it is sent |
 //! | [`signing`] | minisign keys and signatures |
 //! | [`etcd`] | etcd members, and a gate in front of them |
 //! | [`fault`] | full disks, failing system calls, and other failures |
@@ -40,6 +41,7 @@ pub mod fault;
 pub mod gateway;
 pub mod lxd;
 pub mod program;
+pub mod receiver;
 pub mod restic;
 pub mod s3;
 pub mod signing;

@@ -74,7 +74,8 @@ impl LxdServer {
         self.try_start().unwrap();
     }
 
-    fn command(&self, program: &Path) -> Command {
+    /// A program that works with this LXD.
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env("LXD_DIR", self.path()).env("HOME", self.folder.path());
         command.env("LXD_CONF", self.folder.path().join("client"));
@@ -83,6 +84,26 @@ impl LxdServer {
 
     fn path(&self) -> PathBuf {
         self.folder.path().join("lxd")
+    }
+
+    /// The folder with `lxc`.
+    pub fn programs(&self) -> &Path {
+        self.lxc.parent().unwrap()
+    }
+
+    /// Makes a pool of the driver btrfs in a file. If that cannot be had here, reports that `check` is skipped.
+    #[track_caller]
+    pub fn make_btrfs_pool(&self, name: &str, check: &str) -> bool {
+        if tools::find_for("mkfs.btrfs", check).is_none() {
+            return false;
+        }
+        let mut command = self.command(&self.lxc);
+        command.args(["storage", "create", name, "btrfs", "size=400MB"]);
+        let made = tools::run(command);
+        if !made.status.success() {
+            tools::skip(check, &format!("LXD makes no pool of btrfs here: {}", made.stderr.trim()));
+        }
+        made.status.success()
     }
 
     /// `lxc` with these arguments, and its output.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::layout::{Folder, shown};
-use crate::lxd::{Ended, Lxd};
+use crate::lxd::{Ended, Lxd, Patience};
 use crate::names::{DEFAULT_PROJECT, Instance};
 use crate::settings::Settings;
 use crate::{info, notify, profile};
@@ -110,7 +110,8 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
         })?;
         profiles.push((name, profile::to_yaml(&found)?));
     }
-    let optimized = generate(job, &input, &instance, &lxd, settings)?;
+    let optimized = generate(job, &input, &lxd, settings)
+        .map_err(|failure| with_pool(failure, &lxd, state.pool()))?;
     for (number, (name, yaml)) in profiles.iter().enumerate() {
         let options = tagged(PutOptions::replace().content_type("application/yaml"), &input);
         store.put(&folder.profile(&input.base, number, name), Body::from_bytes(yaml), &options)?;
@@ -133,13 +134,8 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
 }
 
 /// Has LXD make the backup, and returns whether it is an optimized one.
-fn generate(
-    job: &Job,
-    input: &Input,
-    instance: &Instance,
-    lxd: &Lxd,
-    settings: &Settings,
-) -> Result<bool, Failure> {
+fn generate(job: &Job, input: &Input, lxd: &Lxd, settings: &Settings) -> Result<bool, Failure> {
+    let instance = &input.instance;
     let name = input.in_lxd();
     let asked = json!({
         "name": name,
@@ -148,10 +144,12 @@ fn generate(
         "optimized_storage": input.optimize,
         "compression_algorithm": input.compression,
     });
-    let operation = lxd.begin_backup(&instance.name, &asked)?;
-    let ended = lxd.wait(&operation, settings.operation_limit(), &job.id)?;
+    let operation = lxd.begin_backup(instance, &asked)?;
+    // What LXD does before it writes an optimized backup can take long, and it does not say how far it is.
+    let patience = Patience { reports_at_once: !input.optimize, ..settings.patience() };
+    let ended = lxd.wait(&operation, patience, &job.id)?;
     // A backup that was removed while it was made ends in success.
-    let Some(made) = lxd.backup(&instance.name, &name)? else {
+    let Some(made) = lxd.backup(instance, &name)? else {
         let why = match ended {
             Ended::Success => "LXD has made no backup: somebody removed it meanwhile",
             Ended::Forgotten => {
@@ -161,6 +159,17 @@ fn generate(
         return Err(Failure::refused(400, "", why));
     };
     Ok(made.get("optimized_storage").and_then(serde_json::Value::as_bool).unwrap_or(false))
+}
+
+/// LXD's words for a full disk do not always say so, so it is said how full it is.
+fn with_pool(failure: Failure, lxd: &Lxd, pool: Option<&str>) -> Failure {
+    let Failure::Refused(_) = failure else { return failure };
+    match pool.and_then(|pool| lxd.pool_in_words(pool)) {
+        Some(words) => {
+            Failure::refused(failure.status(), "", format!("{} ({words})", failure.message()))
+        }
+        None => failure,
+    }
 }
 
 fn tagged(options: PutOptions, input: &Input) -> PutOptions {

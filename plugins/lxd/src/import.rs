@@ -67,7 +67,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     let backup = store.get(&folder.object(&input.base), Part::Whole)?;
     report_progress("importing", 0, Some(backup.info.size));
     let operation = lxd.import(&target.name, input.pool.as_deref(), backup.data)?;
-    let ended = lxd.wait(&operation, settings.operation_limit(), &job.id)?;
+    let ended = lxd.wait(&operation, settings.patience(), &job.id)?;
     if ended == Ended::Forgotten && lxd.instance(&target.name)?.is_none() {
         let why = "LXD has made no instance and does not know why: it was started again";
         return Err(Failure::refused(400, "", why));
@@ -85,8 +85,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
 
 fn start(job: &Job, lxd: &Lxd, name: &str, settings: &Settings) -> Result<(), Failure> {
     let started = lxd.start(name);
-    let started =
-        started.and_then(|operation| lxd.wait(&operation, settings.operation_limit(), &job.id));
+    let started = started.and_then(|operation| lxd.wait(&operation, settings.patience(), &job.id));
     started.map(|_| ()).map_err(|failure| {
         let why = failure.message();
         Failure::refused(400, "", format!("the instance was restored and cannot be started: {why}"))
@@ -109,9 +108,16 @@ fn make_profiles(
         }
         let yaml = store.get(&object.key, Part::Whole)?.data.bytes(profile::LONGEST)?;
         let wanted = profile::from_yaml(&object.name, &yaml)?;
-        made.profiles.push(object.name);
+        made.profiles.push(object.name.clone());
         store.put(record, Body::from_bytes(&json::to_vec(&made)?), &PutOptions::replace())?;
-        lxd.create_profile(&wanted)?;
+        if let Err(failure) = lxd.create_profile(&wanted) {
+            if lxd.profile(&object.name)?.is_none() {
+                return Err(failure);
+            }
+            // Somebody else has made it meanwhile, so it stays.
+            made.profiles.pop();
+            store.put(record, Body::from_bytes(&json::to_vec(&made)?), &PutOptions::replace())?;
+        }
     }
     Ok(())
 }

@@ -39,10 +39,14 @@ pub(crate) struct Info {
 
 /// A stored backup. Fails with [`Failure::NotFound`] if there is none.
 pub(crate) fn stored(store: &Store, instance: &Instance, base: &str) -> Result<Info, Failure> {
-    let Blob { size, modified, metadata, tags, .. } =
-        store.head(&Folder::of(instance).object(base))?;
+    Ok(of_blob(instance, base, store.head(&Folder::of(instance).object(base))?))
+}
+
+/// A stored backup, by what the store knows of its instance's object.
+pub(crate) fn of_blob(instance: &Instance, base: &str, blob: Blob) -> Info {
+    let Blob { size, modified, metadata, tags, .. } = blob;
     let is = |name: &str| metadata.iter().any(|(known, value)| known == name && value == "true");
-    Ok(Info {
+    Info {
         instance: instance.name.clone(),
         name: shown(base),
         created: Some(Timestamp(modified)),
@@ -51,7 +55,7 @@ pub(crate) fn stored(store: &Store, instance: &Instance, base: &str) -> Result<I
         compressed: Some(is(COMPRESSED)),
         tags: Some(tags.into_iter().collect()),
         ..Info::default()
-    })
+    }
 }
 
 /// A backup that a job makes or failed to make.

@@ -10,6 +10,8 @@ use crate::{query, reply};
 
 /// The name that stands for all instances.
 const ALL: &str = "*";
+/// Backups that the store is asked for in one call.
+const AT_ONCE: usize = 1000;
 
 /// The stored backups. An instance that does not exist may have some, so it is no error if there are none.
 pub(crate) fn get(call: Call<Settings>) -> Result<Reply, Failure> {
@@ -35,13 +37,15 @@ pub(crate) fn get(call: Call<Settings>) -> Result<Reply, Failure> {
 }
 
 fn of_instance(store: &Store, instance: &Instance, infos: &mut Vec<Info>) -> Result<(), Failure> {
-    for base in Folder::of(instance).backups(store)? {
-        match info::stored(store, instance, &base) {
-            // As lxmin, which has them for single backups only.
-            Ok(info) => infos.push(Info { tags: None, ..info }),
-            // Removed since it was listed.
-            Err(Failure::NotFound) => {}
-            Err(failure) => return Err(failure),
+    let folder = Folder::of(instance);
+    for bases in folder.backups(store)?.chunks(AT_ONCE) {
+        let keys: Vec<_> = bases.iter().map(|base| folder.object(base)).collect();
+        for (base, blob) in bases.iter().zip(store.heads(&keys)?) {
+            // None if it was removed since it was listed.
+            if let Some(blob) = blob {
+                // As lxmin, which has tags for single backups only.
+                infos.push(Info { tags: None, ..info::of_blob(instance, base, blob) });
+            }
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! All that is asked of LXD's REST API, on the upstream `lxd`. LXD's errors become failures in its own words; a text for
 //! clients never has more of LXD than that.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepgate_sdk::jobs::{self, State};
@@ -47,6 +48,27 @@ pub(crate) struct Answer {
 pub(crate) struct InstanceState {
     /// In their order: later ones override earlier ones.
     pub(crate) profiles: Vec<String>,
+    expanded_devices: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl InstanceState {
+    /// The storage pool of its root.
+    pub(crate) fn pool(&self) -> Option<&str> {
+        let is_root =
+            |device: &&BTreeMap<String, String>| device.get("path").is_some_and(|path| path == "/");
+        self.expanded_devices.values().find(is_root)?.get("pool").map(String::as_str)
+    }
+}
+
+/// How long LXD may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For the whole operation.
+    pub(crate) whole: Duration,
+    /// Without progress. On a full disk, LXD never ends some of them.
+    pub(crate) still: Duration,
+    /// Whether the operation reports progress from its beginning on; otherwise only what it has reported counts.
+    pub(crate) reports_at_once: bool,
 }
 
 /// How an operation ended.
@@ -63,6 +85,18 @@ pub(crate) enum Ended {
 struct Operation {
     status_code: u16,
     err: String,
+    /// Changes with each report of progress.
+    updated_at: String,
+    /// With how many bytes LXD has written, if it counts them.
+    metadata: Value,
+}
+
+/// What an operation has reported, and when that was new.
+struct Reported {
+    at: Timestamp,
+    updated_at: String,
+    /// Whether nothing new means that it stands still.
+    counts: bool,
 }
 
 impl Lxd {
@@ -93,6 +127,15 @@ impl Lxd {
         // Pools belong to no project.
         let target = format!("/1.0/storage-pools/{}", encoded(name));
         Ok(self.ask_for(Request::get(&target))?.is_some())
+    }
+
+    /// How full a storage pool is, for people; `None` if LXD does not tell.
+    pub(crate) fn pool_in_words(&self, name: &str) -> Option<String> {
+        let target = format!("/1.0/storage-pools/{}/resources", encoded(name));
+        let answer = self.ask_for(Request::get(&target)).ok()??;
+        let of = |member: &str| answer.metadata.get("space")?.get(member)?.as_u64();
+        let (used, total) = (of("used")?, of("total")?);
+        Some(format!("{} of {} MiB of its storage pool {name:?} are used", used >> 20, total >> 20))
     }
 
     pub(crate) fn create_profile(&self, profile: &Value) -> Result<(), Failure> {
@@ -166,11 +209,11 @@ impl Lxd {
     }
 
     /// Waits for the end of an operation, while this job runs. Fails in LXD's words if the operation failed, and if it
-    /// takes longer than `limit` or LXD is away for long.
+    /// takes too long or LXD is away for long.
     pub(crate) fn wait(
         &self,
         operation: &str,
-        limit: Duration,
+        patience: Patience,
         job: &str,
     ) -> Result<Ended, Failure> {
         let id = operation.rsplit('/').next().unwrap_or_default();
@@ -178,6 +221,8 @@ impl Lxd {
             return Ok(Ended::Forgotten);
         }
         let (begun, mut heard) = (Timestamp::now(), Timestamp::now());
+        let counts = patience.reports_at_once;
+        let mut reported = Reported { at: begun, updated_at: String::new(), counts };
         loop {
             let round = ROUND.to_string();
             let target = self.target(&format!("/1.0/operations/{id}/wait"), &[("timeout", &round)]);
@@ -186,12 +231,14 @@ impl Lxd {
                 Ok(None) => return Ok(Ended::Forgotten),
                 Ok(Some(answer)) => {
                     heard = Timestamp::now();
-                    let Operation { status_code, err } = parsed(answer.metadata)?;
-                    match status_code {
+                    let operation: Operation = parsed(answer.metadata)?;
+                    match operation.status_code {
                         200 => return Ok(Ended::Success),
-                        400..=499 => return Err(Failure::refused(400, "", err)),
-                        _ => None,
+                        400..=499 => return Err(Failure::refused(400, "", operation.err)),
+                        _ => {}
                     }
+                    reported.hear(operation);
+                    None
                 }
                 Err(failure @ Failure::Refused(_)) => return Err(failure),
                 Err(failure) => Some(failure),
@@ -204,15 +251,15 @@ impl Lxd {
                 // The only way to wait: this job does not leave its state.
                 jobs::wait(job, State::Running, PAUSE)?;
             }
-            if now.since(begun) > limit {
-                return Err(Failure::refused(
-                    504,
-                    "",
-                    format!(
-                        "LXD has worked on it for {} s and does not end; look at the disk of its storage pool",
-                        limit.as_secs()
-                    ),
-                ));
+            if now.since(begun) > patience.whole {
+                let seconds = patience.whole.as_secs();
+                let why = format!("LXD has worked on it for {seconds} s and does not end");
+                return Err(Failure::refused(504, "", why));
+            }
+            if reported.counts && now.since(reported.at) > patience.still {
+                let seconds = patience.still.as_secs();
+                let why = format!("LXD works on it without progress for {seconds} s");
+                return Err(Failure::refused(504, "", why));
             }
         }
     }
@@ -255,6 +302,15 @@ impl Lxd {
     }
 }
 
+impl Reported {
+    fn hear(&mut self, operation: Operation) {
+        self.counts |= operation.metadata.is_object();
+        if operation.updated_at != self.updated_at {
+            *self = Self { at: Timestamp::now(), updated_at: operation.updated_at, ..*self };
+        }
+    }
+}
+
 /// Why LXD refused something.
 fn refused(status: u16, exchange: &Exchange) -> Failure {
     let answer: Answer = exchange.json(LONGEST).unwrap_or_default();
@@ -262,6 +318,7 @@ fn refused(status: u16, exchange: &Exchange) -> Failure {
         404 => Failure::NotFound,
         401 | 403 => reply::away("LXD does not trust the gateway's certificate"),
         _ if answer.error.is_empty() => reply::away(&format!("LXD answers {status}")),
+        500.. => Failure::refused(502, "", format!("LXD: {}", answer.error)),
         _ => Failure::refused(400, "", answer.error),
     }
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use keepgate_sdk::jobs::{Job, Options};
+use keepgate_sdk::jobs::{Job, Options, State};
 use keepgate_sdk::upstreams::{self, Request};
-use keepgate_sdk::{Call, Failure, Timestamp, environment, jobs, json, secrets};
+use keepgate_sdk::{Call, Failure, Timestamp, environment, job_api, jobs, json, secrets};
 use serde::{Deserialize, Serialize};
 
 use crate::names::Instance;
@@ -26,6 +26,8 @@ const PAUSES: [Duration; 3] =
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer, which nobody reads.
 const LONGEST: u64 = 64 * 1024;
+/// Jobs that are looked through.
+const JOBS: u32 = 1000;
 
 /// Who wants to be notified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,12 +56,25 @@ pub(crate) struct Event {
     error: Option<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Delivery {
     url: String,
     event: Event,
+    /// The job that it is about.
+    #[serde(default)]
+    operation: String,
     #[serde(default)]
     attempt: usize,
+}
+
+/// What has become of a notification.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Delivered {
+    state: String,
+    status: &'static str,
+    attempts: usize,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error: String,
 }
 
 impl Wanted {
@@ -75,6 +90,13 @@ impl Wanted {
             let why = format!("{PARAMETER}: this gateway notifies nobody that a request names");
             return Err(Failure::Invalid(why));
         }
+        // What the host's name leads to is looked at when the notification is sent.
+        Request::new("POST", url).check(UPSTREAM).map_err(|failure| match failure {
+            Failure::Denied(why) | Failure::Invalid(why) => {
+                Failure::Invalid(format!("{PARAMETER}: {url:?}: {why}"))
+            }
+            failure => failure,
+        })?;
         Ok(Some(Self { url: url.to_owned(), raw_url: without_receiver(&request.target) }))
     }
 
@@ -116,7 +138,7 @@ pub(crate) fn started(
     name: &str,
     job: &Job,
 ) {
-    send(wanted, event(kind, instance, name, job, "started"));
+    send(wanted, event(kind, instance, name, job, "started"), job);
 }
 
 /// Says how something has ended: well, if there is no error.
@@ -137,7 +159,7 @@ pub(crate) fn ended(
             ..event(kind, instance, name, job, "failed")
         },
     };
-    send(wanted, event);
+    send(wanted, event, job);
 }
 
 fn event(kind: &str, instance: &Instance, name: &str, job: &Job, state: &str) -> Event {
@@ -155,10 +177,10 @@ fn event(kind: &str, instance: &Instance, name: &str, job: &Job, state: &str) ->
 }
 
 /// Starts the job. A notification that cannot even be started must not harm the backup.
-fn send(wanted: Option<&Wanted>, event: Event) {
+fn send(wanted: Option<&Wanted>, event: Event, job: &Job) {
     let Some(Wanted { url, raw_url }) = wanted else { return };
     let event = Event { raw_url: raw_url.clone(), ..event };
-    let delivery = Delivery { url: url.clone(), event, attempt: 0 };
+    let delivery = Delivery { url: url.clone(), event, operation: job.id.clone(), attempt: 0 };
     if let Err(failure) = jobs::start_with(KIND, &delivery, &Options::new(url_key(url))) {
         environment::warn("notification not sent", &[("error", &failure.message())]);
     }
@@ -172,23 +194,50 @@ fn url_key(url: &str) -> &str {
 
 /// Runs the job.
 pub(crate) fn run(job: &Job) -> Result<Vec<u8>, Failure> {
-    let delivery: Delivery = jobs::input(KIND, &job.input)?;
+    let delivery = Delivery::of(job)?;
     let body = json::to_vec(&delivery.event)?;
-    let Err(why) = post(&delivery.url, &body) else {
-        return Ok(b"{\"delivered\":true}".to_vec());
+    let why = match post(&delivery.url, &body) {
+        Ok(()) => return Ok(b"{\"delivered\":true}".to_vec()),
+        // The operator does not allow it, and will not in a minute.
+        Err(failure @ Failure::Denied(_)) => return Err(failure),
+        Err(failure) => failure,
     };
     let Some(pause) = PAUSES.get(delivery.attempt) else {
         return Err(why);
     };
-    let attempt = delivery.attempt + 1;
     let at = Timestamp::now().saturating_add(*pause);
     let options = Options::new(url_key(&delivery.url)).not_before(at.0);
-    jobs::start_with(
-        KIND,
-        &Delivery { url: delivery.url.clone(), event: delivery.event, attempt },
-        &options,
-    )?;
+    let again = Delivery { attempt: delivery.attempt + 1, ..delivery.clone() };
+    jobs::start_with(KIND, &again, &options)?;
     json::to_vec(&serde_json::json!({"delivered": false, "error": why.message(), "again_at": at}))
+}
+
+impl Delivery {
+    fn of(job: &Job) -> Result<Self, Failure> {
+        jobs::input(KIND, &job.input)
+    }
+}
+
+/// What has become of the notifications of a backup or restore, in their order. Of several attempts, the last counts.
+pub(crate) fn of_operation(id: &str) -> Result<Vec<Delivered>, Failure> {
+    let mut found: Vec<Delivered> = Vec::new();
+    for job in jobs::list(KIND, JOBS)? {
+        let Ok(delivery) = Delivery::of(&job) else { continue };
+        let state = delivery.event.state;
+        if delivery.operation != id || found.iter().any(|newer| newer.state == state) {
+            continue;
+        }
+        let status = match job.state {
+            State::Queued | State::Running => "pending",
+            State::Succeeded => "delivered",
+            State::Failed | State::Cancelled => "failed",
+        };
+        let error =
+            if status == "failed" { job_api::reason(&job).to_owned() } else { String::new() };
+        found.push(Delivered { state, status, attempts: delivery.attempt + 1, error });
+    }
+    found.reverse();
+    Ok(found)
 }
 
 fn post(url: &str, body: &[u8]) -> Result<(), Failure> {

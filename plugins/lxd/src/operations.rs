@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::names::Instance;
 use crate::settings::Settings;
-use crate::{backup, import, reply};
+use crate::{backup, import, notify, reply};
 
 /// The longest time that one request waits, in seconds.
 const LONGEST_WAIT: u64 = 3600;
@@ -98,7 +98,12 @@ fn shown(job: &Job) -> Result<Reply, Failure> {
         status,
         status_code,
         resources: json!({"instances": [format!("/1.0/instances/{instance}")]}),
-        metadata: json!({"phase": progress.phase, "done": progress.done, "total": progress.total}),
+        metadata: json!({
+            "phase": progress.phase,
+            "done": progress.done,
+            "total": progress.total,
+            "notifications": notify::of_operation(&job.id)?,
+        }),
         may_cancel: is_open,
         err: if is_open || job.state == State::Succeeded { "" } else { job_api::reason(job) },
         location: "none",

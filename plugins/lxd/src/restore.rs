@@ -38,7 +38,7 @@ pub(crate) fn post(call: Call<Settings>) -> Result<Reply, Failure> {
             format!("'{}' instance is already running by this name: instance exists", target.name),
         ));
     }
-    if let Some(pool) = pool.filter(|_| true)
+    if let Some(pool) = pool
         && !lxd.has_pool(&pool)?
     {
         return Err(Failure::Invalid(format!("pool: LXD has no storage pool {pool:?}")));

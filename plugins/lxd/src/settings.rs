@@ -7,10 +7,13 @@ use keepgate_sdk::retention::Policy;
 use keepgate_sdk::{Failure, HumanDuration};
 use serde::Deserialize;
 
+use crate::lxd::Patience;
 use crate::names::fits;
 
 /// How long LXD may work on one backup or restore.
 const OPERATION_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// How long it may do so without progress.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// The mount's settings.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +28,7 @@ pub struct Settings {
     /// Patterns of the instances that users may have to do with; users that are not listed, with all.
     instances: BTreeMap<String, Vec<String>>,
     operation_limit: Option<HumanDuration>,
+    progress_limit: Option<HumanDuration>,
 }
 
 impl Settings {
@@ -47,8 +51,13 @@ impl Settings {
     }
 
     /// How long LXD may work on one backup or restore.
-    pub(crate) fn operation_limit(&self) -> Duration {
-        self.operation_limit.map_or(OPERATION_LIMIT, |HumanDuration(limit)| limit)
+    pub(crate) fn patience(&self) -> Patience {
+        let or = |limit: Option<HumanDuration>, default| limit.map_or(default, |limit| limit.0);
+        Patience {
+            whole: or(self.operation_limit, OPERATION_LIMIT),
+            still: or(self.progress_limit, PROGRESS_LIMIT),
+            reports_at_once: false,
+        }
     }
 
     /// Whether a user may have to do with an instance.

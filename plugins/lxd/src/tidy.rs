@@ -8,7 +8,7 @@ use keepgate_sdk::{Failure, Part, Store, TimeName, Timestamp, environment, job_a
 
 use crate::import::Made;
 use crate::layout::{Folder, shown};
-use crate::lxd::Lxd;
+use crate::lxd::{Lxd, Patience};
 use crate::names::{FORM, Instance};
 use crate::settings::Settings;
 use crate::{backup, delete, import, notify};
@@ -16,7 +16,11 @@ use crate::{backup, delete, import, notify};
 /// The kind of job.
 pub(crate) const KIND: &str = "tidy";
 /// For the removal of a backup in LXD.
-const REMOVAL: Duration = Duration::from_secs(10 * 60);
+const REMOVAL: Patience = Patience {
+    whole: Duration::from_secs(10 * 60),
+    still: Duration::from_secs(10 * 60),
+    reports_at_once: false,
+};
 /// Bytes of what a restore has recorded.
 const RECORD: u64 = 1024 * 1024;
 

@@ -26,6 +26,11 @@ fn every_case_of_the_etcd_plugin_holds() {
 }
 
 #[test]
+fn lxd_behaves_as_its_cases_say() {
+    assert!(cases(&component("lxd").unwrap(), "../../plugins/lxd/cases") >= 14);
+}
+
+#[test]
 fn a_plugin_that_misbehaves_is_held() {
     let guests = std::env::var("KEEPGATE_GUEST_DIR").expect("run `cargo xtask test`");
     let hostile = Path::new(&guests).join("hostile.wasm");

@@ -8,11 +8,15 @@ const OPERATION: &str = "/1.0/operations/11";
 
 /// What LXD is asked before the job runs, and after.
 fn prepare(host: &Host) {
+    let instance = json!({
+        "profiles": ["default", "p1"],
+        "expanded_devices": {"root": {"path": "/", "pool": "fast", "type": "disk"}},
+    });
     host.upstream(
         "lxd",
         &[
-            answers("GET", "/1.0/instances/u2", &json!({"profiles": ["default", "p1"]})),
-            answers("GET", "/1.0/instances/u2", &json!({"profiles": ["default", "p1"]})),
+            answers("GET", "/1.0/instances/u2", &instance),
+            answers("GET", "/1.0/instances/u2", &instance),
             answers(
                 "GET",
                 "/1.0/profiles/default",
@@ -123,6 +127,11 @@ fn a_backup_that_fails_leaves_its_reason_and_nothing_else() {
         "lxd",
         &[
             ended(OPERATION, 400, "Create backup: no such file"),
+            answers(
+                "GET",
+                "/1.0/storage-pools/fast/resources",
+                &json!({"space": {"used": 3 << 20, "total": 4 << 20}}),
+            ),
             refuses("DELETE", &format!("/1.0/instances/u2/backups/{name}"), 404, "not found"),
         ],
     );
@@ -132,7 +141,12 @@ fn a_backup_that_fails_leaves_its_reason_and_nothing_else() {
     let info = json_of(&send(&host, "GET", &target))["metadata"].clone();
     assert_eq!(
         (&info["state"], &info["error"]),
-        (&json!("failed"), &json!("Create backup: no such file"))
+        (
+            &json!("failed"),
+            &json!(
+                "Create backup: no such file (3 of 4 MiB of its storage pool \"fast\" are used)"
+            )
+        )
     );
     let list = json_of(&send(&host, "GET", "/1.0/instances/u2/backups"));
     assert_eq!(list["metadata"], json!([]));
@@ -229,6 +243,14 @@ fn receivers_are_told_of_the_beginning_and_the_end_and_signatures_are_right() {
     assert_eq!((&events[2]["opType"], &events[2]["name"]), (&json!("backup"), &json!(NAME)));
     assert_eq!(events[2]["rawURL"], "/1.0/instances/u2/backups?optimize=1");
     assert_eq!(events[2]["failedAt"], "2022-02-16T04:10:40.000Z");
+    let operation = json_of(&send(&host, "GET", "/1.0/operations/job-1"));
+    assert_eq!(
+        operation["metadata"]["metadata"]["notifications"],
+        json!([
+            {"state": "started", "status": "delivered", "attempts": 1},
+            {"state": "failed", "status": "delivered", "attempts": 2},
+        ])
+    );
     let signature =
         sent[0].headers.iter().find(|(name, _)| name == "x-keepgate-signature").unwrap();
     assert!(signature.1.starts_with("sha256=") && signature.1.len() == 71);
@@ -261,4 +283,40 @@ fn retention_keeps_what_the_operator_wants() {
         ["u2/backup_2022-02-16-04-1040_instance.tar.gz", "u2/mine_instance.tar.gz"]
     );
     assert!(host.blob("u2/backup_2022-02-15-04-1040_profile_000_default.yaml").is_none());
+}
+
+#[test]
+fn a_schedule_backs_up_all_instances() {
+    use keepgate_sdk::testing::check_job;
+
+    let host = host(&json!({"notify_endpoint": "http://h/x"}));
+    let input = |input: Value| check_job::<Lxd>("backups", input.to_string().as_bytes());
+    assert_eq!(input(json!({"instance": "*"})), Ok("default/*".to_owned()));
+    assert_eq!(input(json!({"instance": "u2", "project": "web"})), Ok("web/u2".to_owned()));
+    for wrong in
+        [json!({}), json!({"instance": "a/b"}), json!({"instance": "*", "compression": "rar"})]
+    {
+        assert!(input(wrong.clone()).is_err(), "{wrong}");
+    }
+    let listed = json!(["/1.0/instances/u2", "/1.0/instances/v1?project=default"]);
+    host.upstream("lxd", &[answers("GET", "/1.0/instances", &listed)]);
+    let options = keepgate_sdk::jobs::Options::new("default/*");
+    let asked = json!({"instance": "*", "compression": "zstd"});
+    keepgate_sdk::jobs::start_with("backups", &asked, &options).unwrap();
+    host.run_jobs();
+    let jobs = host.jobs();
+    let backups: Vec<Value> = jobs
+        .iter()
+        .filter(|job| job.kind == "backup")
+        .map(|job| serde_json::from_slice(&job.input).unwrap())
+        .collect();
+    let of = |name: &str| {
+        let found = backups.iter().find(|input| input["instance"] == name).unwrap();
+        assert_eq!((&found["compression"], &found["base"]), (&json!("zstd"), &json!(BASE)));
+        assert_eq!(found["notify"]["url"], "http://h/x");
+    };
+    of("u2");
+    of("v1");
+    let scheduled = jobs.iter().find(|job| job.kind == "backups").unwrap();
+    assert_eq!(scheduled.state, State::Succeeded, "{}", scheduled.message);
 }
