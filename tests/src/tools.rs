@@ -21,6 +21,11 @@ pub fn keepgate() -> PathBuf {
     variable("KEEPGATE_BIN")
 }
 
+/// The client of fest in `examples`.
+pub fn fest() -> PathBuf {
+    keepgate().with_file_name("fest")
+}
+
 /// The folder of the bundled components.
 pub fn plugin_dir() -> PathBuf {
     variable("KEEPGATE_PLUGIN_DIR")

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -119,7 +120,12 @@ fn describe(top: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 fn walk(top: &Path, folder: &Path, each: &mut impl FnMut(&Path, &fs::DirEntry)) {
-    for entry in fs::read_dir(folder).unwrap() {
+    let entries = match fs::read_dir(folder) {
+        // A server that is at work has removed it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder != top => return,
+        entries => entries.unwrap(),
+    };
+    for entry in entries {
         let entry = entry.unwrap();
         each(entry.path().strip_prefix(top).unwrap(), &entry);
         if entry.file_type().unwrap().is_dir() {

@@ -14,6 +14,8 @@ use crate::{components, guests, protoc};
 pub(crate) const GATEWAY: &str = "keepgate";
 /// The program behind `keepgate plugin`.
 pub(crate) const PLUGIN_TOOLS: &str = "keepgate-plugin";
+/// The example of a client of fest.
+pub(crate) const FEST: &str = "fest";
 const BENCH: &str = "keepgate-bench";
 
 /// Builds the plugins and the gateway and runs `keepgate serve` in the current folder.

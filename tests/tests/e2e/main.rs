@@ -66,6 +66,7 @@ mod docs;
 mod durability;
 mod etcd;
 mod faults;
+mod fest;
 mod flags;
 mod hostile;
 mod hostile_limits;

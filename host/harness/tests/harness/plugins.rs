@@ -31,6 +31,11 @@ fn lxd_behaves_as_its_cases_say() {
 }
 
 #[test]
+fn fest_behaves_as_its_cases_say() {
+    assert!(cases(&component("fest").unwrap(), "../../plugins/fest/cases") >= 11);
+}
+
+#[test]
 fn a_plugin_that_misbehaves_is_held() {
     let guests = std::env::var("KEEPGATE_GUEST_DIR").expect("run `cargo xtask test`");
     let hostile = Path::new(&guests).join("hostile.wasm");

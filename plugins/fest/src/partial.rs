@@ -1,0 +1,161 @@
+//! What has come of files that are not complete. It is its uploader's alone until all of it is there and has its hash:
+//! otherwise one user could spoil another's upload.
+
+use keepgate_sdk::records::{self, Commit};
+use keepgate_sdk::{Failure, Piece, PutOptions, Store};
+use serde::{Deserialize, Serialize};
+
+use crate::hash::Hash;
+use crate::problem::Problem;
+use crate::range::{self, Segment, Span};
+use crate::user::User;
+use crate::{layout, pool};
+
+/// A file of which a user has uploaded parts.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Begun {
+    total: u64,
+}
+
+/// What is there of a file.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// First and last byte of each range.
+    Ranges(Vec<(u64, u64)>),
+    Complete,
+}
+
+/// The length that the parts said that the user has uploaded, if there are some.
+pub(crate) fn total(user: &User, hash: &Hash) -> Result<Option<u64>, Failure> {
+    let found = records::get(&layout::begun(user, hash))?;
+    found.map(|record| record.json::<Begun>()).transpose().map(|begun| begun.map(|it| it.total))
+}
+
+/// Says that parts of a file are about to come. Fails with 409 if others said another length.
+pub(crate) fn begin(user: &User, hash: &Hash, total: u64) -> Result<(), Problem> {
+    let key = layout::begun(user, hash);
+    let begin = || Commit::new().absent(&key).put_json(&key, &Begun { total })?.run();
+    let known = match self::total(user, hash)? {
+        Some(known) => known,
+        None => match begin() {
+            Ok(_) => return Ok(()),
+            // At the same time as another one.
+            Err(Failure::PreconditionFailed) => self::total(user, hash)?.unwrap_or(total),
+            Err(failure) => return Err(failure.into()),
+        },
+    };
+    if known == total { Ok(()) } else { Err(size_conflict(known)) }
+}
+
+/// A refusal of another length than the known one.
+pub(crate) fn size_conflict(known: u64) -> Problem {
+    let why = format!("this file was announced with {known} bytes");
+    Problem::new(409, "size_conflict", why).with("size", known)
+}
+
+/// The ranges that are there of a file of this length.
+pub(crate) fn ranges(
+    store: &Store,
+    user: &User,
+    hash: &Hash,
+    total: u64,
+) -> Result<Vec<(u64, u64)>, Failure> {
+    Ok(range::covered(&range::spans(&segments(store, user, hash)?, total)))
+}
+
+/// Completes a file if all of its bytes are there. If they do not have its hash, nobody can say which are wrong, so all
+/// of them are removed, and it fails with `hash_mismatch`.
+pub(crate) fn advance(
+    store: &Store,
+    user: &User,
+    hash: &Hash,
+    total: u64,
+) -> Result<Progress, Problem> {
+    let segments = segments(store, user, hash)?;
+    let spans = range::spans(&segments, total);
+    let covered = range::covered(&spans);
+    if covered != [(0, total - 1)] {
+        return Ok(Progress::Ranges(covered));
+    }
+    let key = layout::joined(hash);
+    let options = PutOptions::absent().sha256(&hash.to_string());
+    match store.concat(&key, &pieces(&spans), &options) {
+        Ok(_) => {}
+        Err(Failure::ChecksumMismatch(actual)) => {
+            remove(store, user, hash, &segments)?;
+            return Err(mismatch(actual.as_deref()));
+        }
+        // Another request has completed it meanwhile and removed the parts.
+        Err(Failure::NotFound) if pool::find(hash)?.is_some() => return Ok(Progress::Complete),
+        Err(failure) => return Err(failure.into()),
+    }
+    if !pool::complete(user, hash, &key, total)? {
+        store.delete(&key)?;
+        pool::give_right(user, hash)?;
+    }
+    remove(store, user, hash, &segments)?;
+    Ok(Progress::Complete)
+}
+
+/// A refusal of bytes that do not have their hash.
+pub(crate) fn mismatch(actual: Option<&str>) -> Problem {
+    let why = match actual {
+        Some(actual) => format!("the bytes have the SHA-256 {actual}; nothing of them is kept"),
+        None => "the bytes do not have this SHA-256; nothing of them is kept".to_owned(),
+    };
+    Problem::new(422, "hash_mismatch", why).with("actual", actual)
+}
+
+fn pieces(spans: &[Span]) -> Vec<Piece> {
+    spans.iter().map(|span| Piece::slice(&span.key, span.offset, span.length)).collect()
+}
+
+/// What a user has uploaded of a file, in the order of the uploads.
+fn segments(store: &Store, user: &User, hash: &Hash) -> Result<Vec<Segment>, Failure> {
+    let entries = match store.entries(&layout::uploads(user, hash), false) {
+        Err(Failure::NotFound) => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if let Some((first, id)) = layout::parse_upload(entry.name()) {
+            let id = id.to_owned();
+            found.push((id, Segment { key: entry.key, first, size: entry.size }));
+        }
+    }
+    found.sort_by(|(one, _), (two, _)| one.cmp(two));
+    Ok(found.into_iter().map(|(_, segment)| segment).collect())
+}
+
+/// Removes parts of a file; not the one that another request has made the file meanwhile.
+fn remove(store: &Store, user: &User, hash: &Hash, segments: &[Segment]) -> Result<(), Failure> {
+    let whole = pool::key(hash)?;
+    for segment in segments.iter().filter(|segment| Some(&segment.key) != whole.as_ref()) {
+        store.delete(&segment.key)?;
+    }
+    Commit::new().delete(&layout::begun(user, hash)).run().map(|_| ())
+}
+
+/// Removes what has come of a file before, now that all of it is in another blob.
+pub(crate) fn forget(store: &Store, user: &User, hash: &Hash, whole: &str) -> Result<(), Failure> {
+    let mut segments = segments(store, user, hash)?;
+    segments.retain(|segment| segment.key != whole);
+    remove(store, user, hash, &segments)
+}
+
+/// After an upload of which nothing was kept.
+pub(crate) fn forget_if_nothing_came(
+    store: &Store,
+    user: &User,
+    hash: &Hash,
+) -> Result<(), Failure> {
+    let segments = segments(store, user, hash)?;
+    if segments.is_empty() { remove(store, user, hash, &segments) } else { Ok(()) }
+}
+
+/// Gives up an upload: removes all that has come of a file.
+pub(crate) fn remove_all(store: &Store, user: &User, hash: &Hash) -> Result<(), Failure> {
+    let segments = segments(store, user, hash)?;
+    remove(store, user, hash, &segments)
+}
