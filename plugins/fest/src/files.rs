@@ -159,7 +159,7 @@ fn whole(
         pool::give_right(user, hash)?;
     }
     if resumable.is_some() {
-        partial::forget(&store, user, hash, &key)?;
+        partial::remove_all(&store, user, hash)?;
     }
     Ok(stored(status, hash, size)?)
 }

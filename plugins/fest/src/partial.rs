@@ -137,13 +137,6 @@ fn remove(store: &Store, user: &User, hash: &Hash, segments: &[Segment]) -> Resu
     Commit::new().delete(&layout::begun(user, hash)).run().map(|_| ())
 }
 
-/// Removes what has come of a file before, now that all of it is in another blob.
-pub(crate) fn forget(store: &Store, user: &User, hash: &Hash, whole: &str) -> Result<(), Failure> {
-    let mut segments = segments(store, user, hash)?;
-    segments.retain(|segment| segment.key != whole);
-    remove(store, user, hash, &segments)
-}
-
 /// After an upload of which nothing was kept.
 pub(crate) fn forget_if_nothing_came(
     store: &Store,
@@ -154,7 +147,7 @@ pub(crate) fn forget_if_nothing_came(
     if segments.is_empty() { remove(store, user, hash, &segments) } else { Ok(()) }
 }
 
-/// Gives up an upload: removes all that has come of a file.
+/// Removes all that has come of a file: the upload is given up, or all of the file is in another blob.
 pub(crate) fn remove_all(store: &Store, user: &User, hash: &Hash) -> Result<(), Failure> {
     let segments = segments(store, user, hash)?;
     remove(store, user, hash, &segments)

@@ -63,11 +63,11 @@ fn headed(call: Call<Settings>) -> Result<Reply, Problem> {
     if let Some((file, _)) = pool::find(&hash)?
         && pool::has_right(&user, &hash)?
     {
-        return Ok(told(reply, file.size, Some(file.size), true));
+        return Ok(told(reply, file.size, file.size, true));
     }
     let total = partial::total(&user, &hash)?.ok_or(Failure::NotFound)?;
     let offset = offset(&Store::open("main")?, &user, &hash, total)?;
-    Ok(told(reply, offset, Some(total), false))
+    Ok(told(reply, offset, total, false))
 }
 
 pub(crate) fn patch(call: Call<Settings>) -> Result<Reply, Failure> {
@@ -145,23 +145,21 @@ fn append(
         return Err(partial::size_conflict(total));
     }
     let reply = match partial::advance(&store, user, hash, total)? {
-        Progress::Complete => told(Reply::new(status), total, Some(total), true),
+        Progress::Complete => told(Reply::new(status), total, total, true),
         Progress::Ranges(_) if completes && received.complete => {
             return Err(partial::size_conflict(total));
         }
-        Progress::Ranges(_) => told(Reply::new(status), end, Some(total), false),
+        Progress::Ranges(_) => told(Reply::new(status), end, total, false),
     };
     Ok(reply.header("location", location))
 }
 
-fn told(reply: Reply, offset: u64, length: Option<u64>, complete: bool) -> Reply {
-    let reply = reply
+/// How far an upload is, in the headers of the draft.
+fn told(reply: Reply, offset: u64, length: u64, complete: bool) -> Reply {
+    reply
         .header("upload-offset", offset)
-        .header("upload-complete", if complete { "?1" } else { "?0" });
-    match length {
-        Some(length) => reply.header("upload-length", length),
-        None => reply,
-    }
+        .header("upload-complete", if complete { "?1" } else { "?0" })
+        .header("upload-length", length)
 }
 
 /// How many bytes from the beginning on are there.
