@@ -120,7 +120,7 @@ fn uploaded(call: Call<Settings>) -> Result<Reply, Problem> {
 }
 
 /// A file in one request. What has come of one that breaks off is kept if its length is known.
-fn whole(
+pub(crate) fn whole(
     user: &User,
     hash: &Hash,
     request: Request,

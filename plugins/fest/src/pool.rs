@@ -65,7 +65,7 @@ pub(crate) fn key(hash: &Hash) -> Result<Option<String>, Failure> {
 pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result<bool, Failure> {
     let file = Complete { key: key.to_owned(), size, at: Timestamp::now() };
     let name = layout::file(hash);
-    // Twice at most: once more if the file was about to be removed, or is gone just now.
+    // Again if another request or the sweep has changed the file meanwhile.
     for _ in 0..3 {
         let mut found = records::get_all(&[name.clone(), layout::doomed(hash)])?.into_iter();
         let (there, doomed) = (found.next().flatten(), found.next().flatten());
@@ -102,7 +102,12 @@ pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result
             }
         }
     }
-    Ok(false)
+    // Not `false`: nobody is known to have the bytes, so these must stay.
+    Err(Failure::refused(
+        409,
+        "conflict",
+        "others are uploading or removing this file; send it again",
+    ))
 }
 
 /// Takes a file out of the pool whose bytes are not what they must be, if it is still the same.

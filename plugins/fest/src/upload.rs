@@ -7,7 +7,7 @@
 
 use keepgate_sdk::{Call, Failure, PutOptions, Reply, Request, Store};
 
-use crate::hash::Hash;
+use crate::hash::{EMPTY, Hash};
 use crate::partial::{self, Progress};
 use crate::problem::Problem;
 use crate::settings::Settings;
@@ -48,6 +48,10 @@ pub(crate) fn begin(
     request: Request,
     settings: &Settings,
 ) -> Result<Reply, Problem> {
+    if *hash == EMPTY {
+        // There are no parts of nothing.
+        return Ok(told(files::whole(user, hash, request, settings)?, 0, 0, true));
+    }
     let store = Store::open("main")?;
     partial::remove_all(&store, user, hash)?;
     append(user, hash, 0, completes, request, settings, 201)
@@ -129,6 +133,9 @@ fn append(
         Problem::new(400, "size_unknown", why)
     })?;
     files::check_size(total, settings)?;
+    if total == 0 {
+        return Err(partial::mismatch(Some(&EMPTY.to_string())));
+    }
     if ends.is_some_and(|end| end != total)
         || length.is_some_and(|length| at.saturating_add(length) > total)
     {

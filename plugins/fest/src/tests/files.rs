@@ -253,6 +253,23 @@ fn an_upload_goes_on_after_a_break_and_can_be_given_up() {
 }
 
 #[test]
+fn an_upload_may_be_of_an_empty_file() {
+    let host = host(&json!({}));
+    let put = |hash: String, complete: &str| {
+        let request = host.request("PUT", &format!("/files/{hash}"));
+        send(request.header("upload-complete", complete).header("upload-length", "0"), "ann")
+    };
+    for complete in ["?1", "?0"] {
+        let reply = put(hash(b""), complete);
+        assert!(reply.status < 202, "{}", reply.text());
+        assert_eq!(reply.header("upload-complete"), Some("?1"));
+        assert_eq!(reply.header("upload-offset"), Some("0"));
+        let other = put(hash(b"not empty"), complete);
+        assert_eq!((other.status, &json_of(&other)["error"]), (422, &json!("hash_mismatch")));
+    }
+}
+
+#[test]
 fn a_file_is_completed_although_whoever_sent_the_last_bytes_has_left() {
     let host = host(&json!({}));
     let all = bytes(100);
