@@ -1,51 +1,14 @@
 //! Errors. Nothing here knows HTTP; the code that serves jobs chooses the statuses.
 
-use std::path::PathBuf;
+use keepgate_datafile::FileError;
 
 /// Jobs cannot be read or stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobsError {
-    /// Another process has the file.
-    #[error("{} is in use by another gateway; stop that one, or give this one another file", .0.display())]
-    InUse(PathBuf),
-    /// The file does not exist.
-    #[error("{} does not exist: no gateway has kept jobs there yet", .0.display())]
-    Missing(PathBuf),
-    /// Another version of the gateway wrote the file.
-    #[error(
-        "{} has layout {found}, and this gateway knows layout {known}; use the gateway that wrote \
-         it, or move the file away and lose the history of jobs", path.display()
-    )]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The layout named in the file.
-        found: String,
-        /// The layout that this gateway reads.
-        known: &'static str,
-    },
-    /// The file contains something other than jobs, or is damaged.
-    #[error(
-        "{} cannot be read as a file of jobs ({detail}); move it away to start without a history \
-         of jobs", path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
-    /// An I/O error.
-    #[error("{action} {}: {detail}", path.display())]
-    File {
-        /// What failed, such as "cannot open".
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
+    /// The file cannot be opened, read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A schedule is invalid.
     #[error("schedule {name:?}: {reason}")]
     Schedule {

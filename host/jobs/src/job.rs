@@ -169,7 +169,12 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    pub(crate) fn check(&self) -> Result<(), StartError> {
+    /// Checks it as [`Jobs::start`](crate::Jobs::start) does, for one that is to be started later.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Invalid`].
+    pub fn check(&self) -> Result<(), StartError> {
         let invalid = |text: String| Err(StartError::Invalid(text));
         if self.kind.is_empty() || self.finally.as_deref() == Some("") {
             return invalid("a job needs a kind".to_owned());

@@ -9,7 +9,7 @@
 //! | `dispatch` | the loop that starts what is due, and the tasks that run it |
 //! | `schedule` | patterns, intervals, and when each schedule runs next |
 //! | `history` | which finished jobs are kept |
-//! | `file`, `serde_formats` | the layout on disk, which alone uses redb; JSON formats |
+//! | `file`, `serde_formats` | the layout on disk; JSON formats |
 //! | `metrics` | metrics for alerts |
 //! | `clock`, `ulid` | the time; ids that sort by it |
 //!
@@ -64,6 +64,7 @@ pub use self::job::{
 pub use self::metrics::metrics;
 pub use self::runner::{Failed, Reporter, Runner};
 pub use self::schedule::{Missed, Schedule, ScheduleStatus, Trigger};
+pub use keepgate_datafile::FileError;
 
 /// How long [`Jobs::cancel`] waits for a job to stop.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -106,8 +107,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// [`JobsError::InUse`] if another process has it, [`JobsError::Version`] and
-    /// [`JobsError::Damaged`] if it cannot be used, [`JobsError::File`] if the disk fails.
+    /// [`FileError::InUse`] if another process has it, [`FileError::Version`] and
+    /// [`FileError::Damaged`] if it cannot be used, [`FileError::Failed`] if the disk fails.
     pub fn open(file: &Path, options: Options) -> Result<Arc<Self>, JobsError> {
         Self::new(JobFile::open(file)?, options, Arc::new(SystemClock), true)
     }
@@ -332,7 +333,7 @@ pub struct FileContents {
 ///
 /// # Errors
 ///
-/// [`JobsError::Missing`], [`JobsError::InUse`], and as for [`Jobs::open`].
+/// [`FileError::Missing`], [`FileError::InUse`], and as for [`Jobs::open`].
 pub fn read(file: &Path) -> Result<FileContents, JobsError> {
     let content = JobFile::open_existing(file)?.content()?;
     let jobs = content.jobs.into_iter().rev().map(|record| record.job).collect();

@@ -77,7 +77,7 @@ pub(crate) struct StateMachine {
 impl StateMachine {
     /// Reads the file. Jobs that were running when it was last written are treated as interrupted.
     pub(crate) fn open(
-        mut file: JobFile,
+        file: JobFile,
         options: Options,
         now: SystemTime,
         metric_values: Arc<Mutex<MetricValues>>,

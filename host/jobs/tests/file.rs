@@ -24,7 +24,8 @@ use std::time::Duration;
 use common::*;
 use futures_util::FutureExt;
 use keepgate_jobs::{
-    Filter, Job, Jobs, JobsError, NewJob, Options, Schedule, StartError, State, Trigger, User,
+    FileError, Filter, Job, Jobs, JobsError, NewJob, Options, Schedule, StartError, State, Trigger,
+    User,
 };
 
 /// Environment variable that names a child's file.
@@ -65,9 +66,9 @@ fn the_file_is_private_and_used_by_one_process() {
 fn unusable_files_are_refused_with_an_explanation() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jobs.redb");
-    assert!(matches!(keepgate_jobs::read(&file), Err(JobsError::Missing(_))));
+    assert!(matches!(keepgate_jobs::read(&file), Err(JobsError::File(FileError::Missing { .. }))));
     let nowhere = open(&folder.path().join("nowhere/jobs.redb")).unwrap_err();
-    assert!(matches!(nowhere, JobsError::File { .. }), "{nowhere:?}");
+    assert!(matches!(nowhere, JobsError::File(FileError::Failed { .. })), "{nowhere:?}");
     drop(open(&file).unwrap());
     let good = fs::read(&file).unwrap();
     let mut flipped = good.clone();
@@ -79,7 +80,7 @@ fn unusable_files_are_refused_with_an_explanation() {
     for (number, bytes) in damaged.iter().enumerate() {
         fs::write(&file, bytes).unwrap();
         let error = open(&file).unwrap_err();
-        assert!(matches!(error, JobsError::Damaged { .. }), "{number}: {error:?}");
+        assert!(matches!(error, JobsError::File(FileError::Damaged { .. })), "{number}: {error:?}");
         assert!(error.to_string().contains("jobs.redb"), "{error}");
     }
     fs::write(&file, &good).unwrap();
@@ -98,12 +99,12 @@ fn a_file_of_another_layout_or_of_something_else_is_left_alone() {
     transaction.commit().unwrap();
     drop(database);
     let error = open(&file).unwrap_err();
-    assert!(matches!(error, JobsError::Version { .. }), "{error:?}");
+    assert!(matches!(error, JobsError::File(FileError::Version { .. })), "{error:?}");
     assert!(error.to_string().contains("has layout 2, and this gateway knows layout 1"), "{error}");
     let other = folder.path().join("other.redb");
     drop(redb::Database::create(&other).unwrap());
     let error = open(&other).unwrap_err();
-    assert!(matches!(error, JobsError::Damaged { .. }), "{error:?}");
+    assert!(matches!(error, JobsError::File(FileError::Damaged { .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -215,7 +216,10 @@ async fn a_full_disk_refuses_starts_and_stops_the_queue_no_longer_than_it_is_ful
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, StartError::Jobs(JobsError::File { .. })), "{error:?}");
+    assert!(
+        matches!(error, StartError::Jobs(JobsError::File(FileError::Failed { .. }))),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("No space left"), "{error}");
     // Existing jobs can still be seen, finished ones too.
     for _ in 0..3 {

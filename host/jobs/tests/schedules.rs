@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use common::*;
 use keepgate_jobs::{
-    Filter, Jobs, JobsError, Missed, NewJob, Options, Schedule, ScheduleStatus, StartError, State,
-    Trigger,
+    FileError, Filter, Jobs, JobsError, Missed, NewJob, Options, Schedule, ScheduleStatus,
+    StartError, State, Trigger,
 };
 
 const START: &str = "2026-11-21T12:00:00Z";
@@ -328,7 +328,7 @@ async fn schedules_can_be_read_from_the_file_without_a_gateway() {
     jobs.set_schedules(vec![schedule(cron("@hourly", "UTC"))]).await.unwrap();
     let id = jobs.start(NewJob { attempts: 2, ..new("backup", "main") }).await.unwrap();
     let in_use = keepgate_jobs::read(&file);
-    assert!(matches!(in_use, Err(JobsError::InUse(_))), "{in_use:?}");
+    assert!(matches!(in_use, Err(JobsError::File(FileError::InUse(_)))), "{in_use:?}");
     drop(jobs);
     let snapshot = keepgate_jobs::read(&file).unwrap();
     assert_eq!(snapshot.jobs[0].id, id);

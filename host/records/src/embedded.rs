@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
+use keepgate_datafile::FileError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{OpenError, RecordsError};
+use crate::error::RecordsError;
 use crate::file::{RecordsFile, Wanted};
 use crate::record::{self, Commit, Page, Range, Record, Size};
 use crate::table::{Table, Tables};
@@ -58,9 +59,9 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// [`OpenError::InUse`] if another process has it, [`OpenError::Version`] and [`OpenError::Damaged`] if it cannot be
-    /// used, [`OpenError::File`] if the disk fails.
-    pub fn open(file: &Path, options: Options) -> Result<Self, OpenError> {
+    /// [`FileError::InUse`] if another process has it, [`FileError::Version`] and [`FileError::Damaged`] if it cannot be
+    /// used, [`FileError::Failed`] if the disk fails.
+    pub fn open(file: &Path, options: Options) -> Result<Self, FileError> {
         Self::new(RecordsFile::open(file, options.cache)?, file, options)
     }
 
@@ -68,24 +69,20 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// [`OpenError::File`] if the database cannot be made.
-    pub fn in_memory(options: Options) -> Result<Self, OpenError> {
+    /// [`FileError::Failed`] if the database cannot be made.
+    pub fn in_memory(options: Options) -> Result<Self, FileError> {
         let file = Arc::new(RecordsFile::in_memory()?);
         Ok(Self { file, max_size: options.max_size, writer: None })
     }
 
-    fn new(file: RecordsFile, path: &Path, options: Options) -> Result<Self, OpenError> {
+    fn new(file: RecordsFile, path: &Path, options: Options) -> Result<Self, FileError> {
         let file = Arc::new(file);
         let (writer, wanted) = mpsc::channel(WAITING);
         let writes = Arc::clone(&file);
         // It ends when the last table is gone.
         let started =
             thread::Builder::new().name("records".to_owned()).spawn(move || write(&writes, wanted));
-        started.map_err(|error| OpenError::File {
-            action: "cannot start a thread for",
-            path: path.to_owned(),
-            detail: error.to_string(),
-        })?;
+        started.map_err(|error| FileError::failed("cannot start a thread for", path, error))?;
         Ok(Self { file, max_size: options.max_size, writer: Some(writer) })
     }
 

@@ -1,28 +1,16 @@
-//! The file of records: its keys and values, and the meaning of redb's errors. Everything here blocks. Any change of the
-//! layout needs a new [`VERSION`], and a migration from this one.
-//!
-//! redb keeps commits whole and in order, whenever the process or the machine dies. It does not continue after a disk
-//! error but has to be reopened. That happens here at the next use, so a full disk stops writers no longer than it is
-//! full.
+//! The file of records: its keys and values. Everything here blocks. Any change of the layout needs a new version in
+//! [`FORMAT`], and a migration from this one.
 
-use std::fs::{File, Permissions};
-use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::PermissionsExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
-use redb::backends::InMemoryBackend;
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
-    Table, TableDefinition, TableHandle,
-};
+use keepgate_datafile::{DataFile, FileError, Format, IfMissing};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use crate::error::{OpenError, RecordsError};
+use crate::error::RecordsError;
 use crate::record::{Change, Commit, MAX_PAGE, PAGE_BYTES, Page, Range, Record, Size};
 
-const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 /// By table and key: the version, and the value.
 const RECORDS: TableDefinition<'_, (&str, &str), (u64, &[u8])> = TableDefinition::new("records");
 /// By table: the number of records, and the bytes of their keys and values.
@@ -30,9 +18,19 @@ const SIZES: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("sizes
 /// One entry, without a name: the revision of the last commit.
 const REVISION: TableDefinition<'_, (), u64> = TableDefinition::new("revision");
 
-/// The key in [`META`] that names the layout, and the layout that this code writes.
-const VERSION_KEY: &str = "version";
-const VERSION: &str = "1";
+const FORMAT: Format = Format {
+    contents: "records",
+    version: "1",
+    table: "records",
+    create_tables: |transaction| {
+        transaction.open_table(RECORDS)?;
+        transaction.open_table(SIZES)?;
+        transaction.open_table(REVISION)?;
+        Ok(())
+    },
+    other_version: "use the gateway that wrote it",
+    damaged: "put a copy of it in its place: it says what belongs together",
+};
 
 /// A commit to a table, and how many bytes the table may have then.
 #[derive(Debug)]
@@ -44,34 +42,17 @@ pub(crate) struct Wanted {
 
 /// An open file, or memory that is used like one.
 #[derive(Debug)]
-pub(crate) struct RecordsFile {
-    /// Empty if in memory.
-    path: PathBuf,
-    cache: usize,
-    /// None after a disk error, until the next use.
-    database: Mutex<Option<Arc<Database>>>,
-}
+pub(crate) struct RecordsFile(DataFile);
 
 impl RecordsFile {
     /// Opens the file if it is there; its first use creates it otherwise. `cache` are the bytes of pages that are kept in
     /// memory.
-    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, OpenError> {
-        let file = Self { path: path.to_owned(), cache, database: Mutex::default() };
-        if path.try_exists().map_err(|error| failed("cannot look for", path, &error))? {
-            file.database()?;
-        }
-        Ok(file)
+    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, FileError> {
+        DataFile::open(path, FORMAT, cache, IfMissing::CreateWhenUsed).map(Self)
     }
 
-    pub(crate) fn in_memory() -> Result<Self, OpenError> {
-        let broken =
-            |error: String| failed("cannot create records", Path::new("in memory"), &error);
-        let database = Builder::new()
-            .create_with_backend(InMemoryBackend::new())
-            .map_err(|error| broken(error.to_string()))?;
-        initialize(&database).map_err(|error| broken(error.to_string()))?;
-        let database = Mutex::new(Some(Arc::new(database)));
-        Ok(Self { path: PathBuf::new(), cache: 0, database })
+    pub(crate) fn in_memory() -> Result<Self, FileError> {
+        DataFile::in_memory(FORMAT, 0).map(Self)
     }
 
     pub(crate) fn get(
@@ -175,38 +156,10 @@ impl RecordsFile {
         action: &'static str,
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, RecordsError> {
-        let database = self.database().map_err(|error| {
+        self.0.with(action, work).map_err(|error| {
             tracing::error!(%error, "records cannot be used");
-            RecordsError::Unavailable
-        })?;
-        work(&database).map_err(|error| {
-            let is_full = is_full(&error);
-            tracing::error!(file = %self.path.display(), %error, action, "records failed");
-            // Memory cannot be reopened.
-            if !self.path.as_os_str().is_empty() {
-                let mut current = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-                if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &database)) {
-                    *current = None;
-                }
-            }
-            if is_full { RecordsError::NoSpace } else { RecordsError::Unavailable }
+            if error.is_full() { RecordsError::NoSpace } else { RecordsError::Unavailable }
         })
-    }
-
-    /// The open file; opens it if it is not, or not any more after an error.
-    fn database(&self) -> Result<Arc<Database>, OpenError> {
-        let mut current = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &*current {
-            return Ok(Arc::clone(database));
-        }
-        if !self.path.try_exists().map_err(|error| failed("cannot look for", &self.path, &error))? {
-            create(&self.path)?;
-        }
-        let database = Arc::new(open_database(&self.path, self.cache)?);
-        std::fs::set_permissions(&self.path, Permissions::from_mode(0o600))
-            .map_err(|error| failed("cannot restrict the mode of", &self.path, &error))?;
-        *current = Some(Arc::clone(&database));
-        Ok(database)
     }
 }
 
@@ -294,7 +247,7 @@ impl Within {
         };
         match &range.after {
             Some(after) if range.descending => {
-                within.high = within.high.clone().min(of(after.clone()));
+                within.high = within.high.min(of(after.clone()));
             }
             Some(after) if *after >= range.prefix => {
                 (within.low, within.includes_low) = (of(after.clone()), false);
@@ -325,92 +278,6 @@ fn behind(prefix: &str) -> Option<String> {
         }
     }
     None
-}
-
-/// Whether an error says that there is no space on the disk.
-fn is_full(error: &redb::Error) -> bool {
-    matches!(error, redb::Error::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-}
-
-/// Creates the file under another name first: a partly written one would be refused forever.
-fn create(path: &Path) -> Result<(), OpenError> {
-    let fail = |error: io::Error| failed("cannot create", path, &error);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let new = tempfile::Builder::new().prefix(".records-").tempfile_in(folder).map_err(fail)?;
-    let database =
-        Builder::new().create(new.path()).map_err(|error| failed("cannot create", path, &error))?;
-    initialize(&database).map_err(|error| failed("cannot create", path, &error))?;
-    drop(database);
-    new.as_file().sync_all().map_err(fail)?;
-    match new.persist_noclobber(path) {
-        // Another gateway was faster; opening the file decides whose it is.
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
-        result => drop(result.map_err(|error| fail(error.error))?),
-    }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)
-}
-
-fn initialize(database: &Database) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(META)?.insert(VERSION_KEY, VERSION)?;
-    transaction.open_table(RECORDS)?;
-    transaction.open_table(SIZES)?;
-    transaction.open_table(REVISION)?;
-    Ok(transaction.commit()?)
-}
-
-fn open_database(path: &Path, cache: usize) -> Result<Database, OpenError> {
-    let open = || Builder::new().set_cache_size(cache).set_check_integrity_on_open(true).open(path);
-    // redb is designed not to panic on a damaged file, but the gateway should not depend on it.
-    let opened = catch_unwind(AssertUnwindSafe(open))
-        .map_err(|_| damaged(path, "reading it panicked".to_owned()))?;
-    let database = opened.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            OpenError::InUse(path.to_owned())
-        }
-        DatabaseError::UpgradeRequired(found) => version(path, format!("redb {found}")),
-        DatabaseError::Storage(StorageError::Io(error))
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            failed("cannot open", path, &error)
-        }
-        error => damaged(path, error.to_string()),
-    })?;
-    let found = read_version(&database).map_err(|error| damaged(path, error.to_string()))?;
-    match found {
-        Some(found) if found == VERSION => Ok(database),
-        Some(found) => Err(version(path, found)),
-        None => Err(damaged(path, "it is a database of something else".to_owned())),
-    }
-}
-
-fn read_version(database: &Database) -> Result<Option<String>, redb::Error> {
-    let transaction = database.begin_read()?;
-    if !transaction.list_tables()?.any(|table| table.name() == META.name()) {
-        return Ok(None);
-    }
-    if !transaction.list_tables()?.any(|table| table.name() == RECORDS.name()) {
-        return Ok(None);
-    }
-    Ok(transaction.open_table(META)?.get(VERSION_KEY)?.map(|found| found.value().to_owned()))
-}
-
-fn failed(action: &'static str, path: &Path, error: &impl ToString) -> OpenError {
-    OpenError::File { action, path: path.to_owned(), detail: error.to_string() }
-}
-
-fn damaged(path: &Path, detail: String) -> OpenError {
-    OpenError::Damaged { path: path.to_owned(), detail }
-}
-
-fn version(path: &Path, found: String) -> OpenError {
-    OpenError::Version { path: path.to_owned(), found, known: VERSION }
 }
 
 #[cfg(test)]

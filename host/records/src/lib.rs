@@ -6,8 +6,8 @@
 //! | `record` | what a record, a range and a commit are, and their limits |
 //! | `table` | the trait that an engine implements |
 //! | `embedded` | the engine for one gateway: a thread that writes, and readers beside it |
-//! | `file` | the layout on disk, which alone uses redb |
-//! | `error` | why a table refuses a call, or cannot be opened |
+//! | `file` | the layout on disk |
+//! | `error` | why a table refuses a call |
 //! | `metrics` | for operators |
 //!
 //! # Guarantees
@@ -29,7 +29,8 @@ mod record;
 mod table;
 
 pub use embedded::{Options, Records};
-pub use error::{OpenError, RecordsError};
+pub use error::RecordsError;
+pub use keepgate_datafile::FileError;
 pub use metrics::metrics;
 pub use record::{
     Change, Commit, Compare, Expected, MAX_COMMIT, MAX_KEY, MAX_OPERATIONS, MAX_PAGE, MAX_VALUE,

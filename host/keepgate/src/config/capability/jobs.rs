@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use keepgate_jobs::JobsError;
+use keepgate_jobs::{FileError, JobsError};
 use keepgate_runtime::Grants;
 use keepgate_runtime::capability::jobs::JobQueue;
 use serde::Deserialize;
@@ -92,7 +92,7 @@ pub(super) async fn open_file(
     });
     match opening.await?? {
         Ok(jobs) => Ok(Some(jobs)),
-        Err(error @ JobsError::InUse(_)) if !required => {
+        Err(error @ JobsError::File(FileError::InUse(_))) if !required => {
             tracing::warn!(%error, "plugins cannot start jobs in this gateway");
             Ok(None)
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use keepgate_records::{OpenError, Options};
+use keepgate_records::{FileError, Options};
 use keepgate_runtime::Grants;
 use keepgate_runtime::capability::records::AllTables;
 use serde::Deserialize;
@@ -66,7 +66,7 @@ pub(super) async fn open_file(config: &Config) -> Result<Option<keepgate_records
     });
     match opening.await?? {
         Ok(records) => Ok(Some(records)),
-        Err(error @ OpenError::InUse(_)) => {
+        Err(error @ FileError::InUse(_)) => {
             tracing::warn!(%error, "plugins have no records in this gateway");
             Ok(None)
         }
