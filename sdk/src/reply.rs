@@ -1,6 +1,6 @@
 //! Replies: complete ones, and ones that are written piece by piece.
 
-use crate::capability::http::Writer;
+use crate::capability::http::{self, Writer};
 use crate::{Body, Download, Failure, Part, json, media, range};
 
 /// Pieces of a streamed reply are collected up to this size before they are passed to the host, because a
@@ -91,6 +91,13 @@ impl Reply {
     /// Sets the content to bytes that are already JSON, such as the output of a job.
     pub fn json_bytes(self, json: impl Into<Vec<u8>>) -> Self {
         self.header("content-type", media::JSON).bytes(json)
+    }
+
+    /// Sends status and headers as an interim response, before the reply itself: a 104, say, that tells the client where
+    /// its upload can go on. The status is 102 to 199. Clients of HTTP/1.0 and HTTP/2 are sent none, and one that does not
+    /// reach the client before the reply is dropped.
+    pub fn send_interim(self) -> Result<(), Failure> {
+        http::inform(self.status, &self.headers)
     }
 
     /// Sends the head now, and then what `make` writes, as it writes it. This is for replies that are too

@@ -246,7 +246,7 @@ fn unreadable(error: &BodyError) -> Outcome {
             | TimedOut | UnexpectedEof => Outcome::Failed(format!("the source: {error}")),
             _ => Outcome::Damaged(error.to_string()),
         },
-        BodyError::Invalid(_) => Outcome::Damaged(error.to_string()),
+        BodyError::Invalid(_) | BodyError::Mismatch { .. } => Outcome::Damaged(error.to_string()),
         _ => Outcome::Failed(format!("the source: {error}")),
     }
 }

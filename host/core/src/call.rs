@@ -2,7 +2,9 @@
 //! contract's interface `http` (`wit/0.1.1`), in types that need neither wasmtime nor hyper.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use keepgate_store::{Body, Fields};
 
@@ -42,6 +44,32 @@ pub struct Request {
     pub principal: Option<Principal>,
     /// The body, streamed.
     pub body: Body,
+    /// Sends interim responses before the reply; `None` if the client cannot be sent any.
+    pub interim: Option<Interim>,
+}
+
+/// Sends interim responses (RFC 9110, section 15.2) to the client of a request.
+#[derive(Clone)]
+pub struct Interim(Arc<SendInterim>);
+
+type SendInterim = dyn Fn(u16, &Fields) + Send + Sync;
+
+impl Interim {
+    /// `send` gets a status from 102 to 199, and headers that are valid HTTP. It may drop them.
+    pub fn new(send: impl Fn(u16, &Fields) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(send))
+    }
+
+    /// Sends one, if it can be sent before the reply.
+    pub fn send(&self, status: u16, headers: &Fields) {
+        (self.0)(status, headers);
+    }
+}
+
+impl fmt::Debug for Interim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interim").finish_non_exhaustive()
+    }
 }
 
 /// A reply to a request.

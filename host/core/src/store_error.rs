@@ -32,6 +32,7 @@ impl From<BodyError> for Failure {
             BodyError::TooLarge { limit } => Self::TooLarge(limit),
             BodyError::QuotaExceeded(which) => Self::QuotaExceeded(which),
             BodyError::Invalid(what) => Self::Invalid(what),
+            BodyError::Mismatch { actual, .. } => Self::ChecksumMismatch(Some(actual)),
             BodyError::Unavailable(what) => Self::Unavailable(what),
             error => Self::Internal(error.to_string()),
         }

@@ -4,6 +4,7 @@
 //! when the client stops accepting them; each request notes when it begins and ends. The task that
 //! owns the connection calls [`Connection::silence`] from time to time, so no timer is set for a byte.
 
+mod interim;
 mod pace;
 mod timestamp;
 mod watched;
@@ -20,6 +21,7 @@ use crate::public_url::PublicUrl;
 use crate::timeouts::Timeouts;
 use crate::transport::Transport;
 
+use self::interim::Interim;
 pub(crate) use self::timestamp::Timestamp;
 pub(crate) use self::watched::Watched;
 
@@ -55,6 +57,8 @@ pub struct Connection {
     reset: AtomicBool,
     /// Whether the client has closed its side, or the connection is broken.
     hung_up: AtomicBool,
+    /// HTTP/1 only.
+    interim: Interim,
     /// Held until the last request has ended, which may be after the connection.
     _slot: Option<OwnedSemaphorePermit>,
 }
@@ -92,6 +96,7 @@ impl Connection {
             unread: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
+            interim: Interim::default(),
             _slot: slot,
         };
         connection.idle.set();
@@ -125,6 +130,11 @@ impl Connection {
     /// The URL by which clients reach the server, if the operator has configured it.
     pub fn public_url(&self) -> Option<&PublicUrl> {
         self.public_url.as_ref()
+    }
+
+    /// Where interim responses to its present request go; `None` in HTTP/2.
+    pub(crate) fn interim(&self) -> Option<&Interim> {
+        (!self.http2).then_some(&self.interim)
     }
 
     /// Called when the head of a request is complete.

@@ -168,6 +168,9 @@ impl Gateway {
         let origin = Origin { route, exchange, id: record.id() };
         let request = request(below, head, &origin, principal, body);
         let called = route.handler.call(request).await;
+        if let Some(interim) = connection.interim() {
+            interim.clear();
+        }
         match called.and_then(|reply| head::response(reply, head, exchange)) {
             Ok(mut response) => {
                 let challenged = response.headers().contains_key(header::WWW_AUTHENTICATE);
@@ -222,6 +225,7 @@ fn request(
         headers: head::fields(head, &origin.route.access),
         principal,
         body,
+        interim: head::interim(head, connection),
     }
 }
 

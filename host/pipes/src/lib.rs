@@ -9,6 +9,8 @@
 //! | `archive` | tar |
 //! | `spool` | a body in a temporary file |
 //! | `meter` | size and hash of what passes |
+//! | `verified` | only bytes with the right hash |
+//! | `lengths` | bodies held to a length, and joined |
 //!
 //! Invariants: a pipe that nobody reads does nothing and holds next to nothing; one that is read holds
 //! a few hundred KiB, whatever passes through it; one that is dropped ends with its thread's current
@@ -21,10 +23,12 @@ mod codec;
 mod fastest;
 mod gunzip;
 mod gzip;
+mod lengths;
 mod meter;
 #[cfg(test)]
 mod properties;
 mod spool;
+mod verified;
 
 use std::io;
 
@@ -33,8 +37,10 @@ use tokio::task::JoinError;
 pub use archive::{Entry, tar};
 pub use gunzip::gunzip;
 pub use gzip::gzip;
+pub use lengths::{exactly, join, limit};
 pub use meter::{Meter, Sum};
 pub use spool::{Spool, SpoolError, Spooled};
+pub use verified::verified;
 
 /// Why a pipe could not be made. Errors in the bytes only show when it is read.
 #[derive(Debug, thiserror::Error)]

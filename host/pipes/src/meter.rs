@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Bytes that are hashed before the reader gets them, some 50 µs of work: more would delay the
 /// thread's other tasks.
-const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 
 /// Counts and hashes a body while it is read.
 #[derive(Debug)]

@@ -171,4 +171,69 @@ proptest! {
             Ok(())
         })?;
     }
+
+    #[test]
+    fn verified_bytes_pass_whole_or_lack_their_end(
+        content in content(), cuts in cuts(), at in any::<prop::sample::Index>(), flip in 1..=255_u8,
+    ) {
+        run(async {
+            let sha256 = Sha256::digest(&content).into();
+            let right = verified(cut(&content, &cuts), sha256);
+            prop_assert_eq!(right.length(), Some(content.len() as u64));
+            prop_assert!(all(right).await.unwrap() == content);
+            let mut wrong = content.clone();
+            match wrong.len() {
+                0 => wrong.push(flip),
+                length => wrong[at.index(length)] ^= flip,
+            }
+            let (mut body, mut passed) = (verified(cut(&wrong, &cuts), sha256), 0);
+            let end = loop {
+                match body.chunk().await {
+                    Some(Ok(chunk)) => passed += chunk.len(),
+                    end => break end,
+                }
+            };
+            prop_assert!(matches!(end, Some(Err(BodyError::Mismatch { .. }))), "{:?}", end);
+            prop_assert!(passed < wrong.len());
+            prop_assert!(body.chunk().await.is_none());
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn bodies_are_held_to_a_length(content in content(), cuts in cuts(), other in 0..200_000_u64) {
+        run(async {
+            let length = content.len() as u64;
+            // Also without a length that is known before.
+            let unknown = || Body::from_stream(None, cut(&content, &cuts));
+            for body in [cut(&content, &cuts), unknown()] {
+                prop_assert!(all(limit(body, length)).await.unwrap() == content);
+            }
+            let same = exactly(unknown(), length);
+            prop_assert_eq!(same.length(), Some(length));
+            prop_assert!(all(same).await.unwrap() == content);
+            prop_assume!(other != length);
+            for body in [cut(&content, &cuts), unknown()] {
+                match all(exactly(body, other)).await {
+                    Err(BodyError::TooLarge { limit }) => prop_assert!(limit == other && other < length),
+                    Err(BodyError::Truncated) => prop_assert!(other > length),
+                    outcome => prop_assert!(false, "{:?}", outcome),
+                }
+            }
+            let limited = all(limit(unknown(), other)).await;
+            prop_assert_eq!(limited.is_ok(), length <= other);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn joined_bodies_follow_each_other(parts in proptest::collection::vec(content(), 0..4), cuts in cuts()) {
+        run(async {
+            let body = join(parts.iter().map(|part| cut(part, &cuts)).collect());
+            let whole = parts.concat();
+            prop_assert_eq!(body.length(), Some(whole.len() as u64));
+            prop_assert!(all(body).await.unwrap() == whole);
+            Ok(())
+        })?;
+    }
 }

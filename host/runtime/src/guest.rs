@@ -10,6 +10,7 @@ crate::contract::bindings! {
         "keepgate:plugin/types.[static]body.from-bytes": trappable,
         "keepgate:plugin/types.[method]body.length": trappable,
         "keepgate:plugin/http.[static]writer.start": trappable,
+        "keepgate:plugin/http.inform": trappable,
         default: async | trappable,
     },
     exports: { default: async },

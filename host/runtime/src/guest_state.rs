@@ -22,7 +22,7 @@ use crate::metrics::PluginMetrics;
 use crate::streamed_reply::ReplyStart;
 use crate::test_hooks::TestHooks;
 use crate::wasi_http::context::WasiHttpState;
-use keepgate_core::{Failure, Limit, Principal};
+use keepgate_core::{Failure, Interim, Limit, Principal};
 
 /// The most random bytes that one call of WASI returns.
 const MAX_RANDOM: u64 = 1 << 20;
@@ -63,6 +63,8 @@ pub(crate) struct GuestState {
     pub(crate) request: Option<String>,
     /// What capabilities keep for the call.
     pub(crate) call: CallState,
+    /// Where interim responses to the request go.
+    pub(crate) interim: Option<Interim>,
     /// Taken when the guest starts a streamed reply.
     pub(crate) reply_start: Option<ReplyStart>,
     /// The number of the last call to an import that the test hooks were told of.
@@ -86,6 +88,7 @@ impl GuestState {
             cpu,
             principal: None,
             request: None,
+            interim: None,
             call: CallState::default(),
             reply_start: None,
             noted: None,
@@ -110,6 +113,7 @@ impl GuestState {
         self.reply_start = None;
         self.principal = None;
         self.request = None;
+        self.interim = None;
         self.call.clear();
         self.table.is_empty()
     }

@@ -1,6 +1,6 @@
 //! Checks a plugin's reply when it leaves the plugin, so that the rest of the host can trust it.
 
-use keepgate_store::Body;
+use keepgate_store::{Body, Fields};
 
 use crate::guest_log::shorten;
 use crate::streamed_reply::Head;
@@ -18,30 +18,35 @@ const SHOWN: usize = 200;
 
 /// Turns a head and a body into a reply, or says what is wrong with it.
 pub(crate) fn check(head: Head, body: Body) -> Result<Reply, CallError> {
-    let bad = |why: String| Err(CallError::BadReply(why));
     if !(200..=599).contains(&head.status) {
-        return bad(format!("the status {}", head.status));
+        return Err(CallError::BadReply(format!("the status {}", head.status)));
     }
-    let bytes: usize = head.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if head.headers.len() > MAX_HEADERS || bytes > MAX_HEAD {
-        let count = head.headers.len();
-        return bad(format!(
+    check_headers(&head.headers).map_err(CallError::BadReply)?;
+    Ok(Reply { status: head.status, headers: head.headers, body })
+}
+
+/// Checks the headers of a reply, or of an interim response. The error says what is wrong with them.
+pub(crate) fn check_headers(headers: &Fields) -> Result<(), String> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEAD {
+        let count = headers.len();
+        return Err(format!(
             "{count} headers of {bytes} bytes; at most {MAX_HEADERS} of {MAX_HEAD} bytes are allowed"
         ));
     }
-    for (name, value) in &head.headers {
+    for (name, value) in headers {
         if name.is_empty() || !name.bytes().all(is_token) {
-            return bad(format!("the header name {:?}", shorten(name, SHOWN)));
+            return Err(format!("the header name {:?}", shorten(name, SHOWN)));
         }
         if !value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
             let (value, name) = (shorten(value, SHOWN), shorten(name, SHOWN));
-            return bad(format!("the value {value:?} of the header {name}"));
+            return Err(format!("the value {value:?} of the header {name}"));
         }
         if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
-            return bad(format!("the header {name}, which is the gateway's to send"));
+            return Err(format!("the header {name}, which is the gateway's to send"));
         }
     }
-    Ok(Reply { status: head.status, headers: head.headers, body })
+    Ok(())
 }
 
 /// RFC 9110, 5.6.2.

@@ -250,6 +250,7 @@ fn into_guest(instance: &mut Instance, request: Request) -> Result<exported::Req
     let state = instance.store.data_mut();
     state.principal.clone_from(&request.principal);
     state.request = Some(request.id.clone());
+    state.interim = request.interim;
     let body = state
         .table
         .push(BodyHandle::new(request.body))

@@ -35,6 +35,14 @@ pub enum BodyError {
     /// The bytes are malformed; the text says how.
     #[error("{0}")]
     Invalid(String),
+    /// The bytes do not have the SHA-256 that they must have; both in lower-case hexadecimal digits.
+    #[error("the bytes have the SHA-256 {actual} and should have {expected}")]
+    Mismatch {
+        /// The one that they must have.
+        expected: String,
+        /// The one that they have.
+        actual: String,
+    },
     /// A system behind the gateway stopped sending; the text is meant for the client.
     #[error("{0}")]
     Unavailable(String),

@@ -71,6 +71,10 @@ export class Reply {
     return new Reply(status, headers, new Chunks(chunks));
   }
 
+  sendInterim() {
+    ask(() => http.inform({ status: this.status, headers: this.headers }));
+  }
+
   static blob(store, key, request, headers = {}) {
     const { status, headers: all, content } = blobReply(store, key, request, toPairs(headers));
     return new Reply(status, all, content);

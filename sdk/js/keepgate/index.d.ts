@@ -272,6 +272,9 @@ export class Reply {
     chunks: Iterable<Uint8Array | string>,
     options?: { status?: number; headers?: Pairs },
   ): Reply;
+  /** Sends status and headers as an interim response, before the reply itself. The status is 102 to 199. Clients of
+   * HTTP/1.0 and HTTP/2 are sent none. */
+  sendInterim(): void;
   /** The answer to GET or HEAD of a blob, with one range and `If-None-Match`. The host sends the bytes. */
   static blob(store: Store, key: string, request: Request, headers?: Pairs): Reply;
 }
@@ -303,6 +306,16 @@ export const pipes: {
   }>): Body;
   /** Reads a body to its end into a temporary file of the host, to know its size and hash. */
   spool(data: Body | Uint8Array | string): { size: number; sha256: string; body: Body };
+  /** The same bytes, which must have this SHA-256 in lower-case hex: otherwise reading throws `checksum-mismatch` before
+   * the end, so that a client sees that its download is not whole. */
+  verified(data: Body | Uint8Array | string, sha256: string): Body;
+  /** The same bytes. Reading throws `too-large` as soon as there are more than `max`. */
+  limit(data: Body | Uint8Array | string, max: number): Body;
+  /** The same bytes, with a known length. Reading throws `too-large` as soon as there are more, and `truncated` at the end
+   * if there are fewer. */
+  exactly(data: Body | Uint8Array | string, length: number): Body;
+  /** The bytes of at most 1000 bodies, one after another. */
+  join(bodies: Iterable<Body | Uint8Array | string>): Body;
   /** Counts and hashes a body while it is read. Pass on `body`; `sum()` is null until it has been read. */
   meter(data: Body | Uint8Array | string): {
     body: Body;
@@ -329,6 +342,10 @@ export const etcd: {
     sha256(): string | null;
   };
 };
+
+/** Does something while it has the turn of this name, of 1 to 256 bytes: a named lock of the mount within one gateway. Waits
+ * for it at most `wait` milliseconds, by default a minute, and then throws `busy`. */
+export function withTurn<T>(name: string, action: () => T, options?: { wait?: number }): T;
 
 /** Keys that the operator has granted to the mount, to work with and not to see: they stay in the host. A key or kind of
  * key that is not granted throws `denied`; more than 1 MiB, or 1 KiB of context, `too-large`. */
@@ -446,21 +463,29 @@ export interface Job {
   readonly output: Uint8Array;
 }
 
+/** How a job is started. */
+export interface JobOptions {
+  key?: string;
+  attempts?: number;
+  /** `join-queued` joins only a job that has not begun its first attempt. */
+  whenBusy?: "queue" | "join" | "join-queued" | "refuse";
+  notBefore?: Date | null;
+  /** The pause before the second attempt in milliseconds. It doubles with each further attempt. */
+  backoff?: number | null;
+  /** The kind of a job that starts when this one has ended, whether or not it succeeded. Its input is this
+   * job's id. */
+  finally?: string | null;
+}
+
 /** The mount's jobs. `jobs` of `definePlugin` runs them. */
 export const jobs: {
   /** Starts a job; durable when it returns its id. */
-  start(kind: string, input: Uint8Array | string, options?: {
-    key?: string;
-    attempts?: number;
-    /** `join-queued` joins only a job that has not begun its first attempt. */
-    whenBusy?: "queue" | "join" | "join-queued" | "refuse";
-    notBefore?: Date | null;
-    /** The pause before the second attempt in milliseconds. It doubles with each further attempt. */
-    backoff?: number | null;
-    /** The kind of a job that starts when this one has ended, whether or not it succeeded. Its input is this
-     * job's id. */
-    finally?: string | null;
-  }): string;
+  start(kind: string, input: Uint8Array | string, options?: JobOptions): string;
+  /** The same body. If its bytes do not have the SHA-256 that `pipes.verified` expects, the host starts this job when it
+   * notices, usually after the call. */
+  startOnMismatch(
+    data: Body | Uint8Array | string, kind: string, input: Uint8Array | string, options?: JobOptions,
+  ): Body;
   get(id: string): Job;
   /** Waits until a job leaves a state, or this many milliseconds have passed. */
   wait(id: string, leaves: JobState, milliseconds: number): Job;

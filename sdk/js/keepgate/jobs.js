@@ -2,18 +2,19 @@
 
 import * as hostJobs from "keepgate:plugin/jobs@0.1.1";
 
-import { toBytes } from "./body.js";
+import { Body, toBody, toBytes } from "./body.js";
 import { ask } from "./failure.js";
 import { toDate, toNanoseconds, toPrincipal } from "./fields.js";
 
 export const jobs = {
   start(kind, input, options = {}) {
-    const { key = "", attempts = 1, whenBusy = "queue" } = options;
-    const { notBefore = null, backoff = null, finally: last = null } = options;
-    return ask(() => hostJobs.start(kind, toBytes(input), {
-      key, attempts, whenBusy, backoff, finally: last,
-      notBefore: notBefore === null ? null : toNanoseconds(notBefore),
-    }));
+    return ask(() => hostJobs.start(kind, toBytes(input), toOptions(options)));
+  },
+  startOnMismatch(data, kind, input, options = {}) {
+    const handle = toBody(data).take();
+    return new Body(ask(() => (
+      hostJobs.startOnMismatch(handle, kind, toBytes(input), toOptions(options))
+    )));
   },
   get: (id) => toJob(ask(() => hostJobs.get(id))),
   wait: (id, leaves, milliseconds) => toJob(ask(() => hostJobs.wait(id, leaves, milliseconds))),
@@ -24,6 +25,15 @@ export const jobs = {
     ask(() => hostJobs.report({ done, total, phase }));
   },
 };
+
+function toOptions(options) {
+  const { key = "", attempts = 1, whenBusy = "queue" } = options;
+  const { notBefore = null, backoff = null, finally: last = null } = options;
+  return {
+    key, attempts, whenBusy, backoff, finally: last,
+    notBefore: notBefore === null ? null : toNanoseconds(notBefore),
+  };
+}
 
 export function toJob(job) {
   const date = (time) => (time === null || time === undefined ? null : toDate(time));

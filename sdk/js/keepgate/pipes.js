@@ -31,6 +31,24 @@ export const pipes = {
     return { size, sha256, body: new Body(spooled) };
   },
 
+  verified(data, sha256) {
+    const handle = toBody(data).take();
+    return new Body(ask(() => hostPipes.verified(handle, sha256)));
+  },
+
+  limit(data, max) {
+    return new Body(hostPipes.limit(toBody(data).take(), max));
+  },
+
+  exactly(data, length) {
+    return new Body(hostPipes.exactly(toBody(data).take(), length));
+  },
+
+  join(bodies) {
+    const handles = [...bodies].map((data) => toBody(data).take());
+    return new Body(ask(() => hostPipes.join(handles)));
+  },
+
   meter(data) {
     const [meter, metered] = hostPipes.Meter.attach(toBody(data).take());
     own(meter);

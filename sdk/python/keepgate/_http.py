@@ -114,6 +114,12 @@ class Reply:
     headers: Pairs = field(default_factory=dict)
     content: Body | bytes | str | Iterable[bytes] | None = None
 
+    def send_interim(self) -> None:
+        """Sends status and headers as an interim response, before the reply itself. The status is 102
+        to 199. Clients of HTTP/1.0 and HTTP/2 are sent none."""
+        with asking():
+            http.inform(http.Head(self.status, to_pairs(self.headers)))
+
     @classmethod
     def text(cls, text: str, status: int = 200, headers: Pairs | None = None) -> Reply:
         """Plain text."""

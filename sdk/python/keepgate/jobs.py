@@ -9,11 +9,12 @@ from typing import Literal
 
 from wit_world.imports import jobs
 
-from ._body import _to_bytes
+from ._body import Body, _to_bytes, take
 from ._environment import to_datetime, to_nanoseconds
 from ._failure import asking
 from ._http import Principal, to_principal
 
+WhenBusy = Literal["queue", "join", "join-queued", "refuse"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
@@ -56,7 +57,7 @@ def start(
     *,
     key: str = "",
     attempts: int = 1,
-    when_busy: Literal["queue", "join", "join-queued", "refuse"] = "queue",
+    when_busy: WhenBusy = "queue",
     not_before: datetime | None = None,
     backoff: timedelta | None = None,
     finally_: str | None = None,
@@ -64,7 +65,40 @@ def start(
     """Starts a job; durable when it returns its id. `join-queued` joins only one whose first attempt has not
     begun. `backoff` is the pause before the second attempt, doubled for each further one. `finally_` is a
     kind of job that is started once this one has ended, however it did, with its id as input."""
-    options = jobs.Options(
+    options = _options(key, attempts, when_busy, not_before, backoff, finally_)
+    with asking():
+        return jobs.start(kind, _to_bytes(input), options)
+
+
+def start_on_mismatch(
+    data: Body | bytes | str,
+    kind: str,
+    input: bytes | str = b"",
+    *,
+    key: str = "",
+    attempts: int = 1,
+    when_busy: WhenBusy = "queue",
+    not_before: datetime | None = None,
+    backoff: timedelta | None = None,
+    finally_: str | None = None,
+) -> Body:
+    """The same body. If its bytes do not have the SHA-256 that `pipes.verified` expects, the host starts this
+    job when it notices, usually after the call."""
+    handle = take(data)
+    options = _options(key, attempts, when_busy, not_before, backoff, finally_)
+    with asking():
+        return Body(jobs.start_on_mismatch(handle, kind, _to_bytes(input), options))
+
+
+def _options(
+    key: str,
+    attempts: int,
+    when_busy: WhenBusy,
+    not_before: datetime | None,
+    backoff: timedelta | None,
+    finally_: str | None,
+) -> jobs.Options:
+    return jobs.Options(
         key,
         attempts,
         jobs.WhenBusy[when_busy.upper().replace("-", "_")],
@@ -72,8 +106,6 @@ def start(
         None if backoff is None else backoff // timedelta(milliseconds=1),
         finally_,
     )
-    with asking():
-        return jobs.start(kind, _to_bytes(input), options)
 
 
 def get(id: str) -> Job:

@@ -68,6 +68,32 @@ def spool(data: Body | bytes | str) -> Spooled:
     return Spooled(spooled.size, spooled.sha256, Body(spooled.data))
 
 
+def verified(data: Body | bytes | str, sha256: str) -> Body:
+    """The same bytes, which must have this SHA-256 in lower-case hex: otherwise reading fails with
+    `ChecksumMismatch` before the end, so that a client sees that its download is not whole."""
+    handle = take(data)
+    with asking():
+        return Body(pipes.verified(handle, sha256))
+
+
+def limit(data: Body | bytes | str, max: int) -> Body:
+    """The same bytes. Reading fails with `TooLarge` as soon as there are more than `max`."""
+    return Body(pipes.limit(take(data), max))
+
+
+def exactly(data: Body | bytes | str, length: int) -> Body:
+    """The same bytes, with a known length. Reading fails with `TooLarge` as soon as there are more,
+    and with `Truncated` at the end if there are fewer."""
+    return Body(pipes.exactly(take(data), length))
+
+
+def join(bodies: Iterable[Body | bytes | str]) -> Body:
+    """The bytes of at most 1000 bodies, one after another."""
+    handles = [take(data) for data in bodies]
+    with asking():
+        return Body(pipes.join(handles))
+
+
 class Meter:
     """Counts and hashes a body while it is read. Pass on `body` instead of the other one."""
 

@@ -135,7 +135,8 @@ impl RequestBuilder {
             Content::Empty => (reply.status, reply.headers, Vec::new()),
             Content::Bytes(bytes) => (reply.status, reply.headers, bytes),
             Content::Body(body) => {
-                (reply.status, reply.headers, body.into_bytes().unwrap_or_default())
+                let (body, failure) = body.sent();
+                return TestReply { status: reply.status, headers: reply.headers, body, failure };
             }
             Content::Streamed => match http::take_streamed() {
                 Some(reply) => return reply,
@@ -155,7 +156,7 @@ pub struct TestReply {
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
-    /// The failure that the plugin returned, if any.
+    /// The failure that the plugin returned, or with which the body breaks off, if any.
     pub failure: Option<Failure>,
 }
 

@@ -130,6 +130,7 @@ pub(crate) fn request(id: &str) -> Request {
         ],
         principal: None,
         body: Body::empty(),
+        interim: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 import {
   count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, secrets, setGauge, Store,
+  withTurn,
 } from "./keepgate/index.js";
 
 const encoder = new TextEncoder();
@@ -80,6 +81,31 @@ const PATHS = {
       origin: store.head("packed.gz").metadata.get("origin"),
     });
   },
+  held: ({ body }) => {
+    const bytes = body.bytes();
+    const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const attempt = (act) => {
+      try {
+        return act();
+      } catch ({ tag }) {
+        return tag;
+      }
+    };
+    const read = (given) => attempt(() => decoder.decode(given.bytes()));
+    return withTurn("held", () => {
+      Reply.empty(104, { location: "/later" }).sendInterim();
+      const looked = jobs.startOnMismatch(pipes.verified("abd", abc), "count", "1234", { key: "mismatch" });
+      return Reply.json({
+        verified: [read(pipes.verified(bytes, abc)), read(looked)],
+        limit: [read(pipes.limit(bytes, 3)), read(pipes.limit(bytes, 2))],
+        exactly: [read(pipes.exactly(bytes, 3)), read(pipes.exactly(bytes, 2)), read(pipes.exactly(bytes, 4))],
+        joined: read(pipes.join([bytes, "", "d"])),
+        turn: [attempt(() => withTurn("held", () => "taken", { wait: 1 })), withTurn("other", () => "free")],
+        interim: attempt(() => Reply.empty(200).sendInterim()),
+      });
+    });
+  },
+  looked: () => Reply.json(jobs.list("count").filter(({ key }) => key === "mismatch").map(({ state }) => state)),
   listed: () => {
     const store = Store.open();
     store.put("b/two", "22");

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import keepgate
 from keepgate import (
     Description, Metric, NotFound, Piece, Plugin, Reply, Request, Store, export, jobs, pipes, secrets,
+    turns,
 )
 
 
@@ -130,6 +131,44 @@ class Faults(Plugin):
             "offset": found.offset,
             "origin": store.head("packed.gz").metadata.get("origin"),
         })
+
+    def do_held(self, request: Request) -> Reply:
+        data = request.body.bytes()
+        abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+        def attempt(act) -> object:
+            try:
+                return act()
+            except keepgate.Failure as failure:
+                name = type(failure).__name__
+                return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+
+        def read(given: keepgate.Body) -> object:
+            return attempt(lambda: given.bytes().decode())
+
+        def took(name: str, wait: timedelta) -> object:
+            with turns.turn(name, wait):
+                return "free"
+
+        with turns.turn("held"):
+            Reply(104, {"location": "/later"}).send_interim()
+            looked = jobs.start_on_mismatch(
+                pipes.verified("abd", abc), "count", "1234", key="mismatch"
+            )
+            return Reply.json({
+                "verified": [read(pipes.verified(data, abc)), read(looked)],
+                "limit": [read(pipes.limit(data, 3)), read(pipes.limit(data, 2))],
+                "exactly": [read(pipes.exactly(data, length)) for length in (3, 2, 4)],
+                "joined": read(pipes.join([data, "", "d"])),
+                "turn": [
+                    attempt(lambda: took("held", timedelta(milliseconds=1))),
+                    took("other", timedelta(seconds=1)),
+                ],
+                "interim": attempt(lambda: Reply(200).send_interim()),
+            })
+
+    def do_looked(self, request: Request) -> Reply:
+        return Reply.json([job.state for job in jobs.list("count") if job.key == "mismatch"])
 
     def do_listed(self, request: Request) -> Reply:
         store = Store()

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::Connection;
@@ -27,11 +28,26 @@ pub(crate) struct Watched {
     /// The client's end, and who waits for it, until what is being written has been sent.
     end: Option<(io::Result<()>, Waker)>,
     pace: Pace,
+    /// What is left of interim responses that are being written.
+    interim: Bytes,
 }
 
 impl Watched {
     pub(crate) fn new(transport: Transport, connection: Arc<Connection>) -> Self {
-        Self { transport, connection, lingering: None, end: None, pace: Pace::default() }
+        let (pace, interim) = (Pace::default(), Bytes::new());
+        Self { transport, connection, lingering: None, end: None, pace, interim }
+    }
+
+    /// Writes the interim responses that have begun. Nothing else may come between their bytes.
+    fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            let poll = Pin::new(&mut self.transport).poll_write(context, &self.interim);
+            match ready!(self.note(poll))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.interim.advance(written),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Notes whether the client accepts what it is sent.
@@ -107,6 +123,7 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(context))?;
         let poll = Pin::new(&mut self.transport).poll_write(context, bytes);
         self.note(poll)
     }
@@ -116,6 +133,7 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(context))?;
         let poll = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
         self.note(poll)
     }
@@ -124,7 +142,13 @@ impl AsyncWrite for Watched {
         self.transport.is_write_vectored()
     }
 
+    /// hyper flushes when it has nothing left to write, so this is where interim responses begin.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(context))?;
+        self.interim = self.connection.interim.take(context.waker());
+        if !self.interim.is_empty() {
+            ready!(self.poll_interim(context))?;
+        }
         let poll = Pin::new(&mut self.transport).poll_flush(context);
         self.note(poll)
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
 use keepgate_auth::Access;
-use keepgate_core::{CallError, Reply};
+use keepgate_core::{CallError, Interim, Reply};
 use keepgate_store::Fields;
 
-use crate::connection::Exchange;
+use crate::connection::{Connection, Exchange};
 use crate::response_body::ResponseBody;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -62,6 +62,27 @@ fn named_by_connection(head: &http::request::Parts) -> Vec<HeaderName> {
     let values = head.headers.get_all(header::CONNECTION).into_iter();
     let names = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     names.filter_map(|name| name.trim().parse().ok()).collect()
+}
+
+/// How interim responses to a request are sent. A client of HTTP/1.0 would take them for the response.
+pub(super) fn interim(
+    head: &http::request::Parts,
+    connection: &Arc<Connection>,
+) -> Option<Interim> {
+    if head.version < Version::HTTP_11 || connection.is_http2() {
+        return None;
+    }
+    let connection = Arc::clone(connection);
+    Some(Interim::new(move |status, fields| {
+        let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_informational);
+        let (Some(status), Some(interim)) = (status, connection.interim()) else { return };
+        let header = |(name, value): &(String, String)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+            (!is_hop_by_hop(&name) && name != header::CONTENT_LENGTH).then_some((name, value))
+        };
+        interim.push(status, &fields.iter().filter_map(header).collect::<Vec<_>>());
+    }))
 }
 
 /// A handler's reply as a response. Its length comes from the body or, if that is unknown, from the

@@ -91,6 +91,16 @@ pub(crate) async fn stock(mut request: Request) -> Result<Reply, CallError> {
             }
             text(format!("{bytes} of {announced:?}"))
         }
+        // Says where the upload may go on, and counts its bytes.
+        "inform" => {
+            if let Some(interim) = &request.interim {
+                let location = ("location".to_owned(), "/later".to_owned());
+                let framing = ("content-length".to_owned(), "5".to_owned());
+                interim.send(104, &vec![location, framing]);
+            }
+            let upload = request.body.collect(1 << 20).await.map_err(Failure::from)?;
+            text(upload.len().to_string())
+        }
         // Returns the upload.
         "echo" => reply(200, &[], request.body),
         // Neither reads nor answers.

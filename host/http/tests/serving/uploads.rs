@@ -206,3 +206,51 @@ async fn transfers_stop_when_the_client_has_left() {
     }
     server.end().await;
 }
+
+#[tokio::test]
+async fn interim_responses_come_before_the_body_is_there() {
+    let server = start().await;
+    let mut client = server.connect().await;
+    // Twice on one connection, and with a client that waits for 100 as well.
+    for expect in ["", "Expect: 100-continue\r\n", ""] {
+        let head = format!("POST /inform HTTP/1.1\r\nContent-Length: 5\r\n{expect}\r\n");
+        client.send(head.as_bytes()).await;
+        let mut interim = client.head().await;
+        if interim.status == 100 {
+            interim = client.head().await;
+        } else if !expect.is_empty() {
+            assert_eq!(client.head().await.status, 100);
+        }
+        assert_eq!(interim.status, 104, "{interim:?}");
+        assert_eq!(interim.header("location"), Some("/later"));
+        assert_eq!(interim.header("content-length"), None);
+        client.send(b"hello").await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.text()), (200, "5"));
+    }
+    // A client of HTTP/1.0 would take it for the response.
+    client.send(b"POST /inform HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello").await;
+    assert_eq!(client.response().await.status, 200);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_whole_with_interim_responses_between() {
+    let server = start().await;
+    let mut client = server.connect().await;
+    let large = "GET /source/3000000 HTTP/1.1\r\n\r\n";
+    let informed = "POST /inform HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
+    client.send([large, informed, large, informed].concat().as_bytes()).await;
+    for _ in 0..2 {
+        let response = client.response().await;
+        assert_eq!((response.status, response.body.len()), (200, 3_000_000));
+        assert!(response.body.iter().all(|byte| *byte == b'x'));
+        let mut response = client.response().await;
+        // It may have been dropped, because the response is there at once.
+        if response.status == 104 {
+            response = client.response().await;
+        }
+        assert_eq!((response.status, response.text()), (200, "5"));
+    }
+    server.end().await;
+}

@@ -139,6 +139,7 @@ pub(super) fn request(method: &str, target: &str, body: Body) -> Request {
         headers: Vec::new(),
         principal: None,
         body,
+        interim: None,
     }
 }
 

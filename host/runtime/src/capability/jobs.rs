@@ -10,15 +10,15 @@ use keepgate_jobs::{
     User,
 };
 
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::definition::{Capability, Request};
 use super::grants::Grant;
-use super::types::types;
+use super::types::{BodyHandle, types};
 use crate::contract::{ImportError, time, timestamp};
 use crate::guest_state::GuestState;
 use keepgate_core::{Failure, Principal};
-use keepgate_store::Body;
+use keepgate_store::{Body, BodyError};
 
 pub(crate) use bindings::keepgate::plugin::jobs;
 pub(crate) use bindings::{Worker, WorkerPre};
@@ -28,6 +28,7 @@ crate::contract::bindings! {
     world: "worker",
     imports: {
         "keepgate:plugin/jobs.report": trappable,
+        "keepgate:plugin/jobs.start-on-mismatch": trappable,
         default: async | trappable,
     },
     exports: { default: async },
@@ -124,6 +125,36 @@ impl GuestState {
         Err(Failure::Invalid(why).into())
     }
 
+    /// A job of this mount. Fails for kinds that the plugin does not run.
+    fn new_job(
+        &self,
+        kind: String,
+        input: Vec<u8>,
+        options: jobs::Options,
+    ) -> Result<NewJob, ImportError> {
+        self.runs(&kind)?;
+        options.finally.as_deref().map_or(Ok(()), |kind| self.runs(kind))?;
+        Ok(NewJob {
+            mount: self.mount.path.clone(),
+            kind,
+            key: options.key,
+            origin: self.origin(),
+            schedule: None,
+            user: self.principal.clone().map(to_user),
+            input,
+            attempts: options.attempts,
+            backoff: options.backoff.map_or(BACKOFF, Duration::from_millis),
+            not_before: options.not_before.map(time),
+            finally: options.finally,
+            when_busy: match options.when_busy {
+                jobs::WhenBusy::Queue => keepgate_jobs::WhenBusy::Queue,
+                jobs::WhenBusy::Join => keepgate_jobs::WhenBusy::Join,
+                jobs::WhenBusy::JoinQueued => keepgate_jobs::WhenBusy::JoinQueued,
+                jobs::WhenBusy::Refuse => keepgate_jobs::WhenBusy::Refuse,
+            },
+        })
+    }
+
     /// Who starts a job, as operators see it.
     fn origin(&self) -> String {
         match (self.call.get::<RunningJob>(), &self.principal) {
@@ -143,28 +174,23 @@ impl jobs::Host for GuestState {
     ) -> Result<String, ImportError> {
         self.note("jobs.start", |_| format!("{kind} {}", options.key));
         let queue = self.queue()?;
-        self.runs(&kind)?;
-        options.finally.as_deref().map_or(Ok(()), |kind| self.runs(kind))?;
-        let new = NewJob {
-            mount: self.mount.path.clone(),
-            kind,
-            key: options.key,
-            origin: self.origin(),
-            schedule: None,
-            user: self.principal.clone().map(to_user),
-            input,
-            attempts: options.attempts,
-            backoff: options.backoff.map_or(BACKOFF, Duration::from_millis),
-            not_before: options.not_before.map(time),
-            finally: options.finally,
-            when_busy: match options.when_busy {
-                jobs::WhenBusy::Queue => keepgate_jobs::WhenBusy::Queue,
-                jobs::WhenBusy::Join => keepgate_jobs::WhenBusy::Join,
-                jobs::WhenBusy::JoinQueued => keepgate_jobs::WhenBusy::JoinQueued,
-                jobs::WhenBusy::Refuse => keepgate_jobs::WhenBusy::Refuse,
-            },
-        };
+        let new = self.new_job(kind, input, options)?;
         Ok(queue.start(new).await?)
+    }
+
+    fn start_on_mismatch(
+        &mut self,
+        data: Resource<BodyHandle>,
+        kind: String,
+        input: Vec<u8>,
+        options: jobs::Options,
+    ) -> Result<Resource<BodyHandle>, ImportError> {
+        self.note("jobs.start-on-mismatch", |_| format!("{kind} {}", options.key));
+        let (body, layers) = self.take(data).map_err(ImportError::Trap)?;
+        let new = self.new_job(kind, input, options)?;
+        new.check()?;
+        let queue = self.queue().ok();
+        self.give(starting_on_mismatch(body, queue, new), layers).map_err(ImportError::Trap)
     }
 
     async fn get(&mut self, id: String) -> Result<jobs::Job, ImportError> {
@@ -218,6 +244,25 @@ impl jobs::Host for GuestState {
         });
         Ok(())
     }
+}
+
+/// The same body. A mismatch of its bytes starts a job, also if the reader is gone right after it.
+fn starting_on_mismatch(body: Body, queue: Option<Arc<Jobs>>, new: NewJob) -> Body {
+    let length = body.length();
+    let mut job = Some((queue, new));
+    let chunks = body.inspect(move |chunk| {
+        let Err(BodyError::Mismatch { expected, actual }) = chunk else { return };
+        let Some((queue, new)) = job.take() else { return };
+        let (mount, kind, key) = (new.mount.clone(), new.kind.clone(), new.key.clone());
+        tracing::error!(mount, expected, actual, kind, key, "stored bytes are damaged");
+        let Some(queue) = queue else { return };
+        tokio::spawn(async move {
+            if let Err(error) = queue.start(new).await {
+                tracing::error!(%error, mount, kind, key, "job was not started");
+            }
+        });
+    });
+    Body::from_stream(length, chunks)
 }
 
 impl From<StartError> for ImportError {

@@ -38,6 +38,7 @@ pub mod pipes;
 pub mod records;
 pub(crate) mod requests;
 pub mod secrets;
+pub mod turns;
 pub(crate) mod types;
 pub mod upstreams;
 
@@ -52,6 +53,7 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &jobs::JobsCapability,
     &records::RecordsCapability,
     &secrets::SecretsCapability,
+    &turns::TurnsCapability,
     &upstreams::UpstreamsCapability,
 ];
 

@@ -6,6 +6,7 @@ use keepgate_pipes::{Meter, PipeError, Spool, SpoolError};
 use keepgate_store::{Body, BodyError};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
+use super::blobs::parse_sha256;
 use super::definition::Capability;
 use super::grants::Grant;
 use super::types::BodyHandle;
@@ -22,6 +23,10 @@ crate::contract::bindings! {
         "keepgate:plugin/pipes.gzip": trappable,
         "keepgate:plugin/pipes.gunzip": trappable,
         "keepgate:plugin/pipes.tar": trappable,
+        "keepgate:plugin/pipes.verified": trappable,
+        "keepgate:plugin/pipes.limit": trappable,
+        "keepgate:plugin/pipes.exactly": trappable,
+        "keepgate:plugin/pipes.join": trappable,
         "keepgate:plugin/pipes.[static]meter.attach": trappable,
         "keepgate:plugin/pipes.[method]meter.sum": trappable,
         default: async | trappable,
@@ -69,18 +74,24 @@ const COMPRESSOR: u64 = 512 << 10;
 const DECOMPRESSOR: u64 = 192 << 10;
 /// The most files in one archive: all their headers are made at once.
 const MAX_ENTRIES: usize = 16_384;
+/// The most bodies that are joined.
+const MAX_JOINED: usize = 1000;
 
 impl GuestState {
     /// Takes a body to pipe, with the number of pipes including this one. Reading or dropping a pipe calls
     /// the next one inside it, so too many would overflow the host's stack.
-    fn take(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<(Body, u32)> {
+    pub(super) fn take(&mut self, handle: Resource<BodyHandle>) -> wasmtime::Result<(Body, u32)> {
         let handle = self.table.delete(handle)?;
         let layers = handle.layers() + 1;
         self.allocation.layers(layers)?;
         Ok((handle.into_body(), layers))
     }
 
-    fn give(&mut self, body: Body, layers: u32) -> wasmtime::Result<Resource<BodyHandle>> {
+    pub(super) fn give(
+        &mut self,
+        body: Body,
+        layers: u32,
+    ) -> wasmtime::Result<Resource<BodyHandle>> {
         Ok(self.table.push(BodyHandle::piped(body, layers))?)
     }
 }
@@ -144,6 +155,55 @@ impl pipes::Host for GuestState {
             sha256: hex::encode(spooled.sha256),
             data: self.give(spooled.body, 0).map_err(ImportError::Trap)?,
         })
+    }
+
+    fn verified(
+        &mut self,
+        data: Resource<BodyHandle>,
+        sha256: String,
+    ) -> Result<Resource<BodyHandle>, ImportError> {
+        self.note("pipes.verified", |_| sha256.clone());
+        let (body, layers) = self.take(data).map_err(ImportError::Trap)?;
+        let sha256 = parse_sha256(&sha256)?;
+        self.give(keepgate_pipes::verified(body, sha256), layers).map_err(ImportError::Trap)
+    }
+
+    fn limit(
+        &mut self,
+        data: Resource<BodyHandle>,
+        max: u64,
+    ) -> wasmtime::Result<Resource<BodyHandle>> {
+        self.note("pipes.limit", |_| max.to_string());
+        let (body, layers) = self.take(data)?;
+        self.give(keepgate_pipes::limit(body, max), layers)
+    }
+
+    fn exactly(
+        &mut self,
+        data: Resource<BodyHandle>,
+        length: u64,
+    ) -> wasmtime::Result<Resource<BodyHandle>> {
+        self.note("pipes.exactly", |_| length.to_string());
+        let (body, layers) = self.take(data)?;
+        self.give(keepgate_pipes::exactly(body, length), layers)
+    }
+
+    fn join(
+        &mut self,
+        bodies: Vec<Resource<BodyHandle>>,
+    ) -> Result<Resource<BodyHandle>, ImportError> {
+        self.note("pipes.join", |_| bodies.len().to_string());
+        if bodies.len() > MAX_JOINED {
+            let what = format!("at most {MAX_JOINED} bodies can be joined");
+            return Err(Failure::Invalid(what).into());
+        }
+        let (mut joined, mut deepest) = (Vec::with_capacity(bodies.len()), 1);
+        for data in bodies {
+            let (body, layers) = self.take(data).map_err(ImportError::Trap)?;
+            deepest = deepest.max(layers);
+            joined.push(body);
+        }
+        self.give(keepgate_pipes::join(joined), deepest).map_err(ImportError::Trap)
     }
 }
 

@@ -307,6 +307,7 @@ mod tests {
             ],
             principal: None,
             body: Body::empty(),
+            interim: None,
         };
         for (base, uri, prefix) in [
             ("http://backup:8000/app", "http://backup:8000/", "/app"),

@@ -115,6 +115,7 @@ pub(crate) fn request(method: &str, path: &str, body: &[u8]) -> Request {
             claims: Vec::new(),
         }),
         body: Body::from_bytes(body.to_vec()),
+        interim: None,
     }
 }
 

@@ -61,6 +61,16 @@ impl Body {
         Self { length, ends: Some(ends), ..Self::from_bytes(bytes) }
     }
 
+    /// The same body; whether its length is known before reading is another matter.
+    pub(crate) fn of_length(self, length: Option<u64>) -> Self {
+        Self { length, ..self }
+    }
+
+    /// The failure with which it breaks off, if it does.
+    pub(crate) fn ends_with(&self) -> Option<&Failure> {
+        self.ends.as_ref()
+    }
+
     /// The same body, with a watch for its end.
     pub(crate) fn watched(bytes: &[u8], length: Option<u64>, watch: Watch) -> Self {
         Self { length, watch: Some(watch), ..Self::from_bytes(bytes) }
@@ -78,6 +88,12 @@ impl Body {
     pub(crate) fn into_bytes(self) -> Result<Vec<u8>, Failure> {
         self.end()?;
         Ok(self.rest.into_inner())
+    }
+
+    /// The bytes that a client gets, and the failure with which they break off.
+    pub(crate) fn sent(self) -> (Vec<u8>, Option<Failure>) {
+        let failure = self.end().err();
+        (self.rest.into_inner(), failure)
     }
 
     fn end(&self) -> Result<(), Failure> {

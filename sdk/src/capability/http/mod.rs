@@ -6,9 +6,9 @@ mod native;
 mod wasm;
 
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use native::{Writer, take_streamed};
+pub(crate) use native::{Writer, inform, take_streamed};
 #[cfg(target_family = "wasm")]
-pub(crate) use wasm::Writer;
+pub(crate) use wasm::{Writer, inform};
 
 /// The Rust of the capability's page in the book.
 #[cfg(doctest)]

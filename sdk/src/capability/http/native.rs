@@ -1,7 +1,7 @@
 //! Streamed replies are collected for the test that sent the request.
 
 use crate::Failure;
-use crate::testing::{TestReply, with};
+use crate::testing::{Host, TestReply, with};
 
 /// The streamed reply to the current request, as far as it has been written.
 type Streamed = Option<TestReply>;
@@ -33,6 +33,25 @@ impl Writer {
             }
         });
         Ok(())
+    }
+}
+
+/// The interim responses so far.
+#[derive(Debug, Default)]
+struct Informed(Vec<(u16, Vec<(String, String)>)>);
+
+pub(crate) fn inform(status: u16, headers: &[(String, String)]) -> Result<(), Failure> {
+    if !(102..=199).contains(&status) {
+        return Err(Failure::Invalid("the status of an interim response is 102 to 199".to_owned()));
+    }
+    with(|informed: &mut Informed| informed.0.push((status, headers.to_vec())));
+    Ok(())
+}
+
+impl Host {
+    /// The interim responses since the last call of this function, with status and headers.
+    pub fn interim_responses(&self) -> Vec<(u16, Vec<(String, String)>)> {
+        with(|informed: &mut Informed| std::mem::take(&mut informed.0))
     }
 }
 

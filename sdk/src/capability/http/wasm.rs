@@ -17,3 +17,7 @@ impl Writer {
         self.0.write(bytes)
     }
 }
+
+pub(crate) fn inform(status: u16, headers: &[(String, String)]) -> Result<(), Failure> {
+    http::inform(&http::Head { status, headers: headers.to_vec() })
+}

@@ -8,10 +8,10 @@ mod options;
 pub use crate::bindings::keepgate::plugin::jobs::{Job, Options, Progress, State, WhenBusy};
 #[cfg(target_family = "wasm")]
 pub use crate::bindings::keepgate::plugin::jobs::{
-    cancel, get, list, report, start, wait, withdraw,
+    cancel, get, list, report, start, start_on_mismatch, wait, withdraw,
 };
 #[cfg(not(target_family = "wasm"))]
-pub use native::{cancel, get, list, report, start, wait, withdraw};
+pub use native::{cancel, get, list, report, start, start_on_mismatch, wait, withdraw};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

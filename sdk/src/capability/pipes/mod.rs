@@ -6,10 +6,10 @@ mod native;
 pub use crate::bindings::keepgate::plugin::pipes::Sum;
 #[cfg(target_family = "wasm")]
 pub use crate::bindings::keepgate::plugin::pipes::{
-    Entry, Meter, Spooled, gunzip, gzip, spool, tar,
+    Entry, Meter, Spooled, exactly, gunzip, gzip, join, limit, spool, tar, verified,
 };
 #[cfg(not(target_family = "wasm"))]
-pub use native::{Entry, Meter, Spooled, gunzip, gzip, spool, tar};
+pub use native::{Entry, Meter, Spooled, exactly, gunzip, gzip, join, limit, spool, tar, verified};
 
 /// The Rust of the capability's page in the book.
 #[cfg(doctest)]

@@ -1,6 +1,7 @@
 //! The same transformations in memory, without streaming.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::io::{Read, Write as _};
 use std::rc::Rc;
 
@@ -115,6 +116,60 @@ impl Meter {
     pub fn sum(&self) -> Option<Sum> {
         self.0.borrow().clone()
     }
+}
+
+/// The same bytes, which must have this SHA-256 in lower-case hexadecimal digits: otherwise reading fails with
+/// [`Failure::ChecksumMismatch`] before the end, so that a client sees that its download is not whole. Fails with
+/// [`Failure::Invalid`] if it is not a SHA-256. [`start_on_mismatch`](crate::jobs::start_on_mismatch) tells the plugin
+/// of it.
+pub fn verified(data: Body, sha256: &str) -> Result<Body, Failure> {
+    if !crate::is_sha256(sha256) {
+        return Err(Failure::Invalid(format!("{sha256:?} is not a SHA-256")));
+    }
+    let length = data.length();
+    Ok(data.turned(length, |bytes| match sum_of(&bytes).sha256 {
+        actual if actual == sha256 => Body::from_bytes(&bytes),
+        actual => {
+            let all_but_the_last = bytes.get(..bytes.len().saturating_sub(1)).unwrap_or_default();
+            Body::failing(all_but_the_last, length, Failure::ChecksumMismatch(Some(actual)))
+        }
+    }))
+}
+
+/// The same bytes. Reading fails with [`Failure::TooLarge`] as soon as there are more than `max`.
+pub fn limit(data: Body, max: u64) -> Body {
+    let length = data.length().filter(|length| *length <= max);
+    data.turned(length, |bytes| match bytes.len() as u64 > max {
+        true => Body::failing(&[], length, Failure::TooLarge(max)),
+        false => Body::from_bytes(&bytes).of_length(length),
+    })
+}
+
+/// The same bytes, with a known length. Reading fails with [`Failure::TooLarge`] as soon as there are more, and with
+/// [`Failure::Truncated`] at the end if there are fewer.
+pub fn exactly(data: Body, length: u64) -> Body {
+    data.turned(Some(length), |bytes| match (bytes.len() as u64).cmp(&length) {
+        Ordering::Less => Body::failing(&bytes, Some(length), Failure::Truncated),
+        Ordering::Equal => Body::from_bytes(&bytes),
+        Ordering::Greater => Body::failing(&[], Some(length), Failure::TooLarge(length)),
+    })
+}
+
+/// The bytes of at most 1000 bodies, one after another. The length is known if those of all are. Fails with
+/// [`Failure::Invalid`] for more bodies.
+pub fn join(bodies: Vec<Body>) -> Result<Body, Failure> {
+    if bodies.len() > 1000 {
+        return Err(Failure::Invalid("at most 1000 bodies can be joined".to_owned()));
+    }
+    let length = bodies.iter().try_fold(0_u64, |sum, body| sum.checked_add(body.length()?));
+    let mut all = Vec::new();
+    for body in bodies {
+        match body.into_bytes() {
+            Ok(bytes) => all.extend(bytes),
+            Err(failure) => return Ok(Body::failing(&all, length, failure)),
+        }
+    }
+    Ok(Body::from_bytes(&all).of_length(length))
 }
 
 fn sum_of(bytes: &[u8]) -> Sum {

@@ -3,6 +3,8 @@
 //!
 //! A request names a part of the contract, `POST /blobs` for example; each line of the reply is one call. A function that
 //! is added to a version before its release is called here too: a test compares.
+//!
+//! The other files of this folder have the calls, by interface.
 
 #![allow(
     clippy::too_many_lines,
@@ -34,28 +36,23 @@ mod bindings {
     });
 }
 
+mod outside;
+mod stores;
+mod work;
+
 use std::fmt::{Debug, Write as _};
 
 use bindings::exports::keepgate::plugin::guest::{
     Description, Guest as Plugin, Metric, MetricKind, Reply, Request,
 };
 use bindings::exports::keepgate::plugin::job_runner::Guest as Runner;
-use bindings::keepgate::plugin::blobs::{Condition, Info, Part, Piece, PutOptions, Store};
-use bindings::keepgate::plugin::environment;
-use bindings::keepgate::plugin::etcd::{Snapshot, clusters};
+use bindings::keepgate::plugin::blobs::{Part, Store};
 use bindings::keepgate::plugin::http::{Content, Head, Writer};
-use bindings::keepgate::plugin::jobs::{self, Job, Options, Progress, State, WhenBusy};
-use bindings::keepgate::plugin::pipes::{self, Entry, Meter};
-use bindings::keepgate::plugin::records;
-use bindings::keepgate::plugin::secrets;
+use bindings::keepgate::plugin::jobs::{self, Job, Progress};
 use bindings::keepgate::plugin::types::{Body, Failure, Refusal};
-use bindings::keepgate::plugin::upstreams::{self, Exchange};
 
 /// The SHA-256 of `abc`.
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-/// The most bytes to sign or to seal, and those of a context.
-const MESSAGE: usize = 1 << 20;
-const CONTEXT: usize = 1 << 10;
 /// Nanoseconds of a day.
 const DAY: u64 = 86_400_000_000_000;
 
@@ -105,6 +102,13 @@ impl Plugin for Every {
             Some("heads") => said.heads()?,
             Some("receive") => said.receive(request.body)?,
             Some("pipes") => said.pipes()?,
+            Some("lengths") => said.lengths()?,
+            Some("turns") => said.turns()?,
+            Some("inform") => said.inform()?,
+            Some("damaged") => {
+                let head = Head { status: 200, headers: Vec::new() };
+                return Ok(Reply::Full((head, Content::Body(said.damaged(request.body)?))));
+            }
             Some("etcd") => said.etcd()?,
             Some("upstreams") => said.upstreams()?,
             Some("environment") => said.environment(),
@@ -188,10 +192,6 @@ fn failure(name: &str) -> Failure {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The results of the calls, one on each line.
 struct Said {
     lines: String,
@@ -199,18 +199,18 @@ struct Said {
 }
 
 impl Said {
-    fn say(&mut self, call: &str, came: impl Debug) {
+    pub(crate) fn say(&mut self, call: &str, came: impl Debug) {
         writeln!(self.lines, "{call}: {came:?}").unwrap();
     }
 
     /// The case of a failure, without its text, which is no promise.
-    fn fail<T>(&mut self, call: &str, came: Result<T, Failure>) {
+    pub(crate) fn fail<T>(&mut self, call: &str, came: Result<T, Failure>) {
         let failure = came.err().map(|failure| format!("{failure:?}"));
         let case = failure.as_deref().and_then(|failure| failure.split('(').next());
         self.say(call, case);
     }
 
-    fn request(&mut self, request: &Request) {
+    pub(crate) fn request(&mut self, request: &Request) {
         self.say("method", &request.method);
         self.say("path", (&request.path, request.trailing_slash));
         self.say("query", &request.query);
@@ -223,301 +223,13 @@ impl Said {
         self.say("id", request.id.is_empty());
     }
 
-    fn bodies(&mut self, body: &Body) -> Result<(), Failure> {
+    pub(crate) fn bodies(&mut self, body: &Body) -> Result<(), Failure> {
         self.say("length", body.length());
         while let Some(bytes) = body.read(2)? {
             self.say("read", String::from_utf8_lossy(&bytes));
         }
         let made = Body::from_bytes(b"made");
         self.say("from-bytes", (made.length(), made.read(100)?));
-        Ok(())
-    }
-
-    fn receive(&mut self, body: Body) -> Result<(), Failure> {
-        let store = Store::open("main")?;
-        let options = || PutOptions {
-            condition: Condition::Absent,
-            sha256: Some(ABC.to_owned()),
-            content_type: None,
-            metadata: Vec::new(),
-            tags: Vec::new(),
-        };
-        let received = store.receive("received", body, &options())?;
-        self.say("receive", (received.stored.info.size, received.complete));
-        self.fail(
-            "receive absent",
-            store.receive("received", Body::from_bytes(b"abc"), &options()),
-        );
-        self.fail("receive wrong", store.receive("wrong", Body::from_bytes(b"abd"), &options()));
-        Ok(())
-    }
-
-    fn heads(&mut self) -> Result<(), Failure> {
-        let store = Store::open("main")?;
-        let keys = ["a", "folder/none", "folder/b", "a"].map(str::to_owned);
-        let found = store.heads(&keys)?.into_iter();
-        let found: Vec<_> = found.map(|info| info.map(|info| (info.key, info.size))).collect();
-        self.say("heads", found);
-        self.say("heads of nothing", store.heads(&[])?.len());
-        self.fail("heads of a bad key", store.heads(&["..".to_owned()]));
-        self.say("heads of many", store.heads(&vec!["a".to_owned(); 1000])?.len());
-        self.fail("heads of too many", store.heads(&vec!["a".to_owned(); 1001]));
-        Ok(())
-    }
-
-    fn blobs(&mut self, body: Body) -> Result<(), Failure> {
-        self.fail("open", Store::open("other"));
-        let store = Store::open("main")?;
-        self.say("prepare", store.prepare(&["folder/empty".to_owned()]));
-        let pairs = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
-        let options = |condition| PutOptions {
-            condition,
-            sha256: Some(ABC.to_owned()),
-            content_type: Some("text/plain".to_owned()),
-            metadata: pairs("origin", "a test"),
-            tags: pairs("kind", "test"),
-        };
-        let stored = store.put("abc", body, &options(Condition::Absent))?;
-        self.say("put", (&stored.change, stored.info.size));
-        let again = store.put("abc", Body::from_bytes(b"abc"), &options(Condition::Absent));
-        self.fail("put absent", again);
-        let same = options(Condition::AbsentOrIdentical);
-        self.say("put same", store.put("abc", Body::from_bytes(b"abc"), &same)?.change);
-        let other = store.put("other", Body::from_bytes(b"abd"), &options(Condition::Always));
-        self.fail("put wrong", other);
-
-        let info: Info = store.head("abc")?;
-        self.say("head", (&info.key, info.size, &info.content_type, &info.metadata, &info.tags));
-        self.say("head etag", info.etag == stored.info.etag && !info.etag.is_empty());
-        self.say("head modified", info.modified > 0);
-        for part in
-            [Part::Whole, Part::Slice((1, None)), Part::Slice((0, Some(2))), Part::Suffix(1)]
-        {
-            let found = store.get("abc", part)?;
-            let bytes = found.data.read(100)?;
-            self.say("get", (found.info.size, found.offset, found.length, bytes));
-        }
-        self.fail("get beyond", store.get("abc", Part::Slice((3, None))));
-
-        let plain = |condition| PutOptions {
-            condition,
-            sha256: None,
-            content_type: None,
-            metadata: Vec::new(),
-            tags: Vec::new(),
-        };
-        let pieces = [("abc", Part::Suffix(2)), ("abc", Part::Whole)];
-        let pieces = pieces.map(|(key, part)| Piece { key: key.to_owned(), part });
-        let joined = store.concat("folder/joined", &pieces, &plain(Condition::Always))?;
-        self.say("concat", (joined.change, joined.info.size));
-        let matches = Condition::Matches(joined.info.etag.clone());
-        let replaced =
-            store.put("folder/joined", Body::from_bytes(b"new"), &plain(matches.clone()))?;
-        self.say("put matches", replaced.change);
-
-        for (folder, recursive, after) in
-            [("", false, None), ("", true, None), ("", true, Some("abc")), ("folder", true, None)]
-        {
-            let listing = store.list(folder, recursive, after)?;
-            let entries = listing.next(100)?;
-            let shown: Vec<_> = entries
-                .iter()
-                .map(|e| (&e.key, e.size, e.folder, e.etag.is_empty(), e.modified > 0))
-                .collect();
-            self.say("list", shown);
-            self.say("next", listing.next(100)?.len());
-        }
-        self.fail("list none", store.list("none", true, None));
-
-        self.fail("delete other", store.delete("folder/joined", &matches));
-        let matches = Condition::Matches(replaced.info.etag);
-        self.say("delete matches", store.delete("folder/joined", &matches)?);
-        self.say("delete none", store.delete("folder/joined", &Condition::Always)?);
-        Ok(())
-    }
-
-    fn pipes(&mut self) -> Result<(), Failure> {
-        let packed = pipes::gzip(Body::from_bytes(b"abcabcabc"), 6)?;
-        self.say("gunzip", pipes::gunzip(packed).read(100)?);
-        let (meter, metered) = Meter::attach(Body::from_bytes(b"abc"));
-        self.say("sum before", meter.sum().map(|sum| sum.size));
-        while metered.read(100)?.is_some() {}
-        self.say("sum", meter.sum().map(|sum| (sum.size, sum.sha256 == ABC)));
-        let spooled = pipes::spool(Body::from_bytes(b"abc"))?;
-        let bytes = spooled.data.read(100)?;
-        self.say("spool", (spooled.size, spooled.sha256 == ABC, bytes));
-        let archive = pipes::tar(vec![Entry {
-            path: "a/b".to_owned(),
-            size: 3,
-            mode: 0o600,
-            modified: DAY,
-            data: Body::from_bytes(b"abc"),
-        }])?;
-        self.say("tar", archive.length());
-        Ok(())
-    }
-
-    fn etcd(&mut self) -> Result<(), Failure> {
-        self.say("clusters", clusters());
-        self.fail("take none", Snapshot::take("none", &[]));
-        let snapshot = Snapshot::take("main", &["https://a:2379".to_owned()])?;
-        let facts = snapshot.facts();
-        self.say("facts", (facts.endpoint, facts.version, facts.revision, facts.keys, facts.size));
-        self.say("identifiers", (facts.cluster_id, facts.member_id).0 == facts.cluster_id);
-        let data = snapshot.data()?;
-        let mut length = 0;
-        while let Some(bytes) = data.read(1 << 20)? {
-            length += bytes.len();
-        }
-        self.say("data", length);
-        self.say("data again", snapshot.data().is_err());
-        self.say("sha256", snapshot.sha256().map(|sha256| sha256.len()));
-        Ok(())
-    }
-
-    fn upstreams(&mut self) -> Result<(), Failure> {
-        self.say("names", upstreams::names());
-        let request = |method: &str, target: &str| upstreams::Request {
-            method: method.to_owned(),
-            target: target.to_owned(),
-            headers: vec![("accept".to_owned(), "text/plain".to_owned())],
-        };
-        let options = upstreams::Options {
-            answer_within: Some(50_000),
-            silent_for: Some(50_000),
-            max_body: Some(1000),
-            resume: true,
-        };
-        self.fail("send to none", Exchange::send("none", &request("GET", "/"), None, options));
-        self.fail("check none", upstreams::check("none", "GET", "/"));
-        self.fail("check denied", upstreams::check("main", "DELETE", "/a"));
-        self.say("check", upstreams::check("main", "PUT", "/a?b=c").is_ok());
-        let body = Some(Body::from_bytes(b"abc"));
-        let exchange = Exchange::send("main", &request("PUT", "/a?b=c"), body, options)?;
-        self.say("status", exchange.status());
-        self.say("headers", exchange.headers());
-        let data = exchange.body()?;
-        self.say("body", data.read(1 << 20)?.map(|bytes| bytes.len()));
-        self.say("body again", exchange.body().is_err());
-        Ok(())
-    }
-
-    fn environment(&mut self) {
-        self.say("settings", environment::settings());
-        self.say("now", environment::now());
-        self.say("random", environment::random(4).len());
-        for level in [
-            environment::Level::Trace,
-            environment::Level::Debug,
-            environment::Level::Info,
-            environment::Level::Warn,
-            environment::Level::Error,
-        ] {
-            environment::log(level, "a line", &[("field".to_owned(), "value".to_owned())]);
-        }
-        environment::count("every_calls_total", &["one".to_owned()], 2);
-        environment::set("every_state", &["one".to_owned()], 0.5);
-    }
-
-    fn records(&mut self) -> Result<(), Failure> {
-        use records::{Change, Comparison, Expected, Range};
-
-        let put = |key: &str| Change::Put((key.to_owned(), key.as_bytes().to_vec()));
-        let when = |key: &str, expected| [Comparison { key: key.to_owned(), expected }];
-        let first = records::commit(&[], &[put("a"), put("b/1"), put("b/2"), put("b/3")])?;
-        let keys = ["b/1", "none"].map(str::to_owned);
-        let found = records::get(&keys)?.into_iter();
-        let found: Vec<_> = found.map(|it| it.map(|it| (it.key, it.value))).collect();
-        self.say("get", found);
-        let wrong = records::commit(&when("a", Expected::Absent), &[put("c")]);
-        self.fail("commit absent", wrong);
-        let wrong = records::commit(&when("a", Expected::Version(first + 1)), &[put("c")]);
-        self.fail("commit version", wrong);
-        self.fail("commit present", records::commit(&when("c", Expected::Present), &[put("c")]));
-        let delete = Change::Delete("b/2".to_owned());
-        let second = records::commit(&when("a", Expected::Version(first)), &[delete, put("c")])?;
-        self.say("commit", second > first);
-        let range = |descending| Range { prefix: "b/".to_owned(), after: None, descending };
-        for (range, max) in [(range(false), 9), (range(true), 1)] {
-            let page = records::scan(&range, max)?;
-            let keys: Vec<_> = page.records.into_iter().map(|it| it.key).collect();
-            self.say("scan", (keys, page.more));
-        }
-        self.fail("commit nothing", records::commit(&[], &[put("")]));
-        self.fail("commit twice", records::commit(&[], &[put("a"), put("a")]));
-        self.fail("get many", records::get(&vec!["a".to_owned(); 1001]));
-        Ok(())
-    }
-
-    fn secrets(&mut self) -> Result<(), Failure> {
-        self.say("keys", secrets::keys());
-        let mac = secrets::hmac_sha256("jefe", b"what do ya want for nothing?")?;
-        self.say("hmac-sha256", hex(&mac));
-        self.say(
-            "verify",
-            secrets::verify_hmac_sha256("jefe", b"what do ya want for nothing?", &mac)?,
-        );
-        self.say("verify other", secrets::verify_hmac_sha256("jefe", b"another", &mac)?);
-        self.say("verify short", secrets::verify_hmac_sha256("jefe", b"another", &[])?);
-        self.fail("hmac-sha256 none", secrets::hmac_sha256("none", b"abc"));
-        self.fail("verify none", secrets::verify_hmac_sha256("none", b"abc", &mac));
-        self.fail("hmac-sha256 large", secrets::hmac_sha256("jefe", &vec![0; MESSAGE + 1]));
-        let sealed = secrets::seal(b"abc", b"context")?;
-        self.say("seal", (sealed.len() <= 3 + 64, sealed == secrets::seal(b"abc", b"context")?));
-        self.say("open", String::from_utf8(secrets::open(&sealed, b"context")?));
-        self.fail("open for another", secrets::open(&sealed, b"another"));
-        let changed = [&sealed[..sealed.len() - 1], &[!sealed[sealed.len() - 1]]].concat();
-        self.fail("open changed", secrets::open(&changed, b"context"));
-        self.fail("seal large", secrets::seal(&vec![0; MESSAGE + 1], b""));
-        self.fail("seal large context", secrets::seal(b"", &vec![0; CONTEXT + 1]));
-        Ok(())
-    }
-
-    fn jobs(&mut self, id: Option<&str>) -> Result<(), Failure> {
-        if let Some(id) = id {
-            let job = jobs::get(id)?;
-            self.say(
-                "get",
-                (&job.kind, &job.key, &job.origin, job.state, job.attempt, job.attempts),
-            );
-            self.say("principal", job.principal.as_ref().map(|user| user.name.as_str()));
-            let times = (job.created > 0, job.started.is_some(), job.ended.is_some(), job.next);
-            self.say("times", times);
-            self.say("progress", (job.progress.done, job.progress.total, &job.progress.phase));
-            self.say("output", (String::from_utf8_lossy(&job.output), &job.message));
-            let waited = jobs::wait(id, job.state, 10)?;
-            self.say("wait", waited.state == job.state);
-            self.say("withdraw", jobs::withdraw(id)?);
-            self.say("cancel", jobs::cancel(id)?);
-            let after = jobs::list("after", 10)?;
-            self.say("list", after.iter().map(|job| (job.state, &job.output)).collect::<Vec<_>>());
-            return Ok(());
-        }
-        let options = |key: &str, when_busy, not_before| Options {
-            key: key.to_owned(),
-            attempts: 3,
-            when_busy,
-            not_before,
-            backoff: Some(1000),
-            finally: Some("after".to_owned()),
-        };
-        let progress = Progress { done: 1, total: None, phase: String::new() };
-        self.say("report", jobs::report(&progress).is_err());
-        self.fail("get none", jobs::get("none"));
-        let id = jobs::start("count", b"fail", &options("one", WhenBusy::Queue, None))?;
-        let tomorrow = Some(environment::now() + DAY);
-        let later = jobs::start("count", b"", &options("two", WhenBusy::Queue, tomorrow))?;
-        let busy = options("two", WhenBusy::Refuse, tomorrow);
-        self.say("start busy", matches!(jobs::start("count", b"", &busy), Err(Failure::Busy(_))));
-        for when_busy in [WhenBusy::Join, WhenBusy::JoinQueued] {
-            let joined = jobs::start("count", b"", &options("two", when_busy, tomorrow))?;
-            self.say("start joined", joined == later);
-        }
-        let waiting = jobs::get(&later)?;
-        self.say("get queued", (waiting.state == State::Queued, waiting.next == tomorrow));
-        self.say("withdraw", jobs::withdraw(&later)?);
-        self.say("cancel", jobs::cancel(&later)?);
-        self.headers.push(("x-job".to_owned(), id));
         Ok(())
     }
 }

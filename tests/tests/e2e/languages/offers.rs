@@ -48,6 +48,21 @@ pub(super) fn the_host_works_on_bodies(gateway: &Gateway) {
     }
 }
 
+pub(super) fn bodies_are_held_to_hashes_and_lengths(gateway: &Gateway) {
+    let client = gateway.endpoint();
+    let said = client.post("/faults/held", b"abc").json();
+    assert_eq!(said["verified"], json!(["abc", "checksum-mismatch"]));
+    assert_eq!(said["limit"], json!(["abc", "too-large"]));
+    assert_eq!(said["exactly"], json!(["abc", "too-large", "truncated"]));
+    assert_eq!(said["joined"], "abcd");
+    assert_eq!(said["turn"], json!(["busy", "free"]));
+    assert_eq!(said["interim"], "invalid");
+    let ran = |_: &Gateway| client.get("/faults/looked").json() == json!(["succeeded"]);
+    gateway.eventually("the job about the mismatch has run", ran);
+    // The turn was given back.
+    assert_eq!(client.post("/faults/held", b"abc").status, 200);
+}
+
 pub(super) fn stores_say_what_changed(gateway: &Gateway) {
     let said = gateway.endpoint().get("/faults/changed").json();
     let changes = json!([["created", null, 5], ["replaced", 5, 3], ["unchanged", null, 3]]);

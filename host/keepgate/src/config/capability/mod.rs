@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use keepgate_runtime::Grants;
+use keepgate_runtime::capability::turns::Turns;
 
 use super::{Config, Mount, Problems};
 
@@ -18,6 +19,7 @@ mod provider;
 mod records;
 mod secrets;
 mod spool;
+mod turns;
 mod upstream;
 
 pub(crate) use etcd::EtcdCluster;
@@ -50,6 +52,7 @@ pub(super) fn resolve(config: &mut Config, base: &Path) {
 pub(crate) struct OwnState {
     pub(crate) jobs: Option<Arc<keepgate_jobs::Jobs>>,
     pub(crate) records: Option<keepgate_records::Records>,
+    pub(crate) turns: Turns,
 }
 
 impl OwnState {
@@ -59,7 +62,8 @@ impl OwnState {
         let unused = config.schedule.is_empty() && config.copy.is_empty() && config.etcd.is_empty();
         let required = !unused;
         let jobs = jobs::open_file(config, required).await?;
-        Ok(Self { jobs, records: records::open_file(config).await? })
+        let records = records::open_file(config).await?;
+        Ok(Self { jobs, records, turns: Turns::default() })
     }
 }
 
@@ -76,6 +80,7 @@ impl Providers {
             records::open(own.records),
             secrets::open(config)?,
             spool::open(config),
+            turns::open(own.turns),
             upstream::open(config, metrics)?,
         ]))
     }

@@ -111,7 +111,7 @@ fn visible(mut metadata: Fields) -> Fields {
     metadata
 }
 
-fn parse_sha256(text: &str) -> Result<[u8; 32], Failure> {
+pub(in crate::capability) fn parse_sha256(text: &str) -> Result<[u8; 32], Failure> {
     let mut digest = [0; 32];
     hex::decode_to_slice(text, &mut digest)
         .map_err(|_| Failure::Invalid("a SHA-256 is 64 hexadecimal digits".to_owned()))?;

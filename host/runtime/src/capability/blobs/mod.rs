@@ -23,6 +23,7 @@ use keepgate_core::{Failure, Principal};
 
 use bindings::keepgate::plugin::blobs;
 use convert::must_match;
+pub(super) use convert::parse_sha256;
 
 crate::contract::bindings! {
     interface: "blobs",

@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 use super::definition::Capability;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
+use crate::reply;
 use crate::streamed_reply::{Arriving, Head, Started};
 use keepgate_core::Failure;
 
@@ -42,7 +43,23 @@ impl Capability for Http {
     }
 }
 
-impl http::Host for GuestState {}
+impl http::Host for GuestState {
+    fn inform(&mut self, head: http::Head) -> Result<(), ImportError> {
+        self.note("http.inform", |_| head.status.to_string());
+        let invalid = |why: &str| Err(Failure::Invalid(why.to_owned()).into());
+        if self.reply_start.is_none() {
+            return invalid("interim responses come before a reply");
+        }
+        if !(102..=199).contains(&head.status) {
+            return invalid("the status of an interim response is 102 to 199");
+        }
+        reply::check_headers(&head.headers).map_err(Failure::Invalid)?;
+        if let Some(interim) = &self.interim {
+            interim.send(head.status, &head.headers);
+        }
+        Ok(())
+    }
+}
 
 impl http::HostWriter for GuestState {
     fn start(&mut self, head: http::Head) -> Result<Resource<WriterHandle>, ImportError> {
