@@ -1,6 +1,6 @@
 //! Files: fetched and uploaded, whole and in ranges.
 
-use keepgate_sdk::{BlobAnswer, Call, Failure, PutOptions, Reply, Request, Store};
+use keepgate_sdk::{BlobAnswer, Body, Call, Content, Failure, PutOptions, Reply, Request, Store};
 use serde_json::json;
 
 use crate::hash::{EMPTY, Hash};
@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use crate::range::ContentRange;
 use crate::settings::Settings;
 use crate::user::User;
-use crate::{layout, pool, problem, sweep, upload, versions};
+use crate::{layout, pool, problem, sweep, upload, verify, versions};
 
 /// What a client need not send any more is read up to here, so that the connection can be used again.
 const DISCARDED: u64 = 1 << 20;
@@ -59,8 +59,14 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
         }
         Err(failure) => return Err(failure.into()),
     };
-    let reply = answer.etag(&hash.to_string()).content_type("application/octet-stream");
-    Ok(headers(reply.to(&request)?, &hash))
+    let answer = answer.etag(&hash.to_string()).content_type("application/octet-stream");
+    let mut reply = answer.to(&request)?;
+    if let (200, Content::Body(body)) = (reply.status, &mut reply.content) {
+        // A part of a file has no hash to be compared with.
+        let stored = std::mem::replace(body, Body::from_bytes(b""));
+        *body = verify::on_the_way(stored, &hash)?;
+    }
+    Ok(headers(reply, &hash))
 }
 
 fn headers(reply: Reply, hash: &Hash) -> Reply {
@@ -134,6 +140,7 @@ pub(crate) fn whole(
     let resumable = length.filter(|length| *length >= WORTH_KEEPING);
     let received = match resumable {
         Some(total) => {
+            // Before the body: if the client goes away, this call ends with it.
             partial::begin(user, hash, total)?;
             store.receive(&key, request.body, &options).map(|it| (it.stored.info.size, it.complete))
         }
@@ -159,6 +166,7 @@ pub(crate) fn whole(
         pool::give_right(user, hash)?;
     }
     if resumable.is_some() {
+        // What had come of it before.
         partial::remove_all(&store, user, hash)?;
     }
     Ok(stored(status, hash, size)?)

@@ -14,9 +14,8 @@
 //!
 //! `manifests` and `files` are the handlers. `manifest` reads a manifest's text, and writes it again with what is
 //! available; `index` keeps the hashes of one. `pool` is what is known of files, in records, and `partial` what has come
-//! of those that are not complete; `upload`
-//! appends to them. `sweep` removes what nobody needs,
-//! `verify` finds what is damaged. `layout` says where everything is.
+//! of those that are not complete; `upload` appends to them. `sweep` removes what nobody needs, `verify` finds what is
+//! damaged. `layout` says where everything is.
 //!
 //! Invariant: a file is in the pool only if all of its bytes are stored and had its hash, and it is taken out before its
 //! bytes are removed.
@@ -104,14 +103,14 @@ impl Plugin for Fest {
 impl Jobs for Fest {
     fn check_job(kind: &str, input: &[u8], _: &Settings) -> Result<String, String> {
         match kind {
-            verify::KIND => Ok("all".to_owned()),
+            verify::KIND => verify::key(input),
             kind => sweep::key(kind, input),
         }
     }
 
     fn run_job(job: Job, settings: Settings) -> Result<Vec<u8>, Failure> {
         match job.kind.as_str() {
-            verify::KIND => verify::run(),
+            verify::KIND => verify::run(&job),
             _ => sweep::run(&job, &settings),
         }
     }

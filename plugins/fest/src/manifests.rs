@@ -6,9 +6,9 @@ use keepgate_sdk::{Call, Failure, Part, Reply, Request, Store, Timestamp};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::hash::Hash;
+use crate::hash::{EMPTY, Hash};
 use crate::manifest::Manifest;
-use crate::pool::{self, Available};
+use crate::pool::{self, Available, View};
 use crate::problem::{self, Problem};
 use crate::settings::Settings;
 use crate::user::User;
@@ -197,15 +197,16 @@ fn next(request: &Request, limit: usize, after: &str) -> String {
 /// Counts what is missing of versions, and asks for each file once.
 struct Missing<'a> {
     user: &'a User,
-    strict: bool,
+    pool: View<'a>,
     store: Store,
     known: BTreeMap<Hash, bool>,
 }
 
 impl<'a> Missing<'a> {
     fn new(user: &'a User, settings: &Settings) -> Result<Self, Failure> {
-        let store = Store::open("main")?;
-        Ok(Self { user, strict: settings.strict_sharing, store, known: BTreeMap::new() })
+        let (pool, store) = (View::new(user, settings)?, Store::open("main")?);
+        let known = BTreeMap::from([(EMPTY, true)]);
+        Ok(Self { user, pool, store, known })
     }
 
     /// The sum of the sizes of a version's files that are not available; a file that occurs twice counts once.
@@ -214,18 +215,10 @@ impl<'a> Missing<'a> {
         let mut missing: u64 = 0;
         for first in 0..=255 {
             let files = index::part(&self.store, &key, first)?;
-            let new: Vec<Hash> = files
-                .iter()
-                .map(|(hash, _)| *hash)
-                .filter(|hash| !self.known.contains_key(hash))
-                .collect();
-            for some in new.chunks(keepgate_sdk::records::MAX_PAGE) {
-                for (hash, is_there) in
-                    some.iter().zip(pool::are_available(self.user, some, self.strict)?)
-                {
-                    self.known.insert(*hash, is_there);
-                }
-            }
+            let new = files.iter().map(|(hash, _)| *hash);
+            let new: Vec<Hash> = new.filter(|hash| !self.known.contains_key(hash)).collect();
+            let found = self.pool.find(&new)?;
+            self.known.extend(new.iter().zip(found).map(|(hash, there)| (*hash, there.is_some())));
             for (hash, size) in files {
                 if !self.known.get(&hash).copied().unwrap_or(false) {
                     missing = missing.saturating_add(size);

@@ -1,7 +1,10 @@
 //! What has come of files that are not complete. It is its uploader's alone until all of it is there and has its hash:
 //! otherwise one user could spoil another's upload.
 
+use std::time::Duration;
+
 use keepgate_sdk::records::{self, Commit};
+use keepgate_sdk::turns::Turn;
 use keepgate_sdk::{Failure, Piece, PutOptions, Store};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +13,9 @@ use crate::problem::Problem;
 use crate::range::{self, Segment, Span};
 use crate::user::User;
 use crate::{layout, pool};
+
+/// How long a request waits for another one that joins the parts of the same file.
+const JOINING: Duration = Duration::from_secs(600);
 
 /// A file of which a user has uploaded parts.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +77,16 @@ pub(crate) fn advance(
     hash: &Hash,
     total: u64,
 ) -> Result<Progress, Problem> {
+    let covered = ranges(store, user, hash, total)?;
+    if covered != [(0, total - 1)] {
+        return Ok(Progress::Ranges(covered));
+    }
+    // Many requests may bring the last bytes at the same time; one joins them, and the others find the file.
+    let _turn = Turn::take(&format!("{}/{hash}", user.as_str()), JOINING)?;
+    if pool::find(hash)?.is_some() {
+        remove_all(store, user, hash)?;
+        return Ok(Progress::Complete);
+    }
     let segments = segments(store, user, hash)?;
     let spans = range::spans(&segments, total);
     let covered = range::covered(&spans);
@@ -85,7 +101,7 @@ pub(crate) fn advance(
             remove(store, user, hash, &segments)?;
             return Err(mismatch(actual.as_deref()));
         }
-        // Another request has completed it meanwhile and removed the parts.
+        // An upload of the whole file has completed it meanwhile and removed the parts.
         Err(Failure::NotFound) if pool::find(hash)?.is_some() => return Ok(Progress::Complete),
         Err(failure) => return Err(failure.into()),
     }
@@ -134,7 +150,11 @@ fn remove(store: &Store, user: &User, hash: &Hash, segments: &[Segment]) -> Resu
     for segment in segments.iter().filter(|segment| Some(&segment.key) != whole.as_ref()) {
         store.delete(&segment.key)?;
     }
-    Commit::new().delete(&layout::begun(user, hash)).run().map(|_| ())
+    let begun = layout::begun(user, hash);
+    match records::get(&begun)? {
+        Some(_) => Commit::new().delete(&begun).run().map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// After an upload of which nothing was kept.

@@ -126,7 +126,54 @@ pub(crate) fn has_right(user: &User, hash: &Hash) -> Result<bool, Failure> {
 
 /// Lets a user read a file.
 pub(crate) fn give_right(user: &User, hash: &Hash) -> Result<(), Failure> {
+    if has_right(user, hash)? {
+        return Ok(());
+    }
     Commit::new().put(&layout::right(user, hash), b"").run().map(|_| ())
+}
+
+/// What the pool is to a user: looks up many files at once.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    user: &'a User,
+    /// Whether only what the user has uploaded once counts.
+    strict: bool,
+    /// The records of files that are about to be removed.
+    doomed: BTreeSet<String>,
+}
+
+/// A file of the pool that is available to a user.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct There {
+    pub(crate) size: u64,
+    /// Whether the user may read it without looking at manifests.
+    has_right: bool,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(user: &'a User, settings: &Settings) -> Result<Self, Failure> {
+        let doomed = records::scan("d/").map(|record| Ok(record?.key));
+        let doomed = doomed.collect::<Result<_, Failure>>()?;
+        Ok(Self { user, strict: settings.strict_sharing, doomed })
+    }
+
+    /// Those of these files that are available, in their order; `None` for the others.
+    pub(crate) fn find(&self, hashes: &[Hash]) -> Result<Vec<Option<There>>, Failure> {
+        let mut all = Vec::with_capacity(hashes.len());
+        for some in hashes.chunks(MAX_PAGE) {
+            let files = records::get_all(&some.iter().map(layout::file).collect::<Vec<_>>())?;
+            let rights = some.iter().map(|hash| layout::right(self.user, hash));
+            let rights = records::get_all(&rights.collect::<Vec<_>>())?;
+            for ((hash, file), right) in some.iter().zip(files).zip(rights) {
+                let has_right = right.is_some();
+                let counts = has_right || !self.strict;
+                let file = file.filter(|_| counts && !self.doomed.contains(&layout::doomed(hash)));
+                let file = file.map(|record| record.json::<Complete>()).transpose()?;
+                all.push(file.map(|file| There { size: file.size, has_right }));
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// What a user can have of each of these files, in their order. Whoever names a file that is there may read it, unless
@@ -138,36 +185,22 @@ pub(crate) fn availability(
 ) -> Result<Vec<Available>, Problem> {
     let hashes: BTreeSet<Hash> = files.iter().map(|file| file.hash).collect();
     let hashes: Vec<Hash> = hashes.into_iter().collect();
-    let doomed: BTreeSet<String> =
-        records::scan("d/").map(|record| Ok(record?.key)).collect::<Result<_, Failure>>()?;
+    let found = View::new(user, settings)?.find(&hashes)?;
     let begun = begun(user)?;
-    let mut known: BTreeMap<Hash, Option<u64>> = BTreeMap::new();
-    let mut new_rights = Vec::new();
-    for some in hashes.chunks(MAX_PAGE) {
-        let names: Vec<_> = some.iter().map(layout::file).collect();
-        let rights: Vec<_> = some.iter().map(|hash| layout::right(user, hash)).collect();
-        let (found, rights) = (records::get_all(&names)?, records::get_all(&rights)?);
-        for ((hash, record), right) in some.iter().zip(found).zip(rights) {
-            let file = match record {
-                Some(record) if !doomed.contains(&layout::doomed(hash)) => {
-                    Some(record.json::<Complete>()?.size)
-                }
-                _ => None,
-            };
-            let counts = right.is_some() || !settings.strict_sharing;
-            if file.is_some() && right.is_none() && counts {
-                new_rights.push(layout::right(user, hash));
-            }
-            known.insert(*hash, file.filter(|_| counts));
-        }
-    }
+    let known: BTreeMap<Hash, There> = hashes
+        .into_iter()
+        .zip(found)
+        .filter_map(|(hash, there)| there.map(|there| (hash, there)))
+        .collect();
+    let new_rights = known.iter().filter(|(_, there)| !there.has_right);
+    let new_rights: Vec<String> = new_rights.map(|(hash, _)| layout::right(user, hash)).collect();
     for some in new_rights.chunks(MAX_OPERATIONS) {
         some.iter().fold(Commit::new(), |commit, right| commit.put(right, b"")).run()?;
     }
     let store = Store::open("main")?;
     let mut available = Vec::with_capacity(files.len());
     for file in files {
-        available.push(match known.get(&file.hash).copied().flatten() {
+        available.push(match known.get(&file.hash).map(|there| there.size) {
             _ if file.hash == EMPTY => Available::Yes,
             Some(size) if size == file.size => Available::Yes,
             Some(size) => {
@@ -198,22 +231,4 @@ fn begun(user: &User) -> Result<BTreeSet<Hash>, Failure> {
         Ok(record?.key.strip_prefix(&prefix).and_then(Hash::parse))
     };
     records::scan(&prefix).map(hash).filter_map(Result::transpose).collect()
-}
-
-/// Whether each of these files, at most [`MAX_PAGE`], is available to a user.
-pub(crate) fn are_available(
-    user: &User,
-    hashes: &[Hash],
-    strict: bool,
-) -> Result<Vec<bool>, Failure> {
-    let files = records::get_all(&hashes.iter().map(layout::file).collect::<Vec<_>>())?;
-    let doomed = records::get_all(&hashes.iter().map(layout::doomed).collect::<Vec<_>>())?;
-    let rights: Vec<_> = hashes.iter().map(|hash| layout::right(user, hash)).collect();
-    let rights = if strict { records::get_all(&rights)? } else { Vec::new() };
-    let of = |number: usize| {
-        let there = |all: &[Option<records::Record>]| all.get(number).is_some_and(Option::is_some);
-        there(&files) && !there(&doomed) && (!strict || there(&rights))
-    };
-    let is_empty = |number: usize| hashes.get(number) == Some(&EMPTY);
-    Ok((0..hashes.len()).map(|number| of(number) || is_empty(number)).collect())
 }

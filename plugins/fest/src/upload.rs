@@ -2,8 +2,8 @@
 //! asks how far it is. Beneath it are the same ranges as those of `Content-Range`, of which only the first counts here.
 //!
 //! An upload begins with a PUT of the file with `Upload-Complete`, and goes on at `/files/HASH/upload`: HEAD says the
-//! offset, PATCH appends, DELETE gives it up. What is not there is the interim response 104, which tells a client of this
-//! path before its upload is complete: clients that know fest know the path.
+//! offset, PATCH appends, DELETE gives it up. A client is told of this path by an interim response 104 before its bytes
+//! are read, so that it can go on if the connection breaks.
 
 use keepgate_sdk::{Call, Failure, PutOptions, Reply, Request, Store};
 
@@ -144,6 +144,7 @@ fn append(
     partial::begin(user, hash, total)?;
     let store = Store::open("main")?;
     let location = request.url(&["files", &hash.to_string(), "upload"]);
+    Reply::new(104).header("location", &location).header("upload-offset", at).send_interim()?;
     let key = layout::upload(user, hash, at);
     let received = store.receive(&key, request.body, &PutOptions::absent())?;
     let end = at.saturating_add(received.stored.info.size);
@@ -154,6 +155,8 @@ fn append(
     let reply = match partial::advance(&store, user, hash, total)? {
         Progress::Complete => told(Reply::new(status), total, total, true),
         Progress::Ranges(_) if completes && received.complete => {
+            // The client says that this is the end, and it is not: nothing of it counts.
+            store.delete(&key)?;
             return Err(partial::size_conflict(total));
         }
         Progress::Ranges(_) => told(Reply::new(status), end, total, false),

@@ -47,13 +47,27 @@ impl Request {
         Self { head: head.into_bytes(), body: Some(blob.clone()), is_head: false, answer: Some(0) }
     }
 
-    /// Sends the request and reads the response, which must be a 200. Returns the number of bytes in both
+    /// The same request with another header.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.head.truncate(self.head.len() - b"\r\n".len());
+        self.head.extend_from_slice(format!("{name}: {value}\r\n\r\n").as_bytes());
+        self
+    }
+
+    /// A PUT of a blob.
+    pub(crate) fn put(path: &str, blob: &Blob) -> Self {
+        let length = blob.length();
+        let head = format!("PUT {path} HTTP/1.1\r\n{HEADERS}Content-Length: {length}\r\n\r\n");
+        Self { head: head.into_bytes(), body: Some(blob.clone()), is_head: false, answer: None }
+    }
+
+    /// Sends the request and reads the response, which must be a success. Returns the number of bytes in both
     /// directions, and the time of the first byte of the response body.
     async fn exchange(&self, client: &mut Client) -> Result<(u64, Option<Instant>)> {
         let [one, two] = self.body.as_ref().map_or([&[][..]; 2], Blob::parts);
         client.send([&self.head, one, two]).await?;
         let (status, framing) = client.head(self.is_head).await?;
-        ensure!(status == 200, "unexpected status {status} for {}", self.line());
+        ensure!(matches!(status, 200 | 201), "unexpected status {status} for {}", self.line());
         let mut first = None;
         let received = client.body(framing, |_| _ = first.get_or_insert_with(Instant::now)).await?;
         if let Some(expected) = self.answer.filter(|_| !self.is_head) {

@@ -10,7 +10,7 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd`, `s3` | the measurements |
+//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd`, `fest`, `s3` | the measurements |
 //! | `load`, `client` | the load generator |
 //! | `servers`, `blobs` | servers and repositories |
 //! | `measure`, `machine`, `table` | the figures, the machine, and the output |
@@ -20,6 +20,7 @@
 mod blobs;
 mod client;
 mod etcd;
+mod fest;
 mod listing;
 mod load;
 mod loading;
@@ -83,6 +84,7 @@ enum Name {
     Load,
     Memory,
     Etcd,
+    Fest,
     S3,
 }
 
@@ -107,6 +109,8 @@ pub(crate) struct Scale {
     slow: Duration,
     /// MiB of values in the etcd to back up.
     etcd: u64,
+    /// The number of 16 MiB files per round for fest.
+    files: usize,
     /// MiB of files to back up to a bucket.
     s3: u64,
 }
@@ -121,6 +125,7 @@ const FULL: Scale = Scale {
     calls: 20_000,
     slow: Duration::from_secs(3),
     etcd: 256,
+    files: 64,
     s3: 1024,
 };
 
@@ -134,6 +139,7 @@ const QUICK: Scale = Scale {
     calls: 5_000,
     slow: Duration::from_secs(1),
     etcd: 64,
+    files: 16,
     s3: 256,
 };
 
@@ -240,6 +246,7 @@ async fn measure(name: Name, bench: &Bench) -> Result<Section> {
         Name::Load => loading::loading(bench).await,
         Name::Memory => memory::memory(bench).await,
         Name::Etcd => etcd::backups(bench).await,
+        Name::Fest => fest::surfaces(bench).await,
         Name::S3 => s3::backups(bench).await,
     }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Aim {
     RestServer(f64),
     /// At most this value.
     AtMost(f64),
+    /// At least this value.
+    AtLeast(f64),
 }
 
 impl Row {
@@ -89,6 +91,7 @@ impl Row {
         self.met = match aim {
             Aim::RestServer(times) => self.ratio(Peer::RestServer).map(|ratio| ratio >= times),
             Aim::AtMost(limit) => ours.map(|value| value <= limit),
+            Aim::AtLeast(limit) => ours.map(|value| value >= limit),
         };
         self.aim = Some(aim);
         self
@@ -120,6 +123,7 @@ impl Row {
         let aim = match self.aim {
             Some(Aim::RestServer(times)) => format!("×{times:.1}"),
             Some(Aim::AtMost(limit)) => format!("≤ {}", number(limit)),
+            Some(Aim::AtLeast(limit)) => format!("≥ {}", number(limit)),
             None => String::new(),
         };
         let met = match self.met {

@@ -176,6 +176,28 @@ fn a_damaged_file_is_reported_and_healed_by_the_next_upload() {
 }
 
 #[test]
+fn a_download_of_changed_bytes_breaks_off_and_the_file_is_looked_at() {
+    let host = host(&json!({}));
+    put(&host, "ann", b"abc");
+    put(&host, "ann", b"def");
+    let key = host.keys().into_iter().find(|key| key.contains(&hash(b"abc"))).unwrap();
+    host.put(&key, b"abd");
+    let target = format!("/files/{}", hash(b"abc"));
+    let reply = send(host.get(&target), "ann");
+    assert!(reply.status == 200 && reply.failure.is_some(), "{reply:?}");
+    assert!(reply.body.len() < 3, "{:?}", reply.body);
+    let job = host.jobs().into_iter().find(|job| job.kind == "verify").unwrap();
+    assert_eq!(job.key, hash(b"abc"));
+    host.run_jobs();
+    let text = manifest("web", "2026-01-31T00:00:00Z", &[("./a", b"abc"), ("./d", b"def")]);
+    let files = &json_of(&post(&host, "ann", &text))["files"];
+    assert_eq!(files["./a"]["is_available"], false);
+    assert_eq!(files["./d"]["is_available"], true);
+    assert_eq!(put(&host, "ann", b"abc").status, 201);
+    assert_eq!(send(host.get(&target), "ann").body, b"abc");
+}
+
+#[test]
 fn options_say_what_is_supported() {
     let host = host(&json!({}));
     for target in ["/files", "/files/x"] {
@@ -200,7 +222,11 @@ fn an_upload_is_appended_to_as_the_ietf_drafts_it() {
         "{}",
         reply.text()
     );
-    assert_eq!(reply.header("location"), Some(&*format!("http://localhost{upload}")));
+    let location = format!("http://localhost{upload}");
+    assert_eq!(reply.header("location"), Some(&*location));
+    let told = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let told = vec![told("location", &location), told("upload-offset", "0")];
+    assert_eq!(host.interim_responses(), [(104, told)]);
     let at = |user: &str| {
         let reply = send(host.request("HEAD", &upload), user);
         (
@@ -222,6 +248,7 @@ fn an_upload_is_appended_to_as_the_ietf_drafts_it() {
     let wrong = patch("29", "?0", &all[29..40]);
     assert_eq!((wrong.status, &json_of(&wrong)["offset"]), (409, &json!(30)));
     assert_eq!(patch("30", "?1", &all[30..40]).status, 409, "it does not end there");
+    assert_eq!(at("ann").1.as_deref(), Some("30"), "nothing of it counts");
     assert_eq!(patch("30", "maybe", &all[30..40]).status, 400);
     assert_eq!(patch("30", "?0", &all[30..70]).status, 204);
     let last = patch("70", "?1", &all[70..]);
