@@ -18,7 +18,7 @@ fn a_download_of_damaged_bytes_breaks_off_and_the_next_upload_heals_the_file() {
     write(&source.join("file"), &bytes);
     let setup = setup("");
     let gateway = setup.start();
-    let fest = |arguments: &[&str]| super::fest(&gateway, "ann", folder.path(), arguments);
+    let fest = |arguments: &[&str]| fest(&gateway, "ann", folder.path(), arguments);
     result(fest(&["--json", "backup", text(&source), "tree"]));
 
     let file = stored(&setup, &hash);
