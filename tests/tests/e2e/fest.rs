@@ -1,5 +1,6 @@
 //! fest with its client: trees with odd names, kills in the middle, many clients with one file, and large manifests.
 
+mod bucket;
 mod damage;
 mod refusals;
 mod resumed;
