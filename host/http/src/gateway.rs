@@ -1,6 +1,7 @@
-//! The path of every request: pin the site, find the mount, authenticate, call its handler, send the
-//! response.
+//! The path of every request: pin the site, find the mount, answer preflights, authenticate, call the
+//! mount's handler, send the response.
 
+mod cors;
 mod head;
 mod location;
 
@@ -13,6 +14,8 @@ use hyper::body::Incoming;
 use keepgate_auth::{BASIC_CHALLENGE, Client, Decision, PresentedCertificate};
 use keepgate_core::{CallError, Failure, Principal, Request, Waiting};
 use keepgate_store::Body;
+
+pub use cors::{Cors, CorsError};
 
 use crate::access_log::AccessLog;
 use crate::connection::Exchange;
@@ -71,6 +74,16 @@ impl Gateway {
             let route = site.route(&target.segments, target.trailing_slash);
             route.map(|(route, taken)| (route, taken, target))
         });
+        // No mount is asked about a path that is invalid, but the client expects the answers of the one that it means.
+        let meant = match &routed {
+            Ok(found) => found.as_ref().map(|(route, ..)| *route),
+            Err(_) => {
+                let meant = site.route(&Target::approximate(&arrival.head.uri), false);
+                meant.map(|(route, _)| route)
+            }
+        };
+        let form = meant.and_then(|route| route.handler.refusal_form());
+        let cors = meant.and_then(|route| route.cors.as_deref());
         let metrics = match &routed {
             Ok(Some((route, ..))) => &route.metrics,
             _ => &self.unrouted,
@@ -85,26 +98,19 @@ impl Gateway {
             &metrics.received,
             self.timeouts.upload_stall,
         );
-        let mut response = match routed {
-            Ok(Some((route, taken, target))) => {
+        let preflight = cors.and_then(|cors| cors.preflight(&arrival.head));
+        let answered = match (preflight, routed) {
+            (Some(response), _) => Ok(response),
+            (None, Ok(Some((route, taken, target)))) => {
                 let below = Below { segments: taken, target };
                 let exchange = &arrival.exchange;
-                let entered = self.enter(route, below, &arrival.head, body, exchange, &mut record);
-                entered.await.unwrap_or_else(|refusal| {
-                    refusal.into_response(route.handler.refusal_form(), record.id())
-                })
+                self.enter(route, below, &arrival.head, body, exchange, &mut record).await
             }
-            Ok(None) => {
-                Refusal::of(StatusCode::NOT_FOUND, "not-found").into_response(None, record.id())
-            }
-            Err(error) => {
-                // No mount is asked, but the client expects the answers of the one that it means.
-                let meant = site.route(&Target::approximate(&arrival.head.uri), false);
-                let form = meant.and_then(|(route, _)| route.handler.refusal_form());
-                let refusal = Refusal::saying(StatusCode::BAD_REQUEST, "invalid", &error);
-                refusal.into_response(form, record.id())
-            }
+            (None, Ok(None)) => Err(Refusal::of(StatusCode::NOT_FOUND, "not-found")),
+            (None, Err(error)) => Err(Refusal::saying(StatusCode::BAD_REQUEST, "invalid", &error)),
         };
+        let mut response =
+            answered.unwrap_or_else(|refusal| refusal.into_response(form, record.id()));
         if arrival.head.method == Method::HEAD || !has_body(response.status()) {
             head::strip_body(&mut response, &arrival.head.method);
         }
@@ -113,6 +119,10 @@ impl Gateway {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         record.response(&response);
+        // After the recording, which holds what the plugin answers and not what the host adds for browsers.
+        if let Some(cors) = cors {
+            cors.apply(&arrival.head.headers, response.headers_mut());
+        }
         response.map(|body| body.recorded(record))
     }
 

@@ -1,4 +1,4 @@
-//! The routing table: which path prefix goes to which handler, and who may use it.
+//! The routing table: which path prefix goes to which handler, who may use it, and from which origins.
 //!
 //! A [`Site`] is immutable. A reload builds a new one and swaps it in, mounts and authentication
 //! together; in-flight requests finish on the previous one.
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use keepgate_auth::Access;
 use keepgate_core::Handler;
 
+use crate::gateway::Cors;
 use crate::metrics::{Metrics, MountMetrics};
 
 /// An immutable routing table.
@@ -19,11 +20,29 @@ pub struct Site {
     routes: Vec<Route>,
 }
 
+/// What a site is told about a mount.
+pub struct SiteMount {
+    /// Answers its requests.
+    pub handler: Arc<dyn Handler>,
+    /// Who may use it.
+    pub access: Arc<Access>,
+    /// Which origins may use it from a browser; none if this is not set.
+    pub cors: Option<Arc<Cors>>,
+}
+
+/// A mount without cross-origin requests.
+impl From<(Arc<dyn Handler>, Arc<Access>)> for SiteMount {
+    fn from((handler, access): (Arc<dyn Handler>, Arc<Access>)) -> Self {
+        Self { handler, access, cors: None }
+    }
+}
+
 /// One mount.
 pub(crate) struct Route {
     segments: Vec<String>,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) access: Arc<Access>,
+    pub(crate) cors: Option<Arc<Cors>>,
     pub(crate) metrics: Arc<MountMetrics>,
 }
 
@@ -42,22 +61,23 @@ pub enum SiteError {
 }
 
 impl Site {
-    /// A table of these handlers with their access rules. Counters come from `metrics` and continue
-    /// if a mount with the same path existed before.
+    /// A table of these mounts. Counters come from `metrics` and continue if a mount with the same path
+    /// existed before.
     pub fn new(
-        mounts: impl IntoIterator<Item = (Arc<dyn Handler>, Arc<Access>)>,
+        mounts: impl IntoIterator<Item: Into<SiteMount>>,
         metrics: &Metrics,
     ) -> Result<Self, SiteError> {
         let mut routes = Vec::new();
         let mut seen = HashSet::new();
-        for (handler, access) in mounts {
+        for mount in mounts {
+            let SiteMount { handler, access, cors } = mount.into();
             let path = handler.path();
             let segments = mount_segments(path).ok_or_else(|| SiteError::Path(path.to_owned()))?;
             if !seen.insert(segments.clone()) {
                 return Err(SiteError::Duplicate(path.to_owned()));
             }
             let metrics = metrics.mount(path);
-            routes.push(Route { segments, handler, access, metrics });
+            routes.push(Route { segments, handler, access, cors, metrics });
         }
         routes.sort_by_key(|route| std::cmp::Reverse(route.segments.len()));
         Ok(Self { routes })
@@ -94,6 +114,7 @@ impl fmt::Debug for Route {
             .field("path", &self.handler.path())
             .field("plugin", &self.handler.plugin())
             .field("access", &self.access)
+            .field("cors", &self.cors)
             .finish_non_exhaustive()
     }
 }

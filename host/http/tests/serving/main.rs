@@ -12,6 +12,7 @@ mod abuse;
 mod access;
 mod base;
 mod client_certificates;
+mod cors;
 mod departed;
 mod handed_over;
 mod heads;

@@ -12,7 +12,7 @@ use keepgate_auth::Access;
 use keepgate_core::{CallError, Failure, Reply, Request};
 use keepgate_http::{
     AccessLog, Gateway, Handler, ListenerConfig, LocalAddress, Metrics, Server, Shutdown, Site,
-    Timeouts, Tls, TlsFiles,
+    SiteMount, Timeouts, Tls, TlsFiles,
 };
 use keepgate_store::{Body, BodyError};
 use prometheus::Registry;
@@ -176,7 +176,7 @@ pub(crate) async fn start_mounts(
 }
 
 pub(crate) async fn start_logged(
-    mounts: Vec<(Arc<dyn Handler>, Arc<Access>)>,
+    mounts: Vec<impl Into<SiteMount>>,
     config: ListenerConfig,
     log: Option<Arc<dyn AccessLog>>,
 ) -> Running {
