@@ -5,10 +5,10 @@ use std::sync::Arc;
 use keepgate_auth::htpasswd::Options;
 use keepgate_auth::{Access, Htpasswd, Method};
 use keepgate_core::{CallError, Handler, Reply, Request};
-use keepgate_http::{Cors, Site, SiteMount};
+use keepgate_http::{Cors, RecordLimits, Recorder, Site, SiteMount};
 use keepgate_store::Body;
 
-use crate::support::{Native, Response, Running, config, hasty, reply, start_logged, stock};
+use crate::support::{Native, Response, Running, config, hasty, reply, start_gateway, stock};
 
 const APP: &str = "https://app.example.org";
 const OTHER: &str = "https://other.example.org";
@@ -53,7 +53,7 @@ async fn start() -> Running {
     ];
     let mut config = config();
     config.timeouts = hasty();
-    start_logged(mounts, config, None).await
+    start_gateway(mounts, config, |gateway| gateway).await
 }
 
 async fn ask(server: &Running, line: &str, headers: &[(&str, &str)]) -> Response {
@@ -288,4 +288,22 @@ async fn a_swap_of_the_site_applies_at_once() {
     client.send(request.as_bytes()).await;
     assert_not_shared(&client.response().await);
     server.end().await;
+}
+
+#[tokio::test]
+async fn a_recording_holds_what_the_plugin_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("recording");
+    let recorder = Recorder::open(&folder, RecordLimits::default()).unwrap();
+    let recorded = recorder.clone();
+    let mounts = vec![mount("/app", Access::Open, &[APP])];
+    let server = start_gateway(mounts, config(), |gateway| gateway.with_recorder(recorded)).await;
+    assert_eq!(preflight(&server, "/app/varied", APP).await.status, 204);
+    assert_eq!(ask(&server, "GET /app/headers", &[("Origin", APP)]).await.status, 200);
+    server.end().await;
+    // Writes what is left.
+    drop(recorder);
+    let text = std::fs::read_to_string(folder.join("00000001-GET.toml")).unwrap();
+    assert!(text.contains("x-a"), "{text}");
+    assert!(!text.contains(OWN) && !text.contains("vary"), "{text}");
 }

@@ -176,17 +176,27 @@ pub(crate) async fn start_mounts(
 }
 
 pub(crate) async fn start_logged(
-    mounts: Vec<impl Into<SiteMount>>,
+    mounts: Vec<(Arc<dyn Handler>, Arc<Access>)>,
     config: ListenerConfig,
     log: Option<Arc<dyn AccessLog>>,
+) -> Running {
+    let logged = |gateway: Gateway| match log {
+        Some(log) => gateway.with_access_log(log),
+        None => gateway,
+    };
+    start_gateway(mounts, config, logged).await
+}
+
+/// A gateway to these mounts with what `add` adds to it.
+pub(crate) async fn start_gateway(
+    mounts: Vec<impl Into<SiteMount>>,
+    config: ListenerConfig,
+    add: impl FnOnce(Gateway) -> Gateway,
 ) -> Running {
     let registry = Registry::new();
     let metrics = Arc::new(Metrics::new(&registry).unwrap());
     let site = Arc::new(ArcSwap::from_pointee(Site::new(mounts, &metrics).unwrap()));
-    let mut gateway = Gateway::new(site.clone(), metrics.clone(), config.timeouts.clone());
-    if let Some(log) = log {
-        gateway = gateway.with_access_log(log);
-    }
+    let gateway = add(Gateway::new(site.clone(), metrics.clone(), config.timeouts.clone()));
     let server = Server::bind(config).await.unwrap();
     let address = server.local_addresses().first().unwrap().clone();
     let shutdown = Shutdown::new();
