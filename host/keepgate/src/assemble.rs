@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use keepgate_auth::Access;
-use keepgate_http::{Tls, TlsFiles, tls::TlsVersion};
+use keepgate_http::{Cors, Tls, TlsFiles, tls::TlsVersion};
 use keepgate_runtime::capability;
 use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
@@ -65,11 +65,12 @@ pub(crate) struct PagePlan {
     pub(crate) mount_label: bool,
 }
 
-/// A mount and who may access it.
+/// A mount, who may access it, and from which origins browsers may.
 #[derive(Clone, Debug)]
 pub(crate) struct MountPlan {
     pub(crate) spec: Arc<MountSpec>,
     pub(crate) access: Arc<Access>,
+    pub(crate) cors: Option<Arc<Cors>>,
 }
 
 /// How plugins without a `[[mount]]` are mounted.
@@ -180,7 +181,8 @@ impl Assembly {
             warm: mount.warm,
         };
         let access = Arc::new(self.authentication.access(&mount.auth)?);
-        Ok(MountPlan { spec: Arc::new(spec), access })
+        let cors = mount.cors().with_context(|| format!("mount {path:?}: cors"))?;
+        Ok(MountPlan { spec: Arc::new(spec), access, cors })
     }
 
     /// A store by its name, or a folder of one, for example `main/team`.
@@ -287,7 +289,7 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         limits: Limits::default(),
         warm: false,
     };
-    Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone() })
+    Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone(), cors: None })
 }
 
 /// Loads the certificate of a listener.

@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{
     Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, Way, auth,
-    capability, copy, plugins, schedule, store,
+    capability, copy, cors, plugins, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -99,6 +99,7 @@ fn check_mount(config: &Config, mount: &Mount, problems: &mut Problems) {
         problems.add(mount.plugin.span(), message);
     }
     check_auth(config, &about, &mount.auth, mount.path.span(), problems);
+    cors::check(&about, mount, problems);
     for store in mount.stores.values() {
         check_store(config, &about, store, problems);
     }

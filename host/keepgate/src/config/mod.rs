@@ -8,6 +8,7 @@ mod auth;
 pub(crate) mod capability;
 mod check;
 mod copy;
+mod cors;
 mod parse;
 mod plugins;
 mod problems;
@@ -184,6 +185,9 @@ pub(crate) struct Mount {
     pub(crate) place: String,
     pub(crate) plugin: Spanned<String>,
     pub(crate) auth: Vec<Spanned<String>>,
+    /// Origins whose scripts may use the mount from a browser, or `*` alone.
+    #[serde(default)]
+    pub(crate) cors: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     pub(crate) stores: BTreeMap<String, Spanned<String>>,
     /// etcd clusters, by the names that the plugin uses for them.

@@ -1,6 +1,7 @@
 //! Errors have the right places, and mounts, listeners and ways in obey their rules.
 
 mod beside_mounts;
+mod cors;
 mod example;
 mod reports;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
-use keepgate_http::{Handler, Metrics, Site};
+use keepgate_http::{Metrics, Site, SiteMount};
 use keepgate_jobs::Schedule;
 use keepgate_runtime::{Generation, Loader};
 
@@ -54,11 +54,12 @@ impl Candidate {
         let specs: Vec<_> = plans.iter().map(|plan| plan.spec.clone()).collect();
         let generation = loader.build(&specs).await;
         let (schedules, schedule_problems) = schedules::plan(config, &generation).await;
-        let mounts = generation.mounts.iter().zip(&plans).map(|(mount, plan)| {
-            let handler: Arc<dyn Handler> = mount.clone();
-            (handler, plan.access.clone())
+        let mounts = generation.mounts.iter().zip(&plans).map(|(mount, plan)| SiteMount {
+            handler: mount.clone(),
+            access: plan.access.clone(),
+            cors: plan.cors.clone(),
         });
-        let page = published.pages.metrics(assembly);
+        let page = published.pages.metrics(assembly).map(SiteMount::from);
         let site = Site::new(mounts.chain(page), &published.metrics)?;
         let copies = copies::open(config, assembly)?;
         Ok(Self { generation, site, schedules, copies, schedule_problems })
