@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keepgate_sdk::{Call, Failure, Part, Reply, Request, Store, Timestamp};
+use percent_encoding::utf8_percent_encode;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -161,7 +162,7 @@ pub(crate) fn list(call: Call<Settings>) -> Result<Reply, Failure> {
     versions.truncate(limit);
     let reply = Reply::ok();
     let reply = match versions.last().filter(|_| more) {
-        Some(last) => reply.header("link", next(&request, limit, &place(last))),
+        Some(last) => reply.header("link", next(&request, &place(last))),
         None => reply,
     };
     let mut counted = Missing::new(&user, &settings)?;
@@ -188,10 +189,15 @@ fn place(version: &Version) -> String {
     format!("{}\u{1}{:020}\u{1}{:020}", version.name, version.time.0, version.stored.0)
 }
 
-fn next(request: &Request, limit: usize, after: &str) -> String {
-    let encoded = percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC);
-    let url = request.url(&["manifests"]);
-    format!("<{url}?limit={limit}&after={encoded}>; rel=\"next\"")
+/// The rest of the same list.
+fn next(request: &Request, after: &str) -> String {
+    let of = |name: &'static str| request.query(name).map(|value| (name, value));
+    let query = [of("name"), of("limit"), Some(("after", after))].into_iter().flatten();
+    let query = query.map(|(name, value)| {
+        format!("{name}={}", utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC))
+    });
+    let query = query.collect::<Vec<_>>().join("&");
+    format!("<{}?{query}>; rel=\"next\"", request.url(&["manifests"]))
 }
 
 /// Counts what is missing of versions, and asks for each file once.

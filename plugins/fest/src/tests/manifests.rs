@@ -57,6 +57,9 @@ fn versions_are_kept_apart_by_user_name_and_time_stamp() {
     let next = link.strip_prefix('<').unwrap().split('>').next().unwrap();
     let rest = json_of(&get(next.strip_prefix("http://localhost").unwrap(), "ann"));
     assert_eq!((json_of(&page).as_array().unwrap().len(), rest.as_array().unwrap().len()), (2, 1));
+    let page = get("/manifests?name=web&limit=1", "ann");
+    let link = page.header("link").unwrap();
+    assert!(link.starts_with("<http://localhost/manifests?name=web&limit=1&after="), "{link}");
 }
 
 #[test]
