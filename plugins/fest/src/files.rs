@@ -40,20 +40,19 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
         return Ok(headers(Reply::ok().bytes(Vec::new()), &hash));
     }
     let (file, record) = pool::find(&hash)?.ok_or(Failure::NotFound)?;
-    if !pool::has_right(&user, &hash)? {
+    if !pool::has_right(&user, &hash, &settings)? {
         let named = !settings.strict_sharing && versions::size_of(&user, &hash)?.is_some();
         if !named {
             return Err(Failure::NotFound.into());
         }
-        pool::give_right(&user, &hash)?;
+        pool::note_named(&user, &hash)?;
     }
     let store = Store::open("main")?;
     let answer = match BlobAnswer::of(&store, &file.key) {
         Ok(answer) if answer.info().size == file.size => answer,
         Ok(_) | Err(Failure::NotFound) => {
             keepgate_sdk::environment::warn("stored file is damaged", &[("hash", &hash)]);
-            pool::is_corrupt(&hash, &record)?;
-            store.delete(&file.key)?;
+            pool::remove_damaged(&store, &hash, &file, &record)?;
             let why = "what is stored of this file is damaged; upload it again";
             return Err(Problem::new(500, "corrupt", why));
         }
@@ -104,10 +103,11 @@ fn uploaded(call: Call<Settings>) -> Result<Reply, Problem> {
         return Err(Problem::new(415, "unsupported_encoding", why));
     }
     let there = pool::find(&hash)?;
-    if let Some((file, _)) = there.filter(|_| hash != EMPTY) {
+    if let Some((file, record)) = there.filter(|_| hash != EMPTY) {
         // Its hash is what it says, so the client need not send it. That it has the bytes is another matter.
-        if !settings.strict_sharing || pool::has_right(&user, &hash)? {
-            pool::give_right(&user, &hash)?;
+        if !settings.strict_sharing || pool::has_right(&user, &hash, &settings)? {
+            pool::note_named(&user, &hash)?;
+            pool::note_wanted(&hash, &file, &record)?;
             let _ = request.body.discard(DISCARDED);
             return Ok(stored(200, &hash, file.size)?);
         }

@@ -90,6 +90,11 @@ pub(crate) fn begun(user: &User, hash: &Hash) -> String {
     format!("p/{}/{hash}", user.as_str())
 }
 
+/// The records of all files of which a user has uploaded parts.
+pub(crate) fn all_begun(user: &User) -> String {
+    format!("p/{}/", user.as_str())
+}
+
 /// The records of all versions of a user's manifests.
 pub(crate) fn manifests(user: &User) -> String {
     format!("m/{}/", user.as_str())

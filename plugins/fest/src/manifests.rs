@@ -50,7 +50,7 @@ fn posted(call: Call<Settings>) -> Result<Reply, Problem> {
     let text = request.bytes(settings.max_manifest())?;
     let manifest = Manifest::parse(&text)?;
     // Before it is stored, so that a conflict leaves nothing.
-    pool::availability(&user, &manifest.files, &settings)?;
+    pool::check(&user, &manifest.files, &settings)?;
     let status = match versions::store(&user, &manifest, &text)? {
         Stored::New => 201,
         Stored::Same => 200,

@@ -1,6 +1,7 @@
 //! What has come of files that are not complete. It is its uploader's alone until all of it is there and has its hash:
 //! otherwise one user could spoil another's upload.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keepgate_sdk::records::{self, Commit};
@@ -35,6 +36,19 @@ pub(crate) enum Progress {
 pub(crate) fn total(user: &User, hash: &Hash) -> Result<Option<u64>, Failure> {
     let found = records::get(&layout::begun(user, hash))?;
     found.map(|record| record.json::<Begun>()).transpose().map(|begun| begun.map(|it| it.total))
+}
+
+/// The files of which a user has uploaded parts, with the length that these said.
+pub(crate) fn all(user: &User) -> Result<BTreeMap<Hash, u64>, Failure> {
+    let prefix = layout::all_begun(user);
+    let mut all = BTreeMap::new();
+    for record in records::scan(&prefix) {
+        let record = record?;
+        if let Some(hash) = record.key.strip_prefix(&prefix).and_then(Hash::parse) {
+            all.insert(hash, record.json::<Begun>()?.total);
+        }
+    }
+    Ok(all)
 }
 
 /// Says that parts of a file are about to come. Fails with 409 if others said another length.

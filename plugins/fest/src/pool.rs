@@ -1,8 +1,9 @@
 //! What is known of files, in records: which are complete, who may read them, and which are about to be removed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use keepgate_sdk::records::{self, Commit, MAX_OPERATIONS, MAX_PAGE};
+use keepgate_sdk::records::{self, Commit, MAX_OPERATIONS, MAX_PAGE, Record};
 use keepgate_sdk::{Failure, Store, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,13 @@ use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::user::User;
 use crate::{layout, partial};
+
+/// That somebody wants a file is not written more often than this.
+const OFTEN: Duration = Duration::from_secs(3600);
+
+/// What the record of a right says: that the user has uploaded the file once, or named it in a manifest.
+const UPLOADED: &[u8] = b"";
+const NAMED: &[u8] = b"named";
 
 /// A complete file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +55,7 @@ impl Available {
 }
 
 /// A complete file of the pool, with its record; `None` if there is none, or if it is about to be removed.
-pub(crate) fn find(hash: &Hash) -> Result<Option<(Complete, records::Record)>, Failure> {
+pub(crate) fn find(hash: &Hash) -> Result<Option<(Complete, Record)>, Failure> {
     let mut found = records::get_all(&[layout::file(hash), layout::doomed(hash)])?.into_iter();
     match (found.next().flatten(), found.next().flatten()) {
         (Some(record), None) => Ok(Some((record.json()?, record))),
@@ -76,7 +84,7 @@ pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result
         };
         let commit = commit
             .put_json(&name, &file)?
-            .put(&layout::right(user, hash), b"")
+            .put(&layout::right(user, hash), UPLOADED)
             .delete(&layout::doomed(hash))
             .delete(&layout::begun(user, hash));
         match commit.run() {
@@ -94,7 +102,7 @@ pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result
                 } else {
                     // Another upload of the same user was wrong and has taken these bytes with it.
                     if let Some(record) = records::get(&name)? {
-                        is_corrupt(hash, &record)?;
+                        remove_damaged(&store, hash, &file, &record)?;
                     }
                     let why = "another upload of this file was wrong; send it again";
                     Err(Failure::refused(409, "conflict", why))
@@ -110,26 +118,65 @@ pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result
     ))
 }
 
-/// Takes a file out of the pool whose bytes are not what they must be, if it is still the same.
-pub(crate) fn is_corrupt(hash: &Hash, record: &records::Record) -> Result<(), Failure> {
-    let commit = Commit::new().unchanged(record).delete(&layout::file(hash));
-    match commit.run() {
+/// Takes a file out of the pool whose bytes are not what they must be, and removes them, if it is still the same.
+pub(crate) fn remove_damaged(
+    store: &Store,
+    hash: &Hash,
+    file: &Complete,
+    record: &Record,
+) -> Result<(), Failure> {
+    match Commit::new().unchanged(record).delete(&layout::file(hash)).run() {
+        // Somebody has changed it meanwhile; whether its bytes are right is found out next time.
+        Err(Failure::PreconditionFailed) => Ok(()),
+        made => {
+            made?;
+            store.delete(&file.key).map(|_| ())
+        }
+    }
+}
+
+/// Notes that somebody wanted to upload a file again, so that the sweep leaves it for as long as a new one.
+pub(crate) fn note_wanted(hash: &Hash, file: &Complete, record: &Record) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    if now.since(file.at) < OFTEN {
+        return Ok(());
+    }
+    let file = Complete { at: now, ..file.clone() };
+    let commit = Commit::new().unchanged(record).absent(&layout::doomed(hash));
+    match commit.put_json(&layout::file(hash), &file)?.run() {
+        // Somebody else has just noted it, or the sweep has begun to remove it.
         Err(Failure::PreconditionFailed) => Ok(()),
         made => made.map(|_| ()),
     }
 }
 
-/// Whether a user may read a file without looking at manifests.
-pub(crate) fn has_right(user: &User, hash: &Hash) -> Result<bool, Failure> {
-    Ok(records::get(&layout::right(user, hash))?.is_some())
+/// Whether a user may read a file without looking at manifests: the user has uploaded it, or, unless sharing is strict,
+/// has named it in a manifest.
+pub(crate) fn has_right(user: &User, hash: &Hash, settings: &Settings) -> Result<bool, Failure> {
+    let right = records::get(&layout::right(user, hash))?;
+    Ok(right.is_some_and(|right| counts(&right, settings.strict_sharing)))
 }
 
-/// Lets a user read a file.
+fn counts(right: &Record, strict: bool) -> bool {
+    !strict || right.value == UPLOADED
+}
+
+/// Lets a user read a file who has uploaded it.
 pub(crate) fn give_right(user: &User, hash: &Hash) -> Result<(), Failure> {
-    if has_right(user, hash)? {
-        return Ok(());
+    write_right(user, hash, UPLOADED)
+}
+
+/// Lets a user read a file who has named it.
+pub(crate) fn note_named(user: &User, hash: &Hash) -> Result<(), Failure> {
+    write_right(user, hash, NAMED)
+}
+
+fn write_right(user: &User, hash: &Hash, value: &[u8]) -> Result<(), Failure> {
+    let key = layout::right(user, hash);
+    match records::get(&key)? {
+        Some(there) if there.value == UPLOADED || there.value == value => Ok(()),
+        _ => Commit::new().put(&key, value).run().map(|_| ()),
     }
-    Commit::new().put(&layout::right(user, hash), b"").run().map(|_| ())
 }
 
 /// What the pool is to a user: looks up many files at once.
@@ -165,7 +212,7 @@ impl<'a> View<'a> {
             let rights = some.iter().map(|hash| layout::right(self.user, hash));
             let rights = records::get_all(&rights.collect::<Vec<_>>())?;
             for ((hash, file), right) in some.iter().zip(files).zip(rights) {
-                let has_right = right.is_some();
+                let has_right = right.is_some_and(|right| counts(&right, self.strict));
                 let counts = has_right || !self.strict;
                 let file = file.filter(|_| counts && !self.doomed.contains(&layout::doomed(hash)));
                 let file = file.map(|record| record.json::<Complete>()).transpose()?;
@@ -176,59 +223,70 @@ impl<'a> View<'a> {
     }
 }
 
-/// What a user can have of each of these files, in their order. Whoever names a file that is there may read it, unless
-/// sharing is strict. Fails with `size_conflict` for a file that has another size.
+/// What a user can have of each of these files, in their order. The user's manifest names them, so the user may read
+/// those that are there, unless sharing is strict. Fails as [`check`] does.
 pub(crate) fn availability(
     user: &User,
     files: &[File<'_>],
     settings: &Settings,
 ) -> Result<Vec<Available>, Problem> {
-    let hashes: BTreeSet<Hash> = files.iter().map(|file| file.hash).collect();
-    let hashes: Vec<Hash> = hashes.into_iter().collect();
-    let found = View::new(user, settings)?.find(&hashes)?;
-    let begun = begun(user)?;
-    let known: BTreeMap<Hash, There> = hashes
-        .into_iter()
-        .zip(found)
-        .filter_map(|(hash, there)| there.map(|there| (hash, there)))
-        .collect();
+    let known = known(user, files, settings)?;
     let new_rights = known.iter().filter(|(_, there)| !there.has_right);
     let new_rights: Vec<String> = new_rights.map(|(hash, _)| layout::right(user, hash)).collect();
     for some in new_rights.chunks(MAX_OPERATIONS) {
-        some.iter().fold(Commit::new(), |commit, right| commit.put(right, b"")).run()?;
+        some.iter().fold(Commit::new(), |commit, right| commit.put(right, NAMED)).run()?;
     }
-    let store = Store::open("main")?;
-    let mut available = Vec::with_capacity(files.len());
-    for file in files {
-        available.push(match known.get(&file.hash).map(|there| there.size) {
-            _ if file.hash == EMPTY => Available::Yes,
-            Some(size) if size == file.size => Available::Yes,
-            Some(size) => {
-                let why = format!("{:?}: the file with this hash has {size} bytes", file.path);
-                let problem = Problem::new(422, "size_conflict", why).with("size", size);
-                return Err(problem.with("path", &*file.path));
-            }
+    let (begun, store) = (partial::all(user)?, Store::open("main")?);
+    let of = |file: &File<'_>| {
+        if is_there(&known, file)? {
+            return Ok(Available::Yes);
+        }
+        match begun.get(&file.hash) {
             // All of it may be there, if whoever sent the last bytes left before it was completed.
-            None if begun.contains(&file.hash) => {
+            Some(total) if *total == file.size => {
                 match partial::advance(&store, user, &file.hash, file.size) {
-                    Ok(Progress::Complete) => Available::Yes,
-                    Ok(Progress::Ranges(ranges)) => Available::Ranges(ranges),
+                    Ok(Progress::Complete) => Ok(Available::Yes),
+                    Ok(Progress::Ranges(ranges)) => Ok(Available::Ranges(ranges)),
                     // What was there had another hash, and is gone.
-                    Err(Problem::Refusal(_)) => Available::Ranges(Vec::new()),
-                    Err(failure) => return Err(failure),
+                    Err(Problem::Refusal(_)) => Ok(Available::Ranges(Vec::new())),
+                    Err(failure) => Err(failure),
                 }
             }
-            None => Available::Ranges(Vec::new()),
-        });
-    }
-    Ok(available)
+            // What has come was said to be of another length, so it is not of this file.
+            _ => Ok(Available::Ranges(Vec::new())),
+        }
+    };
+    files.iter().map(of).collect()
 }
 
-/// The files of which a user has uploaded parts.
-fn begun(user: &User) -> Result<BTreeSet<Hash>, Failure> {
-    let prefix = format!("p/{}/", user.as_str());
-    let hash = |record: Result<records::Record, Failure>| {
-        Ok(record?.key.strip_prefix(&prefix).and_then(Hash::parse))
-    };
-    records::scan(&prefix).map(hash).filter_map(Result::transpose).collect()
+/// Fails with `size_conflict` if one of these files is there with another size. It gives nobody a right.
+pub(crate) fn check(user: &User, files: &[File<'_>], settings: &Settings) -> Result<(), Problem> {
+    let known = known(user, files, settings)?;
+    files.iter().try_for_each(|file| is_there(&known, file).map(|_| ()))
+}
+
+/// Those of these files that are available to a user.
+fn known(
+    user: &User,
+    files: &[File<'_>],
+    settings: &Settings,
+) -> Result<BTreeMap<Hash, There>, Failure> {
+    let hashes: BTreeSet<Hash> = files.iter().map(|file| file.hash).collect();
+    let hashes: Vec<Hash> = hashes.into_iter().collect();
+    let found = View::new(user, settings)?.find(&hashes)?;
+    let there = hashes.into_iter().zip(found);
+    Ok(there.filter_map(|(hash, there)| there.map(|there| (hash, there))).collect())
+}
+
+fn is_there(known: &BTreeMap<Hash, There>, file: &File<'_>) -> Result<bool, Problem> {
+    match known.get(&file.hash).map(|there| there.size) {
+        _ if file.hash == EMPTY => Ok(true),
+        None => Ok(false),
+        Some(size) if size == file.size => Ok(true),
+        Some(size) => {
+            let why = format!("{:?}: the file with this hash has {size} bytes", file.path);
+            let problem = Problem::new(422, "size_conflict", why).with("size", size);
+            Err(problem.with("path", &*file.path))
+        }
+    }
 }

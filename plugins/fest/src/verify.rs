@@ -87,8 +87,7 @@ fn look_at(store: &Store, hash: &Hash, record: &Record, found: &mut Found) -> Re
     if !is_right(store, &file, hash)? {
         environment::warn("stored file is damaged", &[("hash", hash), ("blob", &file.key)]);
         found.damaged.push(hash.to_string());
-        pool::is_corrupt(hash, record)?;
-        store.delete(&file.key)?;
+        pool::remove_damaged(store, hash, &file, record)?;
     }
     Ok(())
 }

@@ -63,6 +63,19 @@ fn versions_are_kept_apart_by_user_name_and_time_stamp() {
 }
 
 #[test]
+fn a_manifest_that_is_refused_gives_no_right() {
+    let host = host(&json!({}));
+    put(&host, "ann", b"abc");
+    let of = |files: &[(&str, &[u8])]| manifest("web", "2026-01-31T00:00:00Z", files);
+    let mut wrong = of(&[("./a", b"abc")]);
+    wrong["files"]["./a"]["size"] = json!(4);
+    assert_eq!(post(&host, "bob", &wrong).status, 422);
+    assert_eq!(post(&host, "bob", &of(&[])).status, 201);
+    assert_eq!(post(&host, "bob", &of(&[("./a", b"abc")])).status, 409);
+    assert_eq!(send(host.get(&format!("/files/{}", hash(b"abc"))), "bob").status, 404);
+}
+
+#[test]
 fn an_etag_changes_with_what_is_available() {
     let host = host(&json!({}));
     post(&host, "ann", &manifest("web", "2026-01-31T00:00:00Z", &[("./a", b"abc")]));
