@@ -1,5 +1,6 @@
 //! Files: fetched and uploaded, whole and in ranges.
 
+use keepgate_sdk::range::Range;
 use keepgate_sdk::{BlobAnswer, Body, Call, Content, Failure, PutOptions, Reply, Request, Store};
 use serde_json::json;
 
@@ -37,7 +38,7 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
     let user = User::of(&request)?;
     odd_range(&mut request)?;
     if hash == EMPTY {
-        return Ok(headers(Reply::ok().bytes(Vec::new()), &hash));
+        return Ok(headers(empty(&request), &hash));
     }
     let (file, record) = pool::find(&hash)?.ok_or(Failure::NotFound)?;
     if !pool::has_right(&user, &hash, &settings)? {
@@ -78,9 +79,23 @@ fn headers(reply: Reply, hash: &Hash) -> Reply {
         .header("x-content-type-options", "nosniff")
 }
 
-/// fest's own example asks for a range by `Content-Range`.
+/// The empty file, which is in no store.
+fn empty(request: &Request) -> Reply {
+    let etag = format!("\"{EMPTY}\"");
+    let is_known = request.header("if-none-match").is_some_and(|known| {
+        let mut tags = known.split(',').map(str::trim);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    });
+    let reply = if is_known { Reply::new(304) } else { Reply::ok().bytes(Vec::new()) };
+    reply.header("accept-ranges", "bytes").header("content-type", "application/octet-stream")
+}
+
+/// fest's own example asks for a range by `Content-Range`. A `Range` that is none is ignored, as HTTP allows.
 fn odd_range(request: &mut Request) -> Result<(), Problem> {
-    if request.header("range").is_some() {
+    if let Some(range) = request.header("range") {
+        if matches!(Range::parse(Some(range)), Range::Malformed) {
+            request.headers.retain(|(name, _)| name != "range");
+        }
         return Ok(());
     }
     if let Some(text) = request.header("content-range") {
@@ -160,6 +175,11 @@ pub(crate) fn whole(
             });
         }
     };
+    // If its length was not announced, it is known only now.
+    if let Err(failure) = check_size(size, settings) {
+        store.delete(&key)?;
+        return Err(failure.into());
+    }
     let status = if pool::complete(user, hash, &key, size)? { 201 } else { 200 };
     if status == 200 {
         store.delete(&key)?;
@@ -192,7 +212,10 @@ fn part(
         (Some(total), Some(known)) if total != known => return Err(partial::size_conflict(known)),
         (Some(total), _) => total,
         (None, Some(known)) if range.last < known => known,
-        (None, Some(known)) => return Err(partial::size_conflict(known)),
+        (None, Some(known)) => {
+            let why = format!("the range ends beyond the file, which has {known} bytes");
+            return Err(Problem::new(400, "bad_range", why).with("size", known));
+        }
         (None, None) => {
             let why = "the length of the file is not known: no manifest of yours names it; write it instead of `*`";
             return Err(Problem::new(400, "size_unknown", why));

@@ -39,6 +39,7 @@ fn a_file_is_stored_once_and_read_by_those_who_know_it() {
     for (header, value, status) in [
         ("range", "bytes=1-1", 206),
         ("range", "bytes=9-", 416),
+        ("range", "bytes=x", 200),
         ("content-range", "bytes 0-1/*", 206),
         ("content-range", "bytes x", 400),
         ("if-none-match", &format!("\"{}\"", hash(b"abc")), 304),
@@ -130,6 +131,23 @@ fn ranges_that_make_no_sense_are_refused() {
     post(&host, "ann", &manifest("web", "2026-01-31T00:00:00Z", &[("./a", &all)]));
     let shown = json_of(&send(host.get("/manifests/web"), "ann"));
     assert_eq!(shown["files"]["./a"]["available_bytes"], json!([[0, 9], [20, 29]]));
+    let beyond = send_range("bytes 99-100/*", &all[..2]);
+    assert_eq!((beyond.status, &json_of(&beyond)["error"]), (400, &json!("bad_range")));
+}
+
+#[test]
+fn an_empty_file_is_like_any_other() {
+    let host = host(&json!({}));
+    let target = format!("/files/{}", hash(b""));
+    let got = send(host.get(&target), "ann");
+    assert_eq!((got.status, got.body.len()), (200, 0));
+    assert_eq!(got.header("content-type"), Some("application/octet-stream"));
+    assert_eq!(got.header("accept-ranges"), Some("bytes"));
+    let etag = got.header("etag").unwrap();
+    for (known, status) in [(etag, 304), ("*", 304), ("\"other\"", 200)] {
+        let reply = send(host.get(&target).header("if-none-match", known), "ann");
+        assert_eq!(reply.status, status, "{known}");
+    }
 }
 
 #[test]
