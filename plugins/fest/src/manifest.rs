@@ -104,7 +104,7 @@ impl<'a> Manifest<'a> {
         let files = Object::of(text, files.value).ok_or_else(|| {
             text.problem("bad_type", text.offset(files.value), "`files` is not an object")
         })?;
-        files.check_names(text, "files")?;
+        files.check_names(text, "files", None)?;
         let mut sizes: HashMap<Hash, u64> = HashMap::with_capacity(files.members.len());
         let mut read = Vec::with_capacity(files.members.len());
         for found in files.members {
@@ -132,7 +132,7 @@ impl<'a> Manifest<'a> {
         let directories = Object::of(text, found.value).ok_or_else(|| {
             text.problem("bad_type", text.offset(found.value), "`directories` is not an object")
         })?;
-        directories.check_names(text, "directories")?;
+        directories.check_names(text, "directories", None)?;
         for directory in &directories.members {
             let (path, place) = (&*directory.name, text.offset(directory.value));
             check_path(path).map_err(|why| {
@@ -142,7 +142,7 @@ impl<'a> Manifest<'a> {
             let entry = Object::of(text, directory.value).ok_or_else(|| {
                 text.problem("bad_type", place, format!("directories: {path:?} is not an object"))
             })?;
-            entry.check_names(text, path)?;
+            entry.check_names(text, path, Some(path))?;
         }
         Ok(directories.members.len())
     }
@@ -234,7 +234,7 @@ impl<'a> File<'a> {
         };
         let entry = Object::of(text, found.value)
             .ok_or_else(|| wrong("bad_type", place, "it is not an object".to_owned()))?;
-        entry.check_names(text, &path)?;
+        entry.check_names(text, &path, Some(&path))?;
         let of = |name: &str| {
             let found = member(&entry.members, name).map(|member| member.value);
             found.ok_or_else(|| wrong("missing", place, format!("it has no `{name}`")))

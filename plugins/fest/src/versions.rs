@@ -57,7 +57,10 @@ pub(crate) fn store(user: &User, manifest: &Manifest<'_>, text: &[u8]) -> Result
         store.put(key, Body::from_bytes(bytes), &PutOptions::absent()).map(|_| ())
     };
     put(&layout::text(user, &id), text)?;
-    put(&layout::index(user.as_str(), &id), &index::of(&manifest.files))?;
+    if let Err(failure) = put(&layout::index(user.as_str(), &id), &index::of(&manifest.files)) {
+        remove_blobs(&store, user.as_str(), &id)?;
+        return Err(failure);
+    }
     let version = Version {
         name: manifest.name.clone(),
         timestamp: manifest.timestamp.clone(),

@@ -45,13 +45,19 @@ impl<'a> Object<'a> {
         Some(Self { start, members })
     }
 
-    /// Refuses a member that occurs twice.
-    pub(super) fn check_names(&self, text: Text<'_>, what: &str) -> Result<(), Problem> {
+    /// Refuses a member that occurs twice. `path` is that of the entry; without one, the members are paths themselves.
+    pub(super) fn check_names(
+        &self,
+        text: Text<'_>,
+        what: &str,
+        path: Option<&str>,
+    ) -> Result<(), Problem> {
         match twice(&self.members) {
             None => Ok(()),
             Some(member) => {
                 let why = format!("{what}: {:?} occurs twice", member.name);
-                Err(text.problem("duplicate_key", member.start, why).with("path", &*member.name))
+                let path = path.unwrap_or(&member.name);
+                Err(text.problem("duplicate_key", member.start, why).with("path", path))
             }
         }
     }

@@ -128,6 +128,8 @@ fn what_is_wrong_is_named_with_its_place() {
     }
     let bad = refusal(&file("../a", A, "3"));
     assert_eq!((&bad.more["path"], &bad.more["line"]), (&json!("../a"), &json!(2)));
+    let twice = with_files(&format!("{{\"a\":{{\"hash\":\"{A}\",\"size\":3,\"size\":3}}}}"));
+    assert_eq!(refusal(&twice).more["path"], json!("a"));
     let directories = with_files("{}").replace("{}}", "{},\"directories\":{\"a/..\":{}}}");
     assert_eq!(refusal(&directories).code, "bad_path");
     let not_utf8 = Manifest::parse(b"{\n\"\xff\":1}").unwrap_err();
