@@ -1,10 +1,12 @@
 //! Files: fetched and uploaded, whole and in ranges.
 
+use keepgate_sdk::pipes;
 use keepgate_sdk::range::Range;
 use keepgate_sdk::{BlobAnswer, Body, Call, Content, Failure, PutOptions, Reply, Request, Store};
 use serde_json::json;
 
 use crate::hash::{EMPTY, Hash};
+use crate::manifests::is_known;
 use crate::partial::{self, Progress};
 use crate::problem::Problem;
 use crate::range::ContentRange;
@@ -81,12 +83,10 @@ fn headers(reply: Reply, hash: &Hash) -> Reply {
 
 /// The empty file, which is in no store.
 fn empty(request: &Request) -> Reply {
-    let etag = format!("\"{EMPTY}\"");
-    let is_known = request.header("if-none-match").is_some_and(|known| {
-        let mut tags = known.split(',').map(str::trim);
-        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-    });
-    let reply = if is_known { Reply::new(304) } else { Reply::ok().bytes(Vec::new()) };
+    let reply = match is_known(request, &format!("\"{EMPTY}\"")) {
+        true => Reply::new(304),
+        false => Reply::ok().bytes(Vec::new()),
+    };
     reply.header("accept-ranges", "bytes").header("content-type", "application/octet-stream")
 }
 
@@ -113,7 +113,10 @@ fn uploaded(call: Call<Settings>) -> Result<Reply, Problem> {
     let hash = hash(&call)?;
     let Call { request, settings, .. } = call;
     let user = User::of(&request)?;
-    if request.header("content-encoding").is_some_and(|coding| coding != "identity") {
+    if request
+        .header("content-encoding")
+        .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
+    {
         let why = "the bytes of a file are sent as they are, without Content-Encoding";
         return Err(Problem::new(415, "unsupported_encoding", why));
     }
@@ -123,8 +126,13 @@ fn uploaded(call: Call<Settings>) -> Result<Reply, Problem> {
         if !settings.strict_sharing || pool::has_right(&user, &hash, &settings)? {
             pool::note_named(&user, &hash)?;
             pool::note_wanted(&hash, &file, &record)?;
+            let is_resumable = upload::completes(&request)?.is_some();
             let _ = request.body.discard(DISCARDED);
-            return Ok(stored(200, &hash, file.size)?);
+            let reply = stored(200, &hash, file.size)?;
+            return Ok(match is_resumable {
+                true => upload::told(reply, file.size, file.size, true),
+                false => reply,
+            });
         }
     }
     sweep::begin()?;
@@ -152,6 +160,7 @@ pub(crate) fn whole(
     let store = Store::open("main")?;
     let key = layout::upload(user, hash, 0);
     let options = PutOptions::absent().sha256(&hash.to_string());
+    let has_parts = partial::total(user, hash)?.is_some();
     let resumable = length.filter(|length| *length >= WORTH_KEEPING);
     let received = match resumable {
         Some(total) => {
@@ -159,7 +168,10 @@ pub(crate) fn whole(
             partial::begin(user, hash, total)?;
             store.receive(&key, request.body, &options).map(|it| (it.stored.info.size, it.complete))
         }
-        None => store.put(&key, request.body, &options).map(|it| (it.info.size, true)),
+        None => {
+            let body = pipes::limit(request.body, settings.max_file());
+            store.put(&key, body, &options).map(|it| (it.info.size, true))
+        }
     };
     let size = match received {
         Ok((size, true)) => size,
@@ -175,17 +187,12 @@ pub(crate) fn whole(
             });
         }
     };
-    // If its length was not announced, it is known only now.
-    if let Err(failure) = check_size(size, settings) {
-        store.delete(&key)?;
-        return Err(failure.into());
-    }
     let status = if pool::complete(user, hash, &key, size)? { 201 } else { 200 };
     if status == 200 {
         store.delete(&key)?;
         pool::give_right(user, hash)?;
     }
-    if resumable.is_some() {
+    if has_parts || resumable.is_some() {
         // What had come of it before.
         partial::remove_all(&store, user, hash)?;
     }

@@ -1,6 +1,7 @@
 //! The text of a manifest: reading it strictly, and writing it again with what is available. Everything but availability
 //! stays as it was sent, byte for byte: the order of members, numbers, blanks.
 
+mod canonical;
 mod object;
 mod place;
 mod times;
@@ -26,6 +27,9 @@ const LARGEST: u64 = (1 << 53) - 1;
 /// The server's members of an entry.
 const OURS: [&str; 2] = ["is_available", "available_bytes"];
 
+/// Members of a manifest that may occur only once. fest's own example has `omit` twice.
+const UNIQUE: [&str; 5] = ["name", "timestamp", "base", "files", "directories"];
+
 /// A manifest that makes sense.
 #[derive(Debug)]
 pub(crate) struct Manifest<'a> {
@@ -37,6 +41,7 @@ pub(crate) struct Manifest<'a> {
     pub(crate) base: Option<String>,
     pub(crate) files: Vec<File<'a>>,
     pub(crate) directories: usize,
+    members: Vec<Member<'a>>,
 }
 
 /// An entry of `files`.
@@ -65,6 +70,7 @@ impl<'a> Manifest<'a> {
         })?;
         let top = Object::of(text, whole)
             .ok_or_else(|| text.problem("bad_json", 0, "a manifest is an object"))?;
+        top.check_once(text, &UNIQUE)?;
         let string = |name: &str| -> Result<Option<String>, Problem> {
             let Some(found) = member(&top.members, name) else { return Ok(None) };
             let parsed: Result<String, _> = serde_json::from_str(found.value.get());
@@ -94,7 +100,8 @@ impl<'a> Manifest<'a> {
         let base = string("base")?;
         let files = Self::files(text, &top)?;
         let directories = Self::directories(text, &top)?;
-        Ok(Self { text: text.0, name, timestamp, time, base, files, directories })
+        let members = top.members;
+        Ok(Self { text: text.0, name, timestamp, time, base, files, directories, members })
     }
 
     fn files(text: Text<'a>, top: &Object<'a>) -> Result<Vec<File<'a>>, Problem> {
@@ -152,31 +159,32 @@ impl<'a> Manifest<'a> {
         self.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size))
     }
 
-    /// What is the same for two texts that differ only in availability and in blanks.
+    /// What is the same for two texts that are the same value of JSON but for availability.
     pub(crate) fn content(&self) -> String {
-        let mut hasher = Sha256::new();
-        let mut in_text = false;
-        let mut escaped = false;
-        self.pieces(
-            |_| None,
-            |piece| {
-                let plain: Vec<u8> = piece
-                    .bytes()
-                    .filter(|byte| {
-                        let is_kept = in_text || !byte.is_ascii_whitespace();
-                        match byte {
-                            b'"' if !escaped => in_text = !in_text,
-                            _ => {}
-                        }
-                        escaped = in_text && *byte == b'\\' && !escaped;
-                        is_kept
-                    })
-                    .collect();
-                hasher.update(&plain);
-                Ok::<_, std::convert::Infallible>(())
-            },
-        )
-        .unwrap_or_else(|never| match never {});
+        let (mut hasher, mut form) = (Sha256::new(), Vec::new());
+        for found in canonical::by_name(&self.members) {
+            canonical::write_name(&found.name, &mut form);
+            if found.name != "files" {
+                canonical::write(found.value, &mut form);
+                hasher.update(&form);
+                form.clear();
+                continue;
+            }
+            let mut files: Vec<&File<'_>> = self.files.iter().collect();
+            files.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+            for file in files {
+                canonical::write_name(&file.path, &mut form);
+                let members = canonical::by_name(&file.entry.members);
+                for found in members.into_iter().filter(|it| !OURS.contains(&&*it.name)) {
+                    canonical::write_name(&found.name, &mut form);
+                    canonical::write(found.value, &mut form);
+                }
+                // Nothing else has this byte: names and texts have it escaped.
+                form.push(b'\n');
+                hasher.update(&form);
+                form.clear();
+            }
+        }
         hex::encode(hasher.finalize())
     }
 

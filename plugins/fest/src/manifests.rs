@@ -87,7 +87,7 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
     let available = pool::availability(&user, &manifest.files, settings)?;
     let etag = format!("\"{}\"", etag(&version, &available));
     let reply = Reply::ok().header("etag", &etag).header("cache-control", "no-cache");
-    if request.header("if-none-match").is_some_and(|known| known.contains(&etag)) {
+    if is_known(request, &etag) {
         return Ok(Reply { status: 304, ..reply });
     }
     Ok(answer(reply, &manifest, &available)?)
@@ -117,6 +117,13 @@ pub(crate) fn delete(call: Call<Settings>) -> Result<Reply, Failure> {
         true => Ok(Reply::new(204)),
         false => Err(Failure::NotFound),
     }
+}
+
+/// Whether the client has what has this tag, in quotation marks.
+pub(crate) fn is_known(request: &Request, etag: &str) -> bool {
+    let tags = request.header("if-none-match").unwrap_or_default();
+    let mut tags = tags.split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// It changes when what is available does.

@@ -165,7 +165,7 @@ fn append(
 }
 
 /// How far an upload is, in the headers of the draft.
-fn told(reply: Reply, offset: u64, length: u64, complete: bool) -> Reply {
+pub(crate) fn told(reply: Reply, offset: u64, length: u64, complete: bool) -> Reply {
     reply
         .header("upload-offset", offset)
         .header("upload-complete", if complete { "?1" } else { "?0" })

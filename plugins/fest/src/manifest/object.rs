@@ -45,6 +45,17 @@ impl<'a> Object<'a> {
         Some(Self { start, members })
     }
 
+    /// Refuses a member with one of these names that occurs twice.
+    pub(super) fn check_once(&self, text: Text<'_>, names: &[&str]) -> Result<(), Problem> {
+        for name in names {
+            if let Some(again) = self.members.iter().filter(|member| member.name == *name).nth(1) {
+                let why = format!("`{name}` occurs twice");
+                return Err(text.problem("duplicate_key", again.start, why));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses a member that occurs twice. `path` is that of the entry; without one, the members are paths themselves.
     pub(super) fn check_names(
         &self,
@@ -64,7 +75,7 @@ impl<'a> Object<'a> {
 }
 
 /// All members, in order.
-struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Pairs<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 /// A name, borrowed if it has no escapes.
 struct Name<'a>(Cow<'a, str>);

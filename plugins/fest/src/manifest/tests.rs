@@ -147,6 +147,40 @@ fn a_member_of_the_top_may_occur_twice_as_in_the_readme() {
 }
 
 #[test]
+fn other_members_of_the_top_occur_once() {
+    for name in ["name", "timestamp", "files", "base", "directories"] {
+        let value = if name == "files" || name == "directories" { "{}" } else { "\"x\"" };
+        let again = format!("{{}},\"{name}\":{value},\"{name}\":{value}");
+        let text = with_files("{}").replacen("{}", &again, 1);
+        let Err(Problem::Refusal(refusal)) = Manifest::parse(text.as_bytes()) else {
+            panic!("{text}");
+        };
+        assert_eq!((refusal.status, refusal.code), (400, "duplicate_key"), "{text}");
+    }
+}
+
+#[test]
+fn contents_are_equal_however_they_are_written() {
+    let of = |text: &str| Manifest::parse(text.as_bytes()).unwrap().content();
+    let with = |more: &str, files: &str| with_files(files).replacen('{', &format!("{{{more}"), 1);
+    let file = |more: &str| format!("{{\"hash\":\"{A}\",\"size\":3{more}}}");
+    let files = format!("{{\"a\":{},\"é\":{}}}", file(",\"x\":[1.5]"), file(""));
+    let plain = with("\"y\":{\"b\":1,\"a\":\"/\"},\"n\":100,", &files);
+    let reordered = format!(
+        "{{\"\\u00e9\":{{\"size\":3,\"hash\":\"{A}\"}},\"\\u0061\":{}}}",
+        file(",\"x\":[15e-1]")
+    );
+    let same = with("\"n\":1e2,\"y\":{\"a\":\"\\/\",\"b\":1.0},", &reordered);
+    assert_eq!(of(&same), of(&plain), "{same}");
+    for (from, to) in
+        [("[1.5]", "[1.5,1]"), ("\"b\":1", "\"b\":\"1\""), ("100", "-100"), ("\"x\"", "\"z\"")]
+    {
+        let other = plain.replacen(from, to, 1);
+        assert!(other != plain && of(&other) != of(&plain), "{other}");
+    }
+}
+
+#[test]
 fn contents_are_equal_whatever_is_available() {
     let of = |text: &str| Manifest::parse(text.as_bytes()).unwrap().content();
     let plain = with_files(&format!("{{\"a b\":{{\"hash\":\"{A}\",\"size\":3}}}}"));
