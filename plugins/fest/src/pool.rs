@@ -157,6 +157,12 @@ pub(crate) fn has_right(user: &User, hash: &Hash, settings: &Settings) -> Result
     Ok(right.is_some_and(|right| counts(&right, settings.strict_sharing)))
 }
 
+/// Whether a user has uploaded a file once.
+pub(crate) fn has_uploaded(user: &User, hash: &Hash) -> Result<bool, Failure> {
+    let right = records::get(&layout::right(user, hash))?;
+    Ok(right.is_some_and(|right| counts(&right, true)))
+}
+
 fn counts(right: &Record, strict: bool) -> bool {
     !strict || right.value == UPLOADED
 }

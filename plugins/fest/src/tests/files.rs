@@ -175,6 +175,16 @@ fn with_strict_sharing_everybody_uploads_once() {
     assert_eq!(send(wrong, "bob").status, 422);
     assert_eq!(put(&host, "bob", b"abc").status, 200);
     assert_eq!(json_of(&post(&host, "bob", &text))["files"]["./a"]["is_available"], true);
+    // In ranges, too: the bytes are looked at, although the file is there.
+    let target = format!("/files/{}", hash(b"abc"));
+    for (bytes, last, get) in [(b"abd", 422, 404), (b"abc", 201, 200)] {
+        let part = |range: &str, bytes: &[u8]| {
+            send(host.request("PUT", &target).header("content-range", range).body(bytes), "eve")
+        };
+        assert_eq!(part("bytes 0-1/3", &bytes[..2]).status, 202);
+        assert_eq!(part("bytes 2-2/3", &bytes[2..]).status, last);
+        assert_eq!(send(host.get(&target), "eve").status, get);
+    }
     assert_eq!(host.keys().iter().filter(|key| key.starts_with("data/")).count(), 1);
 }
 
