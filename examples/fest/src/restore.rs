@@ -30,7 +30,9 @@ pub(crate) fn run(server: &Server, asked: &RestoreArguments, as_json: bool) -> R
     let manifest = with_patience(|| server.manifest(&asked.name, asked.timestamp.as_deref()))?;
     let missing = manifest.files.values().filter(|file| !file.is_available).count();
     if missing > 0 {
-        eprintln!("fest: {missing} files of this backup never arrived; the others are restored");
+        eprintln!(
+            "fest: {missing} files of this backup never arrived as a whole, or are damaged; the others are restored"
+        );
     }
     fs::create_dir_all(&asked.folder).with_context(|| asked.folder.display().to_string())?;
     let folder = asked.folder.canonicalize()?;

@@ -38,8 +38,8 @@ fn a_download_of_damaged_bytes_breaks_off_and_the_next_upload_heals_the_file() {
     };
     gateway.eventually("the file is taken out of the pool", missing);
     assert_eq!(endpoint.get(&format!("/files/{hash}")).status, 404);
-    let told = tools::run(fest(&["restore", "tree", text(&target)])).fails_with(1);
-    assert!(told.contains("file"), "{told}");
+    let told = tools::run(fest(&["restore", "tree", text(&target)])).fails_with(3);
+    assert!(told.contains("damaged"), "{told}");
 
     let again = result(fest(&["--json", "backup", text(&source), "tree"]));
     assert_eq!(again["sent_files"], 1, "{again}");
