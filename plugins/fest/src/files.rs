@@ -63,7 +63,9 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
     };
     let answer = answer.etag(&hash.to_string()).content_type("application/octet-stream");
     let mut reply = answer.to(&request)?;
-    if let (200, Content::Body(body)) = (reply.status, &mut reply.content) {
+    if let (true, 200, Content::Body(body)) =
+        (settings.verify_downloads(), reply.status, &mut reply.content)
+    {
         // A part of a file has no hash to be compared with.
         let stored = std::mem::replace(body, Body::from_bytes(b""));
         *body = verify::on_the_way(stored, &hash)?;

@@ -20,6 +20,8 @@ pub struct Settings {
     partial: Option<HumanDuration>,
     /// Which versions of a manifest stay; without it, all of them.
     pub(crate) keep: Option<Policy>,
+    /// Whether the bytes of a file are compared with its hash while it is downloaded.
+    verify_downloads: Option<bool>,
     /// Whether users may remove versions of their manifests.
     pub(crate) deletes: bool,
     max_manifest: Option<u64>,
@@ -33,6 +35,10 @@ impl Settings {
             return Err("max_manifest: at most 1 GiB, because it is read into memory".to_owned());
         }
         Ok(())
+    }
+
+    pub(crate) fn verify_downloads(&self) -> bool {
+        self.verify_downloads.unwrap_or(true)
     }
 
     pub(crate) fn grace(&self) -> Duration {

@@ -132,7 +132,8 @@ pub(super) fn response(
 
 /// Removes the body of a response that must not have one: to HEAD, or a 204 or 304.
 pub(super) fn strip_body(response: &mut Response<ResponseBody>, method: &Method) {
-    if method != Method::HEAD {
+    // HEAD has the length that GET would have, but a 204 has none for any method (RFC 9110, section 8.6).
+    if method != Method::HEAD || response.status() == StatusCode::NO_CONTENT {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     *response.body_mut() = ResponseBody::empty();

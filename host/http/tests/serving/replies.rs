@@ -21,6 +21,8 @@ async fn lengths_come_from_the_body() {
 
     let nothing = server.get("/nothing").await;
     assert_eq!((nothing.status, nothing.header("content-length")), (204, None));
+    let nothing = server.ask("HEAD /nothing HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert_eq!((nothing.status, nothing.header("content-length")), (204, None));
     // A header that contradicts the body is ignored.
     assert_eq!(server.get("/length").await.header("content-length"), Some("0"));
     server.end().await;

@@ -223,6 +223,12 @@ fn a_download_of_changed_bytes_breaks_off_and_the_file_is_looked_at() {
     assert_eq!(files["./d"]["is_available"], true);
     assert_eq!(put(&host, "ann", b"abc").status, 201);
     assert_eq!(send(host.get(&target), "ann").body, b"abc");
+    // Where the operator wants none of it.
+    let host = self::host(&json!({"verify_downloads": false}));
+    put(&host, "ann", b"abc");
+    host.put(&host.keys().remove(0), b"abd");
+    let reply = send(host.get(&target), "ann");
+    assert!(reply.failure.is_none() && reply.body == b"abd", "{reply:?}");
 }
 
 #[test]
