@@ -130,16 +130,14 @@ impl<'a> BlobAnswer<'a> {
         let date =
             |name| request.header(name).and_then(|text| httpdate::parse_http_date(text).ok());
         match (request.header("if-match"), date("if-unmodified-since")) {
-            (Some(tags), _) if !self.is_among(tags, Compared::Strongly) => {
+            (Some(tags), _) if !names(tags, &self.etag, Compared::Strongly) => {
                 return Err(Failure::PreconditionFailed);
             }
             (None, Some(date)) if modified > date => return Err(Failure::PreconditionFailed),
             _ => {}
         }
         match (request.header("if-none-match"), date("if-modified-since")) {
-            (Some(tags), _) if self.is_among(tags, Compared::Weakly) => {
-                return Ok(Wanted::NotModified);
-            }
+            (Some(_), _) if request.has_version(&self.etag) => return Ok(Wanted::NotModified),
             (None, Some(date)) if modified <= date => return Ok(Wanted::NotModified),
             _ => {}
         }
@@ -159,22 +157,22 @@ impl<'a> BlobAnswer<'a> {
             Range::Malformed => Wanted::NoSuchRange,
         })
     }
+}
 
-    fn is_among(&self, tags: &str, compared: Compared) -> bool {
-        tags.split(',').map(str::trim).any(|tag| {
-            let tag = match compared {
-                Compared::Strongly => tag,
-                Compared::Weakly => tag.strip_prefix("W/").unwrap_or(tag),
-            };
-            tag == "*"
-                || tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(&self.etag)
-        })
-    }
+/// Whether a list of tags has this one, which is given without quotes, or is `*`.
+pub(crate) fn names(tags: &str, etag: &str, compared: Compared) -> bool {
+    tags.split(',').map(str::trim).any(|tag| {
+        let tag = match compared {
+            Compared::Strongly => tag,
+            Compared::Weakly => tag.strip_prefix("W/").unwrap_or(tag),
+        };
+        tag == "*" || tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(etag)
+    })
 }
 
 /// Whether a weak tag is considered equal.
 #[derive(Clone, Copy)]
-enum Compared {
+pub(crate) enum Compared {
     Strongly,
     Weakly,
 }

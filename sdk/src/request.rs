@@ -1,5 +1,6 @@
 //! A request, as a plugin sees it.
 
+use crate::blob_answer::{Compared, names};
 use crate::{Body, Failure, Principal, json, media};
 
 /// An HTTP method.
@@ -94,6 +95,12 @@ impl Request {
     /// The first header of this name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
+    }
+
+    /// Whether the client says by `If-None-Match` that it has the version with this tag, which is given without quotes: then
+    /// reply with 304. [`BlobAnswer`](crate::BlobAnswer) does it for blobs.
+    pub fn has_version(&self, etag: &str) -> bool {
+        self.header("if-none-match").is_some_and(|tags| names(tags, etag, Compared::Weakly))
     }
 
     /// The first parameter of this name in the query.

@@ -6,7 +6,6 @@ use keepgate_sdk::{BlobAnswer, Body, Call, Content, Failure, PutOptions, Reply, 
 use serde_json::json;
 
 use crate::hash::{EMPTY, Hash};
-use crate::manifests::is_known;
 use crate::partial::{self, Progress};
 use crate::problem::Problem;
 use crate::range::ContentRange;
@@ -43,7 +42,7 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
         return Ok(headers(empty(&request), &hash));
     }
     let (file, record) = pool::find(&hash)?.ok_or(Failure::NotFound)?;
-    if !pool::has_right(&user, &hash, &settings)? {
+    if !pool::has_right(&user, &hash, settings.strict_sharing)? {
         let named = !settings.strict_sharing && versions::size_of(&user, &hash)?.is_some();
         if !named {
             return Err(Failure::NotFound.into());
@@ -85,7 +84,7 @@ fn headers(reply: Reply, hash: &Hash) -> Reply {
 
 /// The empty file, which is in no store.
 fn empty(request: &Request) -> Reply {
-    let reply = match is_known(request, &format!("\"{EMPTY}\"")) {
+    let reply = match request.has_version(&EMPTY.to_string()) {
         true => Reply::new(304),
         false => Reply::ok().bytes(Vec::new()),
     };
@@ -125,7 +124,7 @@ fn uploaded(call: Call<Settings>) -> Result<Reply, Problem> {
     let there = pool::find(&hash)?;
     if let Some((file, record)) = there.filter(|_| hash != EMPTY) {
         // Its hash is what it says, so the client need not send it. That it has the bytes is another matter.
-        if !settings.strict_sharing || pool::has_right(&user, &hash, &settings)? {
+        if !settings.strict_sharing || pool::has_right(&user, &hash, settings.strict_sharing)? {
             pool::note_named(&user, &hash)?;
             pool::note_wanted(&hash, &file, &record)?;
             let is_resumable = upload::completes(&request)?.is_some();
@@ -162,8 +161,8 @@ pub(crate) fn whole(
     let store = Store::open("main")?;
     let key = layout::upload(user, hash, 0);
     let options = PutOptions::absent().sha256(&hash.to_string());
-    let has_parts = partial::total(user, hash)?.is_some();
     let resumable = length.filter(|length| *length >= WORTH_KEEPING);
+    let may_have_parts = resumable.is_some() || partial::total(user, hash)?.is_some();
     let received = match resumable {
         Some(total) => {
             // Before the body: if the client goes away, this call ends with it.
@@ -194,7 +193,7 @@ pub(crate) fn whole(
         store.delete(&key)?;
         pool::give_right(user, hash)?;
     }
-    if has_parts || resumable.is_some() {
+    if may_have_parts {
         // What had come of it before.
         partial::remove_all(&store, user, hash)?;
     }

@@ -85,9 +85,10 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
     // What was stored once made sense.
     let manifest = Manifest::parse(&text)?;
     let available = pool::availability(&user, &manifest.files, settings)?;
-    let etag = format!("\"{}\"", etag(&version, &available));
-    let reply = Reply::ok().header("etag", &etag).header("cache-control", "no-cache");
-    if is_known(request, &etag) {
+    let etag = etag(&version, &available);
+    let reply =
+        Reply::ok().header("etag", format!("\"{etag}\"")).header("cache-control", "no-cache");
+    if request.has_version(&etag) {
         return Ok(Reply { status: 304, ..reply });
     }
     Ok(answer(reply, &manifest, &available)?)
@@ -117,13 +118,6 @@ pub(crate) fn delete(call: Call<Settings>) -> Result<Reply, Failure> {
         true => Ok(Reply::new(204)),
         false => Err(Failure::NotFound),
     }
-}
-
-/// Whether the client has what has this tag, in quotation marks.
-pub(crate) fn is_known(request: &Request, etag: &str) -> bool {
-    let tags = request.header("if-none-match").unwrap_or_default();
-    let mut tags = tags.split(',').map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// It changes when what is available does.

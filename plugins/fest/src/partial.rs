@@ -97,7 +97,7 @@ pub(crate) fn advance(
     }
     // Many requests may bring the last bytes at the same time; one joins them, and the others find the file.
     let _turn = Turn::take(&format!("{}/{hash}", user.as_str()), JOINING)?;
-    if pool::find(hash)?.is_some() && pool::has_uploaded(user, hash)? {
+    if pool::find(hash)?.is_some() && pool::has_right(user, hash, true)? {
         remove_all(store, user, hash)?;
         return Ok(Progress::Complete);
     }

@@ -150,17 +150,11 @@ pub(crate) fn note_wanted(hash: &Hash, file: &Complete, record: &Record) -> Resu
     }
 }
 
-/// Whether a user may read a file without looking at manifests: the user has uploaded it, or, unless sharing is strict,
+/// Whether a user may read a file without looking at manifests: the user has uploaded it once, or, unless sharing is strict,
 /// has named it in a manifest.
-pub(crate) fn has_right(user: &User, hash: &Hash, settings: &Settings) -> Result<bool, Failure> {
+pub(crate) fn has_right(user: &User, hash: &Hash, strict: bool) -> Result<bool, Failure> {
     let right = records::get(&layout::right(user, hash))?;
-    Ok(right.is_some_and(|right| counts(&right, settings.strict_sharing)))
-}
-
-/// Whether a user has uploaded a file once.
-pub(crate) fn has_uploaded(user: &User, hash: &Hash) -> Result<bool, Failure> {
-    let right = records::get(&layout::right(user, hash))?;
-    Ok(right.is_some_and(|right| counts(&right, true)))
+    Ok(right.is_some_and(|right| counts(&right, strict)))
 }
 
 fn counts(right: &Record, strict: bool) -> bool {

@@ -65,7 +65,7 @@ fn headed(call: Call<Settings>) -> Result<Reply, Problem> {
     let (user, hash) = (User::of(&call.request)?, files::hash(&call)?);
     let reply = Reply::new(204).header("cache-control", "no-store");
     if let Some((file, _)) = pool::find(&hash)?
-        && pool::has_right(&user, &hash, &call.settings)?
+        && pool::has_right(&user, &hash, call.settings.strict_sharing)?
     {
         return Ok(told(reply, file.size, file.size, true));
     }
