@@ -45,31 +45,13 @@ pub struct Request {
     /// The body, streamed.
     pub body: Body,
     /// Sends interim responses before the reply; `None` if the client cannot be sent any.
-    pub interim: Option<Interim>,
+    pub interim: Option<Arc<dyn SendInterim>>,
 }
 
 /// Sends interim responses (RFC 9110, section 15.2) to the client of a request.
-#[derive(Clone)]
-pub struct Interim(Arc<SendInterim>);
-
-type SendInterim = dyn Fn(u16, &Fields) + Send + Sync;
-
-impl Interim {
-    /// `send` gets a status from 102 to 199, and headers that are valid HTTP. It may drop them.
-    pub fn new(send: impl Fn(u16, &Fields) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(send))
-    }
-
-    /// Sends one, if it can be sent before the reply.
-    pub fn send(&self, status: u16, headers: &Fields) {
-        (self.0)(status, headers);
-    }
-}
-
-impl fmt::Debug for Interim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Interim").finish_non_exhaustive()
-    }
+pub trait SendInterim: fmt::Debug + Send + Sync {
+    /// Sends one before the reply, or drops it. The status is 102 to 199, and the headers are valid HTTP.
+    fn send_interim(&self, status: u16, headers: &Fields);
 }
 
 /// A reply to a request.

@@ -17,7 +17,7 @@ pub mod handler;
 pub mod refusal_form;
 mod store_error;
 
-pub use call::{Interim, Principal, Reply, Request};
+pub use call::{Principal, Reply, Request, SendInterim};
 pub use failure::{Answer, CallError, Failure, FailureCase, Limit, PluginRefusal, Waiting};
 pub use handler::Handler;
 pub use refusal_form::{RefusalForm, RefusalFormError, Refused};

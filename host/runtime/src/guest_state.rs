@@ -22,7 +22,7 @@ use crate::metrics::PluginMetrics;
 use crate::streamed_reply::ReplyStart;
 use crate::test_hooks::TestHooks;
 use crate::wasi_http::context::WasiHttpState;
-use keepgate_core::{Failure, Interim, Limit, Principal};
+use keepgate_core::{Failure, Limit, Principal, SendInterim};
 
 /// The most random bytes that one call of WASI returns.
 const MAX_RANDOM: u64 = 1 << 20;
@@ -64,7 +64,7 @@ pub(crate) struct GuestState {
     /// What capabilities keep for the call.
     pub(crate) call: CallState,
     /// Where interim responses to the request go.
-    pub(crate) interim: Option<Interim>,
+    pub(crate) interim: Option<Arc<dyn SendInterim>>,
     /// Taken when the guest starts a streamed reply.
     pub(crate) reply_start: Option<ReplyStart>,
     /// The number of the last call to an import that the test hooks were told of.

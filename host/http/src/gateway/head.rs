@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
 use keepgate_auth::Access;
-use keepgate_core::{CallError, Interim, Reply};
+use keepgate_core::{CallError, Reply, SendInterim};
 use keepgate_store::Fields;
 
 use crate::connection::{Connection, Exchange};
@@ -64,25 +64,26 @@ fn named_by_connection(head: &http::request::Parts) -> Vec<HeaderName> {
     names.filter_map(|name| name.trim().parse().ok()).collect()
 }
 
-/// How interim responses to a request are sent. A client of HTTP/1.0 would take them for the response.
+/// What sends interim responses to a request. A client of HTTP/1.0 would take them for the response.
 pub(super) fn interim(
     head: &http::request::Parts,
     connection: &Arc<Connection>,
-) -> Option<Interim> {
-    if head.version < Version::HTTP_11 || connection.is_http2() {
-        return None;
-    }
-    let connection = Arc::clone(connection);
-    Some(Interim::new(move |status, fields| {
+) -> Option<Arc<dyn SendInterim>> {
+    let can = head.version >= Version::HTTP_11 && !connection.is_http2();
+    can.then(|| Arc::clone(connection) as Arc<dyn SendInterim>)
+}
+
+impl SendInterim for Connection {
+    fn send_interim(&self, status: u16, fields: &Fields) {
         let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_informational);
-        let (Some(status), Some(interim)) = (status, connection.interim()) else { return };
+        let (Some(status), Some(interim)) = (status, self.interim()) else { return };
         let header = |(name, value): &(String, String)| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
             (!is_hop_by_hop(&name) && name != header::CONTENT_LENGTH).then_some((name, value))
         };
         interim.push(status, &fields.iter().filter_map(header).collect::<Vec<_>>());
-    }))
+    }
 }
 
 /// A handler's reply as a response. Its length comes from the body or, if that is unknown, from the

@@ -96,7 +96,7 @@ pub(crate) async fn stock(mut request: Request) -> Result<Reply, CallError> {
             if let Some(interim) = &request.interim {
                 let location = ("location".to_owned(), "/later".to_owned());
                 let framing = ("content-length".to_owned(), "5".to_owned());
-                interim.send(104, &vec![location, framing]);
+                interim.send_interim(104, &vec![location, framing]);
             }
             let upload = request.body.collect(1 << 20).await.map_err(Failure::from)?;
             text(upload.len().to_string())

@@ -55,7 +55,7 @@ impl http::Host for GuestState {
         }
         reply::check_headers(&head.headers).map_err(Failure::Invalid)?;
         if let Some(interim) = &self.interim {
-            interim.send(head.status, &head.headers);
+            interim.send_interim(head.status, &head.headers);
         }
         Ok(())
     }
