@@ -9,7 +9,8 @@
 //! | `archive` | tar |
 //! | `spool` | a body in a temporary file |
 //! | `meter` | size and hash of what passes |
-//! | `verified` | only bytes with the right hash |
+//! | `checksum` | XXH3 of what passes |
+//! | `verified` | only bytes with the right hash or checksum |
 //! | `lengths` | bodies held to a length, and joined |
 //!
 //! Invariants: a pipe that nobody reads does nothing and holds next to nothing; one that is read holds
@@ -19,6 +20,7 @@
 
 mod archive;
 mod batch_reader;
+mod checksum;
 mod codec;
 mod fastest;
 mod gunzip;
@@ -35,12 +37,13 @@ use std::io;
 use tokio::task::JoinError;
 
 pub use archive::{Entry, tar};
+pub use checksum::Checksum;
 pub use gunzip::gunzip;
 pub use gzip::gzip;
 pub use lengths::{exactly, join, limit};
 pub use meter::{Meter, Sum};
 pub use spool::{Spool, SpoolError, Spooled};
-pub use verified::verified;
+pub use verified::{checked, verified};
 
 /// Why a pipe could not be made. Errors in the bytes only show when it is read.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use keepgate_store::{Body, BodyError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use sha2::{Digest as _, Sha256};
+use twox_hash::XxHash3_128;
 
 use super::*;
 
@@ -173,31 +174,46 @@ proptest! {
     }
 
     #[test]
+    fn checksums_are_of_all_bytes_and_change_nothing(content in content(), cuts in cuts()) {
+        run(async {
+            let (checksum, body) = Checksum::attach(cut(&content, &cuts));
+            prop_assert_eq!(body.length(), Some(content.len() as u64));
+            prop_assert_eq!(checksum.xxh3(), None);
+            prop_assert!(all(body).await.unwrap() == content);
+            prop_assert_eq!(checksum.xxh3(), Some(XxHash3_128::oneshot(&content)));
+            Ok(())
+        })?;
+    }
+
+    #[test]
     fn verified_bytes_pass_whole_or_lack_their_end(
         content in content(), cuts in cuts(), at in any::<prop::sample::Index>(), flip in 1..=255_u8,
     ) {
-        run(async {
-            let sha256 = Sha256::digest(&content).into();
-            let right = verified(cut(&content, &cuts), sha256);
-            prop_assert_eq!(right.length(), Some(content.len() as u64));
-            prop_assert!(all(right).await.unwrap() == content);
-            let mut wrong = content.clone();
-            match wrong.len() {
-                0 => wrong.push(flip),
-                length => wrong[at.index(length)] ^= flip,
-            }
-            let (mut body, mut passed) = (verified(cut(&wrong, &cuts), sha256), 0);
-            let end = loop {
-                match body.chunk().await {
-                    Some(Ok(chunk)) => passed += chunk.len(),
-                    end => break end,
-                }
-            };
-            prop_assert!(matches!(end, Some(Err(BodyError::Mismatch { .. }))), "{:?}", end);
-            prop_assert!(passed < wrong.len());
-            prop_assert!(body.chunk().await.is_none());
-            Ok(())
-        })?;
+        let (sha256, xxh3) = (Sha256::digest(&content).into(), XxHash3_128::oneshot(&content));
+        let held: [&dyn Fn(Body) -> Body; 2] = [&|body| verified(body, sha256), &|body| checked(body, xxh3)];
+        let mut wrong = content.clone();
+        match wrong.len() {
+            0 => wrong.push(flip),
+            length => wrong[at.index(length)] ^= flip,
+        }
+        for held in held {
+            run(async {
+                let right = held(cut(&content, &cuts));
+                prop_assert_eq!(right.length(), Some(content.len() as u64));
+                prop_assert!(all(right).await.unwrap() == content);
+                let (mut body, mut passed) = (held(cut(&wrong, &cuts)), 0);
+                let end = loop {
+                    match body.chunk().await {
+                        Some(Ok(chunk)) => passed += chunk.len(),
+                        end => break end,
+                    }
+                };
+                prop_assert!(matches!(end, Some(Err(BodyError::Mismatch { .. }))), "{:?}", end);
+                prop_assert!(passed < wrong.len());
+                prop_assert!(body.chunk().await.is_none());
+                Ok(())
+            })?;
+        }
     }
 
     #[test]

@@ -35,8 +35,9 @@ pub enum BodyError {
     /// The bytes are malformed; the text says how.
     #[error("{0}")]
     Invalid(String),
-    /// The bytes do not have the SHA-256 that they must have; both in lower-case hexadecimal digits.
-    #[error("the bytes have the SHA-256 {actual} and should have {expected}")]
+    /// The bytes do not have the checksum that they must have, a SHA-256 or XXH3; both in lower-case hexadecimal
+    /// digits.
+    #[error("the bytes have the checksum {actual} and should have {expected}")]
     Mismatch {
         /// The one that they must have.
         expected: String,

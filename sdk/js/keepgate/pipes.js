@@ -36,6 +36,17 @@ export const pipes = {
     return new Body(ask(() => hostPipes.verified(handle, sha256)));
   },
 
+  checked(data, xxh3) {
+    const handle = toBody(data).take();
+    return new Body(ask(() => hostPipes.checked(handle, xxh3)));
+  },
+
+  checksum(data) {
+    const [checksum, passing] = hostPipes.Checksum.attach(toBody(data).take());
+    own(checksum);
+    return { body: new Body(passing), xxh3: () => checksum.xxh3() ?? null };
+  },
+
   limit(data, max) {
     return new Body(hostPipes.limit(toBody(data).take(), max));
   },

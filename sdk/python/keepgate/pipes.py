@@ -76,6 +76,13 @@ def verified(data: Body | bytes | str, sha256: str) -> Body:
         return Body(pipes.verified(handle, sha256))
 
 
+def checked(data: Body | bytes | str, xxh3: str) -> Body:
+    """As `verified`, with what a `Checksum` has computed."""
+    handle = take(data)
+    with asking():
+        return Body(pipes.checked(handle, xxh3))
+
+
 def limit(data: Body | bytes | str, max: int) -> Body:
     """The same bytes. Reading fails with `TooLarge` as soon as there are more than `max`."""
     return Body(pipes.limit(take(data), max))
@@ -92,6 +99,20 @@ def join(bodies: Iterable[Body | bytes | str]) -> Body:
     handles = [take(data) for data in bodies]
     with asking():
         return Body(pipes.join(handles))
+
+
+class Checksum:
+    """Computes the XXH3 of a body while it is read, with 128 bits. Pass on `body` instead of the other one.
+    It takes a twentieth of the time of a SHA-256 and finds damage as well, but not what somebody changed on
+    purpose."""
+
+    def __init__(self, data: Body | bytes | str) -> None:
+        self._handle, passing = pipes.Checksum.attach(take(data))
+        self.body = Body(passing)
+
+    def xxh3(self) -> str | None:
+        """Lower-case hex; None until the body has been read to its end."""
+        return self._handle.xxh3()
 
 
 class Meter:

@@ -97,6 +97,12 @@ const PATHS = {
       const looked = jobs.startOnMismatch(pipes.verified("abd", abc), "count", "1234", { key: "mismatch" });
       return Reply.json({
         verified: [read(pipes.verified(bytes, abc)), read(looked)],
+        checked: (() => {
+          const { body, xxh3 } = pipes.checksum(bytes);
+          const unknown = xxh3();
+          const passed = read(body);
+          return [unknown, passed, read(pipes.checked(bytes, xxh3())), read(pipes.checked("abd", xxh3()))];
+        })(),
         limit: [read(pipes.limit(bytes, 3)), read(pipes.limit(bytes, 2))],
         exactly: [read(pipes.exactly(bytes, 3)), read(pipes.exactly(bytes, 2)), read(pipes.exactly(bytes, 4))],
         joined: read(pipes.join([bytes, "", "d"])),

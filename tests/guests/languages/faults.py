@@ -155,7 +155,15 @@ class Faults(Plugin):
             looked = jobs.start_on_mismatch(
                 pipes.verified("abd", abc), "count", "1234", key="mismatch"
             )
+            checksum = pipes.Checksum(data)
+            unknown, passed, known = checksum.xxh3(), read(checksum.body), checksum.xxh3()
             return Reply.json({
+                "checked": [
+                    unknown,
+                    passed,
+                    read(pipes.checked(data, known)),
+                    read(pipes.checked("abd", known)),
+                ],
                 "verified": [read(pipes.verified(data, abc)), read(looked)],
                 "limit": [read(pipes.limit(data, 3)), read(pipes.limit(data, 2))],
                 "exactly": [read(pipes.exactly(data, length)) for length in (3, 2, 4)],

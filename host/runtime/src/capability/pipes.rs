@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keepgate_pipes::{Meter, PipeError, Spool, SpoolError};
+use keepgate_pipes::{Checksum, Meter, PipeError, Spool, SpoolError};
 use keepgate_store::{Body, BodyError};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
@@ -24,6 +24,9 @@ crate::contract::bindings! {
         "keepgate:plugin/pipes.gunzip": trappable,
         "keepgate:plugin/pipes.tar": trappable,
         "keepgate:plugin/pipes.verified": trappable,
+        "keepgate:plugin/pipes.checked": trappable,
+        "keepgate:plugin/pipes.[static]checksum.attach": trappable,
+        "keepgate:plugin/pipes.[method]checksum.xxh3": trappable,
         "keepgate:plugin/pipes.limit": trappable,
         "keepgate:plugin/pipes.exactly": trappable,
         "keepgate:plugin/pipes.join": trappable,
@@ -33,6 +36,7 @@ crate::contract::bindings! {
     },
     with: {
         "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types,
+        "keepgate:plugin/pipes.checksum": keepgate_pipes::Checksum,
         "keepgate:plugin/pipes.meter": keepgate_pipes::Meter,
     },
 }
@@ -94,6 +98,13 @@ impl GuestState {
     ) -> wasmtime::Result<Resource<BodyHandle>> {
         Ok(self.table.push(BodyHandle::piped(body, layers))?)
     }
+}
+
+fn parse_xxh3(text: &str) -> Result<u128, Failure> {
+    let mut sum = [0; 16];
+    hex::decode_to_slice(text, &mut sum)
+        .map_err(|_| Failure::Invalid("a checksum is 32 hexadecimal digits".to_owned()))?;
+    Ok(u128::from_be_bytes(sum))
 }
 
 impl pipes::Host for GuestState {
@@ -168,6 +179,17 @@ impl pipes::Host for GuestState {
         self.give(keepgate_pipes::verified(body, sha256), layers).map_err(ImportError::Trap)
     }
 
+    fn checked(
+        &mut self,
+        data: Resource<BodyHandle>,
+        xxh3: String,
+    ) -> Result<Resource<BodyHandle>, ImportError> {
+        self.note("pipes.checked", |_| xxh3.clone());
+        let (body, layers) = self.take(data).map_err(ImportError::Trap)?;
+        let xxh3 = parse_xxh3(&xxh3)?;
+        self.give(keepgate_pipes::checked(body, xxh3), layers).map_err(ImportError::Trap)
+    }
+
     fn limit(
         &mut self,
         data: Resource<BodyHandle>,
@@ -225,6 +247,27 @@ impl pipes::HostMeter for GuestState {
 
     async fn drop(&mut self, meter: Resource<Meter>) -> wasmtime::Result<()> {
         self.table.delete(meter)?;
+        Ok(())
+    }
+}
+
+impl pipes::HostChecksum for GuestState {
+    fn attach(
+        &mut self,
+        data: Resource<BodyHandle>,
+    ) -> wasmtime::Result<(Resource<Checksum>, Resource<BodyHandle>)> {
+        self.note("pipes.checksum", |_| String::new());
+        let (body, layers) = self.take(data)?;
+        let (checksum, body) = Checksum::attach(body);
+        Ok((self.table.push(checksum)?, self.give(body, layers)?))
+    }
+
+    fn xxh3(&mut self, checksum: Resource<Checksum>) -> wasmtime::Result<Option<String>> {
+        Ok(self.table.get(&checksum)?.xxh3().map(|xxh3| format!("{xxh3:032x}")))
+    }
+
+    async fn drop(&mut self, checksum: Resource<Checksum>) -> wasmtime::Result<()> {
+        self.table.delete(checksum)?;
         Ok(())
     }
 }

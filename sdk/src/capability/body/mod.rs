@@ -8,8 +8,6 @@ mod native;
 pub use crate::bindings::keepgate::plugin::types::Body;
 #[cfg(not(target_family = "wasm"))]
 pub use native::Body;
-#[cfg(not(target_family = "wasm"))]
-pub(crate) use native::Watch;
 
 use crate::Failure;
 

@@ -1,10 +1,10 @@
 //! Bodies in memory.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
 use crate::Failure;
-use crate::pipes::Sum;
 
 /// Bytes that the host holds. Passing a body on costs nothing; its bytes enter the plugin only through
 /// [`read`](Self::read).
@@ -18,11 +18,13 @@ pub struct Body {
     watch: Option<Watch>,
 }
 
-/// Tells a meter that its body has been read to the end.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    pub(crate) sum: Sum,
-    pub(crate) known: Rc<RefCell<Option<Sum>>>,
+/// Called when a body has been read to its end.
+struct Watch(Box<dyn Fn()>);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
 }
 
 impl Body {
@@ -71,9 +73,20 @@ impl Body {
         self.ends.as_ref()
     }
 
-    /// The same body, with a watch for its end.
-    pub(crate) fn watched(bytes: &[u8], length: Option<u64>, watch: Watch) -> Self {
-        Self { length, watch: Some(watch), ..Self::from_bytes(bytes) }
+    /// The same body, and a sum of its bytes that is known when it has been read to its end.
+    pub(crate) fn summed<T: Clone + 'static>(
+        self,
+        sum: impl FnOnce(&[u8]) -> T,
+    ) -> (Rc<RefCell<Option<T>>>, Self) {
+        let (known, sum) = (Rc::new(RefCell::new(None)), sum(&self.rest.borrow()));
+        let (tell, before) = (known.clone(), self.watch);
+        let watch = move || {
+            *tell.borrow_mut() = Some(sum.clone());
+            if let Some(Watch(before)) = &before {
+                before();
+            }
+        };
+        (known, Self { watch: Some(Watch(Box::new(watch))), ..self })
     }
 
     /// Transforms all its bytes into another body. A body that fails stays as it is.
@@ -100,8 +113,8 @@ impl Body {
         if let Some(failure) = &self.ends {
             return Err(failure.clone());
         }
-        if let Some(Watch { sum, known }) = &self.watch {
-            *known.borrow_mut() = Some(sum.clone());
+        if let Some(Watch(watch)) = &self.watch {
+            watch();
         }
         Ok(())
     }

@@ -6,10 +6,14 @@ mod native;
 pub use crate::bindings::keepgate::plugin::pipes::Sum;
 #[cfg(target_family = "wasm")]
 pub use crate::bindings::keepgate::plugin::pipes::{
-    Entry, Meter, Spooled, exactly, gunzip, gzip, join, limit, spool, tar, verified,
+    Checksum, Entry, Meter, Spooled, checked, exactly, gunzip, gzip, join, limit, spool, tar,
+    verified,
 };
 #[cfg(not(target_family = "wasm"))]
-pub use native::{Entry, Meter, Spooled, exactly, gunzip, gzip, join, limit, spool, tar, verified};
+pub use native::{
+    Checksum, Entry, Meter, Spooled, checked, exactly, gunzip, gzip, join, limit, spool, tar,
+    verified,
+};
 
 /// The Rust of the capability's page in the book.
 #[cfg(doctest)]

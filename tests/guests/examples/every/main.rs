@@ -53,6 +53,8 @@ use bindings::keepgate::plugin::types::{Body, Failure, Refusal};
 
 /// The SHA-256 of `abc`.
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+/// The XXH3 of `abc`, with 128 bits.
+const ABC_XXH3: &str = "06b05ab6733a618578af5f94892f3950";
 /// Nanoseconds of a day.
 const DAY: u64 = 86_400_000_000_000;
 

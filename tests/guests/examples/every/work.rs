@@ -3,10 +3,10 @@
 use crate::bindings::keepgate::plugin::environment;
 use crate::bindings::keepgate::plugin::http::{self, Head};
 use crate::bindings::keepgate::plugin::jobs::{self, Options, Progress, State, WhenBusy};
-use crate::bindings::keepgate::plugin::pipes::{self, Entry, Meter};
+use crate::bindings::keepgate::plugin::pipes::{self, Checksum, Entry, Meter};
 use crate::bindings::keepgate::plugin::turns::Turn;
 use crate::bindings::keepgate::plugin::types::{Body, Failure};
-use crate::{ABC, DAY, Said};
+use crate::{ABC, ABC_XXH3, DAY, Said};
 
 impl Said {
     pub(crate) fn pipes(&mut self) -> Result<(), Failure> {
@@ -83,6 +83,12 @@ impl Said {
         self.say("verified", pipes::verified(abc(), ABC)?.read(100)?);
         self.fail("verified wrong", pipes::verified(Body::from_bytes(b"abd"), ABC)?.read(100));
         self.fail("verified by nothing", pipes::verified(abc(), "abc"));
+        let (checksum, body) = Checksum::attach(abc());
+        let before = checksum.xxh3();
+        self.say("checksum", (before, body.read(100)?, body.read(100)?, checksum.xxh3()));
+        self.say("checked", pipes::checked(abc(), ABC_XXH3)?.read(100)?);
+        self.fail("checked wrong", pipes::checked(Body::from_bytes(b"abd"), ABC_XXH3)?.read(100));
+        self.fail("checked by nothing", pipes::checked(abc(), "abc"));
         self.say("limit", pipes::limit(abc(), 3).read(100)?);
         self.fail("limit over", pipes::limit(abc(), 2).read(100));
         let same = pipes::exactly(abc(), 3);

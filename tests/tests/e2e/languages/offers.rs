@@ -52,6 +52,7 @@ pub(super) fn bodies_are_held_to_hashes_and_lengths(gateway: &Gateway) {
     let client = gateway.endpoint();
     let said = client.post("/faults/held", b"abc").json();
     assert_eq!(said["verified"], json!(["abc", "checksum-mismatch"]));
+    assert_eq!(said["checked"], json!([null, "abc", "abc", "checksum-mismatch"]));
     assert_eq!(said["limit"], json!(["abc", "too-large"]));
     assert_eq!(said["exactly"], json!(["abc", "too-large", "truncated"]));
     assert_eq!(said["joined"], "abcd");
