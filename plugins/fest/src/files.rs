@@ -1,12 +1,15 @@
 //! Files: fetched and uploaded, whole and in ranges.
 
-use keepgate_sdk::pipes;
+use keepgate_sdk::pipes::{self, Checksum};
 use keepgate_sdk::range::Range;
-use keepgate_sdk::{BlobAnswer, Body, Call, Content, Failure, PutOptions, Reply, Request, Store};
+use keepgate_sdk::{
+    BlobAnswer, Body, Call, Content, Failure, PutOptions, Reply, Request, Store, Timestamp,
+};
 use serde_json::json;
 
 use crate::hash::{EMPTY, Hash};
 use crate::partial::{self, Progress};
+use crate::pool::{Complete, Found};
 use crate::problem::Problem;
 use crate::range::ContentRange;
 use crate::settings::Settings;
@@ -41,8 +44,9 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
     if hash == EMPTY {
         return Ok(headers(empty(&request), &hash));
     }
-    let (file, record) = pool::find(&hash)?.ok_or(Failure::NotFound)?;
-    if !pool::has_right(&user, &hash, settings.strict_sharing)? {
+    let found = pool::find(&user, &hash, settings.strict_sharing)?;
+    let Found { file, record, has_right } = found.ok_or(Failure::NotFound)?;
+    if !has_right {
         let named = !settings.strict_sharing && versions::size_of(&user, &hash)?.is_some();
         if !named {
             return Err(Failure::NotFound.into());
@@ -67,7 +71,7 @@ fn got(call: Call<Settings>) -> Result<Reply, Problem> {
     {
         // A part of a file has no hash to be compared with.
         let stored = std::mem::replace(body, Body::from_bytes(b""));
-        *body = verify::on_the_way(stored, &hash)?;
+        *body = verify::on_the_way(stored, &hash, file.xxh3.as_deref())?;
     }
     Ok(headers(reply, &hash))
 }
@@ -121,10 +125,10 @@ fn uploaded(call: Call<Settings>) -> Result<Reply, Problem> {
         let why = "the bytes of a file are sent as they are, without Content-Encoding";
         return Err(Problem::new(415, "unsupported_encoding", why));
     }
-    let there = pool::find(&hash)?;
-    if let Some((file, record)) = there.filter(|_| hash != EMPTY) {
+    let there = pool::find(&user, &hash, settings.strict_sharing)?;
+    if let Some(Found { file, record, has_right }) = there.filter(|_| hash != EMPTY) {
         // Its hash is what it says, so the client need not send it. That it has the bytes is another matter.
-        if !settings.strict_sharing || pool::has_right(&user, &hash, settings.strict_sharing)? {
+        if !settings.strict_sharing || has_right {
             pool::note_named(&user, &hash)?;
             pool::note_wanted(&hash, &file, &record)?;
             let is_resumable = upload::completes(&request)?.is_some();
@@ -161,16 +165,17 @@ pub(crate) fn whole(
     let store = Store::open("main")?;
     let key = layout::upload(user, hash, 0);
     let options = PutOptions::absent().sha256(&hash.to_string());
+    let (checksum, body) = Checksum::attach(request.body);
     let resumable = length.filter(|length| *length >= WORTH_KEEPING);
     let may_have_parts = resumable.is_some() || partial::total(user, hash)?.is_some();
     let received = match resumable {
         Some(total) => {
             // Before the body: if the client goes away, this call ends with it.
             partial::begin(user, hash, total)?;
-            store.receive(&key, request.body, &options).map(|it| (it.stored.info.size, it.complete))
+            store.receive(&key, body, &options).map(|it| (it.stored.info.size, it.complete))
         }
         None => {
-            let body = pipes::limit(request.body, settings.max_file());
+            let body = pipes::limit(body, settings.max_file());
             store.put(&key, body, &options).map(|it| (it.info.size, true))
         }
     };
@@ -188,9 +193,10 @@ pub(crate) fn whole(
             });
         }
     };
-    let status = if pool::complete(user, hash, &key, size)? { 201 } else { 200 };
+    let file = Complete { key, size, xxh3: checksum.xxh3(), at: Timestamp::now() };
+    let status = if pool::complete(user, hash, &file)? { 201 } else { 200 };
     if status == 200 {
-        store.delete(&key)?;
+        store.delete(&file.key)?;
         pool::give_right(user, hash)?;
     }
     if may_have_parts {

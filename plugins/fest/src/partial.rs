@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use keepgate_sdk::records::{self, Commit};
 use keepgate_sdk::turns::Turn;
-use keepgate_sdk::{Failure, Piece, PutOptions, Store};
+use keepgate_sdk::{Failure, Piece, PutOptions, Store, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
+use crate::pool::Complete;
 use crate::problem::Problem;
 use crate::range::{self, Segment, Span};
 use crate::user::User;
@@ -97,7 +98,7 @@ pub(crate) fn advance(
     }
     // Many requests may bring the last bytes at the same time; one joins them, and the others find the file.
     let _turn = Turn::take(&format!("{}/{hash}", user.as_str()), JOINING)?;
-    if pool::find(hash)?.is_some() && pool::has_right(user, hash, true)? {
+    if pool::find(user, hash, true)?.is_some_and(|found| found.has_right) {
         remove_all(store, user, hash)?;
         return Ok(Progress::Complete);
     }
@@ -116,11 +117,14 @@ pub(crate) fn advance(
             return Err(mismatch(actual.as_deref()));
         }
         // An upload of the whole file has completed it meanwhile and removed the parts.
-        Err(Failure::NotFound) if pool::find(hash)?.is_some() => return Ok(Progress::Complete),
+        Err(Failure::NotFound) if pool::find(user, hash, true)?.is_some() => {
+            return Ok(Progress::Complete);
+        }
         Err(failure) => return Err(failure.into()),
     }
-    if !pool::complete(user, hash, &key, total)? {
-        store.delete(&key)?;
+    let file = Complete { key, size: total, xxh3: None, at: Timestamp::now() };
+    if !pool::complete(user, hash, &file)? {
+        store.delete(&file.key)?;
         pool::give_right(user, hash)?;
     }
     remove(store, user, hash, &segments)?;

@@ -28,6 +28,10 @@ pub(crate) struct Complete {
     /// The blob with its bytes.
     pub(crate) key: String,
     pub(crate) size: u64,
+    /// The XXH3 of its bytes, with which a download is verified faster than with its hash. Files that came in parts have
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) xxh3: Option<String>,
     /// When it was completed, or somebody wanted to upload it again.
     pub(crate) at: Timestamp,
 }
@@ -54,13 +58,25 @@ impl Available {
     }
 }
 
-/// A complete file of the pool, with its record; `None` if there is none, or if it is about to be removed.
-pub(crate) fn find(hash: &Hash) -> Result<Option<(Complete, Record)>, Failure> {
-    let mut found = records::get_all(&[layout::file(hash), layout::doomed(hash)])?.into_iter();
-    match (found.next().flatten(), found.next().flatten()) {
-        (Some(record), None) => Ok(Some((record.json()?, record))),
-        _ => Ok(None),
-    }
+/// A complete file of the pool, and what a user may do with it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) file: Complete,
+    pub(crate) record: Record,
+    /// Whether the user may read it without looking at manifests: the user has uploaded it once, or, unless sharing is
+    /// strict, has named it in a manifest.
+    pub(crate) has_right: bool,
+}
+
+/// A complete file of the pool; `None` if there is none, or if it is about to be removed.
+pub(crate) fn find(user: &User, hash: &Hash, strict: bool) -> Result<Option<Found>, Failure> {
+    let keys = [layout::file(hash), layout::doomed(hash), layout::right(user, hash)];
+    let mut found = records::get_all(&keys)?.into_iter();
+    let mut next = || found.next().flatten();
+    let (record, doomed, right) = (next(), next(), next());
+    let Some(record) = record.filter(|_| doomed.is_none()) else { return Ok(None) };
+    let has_right = right.is_some_and(|right| counts(&right, strict));
+    Ok(Some(Found { file: record.json()?, record, has_right }))
 }
 
 /// The blob that has the bytes of a file of the pool, also if it is about to be removed.
@@ -69,9 +85,8 @@ pub(crate) fn key(hash: &Hash) -> Result<Option<String>, Failure> {
     found.map(|record| Ok(record.json::<Complete>()?.key)).transpose()
 }
 
-/// Puts a file into the pool whose bytes are in this blob and were found right. False if somebody else was faster.
-pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result<bool, Failure> {
-    let file = Complete { key: key.to_owned(), size, at: Timestamp::now() };
+/// Puts a file into the pool whose bytes are in its blob and were found right. False if somebody else was faster.
+pub(crate) fn complete(user: &User, hash: &Hash, file: &Complete) -> Result<bool, Failure> {
     let name = layout::file(hash);
     // Again if another request or the sweep has changed the file meanwhile.
     for _ in 0..3 {
@@ -83,7 +98,7 @@ pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result
             (Some(there), Some(doomed)) => Commit::new().unchanged(there).unchanged(doomed),
         };
         let commit = commit
-            .put_json(&name, &file)?
+            .put_json(&name, file)?
             .put(&layout::right(user, hash), UPLOADED)
             .delete(&layout::doomed(hash))
             .delete(&layout::begun(user, hash));
@@ -97,12 +112,13 @@ pub(crate) fn complete(user: &User, hash: &Hash, key: &str, size: u64) -> Result
                     let old: Complete = there.json()?;
                     store.delete(&old.key)?;
                 }
-                return if store.heads(&[key.to_owned()])?.iter().all(Option::is_some) {
+                return if store.heads(std::slice::from_ref(&file.key))?.iter().all(Option::is_some)
+                {
                     Ok(true)
                 } else {
                     // Another upload of the same user was wrong and has taken these bytes with it.
                     if let Some(record) = records::get(&name)? {
-                        remove_damaged(&store, hash, &file, &record)?;
+                        remove_damaged(&store, hash, file, &record)?;
                     }
                     let why = "another upload of this file was wrong; send it again";
                     Err(Failure::refused(409, "conflict", why))
@@ -148,13 +164,6 @@ pub(crate) fn note_wanted(hash: &Hash, file: &Complete, record: &Record) -> Resu
         Err(Failure::PreconditionFailed) => Ok(()),
         made => made.map(|_| ()),
     }
-}
-
-/// Whether a user may read a file without looking at manifests: the user has uploaded it once, or, unless sharing is strict,
-/// has named it in a manifest.
-pub(crate) fn has_right(user: &User, hash: &Hash, strict: bool) -> Result<bool, Failure> {
-    let right = records::get(&layout::right(user, hash))?;
-    Ok(right.is_some_and(|right| counts(&right, strict)))
 }
 
 fn counts(right: &Record, strict: bool) -> bool {

@@ -9,6 +9,7 @@ use keepgate_sdk::{Call, Failure, PutOptions, Reply, Request, Store};
 
 use crate::hash::{EMPTY, Hash};
 use crate::partial::{self, Progress};
+use crate::pool::Found;
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::user::User;
@@ -64,8 +65,8 @@ pub(crate) fn head(call: Call<Settings>) -> Result<Reply, Failure> {
 fn headed(call: Call<Settings>) -> Result<Reply, Problem> {
     let (user, hash) = (User::of(&call.request)?, files::hash(&call)?);
     let reply = Reply::new(204).header("cache-control", "no-store");
-    if let Some((file, _)) = pool::find(&hash)?
-        && pool::has_right(&user, &hash, call.settings.strict_sharing)?
+    if let Some(Found { file, has_right: true, .. }) =
+        pool::find(&user, &hash, call.settings.strict_sharing)?
     {
         return Ok(told(reply, file.size, file.size, true));
     }

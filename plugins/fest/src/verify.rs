@@ -1,6 +1,6 @@
 //! Bytes that are not what they were. The job of this file reads every file of the pool, or one, and takes those out whose
 //! bytes do not have their hash any more, so that the next manifest says that they are missing and clients upload them
-//! again. A whole download is verified on its way: it breaks off before its end, and the job for that file starts. The
+//! again. A whole download is verified on its way, by a checksum that was kept when it was uploaded: it breaks off before its end, and the job for that file starts. The
 //! host reads and hashes; no byte enters the plugin.
 
 use keepgate_sdk::jobs::{self, Job, Options, WhenBusy, report_progress};
@@ -43,10 +43,14 @@ pub(crate) fn key(input: &[u8]) -> Result<String, String> {
     }
 }
 
-/// The bytes of a file, which are verified while they are sent.
-pub(crate) fn on_the_way(stored: Body, hash: &Hash) -> Result<Body, Failure> {
+/// The bytes of a file, which are verified while they are sent: by their checksum, if it is known, because that is faster
+/// than their hash.
+pub(crate) fn on_the_way(stored: Body, hash: &Hash, xxh3: Option<&str>) -> Result<Body, Failure> {
     let hash = hash.to_string();
-    let verified = pipes::verified(stored, &hash)?;
+    let verified = match xxh3 {
+        Some(xxh3) => pipes::checked(stored, xxh3),
+        None => pipes::verified(stored, &hash),
+    }?;
     let options = Options::new(&hash).attempts(5).when_busy(WhenBusy::JoinQueued);
     let input = json::to_vec(&Input { hash: Some(hash) })?;
     jobs::start_on_mismatch(verified, KIND, &input, &options)

@@ -223,6 +223,16 @@ fn a_download_of_changed_bytes_breaks_off_and_the_file_is_looked_at() {
     assert_eq!(files["./d"]["is_available"], true);
     assert_eq!(put(&host, "ann", b"abc").status, 201);
     assert_eq!(send(host.get(&target), "ann").body, b"abc");
+    // A file that came in parts has no checksum, but its hash.
+    let parts = bytes(100);
+    for (range, part) in [("bytes 0-49/100", &parts[..50]), ("bytes 50-99/100", &parts[50..])] {
+        let request = host.request("PUT", &format!("/files/{}", hash(&parts)));
+        send(request.header("content-range", range).body(part), "ann");
+    }
+    let key = host.keys().into_iter().find(|key| key.starts_with("joined/")).unwrap();
+    host.put(&key, &bytes(101)[1..]);
+    let reply = send(host.get(&format!("/files/{}", hash(&parts))), "ann");
+    assert!(reply.status == 200 && reply.failure.is_some(), "{reply:?}");
     // Where the operator wants none of it.
     let host = self::host(&json!({"verify_downloads": false}));
     put(&host, "ann", b"abc");
