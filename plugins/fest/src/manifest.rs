@@ -33,7 +33,7 @@ const UNIQUE: [&str; 5] = ["name", "timestamp", "base", "files", "directories"];
 /// A manifest that makes sense.
 #[derive(Debug)]
 pub(crate) struct Manifest<'a> {
-    text: &'a str,
+    text: Text<'a>,
     pub(crate) name: String,
     /// As it was sent.
     pub(crate) timestamp: String,
@@ -50,7 +50,8 @@ pub(crate) struct File<'a> {
     pub(crate) path: Cow<'a, str>,
     pub(crate) hash: Hash,
     pub(crate) size: u64,
-    entry: Object<'a>,
+    /// Read again where its members are needed: those of all entries take more memory than the text.
+    value: &'a RawValue,
 }
 
 /// The member of a manifest.
@@ -101,7 +102,7 @@ impl<'a> Manifest<'a> {
         let files = Self::files(text, &top)?;
         let directories = Self::directories(text, &top)?;
         let members = top.members;
-        Ok(Self { text: text.0, name, timestamp, time, base, files, directories, members })
+        Ok(Self { text, name, timestamp, time, base, files, directories, members })
     }
 
     fn files(text: Text<'a>, top: &Object<'a>) -> Result<Vec<File<'a>>, Problem> {
@@ -174,7 +175,9 @@ impl<'a> Manifest<'a> {
             files.sort_unstable_by(|one, other| one.path.cmp(&other.path));
             for file in files {
                 canonical::write_name(&file.path, &mut form);
-                let members = canonical::by_name(&file.entry.members);
+                let entry = file.entry(self.text);
+                let members =
+                    canonical::by_name(entry.as_ref().map_or(&[], |entry| &entry.members));
                 for found in members.into_iter().filter(|it| !OURS.contains(&&*it.name)) {
                     canonical::write_name(&found.name, &mut form);
                     canonical::write(found.value, &mut form);
@@ -205,10 +208,10 @@ impl<'a> Manifest<'a> {
     ) -> Result<(), E> {
         let mut written = 0;
         let upto = |range: Range<usize>, write: &mut dyn FnMut(&str) -> Result<(), E>| {
-            self.text.get(range).map_or(Ok(()), &mut *write)
+            self.text.0.get(range).map_or(Ok(()), &mut *write)
         };
         for (number, file) in self.files.iter().enumerate() {
-            let entry = &file.entry;
+            let Some(entry) = file.entry(self.text) else { continue };
             upto(written..entry.start + 1, &mut write)?;
             let mut before = entry.start + 1;
             let mut kept = 0;
@@ -230,17 +233,18 @@ impl<'a> Manifest<'a> {
             }
             written = before;
         }
-        upto(written..self.text.len(), &mut write)
+        upto(written..self.text.0.len(), &mut write)
     }
 }
 
 impl<'a> File<'a> {
     fn parse(text: Text<'a>, found: Member<'a>) -> Result<Self, Problem> {
-        let (path, place) = (found.name, text.offset(found.value));
+        let Member { name: path, value, .. } = found;
+        let place = text.offset(value);
         let wrong = |code, place, why: String| {
             text.problem(code, place, format!("files: {path:?}: {why}")).with("path", &*path)
         };
-        let entry = Object::of(text, found.value)
+        let entry = Object::of(text, value)
             .ok_or_else(|| wrong("bad_type", place, "it is not an object".to_owned()))?;
         entry.check_names(text, &path, Some(&path))?;
         let of = |name: &str| {
@@ -263,7 +267,12 @@ impl<'a> File<'a> {
             let why = "the hash and the size do not belong together: one is that of an empty file";
             return Err(wrong("bad_hash", text.offset(hash), why.to_owned()));
         }
-        Ok(Self { path, hash: parsed, size: number, entry })
+        Ok(Self { path, hash: parsed, size: number, value })
+    }
+
+    /// Its members. It has been read once, so it is an object.
+    fn entry(&self, text: Text<'a>) -> Option<Object<'a>> {
+        Object::of(text, self.value)
     }
 }
 

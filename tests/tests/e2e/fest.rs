@@ -329,10 +329,9 @@ fn a_manifest_may_be_large() {
         (list.json()[0]["files"].as_u64(), list.json()[0]["complete"].as_bool()),
         (Some(200_000), Some(false))
     );
-    tools::report(&format!(
-        "fest, the gateway after that: {} MiB",
-        gateway.program.memory("VmHWM") >> 20
-    ));
+    let memory = gateway.program.memory("VmHWM") >> 20;
+    tools::report(&format!("fest, the gateway after that: {memory} MiB"));
+    assert!(memory < 256, "{memory} MiB");
     gateway.stop();
 }
 

@@ -21,7 +21,9 @@ impl Body {
         if self.length().is_some_and(|length| length > most) {
             return Err(Failure::TooLarge(most));
         }
-        let mut bytes = Vec::new();
+        // A vector that grows is copied, and the plugin's memory never shrinks again.
+        let announced = self.length().and_then(|length| usize::try_from(length).ok());
+        let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
         self.each_piece(most, |piece| bytes.extend_from_slice(piece))?;
         Ok(bytes)
     }
