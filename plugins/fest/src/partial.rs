@@ -84,6 +84,24 @@ pub(crate) fn ranges(
     Ok(range::covered(&range::spans(&segments(store, user, hash)?, total)))
 }
 
+/// Parts of a file.
+enum Parts {
+    /// First and last byte of each range that is there.
+    Some(Vec<(u64, u64)>),
+    /// All bytes are there: in these blobs, of which these spans make the file.
+    All(Vec<Segment>, Vec<Span>),
+}
+
+fn parts(store: &Store, user: &User, hash: &Hash, total: u64) -> Result<Parts, Failure> {
+    let segments = segments(store, user, hash)?;
+    let spans = range::spans(&segments, total);
+    let covered = range::covered(&spans);
+    match covered == [(0, total - 1)] {
+        true => Ok(Parts::All(segments, spans)),
+        false => Ok(Parts::Some(covered)),
+    }
+}
+
 /// Completes a file if all of its bytes are there. If they do not have its hash, nobody can say which are wrong, so all
 /// of them are removed, and it fails with `hash_mismatch`.
 pub(crate) fn advance(
@@ -92,9 +110,8 @@ pub(crate) fn advance(
     hash: &Hash,
     total: u64,
 ) -> Result<Progress, Problem> {
-    let covered = ranges(store, user, hash, total)?;
-    if covered != [(0, total - 1)] {
-        return Ok(Progress::Ranges(covered));
+    if let Parts::Some(ranges) = parts(store, user, hash, total)? {
+        return Ok(Progress::Ranges(ranges));
     }
     // Many requests may bring the last bytes at the same time; one joins them, and the others find the file.
     let _turn = Turn::take(&format!("{}/{hash}", user.as_str()), JOINING)?;
@@ -102,12 +119,10 @@ pub(crate) fn advance(
         remove_all(store, user, hash)?;
         return Ok(Progress::Complete);
     }
-    let segments = segments(store, user, hash)?;
-    let spans = range::spans(&segments, total);
-    let covered = range::covered(&spans);
-    if covered != [(0, total - 1)] {
-        return Ok(Progress::Ranges(covered));
-    }
+    let (segments, spans) = match parts(store, user, hash, total)? {
+        Parts::Some(ranges) => return Ok(Progress::Ranges(ranges)),
+        Parts::All(segments, spans) => (segments, spans),
+    };
     let key = layout::joined(hash);
     let options = PutOptions::absent().sha256(&hash.to_string());
     match store.concat(&key, &pieces(&spans), &options) {
