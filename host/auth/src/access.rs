@@ -23,6 +23,9 @@ const WRONG_PASSWORD: &str = "unknown user or wrong password";
 pub const BASIC_CHALLENGE: HeaderValue =
     HeaderValue::from_static(r#"Basic realm="keepgate", charset="UTF-8""#);
 
+/// Principals whose credentials were in `Authorization`, by their methods.
+const BY_AUTHORIZATION: [&str; 2] = ["htpasswd", "bearer"];
+
 /// Hand-written clients often omit the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -49,6 +52,9 @@ pub enum Method {
     ProxyHeader(ProxyHeader),
     /// The certificate that the client presented in the handshake. What a proxy says about certificates is ignored.
     Certificates(Arc<Certificates>),
+    /// The plugin judges `Authorization` itself. Whoever no other method admits or refuses is admitted without a
+    /// principal.
+    Plugin,
 }
 
 /// What is known about the client of a request.
@@ -133,7 +139,26 @@ impl Access {
                 ControlFlow::Continue(other) => decision = other,
             }
         }
-        decision
+        match decision {
+            Decision::Anonymous | Decision::Distrusted(_) if self.has_plugin() => {
+                Decision::Admitted(None)
+            }
+            decision => decision,
+        }
+    }
+
+    fn has_plugin(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Methods(methods) => methods.iter().any(|it| matches!(it, Method::Plugin)),
+        }
+    }
+
+    /// Whether `Authorization` is passed to handlers: if the plugin judges it, unless another method has taken it for
+    /// this principal's credentials.
+    pub fn passes_authorization(&self, principal: Option<&Principal>) -> bool {
+        let taken = principal.is_some_and(|it| BY_AUTHORIZATION.contains(&&*it.method));
+        self.has_plugin() && !taken
     }
 
     /// Headers that a trusted proxy sets. They are not passed to handlers.
@@ -144,7 +169,7 @@ impl Access {
         };
         methods.iter().filter_map(|method| match method {
             Method::ProxyHeader(header) => Some(header.header()),
-            Method::Htpasswd(_) | Method::Certificates(_) => None,
+            Method::Htpasswd(_) | Method::Certificates(_) | Method::Plugin => None,
         })
     }
 }
@@ -157,6 +182,7 @@ impl Method {
             Self::Htpasswd(file) => by_password(file, headers, address).await,
             Self::ProxyHeader(header) => by_header(header, headers, address),
             Self::Certificates(trusted) => by_certificate(trusted, certificate).await,
+            Self::Plugin => ControlFlow::Continue(Decision::Anonymous),
         }
     }
 }
@@ -262,6 +288,32 @@ mod tests {
             assert_eq!(basic(&headers(value)), None, "{value}");
         }
         assert_eq!(basic(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn a_plugin_judges_whom_no_other_method_refuses() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, format!("b:{}\n", bcrypt::hash("c", 4).unwrap())).unwrap();
+        let users = Htpasswd::load(file.path(), crate::htpasswd::Options::default()).unwrap();
+        let alone = Access::Methods(vec![Method::Plugin]);
+        let both = Access::Methods(vec![Method::Htpasswd(users), Method::Plugin]);
+        for (value, wrong) in [("Bearer abc", false), ("", false), ("Basic YTpi", true)] {
+            let headers = headers(value);
+            let client = Client { headers: &headers, address: None, certificate: None };
+            assert_eq!(alone.admit(client).await, Decision::Admitted(None), "{value}");
+            let refused = matches!(both.admit(client).await, Decision::Rejected { .. });
+            assert_eq!(refused, wrong, "{value}");
+        }
+        let by = |method: &'static str| {
+            let (name, method, claims) = ("ann".to_owned(), method.into(), Vec::new());
+            Some(Principal { name, method, claims })
+        };
+        for (principal, passed) in
+            [(None, true), (by("certificate"), true), (by("htpasswd"), false)]
+        {
+            assert_eq!(both.passes_authorization(principal.as_ref()), passed);
+            assert!(!Access::Open.passes_authorization(principal.as_ref()));
+        }
     }
 
     #[tokio::test]

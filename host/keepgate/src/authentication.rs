@@ -11,7 +11,7 @@ use keepgate_auth::{Access, Certificates, FingerprintList, Htpasswd, Method, htp
 use keepgate_certificates::client::Authorities;
 use toml::Spanned;
 
-use crate::config::{self, Auth, Config, NO_AUTH, Way};
+use crate::config::{self, Auth, Config, NO_AUTH, PLUGIN_AUTH, Way};
 
 /// The methods of a configuration, with their files.
 #[derive(Debug, Default)]
@@ -76,6 +76,10 @@ impl Authentication {
         for name in names {
             if name.get_ref() == NO_AUTH {
                 return Ok(Access::Open);
+            }
+            if name.get_ref() == PLUGIN_AUTH {
+                methods.push(Method::Plugin);
+                continue;
             }
             let method = self.methods.get(name.get_ref());
             let method = method.ok_or_else(|| anyhow!("unknown auth {:?}", name.get_ref()))?;

@@ -30,10 +30,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
         let path = target.split('?').next().unwrap_or_default();
         match path.split('/').nth(1).unwrap_or_default() {
             "hello" => {
-                let header = |name: &str| {
-                    let values = request.headers().get(name);
-                    values.first().map(|value| String::from_utf8_lossy(value).into_owned())
-                };
+                let header = |name| header(&request, name);
                 let said = format!(
                     "{:?} {target} at {:?} {:?} prefix={:?} user={:?} accept={:?} environment={:?}",
                     request.method(),
@@ -45,6 +42,12 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
                     get_environment(),
                 );
                 answer(out, 200, said.as_bytes());
+            }
+            "credentials" => {
+                let (user, sent) =
+                    (header(&request, "x-forwarded-user"), header(&request, "authorization"));
+                let known = user.is_some() || sent.as_deref() == Some("Bearer sesame");
+                answer(out, if known { 200 } else { 401 }, format!("{user:?} {sent:?}").as_bytes());
             }
             // Writes bytes while it still reads others.
             "echo" => {
@@ -119,6 +122,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
             _ => answer(out, 404, b"no such thing"),
         }
     }
+}
+
+fn header(request: &IncomingRequest, name: &str) -> Option<String> {
+    let values = request.headers().get(name);
+    values.first().map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
 fn begin(out: ResponseOutparam, status: u16) -> (OutgoingBody, impl std::io::Write) {

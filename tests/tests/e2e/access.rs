@@ -2,6 +2,7 @@
 
 use keepgate_tests::data::Blob;
 use keepgate_tests::gateway::Setup;
+use keepgate_tests::tools;
 
 #[test]
 fn private_repositories_belong_to_their_users() {
@@ -43,6 +44,38 @@ fn private_repositories_belong_to_their_users() {
     }
     assert_eq!(alice.get("/alice/data/").text(), "[]");
     assert!(!setup.store().join("alice2").exists());
+    gateway.stop();
+}
+
+#[test]
+fn a_plugin_can_judge_credentials_itself() {
+    let mount = |path: &str, auth: &str| {
+        format!("[[mount]]\npath = {path:?}\nplugin = \"service\"\nauth = {auth}\n")
+    };
+    let tables = mount("/own", "[\"plugin\"]") + &mount("/both", "[\"users\", \"plugin\"]");
+    let setup = Setup::new().user("alice", "secret").mount("/", "restic", "").table(&tables);
+    setup.install("service", &tools::guest("service"));
+    let gateway = setup.start();
+    let (nobody, alice) = (gateway.endpoint(), gateway.as_user("alice", "secret"));
+    for mount in ["own", "both"] {
+        let ask = |authorization: &str| {
+            let headers = [("Authorization", authorization)];
+            nobody.send("GET", &format!("/{mount}/credentials"), &headers, b"")
+        };
+        let let_in = ask("Bearer sesame");
+        assert_eq!((let_in.status, &*let_in.text()), (200, r#"None Some("Bearer sesame")"#));
+        let refused = ask("Bearer mellon");
+        assert_eq!((refused.status, &*refused.text()), (401, r#"None Some("Bearer mellon")"#));
+    }
+    // A password for the host stays in the host; alone, the plugin gets whatever was sent.
+    let by_password = alice.get("/both/credentials");
+    assert_eq!((by_password.status, &*by_password.text()), (200, r#"Some("alice") None"#));
+    let by_plugin = alice.get("/own/credentials");
+    assert_eq!(by_plugin.status, 401);
+    assert!(by_plugin.text().starts_with(r#"None Some("Basic "#), "{}", by_plugin.text());
+    // Whom the host refuses does not reach the plugin.
+    let wrong = gateway.as_user("alice", "wrong").get("/both/credentials");
+    assert!(wrong.status == 401 && !wrong.text().contains("Basic"), "{}", wrong.text());
     gateway.stop();
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use keepgate_auth::Access;
+use keepgate_auth::{Access, Method};
 use keepgate_http::{Handler, Site};
 
-use crate::support::{Native, config, start, start_mounts, text};
+use crate::support::{Native, config, start, start_mounts, start_with, text};
 
 #[tokio::test]
 async fn unusual_paths_reach_the_plugin_unchanged() {
@@ -92,6 +92,23 @@ async fn credentials_and_connection_headers_are_not_passed_on() {
     client.send(b"GET /show HTTP/1.1\r\nHost: t\r\nX-Latin: \xe9\r\n\r\n").await;
     let response = client.response().await;
     assert!(response.text().ends_with(r#"[("host", "t")]"#), "{response:?}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_judges_credentials_gets_them() {
+    let server = start_with(Access::Methods(vec![Method::Plugin]), config()).await;
+    for (sent, expected) in [
+        (
+            "Authorization: Bearer abc\r\nProxy-Authorization: x\r\n",
+            r#"("authorization", "Bearer abc")"#,
+        ),
+        ("", ""),
+    ] {
+        let response = server.ask(&format!("GET /show HTTP/1.1\r\n{sent}\r\n")).await;
+        let headers = response.text().lines().nth(1).unwrap_or_default().to_owned();
+        assert_eq!((response.status, headers), (200, format!("[{expected}]")));
+    }
     server.end().await;
 }
 

@@ -12,8 +12,8 @@ use keepgate_store::quota::{FolderRule, Rules};
 use toml::Spanned;
 
 use super::{
-    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, Policy, Problems, Rule, Way, auth,
-    capability, copy, cors, plugins, schedule, store,
+    Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, PLUGIN_AUTH, Policy, Problems,
+    Rule, Way, auth, capability, copy, cors, plugins, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -157,6 +157,12 @@ fn check_rule(about: &str, rule: &Rule, problems: &mut Problems) {
 }
 
 fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
+    if [NO_AUTH, PLUGIN_AUTH].contains(&name) {
+        let message = format!(
+            "[auth.{name}] cannot be used: {name:?} has a meaning of its own in `auth`; choose another name"
+        );
+        problems.add(auth.span(), message);
+    }
     if let Some(from) = auth.get_ref().from.first()
         && auth.get_ref().header.is_none()
     {
@@ -214,6 +220,14 @@ fn check_auth(
             if methods.len() > 1 {
                 let message = format!(
                     "{about}: auth \"{NO_AUTH}\" gives access to everybody; remove it or the other methods"
+                );
+                problems.add(method.span(), message);
+            }
+        } else if name == PLUGIN_AUTH {
+            if !about.starts_with("mount ") {
+                let message = format!(
+                    "{about}: auth \"{PLUGIN_AUTH}\" is only for a [[mount]], whose plugin you know to judge \
+                     credentials"
                 );
                 problems.add(method.span(), message);
             }

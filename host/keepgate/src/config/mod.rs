@@ -39,6 +39,9 @@ pub(crate) use units::{Interval, Size};
 /// The value of `auth` that gives access without a login.
 pub(crate) const NO_AUTH: &str = "none";
 
+/// The value of `auth` that lets the plugin judge `Authorization`.
+pub(crate) const PLUGIN_AUTH: &str = "plugin";
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {

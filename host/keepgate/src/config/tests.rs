@@ -135,6 +135,33 @@ fn inconsistent_values_are_rejected() {
 }
 
 #[test]
+fn only_a_mount_lets_its_plugin_judge_credentials() {
+    for good in ["[\"plugin\"]", "[\"users\", \"plugin\"]"] {
+        parse(&MINIMAL.replacen("[\"users\"]", good, 1)).unwrap();
+    }
+    for (from, to, expected) in [
+        (
+            "[auth.users]",
+            "[auth.plugin]\nhtpasswd = \"x\"\n[auth.users]",
+            "[auth.plugin] cannot be used",
+        ),
+        (
+            "[auth.users]",
+            "[auth.none]\nhtpasswd = \"x\"\n[auth.users]",
+            "[auth.none] cannot be used",
+        ),
+        (
+            "[auth.users]",
+            "[metrics]\npath = \"/m\"\nauth = [\"plugin\"]\n[auth.users]",
+            "[metrics]: auth \"plugin\" is only for a [[mount]]",
+        ),
+    ] {
+        let said = parse(&MINIMAL.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+}
+
+#[test]
 fn ways_in_are_one_of_three_kinds() {
     let of = |auth: &str| parse(&MINIMAL.replacen("htpasswd = \"htpasswd\"", auth, 1));
     for (auth, expected) in [
