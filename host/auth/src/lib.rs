@@ -8,6 +8,7 @@
 //! | [`htpasswd`] | users and password hashes in a file |
 //! | [`proxy_header`] | users that a proxy in front has authenticated |
 //! | `list_file` | files of lines that are read again when they change |
+//! | `network` | what counts as one client where addresses tell clients apart |
 //!
 //! Invariants: without a configured method nobody is admitted, and a client's identity never depends on
 //! load. This crate knows heads of requests, but no connections and no mounts.
@@ -16,10 +17,12 @@ pub mod access;
 pub mod certificate;
 pub mod htpasswd;
 mod list_file;
+mod network;
 pub mod proxy_header;
 
 pub use access::{Access, BASIC_CHALLENGE, Client, Decision, Method, Refused};
 pub use certificate::{Certificates, FingerprintList, PresentedCertificate};
 pub use htpasswd::Htpasswd;
 pub use ipnet::IpNet;
+pub use network::client_network;
 pub use proxy_header::{ProxyHeader, ProxyHeaderError};

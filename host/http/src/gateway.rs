@@ -1,9 +1,10 @@
-//! The path of every request: pin the site, find the mount, answer preflights, authenticate, call the
-//! mount's handler, send the response.
+//! The path of every request: pin the site, find the mount, answer preflights, ask the limits of addresses,
+//! authenticate, ask the limits of users, call the mount's handler, send the response.
 
 mod cors;
 mod head;
 mod location;
+mod rate_limit;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use keepgate_core::{CallError, Failure, Principal, Request, Waiting};
 use keepgate_store::Body;
 
 pub use cors::{Cors, CorsError};
+pub use rate_limit::{CountedRequests, RateLimitBy, RateLimitError, RateLimitOptions, RateLimits};
 
 use crate::access_log::AccessLog;
 use crate::connection::Exchange;
@@ -29,6 +31,8 @@ use crate::server::Application;
 use crate::site::{Route, Site};
 use crate::target::{Target, query};
 use crate::timeouts::Timeouts;
+
+use self::rate_limit::{Exceeded, Passage};
 
 /// Answers requests with the mounts of a site.
 pub struct Gateway {
@@ -126,7 +130,8 @@ impl Gateway {
         response.map(|body| body.recorded(record))
     }
 
-    /// Authenticates the request and calls the mount's handler. What is refused gets the mount's form from the caller.
+    /// Asks the mount's limits, authenticates the request and calls the mount's handler. What is refused gets the mount's
+    /// form from the caller.
     async fn enter(
         &self,
         route: &Route,
@@ -136,34 +141,41 @@ impl Gateway {
         exchange: &Arc<Exchange>,
         record: &mut RequestRecord,
     ) -> Result<Response<ResponseBody>, Refusal> {
-        let connection = exchange.connection();
-        let peer = connection.peer();
-        let mount = route.handler.path();
-        let (address, certificate) = (peer.address(), connection.certificate());
-        let client = Client { headers: &head.headers, address, certificate };
-        let principal = match route.access.admit(client).await {
-            Decision::Admitted(principal) => principal,
-            Decision::Anonymous => return Err(Refusal::unauthorized(route.access.refused())),
-            Decision::Rejected { user, why } => {
-                route.metrics.login_failures.inc();
-                // The name comes from the client: bounded here, quoted by `?`.
-                let user: String = user.chars().take(128).collect();
-                tracing::warn!(%peer, ?user, %mount, request = record.id(), reason = why, "login failed");
-                return Err(Refusal::unauthorized(route.access.refused()));
-            }
-            Decision::Distrusted(reason) => {
-                route.metrics.login_failures.inc();
-                let fingerprint = certificate.map(|one| one.fingerprint().to_string());
-                let subject = certificate.map(PresentedCertificate::subject);
-                tracing::warn!(%peer, fingerprint, subject, %mount, request = record.id(), reason = &*reason, "login failed");
-                return Err(Refusal::unauthorized(route.access.refused()));
-            }
-            Decision::Busy => {
-                tracing::warn!(%peer, %mount, request = record.id(), "login not checked; too many are waiting");
-                return Err(Refusal::too_many_logins());
-            }
-        };
+        let address = exchange.connection().peer().address();
+        let mut passage = Passage::new(route.rate_limits.as_deref(), address);
+        let origin = Origin { route, exchange, id: record.id() };
+        if let Some(passage) = &mut passage {
+            let admitted = passage.admit(RateLimitBy::Address, &head.method, below.path());
+            admitted.map_err(|exceeded| rate_limited(&exceeded, &origin, None))?;
+        }
+        let principal = authenticate(&origin, head, passage.as_ref()).await?;
         record.user(principal.as_ref());
+        let origin = Origin { route, exchange, id: record.id() };
+        if let Some(passage) = &mut passage {
+            passage.identify(principal.as_ref());
+            let admitted = passage.admit(RateLimitBy::Principal, &head.method, below.path());
+            admitted.map_err(|exceeded| rate_limited(&exceeded, &origin, principal.as_ref()))?;
+        }
+        let answered = self.call((route, exchange), below, head, principal, body, record).await;
+        if let Some(passage) = &passage {
+            passage.answered(match &answered {
+                Ok(response) => response.status(),
+                Err(refusal) => refusal.status,
+            });
+        }
+        answered
+    }
+
+    /// Calls the mount's handler, and records the exchange if that is asked for.
+    async fn call(
+        &self,
+        (route, exchange): (&Route, &Arc<Exchange>),
+        below: Below,
+        head: &http::request::Parts,
+        principal: Option<Principal>,
+        body: Body,
+        record: &mut RequestRecord,
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let mut recording = self.recorder.as_ref().and_then(Recorder::begin);
         let body = match &mut recording {
             Some(recording) => {
@@ -178,7 +190,7 @@ impl Gateway {
         let origin = Origin { route, exchange, id: record.id() };
         let request = request(below, head, &origin, principal, body);
         let called = route.handler.call(request).await;
-        if let Some(interim) = connection.interim() {
+        if let Some(interim) = exchange.connection().interim() {
             interim.clear();
         }
         match called.and_then(|reply| head::response(reply, head, exchange)) {
@@ -191,13 +203,73 @@ impl Gateway {
                 Ok(response)
             }
             Err(error) => {
-                log(&error, route, head, record.id());
+                log(&error, route, head, origin.id);
                 let stalled = exchange.body_stalled();
                 let waiting = if stalled { Waiting::ForClient } else { Waiting::ForGateway };
                 Err(Refusal::from_call(&error, waiting))
             }
         }
     }
+}
+
+/// Who sends a request. Failures count for the limits of failed requests.
+async fn authenticate(
+    origin: &Origin<'_>,
+    head: &http::request::Parts,
+    passage: Option<&Passage<'_>>,
+) -> Result<Option<Principal>, Refusal> {
+    let Origin { route, exchange, id: request } = *origin;
+    let connection = exchange.connection();
+    let peer = connection.peer();
+    let mount = route.handler.path();
+    let (address, certificate) = (peer.address(), connection.certificate());
+    let client = Client { headers: &head.headers, address, certificate };
+    let count_failure = || {
+        route.metrics.login_failures.inc();
+        passage.into_iter().for_each(Passage::failed);
+    };
+    let unauthorized = || Refusal::unauthorized(route.access.refused());
+    match route.access.admit(client).await {
+        Decision::Admitted(principal) => Ok(principal),
+        // Not a failure: many clients send credentials only after they have been asked for them.
+        Decision::Anonymous => Err(unauthorized()),
+        Decision::Rejected { user, why } => {
+            count_failure();
+            // The name comes from the client: bounded here, quoted by `?`.
+            let user: String = user.chars().take(128).collect();
+            tracing::warn!(%peer, ?user, %mount, request, reason = why, "login failed");
+            Err(unauthorized())
+        }
+        Decision::Distrusted(reason) => {
+            count_failure();
+            let fingerprint = certificate.map(|one| one.fingerprint().to_string());
+            let subject = certificate.map(PresentedCertificate::subject);
+            tracing::warn!(%peer, fingerprint, subject, %mount, request, reason = &*reason, "login failed");
+            Err(unauthorized())
+        }
+        Decision::Busy => {
+            tracing::warn!(%peer, %mount, request, "login not checked; too many are waiting");
+            Err(Refusal::too_many_logins())
+        }
+    }
+}
+
+/// The answer to a request that a rate limit refuses. The metric counts each one; the log has a line now and then.
+fn rate_limited(
+    exceeded: &Exceeded<'_>,
+    origin: &Origin<'_>,
+    principal: Option<&Principal>,
+) -> Refusal {
+    let Origin { route, exchange, id: request } = *origin;
+    let (limit, seconds) = (exceeded.name(), exceeded.seconds());
+    route.metrics.rate_limited(limit).inc();
+    if exceeded.log {
+        let (mount, peer) = (route.handler.path(), exchange.connection().peer());
+        let user = principal.map(|principal| &*principal.name);
+        let reason = exceeded.shared.then_some("too many clients to count each of them");
+        tracing::warn!(%peer, ?user, %mount, limit, request, seconds, reason, "rate limit exceeded");
+    }
+    Refusal::rate_limited(exceeded, seconds)
 }
 
 /// The part of a target below its mount.
@@ -207,7 +279,15 @@ struct Below {
     target: Target,
 }
 
+impl Below {
+    /// The segments below the mount.
+    fn path(&self) -> &[String] {
+        self.target.segments.get(self.segments..).unwrap_or_default()
+    }
+}
+
 /// The mount and connection of a request.
+#[derive(Clone, Copy)]
 struct Origin<'a> {
     route: &'a Route,
     exchange: &'a Exchange,

@@ -55,7 +55,10 @@ mod transport;
 pub use access_log::{AccessLog, AccessLogEntry, CombinedLog, LogError, LogTarget};
 pub use admin::{Admin, JobsPage, JobsQuery, OperatorClient, OperatorError, Refusal};
 pub use connection::{Connection, Exchange};
-pub use gateway::{Cors, CorsError, Gateway};
+pub use gateway::{
+    Cors, CorsError, CountedRequests, Gateway, RateLimitBy, RateLimitError, RateLimitOptions,
+    RateLimits,
+};
 pub use keepgate_core::Handler;
 pub use listen::{Address, AddressError, BindError, HandedOverError, LocalAddress};
 pub use metrics::{Metrics, MetricsPage};

@@ -38,6 +38,7 @@ pub struct Metrics {
     received: IntCounterVec,
     sent: IntCounterVec,
     login_failures: IntCounterVec,
+    rate_limited: IntCounterVec,
     pub(crate) connections: IntGauge,
     mounts: Mutex<HashMap<String, Arc<MountMetrics>>>,
 }
@@ -53,6 +54,7 @@ pub(crate) struct MountMetrics {
     pub(crate) received: IntCounter,
     pub(crate) sent: IntCounter,
     pub(crate) login_failures: IntCounter,
+    rate_limited: IntCounterVec,
 }
 
 impl Metrics {
@@ -92,6 +94,11 @@ impl Metrics {
                 "Logins with a wrong name or password.",
                 &["mount"],
             )?,
+            rate_limited: counter(
+                "keepgate_http_rate_limited_total",
+                "Requests refused by a rate limit, by mount and limit.",
+                &["mount", "limit"],
+            )?,
             connections: IntGauge::new("keepgate_http_connections", "Open connections.")?,
             mounts: Mutex::default(),
         };
@@ -117,6 +124,7 @@ impl Metrics {
             received: self.received.with_label_values(labels),
             sent: self.sent.with_label_values(labels),
             login_failures: self.login_failures.with_label_values(labels),
+            rate_limited: self.rate_limited.clone(),
         });
         mounts.insert(path.to_owned(), mount.clone());
         mount
@@ -132,6 +140,11 @@ impl MountMetrics {
     /// The path of the mount; empty for requests without one.
     pub(crate) fn path(&self) -> &str {
         &self.mount
+    }
+
+    /// The counter of requests that a rate limit refused. Looked up for each of them, because only refusals need it.
+    pub(crate) fn rate_limited(&self, limit: &str) -> IntCounter {
+        self.rate_limited.with_label_values(&[self.mount.as_str(), limit])
     }
 
     /// Counts a request that has ended.

@@ -57,6 +57,12 @@ impl Refusal {
         Self::saying(StatusCode::SERVICE_UNAVAILABLE, "busy", &text).with(header::RETRY_AFTER, 2)
     }
 
+    /// The client has sent more requests than a rate limit allows; `text` says which, and when to try again.
+    pub(crate) fn rate_limited(text: &impl ToString, seconds: u64) -> Self {
+        let refusal = Self::saying(StatusCode::TOO_MANY_REQUESTS, "rate-limited", text);
+        refusal.with(header::RETRY_AFTER, seconds)
+    }
+
     fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.headers.insert(name, value.into());
         self
@@ -297,6 +303,10 @@ mod tests {
         let (_, body, _, retry) = parts(Refusal::too_many_logins());
         let expected = "503 Service Unavailable busy: too many concurrent login checks (r-1)";
         assert_eq!((body, retry.as_deref()), (format!(r#"{{"text":"{expected}"}}"#), Some("2")));
+
+        let (status, body, _, retry) = parts(Refusal::rate_limited(&"slower", 7));
+        let expected = r#"{"text":"429 Too Many Requests rate-limited: slower (r-1)"}"#;
+        assert_eq!((status, &*body, retry.as_deref()), (429, expected, Some("7")));
 
         let error = CallError::Failure(Failure::Denied("no \"x\"".to_owned()));
         let (_, body, ..) = parts(Refusal::from_call(&error, Waiting::ForGateway));

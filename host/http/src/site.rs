@@ -1,4 +1,5 @@
-//! The routing table: which path prefix goes to which handler, who may use it, and from which origins.
+//! The routing table: which path prefix goes to which handler, who may use it, how often, and from
+//! which origins.
 //!
 //! A [`Site`] is immutable. A reload builds a new one and swaps it in, mounts and authentication
 //! together; in-flight requests finish on the previous one.
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use keepgate_auth::Access;
 use keepgate_core::Handler;
 
-use crate::gateway::Cors;
+use crate::gateway::{Cors, RateLimits};
 use crate::metrics::{Metrics, MountMetrics};
 
 /// An immutable routing table.
@@ -28,12 +29,14 @@ pub struct SiteMount {
     pub access: Arc<Access>,
     /// Which origins may use it from a browser; none if this is not set.
     pub cors: Option<Arc<Cors>>,
+    /// How often it may be used; without limit if this is not set.
+    pub rate_limits: Option<Arc<RateLimits>>,
 }
 
-/// A mount without cross-origin requests.
+/// A mount without cross-origin requests and rate limits.
 impl From<(Arc<dyn Handler>, Arc<Access>)> for SiteMount {
     fn from((handler, access): (Arc<dyn Handler>, Arc<Access>)) -> Self {
-        Self { handler, access, cors: None }
+        Self { handler, access, cors: None, rate_limits: None }
     }
 }
 
@@ -43,6 +46,7 @@ pub(crate) struct Route {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) access: Arc<Access>,
     pub(crate) cors: Option<Arc<Cors>>,
+    pub(crate) rate_limits: Option<Arc<RateLimits>>,
     pub(crate) metrics: Arc<MountMetrics>,
 }
 
@@ -70,14 +74,18 @@ impl Site {
         let mut routes = Vec::new();
         let mut seen = HashSet::new();
         for mount in mounts {
-            let SiteMount { handler, access, cors } = mount.into();
+            let SiteMount { handler, access, cors, rate_limits } = mount.into();
             let path = handler.path();
             let segments = mount_segments(path).ok_or_else(|| SiteError::Path(path.to_owned()))?;
             if !seen.insert(segments.clone()) {
                 return Err(SiteError::Duplicate(path.to_owned()));
             }
             let metrics = metrics.mount(path);
-            routes.push(Route { segments, handler, access, cors, metrics });
+            for limit in rate_limits.iter().flat_map(|limits| limits.names()) {
+                // A series that begins at 0 shows its first increase.
+                let _ = metrics.rate_limited(limit);
+            }
+            routes.push(Route { segments, handler, access, cors, rate_limits, metrics });
         }
         routes.sort_by_key(|route| std::cmp::Reverse(route.segments.len()));
         Ok(Self { routes })
@@ -115,6 +123,7 @@ impl fmt::Debug for Route {
             .field("plugin", &self.handler.plugin())
             .field("access", &self.access)
             .field("cors", &self.cors)
+            .field("rate_limits", &self.rate_limits)
             .finish_non_exhaustive()
     }
 }

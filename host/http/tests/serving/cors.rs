@@ -33,7 +33,7 @@ async fn answer(request: Request) -> Result<Reply, CallError> {
 fn mount(path: &str, access: Access, origins: &[&str]) -> SiteMount {
     let cors = (!origins.is_empty()).then(|| Cors::new(origins.iter().copied()).unwrap());
     let handler: Arc<dyn Handler> = Native::at(path, answer);
-    SiteMount { handler, access: Arc::new(access), cors: cors.map(Arc::new) }
+    SiteMount { handler, access: Arc::new(access), cors: cors.map(Arc::new), rate_limits: None }
 }
 
 /// `/app` and `/locked` allow two origins, `/any` allows all of them and `/none` does not know the setting. `/locked`

@@ -12,9 +12,14 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use keepgate_http::Timeouts;
+use keepgate_auth::Access;
+use keepgate_core::Handler;
+use keepgate_http::{ListenerConfig, RateLimitBy, SiteMount, Timeouts, Tls};
 
-use crate::support::{LONG, Running, Trust, soon, start_tls};
+use crate::rate_limits::once_a_day;
+use crate::support::{
+    LONG, Native, Running, Trust, certificate, config, soon, start_gateway, start_tls, stock,
+};
 
 type Sending = BoxBody<Bytes, Infallible>;
 
@@ -198,4 +203,28 @@ async fn a_shutdown_closes_gracefully_and_lets_transfers_finish() {
     soon(client.connection).await.unwrap().unwrap();
     soon(server.task).await.unwrap();
     drop(Arc::new(trust));
+}
+
+#[tokio::test]
+async fn a_request_beyond_a_rate_limit_ends_its_stream_and_not_its_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, trusted) = certificate(folder.path(), "server");
+    let tls = Some(Tls::load(files).unwrap());
+    let handler: Arc<dyn Handler> = Native::at("/limited", stock);
+    let open = Arc::new(Access::Open);
+    let mounts = vec![
+        SiteMount {
+            rate_limits: Some(once_a_day(RateLimitBy::Address)),
+            ..SiteMount::from((handler, open.clone()))
+        },
+        SiteMount::from((Native::at("/", stock) as Arc<dyn Handler>, open)),
+    ];
+    let server = start_gateway(mounts, ListenerConfig { tls, ..config() }, |gateway| gateway).await;
+    let client = connect(&server, &Trust(trusted), 1024 * 1024).await;
+    assert_eq!(client.get("/limited/show").await.0, 200);
+    let refused = client.ask(request("POST", "/limited/sink", upload(8 << 20))).await.unwrap();
+    assert_eq!(refused.status(), 429);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(client.get("/show").await.0, 200);
+    server.end().await;
 }

@@ -23,6 +23,7 @@ mod operations;
 mod operators_jobs;
 mod operators_log;
 mod proxy_header;
+mod rate_limits;
 mod refusal_forms;
 mod replies;
 mod support;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use keepgate_auth::{Access, Certificates, Htpasswd, Method};
 use keepgate_core::{CallError, Handler, RefusalForm, Reply, Request};
+use keepgate_http::{RateLimitBy, SiteMount};
 use serde_json::{Value, json};
 
-use crate::support::{Native, Response, Running, config, hasty, start_mounts, stock};
+use crate::rate_limits::once_a_day;
+use crate::support::{Native, Response, Running, config, hasty, start_gateway, stock};
 
 /// A handler with a form.
 struct Formed(Arc<Native>, RefusalForm);
@@ -36,8 +38,8 @@ impl Handler for Formed {
     }
 }
 
-/// `/formed`, `/locked` and `/certified` have a form, `/plain` has none; `/locked` admits nobody without a password and
-/// `/certified` nobody without a certificate.
+/// `/formed`, `/locked`, `/certified` and `/limited` have a form, `/plain` has none; `/locked` admits nobody without a
+/// password, `/certified` nobody without a certificate, and `/limited` one request.
 async fn start() -> Running {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(".htpasswd");
@@ -57,13 +59,16 @@ async fn start() -> Running {
     let locked = Access::Methods(vec![Method::Htpasswd(users)]);
     let mut config = config();
     config.timeouts = hasty();
-    let mounts: Vec<(Arc<dyn Handler>, Arc<Access>)> = vec![
-        (formed("/formed"), Arc::new(Access::Open)),
-        (formed("/locked"), Arc::new(locked)),
-        (formed("/certified"), Arc::new(certified)),
-        (Native::at("/plain", stock), Arc::new(Access::Open)),
+    let mount = |handler: Arc<dyn Handler>, access| SiteMount::from((handler, Arc::new(access)));
+    let rate_limits = Some(once_a_day(RateLimitBy::Address));
+    let mounts = vec![
+        mount(formed("/formed"), Access::Open),
+        mount(formed("/locked"), locked),
+        mount(formed("/certified"), certified),
+        SiteMount { rate_limits, ..mount(formed("/limited"), Access::Open) },
+        mount(Native::at("/plain", stock), Access::Open),
     ];
-    start_mounts(mounts, config).await
+    start_gateway(mounts, config, |gateway| gateway).await
 }
 
 /// Message and error of a response in the form.
@@ -117,6 +122,13 @@ async fn what_the_host_refuses_has_the_form_of_the_mount() {
     let (status, _, error) = told(&misconfigured);
     assert!(status == 503 && error.starts_with("misconfigured: "), "{misconfigured:?}");
     assert_eq!(misconfigured.header("retry-after"), None);
+
+    assert_eq!(server.get("/limited/show").await.status, 200);
+    let limited = server.get("/limited/show").await;
+    let (status, message, error) = told(&limited);
+    assert_eq!((status, &*message), (429, "Too Many Requests"));
+    assert!(error.starts_with("rate limit exceeded: "), "{error}");
+    assert!(limited.header("retry-after").is_some());
     server.end().await;
 }
 
