@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use keepgate_auth::Access;
-use keepgate_http::{Cors, Tls, TlsFiles, tls::TlsVersion};
+use keepgate_http::{Cors, RateLimits, Tls, TlsFiles, tls::TlsVersion};
 use keepgate_runtime::capability;
 use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
@@ -65,12 +65,13 @@ pub(crate) struct PagePlan {
     pub(crate) mount_label: bool,
 }
 
-/// A mount, who may access it, and from which origins browsers may.
+/// A mount, who may access it, from which origins browsers may, and how often.
 #[derive(Clone, Debug)]
 pub(crate) struct MountPlan {
     pub(crate) spec: Arc<MountSpec>,
     pub(crate) access: Arc<Access>,
     pub(crate) cors: Option<Arc<Cors>>,
+    pub(crate) rate_limits: Option<Arc<RateLimits>>,
 }
 
 /// How plugins without a `[[mount]]` are mounted.
@@ -134,7 +135,7 @@ impl Assembly {
             capabilities,
         };
         for mount in &config.mount {
-            let plan = assembly.plan(mount)?;
+            let plan = assembly.plan(mount, before)?;
             assembly.mounts.push(plan);
         }
         if let Some(page) = &config.metrics {
@@ -156,7 +157,8 @@ impl Assembly {
         Ok(assembly)
     }
 
-    fn plan(&self, mount: &config::Mount) -> Result<MountPlan> {
+    /// Opens what a mount names. Its rate limits continue to count if they are the same as `before`.
+    fn plan(&self, mount: &config::Mount, before: Option<&Self>) -> Result<MountPlan> {
         let path = mount.path.get_ref();
         let mut stores: BTreeMap<String, Arc<dyn StoreGrant>> = BTreeMap::new();
         for (name, store) in &mount.stores {
@@ -182,7 +184,11 @@ impl Assembly {
         };
         let access = Arc::new(self.authentication.access(&mount.auth)?);
         let cors = mount.cors().with_context(|| format!("mount {path:?}: cors"))?;
-        Ok(MountPlan { spec: Arc::new(spec), access, cors })
+        let known = before.and_then(|before| before.mounts.iter().find(|it| it.spec.path == *path));
+        let rate_limits = mount.rate_limits(known.and_then(|known| known.rate_limits.as_deref()));
+        let rate_limits = rate_limits.with_context(|| format!("mount {path:?}: rate_limit"))?;
+        let rate_limits = rate_limits.map(Arc::new);
+        Ok(MountPlan { spec: Arc::new(spec), access, cors, rate_limits })
     }
 
     /// A store by its name, or a folder of one, for example `main/team`.
@@ -289,7 +295,8 @@ fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
         limits: Limits::default(),
         warm: false,
     };
-    Some(MountPlan { spec: Arc::new(spec), access: auto.access.clone(), cors: None })
+    let (spec, access) = (Arc::new(spec), auto.access.clone());
+    Some(MountPlan { spec, access, cors: None, rate_limits: None })
 }
 
 /// Loads the certificate of a listener.

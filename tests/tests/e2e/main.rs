@@ -77,6 +77,7 @@ mod memory;
 mod plugin_cases;
 mod plugin_tools;
 mod quotas;
+mod rate_limits;
 mod recording;
 mod records;
 mod refusals;

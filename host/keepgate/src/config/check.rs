@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{
     Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, PLUGIN_AUTH, Policy, Problems,
-    Rule, Way, auth, capability, copy, cors, plugins, schedule, store,
+    Rule, Way, auth, capability, copy, cors, plugins, rate_limit, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -100,6 +100,7 @@ fn check_mount(config: &Config, mount: &Mount, problems: &mut Problems) {
     }
     check_auth(config, &about, &mount.auth, mount.path.span(), problems);
     cors::check(&about, mount, problems);
+    rate_limit::check(&about, mount, problems);
     for store in mount.stores.values() {
         check_store(config, &about, store, problems);
     }

@@ -12,6 +12,7 @@ mod cors;
 mod parse;
 mod plugins;
 mod problems;
+mod rate_limit;
 mod schedule;
 mod store;
 mod units;
@@ -32,6 +33,7 @@ pub(crate) use check::{octal, store_and_folder};
 pub(crate) use copy::{StoreCopy, schedule_name};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};
+pub(crate) use rate_limit::RateLimitTable;
 pub(crate) use schedule::{Missed, Schedule};
 pub(crate) use store::{Bucket, Store};
 pub(crate) use units::{Interval, Size};
@@ -191,6 +193,9 @@ pub(crate) struct Mount {
     /// Origins whose scripts may use the mount from a browser, or `*` alone.
     #[serde(default)]
     pub(crate) cors: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How many requests clients may make in some time.
+    #[serde(default)]
+    pub(crate) rate_limit: BTreeMap<String, RateLimitTable>,
     #[serde(default)]
     pub(crate) stores: BTreeMap<String, Spanned<String>>,
     /// etcd clusters, by the names that the plugin uses for them.

@@ -137,6 +137,7 @@ fn look(text: &str) -> Result<(), TestCaseError> {
                 prop_assert!(now.checked_add(wait).is_some(), "{:?}", wait);
             }
             for mount in &config.mount {
+                prop_assert!(mount.rate_limits(None).is_ok());
                 let limits = mount.limits.to_runtime();
                 prop_assert!(limits.calls > 0);
                 let faults = limits.faults;

@@ -3,6 +3,7 @@
 mod beside_mounts;
 mod cors;
 mod example;
+mod rate_limit;
 mod reports;
 
 use std::path::Path;

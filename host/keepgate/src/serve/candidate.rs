@@ -58,6 +58,7 @@ impl Candidate {
             handler: mount.clone(),
             access: plan.access.clone(),
             cors: plan.cors.clone(),
+            rate_limits: plan.rate_limits.clone(),
         });
         let page = published.pages.metrics(assembly).map(SiteMount::from);
         let site = Site::new(mounts.chain(page), &published.metrics)?;

@@ -43,6 +43,7 @@ fn the_example_names_every_key() {
         ("mount.secrets", "[[mount]]\n[mount.secrets]", ""),
         ("mount.secrets.seal", "[[mount]]\n[mount.secrets.seal]", ""),
         ("mount.policy", "[[mount]]\n[mount.policy]", ""),
+        ("mount.rate_limit.*", "[[mount]]\n[mount.rate_limit.x]", ""),
         ("mount.rule", "[[mount]]\n[[mount.rule]]", ""),
         ("mount.limits", "[[mount]]\n[mount.limits]", ""),
         ("auto_mount", "[auto_mount]", ""),
