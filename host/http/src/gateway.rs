@@ -267,7 +267,7 @@ fn rate_limited(
         let (mount, peer) = (route.handler.path(), exchange.connection().peer());
         let user = principal.map(|principal| &*principal.name);
         let reason = exceeded.shared.then_some("too many clients to count each of them");
-        tracing::warn!(%peer, ?user, %mount, limit, request, seconds, reason, "rate limit exceeded");
+        tracing::warn!(%peer, user, %mount, limit, request, seconds, reason, "rate limit exceeded");
     }
     Refusal::rate_limited(exceeded, seconds)
 }

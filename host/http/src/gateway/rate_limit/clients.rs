@@ -22,7 +22,7 @@ pub(super) const MAX_CLIENTS: usize = 100_000;
 /// Below this size, the table is not searched for clients that have recovered.
 const FEW_CLIENTS: usize = 1024;
 
-/// How often a full table is searched. A search takes about a millisecond.
+/// How often a full table is searched, at most. A search takes up to a millisecond.
 const SEARCH: u64 = 1_000_000_000;
 
 /// How often a client that is refused again and again is logged.
