@@ -58,6 +58,7 @@
 //! | lists in pages | [`Page`] |
 //! | a small table of the mount | [`records`] |
 //! | keys of the operator, to sign and to seal with | [`secrets`] |
+//! | news for whoever waits for it | [`topics`] |
 //! | one at a time | [`turns`] |
 //! | work that outlives a request | [`jobs`], [`Jobs`], and [`job_api`] for the HTTP API over it |
 //! | times, durations, names by time | [`Timestamp`], [`HumanDuration`], [`TimeNames`] |

@@ -48,6 +48,9 @@ macro_rules! bindings {
     (interface: "records", $($config:tt)*) => {
         crate::contract::bindings!(interfaces: "import keepgate:plugin/records@0.1.1;", $($config)*);
     };
+    (interface: "topics", $($config:tt)*) => {
+        crate::contract::bindings!(interfaces: "import keepgate:plugin/topics@0.1.1;", $($config)*);
+    };
     (interface: "turns", $($config:tt)*) => {
         crate::contract::bindings!(interfaces: "import keepgate:plugin/turns@0.1.1;", $($config)*);
     };

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use prometheus::IntCounter;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -50,6 +52,10 @@ pub(crate) struct MountContext {
     pub(crate) log: GuestLog,
     /// Variables for a service of `wasi:http`; none for a plugin.
     pub(crate) environment: Vec<(String, String)>,
+    /// Permits for what is waited for without an end: half as many as calls, so that others are served, too.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Cancelled when another mount takes the place of this one: whatever would wait without an end stops waiting.
+    pub(crate) retired: CancellationToken,
 }
 
 /// The data of an instance's store.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use keepgate_core::RefusalForm;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::cache::CodeCache;
@@ -300,5 +302,7 @@ pub(crate) fn no_mount(metrics: &Arc<Metrics>, plugin: &str) -> Arc<MountContext
         metrics: metrics.own.clone(),
         log: metrics.guest_log("(none)", plugin),
         environment: Vec::new(),
+        followers: Arc::new(Semaphore::new(0)),
+        retired: CancellationToken::new(),
     })
 }

@@ -297,7 +297,7 @@ impl Loader {
         Generation { number, mounts, plugins: self.plugins(), refused, trust: self.trusted() }
     }
 
-    /// Makes a generation the current one. The next one is compared with it.
+    /// Makes a generation the current one, and retires the mounts that it replaces. The next one is compared with it.
     pub fn adopt(&mut self, generation: Generation) -> Arc<Generation> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.generation.set(number(generation.number));
@@ -308,7 +308,10 @@ impl Loader {
             Arc::downgrade(&watched)
         };
         self.metrics.serve(generation.mounts.iter().map(watch).collect());
-        self.previous = Some(generation.clone());
+        if let Some(previous) = self.previous.replace(generation.clone()) {
+            let stays = |mount| generation.mounts.iter().any(|kept| Arc::ptr_eq(kept, mount));
+            previous.mounts.iter().filter(|mount| !stays(mount)).for_each(|mount| mount.retire());
+        }
         generation
     }
 

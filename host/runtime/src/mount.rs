@@ -115,6 +115,13 @@ impl Mount {
         self.serving.as_ref().ok()?.suspended()
     }
 
+    /// Another mount takes its place. Calls in flight go on, except that nothing waits without an end any more.
+    pub(crate) fn retire(&self) {
+        if let Ok(serving) = &self.serving {
+            serving.retire();
+        }
+    }
+
     /// Calls the plugin. Dropping the future, or the body of the reply, stops the plugin. A commit that
     /// a store has begun still finishes.
     pub async fn call(&self, request: Request) -> Result<Reply, CallError> {

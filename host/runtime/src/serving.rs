@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use keepgate_jobs::{Job, Reporter};
 use keepgate_store::Body;
@@ -72,6 +73,8 @@ impl Serving {
                 metrics: metrics.own.clone(),
                 environment,
                 log: metrics.guest_log(&spec.path, &spec.plugin),
+                followers: Arc::new(Semaphore::new(spec.limits.calls / 2)),
+                retired: CancellationToken::new(),
             }),
             bounds: Bounds::from(&spec.limits),
             calls: Arc::new(Semaphore::new(spec.limits.calls)),
@@ -99,6 +102,11 @@ impl Serving {
     /// Its circuit breaker, if that is open.
     pub(crate) fn suspended(&self) -> Option<Open> {
         self.breaker.open()
+    }
+
+    /// Ends what its calls and jobs would wait for without an end.
+    pub(crate) fn retire(&self) {
+        self.context.retired.cancel();
     }
 
     /// Serves one request: waits for its turn, calls the plugin and counts the outcome.

@@ -9,6 +9,7 @@ export { pipes } from "./pipes.js";
 export { records } from "./records.js";
 export { secrets } from "./secrets.js";
 export { Store } from "./store.js";
+export { topics } from "./topics.js";
 export { withTurn } from "./turns.js";
 export { upstreams } from "./upstreams.js";
 

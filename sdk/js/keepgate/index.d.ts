@@ -353,6 +353,31 @@ export const etcd: {
  * for it at most `wait` milliseconds, by default a minute, and then throws `busy`. */
 export function withTurn<T>(name: string, action: () => T, options?: { wait?: number }): T;
 
+/** A subscription to a topic, until it is closed, and at the latest until the call ends. */
+export interface Subscription {
+  /**
+   * Waits for the next message, at most `wait` milliseconds, by default 20 seconds. `missed` if older messages were dropped,
+   * because more than 64, or more than 1 MiB in all, were waiting: read again what exists. `nothing` if none came in time.
+   * `closed` if none will come any more, because the gateway shuts down or a reload has replaced the mount: end the reply.
+   */
+  next(options?: { wait?: number }): Uint8Array | "missed" | "nothing" | "closed";
+  close(): void;
+}
+
+/** News for whoever waits for it, within a mount and within one gateway. Topics have 1 to 256 bytes. */
+export const topics: {
+  /**
+   * Hands a message of at most 64 KiB to every subscription that is open in this gateway, and returns how many there are. It
+   * waits for none of them, and the message is kept nowhere else.
+   */
+  publish(topic: string, message: Uint8Array | string): number;
+  /**
+   * Receives what is published from now on. Subscribe first, then read what exists, then wait. Throws `busy` if half as many
+   * subscriptions of the mount are open as it allows calls at the same time.
+   */
+  subscribe(topic: string): Subscription;
+};
+
 /** Keys that the operator has granted to the mount, to work with and not to see: they stay in the host. A key or kind of
  * key that is not granted throws `denied`; more than 1 MiB, or 1 KiB of context, `too-large`. */
 export const secrets: {

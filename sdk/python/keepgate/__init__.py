@@ -3,11 +3,11 @@ exceptions.
 
 The folder lies beside a plugin's `plugin.py` and is compiled into the component with it; it needs
 nothing but what componentize-py brings. What plugins may use is named here, and in the modules
-`pipes`, `etcd`, `jobs`, `records`, `upstreams`, `turns`, `job_api`, `retention` and `secrets`; what begins with an
-underscore may change.
+`pipes`, `etcd`, `jobs`, `records`, `upstreams`, `topics`, `turns`, `job_api`, `retention` and `secrets`; what begins
+with an underscore may change.
 """
 
-from . import etcd, job_api, jobs, pipes, records, retention, secrets, turns, upstreams
+from . import etcd, job_api, jobs, pipes, records, retention, secrets, topics, turns, upstreams
 from ._body import Body
 from ._environment import count, now, random, set_gauge
 from ._failure import (
@@ -41,6 +41,6 @@ __all__ = [
     "OutOfRange", "Page", "Piece", "Plugin", "PreconditionFailed", "Principal", "QuotaExceeded",
     "Refused", "Reply", "Request", "Store", "Stored", "TimedOut", "TooLarge", "Truncated",
     "Unavailable", "Unsupported", "count", "etcd", "export", "job_api", "jobs", "link", "now",
-    "pipes", "random", "records", "retention", "secrets", "set_gauge", "turns",
-    "upstreams",
+    "pipes", "random", "records", "retention", "secrets", "set_gauge", "topics",
+    "turns", "upstreams",
 ]

@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod pipes;
 pub mod records;
 pub mod secrets;
+pub mod topics;
 pub mod turns;
 pub mod upstreams;
 

@@ -3,7 +3,7 @@
 
 import {
   count, definePlugin, Failure, jobs, log, now, pipes, random, Reply, secrets, setGauge, Store,
-  withTurn,
+  topics, withTurn,
 } from "./keepgate/index.js";
 
 const encoder = new TextEncoder();
@@ -109,6 +109,31 @@ const PATHS = {
         turn: [attempt(() => withTurn("held", () => "taken", { wait: 1 })), withTurn("other", () => "free")],
         interim: attempt(() => Reply.empty(200).sendInterim()),
       });
+    });
+  },
+  news: () => {
+    const attempt = (act) => {
+      try {
+        return act();
+      } catch ({ tag }) {
+        return tag;
+      }
+    };
+    const news = topics.subscribe("news");
+    const next = (wait) => {
+      const came = news.next({ wait });
+      return came instanceof Uint8Array ? [decoder.decode(came)] : came;
+    };
+    const told = [topics.publish("other", "x"), topics.publish("news", "one"), topics.publish("news", new Uint8Array([0x32]))];
+    const came = [next(1000), next(0), next(1)];
+    for (let number = 0; number < 65; number++) {
+      topics.publish("news", String(number));
+    }
+    const slow = [next(0), next(0)];
+    news.close();
+    return Reply.json({
+      told, came, slow, closed: topics.publish("news", "x"),
+      failures: [attempt(() => topics.subscribe("")), attempt(() => topics.publish("news", "x".repeat(65537)))],
     });
   },
   looked: () => Reply.json(jobs.list("count").filter(({ key }) => key === "mismatch").map(({ state }) => state)),

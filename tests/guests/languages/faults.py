@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import keepgate
 from keepgate import (
     Description, Metric, NotFound, Piece, Plugin, Reply, Request, Store, export, jobs, pipes, secrets,
-    turns,
+    topics, turns,
 )
 
 
@@ -174,6 +174,40 @@ class Faults(Plugin):
                 ],
                 "interim": attempt(lambda: Reply(200).send_interim()),
             })
+
+    def do_news(self, request: Request) -> Reply:
+        def attempt(act) -> object:
+            try:
+                return act()
+            except keepgate.Failure as failure:
+                names = {keepgate.Invalid: "invalid", keepgate.TooLarge: "too-large"}
+                return names[type(failure)]
+
+        with topics.Subscription("news") as news:
+
+            def next(wait: int) -> object:
+                came = news.next(timedelta(milliseconds=wait))
+                return [came.decode()] if isinstance(came, bytes) else came
+
+            told = [
+                topics.publish("other", "x"),
+                topics.publish("news", "one"),
+                topics.publish("news", b"2"),
+            ]
+            came = [next(1000), next(0), next(1)]
+            for number in range(65):
+                topics.publish("news", str(number))
+            slow = [next(0), next(0)]
+        return Reply.json({
+            "told": told,
+            "came": came,
+            "slow": slow,
+            "closed": topics.publish("news", "x"),
+            "failures": [
+                attempt(lambda: topics.Subscription("")),
+                attempt(lambda: topics.publish("news", "x" * 65537)),
+            ],
+        })
 
     def do_looked(self, request: Request) -> Reply:
         return Reply.json([job.state for job in jobs.list("count") if job.key == "mismatch"])

@@ -112,6 +112,7 @@ fn all_promises(language: Language) {
     offers::bodies_are_read_and_made(&gateway);
     offers::the_host_works_on_bodies(&gateway);
     offers::bodies_are_held_to_hashes_and_lengths(&gateway);
+    offers::news_reach_subscribers(&gateway);
     offers::stores_say_what_changed(&gateway);
     offers::jobs_run(&gateway);
     offers::keys_stay_in_the_host(&gateway);

@@ -35,6 +35,7 @@
 //! | `languages` | plugins in JavaScript and Python are served like any other |
 //! | `memory` | a gigabyte passes through a few megabytes |
 //! | `shutdown` | in-flight requests finish |
+//! | `topics` | whoever follows a topic gets what is published, and holds nothing up |
 //! | `docs` | the book's commands work, its links are valid |
 //! | `commands` | `check`, `user`, `init`, `--version` |
 //! | `plugin_cases` | `keepgate plugin test` |
@@ -89,6 +90,7 @@ mod s3;
 mod secrets;
 mod settling;
 mod shutdown;
+mod topics;
 mod trust;
 mod wasi_http;
 mod wire;

@@ -207,6 +207,7 @@ impl Running {
         });
         let Signals { mut interrupt, mut terminate, hangup } = self.signals;
         let (stop, stopped) = oneshot::channel();
+        let topics = self.reloader.published.own.topics.clone();
         let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
         let daily = tokio::spawn(self.certificates.log_daily());
         notify::ready();
@@ -229,6 +230,8 @@ impl Running {
                 tracing::info!("shutting down; waiting for in-flight requests");
                 notify::stopping();
                 shutdown.begin();
+                // Requests that wait for news would go on until they reach their limit in time.
+                topics.close();
             }
         }
         daily.abort();

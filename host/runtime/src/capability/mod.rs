@@ -38,6 +38,7 @@ pub mod pipes;
 pub mod records;
 pub(crate) mod requests;
 pub mod secrets;
+pub mod topics;
 pub mod turns;
 pub(crate) mod types;
 pub mod upstreams;
@@ -53,6 +54,7 @@ pub(crate) static REGISTRY: &[&dyn Capability] = &[
     &jobs::JobsCapability,
     &records::RecordsCapability,
     &secrets::SecretsCapability,
+    &topics::TopicsCapability,
     &turns::TurnsCapability,
     &upstreams::UpstreamsCapability,
 ];

@@ -79,6 +79,7 @@ pub(crate) const SLEEPER: &[(&str, Ends)] = &[
 /// What `service`, a component of `wasi:http`, does.
 pub(crate) const SERVICE: &[(&str, Ends)] = &[
     ("hello", Well(200)),
+    ("credentials", Well(200)),
     ("echo", Well(200)),
     ("length", Well(200)),
     ("ignore", Well(403)),
@@ -128,8 +129,8 @@ fn each_guest_and_each_misdeed_has_a_test() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     let others = OTHERS.iter().map(|(name, _)| *name);
-    // `every` does not misbehave; the tests of `host/harness` use it.
-    let known: BTreeSet<String> = ["hostile", "sleeper", "service", "toiler", "every"]
+    // `every` and `follower` do not misbehave; the tests of `host/harness` and the end-to-end tests use them.
+    let known: BTreeSet<String> = ["hostile", "sleeper", "service", "toiler", "every", "follower"]
         .into_iter()
         .chain(others)
         .map(str::to_owned)

@@ -105,6 +105,7 @@ impl Plugin for Every {
             Some("receive") => said.receive(request.body)?,
             Some("pipes") => said.pipes()?,
             Some("lengths") => said.lengths()?,
+            Some("topics") => said.topics()?,
             Some("turns") => said.turns()?,
             Some("inform") => said.inform()?,
             Some("damaged") => {

@@ -1,9 +1,10 @@
-//! `pipes`, `jobs`, `turns`, and what comes before a reply.
+//! `pipes`, `jobs`, `topics`, `turns`, and what comes before a reply.
 
 use crate::bindings::keepgate::plugin::environment;
 use crate::bindings::keepgate::plugin::http::{self, Head};
 use crate::bindings::keepgate::plugin::jobs::{self, Options, Progress, State, WhenBusy};
 use crate::bindings::keepgate::plugin::pipes::{self, Checksum, Entry, Meter};
+use crate::bindings::keepgate::plugin::topics::{self, News, Subscription};
 use crate::bindings::keepgate::plugin::turns::Turn;
 use crate::bindings::keepgate::plugin::types::{Body, Failure};
 use crate::{ABC, ABC_XXH3, DAY, Said};
@@ -101,6 +102,45 @@ impl Said {
         self.say("join", (joined.length(), joined.read(100)?, joined.read(100)?));
         let many = (0..1001).map(|_| Body::from_bytes(b"")).collect();
         self.fail("join many", pipes::join(many));
+        Ok(())
+    }
+
+    pub(crate) fn topics(&mut self) -> Result<(), Failure> {
+        self.say("publish to nobody", topics::publish("one", b"0")?);
+        let (news, other) = (Subscription::open("one")?, Subscription::open("two")?);
+        self.say("publish", (topics::publish("one", b"1")?, topics::publish("one", b"2")?));
+        self.say("next", (news.next(1000), news.next(0), news.next(0), news.next(1)));
+        self.say("next other", other.next(1));
+        drop(other);
+        self.say("publish to dropped", topics::publish("two", b"3")?);
+        for number in 0..=64 {
+            topics::publish("one", &[number])?;
+        }
+        self.say("next missed", (news.next(0), news.next(0)));
+        let rest = std::iter::from_fn(|| Some(news.next(0)));
+        let rest = rest.take_while(|news| matches!(news, News::Message(_)));
+        self.say("next after missed", rest.count());
+        let large = vec![0; 65536];
+        let reached = (0..17).map(|_| topics::publish("one", &large));
+        self.say("publish large", reached.sum::<Result<u32, _>>()?);
+        let (missed, came) = (news.next(0), (0..17).map(|_| news.next(0)));
+        let came = came.filter(|news| matches!(news, News::Message(_))).count();
+        self.say("next large", (missed, came));
+        self.fail("publish larger", topics::publish("one", &[0; 65537]));
+        for (what, topic) in [("nothing", String::new()), ("long", "x".repeat(257))] {
+            self.fail(&format!("publish {what}"), topics::publish(&topic, b""));
+            self.fail(&format!("open {what}"), Subscription::open(&topic));
+        }
+        let mut open = Vec::new();
+        let refused = loop {
+            match Subscription::open("one") {
+                Ok(subscription) => open.push(subscription),
+                Err(failure) => break failure,
+            }
+        };
+        self.fail::<()>("open many", Err(refused));
+        drop(open);
+        self.say("open again", Subscription::open("one").is_ok());
         Ok(())
     }
 

@@ -64,6 +64,17 @@ pub(super) fn bodies_are_held_to_hashes_and_lengths(gateway: &Gateway) {
     assert_eq!(client.post("/faults/held", b"abc").status, 200);
 }
 
+pub(super) fn news_reach_subscribers(gateway: &Gateway) {
+    for mount in ["/faults", "/faults-warm", "/faults-warm"] {
+        let said = gateway.endpoint().get(&format!("{mount}/news")).json();
+        let expected = json!({
+            "told": [0, 1, 1], "came": [["one"], ["2"], "nothing"], "slow": ["missed", ["1"]],
+            "closed": 0, "failures": ["invalid", "too-large"],
+        });
+        assert_eq!(said, expected, "{mount}");
+    }
+}
+
 pub(super) fn stores_say_what_changed(gateway: &Gateway) {
     let said = gateway.endpoint().get("/faults/changed").json();
     let changes = json!([["created", null, 5], ["replaced", 5, 3], ["unchanged", null, 3]]);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use keepgate_runtime::Grants;
+use keepgate_runtime::capability::topics::Topics;
 use keepgate_runtime::capability::turns::Turns;
 
 use super::{Config, Mount, Problems};
@@ -19,6 +20,7 @@ mod provider;
 mod records;
 mod secrets;
 mod spool;
+mod topics;
 mod turns;
 mod upstream;
 
@@ -52,6 +54,7 @@ pub(super) fn resolve(config: &mut Config, base: &Path) {
 pub(crate) struct OwnState {
     pub(crate) jobs: Option<Arc<keepgate_jobs::Jobs>>,
     pub(crate) records: Option<keepgate_records::Records>,
+    pub(crate) topics: Topics,
     pub(crate) turns: Turns,
 }
 
@@ -63,7 +66,7 @@ impl OwnState {
         let required = !unused;
         let jobs = jobs::open_file(config, required).await?;
         let records = records::open_file(config).await?;
-        Ok(Self { jobs, records, turns: Turns::default() })
+        Ok(Self { jobs, records, topics: Topics::default(), turns: Turns::default() })
     }
 }
 
@@ -80,6 +83,7 @@ impl Providers {
             records::open(own.records),
             secrets::open(config)?,
             spool::open(config),
+            topics::open(own.topics),
             turns::open(own.turns),
             upstream::open(config, metrics)?,
         ]))
