@@ -9,19 +9,17 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 use keepgate_core::Principal;
 
+use crate::bearer::{self, Issuer};
 use crate::certificate::{Certificates, PresentedCertificate};
+use crate::challenge::{Challenges, TokenError};
 use crate::htpasswd::{Htpasswd, Verdict};
 use crate::proxy_header::{Claim, ProxyHeader};
 
 /// Why a login with name and password fails, for the log.
 const WRONG_PASSWORD: &str = "unknown user or wrong password";
-
-/// The challenge for clients without valid credentials, if a mount accepts HTTP Basic.
-pub const BASIC_CHALLENGE: HeaderValue =
-    HeaderValue::from_static(r#"Basic realm="keepgate", charset="UTF-8""#);
 
 /// Principals whose credentials were in `Authorization`, by their methods.
 const BY_AUTHORIZATION: [&str; 2] = ["htpasswd", "bearer"];
@@ -52,6 +50,8 @@ pub enum Method {
     ProxyHeader(ProxyHeader),
     /// The certificate that the client presented in the handshake. What a proxy says about certificates is ignored.
     Certificates(Arc<Certificates>),
+    /// A token of an issuer.
+    Bearer(Arc<Issuer>),
     /// The plugin judges `Authorization` itself. Whoever no other method admits or refuses is admitted without a
     /// principal.
     Plugin,
@@ -84,6 +84,27 @@ pub enum Decision {
     },
     /// A certificate that is not accepted. Holds the reason, for the log.
     Distrusted(Cow<'static, str>),
+    /// A token that is not valid.
+    InvalidToken {
+        /// Who it says to be; empty if that cannot be read.
+        user: String,
+        /// The reason, for the log.
+        why: Cow<'static, str>,
+    },
+    /// A token that says to be of an issuer which is none of the mount's.
+    ForeignToken {
+        /// Which issuer.
+        issuer: String,
+    },
+    /// A valid token, whose user gets no access.
+    Denied {
+        /// The user.
+        user: String,
+        /// The reason, for the log.
+        why: String,
+    },
+    /// A token that cannot be verified, because the issuer's keys were never fetched, or too long ago.
+    NoKeys,
     /// Too many passwords are being checked at the moment.
     Busy,
 }
@@ -91,8 +112,8 @@ pub enum Decision {
 /// How clients without valid credentials are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// 401 with [`BASIC_CHALLENGE`]: they are asked for a name and password.
-    Challenged,
+    /// 401: they are asked for a name and password, or for a token.
+    Challenged(Challenges),
     /// 401: there is nothing that a client could be asked for.
     Unauthorized,
     /// 403: they need a certificate, which cannot be asked for after the handshake.
@@ -102,26 +123,27 @@ pub enum Refused {
 impl Access {
     /// How clients without valid credentials are answered.
     pub fn refused(&self) -> Refused {
-        let has_certificates = match self {
-            Self::Open => false,
-            Self::Methods(methods) => {
-                methods.iter().any(|method| matches!(method, Method::Certificates(_)))
-            }
-        };
-        match () {
-            () if self.uses_basic() => Refused::Challenged,
-            () if has_certificates => Refused::Forbidden,
-            () => Refused::Unauthorized,
+        let has_certificates =
+            self.methods().iter().any(|one| matches!(one, Method::Certificates(_)));
+        match self.challenges(TokenError::Missing) {
+            Some(challenges) => Refused::Challenged(challenges),
+            None if has_certificates => Refused::Forbidden,
+            None => Refused::Unauthorized,
         }
     }
 
-    /// True if clients are asked for a name and password.
-    pub fn uses_basic(&self) -> bool {
+    /// What clients are asked for, if there is anything; `error` is about the token that came.
+    pub fn challenges(&self, error: TokenError) -> Option<Challenges> {
+        let methods = self.methods();
+        let basic = methods.iter().any(|method| matches!(method, Method::Htpasswd(_)));
+        let bearer = methods.iter().any(|method| matches!(method, Method::Bearer(_)));
+        (basic || bearer).then(|| Challenges { basic, bearer: bearer.then_some(error) })
+    }
+
+    fn methods(&self) -> &[Method] {
         match self {
-            Self::Open => false,
-            Self::Methods(methods) => {
-                methods.iter().any(|method| matches!(method, Method::Htpasswd(_)))
-            }
+            Self::Open => &[],
+            Self::Methods(methods) => methods,
         }
     }
 
@@ -136,11 +158,16 @@ impl Access {
             match method.admit(client).await {
                 ControlFlow::Break(decision) => return decision,
                 ControlFlow::Continue(Decision::Anonymous) => {}
+                // Whichever issuer the token is of has said more.
+                ControlFlow::Continue(Decision::ForeignToken { .. })
+                    if decision != Decision::Anonymous => {}
                 ControlFlow::Continue(other) => decision = other,
             }
         }
         match decision {
-            Decision::Anonymous | Decision::Distrusted(_) if self.has_plugin() => {
+            Decision::Anonymous | Decision::Distrusted(_) | Decision::ForeignToken { .. }
+                if self.has_plugin() =>
+            {
                 Decision::Admitted(None)
             }
             decision => decision,
@@ -148,10 +175,7 @@ impl Access {
     }
 
     fn has_plugin(&self) -> bool {
-        match self {
-            Self::Open => false,
-            Self::Methods(methods) => methods.iter().any(|it| matches!(it, Method::Plugin)),
-        }
+        self.methods().iter().any(|method| matches!(method, Method::Plugin))
     }
 
     /// Whether `Authorization` is passed to handlers: if the plugin judges it, unless another method has taken it for
@@ -163,13 +187,11 @@ impl Access {
 
     /// Headers that a trusted proxy sets. They are not passed to handlers.
     pub fn withheld(&self) -> impl Iterator<Item = &HeaderName> {
-        let methods = match self {
-            Self::Open => [].as_slice(),
-            Self::Methods(methods) => methods,
-        };
-        methods.iter().filter_map(|method| match method {
+        self.methods().iter().filter_map(|method| match method {
             Method::ProxyHeader(header) => Some(header.header()),
-            Method::Htpasswd(_) | Method::Certificates(_) | Method::Plugin => None,
+            Method::Htpasswd(_) | Method::Certificates(_) | Method::Bearer(_) | Method::Plugin => {
+                None
+            }
         })
     }
 }
@@ -182,6 +204,7 @@ impl Method {
             Self::Htpasswd(file) => by_password(file, headers, address).await,
             Self::ProxyHeader(header) => by_header(header, headers, address),
             Self::Certificates(trusted) => by_certificate(trusted, certificate).await,
+            Self::Bearer(issuer) => by_token(issuer, headers).await,
             Self::Plugin => ControlFlow::Continue(Decision::Anonymous),
         }
     }
@@ -240,22 +263,47 @@ async fn by_certificate(
     }
 }
 
+async fn by_token(issuer: &Issuer, headers: &HeaderMap) -> ControlFlow<Decision, Decision> {
+    let Some(token) = credentials(headers, b"bearer ") else {
+        return ControlFlow::Continue(Decision::Anonymous);
+    };
+    match issuer.verify(token).await {
+        bearer::Verdict::Accepted(principal) => {
+            ControlFlow::Break(Decision::Admitted(Some(principal)))
+        }
+        // Another method may be about the same issuer, with another audience or other requirements.
+        bearer::Verdict::Foreign { issuer } => {
+            ControlFlow::Continue(Decision::ForeignToken { issuer })
+        }
+        bearer::Verdict::Invalid { user, why } => {
+            ControlFlow::Continue(Decision::InvalidToken { user, why })
+        }
+        bearer::Verdict::Denied { user, why } => {
+            ControlFlow::Continue(Decision::Denied { user, why })
+        }
+        // As with passwords: an identity does not depend on who can be reached.
+        bearer::Verdict::NoKeys => ControlFlow::Break(Decision::NoKeys),
+    }
+}
+
 fn admitted(name: String, method: &'static str) -> Decision {
     Decision::Admitted(Some(Principal { name, method: method.into(), claims: Vec::new() }))
 }
 
 /// User and password from `Authorization: Basic …`.
 fn basic(headers: &HeaderMap) -> Option<(Vec<u8>, Vec<u8>)> {
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, rest) = value.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
-    }
-    let mut user = BASE64.decode(rest.trim_ascii()).ok()?;
+    let mut user = BASE64.decode(credentials(headers, b"basic ")?).ok()?;
     let colon = user.iter().position(|byte| *byte == b':')?;
     let password = user.split_off(colon + 1);
     user.truncate(colon);
     Some((user, password))
+}
+
+/// What follows this scheme in `Authorization`. Schemes are written in any case.
+fn credentials<'a>(headers: &'a HeaderMap, scheme: &[u8]) -> Option<&'a [u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (found, rest) = value.split_at_checked(scheme.len())?;
+    found.eq_ignore_ascii_case(scheme).then(|| rest.trim_ascii())
 }
 
 #[cfg(test)]
@@ -263,6 +311,8 @@ mod properties;
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn headers(value: &str) -> HeaderMap {

@@ -13,7 +13,7 @@ use keepgate_store::{Body, Fields};
 pub struct Principal {
     /// The user's name.
     pub name: String,
-    /// How the user was authenticated: `htpasswd`, `proxy` or `certificate`.
+    /// How the user was authenticated: `htpasswd`, `proxy`, `certificate` or `bearer`.
     pub method: Cow<'static, str>,
     /// What else is known about the user.
     pub claims: Fields,

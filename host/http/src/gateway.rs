@@ -4,6 +4,7 @@
 mod cors;
 mod head;
 mod location;
+mod login;
 mod rate_limit;
 
 use std::fmt;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use keepgate_auth::{BASIC_CHALLENGE, Client, Decision, PresentedCertificate};
+use keepgate_auth::{Challenges, TokenError};
 use keepgate_core::{CallError, Failure, Principal, Request, Waiting};
 use keepgate_store::Body;
 
@@ -148,7 +149,7 @@ impl Gateway {
             let admitted = passage.admit(RateLimitBy::Address, &head.method, below.path());
             admitted.map_err(|exceeded| rate_limited(&exceeded, &origin, None))?;
         }
-        let principal = authenticate(&origin, head, passage.as_ref()).await?;
+        let principal = login::authenticate(&origin, head, passage.as_ref()).await?;
         record.user(principal.as_ref());
         let origin = Origin { route, exchange, id: record.id() };
         if let Some(passage) = &mut passage {
@@ -197,8 +198,11 @@ impl Gateway {
             Ok(mut response) => {
                 let challenged = response.headers().contains_key(header::WWW_AUTHENTICATE);
                 let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
-                if unauthorized && !challenged && route.access.uses_basic() {
-                    response.headers_mut().insert(header::WWW_AUTHENTICATE, BASIC_CHALLENGE);
+                if unauthorized && !challenged {
+                    let challenges = route.access.challenges(TokenError::Missing);
+                    for challenge in challenges.into_iter().flat_map(Challenges::values) {
+                        response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+                    }
                 }
                 Ok(response)
             }
@@ -208,48 +212,6 @@ impl Gateway {
                 let waiting = if stalled { Waiting::ForClient } else { Waiting::ForGateway };
                 Err(Refusal::from_call(&error, waiting))
             }
-        }
-    }
-}
-
-/// Who sends a request. Failures count for the limits of failed requests.
-async fn authenticate(
-    origin: &Origin<'_>,
-    head: &http::request::Parts,
-    passage: Option<&Passage<'_>>,
-) -> Result<Option<Principal>, Refusal> {
-    let Origin { route, exchange, id: request } = *origin;
-    let connection = exchange.connection();
-    let peer = connection.peer();
-    let mount = route.handler.path();
-    let (address, certificate) = (peer.address(), connection.certificate());
-    let client = Client { headers: &head.headers, address, certificate };
-    let count_failure = || {
-        route.metrics.login_failures.inc();
-        passage.into_iter().for_each(Passage::failed);
-    };
-    let unauthorized = || Refusal::unauthorized(route.access.refused());
-    match route.access.admit(client).await {
-        Decision::Admitted(principal) => Ok(principal),
-        // Not a failure: many clients send credentials only after they have been asked for them.
-        Decision::Anonymous => Err(unauthorized()),
-        Decision::Rejected { user, why } => {
-            count_failure();
-            // The name comes from the client: bounded here, quoted by `?`.
-            let user: String = user.chars().take(128).collect();
-            tracing::warn!(%peer, ?user, %mount, request, reason = why, "login failed");
-            Err(unauthorized())
-        }
-        Decision::Distrusted(reason) => {
-            count_failure();
-            let fingerprint = certificate.map(|one| one.fingerprint().to_string());
-            let subject = certificate.map(PresentedCertificate::subject);
-            tracing::warn!(%peer, fingerprint, subject, %mount, request, reason = &*reason, "login failed");
-            Err(unauthorized())
-        }
-        Decision::Busy => {
-            tracing::warn!(%peer, %mount, request, "login not checked; too many are waiting");
-            Err(Refusal::too_many_logins())
         }
     }
 }

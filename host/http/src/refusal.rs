@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use keepgate_auth::{BASIC_CHALLENGE, Refused};
+use keepgate_auth::{Challenges, Refused};
 use keepgate_core::{CallError, RefusalForm, Waiting};
 use keepgate_store::Fields;
 
@@ -41,7 +41,7 @@ impl Refusal {
         let told = "credentials are missing or wrong".into();
         let unauthorized = Self { told, ..Self::of(StatusCode::UNAUTHORIZED, "unauthorized") };
         match refused {
-            Refused::Challenged => unauthorized.with(header::WWW_AUTHENTICATE, BASIC_CHALLENGE),
+            Refused::Challenged(challenges) => unauthorized.challenging(challenges),
             Refused::Unauthorized => unauthorized,
             Refused::Forbidden => {
                 let text = "a client certificate that the gateway trusts is needed";
@@ -49,6 +49,29 @@ impl Refusal {
                 Self { told: "not authorized".into(), ..forbidden }
             }
         }
+    }
+
+    /// The answer to a token that is not valid. Whatever is wrong with it, the answer is the same.
+    pub(crate) fn invalid_token(challenges: Option<Challenges>) -> Self {
+        let refused = challenges.map_or(Refused::Unauthorized, Refused::Challenged);
+        Self::unauthorized(refused)
+    }
+
+    /// The answer to a valid token whose user gets no access.
+    pub(crate) fn denied(challenges: Option<Challenges>) -> Self {
+        let text = "the token gives no access";
+        let denied = Self::saying(StatusCode::FORBIDDEN, "denied", &text);
+        match challenges {
+            Some(challenges) => denied.challenging(challenges),
+            None => denied,
+        }
+    }
+
+    /// There is nothing to verify a token with.
+    pub(crate) fn no_keys() -> Self {
+        let text = "tokens cannot be verified at the moment";
+        let refusal = Self::saying(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &text);
+        refusal.with(header::RETRY_AFTER, keepgate_auth::bearer::PAUSE.as_secs())
     }
 
     /// More logins are being checked than the gateway takes at once.
@@ -61,6 +84,13 @@ impl Refusal {
     pub(crate) fn rate_limited(text: &impl ToString, seconds: u64) -> Self {
         let refusal = Self::saying(StatusCode::TOO_MANY_REQUESTS, "rate-limited", text);
         refusal.with(header::RETRY_AFTER, seconds)
+    }
+
+    fn challenging(mut self, challenges: Challenges) -> Self {
+        for challenge in challenges.values() {
+            self.headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
+        self
     }
 
     fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
@@ -167,6 +197,7 @@ impl Refusal {
 mod tests {
     use std::time::Duration;
 
+    use keepgate_auth::TokenError;
     use keepgate_core::{Failure, Limit, PluginRefusal};
 
     use super::*;
@@ -291,7 +322,8 @@ mod tests {
             let retry = header("retry-after").map(str::to_owned);
             (status, body, challenge, retry)
         };
-        let (status, body, challenge, retry) = parts(Refusal::unauthorized(Refused::Challenged));
+        let basic = Refused::Challenged(Challenges { basic: true, bearer: None });
+        let (status, body, challenge, retry) = parts(Refusal::unauthorized(basic));
         let expected = "401 who are you? unauthorized: credentials are missing or wrong (r-1)";
         assert_eq!((status, body), (401, format!(r#"{{"text":"{expected}"}}"#)));
         assert!(challenge.is_some_and(|challenge| challenge.starts_with("Basic ")));
@@ -299,6 +331,15 @@ mod tests {
         let (status, body, challenge, _) = parts(Refusal::unauthorized(Refused::Forbidden));
         let expected = r#"{"text":"403 Forbidden unauthorized: not authorized (r-1)"}"#;
         assert_eq!((status, &*body, challenge), (403, expected, None));
+
+        let bearer = Challenges { basic: false, bearer: Some(TokenError::Insufficient) };
+        let (status, body, challenge, _) = parts(Refusal::denied(Some(bearer)));
+        let expected = r#"{"text":"403 Forbidden denied: the token gives no access (r-1)"}"#;
+        assert_eq!((status, &*body), (403, expected));
+        let expected = r#"Bearer realm="keepgate", error="insufficient_scope""#;
+        assert_eq!(challenge.as_deref(), Some(expected));
+        let (status, _, challenge, retry) = parts(Refusal::no_keys());
+        assert_eq!((status, challenge, retry.as_deref()), (503, None, Some("10")));
 
         let (_, body, _, retry) = parts(Refusal::too_many_logins());
         let expected = "503 Service Unavailable busy: too many concurrent login checks (r-1)";

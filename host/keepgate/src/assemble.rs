@@ -101,7 +101,9 @@ impl Assembly {
             stores.insert(name.clone(), open);
         }
         let capabilities = Providers::open(config, own, Some(&metrics.upstreams))?;
-        Self::around(stores, config, before, capabilities)
+        let assembly = Self::around(stores, config, before, capabilities)?;
+        assembly.authentication.prefetch();
+        Ok(assembly)
     }
 
     /// Opens everything except quotas, jobs and records, which belong to the running gateway.

@@ -57,7 +57,8 @@ impl Certificates {
         let buckets = config.store.values().filter_map(|store| store.get_ref().s3.as_ref());
         let buckets = buckets.filter_map(|bucket| bucket.get_ref().ca.clone());
         let clients = config.auth.values().flat_map(|auth| auth.get_ref().client_ca.clone());
-        let authorities = buckets.chain(clients).map(Source::Authorities);
+        let issuers = config.auth.values().filter_map(|auth| auth.get_ref().ca.clone());
+        let authorities = buckets.chain(clients).chain(issuers).map(Source::Authorities);
         let upstreams =
             config.upstream.values().filter_map(|upstream| upstream.get_ref().tls.as_ref());
         let upstreams = upstreams.flat_map(|tls| {

@@ -74,7 +74,9 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
                 let (lines, wrong) = assembly.stores().connect().await;
                 lines.iter().try_for_each(|line| say!("{line}"))?;
                 problems.extend(wrong);
-                for probe in assembly.capabilities.probe().await {
+                let mut probes = vec![assembly.authentication.probe().await];
+                probes.extend(assembly.capabilities.probe().await);
+                for probe in probes {
                     probe.lines.iter().try_for_each(|line| say!("{line}"))?;
                     problems.extend(probe.problems);
                 }

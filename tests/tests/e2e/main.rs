@@ -20,6 +20,7 @@
 //! | `configuration` | SIGHUP |
 //! | `copies` | a copy of a store can be restored from, and outlives its source |
 //! | `certificates` | those that expire are reported; files are read as tools write them |
+//! | `bearer` | users with tokens of an issuer |
 //! | `client_certificates` | clients present certificates instead of passwords |
 //! | `recording` | exchanges are recorded without their secrets |
 //! | `trust` | only components with an allowed digest or signature are loaded |
@@ -53,6 +54,7 @@
 
 mod access;
 mod append_only;
+mod bearer;
 mod blobs;
 mod certificates;
 mod client_certificates;

@@ -1,6 +1,7 @@
 //! Properties of all `Authorization` headers. CONTRIBUTING.md explains how to run many cases.
 
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use http::HeaderValue;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 

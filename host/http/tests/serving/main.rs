@@ -11,6 +11,7 @@
 mod abuse;
 mod access;
 mod base;
+mod bearer;
 mod client_certificates;
 mod cors;
 mod departed;

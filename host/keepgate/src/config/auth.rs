@@ -1,5 +1,6 @@
 //! Authentication methods: which of them a table is, and those whose text must be parsed to be checked.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use keepgate_auth::{IpNet, ProxyHeader};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Problems};
+use super::{Config, Interval, Problems};
 
 /// An `[auth.NAME]` table.
 #[derive(Debug, Deserialize)]
@@ -32,6 +33,36 @@ pub(crate) struct Auth {
     /// Whether a client may present any certificate, which the plugin judges.
     #[serde(default)]
     pub(crate) any_key: bool,
+    /// Whose tokens clients may present, exactly as the tokens name it.
+    #[serde(default)]
+    pub(crate) issuer: Option<Spanned<String>>,
+    /// For whom tokens must be.
+    #[serde(default)]
+    pub(crate) audience: Vec<String>,
+    /// Where the issuer's keys are; wherever it says by default.
+    #[serde(default)]
+    pub(crate) jwks_url: Option<Spanned<String>>,
+    /// A file with the issuer's keys.
+    #[serde(default)]
+    pub(crate) jwks_file: Option<PathBuf>,
+    /// The authorities for connections to the issuer; the system's by default.
+    #[serde(default)]
+    pub(crate) ca: Option<PathBuf>,
+    /// The claim with the user's name.
+    #[serde(default)]
+    pub(crate) name: Option<Spanned<String>>,
+    /// Further claims for plugins.
+    #[serde(default)]
+    pub(crate) claims: Vec<Spanned<String>>,
+    /// Values of which a claim must have one.
+    #[serde(default)]
+    pub(crate) require: BTreeMap<String, Spanned<Vec<String>>>,
+    /// How far the issuer's clock may be off.
+    #[serde(default)]
+    pub(crate) leeway: Option<Spanned<Interval>>,
+    /// How tokens may be signed.
+    #[serde(default)]
+    pub(crate) algorithms: Option<Spanned<Vec<String>>>,
 }
 
 /// How an `[auth.NAME]` table authenticates clients.
@@ -40,6 +71,7 @@ pub(crate) enum Way {
     Htpasswd,
     Proxy,
     Certificates,
+    Bearer,
 }
 
 impl Auth {
@@ -47,18 +79,20 @@ impl Auth {
     pub(crate) fn way(&self) -> Option<Way> {
         let certificates =
             !self.client_ca.is_empty() || self.fingerprints.is_some() || self.any_key;
-        match (self.htpasswd.is_some(), self.header.is_some(), certificates) {
-            (true, false, false) => Some(Way::Htpasswd),
-            (false, true, false) => Some(Way::Proxy),
-            (false, false, true) => Some(Way::Certificates),
-            _ => None,
-        }
+        let ways = [
+            (Way::Htpasswd, self.htpasswd.is_some()),
+            (Way::Proxy, self.header.is_some()),
+            (Way::Certificates, certificates),
+            (Way::Bearer, self.issuer.is_some()),
+        ];
+        let mut given = ways.into_iter().filter(|(_, is_given)| *is_given).map(|(way, _)| way);
+        given.next().filter(|_| given.next().is_none())
     }
 
     /// The files that it names.
     pub(super) fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let lists = self.htpasswd.iter_mut().chain(&mut self.fingerprints);
-        lists.chain(&mut self.client_ca)
+        lists.chain(&mut self.client_ca).chain(&mut self.jwks_file).chain(&mut self.ca)
     }
 }
 

@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{
     Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, PLUGIN_AUTH, Policy, Problems,
-    Rule, Way, auth, capability, copy, cors, plugins, rate_limit, schedule, store,
+    Rule, Way, auth, bearer, capability, copy, cors, plugins, rate_limit, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -170,6 +170,7 @@ fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
         let message = format!("[auth.{name}] `from` applies only to `header`; remove it");
         problems.add(from.span(), message);
     }
+    bearer::check(name, auth, problems);
     match (auth.get_ref().way(), &auth.get_ref().header) {
         (Some(Way::Proxy), Some(header)) => {
             if let Err(error) = super::proxy_header(auth.get_ref()) {
@@ -179,8 +180,8 @@ fn check_method(name: &str, auth: &Spanned<Auth>, problems: &mut Problems) {
         (Some(_), _) => {}
         (None, _) => {
             let message = format!(
-                "[auth.{name}] needs either `htpasswd`, or `header`, or one or more of `client_ca`, `fingerprints` and \
-                 `any_key = true`"
+                "[auth.{name}] needs either `htpasswd`, or `header`, or `issuer`, or one or more of `client_ca`, \
+                 `fingerprints` and `any_key = true`"
             );
             problems.add(auth.span(), message);
         }

@@ -5,6 +5,7 @@
 //! Unknown keys are errors: a typing error in `append_only` must not go unnoticed.
 
 mod auth;
+mod bearer;
 pub(crate) mod capability;
 mod check;
 mod copy;

@@ -1,5 +1,6 @@
 //! Errors have the right places, and mounts, listeners and ways in obey their rules.
 
+mod bearer;
 mod beside_mounts;
 mod cors;
 mod example;
@@ -95,7 +96,7 @@ fn inconsistent_values_are_rejected() {
         (
             "htpasswd = \"htpasswd\"",
             "header = \"X-User\"\nhtpasswd = \"x\"",
-            "either `htpasswd`, or `header`, or",
+            "either `htpasswd`, or `header`, or `issuer`, or",
         ),
         ("htpasswd = \"htpasswd\"", "header = \"a b\"", "write the name of a header"),
         ("htpasswd = \"htpasswd\"", "header = \"X-U\"\nfrom = [\"here\"]", "10.0.0.0/8"),

@@ -99,7 +99,12 @@ impl Candidate {
             stores: assembly.stores(),
             quotas: assembly.quotas().cloned().collect(),
             copies: self.copies,
-            capabilities: assembly.capabilities.status(),
+            parts: assembly
+                .capabilities
+                .status()
+                .into_iter()
+                .chain(assembly.authentication.status())
+                .collect(),
             problems: self.schedule_problems,
         }));
         published.site.store(Arc::new(self.site));

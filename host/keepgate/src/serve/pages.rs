@@ -26,8 +26,8 @@ pub(super) struct Current {
     pub(super) stores: Overview,
     pub(super) quotas: Vec<NamedQuota>,
     pub(super) copies: Copies,
-    /// What the capabilities show of themselves.
-    pub(super) capabilities: Vec<StatusPart>,
+    /// What capabilities and ways in show of themselves.
+    pub(super) parts: Vec<StatusPart>,
     /// Schedules whose jobs would fail, and why.
     pub(super) problems: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Default for Current {
             stores: Overview::default(),
             quotas: Vec::new(),
             copies: Copies::new(),
-            capabilities: Vec::new(),
+            parts: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -134,7 +134,7 @@ impl Pages {
                 status.insert("quotas".to_owned(), json!(quotas));
                 let copies = current.copies.values().map(|copy| copy.status());
                 status.insert("copies".to_owned(), copies.collect());
-                for (key, part) in &current.capabilities {
+                for (key, part) in &current.parts {
                     status.insert((*key).to_owned(), part());
                 }
                 status.insert("listeners".to_owned(), json!(listeners));
