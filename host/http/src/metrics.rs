@@ -91,7 +91,7 @@ impl Metrics {
             sent: counter("keepgate_http_sent_bytes_total", "Bytes of reply bodies.", &["mount"])?,
             login_failures: counter(
                 "keepgate_http_login_failures_total",
-                "Logins with a wrong name or password.",
+                "Logins that were refused.",
                 &["mount"],
             )?,
             rate_limited: counter(
