@@ -38,7 +38,7 @@ use file::{Users, read};
 use hash::Hash;
 use queue::Queue;
 
-use crate::list_file::Watch;
+use crate::list_file::{self, Watch, Watched};
 
 /// How often a file is checked for changes, and limits of password checks.
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ impl Htpasswd {
         password: &[u8],
         from: Option<IpAddr>,
     ) -> Verdict {
-        self.check_for_changes().await;
+        list_file::check_for_changes(self).await;
         let loaded = self.loaded.load_full();
         let hash = loaded.users.hashes.get(user);
         if let Some(Hash::Sha1(_)) = hash
@@ -236,32 +236,6 @@ impl Htpasswd {
         mac.finalize().into_bytes().into()
     }
 
-    /// Reads the file again if it has changed and the last check was long enough ago.
-    async fn check_for_changes(self: &Arc<Self>) {
-        {
-            // Another request is already checking, perhaps on a slow disk.
-            let Ok(mut watch) = self.watch.try_lock() else { return };
-            if !watch.is_due() {
-                return;
-            }
-        }
-        // The disk may be slow.
-        let this = self.clone();
-        let check = tokio::task::spawn_blocking(move || this.reload_if_changed());
-        if check.await.is_err() {
-            tracing::error!(file = %self.path.display(), "check of the htpasswd file panicked");
-        }
-    }
-
-    fn reload_if_changed(&self) {
-        let mut watch = lock(&self.watch);
-        if !watch.has_changed(&self.path) {
-            return;
-        }
-        // Errors are logged there.
-        let _ = self.reload_with(&mut watch);
-    }
-
     fn reload_with(&self, watch: &mut Watch) -> Result<(), HtpasswdError> {
         let (users, stamp) = match read(&self.path) {
             Ok(read) => read,
@@ -276,6 +250,19 @@ impl Htpasswd {
         watch.read(stamp);
         self.loaded.store(Arc::new(Loaded::new(users, &self.options)));
         Ok(())
+    }
+}
+
+impl Watched for Htpasswd {
+    const CONTENT: &'static str = "users";
+
+    fn file(&self) -> Option<(&Path, &Mutex<Watch>)> {
+        Some((&self.path, &self.watch))
+    }
+
+    fn read_again(&self, _: &Path, watch: &mut Watch) {
+        // Errors are logged there.
+        let _ = self.reload_with(watch);
     }
 }
 

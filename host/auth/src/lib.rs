@@ -9,7 +9,7 @@
 //! | `challenge` | what clients without valid credentials are asked for |
 //! | [`htpasswd`] | users and password hashes in a file |
 //! | [`proxy_header`] | users that a proxy in front has authenticated |
-//! | `list_file` | files of lines that are read again when they change |
+//! | `list_file` | files that are read again when they change |
 //! | `network` | what counts as one client where addresses tell clients apart |
 //!
 //! Invariants: without a configured method nobody is admitted, and a client's identity never depends on

@@ -1,10 +1,11 @@
-//! What files of users and of fingerprints share: invalid lines, and noticing that a file has changed.
+//! What files of users, fingerprints and keys share: invalid lines, and noticing that a file has changed.
 
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// An invalid line.
@@ -45,6 +46,42 @@ pub(crate) fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     Ok((text, stamp))
+}
+
+/// What was read from a file, and is read again when the file changes.
+pub(crate) trait Watched: Send + Sync + 'static {
+    /// What the file has, for messages.
+    const CONTENT: &'static str;
+
+    /// The file; `None` if it does not come from one.
+    fn file(&self) -> Option<(&Path, &Mutex<Watch>)>;
+
+    /// Reads it again. What is wrong with it is logged there. Blocks.
+    fn read_again(&self, path: &Path, watch: &mut Watch);
+}
+
+/// Reads a file again if it has changed and the last check was long enough ago.
+pub(crate) async fn check_for_changes<T: Watched>(watched: &Arc<T>) {
+    let Some((path, watch)) = watched.file() else { return };
+    {
+        // Another request is already checking, perhaps on a slow disk.
+        let Ok(mut watch) = watch.try_lock() else { return };
+        if !watch.is_due() {
+            return;
+        }
+    }
+    // The disk may be slow.
+    let this = Arc::clone(watched);
+    let check = tokio::task::spawn_blocking(move || {
+        let Some((path, watch)) = this.file() else { return };
+        let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.has_changed(path) {
+            this.read_again(path, &mut watch);
+        }
+    });
+    if check.await.is_err() {
+        tracing::error!(file = %path.display(), "check of the file of {} panicked", T::CONTENT);
+    }
 }
 
 /// When to check a file again, and its last known state.

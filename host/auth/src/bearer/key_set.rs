@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::signature::unpadded;
+
 /// The most keys of a set that are used; a token that names none is tried with each.
 const MOST: usize = 64;
 /// The shortest RSA modulus, in bits.
@@ -175,9 +177,9 @@ fn check_length(key: &DecodingKey, kind: &'static str) -> Result<String, String>
     };
     match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, .. } => {
-            let zeros = n.iter().take_while(|byte| **byte == 0).count();
-            let first = n.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
-            let bits = (n.len() - zeros) * 8 - first;
+            let n = unpadded(n);
+            let first = n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+            let bits = n.len() * 8 - first;
             match (SHORTEST..=LONGEST).contains(&bits) {
                 true => Ok(format!("{kind} {bits}")),
                 false => Err(format!(

@@ -23,7 +23,7 @@ use super::clock::{Clock, Now};
 use super::fetch::{Fetched, Remote};
 use super::key_set::KeySet;
 use super::source::KeySource;
-use crate::list_file::{self, Watch};
+use crate::list_file::{self, Watch, Watched};
 
 /// How often a file is checked for changes: at most so often.
 const CHECK_EVERY: Duration = Duration::from_secs(3);
@@ -166,7 +166,7 @@ impl Keys {
     /// The keys to verify a token with; none if there are none that are not too old.
     pub(super) async fn get(self: &Arc<Self>) -> Option<Arc<KeySet>> {
         if let Origin::File(..) = self.origin {
-            self.check_for_changes().await;
+            list_file::check_for_changes(self).await;
             return self.state().set.clone();
         }
         let pending = {
@@ -283,27 +283,18 @@ impl Keys {
         }
     }
 
-    /// Reads the file again if it has changed and the last check was long enough ago.
-    async fn check_for_changes(self: &Arc<Self>) {
-        let Origin::File(_, watch) = &self.origin else { return };
-        {
-            // Another request is already checking, perhaps on a slow disk.
-            let Ok(mut watch) = watch.try_lock() else { return };
-            if !watch.is_due() {
-                return;
-            }
-        }
-        // The disk may be slow.
-        let this = Arc::clone(self);
-        let check = tokio::task::spawn_blocking(move || {
-            let Origin::File(path, watch) = &this.origin else { return };
-            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-            if watch.has_changed(path) {
-                this.read_again(path, &mut watch);
-            }
-        });
-        if check.await.is_err() {
-            tracing::error!(auth = self.name, "check of the issuer's keys panicked");
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched for Keys {
+    const CONTENT: &'static str = "keys";
+
+    fn file(&self) -> Option<(&Path, &Mutex<Watch>)> {
+        match &self.origin {
+            Origin::File(path, watch) => Some((path, watch)),
+            Origin::Remote(_) => None,
         }
     }
 
@@ -330,10 +321,6 @@ impl Keys {
                 state.failing = Some(error);
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -124,7 +124,7 @@ impl Verifier<Vec<u8>> for ByRing {
 }
 
 /// Some issuers write a zero before a number, as ASN.1 does, which ring refuses.
-fn unpadded(number: &[u8]) -> &[u8] {
+pub(super) fn unpadded(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.get(zeros..).unwrap_or_default()
 }

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use keepgate_certificates::Fingerprint;
 
 use crate::htpasswd::is_user_name;
-use crate::list_file::{self, Problem, Stamp, Watch};
+use crate::list_file::{self, Problem, Stamp, Watch, Watched};
 
 /// How often a file is checked for changes, unless the caller says otherwise: at most so often.
 pub const CHECK_EVERY: Duration = Duration::from_secs(3);
@@ -86,31 +86,8 @@ impl FingerprintList {
 
     /// The name of the user whose certificate has this fingerprint.
     pub(super) async fn name(self: &Arc<Self>, fingerprint: &Fingerprint) -> Option<String> {
-        self.check_for_changes().await;
+        list_file::check_for_changes(self).await;
         self.names.load().by_fingerprint.get(fingerprint).cloned()
-    }
-
-    /// Reads the file again if it has changed and the last check was long enough ago.
-    async fn check_for_changes(self: &Arc<Self>) {
-        {
-            // Another request is already checking, perhaps on a slow disk.
-            let Ok(mut watch) = self.watch.try_lock() else { return };
-            if !watch.is_due() {
-                return;
-            }
-        }
-        // The disk may be slow.
-        let this = self.clone();
-        let check = tokio::task::spawn_blocking(move || {
-            let mut watch = this.watch.lock().unwrap_or_else(PoisonError::into_inner);
-            if watch.has_changed(&this.path) {
-                // Errors are logged there.
-                let _ = this.reload_with(&mut watch);
-            }
-        });
-        if check.await.is_err() {
-            tracing::error!(file = %self.path.display(), "check of the list of fingerprints panicked");
-        }
     }
 
     fn reload_with(&self, watch: &mut Watch) -> Result<(), ListError> {
@@ -128,6 +105,19 @@ impl FingerprintList {
         watch.read(stamp);
         self.names.store(Arc::new(names));
         Ok(())
+    }
+}
+
+impl Watched for FingerprintList {
+    const CONTENT: &'static str = "fingerprints";
+
+    fn file(&self) -> Option<(&Path, &Mutex<Watch>)> {
+        Some((&self.path, &self.watch))
+    }
+
+    fn read_again(&self, _: &Path, watch: &mut Watch) {
+        // Errors are logged there.
+        let _ = self.reload_with(watch);
     }
 }
 
