@@ -21,9 +21,6 @@ use crate::proxy_header::{Claim, ProxyHeader};
 /// Why a login with name and password fails, for the log.
 const WRONG_PASSWORD: &str = "unknown user or wrong password";
 
-/// Principals whose credentials were in `Authorization`, by their methods.
-const BY_AUTHORIZATION: [&str; 2] = ["htpasswd", "bearer"];
-
 /// Hand-written clients often omit the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -178,11 +175,10 @@ impl Access {
         self.methods().iter().any(|method| matches!(method, Method::Plugin))
     }
 
-    /// Whether `Authorization` is passed to handlers: if the plugin judges it, unless another method has taken it for
-    /// this principal's credentials.
-    pub fn passes_authorization(&self, principal: Option<&Principal>) -> bool {
-        let taken = principal.is_some_and(|it| BY_AUTHORIZATION.contains(&&*it.method));
-        self.has_plugin() && !taken
+    /// Whether `Authorization` is passed to handlers: if the plugin judges it, unless it is for another method, also if
+    /// that was not asked because one before it has admitted the client.
+    pub fn passes_authorization(&self, headers: &HeaderMap) -> bool {
+        self.has_plugin() && !self.methods().iter().any(|method| method.takes(headers))
     }
 
     /// Headers that a trusted proxy sets. They are not passed to handlers.
@@ -197,6 +193,17 @@ impl Access {
 }
 
 impl Method {
+    /// Whether what is in `Authorization` is for this method.
+    fn takes(&self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Htpasswd(_) => credentials(headers, b"basic ").is_some(),
+            Self::Bearer(issuer) => {
+                credentials(headers, b"bearer ").is_some_and(|token| issuer.is_named_by(token))
+            }
+            Self::ProxyHeader(_) | Self::Certificates(_) | Self::Plugin => false,
+        }
+    }
+
     /// Authenticates a request. After `Break` no other method is tried.
     async fn admit(&self, client: Client<'_>) -> ControlFlow<Decision, Decision> {
         let Client { headers, address, certificate } = client;
@@ -354,15 +361,12 @@ mod tests {
             let refused = matches!(both.admit(client).await, Decision::Rejected { .. });
             assert_eq!(refused, wrong, "{value}");
         }
-        let by = |method: &'static str| {
-            let (name, method, claims) = ("ann".to_owned(), method.into(), Vec::new());
-            Some(Principal { name, method, claims })
-        };
-        for (principal, passed) in
-            [(None, true), (by("certificate"), true), (by("htpasswd"), false)]
-        {
-            assert_eq!(both.passes_authorization(principal.as_ref()), passed);
-            assert!(!Access::Open.passes_authorization(principal.as_ref()));
+        // Whoever has admitted the client: a password for the host stays in the host.
+        for (value, passed) in [("", true), ("Bearer abc", true), ("Basic YTpi", false)] {
+            let headers = headers(value);
+            assert_eq!(both.passes_authorization(&headers), passed, "{value}");
+            assert!(alone.passes_authorization(&headers), "{value}");
+            assert!(!Access::Open.passes_authorization(&headers), "{value}");
         }
     }
 

@@ -274,7 +274,7 @@ fn request(
         path: target.segments.into_iter().skip(segments).collect(),
         trailing_slash: target.trailing_slash,
         query: query(&head.uri),
-        headers: head::fields(head, &origin.route.access, principal.as_ref()),
+        headers: head::fields(head, &origin.route.access),
         principal,
         body,
         interim: head::interim(head, connection),

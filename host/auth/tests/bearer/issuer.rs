@@ -157,9 +157,14 @@ impl Mount {
     }
 }
 
-pub(crate) async fn admit(access: &Access, token: &str) -> Decision {
+/// The headers of a request with this token.
+pub(crate) fn bearing(token: &str) -> HeaderMap {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+    HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+}
+
+pub(crate) async fn admit(access: &Access, token: &str) -> Decision {
+    let headers = bearing(token);
     access.admit(Client { headers: &headers, address: None, certificate: None }).await
 }
 

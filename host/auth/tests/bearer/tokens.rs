@@ -8,7 +8,7 @@ use keepgate_auth::bearer::{Algorithms, KeySource, Keys, Rules};
 use keepgate_auth::{Access, Decision, Issuer, Method};
 use serde_json::{Value, json};
 
-use crate::issuer::{Mount, TODAY, Time, admit, claims, reason, rules};
+use crate::issuer::{Mount, TODAY, Time, admit, bearing, claims, reason, rules};
 use crate::signer::{Signer, encoded, published};
 
 /// A mount with these keys in a file.
@@ -295,4 +295,24 @@ async fn the_issuer_of_a_token_decides_who_verifies_it() {
     assert_eq!(name(&two.token(&claims())).await, "the signature is wrong");
     assert_eq!(name(&one.token(&with("iss", other))).await, "the signature is wrong");
     assert_eq!(name(&one.token(&with("iss", "x"))).await, "of x");
+}
+
+/// A plugin that judges credentials gets the tokens of other issuers, and none of this one, also if it is not valid.
+#[tokio::test]
+async fn a_plugin_gets_only_tokens_that_are_for_nobody_else() {
+    let (folder, time) = (tempfile::tempdir().unwrap(), Time::default());
+    let signer = Signer::new("EdDSA", None);
+    let Access::Methods(mut methods) = mount(folder.path(), &[&signer], rules(), &time).access
+    else {
+        panic!("methods are expected")
+    };
+    methods.push(Method::Plugin);
+    let access = Access::Methods(methods);
+    let foreign = signer.token(&with("iss", "https://other.example"));
+    for (token, passed) in [(&*signer.token(&claims()), false), (&foreign, true), ("x", true)] {
+        assert_eq!(access.passes_authorization(&bearing(token)), passed, "{token}");
+    }
+    assert!(matches!(admit(&access, &foreign).await, Decision::Admitted(None)));
+    let expired = signer.token(&with("exp", TODAY - 1000));
+    assert!(matches!(admit(&access, &expired).await, Decision::InvalidToken { .. }));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
 use keepgate_auth::Access;
-use keepgate_core::{CallError, Principal, Reply, SendInterim};
+use keepgate_core::{CallError, Reply, SendInterim};
 use keepgate_store::Fields;
 
 use crate::connection::{Connection, Exchange};
@@ -32,13 +32,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// The headers that a handler sees. Those that identify the client are left out: the host passes the
 /// authenticated principal, and a handler cannot know which headers to trust. Where the operator lets the plugin judge
 /// `Authorization`, it is passed.
-pub(super) fn fields(
-    head: &http::request::Parts,
-    access: &Access,
-    principal: Option<&Principal>,
-) -> Fields {
+pub(super) fn fields(head: &http::request::Parts, access: &Access) -> Fields {
     let named = named_by_connection(head);
-    let withholds_authorization = !access.passes_authorization(principal);
+    let withholds_authorization = !access.passes_authorization(&head.headers);
     let mut fields = Fields::with_capacity(head.headers.len() + 1);
     // HTTP/2 and absolute targets name the host in the target, which takes precedence.
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
