@@ -49,7 +49,7 @@ impl Hasher for Sha256 {
 
 impl Hasher for XxHash3_128 {
     type Sum = [u8; 16];
-    /// So much faster that pieces of any chunk are not worth their cost.
+    /// It is so fast that to cut up chunks would cost more than it spares.
     const PIECE: usize = 16 * PIECE;
 
     fn add(&mut self, bytes: &[u8]) {

@@ -129,7 +129,9 @@ fn uploaded(call: Call<Settings>) -> Result<Reply, Problem> {
     if let Some(Found { file, record, has_right }) = there.filter(|_| hash != EMPTY) {
         // Its hash is what it says, so the client need not send it. That it has the bytes is another matter.
         if !settings.strict_sharing || has_right {
-            pool::note_named(&user, &hash)?;
+            if !has_right {
+                pool::note_named(&user, &hash)?;
+            }
             pool::note_wanted(&hash, &file, &record)?;
             let is_resumable = upload::completes(&request)?.is_some();
             let _ = request.body.discard(DISCARDED);

@@ -512,8 +512,8 @@ export interface JobOptions {
 export const jobs: {
   /** Starts a job; durable when it returns its id. */
   start(kind: string, input: Uint8Array | string, options?: JobOptions): string;
-  /** The same body. If its bytes do not have the SHA-256 that `pipes.verified` expects, the host starts this job when it
-   * notices, usually after the call. */
+  /** The same body. If its bytes are not what `pipes.verified` or `pipes.checked` expects, the host starts this job when
+   * it notices, usually after the call. */
   startOnMismatch(
     data: Body | Uint8Array | string, kind: string, input: Uint8Array | string, options?: JobOptions,
   ): Body;

@@ -82,8 +82,8 @@ def start_on_mismatch(
     backoff: timedelta | None = None,
     finally_: str | None = None,
 ) -> Body:
-    """The same body. If its bytes do not have the SHA-256 that `pipes.verified` expects, the host starts this
-    job when it notices, usually after the call."""
+    """The same body. If its bytes are not what `pipes.verified` or `pipes.checked` expects, the host starts
+    this job when it notices, usually after the call."""
     handle = take(data)
     options = _options(key, attempts, when_busy, not_before, backoff, finally_)
     with asking():

@@ -28,8 +28,8 @@ pub fn start(kind: &str, input: &[u8], options: &Options) -> Result<String, Fail
     with(|queue: &mut Queue| queue.start(kind, input, options))
 }
 
-/// The same body. If its bytes do not have the SHA-256 that [`pipes::verified`](crate::pipes::verified) expects, the host
-/// starts this job when it notices; here that is at once. Fails like [`start`] for what that would refuse.
+/// The same body. If its bytes are not what [`pipes::verified`](crate::pipes::verified) or
+/// [`pipes::checked`](crate::pipes::checked) expects, the host starts this job when it notices; here that is at once. Fails like [`start`] for what that would refuse.
 pub fn start_on_mismatch(
     data: Body,
     kind: &str,
