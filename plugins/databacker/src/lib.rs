@@ -8,9 +8,10 @@
 //! | `GET`, `POST` `/admin/instances` | registered instances |
 //! | `GET`, `PATCH`, `DELETE` `/admin/instances/{id}` | one of them |
 //! | `…/keys`, `…/keys/{kid}` | its public keys |
+//! | `/report/{instance}` | a redirect to the instance's log |
 //!
 //! `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
-//! what is registered, `layout` says where everything is, `media` negotiates representations, `problem` is how refusals
+//! what is registered, `elsewhere` what other servers do. `layout` says where everything is, `media` negotiates representations, `problem` is how refusals
 //! look.
 //!
 //! Invariant: an instance is known by a key that is registered for it, and a key is removed in the commit that says so:
@@ -20,6 +21,7 @@
 
 mod admin;
 mod caller;
+mod elsewhere;
 mod instance;
 mod key;
 mod layout;
@@ -56,7 +58,10 @@ impl Plugin for Databacker {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        routes().handle(request, settings)
+        match elsewhere::answer(&request, &settings) {
+            Some(reply) => reply,
+            None => routes().handle(request, settings),
+        }
     }
 
     fn refuse(failure: &Failure) -> Option<Reply> {
@@ -87,6 +92,11 @@ fn routes() -> Router<Settings> {
             at().get(|call| told(keys::list(call))).post(|call| told(keys::add(call))),
         )
         .route("/admin/instances/{id}/keys/{kid}", at().delete(|call| told(keys::remove(call))))
+        .route(
+            "/report/{instance}",
+            at().get(|call| told(elsewhere::report(call)))
+                .post(|call| told(elsewhere::report(call))),
+        )
 }
 
 #[cfg(test)]
