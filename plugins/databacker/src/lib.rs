@@ -14,8 +14,8 @@
 //! | `/report/{instance}` | a redirect to the instance's log |
 //!
 //! `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
-//! what is registered, `config` what instances are to do, `elsewhere` what other servers do. `layout` says where everything is, `media` negotiates representations, `problem` is how refusals
-//! look.
+//! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `layout` says where
+//! everything is, `media` negotiates representations, `problem` is how refusals look.
 //!
 //! Invariant: an instance is known by a key that is registered for it, and a key is removed in the commit that says so:
 //! from then on it opens nothing, whatever was signed with it.

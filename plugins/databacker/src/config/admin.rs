@@ -184,7 +184,8 @@ fn become_current(
 ) -> Answer {
     let current = revision::current(&found.instance)?;
     conditions(&call.request, current.as_ref())?;
-    let is_same = |revision: &Revision| revision.digest == hex::encode(Sha256::digest(new.bytes));
+    let digest = hex::encode(Sha256::digest(new.bytes));
+    let is_same = |revision: &Revision| revision.digest.as_ref() == Some(&digest);
     let (status, revision) = match current {
         Some(current) if is_same(&current) => (200, current),
         Some(_) if new.action == "config.put" => {
@@ -195,15 +196,16 @@ fn become_current(
     let (id, number) = (&found.instance.id, revision.number().to_string());
     let location = call.request.url(&["admin", "instances", id, "config", "revisions", &number]);
     let reply: Reply = media::reply(status, media_type, &revision.shown())?;
-    Ok(reply.header("location", location).header("etag", format!("\"{}\"", revision.digest)))
+    Ok(reply.header("location", location).header("etag", format!("\"{digest}\"")))
 }
 
 /// The conditions of a request that replaces the current revision.
 fn conditions(request: &Request, current: Option<&Revision>) -> Result<(), Problem> {
+    let digest = current.and_then(|current| current.digest.as_deref());
     if let Some(tags) = request.header("if-match") {
-        let is_named = |current: &Revision| {
-            let own = format!("\"{}\"", current.digest);
-            tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == own)
+        let own = digest.map(|digest| format!("\"{digest}\""));
+        let is_named = |_: &Revision| {
+            tags.split(',').map(str::trim).any(|tag| tag == "*" || Some(tag) == own.as_deref())
         };
         if !current.is_some_and(is_named) {
             let what =
@@ -211,7 +213,7 @@ fn conditions(request: &Request, current: Option<&Revision>) -> Result<(), Probl
             return Err(Problem::new(412, what));
         }
     }
-    if current.is_some_and(|current| request.has_version(&current.digest)) {
+    if current.is_some() && request.has_version(digest.unwrap_or_default()) {
         return Err(Problem::new(412, "there is such a configuration already (If-None-Match)"));
     }
     Ok(())

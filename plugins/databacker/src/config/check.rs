@@ -31,22 +31,15 @@ pub(super) fn faults(document: &Value, instance_key: Option<&str>) -> Vec<Fault>
         faults.add("", "write an object with version, kind, metadata and spec");
         return faults.0;
     };
-    // `spec` is checked below, with what its kind requires.
-    let rest: Map<_, _> = members.clone().into_iter().filter(|(name, _)| name != "spec").collect();
-    faults.object("", &rest, shape::DOCUMENT);
+    faults.object("", members, shape::DOCUMENT);
     let kind = members.get("kind").and_then(Value::as_str).and_then(Kind::named);
-    match (members.get("spec"), kind) {
-        (None, _) => faults.add("spec", "it is required"),
-        (Some(Value::Object(spec)), Some(kind)) => {
-            faults.object("spec", spec, shape::spec(kind));
-            match kind {
-                Kind::Local => faults.local(spec),
-                Kind::Encrypted => faults.encrypted(spec, instance_key),
-                Kind::Remote => {}
-            }
+    if let (Some(Value::Object(spec)), Some(kind)) = (members.get("spec"), kind) {
+        faults.object("spec", spec, shape::spec(kind));
+        match kind {
+            Kind::Local => faults.local(spec),
+            Kind::Encrypted => faults.encrypted(spec, instance_key),
+            Kind::Remote => {}
         }
-        (Some(Value::Object(_)), None) => {}
-        (Some(_), _) => faults.add("spec", "write an object"),
     }
     faults.0
 }
@@ -84,6 +77,7 @@ impl Faults {
                 Value::Object(members) => self.object(path, members, fields),
                 _ => self.add(path, "write an object"),
             },
+            Shape::Spec if !value.is_object() => self.add(path, "write an object"),
             Shape::Targets => self.targets(path, value),
             Shape::Texts => self.items(path, value, "write a list of texts", |item| {
                 item.is_string().then_some(()).ok_or("write a text")
@@ -134,13 +128,7 @@ impl Faults {
             match target {
                 Value::Object(members) => {
                     let kind = members.get("type").and_then(Value::as_str);
-                    let fields = shape::target(kind);
-                    // Of a target whose type is unknown, everything else is unknown, too.
-                    let known =
-                        |name: &str| name != "spec" || fields.iter().any(|f| f.name == name);
-                    let members: Map<_, _> =
-                        members.clone().into_iter().filter(|(name, _)| known(name)).collect();
-                    self.object(&path, &members, fields);
+                    self.object(&path, members, shape::target(kind));
                 }
                 _ => self.add(&path, "write an object with type and url"),
             }
@@ -239,7 +227,8 @@ fn single(value: &Value, shape: Shape) -> Result<(), String> {
             text.is_some_and(is_retention),
             "write a number and h, d, w, m or y, as in \"7d\", or a number of backups, as in \"10c\"".to_owned(),
         ),
-        Shape::Texts | Shape::Fingerprints | Shape::Object(_) | Shape::Targets => Ok(()),
+        Shape::Texts
+ | Shape::Fingerprints | Shape::Object(_) | Shape::Spec | Shape::Targets => Ok(()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Documents: read from JSON, whose members keep their order, and written so that readers of YAML, as the clients are,
 //! find the same in them.
 
-use std::fmt;
-use std::io;
+use std::cell::Cell;
+use std::{fmt, io};
 
 use keepgate_sdk::Failure;
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::Formatter;
 use serde_json::{Map, Number, Serializer, Value};
@@ -36,11 +36,16 @@ impl Kind {
     }
 }
 
+/// The most values in a document, so that a small one cannot need much memory.
+const MOST_VALUES: usize = 50_000;
+
 /// Reads JSON. The error says what is wrong, with line and column. A member that is there twice is an error, because
 /// readers differ in which one they take; so is nesting deeper than 128 levels.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
-    let Unique(value) = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    Ok(value)
+    let left = Cell::new(MOST_VALUES);
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = Reader { left: &left }.deserialize(&mut json);
+    value.and_then(|value| json.end().map(|()| value)).map_err(|error| error.to_string())
 }
 
 /// Writes a document on one line, in UTF-8. What YAML takes for the end of a line, or does not take at all, is escaped.
@@ -82,18 +87,26 @@ fn is_escaped(character: char) -> bool {
     )
 }
 
-/// A value none of whose objects has a member twice.
-struct Unique(Value);
+/// Reads values none of whose objects has a member twice.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    /// How many more values there may be.
+    left: &'a Cell<usize>,
+}
 
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1).ok_or_else(|| {
+            de::Error::custom(format!("there are more than {MOST_VALUES} values"))
+        })?;
+        self.left.set(left);
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,7 +143,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(Unique(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             array.push(item);
         }
         Ok(array.into())
@@ -143,7 +156,7 @@ impl<'de> Visitor<'de> for Reader {
                 let shown: String = name.chars().take(64).collect();
                 return Err(de::Error::custom(format!("the member {shown:?} is there twice")));
             }
-            let Unique(value) = members.next_value()?;
+            let value = members.next_value_seed(self)?;
             object.insert(name, value);
         }
         Ok(object.into())
@@ -174,6 +187,10 @@ mod tests {
             (b"{} {}", "trailing characters at line 1 column 4"),
             (b"\"\xff\"", "line 1 column"),
             (b"\"\\ud800\"", "line 1 column"),
+            (
+                format!("[{}1]", "1,".repeat(MOST_VALUES)).as_bytes(),
+                "more than 50000 values at line 1",
+            ),
             (&[b'['; 100_000][..], "recursion limit exceeded at line 1 column 128"),
         ] {
             let error = parse(text).unwrap_err();

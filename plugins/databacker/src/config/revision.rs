@@ -50,8 +50,8 @@ pub(super) struct Revision {
     /// The instance's id.
     instance: String,
     row: Row,
-    /// The SHA-256 of the document as it is served, in hex.
-    pub(super) digest: String,
+    /// The SHA-256 of the document as it is served, in hex. `None` if it was sealed with a key that is lost.
+    pub(super) digest: Option<String>,
 }
 
 /// A document that is to be the current one.
@@ -78,7 +78,7 @@ impl Revision {
         let sealed = hex::decode(&row.digest)
             .map_err(|_| Failure::Internal(format!("the record {:?} is damaged", record.key)))?;
         let digest = open(&sealed, &context("digest", instance, row.revision))?;
-        Ok(Self { instance: instance.to_owned(), row, digest: hex::encode(digest) })
+        Ok(Self { instance: instance.to_owned(), row, digest: digest.map(hex::encode) })
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -116,7 +116,8 @@ impl Revision {
             Err(failure) => return Err(failure),
         };
         let sealed = found.data.bytes(LONGEST_SEALED)?;
-        open(&sealed, &context("document", &self.instance, self.row.revision)).map(Some)
+        let opened = open(&sealed, &context("document", &self.instance, self.row.revision))?;
+        opened.map(Some).ok_or_else(lost_key)
     }
 }
 
@@ -158,7 +159,7 @@ pub(super) fn current_document(
         }
         match Instance::find(&instance.id)? {
             Some(found) if found.instance.revision != instance.revision => {
-                instance = found.instance
+                instance = found.instance;
             }
             Some(_) => break,
             None => return Ok(None),
@@ -211,7 +212,7 @@ pub(super) fn write(
     }
     instances::settled(made)?;
     discard(old.into_iter().map(|(_, blob)| blob));
-    Ok(Revision { instance: id, row, digest: hex::encode(digest) })
+    Ok(Revision { instance: id, row, digest: Some(hex::encode(digest)) })
 }
 
 /// Adds the removal of all revisions of an instance to the commit that removes the instance. Returns the blobs to
@@ -290,15 +291,14 @@ fn seal(plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn open(sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, Failure> {
-    secrets::open(sealed, context).map_err(|failure| match failure {
-        Failure::Denied(_) => no_key(),
-        Failure::Invalid(_) => without_key(
-            "the configuration was sealed with a key that the mount does not have any more, or is damaged: add the key's file \
-             to keys of the mount's secrets.seal, and keep its name",
-        ),
-        other => other,
-    })
+/// `None` if none of the mount's keys has sealed this.
+fn open(sealed: &[u8], context: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    match secrets::open(sealed, context) {
+        Ok(plaintext) => Ok(Some(plaintext)),
+        Err(Failure::Invalid(_)) => Ok(None),
+        Err(Failure::Denied(_)) => Err(no_key()),
+        Err(failure) => Err(failure),
+    }
 }
 
 pub(super) fn too_long() -> Failure {
@@ -309,6 +309,13 @@ fn no_key() -> Failure {
     without_key(
         "configurations are kept sealed, and the mount has no key for it: the operator sets secrets.seal = { name = …, keys = \
          [FILE] } in the mount",
+    )
+}
+
+fn lost_key() -> Failure {
+    without_key(
+        "the configuration was sealed with a key that the mount does not have any more, or is damaged: the operator adds the \
+         key's file to the keys of the mount's secrets.seal, whose name must be the same; otherwise write it again",
     )
 }
 

@@ -36,14 +36,14 @@ pub(super) fn reply(
     revision: &Revision,
     document: Vec<u8>,
 ) -> Reply {
-    let head = |status| {
-        Reply::new(status)
-            .header("etag", format!("\"{}\"", revision.digest))
-            .header("cache-control", "no-store")
-            .header("vary", "accept")
+    let is_known = revision.digest.as_ref().is_some_and(|digest| request.has_version(digest));
+    let reply = match is_known {
+        true => Reply::new(304),
+        false => Reply::ok().header("content-type", media_type).bytes(document),
     };
-    match request.has_version(&revision.digest) {
-        true => head(304),
-        false => head(200).header("content-type", media_type).bytes(document),
+    let reply = reply.header("cache-control", "no-store").header("vary", "accept");
+    match &revision.digest {
+        Some(digest) => reply.header("etag", format!("\"{digest}\"")),
+        None => reply,
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Shape {
     Cron,
     Retention,
     Object(&'static [Field]),
+    /// An object with members that depend on something beside it, which are checked with that.
+    Spec,
     /// An object whose members have names of their own.
     Targets,
 }
@@ -59,6 +61,7 @@ pub(super) const DOCUMENT: &[Field] = &[
     must("version", Shape::OneOf(&[VERSION])),
     must("kind", Shape::OneOf(Kind::NAMES)),
     may("metadata", Shape::Object(METADATA)),
+    must("spec", Shape::Spec),
 ];
 
 const METADATA: &[Field] = &[
@@ -163,7 +166,7 @@ const ENCRYPTION: &[Field] = &[
 
 const TARGET_TYPES: &[&str] = &["s3", "smb", "file"];
 
-/// What a target contains, by its type; without a known one, as little as possible is found wrong.
+/// What a target contains, by its type; without a known one, its `spec` may contain anything.
 pub(super) fn target(kind: Option<&str>) -> &'static [Field] {
     match kind {
         Some("s3") => S3,
@@ -206,4 +209,4 @@ const SMB: &[Field] = &[
 const FILE: &[Field] =
     &[TYPE, must("url", Shape::Url(&["file://", "/"])), may("spec", Shape::Object(&[]))];
 
-const UNKNOWN: &[Field] = &[TYPE, must("url", Shape::Text)];
+const UNKNOWN: &[Field] = &[TYPE, must("url", Shape::Text), may("spec", Shape::Spec)];
