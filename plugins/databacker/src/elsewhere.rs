@@ -68,7 +68,7 @@ fn pieces(pattern: &str) -> impl Iterator<Item = &str> {
     pattern.split('/').skip(1).filter(|piece| !piece.is_empty())
 }
 
-/// Path and query below the mount, as the client has encoded them.
+/// Path and query below the mount, as the client has encoded them, in ASCII.
 fn below_mount(request: &Request) -> String {
     let (path, query) = match request.target.split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),
@@ -78,7 +78,15 @@ fn below_mount(request: &Request) -> String {
     let mut last: Vec<&str> = path.rsplit('/').take(count).collect();
     last.reverse();
     let slash = if last.is_empty() { "" } else { "/" };
-    format!("{slash}{}{query}", last.join("/"))
+    let below = format!("{slash}{}{query}", last.join("/"));
+    let mut ascii = String::with_capacity(below.len());
+    for byte in below.bytes() {
+        match byte.is_ascii_graphic() {
+            true => ascii.push(char::from(byte)),
+            false => ascii.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    ascii
 }
 
 /// Whether this is a pattern: `/` and segments, without `*` in any that has anything else.

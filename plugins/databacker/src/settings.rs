@@ -97,7 +97,8 @@ impl Settings {
                 ));
             }
             let rest = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"));
-            let is_url = rest.is_some_and(|rest| !rest.is_empty()) && !base.contains(['?', '#']);
+            let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+            let is_url = rest.is_some_and(|rest| !rest.is_empty()) && base.bytes().all(is_plain);
             if base != elsewhere::GONE && (!is_url || base.ends_with('/')) {
                 return Err(format!(
                     "elsewhere: {pattern:?} = {base:?}: write a URL without a slash at its end, or \"gone\""

@@ -1,6 +1,6 @@
 //! `/admin/instances/{id}/config`: administrators write configurations, look at their revisions and restore them.
 
-use keepgate_sdk::{Call, Failure, Page, Reply, Request, json};
+use keepgate_sdk::{Call, Failure, Page, Request, json};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +18,8 @@ use crate::settings::Settings;
 
 const PAGE: usize = 50;
 const MOST: usize = 100;
+/// How often a change is tried while others change the instance.
+const ATTEMPTS: usize = 8;
 
 /// `GET /admin/instances/{id}/config`
 pub(crate) fn get(call: Call<Settings>) -> Answer {
@@ -56,7 +58,7 @@ pub(crate) fn put(call: Call<Settings>) -> Answer {
         }
     };
     let new = New { kind, bytes: &bytes, action: "config.put", detail: &detail };
-    become_current(&call, &found, &new, &admin, &media_type)
+    become_current(&call, found, &new, &admin, &media_type)
 }
 
 /// `POST /admin/instances/{id}/config/revisions/{n}/restore`
@@ -72,7 +74,7 @@ pub(crate) fn restore(call: Call<Settings>) -> Answer {
     checked(&mut document, &found.instance)?;
     let detail = format!(", from revision {}", old.number());
     let new = New { kind: old.kind(), bytes: &bytes, action: "config.restore", detail: &detail };
-    become_current(&call, &found, &new, &admin, &media_type)
+    become_current(&call, found, &new, &admin, &media_type)
 }
 
 /// `GET /admin/instances/{id}/config/revisions`
@@ -177,26 +179,39 @@ fn encrypted(
 /// Makes a document the current one, unless it is that already: 201 for the first one and for restored ones, 200 otherwise.
 fn become_current(
     call: &Call<Settings>,
-    found: &Found,
+    mut found: Found,
     new: &New<'_>,
     admin: &Administrator,
     media_type: &str,
 ) -> Answer {
-    let current = revision::current(&found.instance)?;
-    conditions(&call.request, current.as_ref())?;
     let digest = hex::encode(Sha256::digest(new.bytes));
     let is_same = |revision: &Revision| revision.digest.as_ref() == Some(&digest);
-    let (status, revision) = match current {
-        Some(current) if is_same(&current) => (200, current),
-        Some(_) if new.action == "config.put" => {
-            (200, revision::write(found, new, admin, &call.settings)?)
-        }
-        _ => (201, revision::write(found, new, admin, &call.settings)?),
-    };
-    let (id, number) = (&found.instance.id, revision.number().to_string());
-    let location = call.request.url(&["admin", "instances", id, "config", "revisions", &number]);
-    let reply: Reply = media::reply(status, media_type, &revision.shown())?;
-    Ok(reply.header("location", location).header("etag", format!("\"{digest}\"")))
+    for _ in 0..ATTEMPTS {
+        let current = revision::current(&found.instance)?;
+        conditions(&call.request, current.as_ref())?;
+        let is_first = current.is_none() || new.action == "config.restore";
+        let (status, made) = match current.filter(is_same) {
+            Some(current) => (200, Some(current)),
+            None if is_first => (201, revision::write(&found, new, admin, &call.settings)?),
+            None => (200, revision::write(&found, new, admin, &call.settings)?),
+        };
+        let id = &found.instance.id;
+        let Some(revision) = made else {
+            // Somebody else was faster, perhaps with something that has nothing to do with this.
+            let now = admin.instance(id)?;
+            if now.instance.encryption_public_key != found.instance.encryption_public_key {
+                break;
+            }
+            found = now;
+            continue;
+        };
+        let number = revision.number().to_string();
+        let location = ["admin", "instances", id, "config", "revisions", &number];
+        return Ok(media::reply(status, media_type, &revision.shown())?
+            .header("location", call.request.url(&location))
+            .header("etag", format!("\"{digest}\"")));
+    }
+    Err(Problem::new(409, "others change the instance at the same time; try again"))
 }
 
 /// The conditions of a request that replaces the current revision.

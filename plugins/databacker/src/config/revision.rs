@@ -17,11 +17,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::document::Kind;
-use crate::admin::{audit, instances};
+use crate::admin::audit;
 use crate::caller::Administrator;
 use crate::instance::{Found, Instance};
 use crate::layout;
-use crate::problem::Problem;
 use crate::settings::Settings;
 
 /// The most bytes of a document.
@@ -168,13 +167,13 @@ pub(super) fn current_document(
     Err(Failure::Unavailable("the configuration is being replaced".to_owned()))
 }
 
-/// Makes a document the current one of an instance, if the instance is as it was read.
+/// Makes a document the current one of an instance. `None` if the instance is not as it was read any more.
 pub(super) fn write(
     found: &Found,
     new: &New<'_>,
     by: &Administrator,
     settings: &Settings,
-) -> Result<Revision, Problem> {
+) -> Result<Option<Revision>, Failure> {
     let mut instance = found.instance.clone();
     instance.revision += 1;
     let (id, number) = (instance.id.clone(), instance.revision);
@@ -210,9 +209,13 @@ pub(super) fn write(
     if has_failed {
         discard([key]);
     }
-    instances::settled(made)?;
+    match made {
+        Ok(_) => {}
+        Err(Failure::PreconditionFailed) => return Ok(None),
+        Err(failure) => return Err(failure),
+    }
     discard(old.into_iter().map(|(_, blob)| blob));
-    Ok(Revision { instance: id, row, digest: Some(hex::encode(digest)) })
+    Ok(Some(Revision { instance: id, row, digest: Some(hex::encode(digest)) }))
 }
 
 /// Adds the removal of all revisions of an instance to the commit that removes the instance. Returns the blobs to
@@ -257,26 +260,39 @@ pub(crate) fn discard(blobs: impl IntoIterator<Item = String>) {
 /// and then.
 pub(crate) fn sweep() -> Result<u64, Failure> {
     let store = Store::open(layout::STORE)?;
-    let mut removed = 0;
+    let (mut removed, mut some) = (0, Vec::new());
     for entry in store.entries(layout::CONFIG_BLOBS, true)? {
         let entry = entry?;
-        let age = Timestamp::now().since(Timestamp(entry.modified));
-        if age >= SETTLED && !is_referred_to(&entry)? {
+        if Timestamp::now().since(Timestamp(entry.modified)) >= SETTLED {
+            some.push(entry);
+        }
+        if some.len() == records::MAX_PAGE {
+            removed += sweep_some(&store, &std::mem::take(&mut some))?;
+        }
+    }
+    Ok(removed + sweep_some(&store, &some)?)
+}
+
+fn sweep_some(store: &Store, entries: &[Entry]) -> Result<u64, Failure> {
+    let keys: Vec<String> = entries.iter().map(record_of).collect();
+    let mut removed = 0;
+    for (entry, record) in entries.iter().zip(records::get_all(&keys)?) {
+        let is_kept = match record {
+            Some(record) => record.json::<Row>()?.blob == entry.name(),
+            None => false,
+        };
+        if !is_kept {
             removed += u64::from(store.delete(&entry.key)?.is_some());
         }
     }
     Ok(removed)
 }
 
-fn is_referred_to(entry: &Entry) -> Result<bool, Failure> {
-    let name = entry.name();
+/// The key of the record that a blob would belong to. There is none of revision 0.
+fn record_of(entry: &Entry) -> String {
     let instance = entry.key.rsplit('/').nth(1).unwrap_or_default();
-    let number = name.split_once('-').and_then(|(number, _)| number.parse().ok());
-    let Some(number) = number else { return Ok(false) };
-    match records::get(&layout::config(instance, number))? {
-        Some(record) => Ok(record.json::<Row>()?.blob == name),
-        None => Ok(false),
-    }
+    let number = entry.name().split_once('-').and_then(|(number, _)| number.parse().ok());
+    layout::config(instance, number.unwrap_or(0))
 }
 
 fn context(what: &str, instance: &str, revision: u64) -> Vec<u8> {

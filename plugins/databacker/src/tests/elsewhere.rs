@@ -25,6 +25,7 @@ fn paths_that_match_are_redirected_with_what_is_below_the_mount() {
             301,
             "https://other.example.com/api/engines/restore/a%2Fb/c/?x=%20&y",
         ),
+        ("GET", "/exact?\u{e9}", 301, "http://exact.example.com:8080/x/exact?%C3%A9"),
         ("GET", "/accounts/7/users", 301, "https://accounts.example.com/accounts/7/users"),
         ("GET", "/exact", 301, "http://exact.example.com:8080/x/exact"),
     ] {

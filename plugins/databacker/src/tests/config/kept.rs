@@ -66,11 +66,9 @@ fn only_the_last_revisions_are_kept() {
 fn a_commit_that_fails_leaves_nothing_and_one_that_may_have_been_made_is_swept() {
     let host = host();
     let client = Client::new(&host);
-    for (failure, status) in [
-        (Failure::PreconditionFailed, 409),
-        (Failure::NoSpace, 503),
-        (Failure::QuotaExceeded("records".to_owned()), 503),
-    ] {
+    for (failure, status) in
+        [(Failure::NoSpace, 503), (Failure::QuotaExceeded("records".to_owned()), 503)]
+    {
         host.fail_commit(failure);
         assert_eq!(client.put(&host, &local("x")).status, status);
         assert!(host.keys().is_empty());
@@ -84,8 +82,12 @@ fn a_commit_that_fails_leaves_nothing_and_one_that_may_have_been_made_is_swept()
     host.set_now(NOW + 86_400 * SECOND);
     assert_eq!((revision::sweep(), host.keys().len()), (Ok(1), 1));
     assert_eq!(json_of(&ann(host.get(&client.path()))), local("x"));
+    // Another change at the same time.
+    host.fail_commit(Failure::PreconditionFailed);
+    assert_eq!(client.put(&host, &local("y")).status, 200);
+    assert_eq!(host.keys().len(), 2);
     host.full();
-    assert_eq!(client.put(&host, &local("y")).status, 503);
+    assert_eq!(client.put(&host, &local("z")).status, 503);
 }
 
 #[test]
