@@ -26,11 +26,7 @@ impl Client {
     }
 
     fn with_key(host: &Host, number: u8, encryption: Option<&str>) -> Self {
-        let key = SigningKey::from_slice(&[number; 32]).unwrap();
-        let der = p256::PublicKey::from(key.verifying_key()).to_public_key_der().unwrap();
-        let text = BASE64_STANDARD.encode(der.as_bytes());
-        let (one, two) = text.split_at(64);
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{one}\n{two}\n-----END PUBLIC KEY-----\n");
+        let (key, pem) = key_pair(number);
         let body = json!({"publicKey": pem, "encryptionPublicKey": encryption});
         Self { id: register(host, &body)["id"].as_str().unwrap().to_owned(), key }
     }
@@ -59,6 +55,16 @@ impl Client {
         assert_eq!(reply.status, 200, "{}", reply.text());
         json_of(&reply)
     }
+}
+
+/// A key, and its public half in PEM.
+fn key_pair(number: u8) -> (SigningKey, String) {
+    let key = SigningKey::from_slice(&[number; 32]).unwrap();
+    let der = p256::PublicKey::from(key.verifying_key()).to_public_key_der().unwrap();
+    let text = BASE64_STANDARD.encode(der.as_bytes());
+    let (one, two) = text.split_at(64);
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{one}\n{two}\n-----END PUBLIC KEY-----\n");
+    (key, pem)
 }
 
 fn local(password: &str) -> Value {

@@ -115,3 +115,22 @@ fn what_is_removed_with_its_instance_does_not_come_back() {
     assert_eq!(ann(host.get(&client.path())).status, 404);
     assert_eq!(json_of(&ann(host.get(&format!("{}/revisions", client.path())))), json!([]));
 }
+
+#[test]
+fn an_instance_with_as_much_as_it_may_have_is_removed_in_one_commit() {
+    let host = host_with(json!({"keep": {"revisions": 100}}));
+    let client = Client::new(&host);
+    let instance = format!("/admin/instances/{}", client.id);
+    for number in 2..=16 {
+        let body = json!({"publicKey": key_pair(number).1}).to_string();
+        assert_eq!(ann(host.post(&format!("{instance}/keys"), body.as_bytes())).status, 201);
+    }
+    for number in 0..102 {
+        assert!(client.put(&host, &local(&number.to_string())).status < 300);
+    }
+    assert_eq!(host.keys().len(), 100);
+    client.served(&host);
+    assert_eq!(ann(host.request("DELETE", &instance)).status, 204);
+    assert_eq!(host.keys().len(), 0);
+    assert!(host.record_keys().iter().all(|key| key.starts_with("a/")), "{:?}", host.record_keys());
+}
