@@ -5,7 +5,7 @@
 //! | `i/INSTANCE` | an instance with its keys ([`crate::instance`]) |
 //! | `k/SPKI` | the instance that has this public key; in the same commit as the instance |
 //! | `n/INSTANCE` | when the instance and its keys were last seen |
-//! | `c/INSTANCE/REVISION` | a revision of its configuration, sealed |
+//! | `c/INSTANCE/REVISION` | a revision of its configuration: who wrote it, and where it is |
 //! | `t/KID` | a key that signs access tokens, sealed |
 //! | `j/INSTANCE/HASH` | an assertion that was used, until it expires |
 //! | `s/INSTANCE/TRACE/HASH` | spans that came together |
@@ -22,6 +22,7 @@
 //!
 //! | blob of `main` | holds |
 //! | --- | --- |
+//! | `configs/INSTANCE/REVISION-RANDOM` | a revision of a configuration, sealed |
 //! | `logs/INSTANCE/LOG/PIECE` | log lines that came together |
 //!
 //! Times in keys are descending: seconds before the end of 64 bits, so that scans begin with the newest.
@@ -43,6 +44,21 @@ pub(crate) fn key(spki_sha256: &str) -> String {
 
 pub(crate) fn activity(instance: &str) -> String {
     format!("n/{instance}")
+}
+
+pub(crate) fn configs(instance: &str) -> String {
+    format!("c/{instance}/")
+}
+
+/// With as many digits as there are, so that the order of keys is that of numbers.
+pub(crate) fn config(instance: &str, revision: u64) -> String {
+    format!("c/{instance}/{revision:020}")
+}
+
+pub(crate) const CONFIG_BLOBS: &str = "configs";
+
+pub(crate) fn config_blob(instance: &str, name: &str) -> String {
+    format!("{CONFIG_BLOBS}/{instance}/{name}")
 }
 
 pub(crate) const SIGNING_KEYS: &str = "t/";

@@ -8,10 +8,14 @@
 //! | `GET`, `POST` `/admin/instances` | registered instances |
 //! | `GET`, `PATCH`, `DELETE` `/admin/instances/{id}` | one of them |
 //! | `…/keys`, `…/keys/{kid}` | its public keys |
+//! | `GET`, `PUT` `…/config` | its configuration |
+//! | `…/config/revisions`, `…/{n}`, `…/{n}/restore` | what it was before |
+//! | `GET` `/engines/config/{instance}`, `/config/{instance}`, `/` | an instance's own configuration |
+//! | `/report/{instance}` | a redirect to the instance's log |
 //!
 //! `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
-//! what is registered, `layout` says where everything is, `media` negotiates representations, `problem` is how refusals
-//! look.
+//! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `layout` says where
+//! everything is, `media` negotiates representations, `problem` is how refusals look.
 //!
 //! Invariant: an instance is known by a key that is registered for it, and a key is removed in the commit that says so:
 //! from then on it opens nothing, whatever was signed with it.
@@ -20,6 +24,8 @@
 
 mod admin;
 mod caller;
+mod config;
+mod elsewhere;
 mod instance;
 mod key;
 mod layout;
@@ -56,7 +62,10 @@ impl Plugin for Databacker {
     }
 
     fn handle(request: Request, settings: Settings) -> Result<Reply, Failure> {
-        routes().handle(request, settings)
+        match elsewhere::answer(&request, &settings) {
+            Some(reply) => reply,
+            None => routes().handle(request, settings),
+        }
     }
 
     fn refuse(failure: &Failure) -> Option<Reply> {
@@ -87,6 +96,31 @@ fn routes() -> Router<Settings> {
             at().get(|call| told(keys::list(call))).post(|call| told(keys::add(call))),
         )
         .route("/admin/instances/{id}/keys/{kid}", at().delete(|call| told(keys::remove(call))))
+        .route(
+            "/admin/instances/{id}/config",
+            at().get(|call| told(config::admin::get(call)))
+                .put(|call| told(config::admin::put(call))),
+        )
+        .route(
+            "/admin/instances/{id}/config/revisions",
+            at().get(|call| told(config::admin::revisions(call))),
+        )
+        .route(
+            "/admin/instances/{id}/config/revisions/{n}",
+            at().get(|call| told(config::admin::revision(call))),
+        )
+        .route(
+            "/admin/instances/{id}/config/revisions/{n}/restore",
+            at().post(|call| told(config::admin::restore(call))),
+        )
+        .route("/engines/config/{instance}", at().get(|call| told(config::serve::get(call))))
+        .route("/config/{instance}", at().get(|call| told(config::serve::get(call))))
+        .route("/", at().get(|call| told(config::serve::get_own(call))))
+        .route(
+            "/report/{instance}",
+            at().get(|call| told(elsewhere::report(call)))
+                .post(|call| told(elsewhere::report(call))),
+        )
 }
 
 #[cfg(test)]

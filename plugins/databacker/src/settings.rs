@@ -6,6 +6,10 @@ use std::time::Duration;
 use keepgate_sdk::HumanDuration;
 use serde::Deserialize;
 
+use crate::elsewhere;
+
+/// All of an instance's are removed in one commit, with the instance and its keys.
+const MOST_REVISIONS: u64 = 100;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The mount's settings.
@@ -21,7 +25,8 @@ pub struct Settings {
     /// Whether instances may get access tokens.
     token_endpoint: Option<bool>,
     /// Where paths are served that are not served here: a pattern, and the URL that takes the place of the mount's, or
-    /// `gone`.
+    /// `gone`. A pattern is a path below the mount in which `*` stands for one segment, and at its end for the rest of the
+    /// path. They come before all that is served here; if several match, the one that names the most segments counts.
     pub(crate) elsewhere: BTreeMap<String, String>,
     /// The most instances of an account.
     max_instances: Option<u64>,
@@ -58,7 +63,7 @@ pub(crate) struct Keep {
     audit: Option<HumanDuration>,
     /// The most bytes of log lines of an instance.
     log_bytes: Option<u64>,
-    /// The most revisions of an instance's configuration.
+    /// The most revisions of an instance's configuration, at most 100.
     revisions: Option<u64>,
 }
 
@@ -85,17 +90,28 @@ impl Settings {
             return Err("administrators: a name is empty".to_owned());
         }
         for (pattern, base) in &self.elsewhere {
-            let target =
-                base == "gone" || base.starts_with("https://") || base.starts_with("http://");
-            if !pattern.starts_with('/') || !target || base.ends_with('/') {
+            if !elsewhere::is_pattern(pattern) {
                 return Err(format!(
-                    "elsewhere: {pattern:?} = {base:?}: write a pattern like \"/engines/restore/*\", and a URL without a slash \
-                     at its end, or \"gone\""
+                    "elsewhere: {pattern:?} is no pattern; write a path like \"/engines/restore/*\", in which * is a whole \
+                     segment"
                 ));
             }
+            let rest = base.strip_prefix("https://").or_else(|| base.strip_prefix("http://"));
+            let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+            let is_url = rest.is_some_and(|rest| !rest.is_empty()) && base.bytes().all(is_plain);
+            if base != elsewhere::GONE && (!is_url || base.ends_with('/')) {
+                return Err(format!(
+                    "elsewhere: {pattern:?} = {base:?}: write a URL without a slash at its end, or \"gone\""
+                ));
+            }
+            if self.url.as_ref() == Some(base) {
+                return Err(format!("elsewhere: {pattern:?} = {base:?} leads to this mount again"));
+            }
         }
-        if self.revisions() == 0 {
-            return Err("keep.revisions: at least 1, which is the current one".to_owned());
+        if !(1..=MOST_REVISIONS).contains(&self.revisions()) {
+            return Err(format!(
+                "keep.revisions: at least 1, which is the current one, and at most {MOST_REVISIONS}"
+            ));
         }
         Ok(())
     }
@@ -167,7 +183,13 @@ mod tests {
             (json!({"administrators": [{"name": "a", "role": "x"}]}), "administrators[0].role"),
             (json!({"elsewhere": {"x": "https://h"}}), "elsewhere: \"x\""),
             (json!({"elsewhere": {"/x": "ftp://h"}}), "elsewhere: \"/x\""),
+            (json!({"elsewhere": {"/x*": "https://h"}}), "elsewhere: \"/x*\" is no pattern"),
+            (json!({"elsewhere": {"/x/": "https://h"}}), "elsewhere: \"/x/\" is no pattern"),
+            (json!({"elsewhere": {"/x": "https://"}}), "elsewhere: \"/x\" = \"https://\""),
+            (json!({"elsewhere": {"/x": "https://h/?a"}}), "elsewhere: \"/x\""),
+            (json!({"url": "https://h", "elsewhere": {"/x": "https://h"}}), "this mount again"),
             (json!({"keep": {"revisions": 0}}), "keep.revisions: at least 1"),
+            (json!({"keep": {"revisions": 101}}), "and at most 100"),
             (json!({"keep": {"spans": "soon"}}), "keep.spans"),
         ] {
             let error = check_settings::<Databacker>(&settings).unwrap_err();

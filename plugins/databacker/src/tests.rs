@@ -1,5 +1,7 @@
 //! The protocol's tables, against the in-memory host.
 
+mod config;
+mod elsewhere;
 mod instances;
 mod tokens;
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{audit, keys};
 use crate::caller::{Administrator, Wish, administrator};
+use crate::config::revision;
 use crate::instance::{self, Activity, Instance, State, is_uuid, uuid};
 use crate::key::Key;
 use crate::layout;
@@ -156,7 +157,7 @@ pub(crate) fn change(call: Call<Settings>) -> Answer {
     media::reply(200, &media_type, &shown(&instance, &call)?)
 }
 
-/// `DELETE /admin/instances/{id}`: its keys are dead at once. Runs and logs stay as long as others.
+/// `DELETE /admin/instances/{id}`: its keys are dead at once, and its configurations are gone. Runs and logs stay as long as others.
 pub(crate) fn remove(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Change)?;
     let found = admin.instance(&call.param::<String>("id")?)?;
@@ -166,7 +167,9 @@ pub(crate) fn remove(call: Call<Settings>) -> Answer {
         commit = commit.delete(&layout::key(&key.fingerprint));
     }
     let commit = commit.delete(&layout::activity(id));
+    let (commit, documents) = revision::removal(id, commit)?;
     settled(audit::note(commit, &admin, "instance.remove", id, &found.instance.name)?.run())?;
+    revision::discard(documents);
     Ok(Reply::new(204))
 }
 
@@ -291,7 +294,8 @@ fn whole(
     whole
 }
 
-fn with_type(mut reply: Reply, media_type: &str) -> Reply {
+/// A reply with this media type instead of its own.
+pub(crate) fn with_type(mut reply: Reply, media_type: &str) -> Reply {
     reply.headers.retain(|(name, _)| name != "content-type");
     reply.header("content-type", media_type).header("vary", "accept")
 }
