@@ -1,6 +1,9 @@
 //! The protocol's tables, against the in-memory host.
 
+mod events;
 mod instances;
+mod retain;
+mod schedule;
 mod tokens;
 
 use keepgate_sdk::testing::{Host, RequestBuilder, TestReply};
