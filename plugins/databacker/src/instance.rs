@@ -9,7 +9,7 @@ use keepgate_sdk::{Failure, Timestamp, environment};
 use serde::{Deserialize, Serialize};
 
 use crate::key::Key;
-use crate::layout;
+use crate::{layout, retain, schedule};
 
 /// How old the time of the last sight may get before it is written again. Each write is an fsync.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
@@ -102,6 +102,12 @@ impl Instance {
         {
             return Ok(());
         }
+        // Jobs that run by themselves and were cancelled, or never begun, come back this way. Often enough, and seldom enough
+        // for it to cost nothing.
+        if activity.seen.is_none_or(|seen| day(seen) != day(now)) {
+            retain::begin();
+            schedule::go_on();
+        }
         activity.seen = Some(now);
         activity.keys.retain(|kid, _| self.key(kid).is_some());
         if let Some(kid) = kid {
@@ -118,6 +124,11 @@ impl Instance {
             Err(failure) => Err(failure),
         }
     }
+}
+
+/// The number of a day.
+fn day(time: Timestamp) -> u64 {
+    time.as_secs() / 86_400
 }
 
 impl Found {

@@ -15,9 +15,12 @@
 //! | `g/INSTANCE/LOG` | a log: its size, its pieces |
 //! | `G/LOG` | the instance of a log |
 //! | `b/INSTANCE/HASH` | a body of log lines that was received, for a day |
+//! | `l/INSTANCE` | its newest run |
 //! | `q/INSTANCE` | what is expected of an instance by its schedule |
 //! | `w/WEBHOOK` | a webhook, its secret sealed |
-//! | `v/TIME/DELIVERY` | a delivery of a webhook |
+//! | `o/TIME/EVENT` | an event whose deliveries are not made yet, the oldest first |
+//! | `v/WEBHOOK/TIME/EVENT` | the delivery of an event to a webhook |
+//! | `p/WEBHOOK/TIME/EVENT` | the key of a delivery that is to be tried at this time, the next one first |
 //! | `a/TIME/…` | what an administrator did |
 //!
 //! | blob of `main` | holds |
@@ -25,7 +28,8 @@
 //! | `configs/INSTANCE/REVISION-RANDOM` | a revision of a configuration, sealed |
 //! | `logs/INSTANCE/LOG/PIECE` | log lines that came together |
 //!
-//! Times in keys are descending: seconds before the end of 64 bits, so that scans begin with the newest.
+//! Times in keys are descending, unless it says otherwise: seconds before the end of 64 bits, so that scans begin with the
+//! newest. Ascending ones are nanoseconds.
 
 use keepgate_sdk::Timestamp;
 
@@ -78,6 +82,58 @@ pub(crate) fn audit(time: Timestamp, id: &str) -> String {
 }
 
 pub(crate) const AUDIT: &str = "a/";
+
+pub(crate) fn last_run(instance: &str) -> String {
+    format!("l/{instance}")
+}
+
+pub(crate) fn expected(instance: &str) -> String {
+    format!("q/{instance}")
+}
+
+pub(crate) const EXPECTED: &str = "q/";
+
+pub(crate) fn webhook(id: &str) -> String {
+    format!("w/{id}")
+}
+
+pub(crate) const WEBHOOKS: &str = "w/";
+
+pub(crate) fn outbox(time: Timestamp, event: &str) -> String {
+    format!("o/{}/{event}", ascending(time))
+}
+
+pub(crate) const OUTBOX: &str = "o/";
+
+pub(crate) fn delivery(webhook: &str, time: Timestamp, event: &str) -> String {
+    format!("v/{webhook}/{}/{event}", descending(time))
+}
+
+pub(crate) fn deliveries(webhook: &str) -> String {
+    format!("v/{webhook}/")
+}
+
+pub(crate) const DELIVERIES: &str = "v/";
+
+pub(crate) fn pending(webhook: &str, time: Timestamp, event: &str) -> String {
+    format!("p/{webhook}/{}/{event}", ascending(time))
+}
+
+pub(crate) fn pending_of(webhook: &str) -> String {
+    format!("p/{webhook}/")
+}
+
+pub(crate) const PENDING: &str = "p/";
+
+/// When a delivery is to be tried, by the key of its record below [`PENDING`].
+pub(crate) fn pending_time(key: &str) -> Option<Timestamp> {
+    u64::from_str_radix(key.split('/').nth(2)?, 16).ok().map(Timestamp)
+}
+
+/// A time as a segment of a key, the oldest first.
+fn ascending(time: Timestamp) -> String {
+    format!("{:016x}", time.0)
+}
 
 /// A time as a segment of a key, the newest first.
 pub(crate) fn descending(time: Timestamp) -> String {

@@ -12,9 +12,13 @@
 //! | `…/config/revisions`, `…/{n}`, `…/{n}/restore` | what it was before |
 //! | `GET` `/engines/config/{instance}`, `/config/{instance}`, `/` | an instance's own configuration |
 //! | `/report/{instance}` | a redirect to the instance's log |
+//! | `GET`, `POST` `/admin/webhooks` | who is told of runs, and of those that were missed |
+//! | `GET`, `DELETE` `/admin/webhooks/{id}`, `GET` `…/deliveries`, `POST` `…/test` | one of them |
+//! | `GET` `/admin/audit` | what administrators have done |
 //!
 //! `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
-//! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `layout` says where
+//! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `schedule` is what is
+//! expected of instances, `events` what `webhooks` are told of, and `retain` removes what is too old. `layout` says where
 //! everything is, `media` negotiates representations, `problem` is how refusals look.
 //!
 //! Invariant: an instance is known by a key that is registered for it, and a key is removed in the commit that says so:
@@ -26,27 +30,34 @@ mod admin;
 mod caller;
 mod config;
 mod elsewhere;
+mod events;
 mod instance;
 mod key;
 mod layout;
 mod media;
 mod problem;
+mod retain;
 mod run;
+mod schedule;
 mod settings;
 mod token;
+mod webhooks;
 
-use keepgate_sdk::{Description, Failure, Method, Plugin, Reply, Request, Router, at};
+use keepgate_sdk::jobs::Job;
+use keepgate_sdk::{Description, Failure, Jobs, Method, Plugin, Reply, Request, Router, at};
 
-use admin::{instances, keys};
+use admin::{audit, instances, keys};
 use problem::told;
+use schedule::due;
 pub use settings::Settings;
 use token::endpoint;
+use webhooks::deliver;
 
 /// The plugin.
 #[derive(Debug)]
 pub struct Databacker;
 
-keepgate_sdk::export!(Databacker);
+keepgate_sdk::export!(Databacker, jobs);
 
 impl Plugin for Databacker {
     type Settings = Settings;
@@ -55,6 +66,25 @@ impl Plugin for Databacker {
         Description::new("databacker", env!("CARGO_PKG_VERSION"))
             .summary("The controller of database backups")
             .store(layout::STORE)
+            .job(deliver::KIND)
+            .job(due::KIND)
+            .job(retain::KIND)
+            .counter("databacker_runs_total", "Runs that have ended, by how", &["status"])
+            .counter(
+                "databacker_missed_runs_total",
+                "Runs that should have begun by their schedules and have not",
+                &[],
+            )
+            .gauge(
+                "databacker_silent_instances",
+                "Instances of which nothing has come for as long as the setting silent_after says",
+                &[],
+            )
+            .counter(
+                "databacker_webhook_deliveries_total",
+                "Attempts to deliver events to webhooks: delivered, retried, or failed and given up",
+                &["result"],
+            )
     }
 
     fn check(settings: &Settings) -> Result<(), String> {
@@ -70,6 +100,25 @@ impl Plugin for Databacker {
 
     fn refuse(failure: &Failure) -> Option<Reply> {
         failure.reply(problem::reply)
+    }
+}
+
+impl Jobs for Databacker {
+    fn check_job(kind: &str, input: &[u8], _: &Settings) -> Result<String, String> {
+        let key = match kind {
+            deliver::KIND => deliver::key(input),
+            due::KIND => due::key(input),
+            _ => retain::key(input),
+        };
+        key.map_err(|failure| failure.message().to_owned())
+    }
+
+    fn run_job(job: Job, settings: Settings) -> Result<Vec<u8>, Failure> {
+        match job.kind.as_str() {
+            deliver::KIND => deliver::run(&job, &settings),
+            due::KIND => due::run(&job, &settings),
+            _ => retain::run(&job, &settings),
+        }
     }
 }
 
@@ -121,6 +170,22 @@ fn routes() -> Router<Settings> {
             at().get(|call| told(elsewhere::report(call)))
                 .post(|call| told(elsewhere::report(call))),
         )
+        .route(
+            "/admin/webhooks",
+            at().get(|call| told(webhooks::admin::list(call)))
+                .post(|call| told(webhooks::admin::add(call))),
+        )
+        .route(
+            "/admin/webhooks/{id}",
+            at().get(|call| told(webhooks::admin::get(call)))
+                .delete(|call| told(webhooks::admin::remove(call))),
+        )
+        .route(
+            "/admin/webhooks/{id}/deliveries",
+            at().get(|call| told(webhooks::admin::deliveries(call))),
+        )
+        .route("/admin/webhooks/{id}/test", at().post(|call| told(webhooks::admin::test(call))))
+        .route("/admin/audit", at().get(|call| told(audit::list(call))))
 }
 
 #[cfg(test)]

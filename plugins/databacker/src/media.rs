@@ -25,6 +25,9 @@ pub(crate) enum Resource {
     LogList,
     Webhook,
     WebhookList,
+    Delivery,
+    DeliveryList,
+    AuditList,
 }
 
 impl Resource {
@@ -46,6 +49,9 @@ impl Resource {
             Self::LogList => &["log-list"],
             Self::Webhook => &["webhook"],
             Self::WebhookList => &["webhook-list"],
+            Self::Delivery => &["delivery"],
+            Self::DeliveryList => &["delivery-list"],
+            Self::AuditList => &["audit-list"],
         }
     }
 

@@ -2,7 +2,10 @@
 
 mod config;
 mod elsewhere;
+mod events;
 mod instances;
+mod retain;
+mod schedule;
 mod tokens;
 
 use keepgate_sdk::testing::{Host, RequestBuilder, TestReply};

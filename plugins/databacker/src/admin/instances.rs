@@ -13,6 +13,7 @@ use crate::key::Key;
 use crate::layout;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
+use crate::retain;
 use crate::settings::Settings;
 
 pub(crate) const LONGEST_BODY: u64 = 64 * 1024;
@@ -99,6 +100,7 @@ pub(crate) fn add(call: Call<Settings>) -> Answer {
     };
     within_quota(&instance.account, &call.settings)?;
     register(&instance, &admin)?;
+    retain::begin();
     let reply =
         media::reply(201, &media_type, &whole(&instance, &Activity::default(), None, &call))?;
     Ok(reply.header("location", call.request.url(&["admin", "instances", &instance.id])))
@@ -111,7 +113,8 @@ fn register(instance: &Instance, admin: &Administrator) -> Result<(), Problem> {
         let index = layout::key(&one.fingerprint);
         commit = commit.absent(&index).put(&index, instance.id.as_bytes());
     }
-    match audit::note(commit, admin, "instance.add", &instance.id, &instance.name)?.run() {
+    let (account, id) = (Some(instance.account.as_str()), &instance.id);
+    match audit::note_in(commit, admin, account, "instance.add", id, &instance.name)?.run() {
         Ok(_) => Ok(()),
         Err(Failure::PreconditionFailed) => Err(conflict(instance)?),
         Err(failure) => Err(failure.into()),
@@ -166,7 +169,7 @@ pub(crate) fn remove(call: Call<Settings>) -> Answer {
     for key in &found.instance.keys {
         commit = commit.delete(&layout::key(&key.fingerprint));
     }
-    let commit = commit.delete(&layout::activity(id));
+    let commit = commit.delete(&layout::activity(id)).delete(&layout::expected(id));
     let (commit, documents) = revision::removal(id, commit)?;
     settled(audit::note(commit, &admin, "instance.remove", id, &found.instance.name)?.run())?;
     revision::discard(documents);
@@ -185,8 +188,8 @@ pub(crate) fn settled(commit: Result<u64, Failure>) -> Result<(), Problem> {
     }
 }
 
-/// The account that a new instance belongs to.
-fn account(
+/// The account that something new belongs to.
+pub(crate) fn account(
     admin: &Administrator,
     request: &Request,
     named: Option<String>,
