@@ -29,7 +29,7 @@
 //! | `logs/INSTANCE/LOG/PIECE` | log lines that came together |
 //!
 //! Times in keys are descending, unless it says otherwise: seconds before the end of 64 bits, so that scans begin with the
-//! newest. Ascending ones are nanoseconds.
+//! newest. Ascending ones, and those of what is listed in the order of its times, are nanoseconds.
 
 use keepgate_sdk::Timestamp;
 
@@ -78,7 +78,7 @@ pub(crate) fn assertion(instance: &str, hash: &str) -> String {
 pub(crate) const ASSERTIONS: &str = "j/";
 
 pub(crate) fn audit(time: Timestamp, id: &str) -> String {
-    format!("a/{}/{id}", descending(time))
+    format!("a/{}/{id}", newest_first(time))
 }
 
 pub(crate) const AUDIT: &str = "a/";
@@ -106,7 +106,7 @@ pub(crate) fn outbox(time: Timestamp, event: &str) -> String {
 pub(crate) const OUTBOX: &str = "o/";
 
 pub(crate) fn delivery(webhook: &str, time: Timestamp, event: &str) -> String {
-    format!("v/{webhook}/{}/{event}", descending(time))
+    format!("v/{webhook}/{}/{event}", newest_first(time))
 }
 
 pub(crate) fn deliveries(webhook: &str) -> String {
@@ -128,6 +128,11 @@ pub(crate) const PENDING: &str = "p/";
 /// When a delivery is to be tried, by the key of its record below [`PENDING`].
 pub(crate) fn pending_time(key: &str) -> Option<Timestamp> {
     u64::from_str_radix(key.split('/').nth(2)?, 16).ok().map(Timestamp)
+}
+
+/// A time as a segment of a key, the newest first also within a second.
+fn newest_first(time: Timestamp) -> String {
+    format!("{:016x}", u64::MAX - time.0)
 }
 
 /// A time as a segment of a key, the oldest first.

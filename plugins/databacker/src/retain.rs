@@ -10,7 +10,7 @@ use keepgate_sdk::records::{self, Commit, Record};
 use keepgate_sdk::{Failure, Timestamp, environment, json};
 use serde::{Deserialize, Serialize};
 
-use crate::events::Event;
+use crate::events::{self, Event};
 use crate::settings::Settings;
 use crate::token::signing;
 use crate::webhooks::deliver;
@@ -88,7 +88,8 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     // Spans, runs and logs are removed here, by functions of their own modules.
 
     // The other jobs that run by themselves, in case that one of them was cancelled.
-    deliver::start_outbox()?;
+    events::flush();
+    deliver::wake()?;
     if !records::scan(layout::EXPECTED).page(1)?.records.is_empty() {
         schedule::go_on();
     }

@@ -279,6 +279,11 @@ fn what_cannot_be_a_webhook_is_refused_by_name() {
     assert_eq!(reply.status, 422, "{}", reply.text());
     assert_eq!(send(host.post("/admin/webhooks", body.as_bytes()).user("eve")).status, 201);
 
+    let host = hooked();
+    host.seal_keys(&[]);
+    let reply = ann(host.post("/admin/webhooks", body.as_bytes()));
+    assert_eq!(reply.status, 422, "{}", reply.text());
+    assert!(reply.text().contains("the secret of a webhook cannot be kept"));
     let host = super::host();
     let reply = ann(host.post("/admin/webhooks", body.as_bytes()));
     assert_eq!(reply.status, 422);

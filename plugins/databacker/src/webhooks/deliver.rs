@@ -29,7 +29,7 @@ const OLDEST: Duration = Duration::from_secs(86_400);
 /// So many failures in a row end a round.
 const FAILURES: u32 = 3;
 /// The most requests of one job.
-const ROUND: u32 = 500;
+const ROUND: u32 = 100;
 /// The pause after a round that failed, and the longest one: it doubles.
 const PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
