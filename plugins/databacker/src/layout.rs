@@ -9,12 +9,17 @@
 //! | `t/KID` | a key that signs access tokens, sealed |
 //! | `j/INSTANCE/HASH` | an assertion that was used, until it expires |
 //! | `s/INSTANCE/TRACE/HASH` | spans that came together |
+//! | `sx/TIME/INSTANCE/TRACE` | when the first spans of a trace came |
 //! | `r/INSTANCE/TIME/RUN` | a run, newest first |
-//! | `R/RUN` | the key of a run |
+//! | `R/RUN`, `R/TRACE` | the key of a run, by its own id and by that of its trace |
 //! | `T/INSTANCE/TRACE` | the run of a trace |
-//! | `g/INSTANCE/LOG` | a log: its size, its pieces |
-//! | `G/LOG` | the instance of a log |
-//! | `b/INSTANCE/HASH` | a body of log lines that was received, for a day |
+//! | `l/INSTANCE` | the newest run of an instance |
+//! | `g/INSTANCE/TIME/LOG` | a log: its size, its pieces; newest first |
+//! | `G/LOG` | the key of a log |
+//! | `gp/INSTANCE/LOG/PIECE` | a piece of a log: where its lines are, and how many |
+//! | `gu/INSTANCE` | how much the logs of an instance hold, and what was dropped |
+//! | `gd/INSTANCE/LOG` | a log that is being removed |
+//! | `b/DAY/INSTANCE/HASH` | a body of log lines that was received, for a day |
 //! | `q/INSTANCE` | what is expected of an instance by its schedule |
 //! | `w/WEBHOOK` | a webhook, its secret sealed |
 //! | `v/TIME/DELIVERY` | a delivery of a webhook |
@@ -22,7 +27,7 @@
 //!
 //! | blob of `main` | holds |
 //! | --- | --- |
-//! | `logs/INSTANCE/LOG/PIECE` | log lines that came together |
+//! | `logs/INSTANCE/LOG/PIECE-HASH` | log lines that came together |
 //!
 //! Times in keys are descending: seconds before the end of 64 bits, so that scans begin with the newest.
 
@@ -62,6 +67,41 @@ pub(crate) fn audit(time: Timestamp, id: &str) -> String {
 }
 
 pub(crate) const AUDIT: &str = "a/";
+
+/// The spans of a trace.
+pub(crate) fn spans(instance: &str, trace: &str) -> String {
+    format!("s/{instance}/{trace}/")
+}
+
+pub(crate) fn received_trace(time: Timestamp, instance: &str, trace: &str) -> String {
+    format!("sx/{}/{instance}/{trace}", descending(time))
+}
+
+pub(crate) const RECEIVED_TRACES: &str = "sx/";
+
+pub(crate) fn trace(instance: &str, trace: &str) -> String {
+    format!("T/{instance}/{trace}")
+}
+
+pub(crate) const RUNS: &str = "r/";
+
+/// The runs of an instance.
+pub(crate) fn runs(instance: &str) -> String {
+    format!("{RUNS}{instance}/")
+}
+
+pub(crate) fn run(instance: &str, start: Timestamp, run: &str) -> String {
+    format!("{RUNS}{instance}/{}/{run}", descending(start))
+}
+
+/// By the id of a run or of its trace.
+pub(crate) fn run_index(id: &str) -> String {
+    format!("R/{id}")
+}
+
+pub(crate) fn last_run(instance: &str) -> String {
+    format!("l/{instance}")
+}
 
 /// A time as a segment of a key, the newest first.
 pub(crate) fn descending(time: Timestamp) -> String {

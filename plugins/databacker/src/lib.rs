@@ -8,8 +8,10 @@
 //! | `GET`, `POST` `/admin/instances` | registered instances |
 //! | `GET`, `PATCH`, `DELETE` `/admin/instances/{id}` | one of them |
 //! | `…/keys`, `…/keys/{kid}` | its public keys |
+//! | `GET`, `POST` `/engines/telemetry/{instance}/traces`, `POST` `/v1/traces` | traces of its runs, in OTLP |
+//! | `GET` `/admin/instances/{id}/runs`, `/admin/runs/{run}` | the runs |
 //!
-//! `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
+//! `telemetry` receives traces, of which it makes `runs`. `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
 //! what is registered, `layout` says where everything is, `media` negotiates representations, `problem` is how refusals
 //! look.
 //!
@@ -20,16 +22,20 @@
 
 mod admin;
 mod caller;
+mod events;
 mod instance;
 mod key;
 mod layout;
+mod logs;
 mod media;
 mod problem;
 mod run;
+mod runs;
 mod settings;
+mod telemetry;
 mod token;
 
-use keepgate_sdk::{Description, Failure, Method, Plugin, Reply, Request, Router, at};
+use keepgate_sdk::{Description, Failure, Method, Methods, Plugin, Reply, Request, Router, at};
 
 use admin::{instances, keys};
 use problem::told;
@@ -87,6 +93,15 @@ fn routes() -> Router<Settings> {
             at().get(|call| told(keys::list(call))).post(|call| told(keys::add(call))),
         )
         .route("/admin/instances/{id}/keys/{kid}", at().delete(|call| told(keys::remove(call))))
+        .route("/engines/telemetry/{instance}/traces", traces())
+        .route("/telemetry/{instance}/traces", traces())
+        .route("/v1/traces", at().post(|call| told(telemetry::receive(call))))
+        .route("/admin/instances/{id}/runs", at().get(|call| told(runs::list(call))))
+        .route("/admin/runs/{run}", at().get(|call| told(runs::get(call))))
+}
+
+fn traces() -> Methods<Settings> {
+    at().get(|call| told(telemetry::probe(call))).post(|call| told(telemetry::receive(call)))
 }
 
 #[cfg(test)]

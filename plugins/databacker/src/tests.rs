@@ -1,6 +1,7 @@
 //! The protocol's tables, against the in-memory host.
 
 mod instances;
+mod telemetry;
 mod tokens;
 
 use keepgate_sdk::testing::{Host, RequestBuilder, TestReply};

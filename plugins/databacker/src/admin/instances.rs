@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::layout;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
+use crate::runs;
 use crate::settings::Settings;
 
 pub(crate) const LONGEST_BODY: u64 = 64 * 1024;
@@ -58,17 +59,11 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     });
     let filled = page.fill(wanted, |one: &Instance| one.id.clone())?;
     let ids: Vec<&str> = filled.items.iter().map(|one| one.id.as_str()).collect();
-    let (seen, runs) = (instance::activities(&ids)?, last_runs(&ids)?);
+    let (seen, runs) = (instance::activities(&ids)?, runs::keep::last(&ids)?);
     let lines = filled.items.iter().zip(seen).zip(runs);
     let lines: Vec<Value> = lines.map(|((one, seen), run)| line(one, &seen, run)).collect();
     let reply = filled.reply(&call.request, &lines)?;
     Ok(with_type(reply, &media_type))
-}
-
-/// The newest run of each instance, as lists show it.
-fn last_runs(ids: &[&str]) -> Result<Vec<Option<Value>>, Failure> {
-    let _ = ids;
-    Ok(vec![None; ids.len()])
 }
 
 /// `POST /admin/instances`
@@ -251,7 +246,7 @@ fn encryption_key(text: String) -> Result<String, Problem> {
 /// An instance with all that is known of it.
 fn shown(instance: &Instance, call: &Call<Settings>) -> Result<Value, Failure> {
     let activity = instance::activities(&[&instance.id])?.pop().unwrap_or_default();
-    let run = last_runs(&[&instance.id])?.pop().flatten();
+    let run = runs::keep::last(&[&instance.id])?.pop().flatten();
     Ok(whole(instance, &activity, run, call))
 }
 
@@ -291,7 +286,8 @@ fn whole(
     whole
 }
 
-fn with_type(mut reply: Reply, media_type: &str) -> Reply {
+/// A reply with another media type, which depends on what the client accepts.
+pub(crate) fn with_type(mut reply: Reply, media_type: &str) -> Reply {
     reply.headers.retain(|(name, _)| name != "content-type");
     reply.header("content-type", media_type).header("vary", "accept")
 }
