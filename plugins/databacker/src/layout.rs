@@ -103,6 +103,56 @@ pub(crate) fn last_run(instance: &str) -> String {
     format!("l/{instance}")
 }
 
+pub(crate) const LOGS: &str = "g/";
+
+/// The logs of an instance.
+pub(crate) fn logs(instance: &str) -> String {
+    format!("{LOGS}{instance}/")
+}
+
+pub(crate) fn log(instance: &str, created: Timestamp, log: &str) -> String {
+    format!("{LOGS}{instance}/{}/{log}", descending(created))
+}
+
+pub(crate) fn log_index(log: &str) -> String {
+    format!("G/{log}")
+}
+
+/// The pieces of a log.
+pub(crate) fn pieces(instance: &str, log: &str) -> String {
+    format!("gp/{instance}/{log}/")
+}
+
+pub(crate) fn piece(instance: &str, log: &str, number: u64) -> String {
+    format!("gp/{instance}/{log}/{number:010}")
+}
+
+pub(crate) fn log_usage(instance: &str) -> String {
+    format!("gu/{instance}")
+}
+
+pub(crate) const LEAVING_LOGS: &str = "gd/";
+
+pub(crate) fn leaving_log(instance: &str, log: &str) -> String {
+    format!("{LEAVING_LOGS}{instance}/{log}")
+}
+
+/// The folder of a log's blobs.
+pub(crate) fn log_blobs(instance: &str, log: &str) -> String {
+    format!("logs/{instance}/{log}")
+}
+
+pub(crate) fn log_blob(instance: &str, log: &str, number: u64, hash: &str) -> String {
+    format!("logs/{instance}/{log}/{number:010}-{hash}")
+}
+
+/// The days since 1970.
+pub(crate) fn received_log(day: u64, instance: &str, hash: &str) -> String {
+    format!("{RECEIVED_LOGS}{day:08}/{instance}/{hash}")
+}
+
+pub(crate) const RECEIVED_LOGS: &str = "b/";
+
 /// A time as a segment of a key, the newest first.
 pub(crate) fn descending(time: Timestamp) -> String {
     format!("{:016x}", u64::MAX - time.as_secs())

@@ -9,9 +9,11 @@
 //! | `GET`, `PATCH`, `DELETE` `/admin/instances/{id}` | one of them |
 //! | `…/keys`, `…/keys/{kid}` | its public keys |
 //! | `GET`, `POST` `/engines/telemetry/{instance}/traces`, `POST` `/v1/traces` | traces of its runs, in OTLP |
+//! | `GET`, `POST` `/engines/telemetry/{instance}/log` | log lines |
 //! | `GET` `/admin/instances/{id}/runs`, `/admin/runs/{run}` | the runs |
+//! | `GET` `/admin/instances/{id}/logs`, `/admin/logs/{log}` | the logs |
 //!
-//! `telemetry` receives traces, of which it makes `runs`. `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
+//! `telemetry` receives traces, of which it makes `runs`, and `logs` lines. `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
 //! what is registered, `layout` says where everything is, `media` negotiates representations, `problem` is how refusals
 //! look.
 //!
@@ -95,13 +97,21 @@ fn routes() -> Router<Settings> {
         .route("/admin/instances/{id}/keys/{kid}", at().delete(|call| told(keys::remove(call))))
         .route("/engines/telemetry/{instance}/traces", traces())
         .route("/telemetry/{instance}/traces", traces())
+        .route("/engines/telemetry/{instance}/log", log())
+        .route("/telemetry/{instance}/log", log())
         .route("/v1/traces", at().post(|call| told(telemetry::receive(call))))
         .route("/admin/instances/{id}/runs", at().get(|call| told(runs::list(call))))
         .route("/admin/runs/{run}", at().get(|call| told(runs::get(call))))
+        .route("/admin/instances/{id}/logs", at().get(|call| told(logs::read::list(call))))
+        .route("/admin/logs/{log}", at().get(|call| told(logs::read::stream(call))))
 }
 
 fn traces() -> Methods<Settings> {
     at().get(|call| told(telemetry::probe(call))).post(|call| told(telemetry::receive(call)))
+}
+
+fn log() -> Methods<Settings> {
+    at().get(|call| told(logs::probe(call))).post(|call| told(logs::receive(call)))
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ pub(crate) fn probe(call: Call<Settings>) -> Answer {
 pub(crate) fn receive(call: Call<Settings>) -> Answer {
     let instance = sender(&call)?;
     require_protobuf(&call.request)?;
-    let body = inflated(call.request, MOST_SENT, MOST_INFLATED)?;
+    let encoding = encoding(&call.request)?;
+    let body = inflated(call.request.body, encoding, MOST_SENT, MOST_INFLATED);
     let (traces, mut rejected) = read(&body)?;
     for (trace, spans) in traces {
         rejected += ingest::store(&instance, &trace, spans)?;
@@ -72,23 +73,33 @@ pub(crate) fn below(call: &Call<Settings>, segments: &[&str]) -> String {
     }
 }
 
-/// The body of a request, decompressed if it is compressed. Reading it fails if it is longer than one of these limits.
-pub(crate) fn inflated(
-    request: Request,
-    most_sent: u64,
-    most_inflated: u64,
-) -> Result<Body, Problem> {
-    let encoding =
-        request.header("content-encoding").unwrap_or("identity").trim().to_ascii_lowercase();
-    let body = pipes::limit(request.body, most_sent);
-    match encoding.as_str() {
-        "identity" | "" => Ok(body),
-        "gzip" | "x-gzip" => Ok(pipes::limit(pipes::gunzip(body), most_inflated)),
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Plain,
+    Gzip,
+}
+
+/// How the body of a request is encoded; 415 if it cannot be decoded.
+pub(crate) fn encoding(request: &Request) -> Result<Encoding, Problem> {
+    let encoding = request.header("content-encoding").unwrap_or_default().trim();
+    match encoding.to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(Encoding::Plain),
+        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
         other => {
             let message =
                 format!("Content-Encoding: {other:?} is not known here; send gzip, or nothing");
             Err(Problem::new(415, message).header("accept-encoding", "gzip"))
         }
+    }
+}
+
+/// The body, decompressed if it is compressed. Reading it fails if it has more bytes than one of these limits.
+pub(crate) fn inflated(body: Body, encoding: Encoding, most_sent: u64, most_inflated: u64) -> Body {
+    let body = pipes::limit(body, most_sent);
+    match encoding {
+        Encoding::Plain => body,
+        Encoding::Gzip => pipes::limit(pipes::gunzip(body), most_inflated),
     }
 }
 

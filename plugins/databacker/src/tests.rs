@@ -1,6 +1,7 @@
 //! The protocol's tables, against the in-memory host.
 
 mod instances;
+mod logs;
 mod telemetry;
 mod tokens;
 

@@ -10,6 +10,7 @@ use crate::caller::{Administrator, Wish, administrator};
 use crate::instance::{self, Activity, Instance, State, is_uuid, uuid};
 use crate::key::Key;
 use crate::layout;
+use crate::logs::keep::Usage;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
 use crate::runs;
@@ -93,8 +94,7 @@ pub(crate) fn add(call: Call<Settings>) -> Answer {
     };
     within_quota(&instance.account, &call.settings)?;
     register(&instance, &admin)?;
-    let reply =
-        media::reply(201, &media_type, &whole(&instance, &Activity::default(), None, &call))?;
+    let reply = media::reply(201, &media_type, &shown(&instance, &call)?)?;
     Ok(reply.header("location", call.request.url(&["admin", "instances", &instance.id])))
 }
 
@@ -247,7 +247,12 @@ fn encryption_key(text: String) -> Result<String, Problem> {
 fn shown(instance: &Instance, call: &Call<Settings>) -> Result<Value, Failure> {
     let activity = instance::activities(&[&instance.id])?.pop().unwrap_or_default();
     let run = runs::keep::last(&[&instance.id])?.pop().flatten();
-    Ok(whole(instance, &activity, run, call))
+    let mut whole = whole(instance, &activity, run, call);
+    if let Some(members) = whole.as_object_mut() {
+        let usage = Usage::of(&instance.id)?.value.unwrap_or_default();
+        members.insert("logs".to_owned(), json!(usage));
+    }
+    Ok(whole)
 }
 
 fn line(instance: &Instance, activity: &Activity, last_run: Option<Value>) -> Value {

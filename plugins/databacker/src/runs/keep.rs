@@ -74,6 +74,25 @@ pub(crate) fn find(id: &str) -> Result<Option<(Index, Kept)>, Failure> {
     Ok(kept.map(|kept| (index, kept)))
 }
 
+/// How the runs with these ids of an instance stand at this time, in the same order; none for those that are not known.
+pub(crate) fn statuses(
+    instance: &str,
+    ids: &[&str],
+    now: Timestamp,
+) -> Result<Vec<Option<Status>>, Failure> {
+    let keys: Vec<String> = ids.iter().map(|id| layout::run_index(id)).collect();
+    let mut statuses = Vec::with_capacity(keys.len());
+    for some in keys.chunks(records::MAX_PAGE) {
+        for record in records::get_all(some)? {
+            let index: Option<Index> = record.as_ref().map(Record::json).transpose()?;
+            let index = index.filter(|index| index.instance == instance);
+            let kept = index.map(|index| records::get(&index.key)).transpose()?.flatten();
+            statuses.push(kept.map(|kept| Ok(kept.json::<Kept>()?.status(now))).transpose()?);
+        }
+    }
+    Ok(statuses)
+}
+
 /// The newest run of each of these instances, in the same order, as lists show it.
 pub(crate) fn last(instances: &[&str]) -> Result<Vec<Option<Value>>, Failure> {
     let now = Timestamp::now();
@@ -85,6 +104,12 @@ pub(crate) fn last(instances: &[&str]) -> Result<Vec<Option<Value>>, Failure> {
         }
     }
     Ok(runs)
+}
+
+/// The id of an instance's newest run, if it has one.
+pub(crate) fn last_id(instance: &str) -> Result<Option<String>, Failure> {
+    let last = records::get(&layout::last_run(instance))?;
+    Ok(last.map(|record| record.json::<Kept>()).transpose()?.map(|kept| kept.run.id))
 }
 
 /// Adds to a commit that a run is written, in place of what was written of it before, under `previous` if that is known.
