@@ -9,13 +9,17 @@
 //! | `t/KID` | a key that signs access tokens, sealed |
 //! | `j/INSTANCE/HASH` | an assertion that was used, until it expires |
 //! | `s/INSTANCE/TRACE/HASH` | spans that came together |
+//! | `sx/TIME/INSTANCE/TRACE` | when the first spans of a trace came |
 //! | `r/INSTANCE/TIME/RUN` | a run, newest first |
-//! | `R/RUN` | the key of a run |
+//! | `R/RUN`, `R/TRACE` | the key of a run, by its own id and by that of its trace |
 //! | `T/INSTANCE/TRACE` | the run of a trace |
-//! | `g/INSTANCE/LOG` | a log: its size, its pieces |
-//! | `G/LOG` | the instance of a log |
-//! | `b/INSTANCE/HASH` | a body of log lines that was received, for a day |
-//! | `l/INSTANCE` | its newest run |
+//! | `l/INSTANCE` | the newest run of an instance |
+//! | `g/INSTANCE/TIME/LOG` | a log: its size, its pieces; newest first |
+//! | `G/LOG` | the key of a log |
+//! | `gp/INSTANCE/LOG/PIECE` | a piece of a log: where its lines are, and how many |
+//! | `gu/INSTANCE` | how much the logs of an instance hold, and what was dropped |
+//! | `gd/INSTANCE/LOG` | a log that is being removed |
+//! | `b/DAY/INSTANCE/HASH` | a body of log lines that was received, for a day |
 //! | `q/INSTANCE` | what is expected of an instance by its schedule |
 //! | `w/WEBHOOK` | a webhook, its secret sealed |
 //! | `o/TIME/EVENT` | an event whose deliveries are not made yet, the oldest first |
@@ -26,7 +30,7 @@
 //! | blob of `main` | holds |
 //! | --- | --- |
 //! | `configs/INSTANCE/REVISION-RANDOM` | a revision of a configuration, sealed |
-//! | `logs/INSTANCE/LOG/PIECE` | log lines that came together |
+//! | `logs/INSTANCE/LOG/PIECE-HASH` | log lines that came together |
 //!
 //! Times in keys are descending, unless it says otherwise: seconds before the end of 64 bits, so that scans begin with the
 //! newest. Ascending ones, and those of what is listed in the order of its times, are nanoseconds.
@@ -82,6 +86,37 @@ pub(crate) fn audit(time: Timestamp, id: &str) -> String {
 }
 
 pub(crate) const AUDIT: &str = "a/";
+
+/// The spans of a trace.
+pub(crate) fn spans(instance: &str, trace: &str) -> String {
+    format!("s/{instance}/{trace}/")
+}
+
+pub(crate) fn received_trace(time: Timestamp, instance: &str, trace: &str) -> String {
+    format!("sx/{}/{instance}/{trace}", descending(time))
+}
+
+pub(crate) const RECEIVED_TRACES: &str = "sx/";
+
+pub(crate) fn trace(instance: &str, trace: &str) -> String {
+    format!("T/{instance}/{trace}")
+}
+
+pub(crate) const RUNS: &str = "r/";
+
+/// The runs of an instance.
+pub(crate) fn runs(instance: &str) -> String {
+    format!("{RUNS}{instance}/")
+}
+
+pub(crate) fn run(instance: &str, start: Timestamp, run: &str) -> String {
+    format!("{RUNS}{instance}/{}/{run}", descending(start))
+}
+
+/// By the id of a run or of its trace.
+pub(crate) fn run_index(id: &str) -> String {
+    format!("R/{id}")
+}
 
 pub(crate) fn last_run(instance: &str) -> String {
     format!("l/{instance}")
@@ -139,6 +174,56 @@ fn newest_first(time: Timestamp) -> String {
 fn ascending(time: Timestamp) -> String {
     format!("{:016x}", time.0)
 }
+
+pub(crate) const LOGS: &str = "g/";
+
+/// The logs of an instance.
+pub(crate) fn logs(instance: &str) -> String {
+    format!("{LOGS}{instance}/")
+}
+
+pub(crate) fn log(instance: &str, created: Timestamp, log: &str) -> String {
+    format!("{LOGS}{instance}/{}/{log}", descending(created))
+}
+
+pub(crate) fn log_index(log: &str) -> String {
+    format!("G/{log}")
+}
+
+/// The pieces of a log.
+pub(crate) fn pieces(instance: &str, log: &str) -> String {
+    format!("gp/{instance}/{log}/")
+}
+
+pub(crate) fn piece(instance: &str, log: &str, number: u64) -> String {
+    format!("gp/{instance}/{log}/{number:010}")
+}
+
+pub(crate) fn log_usage(instance: &str) -> String {
+    format!("gu/{instance}")
+}
+
+pub(crate) const LEAVING_LOGS: &str = "gd/";
+
+pub(crate) fn leaving_log(instance: &str, log: &str) -> String {
+    format!("{LEAVING_LOGS}{instance}/{log}")
+}
+
+/// The folder of a log's blobs.
+pub(crate) fn log_blobs(instance: &str, log: &str) -> String {
+    format!("logs/{instance}/{log}")
+}
+
+pub(crate) fn log_blob(instance: &str, log: &str, number: u64, hash: &str) -> String {
+    format!("logs/{instance}/{log}/{number:010}-{hash}")
+}
+
+/// The days since 1970.
+pub(crate) fn received_log(day: u64, instance: &str, hash: &str) -> String {
+    format!("{RECEIVED_LOGS}{day:08}/{instance}/{hash}")
+}
+
+pub(crate) const RECEIVED_LOGS: &str = "b/";
 
 /// A time as a segment of a key, the newest first.
 pub(crate) fn descending(time: Timestamp) -> String {

@@ -15,11 +15,16 @@
 //! | `GET`, `POST` `/admin/webhooks` | who is told of runs, and of those that were missed |
 //! | `GET`, `DELETE` `/admin/webhooks/{id}`, `GET` `…/deliveries`, `POST` `…/test` | one of them |
 //! | `GET` `/admin/audit` | what administrators have done |
+//! | `GET`, `POST` `/engines/telemetry/{instance}/traces`, `POST` `/v1/traces` | traces of its runs, in OTLP |
+//! | `GET`, `POST` `/engines/telemetry/{instance}/log` | log lines |
+//! | `GET` `/admin/instances/{id}/runs`, `/admin/runs/{run}` | the runs |
+//! | `GET` `/admin/instances/{id}/logs`, `/admin/logs/{log}` | the logs |
 //!
 //! `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
-//! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `schedule` is what is
-//! expected of instances, `events` what `webhooks` are told of, and `retain` removes what is too old. `layout` says where
-//! everything is, `media` negotiates representations, `problem` is how refusals look.
+//! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `telemetry` receives traces,
+//! of which it makes `runs`, and `logs` lines. `schedule` is what is expected of instances, `events` what `webhooks` are
+//! told of, and `retain` removes what is too old. `layout` says where everything is, `media` negotiates representations,
+//! `problem` is how refusals look.
 //!
 //! Invariant: an instance is known by a key that is registered for it, and a key is removed in the commit that says so:
 //! from then on it opens nothing, whatever was signed with it.
@@ -34,17 +39,22 @@ mod events;
 mod instance;
 mod key;
 mod layout;
+mod logs;
 mod media;
 mod problem;
 mod retain;
 mod run;
+mod runs;
 mod schedule;
 mod settings;
+mod telemetry;
 mod token;
 mod webhooks;
 
 use keepgate_sdk::jobs::Job;
-use keepgate_sdk::{Description, Failure, Jobs, Method, Plugin, Reply, Request, Router, at};
+use keepgate_sdk::{
+    Description, Failure, Jobs, Method, Methods, Plugin, Reply, Request, Router, at,
+};
 
 use admin::{audit, instances, keys};
 use problem::told;
@@ -186,6 +196,23 @@ fn routes() -> Router<Settings> {
         )
         .route("/admin/webhooks/{id}/test", at().post(|call| told(webhooks::admin::test(call))))
         .route("/admin/audit", at().get(|call| told(audit::list(call))))
+        .route("/engines/telemetry/{instance}/traces", traces())
+        .route("/telemetry/{instance}/traces", traces())
+        .route("/engines/telemetry/{instance}/log", log())
+        .route("/telemetry/{instance}/log", log())
+        .route("/v1/traces", at().post(|call| told(telemetry::receive(call))))
+        .route("/admin/instances/{id}/runs", at().get(|call| told(runs::list(call))))
+        .route("/admin/runs/{run}", at().get(|call| told(runs::get(call))))
+        .route("/admin/instances/{id}/logs", at().get(|call| told(logs::read::list(call))))
+        .route("/admin/logs/{log}", at().get(|call| told(logs::read::stream(call))))
+}
+
+fn traces() -> Methods<Settings> {
+    at().get(|call| told(telemetry::probe(call))).post(|call| told(telemetry::receive(call)))
+}
+
+fn log() -> Methods<Settings> {
+    at().get(|call| told(logs::probe(call))).post(|call| told(logs::receive(call)))
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ mod config;
 mod elsewhere;
 mod events;
 mod instances;
+mod logs;
 mod retain;
 mod schedule;
+mod telemetry;
 mod tokens;
 
 use keepgate_sdk::testing::{Host, RequestBuilder, TestReply};

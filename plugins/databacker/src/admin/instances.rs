@@ -11,9 +11,11 @@ use crate::config::revision;
 use crate::instance::{self, Activity, Instance, State, is_uuid, uuid};
 use crate::key::Key;
 use crate::layout;
+use crate::logs::keep::Usage;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
 use crate::retain;
+use crate::runs;
 use crate::settings::Settings;
 
 pub(crate) const LONGEST_BODY: u64 = 64 * 1024;
@@ -60,17 +62,11 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     });
     let filled = page.fill(wanted, |one: &Instance| one.id.clone())?;
     let ids: Vec<&str> = filled.items.iter().map(|one| one.id.as_str()).collect();
-    let (seen, runs) = (instance::activities(&ids)?, last_runs(&ids)?);
+    let (seen, runs) = (instance::activities(&ids)?, runs::keep::last(&ids)?);
     let lines = filled.items.iter().zip(seen).zip(runs);
     let lines: Vec<Value> = lines.map(|((one, seen), run)| line(one, &seen, run)).collect();
     let reply = filled.reply(&call.request, &lines)?;
     Ok(with_type(reply, &media_type))
-}
-
-/// The newest run of each instance, as lists show it.
-fn last_runs(ids: &[&str]) -> Result<Vec<Option<Value>>, Failure> {
-    let _ = ids;
-    Ok(vec![None; ids.len()])
 }
 
 /// `POST /admin/instances`
@@ -101,8 +97,7 @@ pub(crate) fn add(call: Call<Settings>) -> Answer {
     within_quota(&instance.account, &call.settings)?;
     register(&instance, &admin)?;
     retain::begin();
-    let reply =
-        media::reply(201, &media_type, &whole(&instance, &Activity::default(), None, &call))?;
+    let reply = media::reply(201, &media_type, &shown(&instance, &call)?)?;
     Ok(reply.header("location", call.request.url(&["admin", "instances", &instance.id])))
 }
 
@@ -257,8 +252,13 @@ fn encryption_key(text: String) -> Result<String, Problem> {
 /// An instance with all that is known of it.
 fn shown(instance: &Instance, call: &Call<Settings>) -> Result<Value, Failure> {
     let activity = instance::activities(&[&instance.id])?.pop().unwrap_or_default();
-    let run = last_runs(&[&instance.id])?.pop().flatten();
-    Ok(whole(instance, &activity, run, call))
+    let run = runs::keep::last(&[&instance.id])?.pop().flatten();
+    let mut whole = whole(instance, &activity, run, call);
+    if let Some(members) = whole.as_object_mut() {
+        let usage = Usage::of(&instance.id)?.value.unwrap_or_default();
+        members.insert("logs".to_owned(), json!(usage));
+    }
+    Ok(whole)
 }
 
 fn line(instance: &Instance, activity: &Activity, last_run: Option<Value>) -> Value {
