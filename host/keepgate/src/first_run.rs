@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
 
 use crate::users;
 
@@ -65,6 +65,7 @@ fn self_signed(names: &[String]) -> Result<(String, String)> {
     }
     let mut params =
         CertificateParams::new(subjects).context("invalid name for the certificate")?;
+    params.subject_alt_names.extend(addresses_as_names(&params.subject_alt_names)?);
     params.distinguished_name.push(DnType::CommonName, "Keepgate");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -74,6 +75,15 @@ fn self_signed(names: &[String]) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// IPv4 addresses, as DNS names. Clients of databacker look for the host of their URL among those, whatever it is.
+fn addresses_as_names(subjects: &[SanType]) -> Result<Vec<SanType>> {
+    let addresses = subjects.iter().filter_map(|subject| match subject {
+        SanType::IpAddress(address) if address.is_ipv4() => Some(address.to_string()),
+        _ => None,
+    });
+    addresses.map(|address| Ok(SanType::DnsName(address.try_into()?))).collect()
 }
 
 /// Copies the bundled plugins, if there are any, into the new folder, which belongs to the operator from

@@ -1,7 +1,6 @@
 //! Configurations of instances: administrators write them, instances fetch them.
 //!
-//! `document` reads and writes them, `shape` and `check` say what may be in them, `schedule` when they let an instance
-//! dump, `encrypt` makes those that only their instance reads. `revision` keeps them; `admin` and `serve` are the handlers.
+//! `document` reads and writes them, `shape` and `check` say what may be in them, `encrypt` makes those that only their instance reads. `revision` keeps them; `admin` and `serve` are the handlers.
 //!
 //! Invariant: what is kept is sealed, whatever its kind, and is served byte for byte as it was sealed.
 
@@ -10,7 +9,6 @@ mod check;
 pub(crate) mod document;
 pub(crate) mod encrypt;
 pub(crate) mod revision;
-pub(crate) mod schedule;
 pub(crate) mod serve;
 mod shape;
 
@@ -18,8 +16,6 @@ use keepgate_sdk::Failure;
 use serde_json::Value;
 
 use crate::instance::Instance;
-
-pub(crate) use schedule::schedule;
 
 /// The current configuration of an instance, if it has one.
 pub(crate) fn current(instance: &Instance) -> Result<Option<Value>, Failure> {

@@ -12,6 +12,7 @@
 //! | `…/config/revisions`, `…/{n}`, `…/{n}/restore` | what it was before |
 //! | `GET` `/engines/config/{instance}`, `/config/{instance}`, `/` | an instance's own configuration |
 //! | `/report/{instance}` | a redirect to the instance's log |
+//! | `GET` `/ui/` | all of this, for people to look at |
 //! | `GET`, `POST` `/admin/webhooks` | who is told of runs, and of those that were missed |
 //! | `GET`, `DELETE` `/admin/webhooks/{id}`, `GET` `…/deliveries`, `POST` `…/test` | one of them |
 //! | `GET` `/admin/audit` | what administrators have done |
@@ -24,7 +25,7 @@
 //! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `telemetry` receives traces,
 //! of which it makes `runs`, and `logs` lines. `schedule` is what is expected of instances, `events` what `webhooks` are
 //! told of, and `retain` removes what is too old. `layout` says where everything is, `media` negotiates representations,
-//! `problem` is how refusals look.
+//! `problem` is how refusals look, `page` what people see.
 //!
 //! Invariant: an instance is known by a key that is registered for it, and a key is removed in the commit that says so:
 //! from then on it opens nothing, whatever was signed with it.
@@ -41,6 +42,7 @@ mod key;
 mod layout;
 mod logs;
 mod media;
+mod page;
 mod problem;
 mod retain;
 mod run;
@@ -205,6 +207,14 @@ fn routes() -> Router<Settings> {
         .route("/admin/runs/{run}", at().get(|call| told(runs::get(call))))
         .route("/admin/instances/{id}/logs", at().get(|call| told(logs::read::list(call))))
         .route("/admin/logs/{log}", at().get(|call| told(logs::read::stream(call))))
+        .route("/ui", at().get(|call| told(page::folder(call))))
+        .route("/ui/", at().get(|call| told(page::overview(call))))
+        .route("/ui/keepgate.css", at().get(|call| told(page::css(call))))
+        .route("/ui/follow.js", at().get(|call| told(page::script(call))))
+        .route("/ui/instances/{id}", at().get(|call| told(page::instance(call))))
+        .route("/ui/instances/{id}/config", at().get(|call| told(page::config(call))))
+        .route("/ui/runs/{run}", at().get(|call| told(page::run(call))))
+        .route("/ui/logs/{log}", at().get(|call| told(page::log(call))))
 }
 
 fn traces() -> Methods<Settings> {

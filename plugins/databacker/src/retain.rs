@@ -10,8 +10,12 @@ use keepgate_sdk::records::{self, Commit, Record};
 use keepgate_sdk::{Failure, Timestamp, environment, json};
 use serde::{Deserialize, Serialize};
 
+use crate::config::revision;
 use crate::events::{self, Event};
+use crate::logs::keep as logs;
+use crate::runs::keep as runs;
 use crate::settings::Settings;
+use crate::telemetry::ingest;
 use crate::token::signing;
 use crate::webhooks::deliver;
 use crate::webhooks::delivery::{self, Delivery};
@@ -25,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(86_400);
 const BY_ITSELF: &str = "daily";
 /// If records cannot be read or written.
 const ATTEMPTS: u32 = 20;
+/// Runs, or pieces of logs, that are removed before progress is reported.
+const AT_ONCE: usize = 500;
 /// An event that could not be delivered for so long is of no use to anybody.
 const OUTBOX: Duration = Duration::from_secs(7 * 86_400);
 
@@ -43,6 +49,8 @@ pub(crate) struct Removed {
     events: u64,
     assertions: u64,
     signing_keys: u64,
+    /// Sealed documents that no revision refers to.
+    configurations: u64,
 }
 
 /// The key of a schedule's or an operator's job.
@@ -85,7 +93,12 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     removed.assertions = matching(layout::ASSERTIONS, |record| Ok(has_expired(record, now)))?;
     report_progress("signing keys", 0, None);
     removed.signing_keys = signing_keys()?;
-    // Spans, runs and logs are removed here, by functions of their own modules.
+    let keep = &settings.keep;
+    until_done("spans", || ingest::remove_older_than(now.saturating_sub(keep.spans())))?;
+    until_done("runs", || runs::remove_older_than(now.saturating_sub(keep.runs()), AT_ONCE))?;
+    until_done("logs", || logs::remove_older_than(now.saturating_sub(keep.logs()), AT_ONCE))?;
+    report_progress("configurations", 0, None);
+    removed.configurations = revision::sweep()?;
 
     // The other jobs that run by themselves, in case that one of them was cancelled.
     events::flush();
@@ -98,6 +111,20 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
         start(WhenBusy::JoinQueued)?;
     }
     json::to_vec(&removed)
+}
+
+/// Removes what is old until nothing is left of it.
+fn until_done(
+    phase: &str,
+    mut remove: impl FnMut() -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let mut rounds = 0;
+    report_progress(phase, rounds, None);
+    while remove()? {
+        rounds += 1;
+        report_progress(phase, rounds, None);
+    }
+    Ok(())
 }
 
 /// Removes records below a prefix whose times in their keys are descending, from the oldest on, as long as this holds.

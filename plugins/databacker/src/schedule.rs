@@ -1,17 +1,19 @@
 //! What is expected of instances: that a run begins when the schedule in their configuration says so, and that they come
 //! at all.
 //!
-//! `times` says when runs are expected, `due` is the job that looks at what is due. An instance is looked at again when
+//! `pattern` reads what clients read, `times` says when runs are expected, `due` is the job that looks at what is due. An instance is looked at again when
 //! the next run is late, or when it has been silent for too long, as its record says, so that a pass over all instances
 //! reads nothing else of those of which nothing is due.
 
 pub(crate) mod due;
+pub(crate) mod pattern;
 mod times;
 
 use keepgate_sdk::jobs::{self, Options, WhenBusy};
 use keepgate_sdk::records::{self, Commit};
 use keepgate_sdk::{Failure, Timestamp, environment};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::layout;
 use times::Plan;
@@ -20,14 +22,33 @@ use times::Plan;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Schedule {
-    /// Five fields or a name such as `@daily`, in UTC. Where it is set, the frequency and the beginning say nothing.
+    /// A [`pattern`]. Where it is set, the frequency and the beginning say nothing.
     pub(crate) cron: Option<String>,
     /// Minutes from one run to the next; a day if there is no pattern either.
     pub(crate) frequency_minutes: Option<u64>,
-    /// When the first run begins: `+` and minutes from the program's start, or a time of day as `2330`, in UTC.
-    pub(crate) begin: Option<String>,
+    /// When the first run begins: a time of the day as 2330, in UTC, which is what clients make of four digits, or minutes
+    /// after the program's start, which is what the API says.
+    pub(crate) begin: Option<u64>,
     /// Whether there is one run only, whenever somebody starts the program: then none is expected at any time.
     pub(crate) once: bool,
+}
+
+impl Schedule {
+    /// What a document says. None if it says nothing, which an encrypted one or one that is elsewhere never does.
+    pub(crate) fn of(document: &Value) -> Option<Self> {
+        if document.get("kind")? != "local" {
+            return None;
+        }
+        let schedule = document.pointer("/spec/dump/schedule")?;
+        let number = |name: &str| schedule.get(name).and_then(Value::as_u64);
+        let found = Self {
+            cron: schedule.get("cron").and_then(Value::as_str).map(str::to_owned),
+            frequency_minutes: number("frequency"),
+            begin: number("begin"),
+            once: schedule.get("once").and_then(Value::as_bool).unwrap_or_default(),
+        };
+        (found != Self::default()).then_some(found)
+    }
 }
 
 /// What is expected of an instance, as it is kept.
@@ -40,11 +61,6 @@ struct Expected {
     heard: Timestamp,
     /// Whether its silence was reported and lasts.
     silent: bool,
-}
-
-/// What is wrong with a schedule, if runs cannot be expected by it.
-pub(crate) fn check(schedule: &Schedule) -> Result<(), String> {
-    Plan::of(schedule).map(drop)
 }
 
 /// Adds to the commit that changes an instance's configuration what is expected of the instance from now on; nothing

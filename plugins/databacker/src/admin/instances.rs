@@ -15,6 +15,7 @@ use crate::logs::keep::Usage;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
 use crate::retain;
+use crate::run::Run;
 use crate::runs;
 use crate::settings::Settings;
 
@@ -261,7 +262,7 @@ fn shown(instance: &Instance, call: &Call<Settings>) -> Result<Value, Failure> {
     Ok(whole)
 }
 
-fn line(instance: &Instance, activity: &Activity, last_run: Option<Value>) -> Value {
+fn line(instance: &Instance, activity: &Activity, last_run: Option<Run>) -> Value {
     json!({
         "id": instance.id,
         "name": instance.name,
@@ -276,7 +277,7 @@ fn line(instance: &Instance, activity: &Activity, last_run: Option<Value>) -> Va
 fn whole(
     instance: &Instance,
     activity: &Activity,
-    last_run: Option<Value>,
+    last_run: Option<Run>,
     call: &Call<Settings>,
 ) -> Value {
     let keys: Vec<Value> = instance.keys.iter().map(|key| keys::shown(key, activity)).collect();

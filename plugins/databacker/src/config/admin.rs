@@ -14,6 +14,7 @@ use crate::caller::{Administrator, Wish, administrator};
 use crate::instance::{Found, Instance};
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
+use crate::schedule::Schedule;
 use crate::settings::Settings;
 
 const PAGE: usize = 50;
@@ -49,6 +50,7 @@ pub(crate) fn put(call: Call<Settings>) -> Answer {
         Problem::new(400, format!("the body: {error}; configurations are written in JSON"))
     })?;
     let kind = checked(&mut document, &found.instance)?;
+    let schedule = Schedule::of(&document);
     let (kind, bytes, detail) = match algorithm {
         None => (kind, document::to_vec(&document)?, String::new()),
         Some(algorithm) => {
@@ -57,7 +59,7 @@ pub(crate) fn put(call: Call<Settings>) -> Answer {
             (Kind::Encrypted, document::to_vec(&document)?, detail)
         }
     };
-    let new = New { kind, bytes: &bytes, action: "config.put", detail: &detail };
+    let new = New { kind, bytes: &bytes, action: "config.put", detail: &detail, schedule };
     become_current(&call, found, &new, &admin, &media_type)
 }
 
@@ -73,7 +75,14 @@ pub(crate) fn restore(call: Call<Settings>) -> Answer {
     // What it is encrypted for may not be the instance's key any more.
     checked(&mut document, &found.instance)?;
     let detail = format!(", from revision {}", old.number());
-    let new = New { kind: old.kind(), bytes: &bytes, action: "config.restore", detail: &detail };
+    let schedule = old.schedule().cloned();
+    let new = New {
+        kind: old.kind(),
+        bytes: &bytes,
+        action: "config.restore",
+        detail: &detail,
+        schedule,
+    };
     become_current(&call, found, &new, &admin, &media_type)
 }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::document::Kind;
-use super::schedule;
 use super::shape::{self, Field, Shape};
+use crate::schedule::pattern;
 use crate::settings::is_fingerprint;
 
 /// The most faults that are listed.
@@ -220,7 +220,7 @@ fn single(value: &Value, shape: Shape) -> Result<(), String> {
             )
         }
         Shape::Cron => match text {
-            Some(text) => schedule::cron(text).map(drop),
+            Some(text) => pattern::check(text),
             None => Err("write a text with five fields, as in \"0 3 * * *\"".to_owned()),
         },
         Shape::Retention => told(

@@ -41,7 +41,7 @@ const MOST_VALUES: usize = 50_000;
 
 /// Reads JSON. The error says what is wrong, with line and column. A member that is there twice is an error, because
 /// readers differ in which one they take; so is nesting deeper than 128 levels.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     let left = Cell::new(MOST_VALUES);
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = Reader { left: &left }.deserialize(&mut json);

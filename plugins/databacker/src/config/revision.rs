@@ -21,6 +21,7 @@ use crate::admin::audit;
 use crate::caller::Administrator;
 use crate::instance::{Found, Instance};
 use crate::layout;
+use crate::schedule::{self, Schedule};
 use crate::settings::Settings;
 
 /// The most bytes of a document.
@@ -41,11 +42,14 @@ struct Row {
     digest: String,
     /// The last part of its blob's key.
     blob: String,
+    /// Kept beside the document, which may be encrypted for the instance alone.
+    #[serde(default)]
+    schedule: Option<Schedule>,
 }
 
 /// A revision.
 #[derive(Clone, Debug)]
-pub(super) struct Revision {
+pub(crate) struct Revision {
     /// The instance's id.
     instance: String,
     row: Row,
@@ -63,11 +67,13 @@ pub(super) struct New<'a> {
     pub(super) action: &'a str,
     /// What the record of administrators' actions says of it, besides its number and kind.
     pub(super) detail: &'a str,
+    /// When it lets the instance dump, if that is known.
+    pub(super) schedule: Option<Schedule>,
 }
 
 impl Revision {
     /// The revision of this number.
-    pub(super) fn find(instance: &str, number: u64) -> Result<Option<Self>, Failure> {
+    pub(crate) fn find(instance: &str, number: u64) -> Result<Option<Self>, Failure> {
         let record = records::get(&layout::config(instance, number))?;
         record.map(|record| Self::read(instance, &record)).transpose()
     }
@@ -80,12 +86,25 @@ impl Revision {
         Ok(Self { instance: instance.to_owned(), row, digest: digest.map(hex::encode) })
     }
 
-    pub(super) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.row.revision
+    }
+
+    pub(crate) fn created(&self) -> Timestamp {
+        self.row.created
+    }
+
+    /// Who wrote it.
+    pub(crate) fn by(&self) -> &str {
+        &self.row.by
     }
 
     pub(super) fn kind(&self) -> Kind {
         self.row.kind
+    }
+
+    pub(super) fn schedule(&self) -> Option<&Schedule> {
+        self.row.schedule.as_ref()
     }
 
     /// What lists show.
@@ -100,7 +119,7 @@ impl Revision {
     }
 
     /// The document. `None` if the revision has been removed since it was found.
-    pub(super) fn document(&self) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) fn document(&self) -> Result<Option<Vec<u8>>, Failure> {
         let key = layout::config_blob(&self.instance, &self.row.blob);
         let found = match Store::open(layout::STORE)?.get(&key, Part::Whole) {
             Ok(found) => found,
@@ -121,7 +140,7 @@ impl Revision {
 }
 
 /// The revisions of an instance, the newest first, before this number.
-pub(super) fn before(
+pub(crate) fn before(
     instance: &str,
     number: Option<u64>,
 ) -> impl Iterator<Item = Result<Revision, Failure>> {
@@ -186,6 +205,7 @@ pub(super) fn write(
         kind: new.kind,
         digest: hex::encode(seal(&digest, &context("digest", &id, number))?),
         blob: format!("{number}-{}", hex::encode(environment::random(8))),
+        schedule: new.schedule.clone(),
     };
     let kept = usize::try_from(settings.revisions()).unwrap_or(usize::MAX);
     let old = rows(&id, kept.saturating_sub(1))?;
@@ -195,6 +215,7 @@ pub(super) fn write(
     for (key, _) in &old {
         commit = commit.delete(key);
     }
+    let commit = schedule::expect(commit, &id, new.schedule.as_ref())?;
     let commit = audit::note(commit, by, new.action, &id, &detail)?;
 
     let store = Store::open(layout::STORE)?;

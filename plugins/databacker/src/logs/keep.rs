@@ -101,6 +101,12 @@ impl Log {
         records::get(&index.json::<String>()?)?.map(|record| record.json()).transpose()
     }
 
+    /// The newest logs of an instance, the newest first.
+    pub(crate) fn newest(instance: &str, most: usize) -> Result<Vec<Self>, Failure> {
+        let logs = records::scan(&layout::logs(instance)).take(most);
+        logs.map(|record| record?.json()).collect()
+    }
+
     fn key(&self) -> String {
         layout::log(&self.instance, self.created, &self.id)
     }

@@ -255,15 +255,15 @@ impl Wanted {
 }
 
 /// The log that is read, which may have no lines yet if its run is known.
-struct Source {
-    instance: String,
-    id: String,
+pub(crate) struct Source {
+    pub(crate) instance: String,
+    pub(crate) id: String,
     log: Option<Log>,
 }
 
 impl Source {
     /// The log with this id, or of the run with this id, if this administrator may see it.
-    fn find(admin: &Administrator, id: &str) -> Result<Self, Problem> {
+    pub(crate) fn find(admin: &Administrator, id: &str) -> Result<Self, Problem> {
         let none = || Problem::not_found("there is no such log");
         if id.len() > 128 || id.contains('\0') {
             return Err(none());
@@ -284,7 +284,8 @@ impl Source {
         Self { instance: log.instance.clone(), id: log.id.clone(), log: Some(log) }
     }
 
-    fn pieces(&self, from: u64) -> Result<Vec<(u64, Piece)>, Failure> {
+    /// Its pieces from this number on, with their numbers.
+    pub(crate) fn pieces(&self, from: u64) -> Result<Vec<(u64, Piece)>, Failure> {
         Log::pieces(&self.instance, &self.id, from)
     }
 

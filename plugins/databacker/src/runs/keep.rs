@@ -54,10 +54,14 @@ impl Kept {
         if is_lost { Status::Unknown } else { self.run.status }
     }
 
+    /// The run with its status at this time.
+    pub(crate) fn at(&self, now: Timestamp) -> Run {
+        Run { status: self.status(now), ..self.run.clone() }
+    }
+
     /// As administrators see it.
     pub(crate) fn shown(&self, now: Timestamp) -> Result<Value, Failure> {
-        let run = Run { status: self.status(now), ..self.run.clone() };
-        serde_json::to_value(&run)
+        serde_json::to_value(self.at(now))
             .map_err(|error| Failure::Internal(format!("a run as JSON: {error}")))
     }
 }
@@ -93,14 +97,22 @@ pub(crate) fn statuses(
     Ok(statuses)
 }
 
-/// The newest run of each of these instances, in the same order, as lists show it.
-pub(crate) fn last(instances: &[&str]) -> Result<Vec<Option<Value>>, Failure> {
+/// The newest runs of an instance, the newest first.
+pub(crate) fn newest(instance: &str, most: usize) -> Result<Vec<Run>, Failure> {
+    let now = Timestamp::now();
+    let runs = records::scan(&layout::runs(instance)).take(most);
+    runs.map(|record| Ok(record?.json::<Kept>()?.at(now))).collect()
+}
+
+/// The newest run of each of these instances, in the same order.
+pub(crate) fn last(instances: &[&str]) -> Result<Vec<Option<Run>>, Failure> {
     let now = Timestamp::now();
     let keys: Vec<String> = instances.iter().map(|id| layout::last_run(id)).collect();
     let mut runs = Vec::with_capacity(keys.len());
     for some in keys.chunks(records::MAX_PAGE) {
         for record in records::get_all(some)? {
-            runs.push(record.map(|record| record.json::<Kept>()?.shown(now)).transpose()?);
+            let kept: Option<Kept> = record.map(|record| record.json()).transpose()?;
+            runs.push(kept.map(|kept| kept.at(now)));
         }
     }
     Ok(runs)

@@ -84,7 +84,7 @@ fn attempt(instance: &Instance, trace: &str, sent: &[Chunk]) -> Result<i64, Fail
         None => Commit::new().absent(&layout::trace(&instance.id, trace)),
     };
     let mut commit = with_spans(first, instance, trace, &state, &prefix, &new)?;
-    let mut ended = None;
+    let (mut ended, mut newly_ended) = (None, None);
     match derived {
         Some(run) => {
             let status = run.status;
@@ -94,6 +94,7 @@ fn attempt(instance: &Instance, trace: &str, sent: &[Chunk]) -> Result<i64, Fail
             commit = placed.commit;
             if status != Status::Running && !state.ended && !placed.had_ended {
                 commit = events::run_ended(commit, instance, &placed.run)?;
+                newly_ended = Some(placed.run.clone());
             }
             state.ended |= status != Status::Running;
             ended = (status != Status::Running).then(|| placed.run.id.clone());
@@ -113,6 +114,9 @@ fn attempt(instance: &Instance, trace: &str, sent: &[Chunk]) -> Result<i64, Fail
     }
     if !commit.is_empty() {
         commit.run()?;
+    }
+    if let Some(run) = newly_ended {
+        events::run_is_stored(&run);
     }
     if let Some(run) = ended {
         logs::news(&instance.id, &run);
