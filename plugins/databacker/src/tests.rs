@@ -1,7 +1,9 @@
 //! The protocol's tables, against the in-memory host.
 
 mod instances;
+mod log_streams;
 mod logs;
+mod runs;
 mod telemetry;
 mod tokens;
 
