@@ -255,5 +255,4 @@ pub(crate) fn plain(line: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "lines_tests.rs"]
 mod tests;

@@ -260,6 +260,11 @@ fn the_oldest_logs_make_room_and_that_is_told() {
     assert_eq!(ann(host.get(&format!("/admin/logs/{}", run(0)))).status, 404);
     assert!(!host.record_keys().iter().any(|key| key.contains(&run(0)) && !key.starts_with("b/")));
 
+    // What has no room, whatever goes, removes nothing.
+    client.logs(&host, &line(&run(9), "info", &"x".repeat(5000)));
+    assert_eq!((client.list(&host).len(), host.keys().len()), (4, 4));
+    assert_eq!(client.usage(&host)["droppedLines"], 5);
+
     // The log of the last run stays, however old it is, and what there is no room for is dropped.
     client.sends(&host, &dump(1, &run(2))[2]);
     for number in 6..12 {
@@ -270,7 +275,7 @@ fn the_oldest_logs_make_room_and_that_is_told() {
     let ids: Vec<_> = list.iter().map(|log| log["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids, [run(11), run(2)]);
     assert_eq!((&list[0]["lines"], &list[0]["droppedLines"]), (&json!(3), &json!(3)));
-    assert_eq!(client.usage(&host)["droppedLines"], 4 + 6 + 3);
+    assert_eq!(client.usage(&host)["droppedLines"], 5 + 6 + 3);
     // A body that has no room at all is an answer, too.
     let (big, records) = ("x".repeat(5000), host.keys());
     client.logs(&host, &line(&run(11), "info", &big));
