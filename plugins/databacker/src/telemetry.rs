@@ -2,6 +2,10 @@
 //!
 //! `otlp` reads what comes, `spans` takes what is kept of it, `mask` removes secrets before anything is stored, `ingest`
 //! stores it, and `derive` makes runs of it.
+//!
+//! A request has at most 8 MiB as it is sent, 64 MiB decompressed, 100 traces, and 8 MiB of what is kept: more is a 413. A
+//! span that is longer than 256 KiB, or for which its trace has no room, is dropped, which the reply says
+//! (`partial_success`). Of a span, 32 KiB of attributes and events are kept.
 
 pub(crate) mod derive;
 pub(crate) mod ingest;

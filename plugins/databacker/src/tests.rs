@@ -4,9 +4,11 @@ mod config;
 mod elsewhere;
 mod events;
 mod instances;
+mod log_streams;
 mod logs;
 mod retain;
 mod schedule;
+mod runs;
 mod telemetry;
 mod tokens;
 

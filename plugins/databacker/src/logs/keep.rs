@@ -4,6 +4,8 @@
 //! left a blob that is written again, or removed with its log. A log is taken from the list in one commit, which also says
 //! that the rest of it is still to be removed.
 
+use std::collections::BTreeSet;
+
 use keepgate_sdk::records::{self, Commit, Record};
 use keepgate_sdk::{Failure, Store, Timestamp, environment};
 use serde::{Deserialize, Serialize};
@@ -214,11 +216,19 @@ pub(crate) fn make_room(
         return Ok(true);
     }
     let newest = records::scan(&layout::logs(instance)).page(1)?.records;
-    let newest = newest.first().map(|record| record.key.clone()).unwrap_or_default();
+    let newest = newest.first().map(|record| record.json::<Log>().map(|log| log.id)).transpose()?;
+    let keep: BTreeSet<&String> = keep.iter().chain(&newest).collect();
+    let mut kept = 0;
+    for id in &keep {
+        kept += Log::find(id)?.filter(|log| log.instance == instance).map_or(0, |log| log.charged);
+    }
+    // Nothing is removed in vain.
+    if needed.saturating_add(kept) > most {
+        return Ok(false);
+    }
     for record in records::scan(&layout::logs(instance)).descending() {
-        let record = record?;
-        let log: Log = record.json()?;
-        if record.key == newest || keep.contains(&log.id) {
+        let log: Log = record?.json()?;
+        if keep.contains(&log.id) {
             continue;
         }
         leave(&log, true)?;

@@ -4,6 +4,7 @@
 //! line makes the whole body bad.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use keepgate_sdk::{Timestamp, json};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -15,6 +16,8 @@ use crate::telemetry::mask;
 
 /// The most runs that the lines of a body are of.
 const MOST_RUNS: usize = 16;
+/// The most lines of a body. A short one gets longer than it came.
+const MOST_LINES: usize = 50_000;
 /// What a kept line begins with, before the name of its level.
 const BEGIN: &[u8] = b"{\"level\":\"";
 
@@ -166,7 +169,7 @@ impl Lines {
 /// that is named. Fails with a 400 that names the line, or the index in the array.
 pub(crate) fn parse(body: &[u8], now: Timestamp) -> Result<Vec<Lines>, Problem> {
     let mut groups = vec![Lines::new(None)];
-    let mut current = 0;
+    let (mut current, mut count) = (0, 0);
     let mut take = |sent: Sent| -> Result<(), Problem> {
         if let Some(run) = &sent.run {
             let known = groups.iter().position(|group| group.run.as_ref() == Some(run));
@@ -179,15 +182,27 @@ pub(crate) fn parse(body: &[u8], now: Timestamp) -> Result<Vec<Lines>, Problem> 
                 }
             }
         }
-        if groups.len() > MOST_RUNS {
-            return Err(Problem::new(400, format!("lines of more than {MOST_RUNS} runs at once")));
+        count += 1;
+        if groups.len() > MOST_RUNS || count > MOST_LINES {
+            let most = format!("{MOST_LINES} lines, of at most {MOST_RUNS} runs");
+            return Err(Problem::new(413, format!("send at most {most}, at once")));
         }
         groups.get_mut(current).map_or(Ok(()), |group| group.push(sent, now))
     };
     if body.trim_ascii_start().starts_with(b"[") {
-        for sent in json::parse::<Vec<Sent>>("the body", body)? {
-            take(sent)?;
+        let (mut index, mut problem) = (0, None);
+        let mut array = serde_json::Deserializer::from_slice(body);
+        let read = array.deserialize_seq(Each(&mut |sent| {
+            index += 1;
+            take(sent).map_err(|why| problem = Some(why)).is_ok()
+        }));
+        let read = read.and_then(|()| array.end());
+        if let Some(problem) = problem {
+            return Err(problem);
         }
+        read.map_err(|error| {
+            Problem::new(400, format!("element {index} of the array, counted from 0: {error}"))
+        })?;
     } else {
         for sent in serde_json::Deserializer::from_slice(body).into_iter::<Sent>() {
             take(sent.map_err(|error| at_line(&error))?)?;
@@ -197,6 +212,26 @@ pub(crate) fn parse(body: &[u8], now: Timestamp) -> Result<Vec<Lines>, Problem> 
     match groups.is_empty() {
         true => Err(Problem::new(400, "the body has no lines")),
         false => Ok(groups),
+    }
+}
+
+/// Hands over the elements of an array one by one, until it is not wanted any more.
+struct Each<'a>(&'a mut dyn FnMut(Sent) -> bool);
+
+impl<'de> de::Visitor<'de> for Each<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of log lines")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(sent) = elements.next_element()? {
+            if !(self.0)(sent) {
+                return Err(de::Error::custom("refused"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -220,140 +255,4 @@ pub(crate) fn plain(line: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const RUN: &str = "550e8400-e29b-41d4-a716-446655440000";
-    const NOW: Timestamp = Timestamp(1_769_817_600_000_000_000);
-
-    fn said(body: &str) -> String {
-        let Problem::Failure(failure) = parse(body.as_bytes(), NOW).unwrap_err() else { panic!() };
-        assert_eq!(failure.status(), 400);
-        failure.message().to_owned()
-    }
-
-    #[test]
-    fn three_shapes_are_the_same_lines() {
-        let (one, two) = (
-            format!(
-                r#"{{"run":"{}","timestamp":"2026-01-31T01:00:00+01:00","level":"WARNING","message":"a"}}"#,
-                RUN.to_uppercase()
-            ),
-            r#"{"run":"","level":"critical","fields":{"token":"x","n":1},"message":"b://c:d@e","more":[]}"#,
-        );
-        let kept = format!(
-            "{{\"level\":\"warn\",\"timestamp\":\"2026-01-31T00:00:00.000Z\",\"run\":\"{RUN}\",\"message\":\"a\"}}\n\
-             {{\"level\":\"fatal\",\"timestamp\":\"2026-01-31T00:00:00.000Z\",\"message\":\"b://***@e\",\
-             \"fields\":{{\"token\":\"***\",\"n\":1}}}}\n"
-        );
-        for body in [
-            format!("{one}\n{two}"),
-            format!("\n{one}\r\n\n{two}\n"),
-            format!(" [{one},\n{two}]"),
-            format!("{one}{two}"),
-        ] {
-            let groups = parse(body.as_bytes(), NOW).unwrap();
-            assert_eq!(groups.len(), 1, "{body}");
-            assert_eq!(String::from_utf8_lossy(&groups[0].bytes), kept);
-            assert_eq!(
-                (groups[0].run.as_deref(), groups[0].count, groups[0].failed),
-                (Some(RUN), 2, true)
-            );
-        }
-        let pretty = "{\n  \"message\": \"x\"\n}";
-        let groups = parse(pretty.as_bytes(), NOW).unwrap();
-        assert_eq!((groups.len(), &groups[0].run, groups[0].first), (1, &None, NOW));
-    }
-
-    #[test]
-    fn lines_are_of_the_run_that_was_named_last() {
-        let other = RUN.replace('5', "6");
-        let line =
-            |run: &str, message: &str| format!("{{\"run\":{run},\"message\":\"{message}\"}}\n");
-        let body = [
-            line("\"\"", "0"),
-            line(&format!("\"{RUN}\""), "1"),
-            line("null", "2"),
-            line(&format!("\"{other}\""), "3"),
-            line("\"\"", "4"),
-            line(&format!("\"{RUN}\""), "5"),
-        ];
-        let groups = parse(body.concat().as_bytes(), NOW).unwrap();
-        let told: Vec<_> =
-            groups.iter().map(|group| (group.run.as_deref().unwrap(), group.count)).collect();
-        assert_eq!(told, [(RUN, 4), (other.as_str(), 2)]);
-    }
-
-    #[test]
-    fn a_bad_line_is_named() {
-        let good = r#"{"message":"x"}"#;
-        for (body, expected) in [
-            (format!("{good}\n{{\"level\":\"info\"}}\n{good}"), "line 2: missing field `message`"),
-            (
-                format!("{good}\n{good}\n{{\"message\":\"x\",\"level\":\"loud\"}}"),
-                "line 3: the level \"loud\"",
-            ),
-            (format!("{good}\n{{\"message\":1}}"), "line 2: invalid type"),
-            (format!("{good}\nhello"), "line 2: expected value"),
-            (
-                format!("{{\"message\":\"x\",\"run\":\"7\"}}\n{good}"),
-                "line 1: the run \"7\" is not a UUID",
-            ),
-            (
-                format!("{good}\n{{\"message\":\"x\",\"timestamp\":\"soon\"}}"),
-                "line 2: \"soon\" is not a time",
-            ),
-            (format!("{good}\n{{\"message\":\"x\",\"fields\":[1]}}"), "line 2: invalid type"),
-            (format!("{good}\n{{\"message\":\"x"), "line 2: EOF"),
-            (format!("[{good},{{}}]"), "the body: [1]: missing field `message`"),
-            (
-                format!("[{good},{{\"message\":\"x\",\"level\":\"loud\"}}]"),
-                "the body: [1].level: the level",
-            ),
-            (format!("[{good}] x"), "the body: trailing characters"),
-            (String::new(), "the body has no lines"),
-            (" \n".to_owned(), "the body has no lines"),
-            ("[]".to_owned(), "the body has no lines"),
-            (format!("{good}\n{}", "[".repeat(100_000)), "line 2:"),
-            (
-                format!("{{\"message\":\"x\",\"fields\":{{\"a\":{}", "[".repeat(100_000)),
-                "line 1: recursion",
-            ),
-        ] {
-            let message = said(&body);
-            assert!(message.starts_with(expected), "{message}");
-        }
-    }
-
-    #[test]
-    fn lines_are_shown_to_people() {
-        let body = br#"{"level":"warning","message":"a\nb\n","fields":{"n":1,"s":"t"}}"#;
-        let kept = parse(body, NOW).unwrap().remove(0).bytes;
-        let text = plain(kept.trim_ascii_end());
-        assert_eq!(
-            String::from_utf8_lossy(&text),
-            "2026-01-31T00:00:00.000Z WARN  a\n    b n=1 s=\"t\""
-        );
-        assert_eq!(Level::of(&kept), Some(Level::Warn));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = parse(&bytes, NOW);
-        }
-
-        #[test]
-        fn whatever_is_kept_has_one_line_for_each(messages in prop::collection::vec(any::<String>(), 1..5)) {
-            let body: Vec<Value> = messages.iter().map(|one| serde_json::json!({"message": one})).collect();
-            let kept = parse(Value::from(body).to_string().as_bytes(), NOW).unwrap().remove(0);
-            let lines: Vec<_> = kept.bytes.split_inclusive(|byte| *byte == b'\n').collect();
-            prop_assert_eq!(lines.len(), messages.len());
-            prop_assert!(lines.iter().all(|line| Level::of(line) == Some(Level::Info) && json::is_valid(line)));
-        }
-    }
-}
+mod tests;

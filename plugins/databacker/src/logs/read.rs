@@ -268,12 +268,12 @@ impl Source {
         if id.len() > 128 || id.contains('\0') {
             return Err(none());
         }
-        let mut found = Log::find(id)?.map(|log| Self::of(log));
-        if found.is_none() {
-            if let Some((index, kept)) = runs::keep::find(id)? {
-                let log = Log::find(&kept.run.id)?.filter(|log| log.instance == index.instance);
-                found = Some(Self { instance: index.instance, id: kept.run.id, log });
-            }
+        let mut found = Log::find(id)?.map(Self::of);
+        if found.is_none()
+            && let Some((index, kept)) = runs::keep::find(id)?
+        {
+            let log = Log::find(&kept.run.id)?.filter(|log| log.instance == index.instance);
+            found = Some(Self { instance: index.instance, id: kept.run.id, log });
         }
         let found = found.ok_or_else(none)?;
         admin.instance(&found.instance).map_err(|_| none())?;

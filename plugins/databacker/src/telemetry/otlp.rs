@@ -289,5 +289,4 @@ fn malformed(why: impl std::fmt::Display) -> Problem {
 }
 
 #[cfg(test)]
-#[path = "otlp_tests.rs"]
 mod tests;
