@@ -30,6 +30,17 @@ pub(crate) struct Schedule {
     pub(crate) once: bool,
 }
 
+impl Schedule {
+    /// As it is kept: a text that is too long to be understood is cut, and stays too long.
+    fn shortened(&self) -> Self {
+        let cut = |text: &Option<String>| {
+            let text = text.as_deref()?;
+            Some(text.get(..text.floor_char_boundary(2 * times::LONGEST_TEXT))?.to_owned())
+        };
+        Self { cron: cut(&self.cron), begin: cut(&self.begin), ..self.clone() }
+    }
+}
+
 /// What is expected of an instance, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Expected {
@@ -56,17 +67,17 @@ pub(crate) fn expect(
 ) -> Result<Commit, Failure> {
     let key = layout::expected(instance);
     let before = records::get(&key)?;
-    let Some(schedule) = schedule else {
+    let Some(schedule) = schedule.map(Schedule::shortened) else {
         return Ok(if before.is_some() { commit.delete(&key) } else { commit });
     };
     if let Some(record) = &before
-        && record.json::<Expected>()?.schedule == *schedule
+        && record.json::<Expected>()?.schedule == schedule
     {
         return Ok(commit);
     }
     let now = Timestamp::now();
-    let next = match Plan::of(schedule) {
-        Ok(plan) => plan.first(schedule, now),
+    let next = match Plan::of(&schedule) {
+        Ok(plan) => plan.first(&schedule, now),
         Err(why) => {
             environment::warn(
                 "runs of an instance that are missed are not reported, because its schedule is not understood",
@@ -75,7 +86,7 @@ pub(crate) fn expect(
             None
         }
     };
-    let expected = Expected { schedule: schedule.clone(), next, heard: now, silent: false };
+    let expected = Expected { schedule, next, heard: now, silent: false };
     commit.put_json(&key, &expected)
 }
 

@@ -13,6 +13,8 @@ use crate::events::Missed;
 
 /// Of runs that one instance has missed at once, so many are counted. The documentation names the number.
 pub(super) const MOST_COUNTED: u64 = 200;
+/// The most bytes of a pattern or a beginning.
+pub(super) const LONGEST_TEXT: usize = 256;
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 /// The longest time from one run to the next. It keeps sums of times from overflowing.
@@ -47,6 +49,11 @@ impl Plan {
     pub(super) fn read(schedule: &Schedule) -> Result<Self, String> {
         if schedule.once {
             return Ok(Self::Unknown);
+        }
+        for (name, text) in [("cron", &schedule.cron), ("begin", &schedule.begin)] {
+            if text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT) {
+                return Err(format!("{name}: at most {LONGEST_TEXT} bytes"));
+            }
         }
         let pattern = schedule.cron.as_deref().map(str::trim).filter(|text| !text.is_empty());
         let Some(pattern) = pattern else {
@@ -224,6 +231,7 @@ mod tests {
             (every(60, Some("25:00")), "begin: \"25:00\""),
             (every(60, Some("2460")), "begin:"),
             (every(60, Some("+-1")), "begin:"),
+            (cron(&" ".repeat(300)), "cron: at most 256 bytes"),
         ] {
             let error = Plan::of(&schedule).unwrap_err();
             assert!(error.contains(said), "{schedule:?}: {error}");
