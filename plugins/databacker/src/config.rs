@@ -11,17 +11,3 @@ pub(crate) mod encrypt;
 pub(crate) mod revision;
 pub(crate) mod serve;
 mod shape;
-
-use keepgate_sdk::Failure;
-use serde_json::Value;
-
-use crate::instance::Instance;
-
-/// The current configuration of an instance, if it has one.
-pub(crate) fn current(instance: &Instance) -> Result<Option<Value>, Failure> {
-    let Some((revision, bytes)) = revision::current_document(instance)? else { return Ok(None) };
-    let document = document::parse(&bytes).map_err(|error| {
-        Failure::Internal(format!("revision {} of a configuration: {error}", revision.number()))
-    })?;
-    Ok(Some(document))
-}

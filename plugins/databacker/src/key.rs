@@ -95,7 +95,7 @@ impl Key {
 /// The JWK of a P-256 key, with the members that its thumbprint is of, in their order.
 pub(crate) fn p256_jwk(key: &p256::PublicKey) -> Value {
     let point = key.to_encoded_point(false);
-    jwk_of_point("P-256", point.x().map(|x| x.as_slice()), point.y().map(|y| y.as_slice()))
+    jwk_of_point("P-256", point.x().map(AsRef::as_ref), point.y().map(AsRef::as_ref))
 }
 
 fn jwk_of_point(curve: &str, x: Option<&[u8]>, y: Option<&[u8]>) -> Value {
@@ -109,7 +109,7 @@ fn read(der: &[u8]) -> Result<(Algorithm, Value), String> {
     }
     if let Ok(key) = p384::PublicKey::from_public_key_der(der) {
         let point = key.to_encoded_point(false);
-        let (x, y) = (point.x().map(|x| x.as_slice()), point.y().map(|y| y.as_slice()));
+        let (x, y) = (point.x().map(AsRef::as_ref), point.y().map(AsRef::as_ref));
         return Ok((Algorithm::ES384, jwk_of_point("P-384", x, y)));
     }
     match der.strip_prefix(&ED25519) {

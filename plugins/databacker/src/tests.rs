@@ -7,8 +7,8 @@ mod instances;
 mod log_streams;
 mod logs;
 mod retain;
-mod schedule;
 mod runs;
+mod schedule;
 mod telemetry;
 mod tokens;
 

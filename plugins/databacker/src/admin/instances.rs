@@ -1,6 +1,6 @@
 //! `/admin/instances`: registering, listing, changing and removing instances.
 
-use keepgate_sdk::records::{self, Commit};
+use keepgate_sdk::records::Commit;
 use keepgate_sdk::{Call, Failure, Page, Reply, Request, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -302,21 +302,4 @@ fn whole(
 pub(crate) fn with_type(mut reply: Reply, media_type: &str) -> Reply {
     reply.headers.retain(|(name, _)| name != "content-type");
     reply.header("content-type", media_type).header("vary", "accept")
-}
-
-/// All records below a prefix, whose keys are removed a few at a time.
-pub(crate) fn remove_all(prefix: &str) -> Result<u64, Failure> {
-    let mut removed = 0;
-    loop {
-        let page = records::scan(prefix).page(records::MAX_OPERATIONS)?;
-        if page.records.is_empty() {
-            return Ok(removed);
-        }
-        let mut commit = Commit::new();
-        for record in &page.records {
-            commit = commit.delete(&record.key);
-        }
-        removed += page.records.len() as u64;
-        commit.run()?;
-    }
 }

@@ -235,6 +235,7 @@ pub(super) fn write(
         Err(Failure::PreconditionFailed) => return Ok(None),
         Err(failure) => return Err(failure),
     }
+    schedule::begin();
     discard(old.into_iter().map(|(_, blob)| blob));
     Ok(Some(Revision { instance: id, row, digest: Some(hex::encode(digest)) }))
 }

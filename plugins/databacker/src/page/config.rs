@@ -75,7 +75,7 @@ fn hide(value: &mut Value) {
             for (name, value) in members {
                 match value {
                     Value::String(text) if SECRET.contains(&name.as_str()) => {
-                        "•••••".clone_into(text)
+                        "•••••".clone_into(text);
                     }
                     value => hide(value),
                 }

@@ -3,9 +3,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, Mac as _};
-use keepgate_sdk::Timestamp;
 use keepgate_sdk::records::Commit;
 use keepgate_sdk::testing::TestExchange;
+use keepgate_sdk::{Timestamp, jobs};
 use sha2::Sha256;
 
 use super::*;
@@ -180,6 +180,34 @@ fn a_receiver_that_does_not_answer_is_left_alone() {
     let list = deliveries(&host, &made);
     let delivered = list.as_array().unwrap().iter().filter(|one| one["status"] == "delivered");
     assert_eq!(delivered.count(), 6);
+}
+
+#[test]
+fn what_was_sent_just_before_a_crash_is_sent_again_under_its_name() {
+    let host = hooked();
+    let made = webhook(&host, "ann", &all_events());
+    let instance = instance(&host, "");
+    end(&instance, Status::Ok);
+    let input = json!({"webhook": made["id"]}).to_string();
+    let options = jobs::Options::new("x");
+    // The deliveries are made; of the job that follows, nothing is written down.
+    let outbox = jobs::start("deliver", b"", &options).unwrap();
+    jobs::wait(&outbox, jobs::State::Queued, 1).unwrap();
+    for job in host.jobs() {
+        jobs::cancel(&job.id).unwrap();
+    }
+    answers(&host, HOOK, &[200, 200]);
+    host.fail_commit(Failure::Unavailable("the disk is away".to_owned()));
+    jobs::start("deliver", input.as_bytes(), &options).unwrap();
+    host.run_jobs();
+    let list = deliveries(&host, &made);
+    assert_eq!((&list[0]["status"], &list[0]["attempts"]), (&json!("pending"), &json!(0)));
+    jobs::start("deliver", input.as_bytes(), &options).unwrap();
+    host.run_jobs();
+    let sent = host.sent("hooks");
+    assert_eq!((sent.len(), &sent[0].body), (2, &sent[1].body));
+    assert_eq!(sent[0].headers[1], sent[1].headers[1]);
+    assert_eq!(deliveries(&host, &made)[0]["status"], "delivered");
 }
 
 #[test]

@@ -92,6 +92,23 @@ fn a_week_off_is_one_event_for_each_instance() {
 }
 
 #[test]
+fn a_change_at_the_same_time_costs_neither_an_event_nor_tells_one_twice() {
+    let host = hooked();
+    hook(&host);
+    let instance = instance(&host, "");
+    expect(&instance, Some(&daily_at_three()));
+    hours(&host, 3);
+    host.set_now(Timestamp::now().0 + HOUR * SECOND);
+    // Those that are written together are then written one by one.
+    host.fail_commit(Failure::PreconditionFailed);
+    host.run_jobs();
+    assert_eq!(told(&host).len(), 1);
+    hours(&host, 5);
+    assert_eq!(told(&host).len(), 1);
+    assert_eq!(host.count("databacker_missed_runs_total"), 1);
+}
+
+#[test]
 fn a_schedule_that_stays_is_expected_on_and_one_that_goes_is_not() {
     let host = hooked();
     hook(&host);
