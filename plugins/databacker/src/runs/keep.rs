@@ -255,7 +255,7 @@ fn with_last(
     })
 }
 
-/// Removes runs that began before this time, some of them, and returns whether there are more.
+/// Removes runs that began before this time, at most `most` of them, and returns whether there are more.
 pub(crate) fn remove_older_than(time: Timestamp, most: usize) -> Result<bool, Failure> {
     let (mut removed, mut place) = (0, layout::RUNS.to_owned());
     loop {

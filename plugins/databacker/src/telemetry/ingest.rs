@@ -24,8 +24,6 @@ const MOST_BYTES: usize = 4 << 20;
 const MOST_CHUNKS: usize = 1000;
 /// The most bytes of spans in one commit.
 const COMMIT: usize = 512 << 10;
-/// The most records that one call removes.
-pub(crate) const MOST_REMOVED: usize = 1000;
 
 /// What is known of a trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -191,9 +189,9 @@ pub(crate) fn spans_of(instance: &str, trace: &str) -> Result<Vec<Span>, Failure
     Ok(derive::once(spans))
 }
 
-/// Removes the spans of traces whose first spans came before this time, some of them, and returns whether there are more.
-/// Their runs stay.
-pub(crate) fn remove_older_than(time: Timestamp) -> Result<bool, Failure> {
+/// Removes the spans of traces whose first spans came before this time, at most about `most` records, and returns whether
+/// there are more. Their runs stay.
+pub(crate) fn remove_older_than(time: Timestamp, most: usize) -> Result<bool, Failure> {
     let mut removed = 0;
     loop {
         let page = records::scan(layout::RECEIVED_TRACES).descending().page(1)?;
@@ -208,7 +206,7 @@ pub(crate) fn remove_older_than(time: Timestamp) -> Result<bool, Failure> {
         if received <= layout::descending(time).as_str() {
             return Ok(false);
         }
-        if removed >= MOST_REMOVED {
+        if removed >= most {
             return Ok(true);
         }
         let spans =

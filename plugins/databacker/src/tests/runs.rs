@@ -222,8 +222,9 @@ fn old_spans_and_runs_go_a_few_at_a_time() {
         &[Span { start_time_unix_nano: NOW + 99 * HOUR, ..span(3, 1, 0, "run", 0, 0) }],
     );
     let old = Timestamp(NOW + HOUR);
-    assert!(!ingest::remove_older_than(old).unwrap());
-    assert!(!ingest::remove_older_than(old).unwrap());
+    assert!(ingest::remove_older_than(old, 1).unwrap());
+    assert!(!ingest::remove_older_than(old, 1).unwrap());
+    assert!(!ingest::remove_older_than(old, 1).unwrap());
     let of = |begin: &str| host.record_keys().iter().filter(|key| key.starts_with(begin)).count();
     assert_eq!((of("s/"), of("sx/"), of("T/"), of("r/")), (1, 1, 1, 3));
     let run = json_of(&ann(host.get(&format!("/admin/runs/{RUN}"))));
