@@ -256,8 +256,9 @@ impl Poster {
             .header("accept-encoding", "gzip")
             .body(())
             .unwrap();
-        let exchange = tokio::time::timeout(LONG, exchange(http2, request, body.into()));
-        let done = self.runtime.block_on(exchange);
+        let done = self.runtime.block_on(async {
+            tokio::time::timeout(LONG, exchange(http2, request, body.into())).await
+        });
         let done = done.map_err(io::Error::other).and_then(|done| done.map_err(io::Error::other));
         if done.is_err() {
             self.http2 = None;

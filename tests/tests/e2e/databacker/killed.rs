@@ -129,6 +129,7 @@ fn two_hundred_instances_report_while_the_gateway_is_killed() {
                 });
             });
         }
+        drop(enough);
         wait.recv_timeout(LONG).expect("the clients get through");
         place.set(None);
         gateway.program.kill();

@@ -50,7 +50,7 @@ fn dump(spec: &Value, database: &MariaDb) -> Run {
         server: text(&spec["database"]["server"]),
         port: u16::try_from(spec["database"]["port"].as_u64().unwrap()).unwrap(),
         databases: names,
-        targets: vec![Target { kind: text(&target["type"]), url, bytes: *written.unwrap_or(&0) }],
+        targets: vec![Target { kind: text(&target["type"]), url, bytes: written.unwrap_or(0) }],
         failure: dumped.err().map(|why| format!("failed to dump database: {why}")),
         start,
         took: start.elapsed().unwrap(),

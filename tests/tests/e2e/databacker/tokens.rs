@@ -141,7 +141,7 @@ fn tokens_open_the_instances_configuration_until_its_key_is_removed() {
         assert_eq!(client.get(&foreign, token, &client.identity).status, 404);
     }
     // A token that is wrong is refused, although the certificate is right.
-    let certified = Identity::new(&other.seed, &[mounted.leaf.clone()]);
+    let certified = Identity::new(&other.seed, std::slice::from_ref(&mounted.leaf));
     let foreign = format!("/engines/config/{}", other.id);
     let refused = client.get(&foreign, &format!("{token}x"), &certified);
     assert_eq!(refused.status, 401, "{}", refused.text());
