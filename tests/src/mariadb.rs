@@ -85,8 +85,9 @@ impl MariaDb {
         let (user, password) = USER;
         self.run(&format!(
             "CREATE DATABASE {database};\n\
-             CREATE TABLE {database}.orders (id INT PRIMARY KEY, what VARCHAR(80));\n\
-             INSERT INTO {database}.orders SELECT seq, SHA2(seq, 256) FROM seq_1_to_{rows};\n\
+             USE {database};\n\
+             CREATE TABLE orders (id INT PRIMARY KEY, what VARCHAR(80));\n\
+             INSERT INTO orders SELECT seq, SHA2(seq, 256) FROM seq_1_to_{rows};\n\
              CREATE USER IF NOT EXISTS '{user}'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
              GRANT ALL ON {database}.* TO '{user}'@'127.0.0.1';\n"
         ));

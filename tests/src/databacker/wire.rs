@@ -1,6 +1,7 @@
 //! The client's connections and requests. Configurations are fetched over HTTP/1.1 without ALPN, by the client's own
 //! dialer; traces are posted by a library that offers HTTP/2 and falls back to HTTP/1.1.
 
+use std::fmt;
 use std::io::{self, Read as _};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -209,7 +210,7 @@ pub struct Poster {
 }
 
 /// What a server answers to a post.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answer {
     /// `HTTP/2` or `HTTP/1.1`.
     pub version: &'static str,
@@ -221,6 +222,13 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = String::from_utf8_lossy(&self.body);
+        write!(f, "{} {} {body:?}", self.version, self.status)
+    }
 }
 
 impl Poster {
