@@ -21,7 +21,7 @@ pub struct Setup {
     folder: Arc<TempDir>,
     tls: bool,
     users: bool,
-    /// The method of mounts that are added from now on.
+    /// The methods of mounts that are added from now on, as the configuration has them.
     auth: String,
     /// Where the store `main` is, as lines of the configuration, and as a folder.
     place: String,
@@ -40,7 +40,7 @@ impl Setup {
             folder,
             tls: false,
             users: false,
-            auth: "none".to_owned(),
+            auth: "\"none\"".to_owned(),
             place: "path = \"store\"".to_owned(),
             store,
             tables: String::new(),
@@ -77,8 +77,15 @@ impl Setup {
 
     /// Makes mounts added afterwards accept this method, which [`table`](Self::table) adds.
     #[must_use]
-    pub fn accepting(mut self, method: &str) -> Self {
-        method.clone_into(&mut self.auth);
+    pub fn accepting(self, method: &str) -> Self {
+        self.accepting_any(&[method])
+    }
+
+    /// The same for several methods.
+    #[must_use]
+    pub fn accepting_any(mut self, methods: &[&str]) -> Self {
+        let methods: Vec<String> = methods.iter().map(|method| format!("\"{method}\"")).collect();
+        self.auth = methods.join(", ");
         self
     }
 
@@ -109,7 +116,7 @@ impl Setup {
     pub fn mount(mut self, path: &str, plugin: &str, further: &str) -> Self {
         let auth = &self.auth;
         self.mounts += &format!(
-            "\n[[mount]]\npath = \"{path}\"\nplugin = \"{plugin}\"\nauth = [\"{auth}\"]\n\
+            "\n[[mount]]\npath = \"{path}\"\nplugin = \"{plugin}\"\nauth = [{auth}]\n\
              stores = {{ main = \"main\" }}\n{further}\n"
         );
         self

@@ -16,6 +16,8 @@
 //! | [`restic`] | the restic client |
 //! | [`s3`] | an S3 server |
 //! | [`lxd`] | a real LXD |
+//! | [`mariadb`] | a real MariaDB, and its dumps |
+//! | [`databacker`] | a client of databacker's protocol |
 //! | [`receiver`] | an HTTP server that keeps what it is sent |
 //! | [`signing`] | minisign keys and signatures |
 //! | [`etcd`] | etcd members, and a gate in front of them |
@@ -36,10 +38,12 @@ pub mod component;
 pub mod conformance;
 pub mod connection;
 pub mod data;
+pub mod databacker;
 pub mod etcd;
 pub mod fault;
 pub mod gateway;
 pub mod lxd;
+pub mod mariadb;
 pub mod program;
 pub mod receiver;
 pub mod restic;

@@ -26,6 +26,7 @@
 //! | `trust` | only components with an allowed digest or signature are loaded |
 //! | `conformance` | every case of restic's protocol, here and with restic's own server |
 //! | `etcd` | backups of etcd are whole, can be restored, and survive failures |
+//! | `databacker` | instances get their configurations, and what they report is kept and counted once |
 //! | `lxd` | backups of LXD's instances can be restored, and nothing is left of those that fail |
 //! | `faults` | failing disks, system calls and clients |
 //! | `s3` | a bucket keeps the promises of a folder |
@@ -65,6 +66,7 @@ mod confined;
 mod conformance;
 mod copies;
 mod crowd;
+mod databacker;
 mod docs;
 mod durability;
 mod etcd;
