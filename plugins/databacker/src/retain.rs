@@ -94,7 +94,7 @@ pub(crate) fn run(job: &Job, settings: &Settings) -> Result<Vec<u8>, Failure> {
     report_progress("signing keys", 0, None);
     removed.signing_keys = signing_keys()?;
     let keep = &settings.keep;
-    until_done("spans", || ingest::remove_older_than(now.saturating_sub(keep.spans())))?;
+    until_done("spans", || ingest::remove_older_than(now.saturating_sub(keep.spans()), AT_ONCE))?;
     until_done("runs", || runs::remove_older_than(now.saturating_sub(keep.runs()), AT_ONCE))?;
     until_done("logs", || logs::remove_older_than(now.saturating_sub(keep.logs()), AT_ONCE))?;
     report_progress("configurations", 0, None);
