@@ -93,6 +93,17 @@ impl Administrator {
         let found = Instance::find(id)?.filter(|found| self.may_see(&found.instance));
         found.ok_or_else(|| Problem::not_found("there is no such instance"))
     }
+
+    /// The instance with this id, also if it was removed: for what has come of it.
+    pub(crate) fn past_instance(&self, id: &str) -> Result<Instance, Problem> {
+        match self.instance(id) {
+            Ok(found) => Ok(found.instance),
+            Err(problem) => {
+                let removed = Instance::find_removed(id)?;
+                removed.filter(|removed| self.may_see(removed)).ok_or(problem)
+            }
+        }
+    }
 }
 
 /// The instance that sends a request for a path of this instance, or for one that names none.
@@ -120,7 +131,7 @@ pub(crate) fn instance(
     if id.is_some_and(|id| id != instance.id) {
         return Err(Problem::not_found("there is no such instance"));
     }
-    if instance.state == State::Disabled {
+    if instance.state != State::Active {
         return Err(Problem::new(403, "this instance is disabled"));
     }
     if !scopes.contains(&scope) {

@@ -37,6 +37,9 @@ pub(crate) struct Instance {
 pub(crate) enum State {
     Active,
     Disabled,
+    /// Nobody comes with its keys any more; its runs and logs can still be looked at.
+    #[serde(skip_deserializing)]
+    Removed,
 }
 
 /// An instance with the record it was read from.
@@ -69,6 +72,27 @@ impl Instance {
         match records::get(&layout::key(fingerprint))? {
             Some(record) => Self::find(&String::from_utf8_lossy(&record.value)),
             None => Ok(None),
+        }
+    }
+
+    /// The instance that had this id until it was removed, without what was removed with it.
+    pub(crate) fn find_removed(id: &str) -> Result<Option<Self>, Failure> {
+        if !is_uuid(id) {
+            return Ok(None);
+        }
+        let Some(record) = records::get(&layout::removed_instance(id))? else { return Ok(None) };
+        let instance: Self = record.json()?;
+        Ok(Some(Self { state: State::Removed, ..instance }))
+    }
+
+    /// As it is kept once it is removed.
+    pub(crate) fn without_credentials(self) -> Self {
+        Self {
+            state: State::Disabled,
+            keys: Vec::new(),
+            encryption_public_key: None,
+            revision: 0,
+            ..self
         }
     }
 

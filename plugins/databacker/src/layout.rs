@@ -3,6 +3,7 @@
 //! | record | holds |
 //! | --- | --- |
 //! | `i/INSTANCE` | an instance with its keys ([`crate::instance`]) |
+//! | `x/INSTANCE` | an instance that was removed, whose runs and logs are still kept |
 //! | `k/SPKI` | the instance that has this public key; in the same commit as the instance |
 //! | `n/INSTANCE` | when the instance and its keys were last seen |
 //! | `c/INSTANCE/REVISION` | a revision of its configuration: who wrote it, and where it is |
@@ -45,6 +46,10 @@ pub(crate) fn instance(id: &str) -> String {
 }
 
 pub(crate) const INSTANCES: &str = "i/";
+
+pub(crate) fn removed_instance(id: &str) -> String {
+    format!("x/{id}")
+}
 
 pub(crate) fn key(spki_sha256: &str) -> String {
     format!("k/{spki_sha256}")

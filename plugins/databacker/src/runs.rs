@@ -32,7 +32,7 @@ struct Wanted {
 pub(crate) fn list(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
     let media_type = media::accepted(&call.request, Resource::RunList)?;
-    let instance = admin.instance(&call.param::<String>("id")?)?.instance;
+    let instance = admin.past_instance(&call.param::<String>("id")?)?;
     let page = Page::of(&call.request, PAGE, MOST)?;
     let (wanted, now) = (Wanted::of(&call.request)?, Timestamp::now());
     let prefix = layout::runs(&instance.id);
@@ -60,7 +60,7 @@ pub(crate) fn get(call: Call<Settings>) -> Answer {
     let media_type = media::accepted(&call.request, Resource::Run)?;
     let none = || Problem::not_found("there is no such run");
     let (index, kept) = keep::find(&call.param::<String>("run")?)?.ok_or_else(none)?;
-    admin.instance(&index.instance).map_err(|_| none())?;
+    admin.past_instance(&index.instance).map_err(|_| none())?;
     let mut shown = kept.shown(Timestamp::now())?;
     let spans = ingest::spans_of(&index.instance, &index.trace)?;
     if let Some(members) = shown.as_object_mut() {

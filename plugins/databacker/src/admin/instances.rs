@@ -103,8 +103,16 @@ pub(crate) fn add(call: Call<Settings>) -> Answer {
 }
 
 fn register(instance: &Instance, admin: &Administrator) -> Result<(), Problem> {
+    // It would come with the runs and logs of the other one.
+    let removed = Instance::find_removed(&instance.id)?;
+    if removed.is_some_and(|removed| removed.account != instance.account) {
+        let message =
+            "id: an instance of another account had this id; leave it out to get a new one";
+        return Err(Problem::new(409, message));
+    }
     let key = layout::instance(&instance.id);
     let mut commit = Commit::new().absent(&key).put_json(&key, instance)?;
+    commit = commit.delete(&layout::removed_instance(&instance.id));
     for one in &instance.keys {
         let index = layout::key(&one.fingerprint);
         commit = commit.absent(&index).put(&index, instance.id.as_bytes());
@@ -156,7 +164,8 @@ pub(crate) fn change(call: Call<Settings>) -> Answer {
     media::reply(200, &media_type, &shown(&instance, &call)?)
 }
 
-/// `DELETE /admin/instances/{id}`: its keys are dead at once, and its configurations are gone. Runs and logs stay as long as others.
+/// `DELETE /admin/instances/{id}`: its keys are dead at once, and its configurations are gone. Runs and logs stay as long as
+/// others.
 pub(crate) fn remove(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Change)?;
     let found = admin.instance(&call.param::<String>("id")?)?;
@@ -166,6 +175,8 @@ pub(crate) fn remove(call: Call<Settings>) -> Answer {
         commit = commit.delete(&layout::key(&key.fingerprint));
     }
     let commit = commit.delete(&layout::activity(id)).delete(&layout::expected(id));
+    let rest = found.instance.clone().without_credentials();
+    let commit = commit.put_json(&layout::removed_instance(id), &rest)?;
     let (commit, documents) = revision::removal(id, commit)?;
     settled(audit::note(commit, &admin, "instance.remove", id, &found.instance.name)?.run())?;
     revision::discard(documents);

@@ -41,7 +41,7 @@ const SETTLED: Duration = Duration::from_secs(24 * 3600);
 pub(crate) fn list(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
     let media_type = media::accepted(&call.request, Resource::LogList)?;
-    let instance = admin.instance(&call.param::<String>("id")?)?.instance;
+    let instance = admin.past_instance(&call.param::<String>("id")?)?;
     let page = Page::of(&call.request, PAGE, MOST)?;
     let (prefix, after) = (layout::logs(&instance.id), runs::place(page.after())?);
     let logs = records::scan(&prefix).after(&format!("{prefix}{after}")).map(|record| {
@@ -276,7 +276,7 @@ impl Source {
             found = Some(Self { instance: index.instance, id: kept.run.id, log });
         }
         let found = found.ok_or_else(none)?;
-        admin.instance(&found.instance).map_err(|_| none())?;
+        admin.past_instance(&found.instance).map_err(|_| none())?;
         Ok(found)
     }
 

@@ -22,13 +22,13 @@ const LOGS: usize = 20;
 /// `GET /ui/instances/{id}`
 pub(crate) fn instance(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
-    let found = admin.instance(&call.param::<String>("id")?)?.instance;
+    let found = admin.past_instance(&call.param::<String>("id")?)?;
     let activity = instance::activities(&[&found.id])?.pop().unwrap_or_default();
     let newest = runs::newest(&found.id, RUNS)?;
     let logs = Log::newest(&found.id, LOGS)?;
     let content = html! {
         h1 { (label(&found)) }
-        p.sub { (found.id) @if found.state == State::Disabled { " " span class="badge disabled" { "disabled" } } }
+        p.sub { (found.id) (state(found.state)) }
         (facts(&found, &activity, newest.first()))
         h2 { "Runs" }
         @if newest.is_empty() {
@@ -53,6 +53,16 @@ pub(crate) fn instance(call: Call<Settings>) -> Answer {
         (keys(&found, &activity))
     };
     Ok(page(&admin, "../", label(&found), &content))
+}
+
+/// That an instance is not active, if it is not.
+pub(super) fn state(state: State) -> Markup {
+    let word = match state {
+        State::Active => return Markup::default(),
+        State::Disabled => "disabled",
+        State::Removed => "removed",
+    };
+    html! { " " span class="badge disabled" { (word) } }
 }
 
 fn facts(instance: &Instance, activity: &Activity, last: Option<&Run>) -> Markup {

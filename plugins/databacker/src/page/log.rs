@@ -46,7 +46,7 @@ pub(crate) fn log(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
     let id: String = call.param("log")?;
     let source = Source::find(&admin, &id)?;
-    let instance = admin.instance(&source.instance)?.instance;
+    let instance = admin.past_instance(&source.instance)?;
     let (lines, are_all) = newest(&source)?;
     let stream = format!("../../admin/logs/{}?follow=true", segment(&source.id));
     let content = html! {

@@ -3,9 +3,10 @@
 use keepgate_sdk::{Call, Page};
 use maud::html;
 
+use super::instance::state;
 use super::{ago, badge, none, page, segment, size};
 use crate::caller::{Wish, administrator};
-use crate::instance::{self, Instance, State};
+use crate::instance::{self, Instance};
 use crate::problem::Answer;
 use crate::runs;
 use crate::settings::Settings;
@@ -46,7 +47,7 @@ pub(crate) fn overview(call: Call<Settings>) -> Answer {
                 tbody { @for ((one, activity), run) in lines { tr {
                     td {
                         a href={ "instances/" (segment(&one.id)) } { (label(one)) }
-                        @if one.state == State::Disabled { " " span class="badge disabled" { "disabled" } }
+                        (state(one.state))
                     }
                     td.wide { @if one.account.is_empty() { (none()) } @else {
                         a href={ "?account=" (segment(&one.account)) } { (one.account) }

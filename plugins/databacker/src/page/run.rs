@@ -23,7 +23,7 @@ pub(crate) fn run(call: Call<Settings>) -> Answer {
     let id: String = call.param("run")?;
     let none = || Problem::not_found("there is no such run");
     let (index, kept) = runs::find(&id)?.ok_or_else(none)?;
-    let instance = admin.instance(&index.instance).map_err(|_| none())?.instance;
+    let instance = admin.past_instance(&index.instance).map_err(|_| none())?;
     let run = kept.at(Timestamp::now());
     let spans = ingest::spans_of(&index.instance, &index.trace)?;
     let phases = spans.iter().filter(|span| !span.parent.is_empty()).take(PHASES);

@@ -25,6 +25,11 @@ fn an_instance_is_registered_shown_changed_and_removed() {
 
     assert_eq!(ann(host.request("DELETE", &path)).status, 204);
     assert_eq!(ann(host.get(&path)).status, 404);
+    assert_eq!(ann(host.get(&format!("{path}/runs"))).status, 200);
+    let mut again = of("db1");
+    again["id"] = id.into();
+    again["account"] = "other".into();
+    assert_eq!(ann(host.post("/admin/instances", again.to_string().as_bytes())).status, 409);
     // The key is free again.
     register(&host, &of("db2"));
 }

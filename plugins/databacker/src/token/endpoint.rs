@@ -101,7 +101,7 @@ fn client(form: &Form, url: &str) -> Result<(Instance, Key), Problem> {
         && claims.exp <= now + LONGEST.as_secs() + SKEW
         && (1..=LONGEST_JTI).contains(&claims.jti.len());
     let (found, key) = signed.filter(|_| is_right).ok_or_else(invalid_client)?;
-    if found.instance.state == State::Disabled {
+    if found.instance.state != State::Active {
         return Err(invalid_client());
     }
     let hash = hex::encode(Sha256::digest(&claims.jti));
