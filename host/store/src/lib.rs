@@ -79,6 +79,14 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// [admit](CommitObserver::admit) the sum of the pieces' lengths.
     async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored>;
 
+    /// Moves a blob to another key, with everything that is kept with it; durable when it returns.
+    /// [`StoreError::NotFound`] if there is none. A folder that its last blob leaves stays. The etag
+    /// and the time of the moved blob may be new ones.
+    ///
+    /// A store that can moves it in one step. Another one copies it and then removes what it has
+    /// copied, if it is still the same; if it is not, the copy goes again, unless it replaced a blob.
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored>;
+
     /// Removes one blob, durably. Returns the size in bytes of the blob that this very call
     /// removed, or none if there was none.
     async fn delete(&self, key: &Key) -> Result<Option<u64>> {
@@ -263,6 +271,38 @@ pub struct PutOptions {
     pub tags: Fields,
     /// Observes the commit; see [`commit_observer`]. Layers pass it on.
     pub observer: Option<ObserverHandle>,
+}
+
+/// How to move a blob to another key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RenameOptions {
+    /// What must hold for the new key. Bytes are not compared, so
+    /// [`AbsentOrIdentical`](Condition::AbsentOrIdentical) is [`StoreError::Invalid`].
+    pub condition: Condition,
+    /// Observes what happens to the new key; see [`commit_observer`]. Layers pass it on.
+    pub comes: Option<ObserverHandle>,
+    /// Observes what happens to the old key.
+    pub goes: Option<ObserverHandle>,
+}
+
+impl RenameOptions {
+    /// What no store does. Each of them begins with this.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if both keys are the same, or if bytes would have to be compared.
+    pub fn check(&self, key: &Key, to: &Key) -> Result<()> {
+        if key == to {
+            return Err(StoreError::Invalid(format!("{key} cannot be renamed to itself")));
+        }
+        if self.condition == Condition::AbsentOrIdentical {
+            return Err(StoreError::Invalid(
+                "a rename takes the conditions `always`, `absent` and `matches`: it compares no bytes"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// How to remove a blob.

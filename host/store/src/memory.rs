@@ -12,11 +12,12 @@ use futures_util::stream;
 use sha2::{Digest, Sha256};
 
 use crate::body::{Body, BodyError};
+use crate::commit_observer::MovedBlob;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
     BlobStore, Change, CommittedChange, Condition, DeleteOptions, Download, Entry, Info, Listing,
-    ObserverHandle, Part, Piece, PutOptions, RemovedBlob, Stored,
+    ObserverHandle, Part, Piece, PutOptions, RemovedBlob, RenameOptions, Stored,
 };
 
 /// Bytes of one chunk of a body: small, so that readers see more than one chunk.
@@ -133,6 +134,32 @@ impl State {
         Ok(Stored { info, change })
     }
 
+    fn rename(&mut self, key: &Key, to: &Key, options: &RenameOptions) -> Result<Stored> {
+        let there = self.blobs.get(key.as_str()).map(|(info, _)| info.clone());
+        let there = there.ok_or(StoreError::NotFound)?;
+        options.admit(there.size, &there.metadata)?;
+        self.check(to, &options.condition)?;
+        self.make_folder(to.folder().as_str());
+        let wanted = options.before_commit()?;
+        let Some((_, bytes)) = self.blobs.remove(key.as_str()) else {
+            options.after_commit(None);
+            return Err(StoreError::NotFound);
+        };
+        self.stored += 1;
+        // A bucket keeps neither, so nobody must rely on them.
+        let (modified, etag) = (SystemTime::now(), format!("{:x}", self.stored));
+        let info = Info { key: to.clone(), modified, etag, ..there.clone() };
+        let replaced = self.blobs.insert(to.as_str().to_owned(), (info.clone(), bytes));
+        let removed = |info: Info| RemovedBlob {
+            size: info.size,
+            metadata: if wanted { info.metadata } else { Vec::new() },
+        };
+        let replaced = replaced.map(|(info, _)| removed(info));
+        let change = change(replaced.as_ref());
+        options.after_commit(Some(MovedBlob { blob: removed(there), replaced }));
+        Ok(Stored { info, change })
+    }
+
     /// Changes a blob and tells the observer. Returns the size of the removed blob.
     fn change(
         &mut self,
@@ -198,6 +225,10 @@ impl State {
     }
 }
 
+fn change(replaced: Option<&RemovedBlob>) -> Change {
+    replaced.map_or(Change::Created, |gone| Change::Replaced { size: gone.size })
+}
+
 /// `a`, `a/b` and `a/b/c` for `a/b/c`.
 fn prefixes(folder: &str) -> impl Iterator<Item = &str> {
     let ends = folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]);
@@ -252,6 +283,11 @@ impl BlobStore for MemoryStore {
         let mut state = self.state();
         state.check(key, &options.condition)?;
         state.commit(key, bytes.freeze(), options)
+    }
+
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        options.check(key, to)?;
+        self.state().rename(key, to, &options)
     }
 
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {

@@ -133,7 +133,7 @@ export interface Info {
   readonly tags: Fields;
 }
 
-/** A blob that `put` or `concat` stored, in its current state. */
+/** A blob that `put`, `concat` or `rename` stored, in its current state. */
 export interface Stored extends Info {
   /** What this call changed: `unchanged` if the same bytes were there, so that nothing was
    * written. */
@@ -203,6 +203,10 @@ export class Store {
   receive(key: string, data: Body | Uint8Array | string, options?: PutOptions): { stored: Stored; complete: boolean };
   /** Joins pieces of blobs into one, in order, with the same guarantees as `put`; the blobs stay. */
   concat(key: string, pieces: Piece[], options?: PutOptions): Stored;
+  /** Moves a blob to another key, with everything that is kept with it: on a disk in one step, without copying. The
+   * condition is about the new key. Throws `not-found` if there is no blob, `already-exists`, `precondition-failed`,
+   * `quota-exceeded`, `denied`. */
+  rename(key: string, to: string, options?: { condition?: "always" | "absent" | { matches: string } }): Stored;
   /** The size in bytes of the blob that this call removed; null if there was none. With
    * `matches` it removes the blob of that etag only, and throws `precondition-failed` if another or none
    * is there. */

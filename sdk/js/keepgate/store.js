@@ -55,6 +55,10 @@ export class Store {
     return toStored(ask(() => this.#handle.concat(key, pieces.map(toPiece), given)));
   }
 
+  rename(key, to, { condition = "always" } = {}) {
+    return toStored(ask(() => this.#handle.rename(key, to, toCondition(condition))));
+  }
+
   delete(key, { matches } = {}) {
     const condition = matches === undefined ? { tag: "always" } : { tag: "matches", val: matches };
     return ask(() => this.#handle.delete(key, condition)) ?? null;
@@ -119,10 +123,14 @@ function toPart(part) {
 
 function toPutOptions({ condition = "always", sha256, contentType, metadata, tags } = {}) {
   return {
-    condition: typeof condition === "string" ? { tag: condition } : { tag: "matches", val: condition.matches },
+    condition: toCondition(condition),
     sha256: sha256 ?? null,
     contentType: contentType ?? null,
     metadata: toPairs(metadata),
     tags: toPairs(tags),
   };
+}
+
+function toCondition(condition) {
+  return typeof condition === "string" ? { tag: condition } : { tag: "matches", val: condition.matches };
 }

@@ -35,7 +35,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Stored(Info):
-    """A blob that `put` or `concat` stored, in its current state."""
+    """A blob that `put`, `concat` or `rename` stored, in its current state."""
 
     #: What this call changed: `unchanged` if the same bytes were there, so that nothing was
     #: written.
@@ -172,6 +172,21 @@ class Store:
         with asking():
             return _stored(self._handle.concat(key, [_piece(piece) for piece in pieces], options))
 
+    def rename(
+        self,
+        key: str,
+        to: str,
+        *,
+        condition: Literal["always", "absent"] = "always",
+        matches: str | None = None,
+    ) -> Stored:
+        """Moves a blob to another key, with everything that is kept with it: on a disk in one step,
+        without copying. The condition is about the new key. Raises `NotFound` if there is no blob,
+        `AlreadyExists`, `PreconditionFailed`, `QuotaExceeded`, `Denied`."""
+        must = _condition(condition, matches)
+        with asking():
+            return _stored(self._handle.rename(key, to, must))
+
     def delete(self, key: str, *, matches: str | None = None) -> int | None:
         """The size in bytes of the blob that this call removed; None if there was none. With
         `matches` it removes only the blob with that etag, and raises `PreconditionFailed` if another
@@ -246,10 +261,14 @@ def _options(
     metadata: Pairs | None,
     tags: Pairs | None,
 ) -> blobs.PutOptions:
+    must = _condition(condition, matches)
+    return blobs.PutOptions(must, sha256, content_type, to_pairs(metadata), to_pairs(tags))
+
+
+def _condition(condition: str, matches: str | None) -> blobs.Condition:
     conditions: dict[str, blobs.Condition] = {
         "always": blobs.Condition_Always(),
         "absent": blobs.Condition_Absent(),
         "absent-or-identical": blobs.Condition_AbsentOrIdentical(),
     }
-    must = conditions[condition] if matches is None else blobs.Condition_Matches(matches)
-    return blobs.PutOptions(must, sha256, content_type, to_pairs(metadata), to_pairs(tags))
+    return conditions[condition] if matches is None else blobs.Condition_Matches(matches)

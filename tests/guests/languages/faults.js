@@ -175,7 +175,11 @@ const PATHS = {
       removed: store.delete("f/a", { matches: entries[0].etag }),
       tagged: attempt(() => store.put("f/e", "x", { metadata: { Upper: "x" } }))[0],
     };
-    store.delete("f/b/c");
+    const moved = store.rename("f/b/c", "f/g", { condition: "absent" });
+    const { etag } = store.head("f/d");
+    const over = store.rename("f/g", "f/d", { condition: { matches: etag } });
+    said.moved = [moved.change, moved.key, moved.size, over.change, over.replaced];
+    said.unmoved = attempt(() => store.rename("f/g", "f/h"))[0];
     store.delete("f/d");
     return Reply.json(said);
   },

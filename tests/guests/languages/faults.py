@@ -259,7 +259,10 @@ class Faults(Plugin):
             "removed": store.delete("f/a", matches=entries[0].etag),
             "tagged": attempt(store.put, "f/e", "x", metadata={"Upper": "x"})[0],
         }
-        store.delete("f/b/c")
+        moved = store.rename("f/b/c", "f/g", condition="absent")
+        over = store.rename("f/g", "f/d", matches=store.head("f/d").etag)
+        said["moved"] = [moved.change, moved.key, moved.size, over.change, over.replaced]
+        said["unmoved"] = attempt(store.rename, "f/g", "f/h")[0]
         store.delete("f/d")
         return Reply.json(said)
 

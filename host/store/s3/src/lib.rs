@@ -44,6 +44,7 @@ mod probe;
 mod put;
 mod read;
 mod remote;
+mod rename;
 mod repeats;
 mod source;
 mod state;
@@ -57,7 +58,7 @@ use async_trait::async_trait;
 use globset::GlobSet;
 use keepgate_store::{
     BlobStore, Body, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, PutOptions,
-    Result, StoreError, Stored,
+    RenameOptions, Result, StoreError, Stored,
 };
 
 pub use credentials::Credentials;
@@ -91,6 +92,8 @@ struct Inner {
     prefix: String,
     folders: folders::Known,
     locks: locks::KeyLocks,
+    /// Of blobs that are being renamed. They are copied meanwhile, and other changes do not wait for that.
+    renames: locks::KeyLocks,
     repeats: repeats::Repeats,
     identity: identity::Identity,
     /// Keys that are stored without a retention.
@@ -173,6 +176,7 @@ impl Inner {
             prefix,
             folders: folders::Known::default(),
             locks: locks::KeyLocks::default(),
+            renames: locks::KeyLocks::default(),
             repeats: repeats::Repeats::default(),
             identity,
             unlocked,
@@ -308,6 +312,14 @@ impl BlobStore for S3Store {
         let store = self.door.enter().await?;
         store.check_writable()?;
         Box::pin(concat::concat(&store, key, pieces, options)).await
+    }
+
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        options.check(key, to)?;
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        let (key, to) = (key.clone(), to.clone());
+        commit::to_its_end(async move { rename::rename(&store, &key, &to, options).await }).await
     }
 
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {

@@ -21,6 +21,7 @@
 //! | `capabilities` | what the kernel and the file systems turn out to support |
 //! | `temp` | an unfinished file, and the one step that publishes it |
 //! | `upload` | conditions, bytes and commit, on threads that may block |
+//! | `rename` | moves a blob to another key |
 //! | `put`, `read`, `list` | the async side of uploads, downloads and listings |
 //! | `sweep` | temporary names; removes what killed processes left |
 //! | `report` | what operators see of a root: file system, device, free space |
@@ -34,6 +35,7 @@ mod folders;
 mod list;
 mod put;
 mod read;
+mod rename;
 mod report;
 mod root;
 mod steps;
@@ -67,7 +69,7 @@ use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
     BlobStore, CommittedChange, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions,
-    Stored,
+    RenameOptions, Stored,
 };
 
 /// Number of key locks: more than there are threads that could want one at a time.
@@ -244,8 +246,26 @@ impl Inner {
 
     /// Keeps other threads of this process from changing what is under a key.
     fn lock_key(&self, key: &Key) -> MutexGuard<'_, ()> {
-        let hash = self.hasher.hash_one(key);
-        let index = usize::try_from(hash % LOCKS as u64).unwrap_or(0);
+        self.lock(self.lock_of(key))
+    }
+
+    /// The same for two keys at once, which may have the same lock.
+    fn lock_keys(
+        &self,
+        one: &Key,
+        other: &Key,
+    ) -> (MutexGuard<'_, ()>, Option<MutexGuard<'_, ()>>) {
+        let (one, other) = (self.lock_of(one), self.lock_of(other));
+        // Always in the same order, so that two calls never wait for each other.
+        let first = self.lock(one.min(other));
+        (first, (one != other).then(|| self.lock(one.max(other))))
+    }
+
+    fn lock_of(&self, key: &Key) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % LOCKS as u64).unwrap_or(0)
+    }
+
+    fn lock(&self, index: usize) -> MutexGuard<'_, ()> {
         let [first, ..] = &self.locks;
         self.locks.get(index).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,6 +359,11 @@ impl BlobStore for DiskStore {
 
     async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
         put::concat(&self.inner, key, pieces, options).await
+    }
+
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        let (inner, key, to) = (Arc::clone(&self.inner), key.clone(), to.clone());
+        errors::blocking(move || rename::rename(&inner, &key, &to, &options)).await
     }
 
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {

@@ -313,7 +313,7 @@ impl Upload {
 
 impl Tree {
     /// The blob under a key, if there is one. Anything that is not a blob cannot be replaced by one.
-    fn blob_at(&self, dir: &Dir, key: &Key) -> Result<Option<Statx>> {
+    pub(super) fn blob_at(&self, dir: &Dir, key: &Key) -> Result<Option<Statx>> {
         let stat = match self.stat_at(dir, key.name()) {
             Ok(stat) => stat,
             // A symbolic link to nothing is in the way, though there is nothing.
@@ -340,7 +340,8 @@ impl Tree {
     }
 }
 
-fn change(gone: Option<&RemovedBlob>) -> Change {
+/// What a commit has changed, if it was for a new blob.
+pub(super) fn change(gone: Option<&RemovedBlob>) -> Change {
     gone.map_or(Change::Created, |gone| Change::Replaced { size: gone.size })
 }
 

@@ -18,6 +18,7 @@ mod commit_observer;
 mod common;
 mod lists;
 mod make;
+mod renames;
 mod uploads;
 
 use std::sync::atomic::Ordering;
@@ -36,9 +37,10 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{
     Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
-    ObserverHandle, Part, Piece, PutOptions, StoreError, Stored,
+    ObserverHandle, Part, Piece, PutOptions, RenameOptions, StoreError, Stored,
 };
 use lists::*;
+use renames::*;
 use tempfile::TempDir;
 use uploads::*;
 

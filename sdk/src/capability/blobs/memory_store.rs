@@ -167,6 +167,46 @@ impl MemoryStore {
         self.put(key, || Ok(joined), options)
     }
 
+    pub(crate) fn rename(
+        &mut self,
+        key: &str,
+        to: &str,
+        condition: &Condition,
+    ) -> Result<Stored, Failure> {
+        check(key)?;
+        self.check_change(to)?;
+        let there = self.blobs.get(to).map(|there| (there.bytes.len() as u64, there.etag.clone()));
+        match (condition, &there) {
+            // As a store of `to`, then as a delete of `key`.
+            (Condition::Matches(_), _) if self.protects(to) => return Err(append_only()),
+            _ if self.protects(key) => return Err(append_only()),
+            _ => {}
+        }
+        self.check_change(key)?;
+        if key == to || matches!(condition, Condition::AbsentOrIdentical) {
+            return Err(Failure::Invalid(format!("rename of {key} to {to}: {condition:?}")));
+        }
+        if !self.blobs.contains_key(key) {
+            return Err(Failure::NotFound);
+        }
+        self.check_place(to)?;
+        match (condition, &there) {
+            (Condition::Always, Some(_)) if self.protects(to) => return Err(append_only()),
+            (Condition::Absent, Some(_)) => return Err(Failure::AlreadyExists),
+            (Condition::Matches(etag), there)
+                if there.as_ref().map(|(_, etag)| etag) != Some(etag) =>
+            {
+                return Err(Failure::PreconditionFailed);
+            }
+            _ => {}
+        }
+        let Some(moved) = self.blobs.remove(key) else { return Err(Failure::NotFound) };
+        self.add_parents(to);
+        self.keep(to, moved.bytes, moved.options);
+        let change = there.map_or(Change::Created, |(size, _)| Change::Replaced(size));
+        Ok(Stored { info: self.head(to)?, change })
+    }
+
     pub(crate) fn delete(
         &mut self,
         key: &str,

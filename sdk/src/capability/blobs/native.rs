@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::memory_store::MemoryStore;
-use super::{Entry, Info, Part, Piece, PutOptions, Received, Stored};
+use super::{Condition, Entry, Info, Part, Piece, PutOptions, Received, Stored};
 use crate::testing::{Host, with};
 use crate::{Body, Failure, environment};
 
@@ -122,6 +122,14 @@ impl Store {
         options: &PutOptions,
     ) -> Result<Stored, Failure> {
         self.with(|store| store.concat(key, pieces, options))
+    }
+
+    /// Moves a blob to another key, with content type, metadata and tags. Durable when it returns. A disk moves it in
+    /// one step, without copying; a bucket copies it and then removes it, and may have both if the gateway dies in
+    /// between. The condition is about the new key. Fails with [`Failure::NotFound`] if there is no blob, and with
+    /// [`Failure::Invalid`] for [`Condition::AbsentOrIdentical`] or if both keys are the same.
+    pub fn rename(&self, key: &str, to: &str, condition: &Condition) -> Result<Stored, Failure> {
+        self.with(|store| store.rename(key, to, condition))
     }
 
     /// Deletes a blob and returns its size in bytes, or `None` if it did not exist. Durable when it returns.

@@ -50,6 +50,10 @@ impl Store {
         self.0.concat(key, pieces, options)
     }
 
+    pub fn rename(&self, key: &str, to: &str, condition: &Condition) -> Result<Stored, Failure> {
+        self.0.rename(key, to, condition)
+    }
+
     pub fn delete(&self, key: &str) -> Result<Option<u64>, Failure> {
         self.0.delete(key, &Condition::Always)
     }

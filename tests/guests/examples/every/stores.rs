@@ -109,6 +109,27 @@ impl Said {
         Ok(())
     }
 
+    pub(crate) fn rename(&mut self) -> Result<(), Failure> {
+        let store = Store::open("main")?;
+        let moved = store.rename("a", "folder/c", &Condition::Absent)?;
+        self.say("rename", (&moved.change, &moved.info.key, moved.info.size));
+        self.say("rename kept", (moved.info.content_type, moved.info.metadata, moved.info.tags));
+        self.fail("head of the old key", store.head("a"));
+        self.fail("rename none", store.rename("a", "folder/d", &Condition::Always));
+        self.fail("rename absent", store.rename("folder/c", "folder/b", &Condition::Absent));
+        let other = Condition::Matches("another".to_owned());
+        self.fail("rename other", store.rename("folder/c", "folder/b", &other));
+        let matches = Condition::Matches(store.head("folder/b")?.etag);
+        let moved = store.rename("folder/c", "folder/b", &matches)?;
+        self.say("rename matches", (&moved.change, moved.info.size));
+        let identical = Condition::AbsentOrIdentical;
+        self.fail("rename identical", store.rename("folder/b", "d", &identical));
+        self.fail("rename itself", store.rename("folder/b", "folder/b", &Condition::Always));
+        self.fail("rename below", store.rename("folder/b", "folder/b/c", &Condition::Always));
+        self.fail("rename to a bad key", store.rename("folder/b", "..", &Condition::Always));
+        Ok(())
+    }
+
     pub(crate) fn records(&mut self) -> Result<(), Failure> {
         use records::{Change, Comparison, Expected, Range};
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::{BlobStore, DeleteOptions, Folder, Key, Listing, StoreError, receive};
+use keepgate_store::{
+    BlobStore, DeleteOptions, Folder, Key, Listing, RenameOptions, StoreError, receive,
+};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::definition::{Capability, Granted, Request, list, missing};
@@ -298,6 +300,22 @@ impl blobs::HostStore for GuestState {
         let pieces = pieces.into_iter().map(TryInto::try_into).collect::<Result<Vec<_>, _>>()?;
         let options = options.try_into()?;
         Ok(self.cpu.free(store.concat(&key, &pieces, options)).await?.into())
+    }
+
+    async fn rename(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        to: String,
+        condition: blobs::Condition,
+    ) -> Result<blobs::Stored, ImportError> {
+        self.note_store("blobs.rename", &store, || {
+            format!("{key} to {to} {}", condition_text(&condition))
+        });
+        let store = self.store(&store)?;
+        let (key, to) = (Key::new(key)?, Key::new(to)?);
+        let options = RenameOptions { condition: condition.into(), ..RenameOptions::default() };
+        Ok(self.cpu.free(store.rename(&key, &to, options)).await?.into())
     }
 
     async fn delete(

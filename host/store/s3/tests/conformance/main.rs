@@ -22,6 +22,8 @@ mod common;
 #[path = "../../../tests/conformance/lists.rs"]
 mod lists;
 mod make;
+#[path = "../../../tests/conformance/renames.rs"]
+mod renames;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../../../tests/conformance/uploads.rs"]
@@ -39,9 +41,10 @@ use futures_util::future::join_all;
 use futures_util::stream;
 use keepgate_store::{
     Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
-    ObserverHandle, Part, Piece, PutOptions, StoreError, Stored,
+    ObserverHandle, Part, Piece, PutOptions, RenameOptions, StoreError, Stored,
 };
 use lists::*;
+use renames::*;
 use uploads::*;
 
 /// Runs every case against every store, each time with a new bucket.

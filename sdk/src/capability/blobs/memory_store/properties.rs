@@ -32,6 +32,7 @@ fn config() -> ProptestConfig {
 enum Call {
     Put { key: usize, bytes: Vec<u8>, when: When, hash: Hash },
     Concat { key: usize, pieces: Vec<(usize, Part)>, when: When },
+    Rename { key: usize, to: usize, when: When },
     Delete { key: usize, matches: Option<bool> },
     List { folder: usize, recursive: bool, after: Option<String> },
     Prepare(usize),
@@ -73,8 +74,10 @@ fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         4 => (key.clone(), bytes, when.clone(), hash)
             .prop_map(|(key, bytes, when, hash)| Call::Put { key, bytes, when, hash }),
-        2 => (key.clone(), pieces, when)
+        2 => (key.clone(), pieces, when.clone())
             .prop_map(|(key, pieces, when)| Call::Concat { key, pieces, when }),
+        2 => (key.clone(), key.clone(), when)
+            .prop_map(|(key, to, when)| Call::Rename { key, to, when }),
         2 => (key, proptest::option::of(any::<bool>()))
             .prop_map(|(key, matches)| Call::Delete { key, matches }),
         2 => (0..FOLDERS.len(), any::<bool>(), after)
@@ -110,6 +113,11 @@ fn ours(store: &mut MemoryStore, call: &Call) -> Outcome {
                 |(key, part): &(usize, Part)| Piece { key: KEYS[*key].to_owned(), part: *part };
             let pieces: Vec<_> = pieces.iter().map(piece).collect();
             let stored = store.concat(KEYS[*key], &pieces, &options);
+            stored.map(|stored| format!("{} bytes, {}", stored.info.size, word(&stored.change)))
+        }
+        Call::Rename { key, to, when } => {
+            let condition = options(store, KEYS[*to], *when).condition;
+            let stored = store.rename(KEYS[*key], KEYS[*to], &condition);
             stored.map(|stored| format!("{} bytes, {}", stored.info.size, word(&stored.change)))
         }
         Call::Delete { key, matches } => {
@@ -169,6 +177,13 @@ fn theirs(store: &HostStore, call: &Call) -> Outcome {
             };
             let pieces = pieces.iter().map(piece).collect::<host::Result<Vec<_>>>()?;
             let stored = now(store.concat(&key, &pieces, options(&key, *when)))?;
+            Ok(format!("{} bytes, {}", stored.info.size, host_word(stored.change)))
+        }
+        Call::Rename { key, to, when } => {
+            let (key, to) = (Key::new(KEYS[*key])?, Key::new(KEYS[*to])?);
+            let condition = options(&to, *when).condition;
+            let options = host::RenameOptions { condition, ..Default::default() };
+            let stored = now(store.rename(&key, &to, options))?;
             Ok(format!("{} bytes, {}", stored.info.size, host_word(stored.change)))
         }
         Call::Delete { key, matches } => {
