@@ -45,6 +45,7 @@ fn info(key: &Key) -> Info {
         content_type: None,
         metadata: Vec::new(),
         tags: Vec::new(),
+        expires: None,
     }
 }
 

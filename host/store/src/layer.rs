@@ -29,7 +29,7 @@ use crate::body::Body;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, Condition, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions,
+    BlobStore, Condition, DeleteOptions, Download, Due, Info, Listing, Part, Piece, PutOptions,
     RenameOptions, Stored,
 };
 
@@ -108,6 +108,12 @@ impl<L: StoreLayer> BlobStore for L {
         Ok(scoped::info(key, &inner, info))
     }
 
+    async fn head_any(&self, key: &Key) -> Result<Info> {
+        let inner = scoped::key(self.folder(), key)?;
+        let info = self.inner().head_any(&inner).await?;
+        Ok(scoped::info(key, &inner, info))
+    }
+
     async fn get(&self, key: &Key, part: Part) -> Result<Download> {
         let inner = scoped::key(self.folder(), key)?;
         let mut download = self.inner().get(&inner, part).await?;
@@ -160,6 +166,22 @@ impl<L: StoreLayer> BlobStore for L {
         self.authorize(Operation::Delete { key, options: &mut options }).await?;
         let deleted = self.inner().delete_with(&inner, options).await;
         deleted.map_err(|error| self.explain(key, Intent::Delete, error))
+    }
+
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        // Markers have names of the whole store.
+        match self.folder() {
+            None => self.inner().due(after, max).await,
+            Some(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn expire(&self, due: &Due, mut options: DeleteOptions) -> Result<Option<u64>> {
+        let inner = scoped::key(self.folder(), &due.key)?.into_owned();
+        self.authorize(Operation::Delete { key: &due.key, options: &mut options }).await?;
+        let inner = Due { marker: due.marker.clone(), key: inner };
+        let removed = self.inner().expire(&inner, options).await;
+        removed.map_err(|error| self.explain(&due.key, Intent::Delete, error))
     }
 
     async fn list_after(

@@ -104,7 +104,7 @@ async fn look<'a>(
 }
 
 async fn look_up(store: &Arc<Inner>, key: Key) -> Result<(Key, Option<Object>)> {
-    let there = store.look(&store.object(&key)?).await?;
+    let there = store.look_for_blob(&store.object(&key)?).await?;
     Ok((key, there))
 }
 

@@ -30,6 +30,7 @@ mod credentials;
 mod delete;
 mod diagnose;
 mod error;
+mod expiry;
 mod folders;
 mod housekeeping;
 mod identity;
@@ -57,8 +58,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use globset::GlobSet;
 use keepgate_store::{
-    BlobStore, Body, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, PutOptions,
-    RenameOptions, Result, StoreError, Stored,
+    BlobStore, Body, DeleteOptions, Download, Due, Folder, Info, Key, Listing, Part, Piece,
+    PutOptions, RenameOptions, Result, StoreError, Stored,
 };
 
 pub use credentials::Credentials;
@@ -244,8 +245,18 @@ impl Inner {
         self.remote.told(failure)
     }
 
+    /// What the server has under a name.
     async fn look(&self, object: &str) -> Result<Option<Object>> {
         self.remote.head(object).await.map_err(|failure| self.told(failure))
+    }
+
+    /// The same, unless it is a blob that has expired.
+    async fn look_for_blob(&self, object: &str) -> Result<Option<Object>> {
+        Ok(self.look(object).await?.filter(|there| !self.has_expired(there)))
+    }
+
+    fn has_expired(&self, there: &Object) -> bool {
+        self.remote.options.clock.has_passed(attributes::expires_of(&there.metadata))
     }
 
     /// What a store tells of an object.
@@ -273,6 +284,7 @@ impl Inner {
             ),
             metadata: attributes::fields(&object.metadata),
             tags,
+            expires: attributes::expires_of(&object.metadata),
         })
     }
 }
@@ -291,6 +303,13 @@ async fn check_lock(remote: &Remote, place: &str) -> Result<(), OpenError> {
 #[async_trait]
 impl BlobStore for S3Store {
     async fn head(&self, key: &Key) -> Result<Info> {
+        let store = self.door.enter().await?;
+        let object = store.object(key)?;
+        let found = store.look_for_blob(&object).await?.ok_or(StoreError::NotFound)?;
+        store.info(key, &found).await
+    }
+
+    async fn head_any(&self, key: &Key) -> Result<Info> {
         let store = self.door.enter().await?;
         let object = store.object(key)?;
         let found = store.look(&object).await?.ok_or(StoreError::NotFound)?;
@@ -327,6 +346,21 @@ impl BlobStore for S3Store {
         store.check_writable()?;
         let key = key.clone();
         commit::to_its_end(async move { delete::delete(&store, &key, options).await }).await
+    }
+
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        let store = self.door.enter().await?;
+        if store.check_writable().is_err() {
+            return Ok(Vec::new());
+        }
+        Box::pin(expiry::due(&store, after, max)).await
+    }
+
+    async fn expire(&self, due: &Due, options: DeleteOptions) -> Result<Option<u64>> {
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        let due = due.clone();
+        commit::to_its_end(async move { expiry::expire(&store, &due, options).await }).await
     }
 
     async fn list_after(

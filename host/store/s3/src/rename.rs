@@ -28,7 +28,7 @@ pub(crate) async fn rename(
     // Of two renames of one blob, the second finds nothing.
     let _turn = store.renames.turn(&object).await;
     for _ in 0..ATTEMPTS {
-        let there = store.look(&object).await?.ok_or(StoreError::NotFound)?;
+        let there = store.look_for_blob(&object).await?.ok_or(StoreError::NotFound)?;
         // Before anything is copied.
         store.check_lock(key, &there)?;
         let etag = there.store_etag();
@@ -64,14 +64,15 @@ async fn copy(
     to: &Key,
     options: &RenameOptions,
 ) -> Result<Stored> {
-    let Info { size, content_type, metadata, tags, .. } = store.info(key, &there).await?;
+    let Info { size, content_type, metadata, tags, expires, .. } = store.info(key, &there).await?;
     if let Some(comes) = options.comes.clone() {
         let metadata = metadata.clone();
         let admitting = move || comes.admit_renamed(size, &metadata, false);
         crate::source::busy(admitting).await??;
     }
     let (condition, observer) = (options.condition.clone(), options.comes.clone());
-    let options = PutOptions { condition, sha256: None, content_type, metadata, tags, observer };
+    let options =
+        PutOptions { condition, sha256: None, content_type, metadata, tags, expires, observer };
     let whole = Range { key: key.clone(), there, offset: 0, length: size };
     concat::join(store, to, vec![whole], options).await
 }

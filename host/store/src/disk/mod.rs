@@ -25,12 +25,14 @@
 //! | `put`, `read`, `list` | the async side of uploads, downloads and listings |
 //! | `sweep` | temporary names; removes what killed processes left |
 //! | `report` | what operators see of a root: file system, device, free space |
+//! | `expiry` | markers of blobs that expire |
 //! | `folders` | makes folders that survive a power cut |
 //! | `xattr` | etag and metadata |
 //! | `errors` | maps the system's errors; runs blocking work |
 
 mod capabilities;
 mod errors;
+mod expiry;
 mod folders;
 mod list;
 mod put;
@@ -66,6 +68,7 @@ use self::temp::Temp;
 use self::tree::Tree;
 use crate::body::Body;
 use crate::error::{Result, StoreError};
+use crate::expiry::{Clock, Due};
 use crate::key::{Folder, Key};
 use crate::{
     BlobStore, CommittedChange, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions,
@@ -97,6 +100,8 @@ pub struct DiskOptions {
     pub file_mode: u32,
     /// Which features of the kernel and the file system to use.
     pub features: Features,
+    /// Says whether blobs have expired.
+    pub clock: Clock,
 }
 
 impl Default for DiskOptions {
@@ -110,6 +115,7 @@ impl Default for DiskOptions {
             directory_mode: 0o700,
             file_mode: 0o600,
             features: Features::default(),
+            clock: Clock::default(),
         }
     }
 }
@@ -272,10 +278,18 @@ impl Inner {
 
     fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
         let tree = self.tree()?;
-        tree.settle(self.delete_below(&tree, key, options))
+        tree.settle(self.remove_below(&tree, key, options, false))
     }
 
-    fn delete_below(&self, tree: &Tree, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
+    /// Removes a blob, or only one that has expired. To whoever deletes it, one that has is not there;
+    /// it goes nevertheless.
+    fn remove_below(
+        &self,
+        tree: &Tree,
+        key: &Key,
+        options: &DeleteOptions,
+        only_expired: bool,
+    ) -> Result<Option<u64>> {
         let path = || tree.path_of(key.as_str());
         let nothing = || options.check(None).map(|()| None);
         let folder = key.folder();
@@ -292,7 +306,13 @@ impl Inner {
                 Err(errno) if errors::is_missing(errno) => return nothing(),
                 Err(errno) => return Err(errors::io("cannot look up", path(), errno)),
             };
-            options.check(Some(&xattr::etag(&stat)))?;
+            let all = options.observer.is_some();
+            let mut gone = xattr::gone(tree, &dir, key, (&stat, &self.options.clock), all);
+            let is_live = !gone.expired;
+            if only_expired && is_live {
+                return Ok(None);
+            }
+            options.check(Some(&*xattr::etag(&stat)).filter(|_| is_live))?;
             let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
                 Err(Errno::NOENT) => Ok(false),
@@ -302,12 +322,13 @@ impl Inner {
                 None => unlink()?,
                 Some(observer) => {
                     observer.place(tree.known.epoch)?;
-                    let wanted = observer.before_commit()?;
-                    let gone = xattr::gone(tree, &dir, key, &stat, wanted);
+                    if !observer.before_commit()? {
+                        gone.blob.metadata.clear();
+                    }
                     let outcome = unlink();
                     let changed = matches!(outcome, Ok(true));
                     observer.after_commit(
-                        changed.then_some(CommittedChange { removed: Some(gone), size: None }),
+                        changed.then_some(CommittedChange { removed: Some(gone.blob), size: None }),
                     );
                     outcome?
                 }
@@ -315,11 +336,11 @@ impl Inner {
             if !deleted {
                 return nothing();
             }
-            stat.stx_size
+            (is_live || only_expired).then_some(stat.stx_size)
         };
         tree.sync_folder(&dir, folder.as_str())?;
         tree.must_name(folder.as_str(), &dir)?;
-        Ok(Some(size))
+        Ok(size)
     }
 
     /// Tries to store metadata with an unfinished file at the store's top.
@@ -349,6 +370,17 @@ impl BlobStore for DiskStore {
         read::head(&self.inner, key).await
     }
 
+    async fn head_any(&self, key: &Key) -> Result<Info> {
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        errors::blocking(move || {
+            let tree = inner.tree()?;
+            let found = tree.settle(tree.blob(key.as_str()))?;
+            let (file, stat) = found.ok_or(StoreError::NotFound)?;
+            xattr::info(&tree, &key, &file, &stat)
+        })
+        .await
+    }
+
     async fn get(&self, key: &Key, part: Part) -> Result<Download> {
         read::get(&self.inner, key, part).await
     }
@@ -369,6 +401,16 @@ impl BlobStore for DiskStore {
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
         errors::blocking(move || inner.delete(&key, &options)).await
+    }
+
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        let (inner, after) = (Arc::clone(&self.inner), after.map(str::to_owned));
+        errors::blocking(move || inner.due(after.as_deref(), max)).await
+    }
+
+    async fn expire(&self, due: &Due, options: DeleteOptions) -> Result<Option<u64>> {
+        let (inner, due) = (Arc::clone(&self.inner), due.clone());
+        errors::blocking(move || inner.expire(&due, &options)).await
     }
 
     async fn list_after(

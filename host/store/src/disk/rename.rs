@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use super::steps::{self, Sync};
 use super::tree::{self, Dir, FolderId, Tree};
 use super::upload::{Upload, change};
-use super::{Inner, errors, xattr};
+use super::xattr::Gone;
+use super::{Inner, errors, read, xattr};
 use crate::commit_observer::MovedBlob;
 use crate::error::{Result, StoreError};
 use crate::key::Key;
@@ -53,7 +54,7 @@ struct Source {
 
 /// What came of the step.
 enum Step {
-    Moved(MovedBlob),
+    Moved(MovedBlob, Change),
     /// Another blob is under the old key by now, or none.
     Changed,
     /// It cannot be moved there.
@@ -66,7 +67,7 @@ impl Rename<'_> {
             let source = self.find()?;
             let dir = self.prepare(&source)?;
             match self.step(&source, &dir)? {
-                Step::Moved(moved) => return self.settle(source, &dir, &moved),
+                Step::Moved(_, change) => return self.settle(source, &dir, change),
                 Step::Changed => {}
                 Step::Elsewhere => {
                     if let Some(stored) = self.copy(&source)? {
@@ -79,10 +80,12 @@ impl Rename<'_> {
 
     fn find(&self) -> Result<Source> {
         let dir = self.tree.folder(self.key.folder().as_str())?.ok_or(StoreError::NotFound)?;
-        let found = self.tree.blob(self.key.as_str())?;
-        let (file, stat) = found.ok_or(StoreError::NotFound)?;
-        let info = xattr::info(self.tree, self.key, &file, &stat)?;
-        Ok(Source { dir, file: file.into(), stat, info })
+        let found = self.tree.blob(self.key.as_str());
+        let found = read::described(self.store, self.tree, self.key, found)?;
+        let (file, info) = found.ok_or(StoreError::NotFound)?;
+        let stat = tree::stat(&file)
+            .map_err(|errno| errors::io("cannot read", self.path(self.key), errno))?;
+        Ok(Source { dir, file, stat, info })
     }
 
     /// Everything that takes time. Returns the new folder.
@@ -90,7 +93,10 @@ impl Rename<'_> {
         let (tree, folder) = (self.tree, self.to.folder());
         let (dir, existing) = tree.deepest_existing(folder.as_str())?;
         let exists = existing == folder.as_str();
-        let there = if exists { tree.blob_at(&dir, self.to)? } else { None };
+        let mut there = if exists { tree.blob_at(&dir, self.to)? } else { None };
+        if self.options.condition != Condition::Always {
+            there = there.filter(|there| !self.replaced(&dir, there, false).expired);
+        }
         match (&self.options.condition, there.as_ref().map(xattr::etag)) {
             (Condition::Absent, Some(_)) => return Err(StoreError::AlreadyExists),
             (Condition::Matches(etag), there) if there.as_ref() != Some(etag) => {
@@ -113,6 +119,9 @@ impl Rename<'_> {
         };
         // Nothing is to change in a folder that was replaced meanwhile.
         self.must_name(source, &dir)?;
+        if let Some(expires) = source.info.expires {
+            self.store.mark(tree, self.to, expires)?;
+        }
         Ok(dir)
     }
 
@@ -128,7 +137,7 @@ impl Rename<'_> {
         let wanted = self.options.before_commit()?;
         let outcome = self.step_locked(source, dir, wanted);
         let moved = match &outcome {
-            Ok(Step::Moved(moved)) => Some(moved.clone()),
+            Ok(Step::Moved(moved, _)) => Some(moved.clone()),
             Ok(Step::Changed | Step::Elsewhere) | Err(_) => None,
         };
         self.options.after_commit(moved);
@@ -146,35 +155,42 @@ impl Rename<'_> {
             }
         }
         loop {
-            let there = match &self.options.condition {
-                Condition::Absent | Condition::AbsentOrIdentical => None,
-                Condition::Always => self.tree.blob_at(dir, self.to)?,
-                Condition::Matches(etag) => {
-                    let there = self.tree.blob_at(dir, self.to)?;
-                    let same = there.filter(|there| xattr::etag(there) == *etag);
-                    Some(same.ok_or(StoreError::PreconditionFailed)?)
+            let there = self.tree.blob_at(dir, self.to)?;
+            let replaced = there.as_ref().map(|there| self.replaced(dir, there, wanted));
+            let live = there.as_ref().filter(|_| replaced.as_ref().is_some_and(|it| !it.expired));
+            match (&self.options.condition, live) {
+                (Condition::Absent | Condition::AbsentOrIdentical, Some(_)) => {
+                    return Err(StoreError::AlreadyExists);
                 }
-            };
-            let replaced =
-                there.as_ref().map(|there| xattr::gone(self.tree, dir, self.to, there, wanted));
+                (Condition::Matches(etag), live)
+                    if live.map(xattr::etag).as_ref() != Some(etag) =>
+                {
+                    return Err(StoreError::PreconditionFailed);
+                }
+                _ => {}
+            }
             let moved = match &there {
                 None => self.move_new(source, dir),
                 Some(there) => self.move_over(source, dir, there),
             };
             match moved {
                 Ok(()) => {
-                    return Ok(Step::Moved(MovedBlob { blob: gone(source, wanted), replaced }));
+                    let change = change(replaced.as_ref());
+                    let replaced = replaced.map(|replaced| replaced.blob);
+                    let moved = MovedBlob { blob: gone(source, wanted), replaced };
+                    return Ok(Step::Moved(moved, change));
                 }
                 Err(Errno::XDEV) => return Ok(Step::Elsewhere),
-                Err(Errno::EXIST) if there.is_none() => {
-                    let taken = self.tree.blob_at(dir, self.to)?.is_some();
-                    if taken && self.options.condition != Condition::Always {
-                        return Err(StoreError::AlreadyExists);
-                    }
-                }
+                // Another process was faster.
+                Err(Errno::EXIST) if there.is_none() => {}
                 Err(errno) => return Err(errors::io("cannot rename", self.path(self.key), errno)),
             }
         }
+    }
+
+    /// What is under the new key.
+    fn replaced(&self, dir: &Dir, there: &Statx, all: bool) -> Gone {
+        xattr::gone(self.tree, dir, self.to, (there, &self.store.options.clock), all)
     }
 
     /// Moves it if the new name is free; otherwise `EEXIST`. In the order of
@@ -219,7 +235,7 @@ impl Rename<'_> {
     }
 
     /// Makes the move durable.
-    fn settle(&self, source: Source, dir: &Dir, moved: &MovedBlob) -> Result<Stored> {
+    fn settle(&self, source: Source, dir: &Dir, change: Change) -> Result<Stored> {
         self.tree.sync_folder(dir, self.to.folder().as_str())?;
         if source.dir.id != dir.id {
             self.tree.sync_folder(&source.dir, self.key.folder().as_str())?;
@@ -227,12 +243,12 @@ impl Rename<'_> {
         // The last look: what is acknowledged can be seen.
         self.must_name(&source, dir)?;
         let info = Info { key: self.to.clone(), ..source.info };
-        Ok(Stored { info, change: change(moved.replaced.as_ref()) })
+        Ok(Stored { info, change })
     }
 
     /// Stores the blob anew and removes it; `None` if it was replaced or removed by others meanwhile.
     fn copy(&self, source: &Source) -> Result<Option<Stored>> {
-        let Info { size, etag, content_type, metadata, tags, .. } = source.info.clone();
+        let Info { size, etag, content_type, metadata, tags, expires, .. } = source.info.clone();
         let RenameOptions { condition, comes, goes } = self.options.clone();
         let options = PutOptions {
             condition,
@@ -240,6 +256,7 @@ impl Rename<'_> {
             content_type,
             metadata,
             tags,
+            expires,
             observer: comes.clone(),
         };
         let mut upload = Upload::begin(Arc::clone(self.store), self.to.clone(), options)?;

@@ -40,6 +40,9 @@ macro_rules! for_each_case {
             one_of_many_renames_wins
             renames_in_a_circle_lose_nothing
             observers_of_a_rename_are_told_what_changed
+            a_blob_that_has_expired_is_not_there
+            a_blob_is_there_until_it_expires
+            observers_are_told_of_blobs_that_have_expired
             folders_are_prepared
             the_longest_names_work
             reported_changes_add_up

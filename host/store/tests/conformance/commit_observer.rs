@@ -69,7 +69,7 @@ impl Notes {
     }
 }
 
-fn noted(options: PutOptions) -> (Arc<Notes>, PutOptions) {
+pub(super) fn noted(options: PutOptions) -> (Arc<Notes>, PutOptions) {
     let notes = Arc::new(Notes::default());
     let observer: Arc<dyn CommitObserver> = notes.clone();
     (notes, PutOptions { observer: Some(ObserverHandle::new(observer)), ..options })

@@ -16,6 +16,7 @@ mod cases;
 mod commit_observer;
 #[path = "../common/mod.rs"]
 mod common;
+mod expiries;
 mod lists;
 mod make;
 mod renames;
@@ -29,6 +30,7 @@ use blobs::*;
 use bytes::Bytes;
 use commit_observer::*;
 use common::*;
+use expiries::*;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, stream};
 use keepgate_store::disk::{DiskOptions, DiskStore, Features};

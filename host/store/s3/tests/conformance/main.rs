@@ -19,6 +19,8 @@ mod cases;
 mod commit_observer;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
+#[path = "../../../tests/conformance/expiries.rs"]
+mod expiries;
 #[path = "../../../tests/conformance/lists.rs"]
 mod lists;
 mod make;
@@ -37,6 +39,7 @@ use blobs::*;
 use bytes::Bytes;
 use commit_observer::*;
 use common::*;
+use expiries::*;
 use futures_util::future::join_all;
 use futures_util::stream;
 use keepgate_store::{
