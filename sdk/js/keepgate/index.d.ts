@@ -196,8 +196,10 @@ export class Store {
   /** Throws `not-found`, and `out-of-range` if no byte of the part is in the blob. */
   get(key: string, part?: Part | null): Download;
   /** Stores a blob: durable when it returns, all of it or nothing. Throws `already-exists`,
-   * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. */
-  put(key: string, data: Body | Uint8Array | string, options?: PutOptions): Stored;
+   * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. A blob that
+   * `expires` is not there from then on, and no condition minds it; the host removes it within an hour or so, and
+   * listings may name it until then. Another blob under the key revokes that. */
+  put(key: string, data: Body | Uint8Array | string, options?: PutOptions & { expires?: Date | null }): Stored;
   /** Stores as `put` does, except that what came of a body that broke off, or whose sender fell silent, is kept, without
    * a look at its SHA-256. The host goes on with it when the client is gone, and with it this call. */
   receive(key: string, data: Body | Uint8Array | string, options?: PutOptions): { stored: Stored; complete: boolean };

@@ -4,7 +4,7 @@ import * as blobs from "keepgate:plugin/blobs@0.1.1";
 
 import { Body, toBody } from "./body.js";
 import { ask } from "./failure.js";
-import { Fields, toDate, toPairs } from "./fields.js";
+import { Fields, toDate, toNanoseconds, toPairs } from "./fields.js";
 import { disown, own } from "./handles.js";
 
 const PAGE = 1000;
@@ -38,8 +38,12 @@ export class Store {
   put(key, data, options) {
     const body = toBody(data);
     const given = toPutOptions(options);
+    const { expires = null } = options ?? {};
+    const until = expires === null ? null : toNanoseconds(expires);
     const handle = body.take();
-    return toStored(ask(() => this.#handle.put(key, handle, given)));
+    const put = () =>
+      until === null ? this.#handle.put(key, handle, given) : this.#handle.putUntil(key, handle, given, until);
+    return toStored(ask(put));
   }
 
   receive(key, data, options) {

@@ -10,7 +10,7 @@ from typing import Literal
 from wit_world.imports import blobs
 
 from ._body import Body, take
-from ._environment import Pairs, to_datetime, to_pairs
+from ._environment import Pairs, to_datetime, to_nanoseconds, to_pairs
 from ._failure import asking
 from ._http import Fields
 
@@ -124,14 +124,20 @@ class Store:
         content_type: str | None = None,
         metadata: Pairs | None = None,
         tags: Pairs | None = None,
+        expires: datetime | None = None,
     ) -> Stored:
         """Stores a blob: durable when it returns, all of it or nothing. `matches` is the etag that
-        the blob there must have. Raises `AlreadyExists`, `PreconditionFailed`, `ChecksumMismatch`,
+        the blob there must have. A blob that `expires` is not there from then on, and no condition
+        minds it; the host removes it within an hour or so, and lists may name it until then. Another
+        blob under the key revokes that. Raises `AlreadyExists`, `PreconditionFailed`, `ChecksumMismatch`,
         `Truncated`, `QuotaExceeded`, `NoSpace`, `Denied`."""
         options = _options(condition, matches, sha256, content_type, metadata, tags)
         handle = take(data)
         with asking():
-            return _stored(self._handle.put(key, handle, options))
+            if expires is None:
+                return _stored(self._handle.put(key, handle, options))
+            until = to_nanoseconds(expires)
+            return _stored(self._handle.put_until(key, handle, options, until))
 
     def receive(
         self,

@@ -263,6 +263,15 @@ class Faults(Plugin):
         over = store.rename("f/g", "f/d", matches=store.head("f/d").etag)
         said["moved"] = [moved.change, moved.key, moved.size, over.change, over.replaced]
         said["unmoved"] = attempt(store.rename, "f/g", "f/h")[0]
+        later = keepgate.now() + timedelta(hours=1)
+        store.put("f/e", "x", expires=later)
+        said["expires"] = [store.heads(["f/e"])[0] is not None]
+        store.put("f/e", "x", expires=keepgate.now())
+        said["expires"] += [
+            store.heads(["f/e"])[0] is not None,
+            store.put("f/e", "x", condition="absent").change,
+            store.delete("f/e"),
+        ]
         store.delete("f/d")
         return Reply.json(said)
 

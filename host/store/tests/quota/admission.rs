@@ -250,7 +250,7 @@ async fn a_renamed_blob_counts_once_and_for_its_owner() {
         // Into another folder it needs to fit.
         match rename(&alice, "b/two", "small/two").await {
             Err(StoreError::QuotaExceeded(text)) => {
-                assert!(text.contains("folder small"), "{text}")
+                assert!(text.contains("folder small"), "{text}");
             }
             other => panic!("{other:?}"),
         }

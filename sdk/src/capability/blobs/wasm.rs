@@ -4,7 +4,7 @@ pub use crate::bindings::keepgate::plugin::blobs::{Download, Listing};
 
 use super::{Condition, Info, Part, Piece, PutOptions, Received, Stored};
 use crate::bindings::keepgate::plugin::blobs;
-use crate::{Body, Failure};
+use crate::{Body, Failure, Timestamp};
 
 /// A store that the mount grants.
 #[derive(Debug)]
@@ -30,6 +30,16 @@ impl Store {
 
     pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
         self.0.put(key, data, options)
+    }
+
+    pub fn put_until(
+        &self,
+        key: &str,
+        data: Body,
+        options: &PutOptions,
+        until: Timestamp,
+    ) -> Result<Stored, Failure> {
+        self.0.put_until(key, data, options, until.0)
     }
 
     pub fn receive(

@@ -104,6 +104,7 @@ impl Plugin for Every {
             Some("heads") => said.heads()?,
             Some("receive") => said.receive(request.body)?,
             Some("rename") => said.rename()?,
+            Some("expiry") => said.expiry()?,
             Some("pipes") => said.pipes()?,
             Some("lengths") => said.lengths()?,
             Some("topics") => said.topics()?,

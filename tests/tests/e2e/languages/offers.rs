@@ -90,6 +90,7 @@ pub(super) fn stores_say_what_changed(gateway: &Gateway) {
     assert_eq!(said["tagged"], "invalid");
     assert_eq!(said["moved"], json!(["created", "f/g", 6, "replaced", 6]));
     assert_eq!(said["unmoved"], "not-found");
+    assert_eq!(said["expires"], json!([true, false, "created", 1]));
 }
 
 pub(super) fn jobs_run(gateway: &Gateway) {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{
-    BlobStore, DeleteOptions, Folder, Key, Listing, RenameOptions, StoreError, receive,
+    BlobStore, DeleteOptions, Folder, Key, Listing, PutOptions, RenameOptions, StoreError, expiry,
+    receive,
 };
 use wasmtime::component::{HasSelf, Linker, Resource};
 
@@ -259,6 +260,25 @@ impl blobs::HostStore for GuestState {
         let store = self.store(&store)?;
         let key = Key::new(key)?;
         let options = options.try_into()?;
+        Ok(self.cpu.free(store.put(&key, body, options)).await?.into())
+    }
+
+    async fn put_until(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        data: Resource<BodyHandle>,
+        options: blobs::PutOptions,
+        until: u64,
+    ) -> Result<blobs::Stored, ImportError> {
+        self.note_store("blobs.put-until", &store, || {
+            format!("{key} {} until {until}", options_text(&options))
+        });
+        let body = self.table.delete(data)?.into_body();
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        let mut options = PutOptions::try_from(options)?;
+        options.expires = Some(expiry::time(until));
         Ok(self.cpu.free(store.put(&key, body, options)).await?.into())
     }
 
