@@ -116,6 +116,8 @@ fn options(context: &Context, item: &Item, info: &Info, sha256: Option<[u8; 32]>
         content_type: info.content_type.clone(),
         metadata,
         tags: info.tags.clone(),
+        // A copy is removed as the copy's settings say, when its source is gone.
+        expires: None,
         observer: None,
     }
 }

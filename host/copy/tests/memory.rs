@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use keepgate_copy::{CopyOptions, Deletes, Order};
 use keepgate_store::{
     BlobStore, Body, Change, DeleteOptions, Download, Entry, Folder, Info, Key, Listing, Part,
-    Piece, PutOptions, Result, StoreError, Stored,
+    Piece, PutOptions, RenameOptions, Result, StoreError, Stored,
 };
 
 const NAMES: usize = 500_000;
@@ -45,6 +45,7 @@ fn info(key: &Key) -> Info {
         content_type: None,
         metadata: Vec::new(),
         tags: Vec::new(),
+        expires: None,
     }
 }
 
@@ -81,6 +82,10 @@ impl BlobStore for Endless {
     }
 
     async fn concat(&self, _: &Key, _: &[Piece], _: PutOptions) -> Result<Stored> {
+        Err(StoreError::Unsupported("not needed".to_owned()))
+    }
+
+    async fn rename(&self, _: &Key, _: &Key, _: RenameOptions) -> Result<Stored> {
         Err(StoreError::Unsupported("not needed".to_owned()))
     }
 

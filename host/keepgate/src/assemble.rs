@@ -3,7 +3,7 @@
 //! A reload shares everything that has not changed with the previous assembly, so that stores stay open
 //! and cached logins stay cached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -12,7 +12,7 @@ use keepgate_http::{Cors, RateLimits, Tls, TlsFiles, tls::TlsVersion};
 use keepgate_runtime::capability;
 use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
-use keepgate_store::Folder;
+use keepgate_store::{BlobStore, Folder};
 
 use crate::authentication::Authentication;
 use crate::config::capability::{OwnState, Providers};
@@ -25,6 +25,8 @@ use crate::stores::{OpenStore, Overview};
 #[derive(Debug)]
 pub(crate) struct Assembly {
     stores: BTreeMap<String, OpenStore>,
+    /// The names of those that some mount may write to.
+    written: BTreeSet<String>,
     pub(crate) authentication: Authentication,
     /// The mounts that the configuration names.
     pub(crate) mounts: Vec<MountPlan>,
@@ -123,6 +125,7 @@ impl Assembly {
     ) -> Result<Self> {
         let mut assembly = Self {
             stores,
+            written: written(config),
             authentication: Authentication::open(
                 config,
                 before.map(|before| &before.authentication),
@@ -205,6 +208,12 @@ impl Assembly {
         self.stores.values().flat_map(|store| &store.quotas)
     }
 
+    /// Stores in which blobs may expire, with their quotas: all but those that no mount may write to.
+    pub(crate) fn expiring(&self) -> Vec<(String, Arc<dyn BlobStore>)> {
+        let written = self.stores.iter().filter(|(name, _)| self.written.contains(*name));
+        written.map(|(name, store)| (name.clone(), store.view(None))).collect()
+    }
+
     /// Activates the limits of this configuration.
     pub(crate) async fn change_quotas(&self) -> Result<()> {
         for quota in self.quotas() {
@@ -256,6 +265,19 @@ impl Assembly {
         auto.mounts = kept;
         plans
     }
+}
+
+/// The names of the stores that some mount may write to, if only for one user.
+fn written(config: &Config) -> BTreeSet<String> {
+    let writes = |mount: &&config::Mount| {
+        let mut users = mount.rule.iter().filter(|rule| rule.user.is_some());
+        !mount.policy.read_only || users.any(|rule| !rule.policy.get_ref().read_only)
+    };
+    let mounts = config.mount.iter().filter(writes);
+    let mounted = mounts.flat_map(|mount| mount.stores.values().map(toml::Spanned::get_ref));
+    let auto = config.auto_mount.iter().map(|auto| auto.store.get_ref());
+    let names = mounted.chain(auto).map(|named| config::store_and_folder(named).0.to_owned());
+    names.collect()
 }
 
 /// Whether a mount that was made for a previous version of a plugin suits this one.

@@ -9,14 +9,22 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::Fields;
 use crate::error::Result;
+use crate::{Fields, RenameOptions};
 
 /// Observes one call that changes one blob. It must not call the store.
 pub trait CommitObserver: Send + Sync + fmt::Debug {
     /// The store is about to write `size` bytes, a number that only it could know. Called before
     /// the bytes are moved, on a thread that may block. An error ends the call without a change.
     fn admit(&self, size: u64) -> Result<()>;
+
+    /// The blob that is to appear is that of another key, with this size and this metadata. If it
+    /// `moves`, it goes from there in the same step, so that no bytes are added. Called instead of
+    /// [`admit`](Self::admit), and again if another blob is there by then.
+    fn admit_renamed(&self, size: u64, metadata: &Fields, moves: bool) -> Result<()> {
+        let _ = (metadata, moves);
+        self.admit(size)
+    }
 
     /// The change is made in this [epoch](crate::BlobStore::epoch) of the store. Called before
     /// [`before_commit`](Self::before_commit). An error ends the call without a change.
@@ -51,6 +59,54 @@ pub struct RemovedBlob {
     pub size: u64,
     /// As given to `put`; empty if the observer did not ask for it.
     pub metadata: Fields,
+}
+
+/// A blob that was moved in one step.
+#[derive(Clone, Debug)]
+pub(crate) struct MovedBlob {
+    /// As it was under the old key.
+    pub(crate) blob: RemovedBlob,
+    /// The one that was under the new key.
+    pub(crate) replaced: Option<RemovedBlob>,
+}
+
+/// For stores that move a blob in one step, which is a change of two keys.
+impl RenameOptions {
+    pub(crate) fn admit(&self, size: u64, metadata: &Fields) -> Result<()> {
+        self.comes.as_ref().map_or(Ok(()), |comes| comes.admit_renamed(size, metadata, true))
+    }
+
+    pub(crate) fn place(&self, epoch: u64) -> Result<()> {
+        self.comes.iter().chain(&self.goes).try_for_each(|observer| observer.place(epoch))
+    }
+
+    /// Returns whether the metadata of both blobs is needed.
+    pub(crate) fn before_commit(&self) -> Result<bool> {
+        let comes = self.comes.as_ref().map_or(Ok(false), |comes| comes.before_commit())?;
+        match self.goes.as_ref().map_or(Ok(false), |goes| goes.before_commit()) {
+            Ok(goes) => Ok(comes || goes),
+            Err(error) => {
+                // The one that agreed is told that nothing came of it.
+                if let Some(comes) = &self.comes {
+                    comes.after_commit(None);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn after_commit(&self, moved: Option<MovedBlob>) {
+        let (came, went) = moved.map_or((None, None), |MovedBlob { blob, replaced }| {
+            let came = CommittedChange { removed: replaced, size: Some(blob.size) };
+            (Some(came), Some(CommittedChange { removed: Some(blob), size: None }))
+        });
+        if let Some(comes) = &self.comes {
+            comes.after_commit(came);
+        }
+        if let Some(goes) = &self.goes {
+            goes.after_commit(went);
+        }
+    }
 }
 
 /// A [`CommitObserver`] passed along with a call. Equal only to its own clones.

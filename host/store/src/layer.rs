@@ -6,8 +6,8 @@
 //! A layer does not decide about methods but about [`Operation`]s: storing a blob, deleting one,
 //! making folders. [`StoreLayer::authorize`] has no default, and the forwarding methods below call
 //! it before every change. So a new method of [`BlobStore`] is added in three places, the trait,
-//! its forwarding method here and the stores, and every policy already applies to it: a method that
-//! moves a blob, for example, is an [`Operation::Store`] followed by an [`Operation::Delete`]. If a
+//! its forwarding method here and the stores, and every policy already applies to it: `rename`, for
+//! example, is an [`Operation::Store`] followed by an [`Operation::Delete`]. If a
 //! new method does something that no operation describes, add a variant: layers match operations
 //! without a wildcard, so each of them has to decide before it compiles again.
 //!
@@ -29,7 +29,8 @@ use crate::body::Body;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, Condition, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions, Stored,
+    BlobStore, Condition, DeleteOptions, Download, Due, Info, Listing, Part, Piece, PutOptions,
+    RenameOptions, Stored,
 };
 
 /// A change that a layer has to decide about before the store makes it. A layer may change the
@@ -40,6 +41,9 @@ pub enum Operation<'a> {
     Store {
         /// The key, as the layer's caller names it.
         key: &'a Key,
+        /// The key of the blob that moves here, as the caller names it. Its [`Delete`](Self::Delete)
+        /// follows. What is kept with the blob stays, whatever the options say.
+        from: Option<&'a Key>,
         /// The bytes, if they come from the caller and not from blobs in the store.
         body: Option<&'a mut Body>,
         /// How it is stored.
@@ -104,6 +108,12 @@ impl<L: StoreLayer> BlobStore for L {
         Ok(scoped::info(key, &inner, info))
     }
 
+    async fn head_any(&self, key: &Key) -> Result<Info> {
+        let inner = scoped::key(self.folder(), key)?;
+        let info = self.inner().head_any(&inner).await?;
+        Ok(scoped::info(key, &inner, info))
+    }
+
     async fn get(&self, key: &Key, part: Part) -> Result<Download> {
         let inner = scoped::key(self.folder(), key)?;
         let mut download = self.inner().get(&inner, part).await?;
@@ -115,7 +125,8 @@ impl<L: StoreLayer> BlobStore for L {
         let inner = scoped::key(self.folder(), key)?;
         let intent = Intent::of(&options.condition);
         let (bytes, settings) = (Some(&mut body), &mut options);
-        self.authorize(Operation::Store { key, body: bytes, options: settings }).await?;
+        self.authorize(Operation::Store { key, from: None, body: bytes, options: settings })
+            .await?;
         let stored = self.inner().put(&inner, body, options).await;
         let Stored { info, change } = stored.map_err(|error| self.explain(key, intent, error))?;
         Ok(Stored { info: scoped::info(key, &inner, info), change })
@@ -125,10 +136,29 @@ impl<L: StoreLayer> BlobStore for L {
         let inner = scoped::key(self.folder(), key)?;
         let pieces = scoped::pieces(self.folder(), pieces)?;
         let intent = Intent::of(&options.condition);
-        self.authorize(Operation::Store { key, body: None, options: &mut options }).await?;
+        self.authorize(Operation::Store { key, from: None, body: None, options: &mut options })
+            .await?;
         let stored = self.inner().concat(&inner, &pieces, options).await;
         let Stored { info, change } = stored.map_err(|error| self.explain(key, intent, error))?;
         Ok(Stored { info: scoped::info(key, &inner, info), change })
+    }
+
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        let inner = scoped::key(self.folder(), key)?;
+        let inner_to = scoped::key(self.folder(), to)?;
+        let RenameOptions { condition, comes, goes } = options;
+        let intent = Intent::of(&condition);
+        let mut store = PutOptions { condition, observer: comes, ..PutOptions::default() };
+        let operation =
+            Operation::Store { key: to, from: Some(key), body: None, options: &mut store };
+        self.authorize(operation).await?;
+        let mut delete = DeleteOptions { matches: None, observer: goes };
+        self.authorize(Operation::Delete { key, options: &mut delete }).await?;
+        let (condition, comes, goes) = (store.condition, store.observer, delete.observer);
+        let options = RenameOptions { condition, comes, goes };
+        let stored = self.inner().rename(&inner, &inner_to, options).await;
+        let Stored { info, change } = stored.map_err(|error| self.explain(to, intent, error))?;
+        Ok(Stored { info: scoped::info(to, &inner_to, info), change })
     }
 
     async fn delete_with(&self, key: &Key, mut options: DeleteOptions) -> Result<Option<u64>> {
@@ -136,6 +166,22 @@ impl<L: StoreLayer> BlobStore for L {
         self.authorize(Operation::Delete { key, options: &mut options }).await?;
         let deleted = self.inner().delete_with(&inner, options).await;
         deleted.map_err(|error| self.explain(key, Intent::Delete, error))
+    }
+
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        // Markers have names of the whole store.
+        match self.folder() {
+            None => self.inner().due(after, max).await,
+            Some(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn expire(&self, due: &Due, mut options: DeleteOptions) -> Result<Option<u64>> {
+        let inner = scoped::key(self.folder(), &due.key)?.into_owned();
+        self.authorize(Operation::Delete { key: &due.key, options: &mut options }).await?;
+        let inner = Due { marker: due.marker.clone(), key: inner };
+        let removed = self.inner().expire(&inner, options).await;
+        removed.map_err(|error| self.explain(&due.key, Intent::Delete, error))
     }
 
     async fn list_after(

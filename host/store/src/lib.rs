@@ -13,6 +13,7 @@
 //! | [`layer`] | what a policy around a store has to decide, and forwarding for the rest |
 //! | [`guard`] | policies: append-only, read-only, unverified; a subfolder as a store |
 //! | [`quota`] | limits on the bytes that a store, its folders and its users hold |
+//! | [`expiry`] | blobs that expire: clocks, markers, removing them |
 //! | [`receive`] | keeping what came of a body that broke off |
 //! | [`commit_observer`] | callbacks at the very step that changes a blob |
 
@@ -20,6 +21,7 @@ pub mod body;
 pub mod commit_observer;
 pub mod disk;
 pub mod error;
+pub mod expiry;
 pub mod guard;
 pub mod key;
 pub mod layer;
@@ -36,6 +38,7 @@ use async_trait::async_trait;
 pub use body::{Body, BodyError};
 pub use commit_observer::{CommitObserver, CommittedChange, ObserverHandle, RemovedBlob};
 pub use error::{Result, StoreError};
+pub use expiry::Due;
 pub use key::{Folder, Key};
 
 /// Names of the gateway's own metadata begin with this, in any letter case. Code that hands a store
@@ -64,6 +67,11 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// What the store knows about one blob.
     async fn head(&self, key: &Key) -> Result<Info>;
 
+    /// The same, but also of a blob that has expired and is not removed yet: of whatever takes up space.
+    async fn head_any(&self, key: &Key) -> Result<Info> {
+        self.head(key).await
+    }
+
     /// Opens one blob, or a part of it. [`StoreError::OutOfRange`] if the part contains no byte of
     /// the blob.
     async fn get(&self, key: &Key, part: Part) -> Result<Download>;
@@ -79,6 +87,14 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// [admit](CommitObserver::admit) the sum of the pieces' lengths.
     async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored>;
 
+    /// Moves a blob to another key, with everything that is kept with it; durable when it returns.
+    /// [`StoreError::NotFound`] if there is none. A folder that its last blob leaves stays. The etag
+    /// and the time of the moved blob may be new ones.
+    ///
+    /// A store that can moves it in one step. Another one copies it and then removes what it has
+    /// copied, if it is still the same; if it is not, the copy goes again, unless it replaced a blob.
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored>;
+
     /// Removes one blob, durably. Returns the size in bytes of the blob that this very call
     /// removed, or none if there was none.
     async fn delete(&self, key: &Key) -> Result<Option<u64>> {
@@ -87,6 +103,20 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
 
     /// Like [`delete`](Self::delete), with a condition or an observer.
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>>;
+
+    /// Markers of blobs that may have expired, in the order of their names, after one of that name; at
+    /// most so many, and none at the end. See [`expiry`]. Only of a whole store.
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        let _ = (after, max);
+        Ok(Vec::new())
+    }
+
+    /// Removes the blob of a marker if it has expired, durably, and then the marker. Returns the size
+    /// in bytes of the blob that this very call removed.
+    async fn expire(&self, due: &Due, options: DeleteOptions) -> Result<Option<u64>> {
+        let _ = (due, options);
+        Ok(None)
+    }
 
     /// The blobs below a folder, sorted by the bytes of their keys; see [`Listing`].
     /// [`StoreError::NotFound`] if a disk has no such folder.
@@ -141,6 +171,8 @@ pub struct Info {
     pub metadata: Fields,
     /// As given to `put`.
     pub tags: Fields,
+    /// As given to `put`. There is no blob any more from then on.
+    pub expires: Option<SystemTime>,
 }
 
 /// The blob that `put` or `concat` leaves under its key.
@@ -261,8 +293,43 @@ pub struct PutOptions {
     pub metadata: Fields,
     /// Stored with the blob.
     pub tags: Fields,
+    /// From then on there is no blob any more: it is not found, no condition minds it, and it is
+    /// removed within an hour. Listings may name it until then. See [`expiry`].
+    pub expires: Option<SystemTime>,
     /// Observes the commit; see [`commit_observer`]. Layers pass it on.
     pub observer: Option<ObserverHandle>,
+}
+
+/// How to move a blob to another key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RenameOptions {
+    /// What must hold for the new key. Bytes are not compared, so
+    /// [`AbsentOrIdentical`](Condition::AbsentOrIdentical) is [`StoreError::Invalid`].
+    pub condition: Condition,
+    /// Observes what happens to the new key; see [`commit_observer`]. Layers pass it on.
+    pub comes: Option<ObserverHandle>,
+    /// Observes what happens to the old key.
+    pub goes: Option<ObserverHandle>,
+}
+
+impl RenameOptions {
+    /// What no store does. Each of them begins with this.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if both keys are the same, or if bytes would have to be compared.
+    pub fn check(&self, key: &Key, to: &Key) -> Result<()> {
+        if key == to {
+            return Err(StoreError::Invalid(format!("{key} cannot be renamed to itself")));
+        }
+        if self.condition == Condition::AbsentOrIdentical {
+            return Err(StoreError::Invalid(
+                "a rename takes the conditions `always`, `absent` and `matches`: it compares no bytes"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// How to remove a blob.

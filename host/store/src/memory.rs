@@ -12,11 +12,13 @@ use futures_util::stream;
 use sha2::{Digest, Sha256};
 
 use crate::body::{Body, BodyError};
+use crate::commit_observer::MovedBlob;
 use crate::error::{Result, StoreError};
+use crate::expiry::Clock;
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, Change, CommittedChange, Condition, DeleteOptions, Download, Entry, Info, Listing,
-    ObserverHandle, Part, Piece, PutOptions, RemovedBlob, Stored,
+    BlobStore, Change, CommittedChange, Condition, DeleteOptions, Download, Due, Entry, Info,
+    Listing, ObserverHandle, Part, Piece, PutOptions, RemovedBlob, RenameOptions, Stored,
 };
 
 /// Bytes of one chunk of a body: small, so that readers see more than one chunk.
@@ -34,6 +36,7 @@ struct State {
     /// Each ends with a slash. A folder stays once it is made.
     folders: BTreeSet<String>,
     stored: u64,
+    clock: Clock,
 }
 
 impl MemoryStore {
@@ -42,12 +45,20 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// An empty store whose blobs expire by this clock.
+    pub fn with_clock(clock: Clock) -> Self {
+        let state = State { clock, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, key: &Key) -> Result<(Info, Bytes)> {
-        self.state().blobs.get(key.as_str()).cloned().ok_or(StoreError::NotFound)
+        let state = self.state();
+        let found = state.there(key).cloned();
+        found.ok_or(StoreError::NotFound)
     }
 
     /// A blob's info, where the part begins in it, and the part's bytes.
@@ -63,6 +74,12 @@ impl MemoryStore {
 }
 
 impl State {
+    /// The blob under a key, unless it has expired.
+    fn there(&self, key: &Key) -> Option<&(Info, Bytes)> {
+        let found = self.blobs.get(key.as_str());
+        found.filter(|(info, _)| !self.clock.has_passed(info.expires))
+    }
+
     /// Checks what must hold before a body is read.
     fn check(&self, key: &Key, condition: &Condition) -> Result<()> {
         self.check_folders(key.folder().as_str())?;
@@ -71,7 +88,7 @@ impl State {
                 "{key} is a folder, so no blob can be stored there"
             )));
         }
-        let there = self.blobs.get(key.as_str()).map(|(info, _)| &info.etag);
+        let there = self.there(key).map(|(info, _)| &info.etag);
         match (condition, there) {
             (Condition::Absent, Some(_)) => Err(StoreError::AlreadyExists),
             (Condition::Matches(etag), there) if there != Some(etag) => {
@@ -98,7 +115,7 @@ impl State {
         let actual: [u8; 32] = Sha256::digest(&bytes).into();
         let wrong = options.sha256.filter(|expected| *expected != actual);
         if options.condition == Condition::AbsentOrIdentical
-            && let Some((info, there)) = self.blobs.get(key.as_str())
+            && let Some((info, there)) = self.there(key)
         {
             return if *there == bytes && wrong.is_none() {
                 Ok(Stored { info: info.clone(), change: Change::Unchanged })
@@ -123,13 +140,43 @@ impl State {
             content_type: options.content_type,
             metadata: options.metadata,
             tags: options.tags,
+            expires: options.expires,
         };
+        let replaces = self.there(key).is_some();
         let name = key.as_str().to_owned();
         let came = Some(info.size);
         let gone = self.change(options.observer.as_ref(), came, |blobs| {
             blobs.insert(name, (info.clone(), bytes))
         })?;
+        let gone = gone.filter(|_| replaces);
         let change = gone.map_or(Change::Created, |size| Change::Replaced { size });
+        Ok(Stored { info, change })
+    }
+
+    fn rename(&mut self, key: &Key, to: &Key, options: &RenameOptions) -> Result<Stored> {
+        let there = self.there(key).map(|(info, _)| info.clone()).ok_or(StoreError::NotFound)?;
+        options.admit(there.size, &there.metadata)?;
+        self.check(to, &options.condition)?;
+        self.make_folder(to.folder().as_str());
+        let replaces = self.there(to).is_some();
+        let wanted = options.before_commit()?;
+        let Some((_, bytes)) = self.blobs.remove(key.as_str()) else {
+            options.after_commit(None);
+            return Err(StoreError::NotFound);
+        };
+        self.stored += 1;
+        // A bucket keeps neither, so nobody must rely on them.
+        let (modified, etag) = (SystemTime::now(), format!("{:x}", self.stored));
+        let info = Info { key: to.clone(), modified, etag, ..there.clone() };
+        let replaced = self.blobs.insert(to.as_str().to_owned(), (info.clone(), bytes));
+        let removed = |info: Info| RemovedBlob {
+            size: info.size,
+            metadata: if wanted { info.metadata } else { Vec::new() },
+        };
+        let replaced = replaced.map(|(info, _)| removed(info));
+        let change = replaced.as_ref().filter(|_| replaces);
+        let change = change.map_or(Change::Created, |gone| Change::Replaced { size: gone.size });
+        options.after_commit(Some(MovedBlob { blob: removed(there), replaced }));
         Ok(Stored { info, change })
     }
 
@@ -225,6 +272,11 @@ impl BlobStore for MemoryStore {
         Ok(self.find(key)?.0)
     }
 
+    async fn head_any(&self, key: &Key) -> Result<Info> {
+        let found = self.state().blobs.get(key.as_str()).map(|(info, _)| info.clone());
+        found.ok_or(StoreError::NotFound)
+    }
+
     async fn get(&self, key: &Key, part: Part) -> Result<Download> {
         let (info, offset, mut bytes) = self.find_part(key, part)?;
         let length = bytes.len() as u64;
@@ -254,10 +306,38 @@ impl BlobStore for MemoryStore {
         state.commit(key, bytes.freeze(), options)
     }
 
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        options.check(key, to)?;
+        self.state().rename(key, to, &options)
+    }
+
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let mut state = self.state();
-        options.check(state.blobs.get(key.as_str()).map(|(info, _)| &*info.etag))?;
-        state.change(options.observer.as_ref(), None, |blobs| blobs.remove(key.as_str()))
+        options.check(state.there(key).map(|(info, _)| &*info.etag))?;
+        let there = state.there(key).is_some();
+        let removed =
+            state.change(options.observer.as_ref(), None, |blobs| blobs.remove(key.as_str()))?;
+        Ok(removed.filter(|_| there))
+    }
+
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        // Its blobs are their own markers.
+        let state = self.state();
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let expired = state.blobs.range::<str, _>((begin, Bound::Unbounded));
+        let expired = expired.filter(|(_, (info, _))| state.clock.has_passed(info.expires));
+        let due =
+            expired.map(|(name, (info, _))| Due { marker: name.clone(), key: info.key.clone() });
+        Ok(due.take(max).collect())
+    }
+
+    async fn expire(&self, due: &Due, options: DeleteOptions) -> Result<Option<u64>> {
+        let mut state = self.state();
+        if state.there(&due.key).is_some() {
+            return Ok(None);
+        }
+        let name = due.key.as_str();
+        state.change(options.observer.as_ref(), None, |blobs| blobs.remove(name))
     }
 
     async fn list_after(

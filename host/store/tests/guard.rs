@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::guard::{AppendOnly, Policy, ReadOnly, Subfolder};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::{Condition, DeleteOptions, Part, PutOptions, StoreError};
+use keepgate_store::{Condition, DeleteOptions, Part, PutOptions, RenameOptions, StoreError};
 
 fn memory() -> Store {
     Arc::new(MemoryStore::new())
@@ -71,6 +71,36 @@ async fn append_only_adds_and_never_replaces_or_deletes() {
     store.prepare(&[folder("keys")]).await.unwrap();
     assert_eq!(names(&store, "", true).await, ["data/a", "data/b"]);
     assert_eq!(read(&store, "data/b").await, bytes(10, 1));
+}
+
+#[tokio::test]
+async fn a_rename_is_a_store_and_a_delete_to_every_policy() {
+    let rename = async |store: &Store, from: &str, to: &str| {
+        store.rename(&key(from), &key(to), RenameOptions::default()).await
+    };
+    let (store, inner) = append_only(&["incoming/*"]);
+    for name in ["data/a", "incoming/a", "incoming/b", "incoming/c"] {
+        put(&inner, name, &bytes(10, 1)).await;
+    }
+    // Neither away from a protected key nor over a blob there.
+    for (from, to, what) in
+        [("data/a", "incoming/z", "deleted"), ("incoming/a", "data/a", "replaced")]
+    {
+        let Err(StoreError::Denied(text)) = rename(&store, from, to).await else { panic!("{to}") };
+        assert!(text.contains("data/a") && text.contains(what), "{text}");
+    }
+    rename(&store, "incoming/a", "data/b").await.unwrap();
+    rename(&store, "incoming/b", "incoming/c").await.unwrap();
+    assert_eq!(names(&store, "", true).await, ["data/a", "data/b", "incoming/c"]);
+
+    let store: Store = Arc::new(ReadOnly::new(Arc::clone(&inner)));
+    let outcome = rename(&store, "incoming/c", "incoming/d").await;
+    assert!(matches!(outcome, Err(StoreError::Denied(_))), "{outcome:?}");
+    // Both keys are the folder's.
+    let store: Store = Arc::new(Subfolder::new(inner, folder("incoming")));
+    let moved = rename(&store, "c", "data/d").await.unwrap();
+    assert_eq!(moved.info.key, key("data/d"));
+    assert_eq!(names(&store, "", true).await, ["data/d"]);
 }
 
 #[tokio::test]

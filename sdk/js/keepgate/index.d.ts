@@ -133,7 +133,7 @@ export interface Info {
   readonly tags: Fields;
 }
 
-/** A blob that `put` or `concat` stored, in its current state. */
+/** A blob that `put`, `concat` or `rename` stored, in its current state. */
 export interface Stored extends Info {
   /** What this call changed: `unchanged` if the same bytes were there, so that nothing was
    * written. */
@@ -196,13 +196,19 @@ export class Store {
   /** Throws `not-found`, and `out-of-range` if no byte of the part is in the blob. */
   get(key: string, part?: Part | null): Download;
   /** Stores a blob: durable when it returns, all of it or nothing. Throws `already-exists`,
-   * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. */
-  put(key: string, data: Body | Uint8Array | string, options?: PutOptions): Stored;
+   * `precondition-failed`, `checksum-mismatch`, `truncated`, `quota-exceeded`, `no-space`, `denied`. A blob that
+   * `expires` is not there from then on, and no condition minds it; the host removes it within an hour or so, and
+   * listings may name it until then. Another blob under the key revokes that. */
+  put(key: string, data: Body | Uint8Array | string, options?: PutOptions & { expires?: Date | null }): Stored;
   /** Stores as `put` does, except that what came of a body that broke off, or whose sender fell silent, is kept, without
    * a look at its SHA-256. The host goes on with it when the client is gone, and with it this call. */
   receive(key: string, data: Body | Uint8Array | string, options?: PutOptions): { stored: Stored; complete: boolean };
   /** Joins pieces of blobs into one, in order, with the same guarantees as `put`; the blobs stay. */
   concat(key: string, pieces: Piece[], options?: PutOptions): Stored;
+  /** Moves a blob to another key, with everything that is kept with it: on a disk in one step, without copying. The
+   * condition is about the new key. Throws `not-found` if there is no blob, `already-exists`, `precondition-failed`,
+   * `quota-exceeded`, `denied`. */
+  rename(key: string, to: string, options?: { condition?: "always" | "absent" | { matches: string } }): Stored;
   /** The size in bytes of the blob that this call removed; null if there was none. With
    * `matches` it removes the blob of that etag only, and throws `precondition-failed` if another or none
    * is there. */

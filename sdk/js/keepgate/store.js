@@ -4,7 +4,7 @@ import * as blobs from "keepgate:plugin/blobs@0.1.1";
 
 import { Body, toBody } from "./body.js";
 import { ask } from "./failure.js";
-import { Fields, toDate, toPairs } from "./fields.js";
+import { Fields, toDate, toNanoseconds, toPairs } from "./fields.js";
 import { disown, own } from "./handles.js";
 
 const PAGE = 1000;
@@ -38,8 +38,12 @@ export class Store {
   put(key, data, options) {
     const body = toBody(data);
     const given = toPutOptions(options);
+    const { expires = null } = options ?? {};
+    const until = expires === null ? null : toNanoseconds(expires);
     const handle = body.take();
-    return toStored(ask(() => this.#handle.put(key, handle, given)));
+    const put = () =>
+      until === null ? this.#handle.put(key, handle, given) : this.#handle.putUntil(key, handle, given, until);
+    return toStored(ask(put));
   }
 
   receive(key, data, options) {
@@ -53,6 +57,10 @@ export class Store {
   concat(key, pieces, options) {
     const given = toPutOptions(options);
     return toStored(ask(() => this.#handle.concat(key, pieces.map(toPiece), given)));
+  }
+
+  rename(key, to, { condition = "always" } = {}) {
+    return toStored(ask(() => this.#handle.rename(key, to, toCondition(condition))));
   }
 
   delete(key, { matches } = {}) {
@@ -119,10 +127,14 @@ function toPart(part) {
 
 function toPutOptions({ condition = "always", sha256, contentType, metadata, tags } = {}) {
   return {
-    condition: typeof condition === "string" ? { tag: condition } : { tag: "matches", val: condition.matches },
+    condition: toCondition(condition),
     sha256: sha256 ?? null,
     contentType: contentType ?? null,
     metadata: toPairs(metadata),
     tags: toPairs(tags),
   };
+}
+
+function toCondition(condition) {
+  return typeof condition === "string" ? { tag: condition } : { tag: "matches", val: condition.matches };
 }

@@ -10,7 +10,7 @@ from typing import Literal
 from wit_world.imports import blobs
 
 from ._body import Body, take
-from ._environment import Pairs, to_datetime, to_pairs
+from ._environment import Pairs, to_datetime, to_nanoseconds, to_pairs
 from ._failure import asking
 from ._http import Fields
 
@@ -35,7 +35,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Stored(Info):
-    """A blob that `put` or `concat` stored, in its current state."""
+    """A blob that `put`, `concat` or `rename` stored, in its current state."""
 
     #: What this call changed: `unchanged` if the same bytes were there, so that nothing was
     #: written.
@@ -124,14 +124,20 @@ class Store:
         content_type: str | None = None,
         metadata: Pairs | None = None,
         tags: Pairs | None = None,
+        expires: datetime | None = None,
     ) -> Stored:
         """Stores a blob: durable when it returns, all of it or nothing. `matches` is the etag that
-        the blob there must have. Raises `AlreadyExists`, `PreconditionFailed`, `ChecksumMismatch`,
+        the blob there must have. A blob that `expires` is not there from then on, and no condition
+        minds it; the host removes it within an hour or so, and lists may name it until then. Another
+        blob under the key revokes that. Raises `AlreadyExists`, `PreconditionFailed`, `ChecksumMismatch`,
         `Truncated`, `QuotaExceeded`, `NoSpace`, `Denied`."""
         options = _options(condition, matches, sha256, content_type, metadata, tags)
         handle = take(data)
         with asking():
-            return _stored(self._handle.put(key, handle, options))
+            if expires is None:
+                return _stored(self._handle.put(key, handle, options))
+            until = to_nanoseconds(expires)
+            return _stored(self._handle.put_until(key, handle, options, until))
 
     def receive(
         self,
@@ -171,6 +177,21 @@ class Store:
         options = _options(condition, matches, sha256, content_type, metadata, tags)
         with asking():
             return _stored(self._handle.concat(key, [_piece(piece) for piece in pieces], options))
+
+    def rename(
+        self,
+        key: str,
+        to: str,
+        *,
+        condition: Literal["always", "absent"] = "always",
+        matches: str | None = None,
+    ) -> Stored:
+        """Moves a blob to another key, with everything that is kept with it: on a disk in one step,
+        without copying. The condition is about the new key. Raises `NotFound` if there is no blob,
+        `AlreadyExists`, `PreconditionFailed`, `QuotaExceeded`, `Denied`."""
+        must = _condition(condition, matches)
+        with asking():
+            return _stored(self._handle.rename(key, to, must))
 
     def delete(self, key: str, *, matches: str | None = None) -> int | None:
         """The size in bytes of the blob that this call removed; None if there was none. With
@@ -246,10 +267,14 @@ def _options(
     metadata: Pairs | None,
     tags: Pairs | None,
 ) -> blobs.PutOptions:
+    must = _condition(condition, matches)
+    return blobs.PutOptions(must, sha256, content_type, to_pairs(metadata), to_pairs(tags))
+
+
+def _condition(condition: str, matches: str | None) -> blobs.Condition:
     conditions: dict[str, blobs.Condition] = {
         "always": blobs.Condition_Always(),
         "absent": blobs.Condition_Absent(),
         "absent-or-identical": blobs.Condition_AbsentOrIdentical(),
     }
-    must = conditions[condition] if matches is None else blobs.Condition_Matches(matches)
-    return blobs.PutOptions(must, sha256, content_type, to_pairs(metadata), to_pairs(tags))
+    return conditions[condition] if matches is None else blobs.Condition_Matches(matches)

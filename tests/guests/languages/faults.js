@@ -175,7 +175,17 @@ const PATHS = {
       removed: store.delete("f/a", { matches: entries[0].etag }),
       tagged: attempt(() => store.put("f/e", "x", { metadata: { Upper: "x" } }))[0],
     };
-    store.delete("f/b/c");
+    const moved = store.rename("f/b/c", "f/g", { condition: "absent" });
+    const { etag } = store.head("f/d");
+    const over = store.rename("f/g", "f/d", { condition: { matches: etag } });
+    said.moved = [moved.change, moved.key, moved.size, over.change, over.replaced];
+    said.unmoved = attempt(() => store.rename("f/g", "f/h"))[0];
+    const expires = new Date(now().getTime() + 3_600_000);
+    const there = (key) => store.heads([key])[0] !== null;
+    store.put("f/e", "x", { expires });
+    said.expires = [there("f/e")];
+    store.put("f/e", "x", { expires: now() });
+    said.expires.push(there("f/e"), store.put("f/e", "x", { condition: "absent" }).change, store.delete("f/e"));
     store.delete("f/d");
     return Reply.json(said);
   },

@@ -259,7 +259,19 @@ class Faults(Plugin):
             "removed": store.delete("f/a", matches=entries[0].etag),
             "tagged": attempt(store.put, "f/e", "x", metadata={"Upper": "x"})[0],
         }
-        store.delete("f/b/c")
+        moved = store.rename("f/b/c", "f/g", condition="absent")
+        over = store.rename("f/g", "f/d", matches=store.head("f/d").etag)
+        said["moved"] = [moved.change, moved.key, moved.size, over.change, over.replaced]
+        said["unmoved"] = attempt(store.rename, "f/g", "f/h")[0]
+        later = keepgate.now() + timedelta(hours=1)
+        store.put("f/e", "x", expires=later)
+        said["expires"] = [store.heads(["f/e"])[0] is not None]
+        store.put("f/e", "x", expires=keepgate.now())
+        said["expires"] += [
+            store.heads(["f/e"])[0] is not None,
+            store.put("f/e", "x", condition="absent").change,
+            store.delete("f/e"),
+        ]
         store.delete("f/d")
         return Reply.json(said)
 

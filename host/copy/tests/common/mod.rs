@@ -14,7 +14,7 @@ use keepgate_copy::{CopyError, CopyOptions, Report};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::{
     BlobStore, Body, BodyError, DeleteOptions, Download, Entry, Folder, Info, Key, Listing, Part,
-    Piece, PutOptions, Result, StoreError, Stored,
+    Piece, PutOptions, RenameOptions, Result, StoreError, Stored,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -327,6 +327,10 @@ impl BlobStore for Hooks {
 
     async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
         self.0.inner.concat(key, pieces, options).await
+    }
+
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        self.0.inner.rename(key, to, options).await
     }
 
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {

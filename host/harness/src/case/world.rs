@@ -125,6 +125,7 @@ pub enum Operation {
     Get,
     Put,
     Concat,
+    Rename,
     Delete,
     List,
     Prepare,

@@ -99,6 +99,7 @@ impl Candidate {
             stores: assembly.stores(),
             quotas: assembly.quotas().cloned().collect(),
             copies: self.copies,
+            expiring: assembly.expiring(),
             parts: assembly
                 .capabilities
                 .status()

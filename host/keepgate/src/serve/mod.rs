@@ -6,10 +6,12 @@
 //! | `listeners` | sockets and certificates |
 //! | `reload` | the one task that changes what serves |
 //! | `candidate` | a new table of mounts, until it serves |
+//! | `expiry` | removes blobs that have expired |
 //! | `pages` | what operators see |
 //! | `notify` | status messages to systemd |
 
 mod candidate;
+mod expiry;
 mod listeners;
 mod notify;
 mod pages;
@@ -208,8 +210,10 @@ impl Running {
         let Signals { mut interrupt, mut terminate, hangup } = self.signals;
         let (stop, stopped) = oneshot::channel();
         let topics = self.reloader.published.own.topics.clone();
+        let expiring = expiry::run(self.reloader.published.current.clone());
         let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
         let daily = tokio::spawn(self.certificates.log_daily());
+        let expiring = tokio::spawn(expiring);
         notify::ready();
         loop {
             tokio::select! {
@@ -235,6 +239,7 @@ impl Running {
             }
         }
         daily.abort();
+        expiring.abort();
         drop(stop_jobs);
         if let Some(jobs) = jobs {
             jobs.await?;

@@ -13,6 +13,7 @@ use keepgate_runtime::{Execution, Generation};
 use prometheus::Registry;
 use serde_json::{Value, json};
 
+use super::expiry::Expiring;
 use crate::assemble::Assembly;
 use crate::config::capability::StatusPart;
 use crate::copies::{Copies, CopyMetrics};
@@ -26,6 +27,7 @@ pub(super) struct Current {
     pub(super) stores: Overview,
     pub(super) quotas: Vec<NamedQuota>,
     pub(super) copies: Copies,
+    pub(super) expiring: Expiring,
     /// What capabilities and ways in show of themselves.
     pub(super) parts: Vec<StatusPart>,
     /// Schedules whose jobs would fail, and why.
@@ -47,6 +49,7 @@ impl Default for Current {
             stores: Overview::default(),
             quotas: Vec::new(),
             copies: Copies::new(),
+            expiring: Expiring::new(),
             parts: Vec::new(),
             problems: Vec::new(),
         }

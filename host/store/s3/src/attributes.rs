@@ -10,14 +10,16 @@
 //! | `keepgate-fields` | fields that metadata cannot hold as they are |
 //! | `keepgate-order` | the order of the fields, if it is not that of their names |
 //! | `keepgate-tags` | the tags; if they are too long, only their order, and the server is asked for them |
+//! | `keepgate-expires` | when the blob expires, in nanoseconds since 1970 |
 //! | `keepgate-type` | that the content type was given, though it is the one that stands for none |
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use form_urlencoded::{Serializer, parse};
-use keepgate_store::{Fields, PutOptions, Result, StoreError};
+use keepgate_store::{Fields, PutOptions, Result, StoreError, expiry};
 
 use crate::probe::Capabilities;
 use crate::remote::Kept;
@@ -28,7 +30,8 @@ const FIELDS: &str = "keepgate-fields";
 const ORDER: &str = "keepgate-order";
 const TAGS: &str = "keepgate-tags";
 const TYPE: &str = "keepgate-type";
-const OWN: [&str; 6] = [TOKEN, SHA256, FIELDS, ORDER, TAGS, TYPE];
+const EXPIRES: &str = "keepgate-expires";
+const OWN: [&str; 7] = [TOKEN, SHA256, FIELDS, ORDER, TAGS, TYPE, EXPIRES];
 
 /// The content type that stands for none: what S3 says of objects that were stored without one.
 const NO_TYPE: &str = "binary/octet-stream";
@@ -55,6 +58,9 @@ pub(crate) fn encode(
     kept.insert(TOKEN.to_owned(), token.to_owned());
     if let Some(sha256) = sha256 {
         kept.insert(SHA256.to_owned(), BASE64_URL_SAFE_NO_PAD.encode(sha256));
+    }
+    if let Some(expires) = options.expires {
+        kept.insert(EXPIRES.to_owned(), expiry::nanoseconds(expires).to_string());
     }
     let content_type = match options.content_type.as_deref() {
         None => NO_TYPE.to_owned(),
@@ -158,6 +164,11 @@ pub(crate) fn sha256_of(kept: &HashMap<String, String>) -> Option<[u8; 32]> {
     bytes.try_into().ok()
 }
 
+/// When an object expires, if it does.
+pub(crate) fn expires_of(kept: &HashMap<String, String>) -> Option<SystemTime> {
+    kept.get(EXPIRES)?.parse().ok().map(expiry::time)
+}
+
 /// The content type that was given, if one was.
 pub(crate) fn content_type(found: Option<&str>, kept: &HashMap<String, String>) -> Option<String> {
     let given = |found: &&str| *found != NO_TYPE || kept.contains_key(TYPE);
@@ -231,6 +242,7 @@ mod tests {
             let given = PutOptions {
                 metadata: fields_given.clone(),
                 tags: vec![field("kind", ""), field("a", "x=y&z")],
+                expires: Some(expiry::time(1_234_567_890)),
                 ..PutOptions::default()
             };
             let kept = encode(&given, "token", None, &Capabilities::default(), false).unwrap();
@@ -238,6 +250,7 @@ mod tests {
             assert_eq!(fields(&kept.metadata), fields_given);
             assert!(matches!(tags(&kept.metadata), Tags::Known(tags) if tags == given.tags));
             assert_eq!(token_of(&kept.metadata), Some("token"));
+            assert_eq!(expires_of(&kept.metadata), given.expires);
             assert_eq!(content_type(Some(&kept.content_type), &kept.metadata), None);
         }
     }

@@ -19,7 +19,7 @@ use crate::probe::IfMatch;
 use crate::remote::{Digests, Failure, Guard, Kept, Object};
 use crate::source::Piece;
 use crate::turns::Turn;
-use crate::{Inner, attributes, put, repeats};
+use crate::{Inner, attributes, expiry, put, repeats};
 
 /// How often a change is tried if others change the key at the same time.
 const ATTEMPTS: u32 = 60;
@@ -77,6 +77,9 @@ impl Commit {
         // Folders are remembered of this bucket, not of one that was here before.
         store.epoch().await?;
         store.make_folder(self.key.folder().as_str()).await?;
+        if let Some(expires) = self.options.expires {
+            expiry::mark(store, &self.key, expires).await?;
+        }
         let turn = store.turn(&self.object).await?;
         let stored = Box::pin(self.run_in_turn(store, &turn)).await;
         turn.release().await;
@@ -93,7 +96,8 @@ impl Commit {
         for _ in 0..ATTEMPTS {
             let there = if blind { None } else { store.look(&self.object).await? };
             blind = false;
-            if let Some(there) = &there {
+            let live = there.as_ref().filter(|there| !store.has_expired(there));
+            if let Some(there) = live {
                 match &self.options.condition {
                     Condition::Absent => return Err(StoreError::AlreadyExists),
                     Condition::AbsentOrIdentical => return self.compare(store, there).await,
@@ -106,6 +110,8 @@ impl Commit {
                 }
             } else if matches!(self.options.condition, Condition::Matches(_)) {
                 return Err(StoreError::PreconditionFailed);
+            } else if let Some(expired) = &there {
+                store.check_lock(&self.key, expired)?;
             }
             let over_mark = there.is_none() && refused && store.is_removed(&self.object).await?;
             if let Some(stored) = self.publish(store, turn, there, over_mark).await? {
@@ -174,7 +180,9 @@ impl Commit {
             }
             Outcome::Gone => self.info_of_the_past(etag),
         };
-        let change = there.map_or(Change::Created, |there| Change::Replaced { size: there.size });
+        let replaced = there.filter(|there| !store.has_expired(there));
+        let change =
+            replaced.map_or(Change::Created, |there| Change::Replaced { size: there.size });
         Ok(Some(Stored { info, change }))
     }
 
@@ -265,6 +273,7 @@ impl Commit {
             content_type: self.options.content_type.clone(),
             metadata: self.options.metadata.clone(),
             tags: self.options.tags.clone(),
+            expires: self.options.expires,
         }
     }
 }

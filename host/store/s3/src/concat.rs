@@ -23,11 +23,11 @@ const MAX_PARTS: usize = 10_000;
 
 /// Bytes of an object that was looked at.
 #[derive(Debug)]
-struct Range {
-    key: Key,
-    there: Object,
-    offset: u64,
-    length: u64,
+pub(crate) struct Range {
+    pub(crate) key: Key,
+    pub(crate) there: Object,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
 }
 
 /// Joins pieces of blobs.
@@ -37,12 +37,27 @@ pub(crate) async fn concat(
     pieces: &[Piece],
     options: PutOptions,
 ) -> Result<Stored> {
-    let object = store.object(key)?;
     let ranges = find(store, pieces).await?;
-    let size = ranges.iter().fold(0_u64, |sum, range| sum.saturating_add(range.length));
+    let size = size_of(&ranges);
     if let Some(observer) = options.observer.clone() {
         crate::source::busy(move || observer.admit(size)).await??;
     }
+    join(store, key, ranges, options).await
+}
+
+fn size_of(ranges: &[Range]) -> u64 {
+    ranges.iter().fold(0, |sum, range| sum.saturating_add(range.length))
+}
+
+/// Joins bytes that were found and admitted.
+pub(crate) async fn join(
+    store: &Arc<Inner>,
+    key: &Key,
+    ranges: Vec<Range>,
+    options: PutOptions,
+) -> Result<Stored> {
+    let object = store.object(key)?;
+    let size = size_of(&ranges);
     if may_be_copied(&ranges, size, &options) {
         put::first_look(store, key, &object, &options.condition).await?;
         store.check_place(key).await?;
@@ -89,7 +104,7 @@ async fn look<'a>(
 }
 
 async fn look_up(store: &Arc<Inner>, key: Key) -> Result<(Key, Option<Object>)> {
-    let there = store.look(&store.object(&key)?).await?;
+    let there = store.look_for_blob(&store.object(&key)?).await?;
     Ok((key, there))
 }
 

@@ -15,15 +15,41 @@ use crate::turns::Turn;
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Which blobs a call removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// Any. One that has expired goes too, but to the caller it was not there.
+    Any,
+    Expired,
+}
+
 /// Removes a blob. Returns its size if this call removed it.
 pub(crate) async fn delete(
     store: &Arc<Inner>,
     key: &Key,
     options: DeleteOptions,
 ) -> Result<Option<u64>> {
+    remove(store, key, options, Which::Any).await
+}
+
+/// Removes a blob if it has expired.
+pub(crate) async fn expired(
+    store: &Arc<Inner>,
+    key: &Key,
+    options: DeleteOptions,
+) -> Result<Option<u64>> {
+    remove(store, key, options, Which::Expired).await
+}
+
+async fn remove(
+    store: &Arc<Inner>,
+    key: &Key,
+    options: DeleteOptions,
+    which: Which,
+) -> Result<Option<u64>> {
     let object = store.object(key)?;
     let turn = store.turn(&object).await?;
-    let deleted = delete_in_turn(store, key, (&object, &turn), options).await;
+    let deleted = delete_in_turn(store, key, (&object, &turn), options, which).await;
     turn.release().await;
     deleted
 }
@@ -33,12 +59,18 @@ async fn delete_in_turn(
     key: &Key,
     (object, turn): (&str, &Turn),
     options: DeleteOptions,
+    which: Which,
 ) -> Result<Option<u64>> {
     let (observer, begun) = (options.observer.as_ref(), Instant::now());
     for attempt in 0..ATTEMPTS {
         let there = store.look(object).await?;
+        let live = there.as_ref().filter(|there| !store.has_expired(there));
+        let is_live = live.is_some();
+        if which == Which::Expired && (is_live || there.is_none()) {
+            return Ok(None);
+        }
         if let Some(etag) = &options.matches
-            && there.as_ref().map(Object::store_etag).as_ref() != Some(etag)
+            && live.map(Object::store_etag).as_ref() != Some(etag)
         {
             return Err(StoreError::PreconditionFailed);
         }
@@ -84,7 +116,7 @@ async fn delete_in_turn(
         match deleted {
             Ok(()) => {
                 store.repeats.note(object, &there.etag);
-                return Ok(Some(there.size));
+                return Ok(Some(there.size).filter(|_| is_live || which == Which::Expired));
             }
             // Another gateway changed it.
             Err(Failure::Condition | Failure::Conflict | Failure::Missing) => {}

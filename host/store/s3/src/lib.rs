@@ -30,6 +30,7 @@ mod credentials;
 mod delete;
 mod diagnose;
 mod error;
+mod expiry;
 mod folders;
 mod housekeeping;
 mod identity;
@@ -44,6 +45,7 @@ mod probe;
 mod put;
 mod read;
 mod remote;
+mod rename;
 mod repeats;
 mod source;
 mod state;
@@ -56,8 +58,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use globset::GlobSet;
 use keepgate_store::{
-    BlobStore, Body, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, PutOptions,
-    Result, StoreError, Stored,
+    BlobStore, Body, DeleteOptions, Download, Due, Folder, Info, Key, Listing, Part, Piece,
+    PutOptions, RenameOptions, Result, StoreError, Stored,
 };
 
 pub use credentials::Credentials;
@@ -91,6 +93,8 @@ struct Inner {
     prefix: String,
     folders: folders::Known,
     locks: locks::KeyLocks,
+    /// Of blobs that are being renamed. They are copied meanwhile, and other changes do not wait for that.
+    renames: locks::KeyLocks,
     repeats: repeats::Repeats,
     identity: identity::Identity,
     /// Keys that are stored without a retention.
@@ -173,6 +177,7 @@ impl Inner {
             prefix,
             folders: folders::Known::default(),
             locks: locks::KeyLocks::default(),
+            renames: locks::KeyLocks::default(),
             repeats: repeats::Repeats::default(),
             identity,
             unlocked,
@@ -240,8 +245,18 @@ impl Inner {
         self.remote.told(failure)
     }
 
+    /// What the server has under a name.
     async fn look(&self, object: &str) -> Result<Option<Object>> {
         self.remote.head(object).await.map_err(|failure| self.told(failure))
+    }
+
+    /// The same, unless it is a blob that has expired.
+    async fn look_for_blob(&self, object: &str) -> Result<Option<Object>> {
+        Ok(self.look(object).await?.filter(|there| !self.has_expired(there)))
+    }
+
+    fn has_expired(&self, there: &Object) -> bool {
+        self.remote.options.clock.has_passed(attributes::expires_of(&there.metadata))
     }
 
     /// What a store tells of an object.
@@ -269,6 +284,7 @@ impl Inner {
             ),
             metadata: attributes::fields(&object.metadata),
             tags,
+            expires: attributes::expires_of(&object.metadata),
         })
     }
 }
@@ -287,6 +303,13 @@ async fn check_lock(remote: &Remote, place: &str) -> Result<(), OpenError> {
 #[async_trait]
 impl BlobStore for S3Store {
     async fn head(&self, key: &Key) -> Result<Info> {
+        let store = self.door.enter().await?;
+        let object = store.object(key)?;
+        let found = store.look_for_blob(&object).await?.ok_or(StoreError::NotFound)?;
+        store.info(key, &found).await
+    }
+
+    async fn head_any(&self, key: &Key) -> Result<Info> {
         let store = self.door.enter().await?;
         let object = store.object(key)?;
         let found = store.look(&object).await?.ok_or(StoreError::NotFound)?;
@@ -310,11 +333,34 @@ impl BlobStore for S3Store {
         Box::pin(concat::concat(&store, key, pieces, options)).await
     }
 
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        options.check(key, to)?;
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        let (key, to) = (key.clone(), to.clone());
+        commit::to_its_end(async move { rename::rename(&store, &key, &to, options).await }).await
+    }
+
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let store = self.door.enter().await?;
         store.check_writable()?;
         let key = key.clone();
         commit::to_its_end(async move { delete::delete(&store, &key, options).await }).await
+    }
+
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        let store = self.door.enter().await?;
+        if store.check_writable().is_err() {
+            return Ok(Vec::new());
+        }
+        Box::pin(expiry::due(&store, after, max)).await
+    }
+
+    async fn expire(&self, due: &Due, options: DeleteOptions) -> Result<Option<u64>> {
+        let store = self.door.enter().await?;
+        store.check_writable()?;
+        let due = due.clone();
+        commit::to_its_end(async move { expiry::expire(&store, &due, options).await }).await
     }
 
     async fn list_after(

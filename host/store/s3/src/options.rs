@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use keepgate_store::expiry::Clock;
 use rustls_pki_types::CertificateDer;
 
 use crate::credentials::Credentials;
@@ -74,6 +75,8 @@ pub struct S3Options {
     pub memory: u64,
     /// How old the parts of an upload must be before the sweep removes them.
     pub abandoned_after: Duration,
+    /// Says whether blobs have expired.
+    pub clock: Clock,
     /// Where requests are counted. Makes no difference when options are compared.
     pub metrics: Option<StoreMetrics>,
 }
@@ -155,6 +158,7 @@ impl PartialEq for S3Options {
             parallel_parts,
             memory,
             abandoned_after,
+            clock,
             metrics: _,
         } = self;
         *bucket == other.bucket
@@ -183,6 +187,7 @@ impl PartialEq for S3Options {
             && *parallel_parts == other.parallel_parts
             && *memory == other.memory
             && *abandoned_after == other.abandoned_after
+            && *clock == other.clock
     }
 }
 
@@ -216,6 +221,7 @@ impl S3Options {
             parallel_parts: 4,
             memory: 256 * MIB,
             abandoned_after: Duration::from_secs(48 * 60 * 60),
+            clock: Clock::default(),
             metrics: None,
         }
     }

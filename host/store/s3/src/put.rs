@@ -60,7 +60,7 @@ pub(crate) async fn first_look(
     if *condition == Condition::Always {
         return Ok(None);
     }
-    let there = store.look(object).await?;
+    let there = store.look_for_blob(object).await?;
     match (condition, there) {
         (Condition::Absent, Some(_)) => Err(StoreError::AlreadyExists),
         (Condition::AbsentOrIdentical, there) => Ok(there),

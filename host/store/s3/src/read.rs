@@ -27,6 +27,7 @@ pub(crate) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
                 .unwrap_or(StoreError::OutOfRange { size: 0 }));
         };
         match store.remote.get(&object, range.as_deref(), None).await {
+            Ok(sending) if store.has_expired(&sending.object) => return Err(StoreError::NotFound),
             Ok(sending) => {
                 let info = store.info(key, &sending.object).await?;
                 let size = info.size;
@@ -103,7 +104,7 @@ fn range(part: Part) -> Option<Option<String>> {
 
 /// Why a part cannot be read; nothing if by now it can.
 async fn outside(store: &Arc<Inner>, object: &str, part: Part) -> Result<Option<StoreError>> {
-    let size = store.look(object).await?.ok_or(StoreError::NotFound)?.size;
+    let size = store.look_for_blob(object).await?.ok_or(StoreError::NotFound)?.size;
     Ok(part.within(size).is_none().then_some(StoreError::OutOfRange { size }))
 }
 

@@ -21,19 +21,23 @@
 //! | `capabilities` | what the kernel and the file systems turn out to support |
 //! | `temp` | an unfinished file, and the one step that publishes it |
 //! | `upload` | conditions, bytes and commit, on threads that may block |
+//! | `rename` | moves a blob to another key |
 //! | `put`, `read`, `list` | the async side of uploads, downloads and listings |
 //! | `sweep` | temporary names; removes what killed processes left |
 //! | `report` | what operators see of a root: file system, device, free space |
+//! | `expiry` | markers of blobs that expire |
 //! | `folders` | makes folders that survive a power cut |
 //! | `xattr` | etag and metadata |
 //! | `errors` | maps the system's errors; runs blocking work |
 
 mod capabilities;
 mod errors;
+mod expiry;
 mod folders;
 mod list;
 mod put;
 mod read;
+mod rename;
 mod report;
 mod root;
 mod steps;
@@ -64,10 +68,11 @@ use self::temp::Temp;
 use self::tree::Tree;
 use crate::body::Body;
 use crate::error::{Result, StoreError};
+use crate::expiry::{Clock, Due};
 use crate::key::{Folder, Key};
 use crate::{
     BlobStore, CommittedChange, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions,
-    Stored,
+    RenameOptions, Stored,
 };
 
 /// Number of key locks: more than there are threads that could want one at a time.
@@ -95,6 +100,8 @@ pub struct DiskOptions {
     pub file_mode: u32,
     /// Which features of the kernel and the file system to use.
     pub features: Features,
+    /// Says whether blobs have expired.
+    pub clock: Clock,
 }
 
 impl Default for DiskOptions {
@@ -108,6 +115,7 @@ impl Default for DiskOptions {
             directory_mode: 0o700,
             file_mode: 0o600,
             features: Features::default(),
+            clock: Clock::default(),
         }
     }
 }
@@ -244,18 +252,44 @@ impl Inner {
 
     /// Keeps other threads of this process from changing what is under a key.
     fn lock_key(&self, key: &Key) -> MutexGuard<'_, ()> {
-        let hash = self.hasher.hash_one(key);
-        let index = usize::try_from(hash % LOCKS as u64).unwrap_or(0);
+        self.lock(self.lock_of(key))
+    }
+
+    /// The same for two keys at once, which may have the same lock.
+    fn lock_keys(
+        &self,
+        one: &Key,
+        other: &Key,
+    ) -> (MutexGuard<'_, ()>, Option<MutexGuard<'_, ()>>) {
+        let (one, other) = (self.lock_of(one), self.lock_of(other));
+        // Always in the same order, so that two calls never wait for each other.
+        let first = self.lock(one.min(other));
+        (first, (one != other).then(|| self.lock(one.max(other))))
+    }
+
+    fn lock_of(&self, key: &Key) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % LOCKS as u64).unwrap_or(0)
+    }
+
+    fn lock(&self, index: usize) -> MutexGuard<'_, ()> {
         let [first, ..] = &self.locks;
         self.locks.get(index).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
         let tree = self.tree()?;
-        tree.settle(self.delete_below(&tree, key, options))
+        tree.settle(self.remove_below(&tree, key, options, false))
     }
 
-    fn delete_below(&self, tree: &Tree, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
+    /// Removes a blob, or only one that has expired. To whoever deletes it, one that has is not there;
+    /// it goes nevertheless.
+    fn remove_below(
+        &self,
+        tree: &Tree,
+        key: &Key,
+        options: &DeleteOptions,
+        only_expired: bool,
+    ) -> Result<Option<u64>> {
         let path = || tree.path_of(key.as_str());
         let nothing = || options.check(None).map(|()| None);
         let folder = key.folder();
@@ -272,7 +306,13 @@ impl Inner {
                 Err(errno) if errors::is_missing(errno) => return nothing(),
                 Err(errno) => return Err(errors::io("cannot look up", path(), errno)),
             };
-            options.check(Some(&xattr::etag(&stat)))?;
+            let all = options.observer.is_some();
+            let mut gone = xattr::gone(tree, &dir, key, (&stat, &self.options.clock), all);
+            let is_live = !gone.expired;
+            if only_expired && is_live {
+                return Ok(None);
+            }
+            options.check(Some(&*xattr::etag(&stat)).filter(|_| is_live))?;
             let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
                 Err(Errno::NOENT) => Ok(false),
@@ -282,12 +322,13 @@ impl Inner {
                 None => unlink()?,
                 Some(observer) => {
                     observer.place(tree.known.epoch)?;
-                    let wanted = observer.before_commit()?;
-                    let gone = xattr::gone(tree, &dir, key, &stat, wanted);
+                    if !observer.before_commit()? {
+                        gone.blob.metadata.clear();
+                    }
                     let outcome = unlink();
                     let changed = matches!(outcome, Ok(true));
                     observer.after_commit(
-                        changed.then_some(CommittedChange { removed: Some(gone), size: None }),
+                        changed.then_some(CommittedChange { removed: Some(gone.blob), size: None }),
                     );
                     outcome?
                 }
@@ -295,11 +336,11 @@ impl Inner {
             if !deleted {
                 return nothing();
             }
-            stat.stx_size
+            (is_live || only_expired).then_some(stat.stx_size)
         };
         tree.sync_folder(&dir, folder.as_str())?;
         tree.must_name(folder.as_str(), &dir)?;
-        Ok(Some(size))
+        Ok(size)
     }
 
     /// Tries to store metadata with an unfinished file at the store's top.
@@ -329,6 +370,17 @@ impl BlobStore for DiskStore {
         read::head(&self.inner, key).await
     }
 
+    async fn head_any(&self, key: &Key) -> Result<Info> {
+        let (inner, key) = (Arc::clone(&self.inner), key.clone());
+        errors::blocking(move || {
+            let tree = inner.tree()?;
+            let found = tree.settle(tree.blob(key.as_str()))?;
+            let (file, stat) = found.ok_or(StoreError::NotFound)?;
+            xattr::info(&tree, &key, &file, &stat)
+        })
+        .await
+    }
+
     async fn get(&self, key: &Key, part: Part) -> Result<Download> {
         read::get(&self.inner, key, part).await
     }
@@ -341,9 +393,24 @@ impl BlobStore for DiskStore {
         put::concat(&self.inner, key, pieces, options).await
     }
 
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        let (inner, key, to) = (Arc::clone(&self.inner), key.clone(), to.clone());
+        errors::blocking(move || rename::rename(&inner, &key, &to, &options)).await
+    }
+
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
         errors::blocking(move || inner.delete(&key, &options)).await
+    }
+
+    async fn due(&self, after: Option<&str>, max: usize) -> Result<Vec<Due>> {
+        let (inner, after) = (Arc::clone(&self.inner), after.map(str::to_owned));
+        errors::blocking(move || inner.due(after.as_deref(), max)).await
+    }
+
+    async fn expire(&self, due: &Due, options: DeleteOptions) -> Result<Option<u64>> {
+        let (inner, due) = (Arc::clone(&self.inner), due.clone());
+        errors::blocking(move || inner.expire(&due, &options)).await
     }
 
     async fn list_after(

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::tree::Tree;
 use super::upload::Upload;
-use super::{Inner, errors, xattr};
+use super::{Inner, errors, read};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
@@ -140,15 +140,15 @@ pub(super) async fn concat(
         let mut rest = VecDeque::with_capacity(pieces.len());
         let mut size = 0_u64;
         for piece in pieces {
-            let found = Range::find(&tree, piece)?;
+            let found = Range::find(&store, &tree, piece)?;
             size = size.saturating_add(found.length);
             rest.push_back(found);
         }
         if let Some(observer) = &options.observer {
             observer.admit(size)?;
         }
-        let upload = Upload::begin(store, key, options)?;
-        Ok(Join { tree, upload, rest, open: None })
+        let upload = Upload::begin(Arc::clone(&store), key, options)?;
+        Ok(Join { store, tree, upload, rest, open: None })
     })
     .await?;
     while join.open.is_some() || !join.rest.is_empty() {
@@ -164,6 +164,7 @@ pub(super) async fn concat(
 /// Pieces being joined. One source is open at a time, because there may be more pieces than a
 /// process may have open files.
 struct Join {
+    store: Arc<Inner>,
     tree: Tree,
     upload: Upload,
     /// Pieces that have not been started.
@@ -194,7 +195,7 @@ impl Join {
                 let Some(range) = self.rest.pop_front() else {
                     return Ok(());
                 };
-                self.open = Some(range.open(&self.tree)?);
+                self.open = Some(range.open(&self.store, &self.tree)?);
                 // Opening a blob costs something even if the piece is empty.
                 left = left.saturating_sub(4096);
                 continue;
@@ -212,20 +213,22 @@ impl Join {
 }
 
 impl Range {
-    fn find(tree: &Tree, Piece { key, part }: Piece) -> Result<Self> {
-        let (_, stat) = tree.blob(key.as_str())?.ok_or(StoreError::NotFound)?;
-        let size = stat.stx_size;
+    fn find(store: &Inner, tree: &Tree, Piece { key, part }: Piece) -> Result<Self> {
+        let found = read::described(store, tree, &key, tree.blob(key.as_str()))?;
+        let (_, info) = found.ok_or(StoreError::NotFound)?;
+        let size = info.size;
         let (offset, length) = part.within(size).ok_or(StoreError::OutOfRange { size })?;
-        Ok(Self { key, etag: xattr::etag(&stat), offset, length })
+        Ok(Self { key, etag: info.etag, offset, length })
     }
 
-    fn open(self, tree: &Tree) -> Result<OpenRange> {
-        let (file, stat) = tree.blob(self.key.as_str())?.ok_or(StoreError::NotFound)?;
-        if xattr::etag(&stat) != self.etag {
+    fn open(self, store: &Inner, tree: &Tree) -> Result<OpenRange> {
+        let found = read::described(store, tree, &self.key, tree.blob(self.key.as_str()))?;
+        let (file, info) = found.ok_or(StoreError::NotFound)?;
+        if info.etag != self.etag {
             return Err(StoreError::PreconditionFailed);
         }
         let end = self.offset.saturating_add(self.length);
-        Ok(OpenRange { file: file.into(), offset: self.offset, end })
+        Ok(OpenRange { file, offset: self.offset, end })
     }
 }
 

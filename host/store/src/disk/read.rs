@@ -66,7 +66,7 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
 async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
     let cached = store.root.cached().and_then(|tree| {
         let found = tree.cached_blob(key.as_str())?;
-        Some(described(&tree, key, found))
+        Some(described(store, &tree, key, found))
     });
     let found = match cached {
         Some(found) => found,
@@ -74,7 +74,7 @@ async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
             let (store, key) = (Arc::clone(store), key.clone());
             errors::blocking(move || {
                 let tree = store.tree()?;
-                tree.settle(described(&tree, &key, tree.blob(key.as_str())))
+                tree.settle(described(&store, &tree, &key, tree.blob(key.as_str())))
             })
             .await
         }
@@ -82,7 +82,9 @@ async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
     found?.ok_or(StoreError::NotFound)
 }
 
-fn described(
+/// What was found, unless it has expired.
+pub(super) fn described(
+    store: &Inner,
     tree: &Tree,
     key: &Key,
     found: Result<Option<Opened>>,
@@ -91,7 +93,7 @@ fn described(
         return Ok(None);
     };
     let info = xattr::info(tree, key, &file, &stat)?;
-    Ok(Some((file.into(), info)))
+    Ok((!store.options.clock.has_passed(info.expires)).then(|| (file.into(), info)))
 }
 
 /// A file being read.

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use rustix::fs::{FileType, Statx};
@@ -12,11 +13,11 @@ use sha2::{Digest, Sha256};
 
 use super::temp::{Target, Temp};
 use super::tree::{Dir, Tree};
-use super::xattr::{self, Attributes};
-use super::{Inner, errors, tree};
+use super::xattr::{self, Attributes, Gone};
+use super::{Inner, errors, read, tree};
 use crate::error::{Result, StoreError};
 use crate::key::Key;
-use crate::{Change, CommittedChange, Condition, ObserverHandle, PutOptions, RemovedBlob, Stored};
+use crate::{Change, CommittedChange, Condition, ObserverHandle, PutOptions, Stored};
 
 /// Bytes read in one step when comparing or hashing what is on disk.
 const PIECE: usize = 256 * 1024;
@@ -31,6 +32,7 @@ pub(super) struct Upload {
     condition: Condition,
     expected: Option<[u8; 32]>,
     hasher: Option<Sha256>,
+    expires: Option<SystemTime>,
     observer: Option<ObserverHandle>,
     /// The blob's folder, or its deepest existing parent.
     dir: Arc<Dir>,
@@ -64,7 +66,11 @@ impl Upload {
         let (dir, existing) = tree.deepest_existing(&folder)?;
         let dir = Arc::new(dir);
         let folder_exists = existing == folder;
-        let there = if folder_exists { tree.blob_at(&dir, &key)? } else { None };
+        let mut there = if folder_exists { tree.blob_at(&dir, &key)? } else { None };
+        if options.condition != Condition::Always {
+            let clock = &store.options.clock;
+            there = there.filter(|it| !xattr::gone(tree, &dir, &key, (it, clock), false).expired);
+        }
         let stored = match (&options.condition, &there) {
             (Condition::Absent, Some(_)) => return Err(StoreError::AlreadyExists),
             (Condition::Matches(etag), there) => {
@@ -86,7 +92,7 @@ impl Upload {
             }
         };
         let hasher = options.sha256.map(|_| Sha256::new());
-        let PutOptions { condition, sha256: expected, observer, .. } = options;
+        let PutOptions { condition, sha256: expected, expires, observer, .. } = options;
         Ok(Self {
             store,
             tree: tree.clone(),
@@ -95,6 +101,7 @@ impl Upload {
             condition,
             expected,
             hasher,
+            expires,
             observer,
             dir,
             folder_exists,
@@ -196,6 +203,9 @@ impl Upload {
         }
         // Nothing is to change in a folder that was replaced during the upload.
         self.tree.must_name(&self.folder, &self.dir)?;
+        if let Some(expires) = self.expires {
+            self.store.mark(&self.tree, &self.key, expires)?;
+        }
         let change = loop {
             if let Some(change) = self.publish()? {
                 break change;
@@ -243,21 +253,31 @@ impl Upload {
         let done = outcome.as_ref().ok().and_then(Option::as_ref);
         let made = done.map(|gone| change(gone.as_ref()));
         observer.after_commit(
-            done.map(|gone| CommittedChange { removed: gone.clone(), size: Some(size) }),
+            done.map(|gone| gone.as_ref().map(|gone| gone.blob.clone()))
+                .map(|removed| CommittedChange { removed, size: Some(size) }),
         );
         outcome.map(|_| made)
     }
 
     /// The outer none: the key is taken. The inner one: no blob was replaced.
-    fn publish_locked(&mut self, wanted: bool) -> Result<Option<Option<RemovedBlob>>> {
-        let (store, tree) = (&self.store, &self.tree);
+    fn publish_locked(&mut self, wanted: bool) -> Result<Option<Option<Gone>>> {
+        let (store, tree, clock) = (&self.store, &self.tree, &self.store.options.clock);
         let Sink::Write(temp) = &mut self.sink else {
             return Ok(None);
         };
         let target = Target { dir: &self.dir, folder: &self.folder, name: self.key.name() };
         let there = match &self.condition {
             Condition::Absent | Condition::AbsentOrIdentical => {
-                return Ok(temp.publish_new(store, tree, target)?.then_some(None));
+                if temp.publish_new(store, tree, target)? {
+                    return Ok(Some(None));
+                }
+                // A blob that has expired is in nobody's way.
+                let there = tree.blob_at(target.dir, &self.key)?;
+                let gone = there
+                    .map(|there| xattr::gone(tree, target.dir, &self.key, (&there, clock), wanted));
+                let Some(gone) = gone.filter(|gone| gone.expired) else { return Ok(None) };
+                temp.publish_over(store, tree, target)?;
+                return Ok(Some(Some(gone)));
             }
             Condition::Always => loop {
                 if let Some(there) = tree.blob_at(target.dir, &self.key)? {
@@ -272,7 +292,10 @@ impl Upload {
                 .filter(|there| xattr::etag(there) == *etag)
                 .ok_or(StoreError::PreconditionFailed)?,
         };
-        let gone = xattr::gone(tree, target.dir, &self.key, &there, wanted);
+        let gone = xattr::gone(tree, target.dir, &self.key, (&there, clock), wanted);
+        if gone.expired && self.condition != Condition::Always {
+            return Err(StoreError::PreconditionFailed);
+        }
         temp.publish_over(store, tree, target)?;
         Ok(Some(Some(gone)))
     }
@@ -282,16 +305,20 @@ impl Upload {
     fn compare_with_winner(&self) -> Result<Option<Result<Stored>>> {
         // An error if something other than a blob is there.
         self.tree.blob_at(&self.dir, &self.key)?;
-        let Some((stored, stat)) = self.tree.blob(self.key.as_str())? else {
+        let found = self.tree.blob(self.key.as_str());
+        let Some((mut stored, _)) = read::described(&self.store, &self.tree, &self.key, found)?
+        else {
             return Ok(None);
         };
+        let stat = tree::stat(&stored).map_err(|errno| {
+            errors::io("cannot read", self.tree.path_of(self.key.as_str()), errno)
+        })?;
         let path = || self.tree.path_of(self.key.as_str());
         let failed = |error| errors::io("cannot compare", path(), error);
         let Sink::Write(temp) = &self.sink else {
             return Ok(None);
         };
         let mut ours = temp.file();
-        let mut stored = File::from(stored);
         ours.seek(SeekFrom::Start(0)).map_err(failed)?;
         let mut piece = vec![0; PIECE];
         loop {
@@ -313,7 +340,7 @@ impl Upload {
 
 impl Tree {
     /// The blob under a key, if there is one. Anything that is not a blob cannot be replaced by one.
-    fn blob_at(&self, dir: &Dir, key: &Key) -> Result<Option<Statx>> {
+    pub(super) fn blob_at(&self, dir: &Dir, key: &Key) -> Result<Option<Statx>> {
         let stat = match self.stat_at(dir, key.name()) {
             Ok(stat) => stat,
             // A symbolic link to nothing is in the way, though there is nothing.
@@ -340,8 +367,12 @@ impl Tree {
     }
 }
 
-fn change(gone: Option<&RemovedBlob>) -> Change {
-    gone.map_or(Change::Created, |gone| Change::Replaced { size: gone.size })
+/// What a commit has changed, if it was for a new blob.
+pub(super) fn change(gone: Option<&Gone>) -> Change {
+    match gone {
+        Some(Gone { blob, expired: false }) => Change::Replaced { size: blob.size },
+        Some(_) | None => Change::Created,
+    }
 }
 
 fn check(hasher: Option<Sha256>, expected: Option<[u8; 32]>) -> Result<()> {

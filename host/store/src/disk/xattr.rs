@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::tree::{Dir, Tree};
 use super::{errors, steps};
 use crate::error::{Result, StoreError};
+use crate::expiry::{self, Clock};
 use crate::key::Key;
 use crate::{Fields, Info, PutOptions, RemovedBlob};
 
@@ -28,6 +29,9 @@ pub(super) struct Attributes {
     metadata: Fields,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Fields,
+    /// Nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
 }
 
 impl Attributes {
@@ -37,6 +41,7 @@ impl Attributes {
             content_type: options.content_type.clone(),
             metadata: options.metadata.clone(),
             tags: options.tags.clone(),
+            expires: options.expires.map(expiry::nanoseconds),
         }
     }
 
@@ -66,8 +71,8 @@ impl Attributes {
             Err(Errno::TOOBIG | Errno::RANGE) => too_large(),
             Err(errno) if steps::lacks_attributes(errno, tree.known.local) => {
                 Err(StoreError::Unsupported(
-                    "the file system below the store cannot keep a content type, metadata or tags \
-                     with a blob: it has no user extended attributes"
+                    "the file system below the store cannot keep a content type, metadata, tags or an \
+                     expiry with a blob: it has no user extended attributes"
                         .to_owned(),
                 ))
             }
@@ -117,12 +122,28 @@ pub(super) fn info(tree: &Tree, key: &Key, file: impl AsFd, stat: &Statx) -> Res
         content_type: kept.content_type,
         metadata: kept.metadata,
         tags: kept.tags,
+        expires: kept.expires.map(expiry::time),
     })
 }
 
-/// What the commit observer is told about a blob that is about to be removed. If its metadata
-/// cannot be read, the size is still reported, because that must not keep anybody from deleting it.
-pub(super) fn gone(tree: &Tree, dir: &Dir, key: &Key, stat: &Statx, all: bool) -> RemovedBlob {
+/// A blob that is about to be removed.
+#[derive(Debug)]
+pub(super) struct Gone {
+    /// What the commit observer is told.
+    pub(super) blob: RemovedBlob,
+    /// Whether it has expired, so that to its store's callers it is not there.
+    pub(super) expired: bool,
+}
+
+/// Looks at a blob that may be removed; at its metadata only if `all` is asked for. If it cannot be read,
+/// its size is still reported, because that must not keep anybody from deleting it.
+pub(super) fn gone(
+    tree: &Tree,
+    dir: &Dir,
+    key: &Key,
+    (stat, clock): (&Statx, &Clock),
+    all: bool,
+) -> Gone {
     let read = || {
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         if !tree.follow {
@@ -132,12 +153,13 @@ pub(super) fn gone(tree: &Tree, dir: &Dir, key: &Key, stat: &Statx, all: bool) -
             .map_err(|errno| unreadable(tree, key.as_str(), errno))?;
         Attributes::read(tree, key.as_str(), file)
     };
-    let kept = if all { read() } else { Ok(Attributes::default()) };
-    let metadata = kept.map(|kept| kept.metadata).unwrap_or_else(|error| {
-        tracing::warn!(%key, %error, "cannot read the metadata of a removed blob");
-        Vec::new()
+    let kept = read().unwrap_or_else(|error| {
+        tracing::warn!(%key, %error, "cannot read the metadata of a blob to be removed");
+        Attributes::default()
     });
-    RemovedBlob { size: stat.stx_size, metadata }
+    let expired = clock.has_passed(kept.expires.map(expiry::time));
+    let metadata = if all { kept.metadata } else { Vec::new() };
+    Gone { blob: RemovedBlob { size: stat.stx_size, metadata }, expired }
 }
 
 /// Unique among all blobs ever stored under a key: inode numbers are reused, but not together with

@@ -45,10 +45,12 @@ pub(super) struct Ledger {
     pub(super) step: u64,
 }
 
-/// A put, concat or delete in progress.
+/// A put, concat or delete in progress, or one of the two keys of a rename.
 #[derive(Debug)]
 struct Call {
     key: Key,
+    /// The key of the blob that moves to `key`.
+    from: Option<Key>,
     /// As stored with the blob.
     owner: Option<Arc<str>>,
     charge: Charge,
@@ -111,10 +113,23 @@ impl Ledger {
     pub(super) fn begin(&mut self, key: &Key, owner: Option<Arc<str>>) -> (u64, bool) {
         self.last_call += 1;
         let charge = self.rules.charge(key.as_str(), owner.as_deref());
-        let key = key.clone();
-        let call = Call { key, owner, charge, reserved: 0, leaving: None, open: false };
+        let (key, from) = (key.clone(), None);
+        let call = Call { key, from, owner, charge, reserved: 0, leaving: None, open: false };
         self.calls.insert(self.last_call, call);
         (self.last_call, std::mem::take(&mut self.closed))
+    }
+
+    /// The call stores a blob that is there already, with this metadata. `from` is its key, if it
+    /// leaves that in the same step.
+    pub(super) fn renames(&mut self, id: u64, metadata: &Fields, from: Option<&Key>) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        // It may have been another blob a moment ago.
+        let _ = self.reserved.subtract(&call.charge, std::mem::take(&mut call.reserved));
+        call.owner = owner_of(metadata).map(Arc::from);
+        call.charge = self.rules.charge(call.key.as_str(), call.owner.as_deref());
+        call.from = from.cloned();
     }
 
     /// Reserves more bytes for an upload. The error says which limit is exceeded.
@@ -123,11 +138,19 @@ impl Ledger {
             return Ok(Due::Nothing);
         };
         let charge = &call.charge;
-        let scopes = [
+        let mut scopes = [
             (self.rules.total(), self.used.store, self.reserved.store),
             sums(charge.folder.as_ref(), &self.used.folders, &self.reserved.folders),
             sums(charge.user.as_ref(), &self.used.users, &self.reserved.users),
         ];
+        if let Some(from) = &call.from {
+            // Where the blob counts already, it needs no more bytes than it has.
+            let there = self.rules.charge(from.as_str(), call.owner.as_deref());
+            let name = |charge: &Charge| charge.folder.as_ref().map(|it| Arc::clone(&it.name));
+            let [store, folder, user] = &mut scopes;
+            (store.0, user.0) = (None, None);
+            folder.0 = folder.0.filter(|_| name(&there) != name(charge));
+        }
         for (index, (limit, used, reserved)) in scopes.into_iter().enumerate() {
             let there = used.saturating_add(self.max_undercount).saturating_add(reserved);
             let Some(limit) = limit.filter(|limit| there.saturating_add(bytes) > *limit) else {

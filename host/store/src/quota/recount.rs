@@ -94,7 +94,7 @@ async fn walk(shared: &Shared, rules: &Compiled, listing: &mut dyn Listing) -> R
 
 /// A blob with its owner; `None` if it is gone.
 async fn look_at(shared: &Shared, entry: Entry) -> Result<Option<Seen>> {
-    match shared.store.head(&Key::new(entry.key.as_str())?).await {
+    match shared.store.head_any(&Key::new(entry.key.as_str())?).await {
         Ok(info) => {
             let owner = owner_of(&info.metadata).map(str::to_owned);
             Ok(Some(Seen { key: entry.key, size: info.size, owner }))

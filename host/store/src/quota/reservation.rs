@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Shared, blocking};
 use crate::error::Result;
-use crate::{CommitObserver, CommittedChange, Key, ObserverHandle};
+use crate::{CommitObserver, CommittedChange, Fields, Key, ObserverHandle};
 
-/// One put, concat or delete. The store holds it for as long as the call may change something.
+/// One put, concat or delete, or one of the two keys of a rename. The store holds it for as long as the call may change something.
 #[derive(Debug)]
 pub(super) struct Reservation {
     shared: Arc<Shared>,
     id: u64,
+    /// The key of the blob that the call moves, if it does.
+    from: Option<Key>,
     /// Bytes that are reserved only if there is a change.
     late: AtomicU64,
     /// The observer that the caller passed in.
@@ -24,6 +26,7 @@ impl Reservation {
     pub(super) fn new(
         shared: &Arc<Shared>,
         key: &Key,
+        from: Option<&Key>,
         owner: Option<Arc<str>>,
         next: Option<ObserverHandle>,
     ) -> Self {
@@ -31,7 +34,8 @@ impl Reservation {
         if reopened {
             shared.write_soon();
         }
-        Self { shared: Arc::clone(shared), id, late: AtomicU64::new(0), next }
+        let (shared, from) = (Arc::clone(shared), from.cloned());
+        Self { shared, id, from, late: AtomicU64::new(0), next }
     }
 
     /// Reserves bytes at the commit, so only if the store is about to add a blob.
@@ -63,6 +67,12 @@ impl CommitObserver for Reservation {
     fn admit(&self, size: u64) -> Result<()> {
         self.reserve_here(size)?;
         self.next.as_ref().map_or(Ok(()), |next| next.admit(size))
+    }
+
+    fn admit_renamed(&self, size: u64, metadata: &Fields, moves: bool) -> Result<()> {
+        self.shared.ledger().renames(self.id, metadata, self.from.as_ref().filter(|_| moves));
+        self.reserve_here(size)?;
+        self.next.as_ref().map_or(Ok(()), |next| next.admit_renamed(size, metadata, moves))
     }
 
     fn place(&self, epoch: u64) -> Result<()> {

@@ -15,7 +15,7 @@ use super::state_file::Saved;
 use super::*;
 use crate::disk::{DiskOptions, DiskStore};
 use crate::memory::MemoryStore;
-use crate::{Body, BodyError, Condition, Folder, Key, Part, Piece, PutOptions};
+use crate::{Body, BodyError, Condition, Folder, Key, Part, Piece, PutOptions, RenameOptions};
 
 type Store = Arc<dyn BlobStore>;
 
@@ -125,8 +125,13 @@ async fn call(store: Store, seed: u64) {
         _ => Condition::Always,
     };
     let mut options = PutOptions { condition, ..PutOptions::default() };
-    let outcome = match random.below(12) {
+    let outcome = match random.below(15) {
         0..3 => store.delete(&key).await.map(drop),
+        12.. => {
+            let from = Key::new(KEYS[random.below(KEYS.len())]).unwrap();
+            let options = RenameOptions { condition: options.condition, ..Default::default() };
+            store.rename(&from, &key, options).await.map(drop)
+        }
         3 => {
             let parts = [KEYS[random.below(KEYS.len())], KEYS[random.below(KEYS.len())]];
             let parts = parts.map(|part| Piece::from(Key::new(part).unwrap()));
@@ -338,7 +343,7 @@ async fn removed_bytes_stay_reserved_until_the_removal_is_durable() {
     let key = Key::new("a").unwrap();
     let body = Body::from_bytes(vec![1; 100]);
     quota.store(None).put(&key, body, PutOptions::default()).await.unwrap();
-    let reservation = reservation::Reservation::new(&quota.shared, &key, None, None);
+    let reservation = reservation::Reservation::new(&quota.shared, &key, None, None, None);
     crate::CommitObserver::before_commit(&reservation).unwrap();
     let gone = crate::RemovedBlob { size: 100, metadata: Vec::new() };
     crate::CommitObserver::after_commit(

@@ -26,16 +26,19 @@ impl QuotaView {
     async fn admit(
         &self,
         key: &Key,
+        from: Option<&Key>,
         body: Option<&mut Body>,
         options: &mut PutOptions,
     ) -> Result<()> {
         let shared = &self.quota.shared;
         shared.until_counted().await?;
-        let owner = self.user.clone().filter(|_| shared.ledger().keeps_owners());
+        // A blob that moves stays its owner's.
+        let owner = self.user.clone().filter(|_| from.is_none() && shared.ledger().keeps_owners());
         if let Some(owner) = &owner {
             options.metadata.push((OWNER.to_owned(), owner.to_string()));
         }
-        let call = Arc::new(Reservation::new(shared, key, owner, options.observer.take()));
+        let next = options.observer.take();
+        let call = Arc::new(Reservation::new(shared, key, from, owner, next));
         // Without a body only the store knows the size: it asks `CommitObserver::admit`.
         if let Some(body) = body {
             match body.length() {
@@ -81,11 +84,13 @@ impl StoreLayer for QuotaView {
 
     async fn authorize(&self, operation: Operation<'_>) -> Result<()> {
         match operation {
-            Operation::Store { key, body, options } => self.admit(key, body, options).await,
+            Operation::Store { key, from, body, options } => {
+                self.admit(key, from, body, options).await
+            }
             Operation::Delete { key, options } => {
                 self.quota.shared.until_counted().await?;
                 let next = options.observer.take();
-                let call = Reservation::new(&self.quota.shared, key, None, next);
+                let call = Reservation::new(&self.quota.shared, key, None, None, next);
                 options.observer = Some(ObserverHandle::new(Arc::new(call)));
                 Ok(())
             }

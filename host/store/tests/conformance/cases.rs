@@ -35,6 +35,14 @@ macro_rules! for_each_case {
             blobs_are_joined_in_order
             pieces_of_blobs_are_joined
             joining_checks_the_conditions
+            a_renamed_blob_takes_everything_along
+            a_rename_checks_the_condition
+            one_of_many_renames_wins
+            renames_in_a_circle_lose_nothing
+            observers_of_a_rename_are_told_what_changed
+            a_blob_that_has_expired_is_not_there
+            a_blob_is_there_until_it_expires
+            observers_are_told_of_blobs_that_have_expired
             folders_are_prepared
             the_longest_names_work
             reported_changes_add_up

@@ -28,7 +28,7 @@ pub(super) async fn reported_changes_add_up(store: Store) {
 }
 
 #[derive(Debug, Default)]
-struct Notes {
+pub(super) struct Notes {
     /// The inner none stands between `before_commit` and `after_commit`.
     changes: Mutex<Vec<Option<Option<CommittedChange>>>>,
     refuse: bool,
@@ -54,8 +54,13 @@ impl CommitObserver for Notes {
 }
 
 impl Notes {
+    /// One that admits nothing.
+    pub(super) fn refusing() -> Self {
+        Self { refuse: true, ..Self::default() }
+    }
+
     /// What it was told, once the store has released it.
-    fn told(self: Arc<Self>) -> Vec<CommittedChange> {
+    pub(super) fn told(self: Arc<Self>) -> Vec<CommittedChange> {
         // The store no longer holds it.
         let notes = Arc::into_inner(self).unwrap();
         let changes = notes.changes.into_inner().unwrap();
@@ -64,7 +69,7 @@ impl Notes {
     }
 }
 
-fn noted(options: PutOptions) -> (Arc<Notes>, PutOptions) {
+pub(super) fn noted(options: PutOptions) -> (Arc<Notes>, PutOptions) {
     let notes = Arc::new(Notes::default());
     let observer: Arc<dyn CommitObserver> = notes.clone();
     (notes, PutOptions { observer: Some(ObserverHandle::new(observer)), ..options })
@@ -180,7 +185,7 @@ pub(super) async fn an_observer_is_released_when_the_call_is_over(store: Store) 
 
 pub(super) async fn an_observer_may_refuse_a_concat(store: Store) {
     put(&store, "one", &bytes(5, 1)).await;
-    let notes = Arc::new(Notes { refuse: true, ..Notes::default() });
+    let notes = Arc::new(Notes::refusing());
     let observer: Arc<dyn CommitObserver> = notes.clone();
     let options =
         PutOptions { observer: Some(ObserverHandle::new(observer)), ..PutOptions::default() };

@@ -16,8 +16,10 @@ mod cases;
 mod commit_observer;
 #[path = "../common/mod.rs"]
 mod common;
+mod expiries;
 mod lists;
 mod make;
+mod renames;
 mod uploads;
 
 use std::sync::atomic::Ordering;
@@ -28,6 +30,7 @@ use blobs::*;
 use bytes::Bytes;
 use commit_observer::*;
 use common::*;
+use expiries::*;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, stream};
 use keepgate_store::disk::{DiskOptions, DiskStore, Features};
@@ -36,9 +39,10 @@ use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{
     Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
-    ObserverHandle, Part, Piece, PutOptions, StoreError, Stored,
+    ObserverHandle, Part, Piece, PutOptions, RenameOptions, StoreError, Stored,
 };
 use lists::*;
+use renames::*;
 use tempfile::TempDir;
 use uploads::*;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::quota::{OWNER, Scope};
-use keepgate_store::{Change, Condition, Part, Piece, is_reserved_metadata};
+use keepgate_store::{Change, Condition, Part, Piece, RenameOptions, is_reserved_metadata};
 
 use super::*;
 
@@ -221,4 +221,47 @@ async fn an_identical_upload_succeeds_even_if_the_quota_is_full() {
     let more = store.put(&key("b"), "0123456789".into_body(), again()).await;
     assert!(matches!(more, Err(StoreError::QuotaExceeded(_))), "{more:?}");
     assert_eq!(used(&quota), sums(&[("the store", 10)]));
+}
+
+#[tokio::test]
+async fn a_renamed_blob_counts_once_and_for_its_owner() {
+    let dir = TempDir::new().unwrap();
+    let disk = DiskStore::open(dir.path().join("root"), DiskOptions::default()).unwrap();
+    for inner in [Arc::new(MemoryStore::new()) as Store, Arc::new(disk)] {
+        let state = TempDir::new().unwrap();
+        let rules = Rules {
+            total: Some(100),
+            folders: folders(&[("small", 50), ("*", 100)]).folders,
+            users: users(&[("*", 90)]).users,
+        };
+        let quota = Quota::open(inner, rules, options(&state)).await.unwrap();
+        let (alice, bob) = (quota.store(Some("alice")), quota.store(Some("bob")));
+        let rename = async |store: &Store, from: &str, to: &str| {
+            store.rename(&key(from), &key(to), RenameOptions::default()).await
+        };
+        // It would not fit twice, neither into the store nor into the folder nor into what alice may have.
+        put(&alice, "a/one", &bytes(80, 1)).await;
+        rename(&bob, "a/one", "a/two").await.unwrap();
+        let expected = [("the store", 80), ("folder a", 80), ("user alice", 80)];
+        assert_eq!(used(&quota), sums(&expected), "the owner stays");
+        rename(&bob, "a/two", "b/two").await.unwrap();
+        let expected = [("the store", 80), ("folder b", 80), ("user alice", 80)];
+        assert_eq!(used(&quota), sums(&expected));
+        // Into another folder it needs to fit.
+        match rename(&alice, "b/two", "small/two").await {
+            Err(StoreError::QuotaExceeded(text)) => {
+                assert!(text.contains("folder small"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(used(&quota), sums(&expected));
+        // The blob that it replaces counts no more.
+        put(&bob, "small/two", &bytes(20, 1)).await;
+        rename(&alice, "small/two", "b/two").await.unwrap();
+        let expected = [("the store", 20), ("folder b", 20), ("user bob", 20)];
+        assert_eq!(used(&quota), sums(&expected));
+        assert_eq!(quota.recount().await.unwrap(), []);
+        assert!(rename(&alice, "none", "b/three").await.is_err());
+        assert_eq!(used(&quota), sums(&expected));
+    }
 }

@@ -8,7 +8,8 @@ use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::guard::Subfolder;
 use keepgate_store::quota::{Drift, Scope};
 use keepgate_store::{
-    BlobStore, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, Result, Stored,
+    BlobStore, DeleteOptions, Download, Folder, Info, Key, Listing, Part, Piece, RenameOptions,
+    Result, Stored,
 };
 
 use super::*;
@@ -34,6 +35,9 @@ impl BlobStore for Probe {
     }
     async fn concat(&self, key: &Key, pieces: &[Piece], options: PutOptions) -> Result<Stored> {
         self.store.concat(key, pieces, options).await
+    }
+    async fn rename(&self, key: &Key, to: &Key, options: RenameOptions) -> Result<Stored> {
+        self.store.rename(key, to, options).await
     }
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         self.store.delete_with(key, options).await

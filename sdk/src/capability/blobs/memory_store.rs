@@ -22,8 +22,28 @@ struct Kept {
     options: PutOptions,
     /// Nanoseconds since the Unix epoch.
     modified: u64,
+    /// The same, if the blob expires.
+    expires: Option<u64>,
     /// Different for each blob that is stored.
     etag: String,
+}
+
+impl Kept {
+    fn is_there(&self, now: u64) -> bool {
+        self.expires.is_none_or(|expires| expires > now)
+    }
+
+    fn info(&self, key: &str) -> Info {
+        Info {
+            key: key.to_owned(),
+            size: self.bytes.len() as u64,
+            modified: self.modified,
+            etag: self.etag.clone(),
+            content_type: self.options.content_type.clone(),
+            metadata: self.options.metadata.clone(),
+            tags: self.options.tags.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,22 +61,38 @@ pub(crate) struct MemoryStore {
 
 impl MemoryStore {
     pub(crate) fn set(&mut self, key: &str, bytes: &[u8]) {
-        self.keep(key, bytes.to_vec(), PutOptions::replace());
+        self.keep(key, bytes.to_vec(), PutOptions::replace(), None);
         self.add_parents(key);
     }
 
-    fn keep(&mut self, key: &str, bytes: Vec<u8>, options: PutOptions) {
+    /// Returns what is known about the blob, also if it expires at once.
+    fn keep(
+        &mut self,
+        key: &str,
+        bytes: Vec<u8>,
+        options: PutOptions,
+        expires: Option<u64>,
+    ) -> Info {
         self.count += 1;
         let etag = format!("{:x}", self.count);
-        self.blobs.insert(key.to_owned(), Kept { bytes, options, modified: self.now, etag });
+        let kept = Kept { bytes, options, modified: self.now, expires, etag };
+        let info = kept.info(key);
+        self.blobs.insert(key.to_owned(), kept);
+        info
+    }
+
+    /// The blob under a key, unless it has expired.
+    fn there(&self, key: &str) -> Option<&Kept> {
+        self.blobs.get(key).filter(|kept| kept.is_there(self.now))
     }
 
     pub(crate) fn bytes(&self, key: &str) -> Option<Vec<u8>> {
-        self.blobs.get(key).map(|kept| kept.bytes.clone())
+        self.there(key).map(|kept| kept.bytes.clone())
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.blobs.keys().cloned().collect()
+        let there = self.blobs.iter().filter(|(_, kept)| kept.is_there(self.now));
+        there.map(|(key, _)| key.clone()).collect()
     }
 
     pub(crate) fn append_only(&mut self, except: Keys) {
@@ -73,17 +109,7 @@ impl MemoryStore {
 
     pub(crate) fn head(&self, key: &str) -> Result<Info, Failure> {
         check(key)?;
-        let found = self.blobs.get(key).ok_or(Failure::NotFound)?;
-        let Kept { bytes, options, modified, etag } = found;
-        Ok(Info {
-            key: key.to_owned(),
-            size: bytes.len() as u64,
-            modified: *modified,
-            etag: etag.clone(),
-            content_type: options.content_type.clone(),
-            metadata: options.metadata.clone(),
-            tags: options.tags.clone(),
-        })
+        self.there(key).map(|found| found.info(key)).ok_or(Failure::NotFound)
     }
 
     pub(crate) fn get(&self, key: &str, part: Part) -> Result<(Info, u64, Vec<u8>), Failure> {
@@ -113,11 +139,12 @@ impl MemoryStore {
         key: &str,
         read: impl FnOnce() -> Result<Vec<u8>, Failure>,
         options: &PutOptions,
+        expires: Option<u64>,
     ) -> Result<Stored, Failure> {
         self.check_change(key)?;
         limits::check(options).map_err(Failure::Invalid)?;
         self.check_place(key)?;
-        let there = self.blobs.get(key);
+        let there = self.there(key);
         match (&options.condition, there) {
             (Condition::Matches(_), _) if self.protects(key) => return Err(append_only()),
             (Condition::Always, Some(_)) if self.protects(key) => return Err(append_only()),
@@ -148,8 +175,8 @@ impl MemoryStore {
             None => Change::Created,
         };
         self.add_parents(key);
-        self.keep(key, bytes, options.clone());
-        Ok(Stored { info: self.head(key)?, change })
+        let info = self.keep(key, bytes, options.clone(), expires);
+        Ok(Stored { info, change })
     }
 
     pub(crate) fn concat(
@@ -164,7 +191,47 @@ impl MemoryStore {
         for piece in pieces {
             joined.extend(self.get(&piece.key, piece.part)?.2);
         }
-        self.put(key, || Ok(joined), options)
+        self.put(key, || Ok(joined), options, None)
+    }
+
+    pub(crate) fn rename(
+        &mut self,
+        key: &str,
+        to: &str,
+        condition: &Condition,
+    ) -> Result<Stored, Failure> {
+        check(key)?;
+        self.check_change(to)?;
+        let there = self.there(to).map(|there| (there.bytes.len() as u64, there.etag.clone()));
+        match (condition, &there) {
+            // As a store of `to`, then as a delete of `key`.
+            (Condition::Matches(_), _) if self.protects(to) => return Err(append_only()),
+            _ if self.protects(key) => return Err(append_only()),
+            _ => {}
+        }
+        self.check_change(key)?;
+        if key == to || matches!(condition, Condition::AbsentOrIdentical) {
+            return Err(Failure::Invalid(format!("rename of {key} to {to}: {condition:?}")));
+        }
+        if self.there(key).is_none() {
+            return Err(Failure::NotFound);
+        }
+        self.check_place(to)?;
+        match (condition, &there) {
+            (Condition::Always, Some(_)) if self.protects(to) => return Err(append_only()),
+            (Condition::Absent, Some(_)) => return Err(Failure::AlreadyExists),
+            (Condition::Matches(etag), there)
+                if there.as_ref().map(|(_, etag)| etag) != Some(etag) =>
+            {
+                return Err(Failure::PreconditionFailed);
+            }
+            _ => {}
+        }
+        let Some(moved) = self.blobs.remove(key) else { return Err(Failure::NotFound) };
+        self.add_parents(to);
+        let info = self.keep(to, moved.bytes, moved.options, moved.expires);
+        let change = there.map_or(Change::Created, |(size, _)| Change::Replaced(size));
+        Ok(Stored { info, change })
     }
 
     pub(crate) fn delete(
@@ -176,11 +243,12 @@ impl MemoryStore {
         if self.protects(key) {
             return Err(append_only());
         }
-        let there = self.blobs.get(key).map(|there| there.etag.as_str());
+        let there = self.there(key).map(|there| there.etag.as_str());
         if matches.is_some() && matches != there {
             return Err(Failure::PreconditionFailed);
         }
-        Ok(self.blobs.remove(key).map(|gone| gone.bytes.len() as u64))
+        let was_there = there.is_some();
+        Ok(self.blobs.remove(key).filter(|_| was_there).map(|gone| gone.bytes.len() as u64))
     }
 
     pub(crate) fn list(

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::memory_store::MemoryStore;
-use super::{Entry, Info, Part, Piece, PutOptions, Received, Stored};
+use super::{Condition, Entry, Info, Part, Piece, PutOptions, Received, Stored};
 use crate::testing::{Host, with};
-use crate::{Body, Failure, environment};
+use crate::{Body, Failure, Timestamp, environment};
 
 /// The stores of a test's mount, by name. `main` always exists.
 #[derive(Debug)]
@@ -82,7 +82,20 @@ impl Store {
     /// Stores a body completely or not at all. Durable when it returns. The result says what changed: with
     /// [`PutOptions::absent_or_identical`], a success may have written nothing.
     pub fn put(&self, key: &str, data: Body, options: &PutOptions) -> Result<Stored, Failure> {
-        self.with(|store| store.put(key, || data.into_bytes(), options))
+        self.with(|store| store.put(key, || data.into_bytes(), options, None))
+    }
+
+    /// Stores a blob that expires, as [`put`](Self::put) does: from `until` on it is not there, and no condition minds it.
+    /// The host removes it within an hour or so; until then listings may name it. Another blob under the key revokes
+    /// that, and a [`rename`](Self::rename) takes it along. A time that has passed is no failure.
+    pub fn put_until(
+        &self,
+        key: &str,
+        data: Body,
+        options: &PutOptions,
+        until: Timestamp,
+    ) -> Result<Stored, Failure> {
+        self.with(|store| store.put(key, || data.into_bytes(), options, Some(until.0)))
     }
 
     /// Stores as [`put`](Self::put) does, except that what came of a body that broke off, or whose sender fell silent, is
@@ -109,7 +122,7 @@ impl Store {
         }
         let mut options = options.clone();
         options.sha256 = options.sha256.filter(|_| complete);
-        let stored = self.with(|store| store.put(key, || Ok(came), &options))?;
+        let stored = self.with(|store| store.put(key, || Ok(came), &options, None))?;
         Ok(Received { stored, complete })
     }
 
@@ -122,6 +135,14 @@ impl Store {
         options: &PutOptions,
     ) -> Result<Stored, Failure> {
         self.with(|store| store.concat(key, pieces, options))
+    }
+
+    /// Moves a blob to another key, with content type, metadata, tags and expiry. Durable when it returns. A disk moves it in
+    /// one step, without copying; a bucket copies it and then removes it, and may have both if the gateway dies in
+    /// between. The condition is about the new key. Fails with [`Failure::NotFound`] if there is no blob, and with
+    /// [`Failure::Invalid`] for [`Condition::AbsentOrIdentical`] or if both keys are the same.
+    pub fn rename(&self, key: &str, to: &str, condition: &Condition) -> Result<Stored, Failure> {
+        self.with(|store| store.rename(key, to, condition))
     }
 
     /// Deletes a blob and returns its size in bytes, or `None` if it did not exist. Durable when it returns.

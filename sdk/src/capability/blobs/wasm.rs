@@ -4,7 +4,7 @@ pub use crate::bindings::keepgate::plugin::blobs::{Download, Listing};
 
 use super::{Condition, Info, Part, Piece, PutOptions, Received, Stored};
 use crate::bindings::keepgate::plugin::blobs;
-use crate::{Body, Failure};
+use crate::{Body, Failure, Timestamp};
 
 /// A store that the mount grants.
 #[derive(Debug)]
@@ -32,6 +32,16 @@ impl Store {
         self.0.put(key, data, options)
     }
 
+    pub fn put_until(
+        &self,
+        key: &str,
+        data: Body,
+        options: &PutOptions,
+        until: Timestamp,
+    ) -> Result<Stored, Failure> {
+        self.0.put_until(key, data, options, until.0)
+    }
+
     pub fn receive(
         &self,
         key: &str,
@@ -48,6 +58,10 @@ impl Store {
         options: &PutOptions,
     ) -> Result<Stored, Failure> {
         self.0.concat(key, pieces, options)
+    }
+
+    pub fn rename(&self, key: &str, to: &str, condition: &Condition) -> Result<Stored, Failure> {
+        self.0.rename(key, to, condition)
     }
 
     pub fn delete(&self, key: &str) -> Result<Option<u64>, Failure> {

@@ -103,6 +103,8 @@ impl Plugin for Every {
             Some("blobs") => said.blobs(request.body)?,
             Some("heads") => said.heads()?,
             Some("receive") => said.receive(request.body)?,
+            Some("rename") => said.rename()?,
+            Some("expiry") => said.expiry()?,
             Some("pipes") => said.pipes()?,
             Some("lengths") => said.lengths()?,
             Some("topics") => said.topics()?,

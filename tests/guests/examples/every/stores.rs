@@ -109,6 +109,59 @@ impl Said {
         Ok(())
     }
 
+    pub(crate) fn rename(&mut self) -> Result<(), Failure> {
+        let store = Store::open("main")?;
+        let moved = store.rename("a", "folder/c", &Condition::Absent)?;
+        self.say("rename", (&moved.change, &moved.info.key, moved.info.size));
+        self.say("rename kept", (moved.info.content_type, moved.info.metadata, moved.info.tags));
+        self.fail("head of the old key", store.head("a"));
+        self.fail("rename none", store.rename("a", "folder/d", &Condition::Always));
+        self.fail("rename absent", store.rename("folder/c", "folder/b", &Condition::Absent));
+        let other = Condition::Matches("another".to_owned());
+        self.fail("rename other", store.rename("folder/c", "folder/b", &other));
+        let matches = Condition::Matches(store.head("folder/b")?.etag);
+        let moved = store.rename("folder/c", "folder/b", &matches)?;
+        self.say("rename matches", (&moved.change, moved.info.size));
+        let identical = Condition::AbsentOrIdentical;
+        self.fail("rename identical", store.rename("folder/b", "d", &identical));
+        self.fail("rename itself", store.rename("folder/b", "folder/b", &Condition::Always));
+        self.fail("rename below", store.rename("folder/b", "folder/b/c", &Condition::Always));
+        self.fail("rename to a bad key", store.rename("folder/b", "..", &Condition::Always));
+        Ok(())
+    }
+
+    pub(crate) fn expiry(&mut self) -> Result<(), Failure> {
+        let store = Store::open("main")?;
+        let options = |condition| PutOptions {
+            condition,
+            sha256: None,
+            content_type: None,
+            metadata: Vec::new(),
+            tags: Vec::new(),
+        };
+        let now = crate::bindings::keepgate::plugin::environment::now();
+        let hour = 3_600_000_000_000;
+        let body = || Body::from_bytes(b"abc");
+        let put = |key: &str, condition, until| {
+            store.put_until(key, body(), &options(condition), until).map(|stored| stored.change)
+        };
+        self.say("put-until later", put("a", Condition::Absent, now + hour)?);
+        self.say("head", store.head("a")?.size);
+        self.fail("put-until absent", put("a", Condition::Absent, now + hour));
+        self.say("put-until passed", put("a", Condition::Always, now)?);
+        self.fail("head passed", store.head("a"));
+        self.fail("get passed", store.get("a", Part::Whole));
+        self.say("heads passed", store.heads(&["a".to_owned()])?.len());
+        self.fail("rename passed", store.rename("a", "b", &Condition::Always));
+        self.say("put-until free", put("a", Condition::Absent, now)?);
+        self.say("delete passed", store.delete("a", &Condition::Always)?);
+        self.say("put-until first", put("a", Condition::Absent, 0)?);
+        let stored = store.put("a", body(), &options(Condition::Absent))?;
+        self.say("put revokes", (stored.change, store.head("a")?.size));
+        self.fail("put-until a bad key", put("..", Condition::Always, now));
+        Ok(())
+    }
+
     pub(crate) fn records(&mut self) -> Result<(), Failure> {
         use records::{Change, Comparison, Expected, Range};
 

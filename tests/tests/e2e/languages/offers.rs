@@ -88,6 +88,9 @@ pub(super) fn stores_say_what_changed(gateway: &Gateway) {
     assert!(actual.contains(&sha256(b"x".as_slice())), "{actual}");
     assert_eq!((&said["stale"][0], &said["removed"]), (&json!("precondition-failed"), &json!(3)));
     assert_eq!(said["tagged"], "invalid");
+    assert_eq!(said["moved"], json!(["created", "f/g", 6, "replaced", 6]));
+    assert_eq!(said["unmoved"], "not-found");
+    assert_eq!(said["expires"], json!([true, false, "created", 1]));
 }
 
 pub(super) fn jobs_run(gateway: &Gateway) {

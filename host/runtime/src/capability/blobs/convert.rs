@@ -63,6 +63,7 @@ impl TryFrom<blobs::PutOptions> for PutOptions {
             content_type: options.content_type,
             metadata: options.metadata,
             tags: options.tags,
+            expires: None,
             observer: None,
         })
     }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::{BlobStore, DeleteOptions, Folder, Key, Listing, StoreError, receive};
+use keepgate_store::{
+    BlobStore, DeleteOptions, Folder, Key, Listing, PutOptions, RenameOptions, StoreError, expiry,
+    receive,
+};
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::definition::{Capability, Granted, Request, list, missing};
@@ -260,6 +263,25 @@ impl blobs::HostStore for GuestState {
         Ok(self.cpu.free(store.put(&key, body, options)).await?.into())
     }
 
+    async fn put_until(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        data: Resource<BodyHandle>,
+        options: blobs::PutOptions,
+        until: u64,
+    ) -> Result<blobs::Stored, ImportError> {
+        self.note_store("blobs.put-until", &store, || {
+            format!("{key} {} until {until}", options_text(&options))
+        });
+        let body = self.table.delete(data)?.into_body();
+        let store = self.store(&store)?;
+        let key = Key::new(key)?;
+        let mut options = PutOptions::try_from(options)?;
+        options.expires = Some(expiry::time(until));
+        Ok(self.cpu.free(store.put(&key, body, options)).await?.into())
+    }
+
     async fn receive(
         &mut self,
         store: Resource<StoreHandle>,
@@ -298,6 +320,22 @@ impl blobs::HostStore for GuestState {
         let pieces = pieces.into_iter().map(TryInto::try_into).collect::<Result<Vec<_>, _>>()?;
         let options = options.try_into()?;
         Ok(self.cpu.free(store.concat(&key, &pieces, options)).await?.into())
+    }
+
+    async fn rename(
+        &mut self,
+        store: Resource<StoreHandle>,
+        key: String,
+        to: String,
+        condition: blobs::Condition,
+    ) -> Result<blobs::Stored, ImportError> {
+        self.note_store("blobs.rename", &store, || {
+            format!("{key} to {to} {}", condition_text(&condition))
+        });
+        let store = self.store(&store)?;
+        let (key, to) = (Key::new(key)?, Key::new(to)?);
+        let options = RenameOptions { condition: condition.into(), ..RenameOptions::default() };
+        Ok(self.cpu.free(store.rename(&key, &to, options)).await?.into())
     }
 
     async fn delete(

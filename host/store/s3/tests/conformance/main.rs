@@ -19,9 +19,13 @@ mod cases;
 mod commit_observer;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
+#[path = "../../../tests/conformance/expiries.rs"]
+mod expiries;
 #[path = "../../../tests/conformance/lists.rs"]
 mod lists;
 mod make;
+#[path = "../../../tests/conformance/renames.rs"]
+mod renames;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../../../tests/conformance/uploads.rs"]
@@ -35,13 +39,15 @@ use blobs::*;
 use bytes::Bytes;
 use commit_observer::*;
 use common::*;
+use expiries::*;
 use futures_util::future::join_all;
 use futures_util::stream;
 use keepgate_store::{
     Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
-    ObserverHandle, Part, Piece, PutOptions, StoreError, Stored,
+    ObserverHandle, Part, Piece, PutOptions, RenameOptions, StoreError, Stored,
 };
 use lists::*;
+use renames::*;
 use uploads::*;
 
 /// Runs every case against every store, each time with a new bucket.

@@ -65,8 +65,9 @@ pub(super) async fn versitygw_in_quota(_: &str) -> Option<Store> {
 /// A server on which conditional writes are not atomic: this store is the only writer.
 /// Cases that s3s-fs 0.14.1 cannot do: it answers 500 to a `HEAD` of what is a folder in its file system, to ranges of an
 /// empty object, and to names that are longer than the names of files.
-const BEYOND_S3S_FS: [&str; 4] = [
+const BEYOND_S3S_FS: [&str; 5] = [
     "a_folder_is_not_a_blob_and_a_blob_not_a_folder",
+    "a_rename_checks_the_condition",
     "deleting_can_be_conditional",
     "parts_are_clamped_to_the_blob",
     "the_longest_names_work",

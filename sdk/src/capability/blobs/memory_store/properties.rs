@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use keepgate_store as host;
 use keepgate_store::memory::MemoryStore as HostStore;
-use keepgate_store::{BlobStore, Folder, Key};
+use keepgate_store::{BlobStore, Folder, Key, expiry};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use sha2::{Digest as _, Sha256};
@@ -30,8 +30,9 @@ fn config() -> ProptestConfig {
 
 #[derive(Clone, Debug)]
 enum Call {
-    Put { key: usize, bytes: Vec<u8>, when: When, hash: Hash },
+    Put { key: usize, bytes: Vec<u8>, when: When, hash: Hash, until: Until },
     Concat { key: usize, pieces: Vec<(usize, Part)>, when: When },
+    Rename { key: usize, to: usize, when: When },
     Delete { key: usize, matches: Option<bool> },
     List { folder: usize, recursive: bool, after: Option<String> },
     Prepare(usize),
@@ -44,6 +45,14 @@ enum When {
     AbsentOrIdentical,
     /// The existing blob has this etag, or another one.
     Matches(bool),
+}
+
+/// When a blob expires. The clocks of both stores stand still.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    Never,
+    Now,
+    Later,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +71,8 @@ fn call() -> impl Strategy<Value = Call> {
         Just(When::AbsentOrIdentical),
         any::<bool>().prop_map(When::Matches),
     ];
+    let until =
+        prop_oneof![4 => Just(Until::Never), 2 => Just(Until::Now), 1 => Just(Until::Later)];
     let hash = prop_oneof![Just(Hash::None), Just(Hash::Right), Just(Hash::Wrong)];
     let part = prop_oneof![
         Just(Part::Whole),
@@ -71,10 +82,12 @@ fn call() -> impl Strategy<Value = Call> {
     let pieces = proptest::collection::vec((key.clone(), part), 0..4);
     let after = proptest::option::of("[a-f/]{0,4}");
     prop_oneof![
-        4 => (key.clone(), bytes, when.clone(), hash)
-            .prop_map(|(key, bytes, when, hash)| Call::Put { key, bytes, when, hash }),
-        2 => (key.clone(), pieces, when)
+        4 => (key.clone(), bytes, when.clone(), hash, until)
+            .prop_map(|(key, bytes, when, hash, until)| Call::Put { key, bytes, when, hash, until }),
+        2 => (key.clone(), pieces, when.clone())
             .prop_map(|(key, pieces, when)| Call::Concat { key, pieces, when }),
+        2 => (key.clone(), key.clone(), when)
+            .prop_map(|(key, to, when)| Call::Rename { key, to, when }),
         2 => (key, proptest::option::of(any::<bool>()))
             .prop_map(|(key, matches)| Call::Delete { key, matches }),
         2 => (0..FOLDERS.len(), any::<bool>(), after)
@@ -98,10 +111,15 @@ fn ours(store: &mut MemoryStore, call: &Call) -> Outcome {
         When::Matches(right) => PutOptions::matches(&etag(store, key, right)),
     };
     let outcome = match call {
-        Call::Put { key, bytes, when, hash } => {
+        Call::Put { key, bytes, when, hash, until } => {
             let mut options = options(store, KEYS[*key], *when);
             options.sha256 = sha256(bytes, *hash).map(|sum| hex(&sum));
-            let stored = store.put(KEYS[*key], || Ok(bytes.clone()), &options);
+            let until = match until {
+                Until::Never => None,
+                Until::Now => Some(store.now),
+                Until::Later => Some(store.now + 1),
+            };
+            let stored = store.put(KEYS[*key], || Ok(bytes.clone()), &options, until);
             stored.map(|stored| format!("{} bytes, {}", stored.info.size, word(&stored.change)))
         }
         Call::Concat { key, pieces, when } => {
@@ -110,6 +128,11 @@ fn ours(store: &mut MemoryStore, call: &Call) -> Outcome {
                 |(key, part): &(usize, Part)| Piece { key: KEYS[*key].to_owned(), part: *part };
             let pieces: Vec<_> = pieces.iter().map(piece).collect();
             let stored = store.concat(KEYS[*key], &pieces, &options);
+            stored.map(|stored| format!("{} bytes, {}", stored.info.size, word(&stored.change)))
+        }
+        Call::Rename { key, to, when } => {
+            let condition = options(store, KEYS[*to], *when).condition;
+            let stored = store.rename(KEYS[*key], KEYS[*to], &condition);
             stored.map(|stored| format!("{} bytes, {}", stored.info.size, word(&stored.change)))
         }
         Call::Delete { key, matches } => {
@@ -150,10 +173,15 @@ fn theirs(store: &HostStore, call: &Call) -> Outcome {
         ..host::PutOptions::default()
     };
     let outcome = || match call {
-        Call::Put { key, bytes, when, hash } => {
+        Call::Put { key, bytes, when, hash, until } => {
             let key = Key::new(KEYS[*key])?;
             let mut options = options(&key, *when);
             options.sha256 = sha256(bytes, *hash);
+            options.expires = match until {
+                Until::Never => None,
+                Until::Now => Some(expiry::time(0)),
+                Until::Later => Some(expiry::time(1)),
+            };
             let stored = now(store.put(&key, host::Body::from_bytes(bytes.clone()), options))?;
             Ok(format!("{} bytes, {}", stored.info.size, host_word(stored.change)))
         }
@@ -169,6 +197,13 @@ fn theirs(store: &HostStore, call: &Call) -> Outcome {
             };
             let pieces = pieces.iter().map(piece).collect::<host::Result<Vec<_>>>()?;
             let stored = now(store.concat(&key, &pieces, options(&key, *when)))?;
+            Ok(format!("{} bytes, {}", stored.info.size, host_word(stored.change)))
+        }
+        Call::Rename { key, to, when } => {
+            let (key, to) = (Key::new(KEYS[*key])?, Key::new(KEYS[*to])?);
+            let condition = options(&to, *when).condition;
+            let options = host::RenameOptions { condition, ..Default::default() };
+            let stored = now(store.rename(&key, &to, options))?;
             Ok(format!("{} bytes, {}", stored.info.size, host_word(stored.change)))
         }
         Call::Delete { key, matches } => {
@@ -237,7 +272,8 @@ proptest! {
 
     #[test]
     fn both_memory_stores_give_the_same_answers(calls in proptest::collection::vec(call(), 0..30)) {
-        let (mut our, their) = (MemoryStore::default(), HostStore::new());
+        let clock = expiry::Clock::stopped_at(expiry::time(0));
+        let (mut our, their) = (MemoryStore::default(), HostStore::with_clock(clock));
         for call in calls {
             prop_assert_eq!(ours(&mut our, &call), theirs(&their, &call), "{:?}", call);
         }
@@ -249,14 +285,14 @@ fn identical_bytes_with_a_wrong_hash_are_other_bytes() {
     let mut store = MemoryStore::default();
     store.set("a", b"x");
     let options = PutOptions::absent_or_identical().sha256(&"0".repeat(64));
-    let outcome = store.put("a", || Ok(b"x".to_vec()), &options);
+    let outcome = store.put("a", || Ok(b"x".to_vec()), &options, None);
     assert_eq!(outcome.unwrap_err(), Failure::AlreadyExists);
 }
 
 #[test]
 fn limits_are_those_of_the_contract() {
     let mut store = MemoryStore::default();
-    let mut put = |options: PutOptions| store.put("a", || Ok(Vec::new()), &options);
+    let mut put = |options: PutOptions| store.put("a", || Ok(Vec::new()), &options, None);
     let kept = PutOptions::replace().content_type("a/b").metadata("x", "y").tag("Some", "Tag");
     let info = put(kept).unwrap().info;
     assert_eq!(info.content_type.as_deref(), Some("a/b"));
@@ -281,11 +317,14 @@ fn an_append_only_store_denies() {
     store.append_only(|_| false);
     let etag = store.head("a").unwrap().etag;
     for options in [PutOptions::replace(), PutOptions::matches(&etag)] {
-        let outcome = store.put("a", || Ok(Vec::new()), &options);
+        let outcome = store.put("a", || Ok(Vec::new()), &options, None);
         assert!(matches!(outcome, Err(Failure::Denied(_))), "{outcome:?}");
     }
     assert!(matches!(store.delete("a", Some(&etag)), Err(Failure::Denied(_))));
     let condition = Condition::AbsentOrIdentical;
     let again = PutOptions { condition, ..PutOptions::replace() };
-    assert_eq!(store.put("a", || Ok(b"x".to_vec()), &again).unwrap().change, Change::Unchanged);
+    assert_eq!(
+        store.put("a", || Ok(b"x".to_vec()), &again, None).unwrap().change,
+        Change::Unchanged
+    );
 }
