@@ -109,6 +109,11 @@ fn minutes(time: Timestamp) -> String {
     format!("{date} UTC")
 }
 
+/// A moment to the second, in UTC.
+fn seconds(time: Timestamp) -> String {
+    time.to_string().get(..19).unwrap_or_default().replace('T', " ")
+}
+
 /// A duration in its largest unit.
 fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();

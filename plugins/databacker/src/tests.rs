@@ -6,6 +6,7 @@ mod events;
 mod instances;
 mod log_streams;
 mod logs;
+mod pages;
 mod retain;
 mod runs;
 mod schedule;

@@ -4,13 +4,20 @@
   const log = document.querySelector("[data-follow]");
   const state = document.querySelector("[data-state]");
   if (!log) return;
+  // A page may have been opened by a URL with a password in it, which `fetch` refuses.
+  const fetchFrom = (path, accept) => {
+    const url = new URL(path, location.href);
+    url.username = url.password = "";
+    return fetch(url, { headers: { accept } });
+  };
+  const time = (text) => (text || "").replace("T", " ").slice(0, 19);
   const show = (text) => { if (state) state.textContent = text; };
   const line = (text) => {
     let entry;
     try { entry = JSON.parse(text); } catch { return; }
     const row = log.insertRow();
     row.className = ["error", "fatal"].includes(entry.level) ? "error" : "";
-    for (const cell of [entry.timestamp, entry.level, entry.message]) {
+    for (const cell of [time(entry.timestamp), entry.level, entry.message]) {
       row.insertCell().textContent = cell === undefined ? "" : String(cell);
     }
     row.cells[0].className = "nowrap muted";
@@ -18,7 +25,7 @@
   let first = true;
   for (let pause = 1000; ; pause = Math.min(pause * 2, 30000)) {
     try {
-      const reply = await fetch(log.dataset.follow, { headers: { accept: "application/x-ndjson" } });
+      const reply = await fetchFrom(log.dataset.follow, "application/x-ndjson");
       if (!reply.ok) throw new Error(String(reply.status));
       // What is on the page is sent again.
       while (log.rows.length > 0) log.deleteRow(0);
@@ -37,7 +44,7 @@
         pause = 1000;
       }
       // The stream ends with its run, and otherwise after some time, or when the gateway is restarted.
-      const run = await fetch(log.dataset.run, { headers: { accept: "application/json" } });
+      const run = await fetchFrom(log.dataset.run, "application/json");
       if (run.ok && (await run.json()).status !== "running") { show("the run has ended"); return; }
       show("waiting");
     } catch {

@@ -5,7 +5,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::overview::label;
-use super::{minutes, page, segment};
+use super::{page, seconds, segment};
 use crate::caller::{Wish, administrator};
 use crate::layout;
 use crate::logs::read::Source;
@@ -60,7 +60,7 @@ pub(crate) fn log(call: Call<Settings>) -> Answer {
             thead { tr { th { "Time" } th { "Level" } th { "Message" } } }
             tbody data-follow=[are_all.then_some(&stream)] data-run={ "../../admin/runs/" (segment(&source.id)) } { @for line in &lines {
                 tr class=(if matches!(line.level.as_str(), "error" | "fatal") { "error" } else { "" }) {
-                    td.nowrap.muted { @match line.timestamp { Some(time) => (minutes(time)), None => "" } }
+                    td.nowrap.muted { @match line.timestamp { Some(time) => (seconds(time)), None => "" } }
                     td { (line.level) } td { (line.message) }
                 }
             } }

@@ -12,6 +12,7 @@ use crate::problem::{Answer, Problem};
 use crate::run::{Kind, Run, Status};
 use crate::runs::keep as runs;
 use crate::settings::Settings;
+use crate::telemetry::spans::Span;
 use crate::telemetry::{derive, ingest};
 
 /// Phases in the picture.
@@ -27,9 +28,9 @@ pub(crate) fn run(call: Call<Settings>) -> Answer {
     let run = kept.at(Timestamp::now());
     let spans = ingest::spans_of(&index.instance, &index.trace)?;
     let phases = spans.iter().filter(|span| !span.parent.is_empty()).take(PHASES);
-    let phases: Vec<Bar<'_>> = phases
+    let phases: Vec<Bar> = phases
         .map(|span| Bar {
-            name: &span.name,
+            name: phase_name(span),
             status: derive::status(span),
             start: Timestamp(span.start),
             end: Timestamp(span.end),
@@ -52,6 +53,12 @@ pub(crate) fn run(call: Call<Settings>) -> Answer {
         }
     };
     Ok(page(&admin, "../", &title, &content))
+}
+
+/// What a phase is called: several of one name have different objects.
+fn phase_name(span: &Span) -> String {
+    let of = ["db.name", "backup.target.name"].into_iter().find_map(|name| span.text(name));
+    of.map_or_else(|| span.name.clone(), |of| format!("{} {of}", span.name))
 }
 
 fn facts(run: &Run, has_log: bool) -> Markup {

@@ -66,15 +66,15 @@ fn date(day: u64) -> String {
 }
 
 /// A part of a run, as bars show it.
-pub(super) struct Bar<'a> {
-    pub(super) name: &'a str,
+pub(super) struct Bar {
+    pub(super) name: String,
     pub(super) status: Status,
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
 }
 
 /// Bars one below the other, each from its beginning to its end.
-pub(super) fn bars(bars: &[Bar<'_>]) -> Markup {
+pub(super) fn bars(bars: &[Bar]) -> Markup {
     const ROW: f64 = 22.0;
     const NAMES: f64 = 220.0;
     let from = bars.iter().map(|bar| bar.start).min().unwrap_or(Timestamp(0));

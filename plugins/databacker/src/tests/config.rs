@@ -58,7 +58,7 @@ impl Client {
 }
 
 /// A key, and its public half in PEM.
-fn key_pair(number: u8) -> (SigningKey, String) {
+pub(super) fn key_pair(number: u8) -> (SigningKey, String) {
     let key = SigningKey::from_slice(&[number; 32]).unwrap();
     let der = p256::PublicKey::from(key.verifying_key()).to_public_key_der().unwrap();
     let text = BASE64_STANDARD.encode(der.as_bytes());
