@@ -6,6 +6,7 @@ mod full;
 mod hooks;
 mod killed;
 mod lines;
+mod pages;
 mod runs;
 mod tokens;
 
