@@ -115,7 +115,7 @@ pub(crate) fn runs(instance: &str) -> String {
 }
 
 pub(crate) fn run(instance: &str, start: Timestamp, run: &str) -> String {
-    format!("{RUNS}{instance}/{}/{run}", descending(start))
+    format!("{RUNS}{instance}/{}/{run}", newest_first(start))
 }
 
 /// By the id of a run or of its trace.
@@ -171,7 +171,7 @@ pub(crate) fn pending_time(key: &str) -> Option<Timestamp> {
 }
 
 /// A time as a segment of a key, the newest first also within a second.
-fn newest_first(time: Timestamp) -> String {
+pub(crate) fn newest_first(time: Timestamp) -> String {
     format!("{:016x}", u64::MAX - time.0)
 }
 

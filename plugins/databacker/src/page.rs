@@ -12,8 +12,9 @@ mod timeline;
 
 use std::time::Duration;
 
-use keepgate_sdk::{Call, Reply, Timestamp};
+use keepgate_sdk::{Call, Reply, Request, Timestamp};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest as _, Sha256};
 
 use crate::caller::Administrator;
 use crate::problem::Answer;
@@ -33,13 +34,13 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
                       form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /ui/keepgate.css`
-pub(crate) fn css(_: Call<Settings>) -> Answer {
-    Ok(asset("text/css; charset=utf-8", CSS))
+pub(crate) fn css(call: Call<Settings>) -> Answer {
+    Ok(asset(&call.request, "text/css; charset=utf-8", CSS))
 }
 
 /// `GET /ui/follow.js`
-pub(crate) fn script(_: Call<Settings>) -> Answer {
-    Ok(asset("text/javascript; charset=utf-8", SCRIPT))
+pub(crate) fn script(call: Call<Settings>) -> Answer {
+    Ok(asset(&call.request, "text/javascript; charset=utf-8", SCRIPT))
 }
 
 /// `GET /ui`: links are relative to the folder.
@@ -47,12 +48,17 @@ pub(crate) fn folder(call: Call<Settings>) -> Answer {
     Ok(Reply::new(308).header("location", call.request.url(&["ui", ""])))
 }
 
-fn asset(media_type: &str, text: &str) -> Reply {
-    Reply::ok()
-        .header("content-type", media_type)
-        .header("cache-control", "public, max-age=3600")
+/// What pages refer to. Browsers ask each time whether it has changed, as it may with a new version of the plugin.
+fn asset(request: &Request, media_type: &str, text: &str) -> Reply {
+    let tag = hex::encode(Sha256::digest(text));
+    let reply = match request.has_version(&tag) {
+        true => Reply::new(304),
+        false => Reply::ok().header("content-type", media_type).bytes(text),
+    };
+    reply
+        .header("etag", format!("\"{tag}\""))
+        .header("cache-control", "no-cache")
         .header("x-content-type-options", "nosniff")
-        .bytes(text)
 }
 
 /// A page. `up` leads from its path to `/ui/`.

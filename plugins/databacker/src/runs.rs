@@ -36,8 +36,8 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     let page = Page::of(&call.request, PAGE, MOST)?;
     let (wanted, now) = (Wanted::of(&call.request)?, Timestamp::now());
     let prefix = layout::runs(&instance.id);
-    // A key begins with the time of the run, so a time alone is before all runs of its second.
-    let newest = wanted.until.map(layout::descending).unwrap_or_default();
+    // A key begins with the time of the run, so a time alone is before all runs of its moment.
+    let newest = wanted.until.map(layout::newest_first).unwrap_or_default();
     let after = place(page.after())?.max(&newest);
     let runs = records::scan(&prefix).after(&format!("{prefix}{after}")).map(|record| {
         let record = record?;

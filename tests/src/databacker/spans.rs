@@ -75,7 +75,7 @@ impl Run {
         self.targets.iter().map(|target| target.bytes).sum()
     }
 
-    /// Its spans, in the order in which they ended.
+    /// Its spans, in the order in which they ended. They have new ids each time; to send some again, keep them.
     pub fn spans(&self) -> Vec<Span> {
         let mut trace = Trace { run: self, id: random(), spans: Vec::new() };
         trace.write();

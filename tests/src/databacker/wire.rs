@@ -234,7 +234,10 @@ impl fmt::Debug for Answer {
 impl Poster {
     /// For a URL, of which the query is dropped.
     pub fn new(url: &Url, identity: &Identity) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Connections are served while nothing is sent, too, as Go's client does: otherwise a server that shuts down
+        // would wait for an answer to its ping.
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
         let url = Url { query: String::new(), ..url.clone() };
         Self { runtime, url, identity: identity.clone(), http2: None }
     }

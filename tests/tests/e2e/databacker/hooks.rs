@@ -39,8 +39,9 @@ fn a_failed_run_is_told_to_a_receiver() {
     let mut exporter = Exporter::new(&instance.traces(gateway.port()));
     exporter.export(&Run::example(7).spans()).unwrap();
     let failed = Run::example(7).failing("Access denied for user 'backup'");
-    for batch in failed.batches() {
-        exporter.export(&batch).unwrap();
+    let batches = failed.batches();
+    for batch in &batches {
+        exporter.export(batch).unwrap();
     }
     gateway.eventually("the delivery", |_| !receiver.requests().is_empty());
     let delivery = receiver.requests().remove(0);
@@ -63,7 +64,7 @@ fn a_failed_run_is_told_to_a_receiver() {
     hmac::verify(&key, &signed, &signature).unwrap();
 
     // The end of the run, sent again, is no other event.
-    exporter.export(&failed.batches()[2]).unwrap();
+    exporter.export(&batches[2]).unwrap();
     let tested =
         admin.send("POST", &format!("/admin/webhooks/{}/test", made["id"].as_str().unwrap()), "");
     assert!((200..300).contains(&tested.status), "{}", tested.text());

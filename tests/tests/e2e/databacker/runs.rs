@@ -118,12 +118,10 @@ fn a_dump_of_mariadb_is_listed_with_its_size_and_one_that_fails_with_the_reason(
     for batch in failed.batches() {
         exporter.export(&batch).unwrap();
     }
-    gateway.eventually("the failed run", |_| {
-        let runs = admin.runs(&instance);
-        runs.len() == 2 && runs[0]["status"] == "error"
-    });
-    let listed = admin.runs(&instance)[0].clone();
-    assert_eq!((&listed["id"], &listed["exitCode"]), (&json!(failed.id), &json!(1)));
+    let find = || admin.runs(&instance).into_iter().find(|run| run["id"] == failed.id);
+    gateway.eventually("the failed run", |_| find().is_some_and(|run| run["status"] == "error"));
+    let listed = find().unwrap();
+    assert_eq!((admin.runs(&instance).len(), &listed["exitCode"]), (2, &json!(1)));
     let message = listed["message"].as_str().unwrap();
     assert!(message.contains("Access denied"), "{listed}");
     let path = format!("/admin/instances/{}/runs", instance.id);
