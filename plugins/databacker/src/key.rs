@@ -1,12 +1,11 @@
 //! Public keys of instances: read from PEM, named by their thumbprints, and used to verify signatures.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use keepgate_sdk::Timestamp;
 use p256::ecdsa::signature::Verifier as _;
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use p256::pkcs8::DecodePublicKey as _;
-use p256::pkcs8::der::Document;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -53,15 +52,16 @@ impl Key {
         if pem.contains("BEGIN CERTIFICATE") {
             return Err("it is a certificate; send its public key, as `openssl x509 -pubkey -noout` prints it".to_owned());
         }
-        let (label, document) = Document::from_pem(pem.trim()).map_err(|_| {
-            "it is not the PEM form of a public key, which begins with -----BEGIN PUBLIC KEY-----".to_owned()
+        let (label, der) = decode(pem).ok_or_else(|| {
+            "it is not the PEM form of a public key, which begins with -----BEGIN PUBLIC KEY-----"
+                .to_owned()
         })?;
         if label != "PUBLIC KEY" {
             return Err(format!(
                 "it is a {label}; send the form that begins with -----BEGIN PUBLIC KEY-----"
             ));
         }
-        Self::from_der(document.as_bytes(), created)
+        Self::from_der(&der, created)
     }
 
     /// Reads a key from its DER form.
@@ -90,6 +90,14 @@ impl Key {
             Algorithm::Ed25519 => false,
         }
     }
+}
+
+/// The label of a PEM text and what is in it. Lines may be of any length: people paste them in many forms.
+fn decode(pem: &str) -> Option<(&str, Vec<u8>)> {
+    let (label, rest) = pem.trim().strip_prefix("-----BEGIN ")?.split_once("-----")?;
+    let body = rest.strip_suffix("-----")?.strip_suffix(label)?.strip_suffix("-----END ")?;
+    let body: String = body.split_ascii_whitespace().collect();
+    Some((label, BASE64_STANDARD.decode(body).ok()?))
 }
 
 /// The JWK of a P-256 key, with the members that its thumbprint is of, in their order.
@@ -142,9 +150,32 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn lines_may_be_of_any_length() {
+        let key = Key::from_pem(ED25519_PEM, Timestamp(0)).unwrap();
+        for other in [
+            ED25519_PEM.replace('\n', " "),
+            ED25519_PEM.replace("6n", "6\r\nn"),
+            format!("\n {ED25519_PEM}"),
+        ] {
+            assert_eq!(Key::from_pem(&other, Timestamp(0)).unwrap(), key, "{other}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_text_is_a_key_or_is_not(text in ".{0,100}", der in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120)) {
+            let _ = Key::from_pem(&text, Timestamp(0));
+            let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", BASE64_STANDARD.encode(der));
+            let _ = Key::from_pem(&pem, Timestamp(0));
+        }
+    }
+
+    #[test]
     fn what_is_no_usable_public_key_is_named() {
         let pem = |label: &str, der: &[u8]| {
-            let text = base64::prelude::BASE64_STANDARD.encode(der);
+            let text = BASE64_STANDARD.encode(der);
             format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
         };
         for (given, said) in [

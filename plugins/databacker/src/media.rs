@@ -166,4 +166,16 @@ mod tests {
             assert_eq!(sent(accept).as_deref(), expected, "{accept}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_accept_is_answered_or_refused(text in ".{0,80}|(application/(json|vnd\\.databack\\.config)|\\*/\\*)(;q=[01](\\.[0-9]{0,4})?)?(, ?text/.{0,9})?") {
+            let _host = keepgate_sdk::testing::Host::new();
+            if let Some(sent) = sent(&text) {
+                proptest::prop_assert!(sent == JSON || sent == Resource::Config.media_type());
+            }
+        }
+    }
 }

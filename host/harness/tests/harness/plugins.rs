@@ -36,6 +36,11 @@ fn fest_behaves_as_its_cases_say() {
 }
 
 #[test]
+fn databacker_behaves_as_its_cases_say() {
+    assert!(cases(&component("databacker").unwrap(), "../../plugins/databacker/cases") >= 45);
+}
+
+#[test]
 fn a_plugin_that_misbehaves_is_held() {
     let guests = std::env::var("KEEPGATE_GUEST_DIR").expect("run `cargo xtask test`");
     let hostile = Path::new(&guests).join("hostile.wasm");
