@@ -66,7 +66,18 @@ pub(crate) fn administrator(
     if wish == Wish::Change && !found.may_change {
         return Err(Problem::new(403, format!("{} may look, but not change anything", found.name)));
     }
+    if wish == Wish::Change && is_from_elsewhere(request) {
+        let message =
+            "a page of another site has sent this, with the password that the browser knows";
+        return Err(Problem::new(403, message));
+    }
     Ok(found)
+}
+
+/// Whether a page of another site has made the browser send a request (W3C Fetch Metadata). Other clients do not say.
+fn is_from_elsewhere(request: &Request) -> bool {
+    let site = request.header("sec-fetch-site");
+    site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
 }
 
 /// An administrator by the scopes of a token of the mount's issuer.

@@ -15,9 +15,14 @@ pub(crate) fn get(call: Call<Settings>) -> Answer {
     of_instance(&call, Some(&id))
 }
 
-/// `GET /`: for clients whose URL names nothing but the host.
+/// `GET /`: for clients whose URL names nothing but the host. People with a browser are shown to the pages.
 pub(crate) fn get_own(call: Call<Settings>) -> Answer {
-    of_instance(&call, None)
+    match call.request.accepts(&["application/json", "text/html"]) {
+        Some("text/html") => Ok(Reply::new(302)
+            .header("location", call.request.url(&["ui", ""]))
+            .header("vary", "accept")),
+        _ => of_instance(&call, None),
+    }
 }
 
 fn of_instance(call: &Call<Settings>, id: Option<&str>) -> Answer {

@@ -71,3 +71,17 @@ fn an_instance_has_its_configuration_with_what_was_changed_but_no_secret() {
     assert_eq!(ann(host.get(&format!("{path}/config?revision=7"))).status, 404);
     assert_eq!(send(host.get(&path).user("eve")).status, 404);
 }
+
+#[test]
+fn browsers_are_shown_to_the_pages_and_do_nothing_for_other_sites() {
+    let host = host();
+    let root = |accept| send(host.get("/").header("accept", accept));
+    let page = root("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+    assert_eq!((page.status, page.header("location")), (302, Some("http://localhost/ui/")));
+    assert_eq!((root("*/*").status, root("application/json").status), (401, 401));
+    let body = json!({"publicKey": key_pair(1).1}).to_string();
+    let from = |site| {
+        ann(host.post("/admin/instances", body.as_bytes()).header("sec-fetch-site", site)).status
+    };
+    assert_eq!((from("cross-site"), from("same-site"), from("same-origin")), (403, 403, 201));
+}

@@ -98,7 +98,7 @@ fn current() -> Result<(String, SigningKey), Failure> {
         Some(row) => {
             let sealed =
                 BASE64_URL_SAFE_NO_PAD.decode(&row.sealed).map_err(|_| damaged(&row.key.kid))?;
-            let bytes = secrets::open(&sealed, &context(&row.key.kid))?;
+            let bytes = secrets::open(&sealed, &context(&row.key.kid)).map_err(without_key)?;
             let key = SigningKey::from_slice(&bytes).map_err(|_| damaged(&row.key.kid))?;
             Ok((row.key.kid, key))
         }
@@ -119,7 +119,7 @@ fn make() -> Result<(String, SigningKey), Failure> {
         .map_err(|error| Failure::Internal(format!("the new signing key: {error}")))?;
     let public = Key::from_der(der.as_bytes(), Timestamp::now())
         .map_err(|error| Failure::Internal(format!("the new signing key: {error}")))?;
-    let sealed = secrets::seal(&key.to_bytes(), &context(&public.kid))?;
+    let sealed = secrets::seal(&key.to_bytes(), &context(&public.kid)).map_err(without_key)?;
     let kid = public.kid.clone();
     let row = Row { key: public, sealed: BASE64_URL_SAFE_NO_PAD.encode(sealed) };
     Commit::new().put_json(&layout::signing_key(&kid), &row)?.run()?;
@@ -129,6 +129,23 @@ fn make() -> Result<(String, SigningKey), Failure> {
 
 fn context(kid: &str) -> Vec<u8> {
     format!("databacker signing key {kid}").into_bytes()
+}
+
+/// Nothing that the client can change, nor a fault of the program.
+fn without_key(failure: Failure) -> Failure {
+    let message = match failure {
+        Failure::Denied(_) => {
+            "keys of tokens are kept sealed, and the mount has no key for it: the operator sets secrets.seal = { name = …, \
+             keys = [FILE] } in the mount"
+        }
+        Failure::Invalid(_) => {
+            "the key of tokens was sealed with a key that the mount does not have any more: the operator adds its file to the \
+             keys of the mount's secrets.seal"
+        }
+        other => return other,
+    };
+    environment::warn(message, &[]);
+    Failure::refused(503, "", message)
 }
 
 fn damaged(kid: &str) -> Failure {
