@@ -86,7 +86,10 @@ fn by_scope(principal: &Principal) -> Result<Administrator, Problem> {
         claim(principal, "scope").map(|scopes| scopes.split(' ').collect()).unwrap_or_default();
     let may_change = scopes.contains(&"admin:write");
     if !may_change && !scopes.contains(&"admin:read") {
-        let message = format!("{} does not administer this mount", principal.name);
+        let message = format!(
+            "{} does not administer this mount; its operator lists those who do in its settings",
+            principal.name
+        );
         return Err(Problem::new(403, message));
     }
     let account = claim(principal, "account").map(str::to_owned);
