@@ -130,8 +130,8 @@ fn instances_get_theirs_at_all_paths_and_once() {
     let text = "{\"version\":\"config.databack.io/v1\",\n\t\"kind\":\"local\",\"spec\":{\"dump\":{\"include\":\
                 [\"\\u00e9\\/\\ud83d\\ude00\u{2028}\"]}}}";
     assert_eq!(ann(host.request("PUT", &client.path()).body(text.as_bytes())).status, 201);
-    let expected = "{\"version\":\"config.databack.io/v1\",\"kind\":\"local\",\"spec\":{\"dump\":{\"include\":\
-                    [\"\u{e9}/\u{1f600}\\u2028\"]}},\"metadata\":{}}";
+    let expected = "{\"kind\":\"local\",\"metadata\":{},\"spec\":{\"dump\":{\"include\":\
+                    [\"\u{e9}/\u{1f600}\\u2028\"]}},\"version\":\"config.databack.io/v1\"}";
     for path in [path.clone(), format!("/config/{}", client.id), "/".to_owned()] {
         let reply = send(client.get(&host, &path));
         assert_eq!((reply.status, reply.text()), (200, expected.to_owned()), "{path}");

@@ -25,7 +25,7 @@ fn three_shapes_are_the_same_lines() {
     let kept = format!(
         "{{\"level\":\"warn\",\"timestamp\":\"2026-01-31T00:00:00.000Z\",\"run\":\"{RUN}\",\"message\":\"a\"}}\n\
              {{\"level\":\"fatal\",\"timestamp\":\"2026-01-31T00:00:00.000Z\",\"message\":\"b://***@e\",\
-             \"fields\":{{\"token\":\"***\",\"n\":1}}}}\n"
+             \"fields\":{{\"n\":1,\"token\":\"***\"}}}}\n"
     );
     for body in [
         format!("{one}\n{two}"),
