@@ -68,7 +68,7 @@ fn lines_of_old_releases_are_kept_whatever_form_they_come_in() {
     let array = Value::from(&wrong[..]).to_string();
     let rows: String = wrong.iter().map(|line| format!("{line}\n")).collect();
     for (media_type, body, place) in
-        [("application/json", array, "[1]"), ("application/x-ndjson", rows, "line 2")]
+        [("application/json", array, "element 1 "), ("application/x-ndjson", rows, "line 2")]
     {
         let refused = logger.post_as(media_type, body.as_bytes());
         let said = refused.text();
