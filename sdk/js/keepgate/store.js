@@ -26,7 +26,7 @@ export class Store {
 
   heads(keys) {
     const found = ask(() => this.#handle.heads([...keys]));
-    return found.map((info) => (info === undefined ? null : toInfo(info)));
+    return found.map((info) => (info === null || info === undefined ? null : toInfo(info)));
   }
 
   get(key, part) {
