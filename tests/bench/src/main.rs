@@ -19,7 +19,6 @@
 
 mod blobs;
 mod client;
-mod databacker;
 mod etcd;
 mod fest;
 mod listing;
@@ -86,7 +85,6 @@ enum Name {
     Memory,
     Etcd,
     Fest,
-    Databacker,
     S3,
 }
 
@@ -113,8 +111,6 @@ pub(crate) struct Scale {
     etcd: u64,
     /// The number of 16 MiB files per round for fest.
     files: usize,
-    /// The number of instances of databacker.
-    instances: usize,
     /// MiB of files to back up to a bucket.
     s3: u64,
 }
@@ -130,7 +126,6 @@ const FULL: Scale = Scale {
     slow: Duration::from_secs(3),
     etcd: 256,
     files: 64,
-    instances: 2000,
     s3: 1024,
 };
 
@@ -145,7 +140,6 @@ const QUICK: Scale = Scale {
     slow: Duration::from_secs(1),
     etcd: 64,
     files: 16,
-    instances: 200,
     s3: 256,
 };
 
@@ -253,7 +247,6 @@ async fn measure(name: Name, bench: &Bench) -> Result<Section> {
         Name::Memory => memory::memory(bench).await,
         Name::Etcd => etcd::backups(bench).await,
         Name::Fest => fest::surfaces(bench).await,
-        Name::Databacker => databacker::instances(bench).await,
         Name::S3 => s3::backups(bench).await,
     }
 }
