@@ -26,10 +26,7 @@ pub(crate) fn answer(request: &Request, settings: &Settings) -> Option<Result<Re
 pub(crate) fn report(call: Call<Settings>) -> Answer {
     let id: String = call.param("instance")?;
     let segments = ["engines", "telemetry", &id, "log"];
-    let url = match &call.settings.url {
-        Some(url) => format!("{url}/{}", segments.join("/")),
-        None => call.request.url(&segments),
-    };
+    let url = call.settings.url(&call.request, &segments);
     let query = call.request.target.split_once('?').map(|(_, query)| format!("?{query}"));
     Ok(redirect(&call.request, &format!("{url}{}", query.unwrap_or_default()))?)
 }

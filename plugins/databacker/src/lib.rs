@@ -24,8 +24,8 @@
 //! `caller` says who asks. `admin` has the handlers of administrators, `token` those of tokens. `instance` and `key` are
 //! what is registered, `config` is what instances are to do, `elsewhere` what other servers do. `telemetry` receives traces,
 //! of which it makes `runs`, and `logs` lines. `schedule` is what is expected of instances, `events` what `webhooks` are
-//! told of, and `retain` removes what is too old. `layout` says where everything is, `media` negotiates representations,
-//! `problem` is how refusals look, `page` what people see.
+//! told of, and `retain` removes what is too old. `layout` says where everything is, `listing` makes pages of it, `seal` keeps
+//! secrets. `media` negotiates representations, `problem` is how refusals look, `page` what people see.
 //!
 //! Invariant: an instance is known by a key that is registered for it, and a key is removed in the commit that says so:
 //! from then on it opens nothing, whatever was signed with it.
@@ -40,6 +40,7 @@ mod events;
 mod instance;
 mod key;
 mod layout;
+mod listing;
 mod logs;
 mod media;
 mod page;
@@ -48,6 +49,7 @@ mod retain;
 mod run;
 mod runs;
 mod schedule;
+mod seal;
 mod settings;
 mod telemetry;
 mod token;

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
 use crate::settings::Settings;
-use crate::telemetry::{below, encoding, inflated, sender};
+use crate::telemetry::{encoding, inflated, sender};
 use receive::Delivery;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -24,7 +24,7 @@ const MOST: u64 = 4 << 20;
 pub(crate) fn probe(call: Call<Settings>) -> Answer {
     let instance = sender(&call)?;
     let media_type = media::accepted(&call.request, Resource::LogStatus)?;
-    let url = below(&call, &["engines", "telemetry", &instance.id, "log"]);
+    let url = call.settings.url(&call.request, &["engines", "telemetry", &instance.id, "log"]);
     media::reply(200, &media_type, &json!({"log": url}))
 }
 
@@ -47,7 +47,8 @@ pub(crate) fn receive(mut call: Call<Settings>) -> Answer {
         }
     };
     let log = logs.first().map(String::as_str).unwrap_or_default();
-    Ok(Reply::new(201).header("location", below(&call, &["admin", "logs", log])))
+    Ok(Reply::new(201)
+        .header("location", call.settings.url(&call.request, &["admin", "logs", log])))
 }
 
 fn too_long(failure: Failure) -> Problem {

@@ -1,6 +1,6 @@
 //! Media types: `application/vnd.databack.RESOURCE.vN+json`, of which version and format may be left out.
 
-use keepgate_sdk::{Reply, Request};
+use keepgate_sdk::{Filled, Reply, Request};
 use serde::Serialize;
 
 use crate::problem::{Answer, Problem};
@@ -91,6 +91,18 @@ pub(crate) fn accepted(request: &Request, resource: Resource) -> Result<String, 
 pub(crate) fn reply(status: u16, media_type: &str, value: &impl Serialize) -> Answer {
     let bytes = keepgate_sdk::json::to_vec(value)?;
     Ok(Reply::new(status).header("content-type", media_type).header("vary", "accept").bytes(bytes))
+}
+
+/// A reply with a page of a list; `lines` are its items as they are shown.
+pub(crate) fn list<T>(
+    request: &Request,
+    media_type: &str,
+    page: &Filled<T>,
+    lines: &impl Serialize,
+) -> Answer {
+    let mut reply = page.reply(request, lines)?;
+    reply.headers.retain(|(name, _)| name != "content-type");
+    Ok(reply.header("content-type", media_type).header("vary", "accept"))
 }
 
 /// Refuses a body of another media type: 415. None at all is the resource's.

@@ -156,20 +156,6 @@ fn size(bytes: u64) -> String {
     whole
 }
 
-/// A segment of a link.
-fn segment(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
-    }
-    encoded
-}
-
 /// What stands for nothing.
 fn none() -> Markup {
     PreEscaped("<span class=\"muted\">–</span>".to_owned())

@@ -2,19 +2,17 @@
 
 pub(crate) mod keep;
 
-use keepgate_sdk::records;
 use keepgate_sdk::{Call, Page, Request, Timestamp};
 use serde_json::{Value, json};
 
-use crate::admin::instances::with_type;
 use crate::caller::{Wish, administrator};
-use crate::layout;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
 use crate::run::Status;
 use crate::settings::Settings;
 use crate::telemetry::spans::Span;
 use crate::telemetry::{derive, ingest};
+use crate::{layout, listing};
 use keep::Kept;
 
 const PAGE: usize = 100;
@@ -38,12 +36,7 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     let prefix = layout::runs(&instance.id);
     // A key begins with the time of the run, so a time alone is before all runs of its moment.
     let newest = wanted.until.map(layout::newest_first).unwrap_or_default();
-    let after = place(page.after())?.max(&newest);
-    let runs = records::scan(&prefix).after(&format!("{prefix}{after}")).map(|record| {
-        let record = record?;
-        let place = record.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
-        Ok((place, record.json::<Kept>()?))
-    });
+    let runs = listing::behind::<Kept>(&prefix, listing::place(&page)?.max(&newest));
     let since = wanted.since.unwrap_or_default().as_secs();
     let runs = runs
         .take_while(|run| run.as_ref().map_or(true, |(_, kept)| kept.run.start.as_secs() >= since));
@@ -51,7 +44,7 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     let filled = page.fill(runs, |(place, _)| place.clone())?;
     let shown: Result<Vec<Value>, _> =
         filled.items.iter().map(|(_, kept)| kept.shown(now)).collect();
-    Ok(with_type(filled.reply(&call.request, &shown?)?, &media_type))
+    media::list(&call.request, &media_type, &filled, &shown?)
 }
 
 /// `GET /admin/runs/{run}`
@@ -105,15 +98,5 @@ impl Wanted {
         self.status.is_none_or(|status| kept.status(now) == status)
             && self.since.is_none_or(|since| kept.run.start >= since)
             && self.until.is_none_or(|until| kept.run.start <= until)
-    }
-}
-
-/// The place in a list that `after` names, which may be part of a key.
-pub(crate) fn place(after: &str) -> Result<&str, Problem> {
-    match after.len() <= 256 && !after.contains('\0') {
-        true => Ok(after),
-        false => {
-            Err(Problem::new(400, "after: this is no place in the list; take the one in Link"))
-        }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keepgate_sdk::HumanDuration;
+use keepgate_sdk::{HumanDuration, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::elsewhere;
@@ -116,6 +117,17 @@ impl Settings {
         Ok(())
     }
 
+    /// The URL of a path below the mount: as the operator has set it, or else as the client sees it.
+    pub(crate) fn url(&self, request: &Request, segments: &[&str]) -> String {
+        match &self.url {
+            Some(url) => {
+                let encoded = segments.iter().map(|segment| encoded(segment).to_string());
+                format!("{url}/{}", encoded.collect::<Vec<_>>().join("/"))
+            }
+            None => request.url(segments),
+        }
+    }
+
     /// The URL of the mount for tokens, if instances may get them.
     pub(crate) fn issuer(&self) -> Option<&str> {
         self.url.as_deref().filter(|_| self.token_endpoint.unwrap_or(true))
@@ -154,6 +166,12 @@ impl Keep {
     pub(crate) fn log_bytes(&self) -> u64 {
         self.log_bytes.unwrap_or(64 << 20)
     }
+}
+
+/// A text as a part of a URL: a segment of its path, or a value in its query (RFC 3986).
+pub(crate) fn encoded(text: &str) -> PercentEncode<'_> {
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, PLAIN)
 }
 
 fn days(set: Option<HumanDuration>, days: u32) -> Duration {

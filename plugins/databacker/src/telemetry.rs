@@ -40,7 +40,7 @@ const MOST_TRACES: usize = 100;
 pub(crate) fn probe(call: Call<Settings>) -> Answer {
     let instance = sender(&call)?;
     let media_type = media::accepted(&call.request, Resource::TraceStatus)?;
-    let url = below(&call, &["engines", "telemetry", &instance.id, "traces"]);
+    let url = call.settings.url(&call.request, &["engines", "telemetry", &instance.id, "traces"]);
     media::reply(200, &media_type, &json!({"trace": url}))
 }
 
@@ -67,14 +67,6 @@ pub(crate) fn receive(call: Call<Settings>) -> Answer {
 /// The instance that sends telemetry.
 pub(crate) fn sender(call: &Call<Settings>) -> Result<Instance, Problem> {
     caller::instance(&call.request, &call.settings, call.segment("instance"), Scope::TelemetryWrite)
-}
-
-/// The URL of a path below the mount.
-pub(crate) fn below(call: &Call<Settings>, segments: &[&str]) -> String {
-    match &call.settings.url {
-        Some(url) => format!("{url}/{}", segments.join("/")),
-        None => call.request.url(segments),
-    }
 }
 
 /// How a body is encoded.

@@ -15,10 +15,8 @@ use crate::caller::Scope;
 use crate::instance::{Found, Instance};
 use crate::key::Key;
 use crate::settings::Settings;
-use jwt::{Audience, Jwt};
+use jwt::{Jwt, Registered};
 
-/// How far clocks may be apart, in seconds.
-const SKEW: u64 = 60;
 /// How far ahead a token that an instance has signed itself may expire.
 const LONGEST_OF_INSTANCES: Duration = Duration::from_secs(3600);
 
@@ -34,14 +32,8 @@ pub(crate) struct Held {
 /// The claims of a bearer token, ours or an instance's.
 #[derive(Debug, Deserialize)]
 struct Claims {
-    iss: String,
-    sub: String,
-    aud: Audience,
-    exp: u64,
-    #[serde(default)]
-    nbf: Option<u64>,
-    #[serde(default)]
-    iat: Option<u64>,
+    #[serde(flatten)]
+    registered: Registered,
     /// In ours: what it is for.
     #[serde(default)]
     scope: String,
@@ -55,18 +47,19 @@ pub(crate) fn verify(token: &str, settings: &Settings) -> Result<Option<Held>, F
     let Some(url) = &settings.url else { return Ok(None) };
     let Some(jwt) = Jwt::parse(token) else { return Ok(None) };
     let Some(claims) = jwt.claims::<Claims>() else { return Ok(None) };
+    let registered = &claims.registered;
     let now = Timestamp::now().as_secs();
-    if !claims.aud.contains(url) || !is_current(now, claims.exp, claims.nbf, claims.iat) {
+    // Ours expire much sooner.
+    if !registered.aud.contains(url) || !registered.is_current(now, LONGEST_OF_INSTANCES) {
         return Ok(None);
     }
-    if claims.iss == *url {
+    if registered.iss == *url {
         return issued(&jwt, &claims);
     }
-    let in_time = claims.exp <= now + LONGEST_OF_INSTANCES.as_secs() + SKEW;
-    if claims.iss != claims.sub || !in_time {
+    if registered.iss != registered.sub {
         return Ok(None);
     }
-    let signed = signer(&jwt, &claims.sub)?;
+    let signed = signer(&jwt, &registered.sub)?;
     Ok(signed.map(|(found, key)| Held {
         instance: found.instance,
         kid: key.kid,
@@ -79,7 +72,9 @@ fn issued(jwt: &Jwt<'_>, claims: &Claims) -> Result<Option<Held>, Failure> {
     if !signing::has_signed(jwt)? {
         return Ok(None);
     }
-    let Some(Found { instance, .. }) = Instance::find(&claims.sub)? else { return Ok(None) };
+    let Some(Found { instance, .. }) = Instance::find(&claims.registered.sub)? else {
+        return Ok(None);
+    };
     if instance.key(&claims.key).is_none() {
         return Ok(None);
     }
@@ -108,10 +103,4 @@ fn signer(jwt: &Jwt<'_>, id: &str) -> Result<Option<(Found, Key)>, Failure> {
         jwt.verify_in_vain();
     }
     Ok(None)
-}
-
-/// Whether a token is valid at this time; all in seconds since 1970.
-fn is_current(now: u64, exp: u64, nbf: Option<u64>, iat: Option<u64>) -> bool {
-    let begun = |from: Option<u64>| from.is_none_or(|from| from <= now + SKEW);
-    now < exp.saturating_add(SKEW) && begun(nbf) && begun(iat)
 }

@@ -1,17 +1,15 @@
 //! What administrators have done: a record in the same commit as the change itself.
 
-use keepgate_sdk::records::{Commit, Record};
+use keepgate_sdk::records::Commit;
 use keepgate_sdk::{Call, Failure, Page, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::instances::with_type;
 use crate::caller::{Administrator, Wish, administrator};
 use crate::instance::{Instance, uuid};
-use crate::layout;
 use crate::media::{self, Resource};
 use crate::problem::Answer;
 use crate::settings::Settings;
-use crate::webhooks::admin::after;
+use crate::{layout, listing};
 
 const PAGE: usize = 100;
 const MOST: usize = 1000;
@@ -73,16 +71,12 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
     let media_type = media::accepted(&call.request, Resource::AuditList)?;
     let page = Page::of(&call.request, PAGE, MOST)?;
-    let read = |record: Result<Record, Failure>| -> Result<(String, Entry), Failure> {
-        let record = record?;
-        let place = record.key.strip_prefix(layout::AUDIT).unwrap_or_default().to_owned();
-        Ok((place, record.json()?))
-    };
-    let entries = after(layout::AUDIT, page.after()).map(read).filter(|entry| match entry {
+    let entries = listing::behind::<Entry>(layout::AUDIT, listing::place(&page)?);
+    let entries = entries.filter(|entry| match entry {
         Ok((_, entry)) => admin.account.is_none() || admin.account == entry.account,
         Err(_) => true,
     });
     let filled = page.fill(entries, |(place, _)| place.clone())?;
     let lines: Vec<&Entry> = filled.items.iter().map(|(_, entry)| entry).collect();
-    Ok(with_type(filled.reply(&call.request, &lines)?, &media_type))
+    media::list(&call.request, &media_type, &filled, &lines)
 }

@@ -1,7 +1,7 @@
 //! `/admin/instances`: registering, listing, changing and removing instances.
 
 use keepgate_sdk::records::Commit;
-use keepgate_sdk::{Call, Failure, Page, Reply, Request, Timestamp};
+use keepgate_sdk::{Call, Failure, Filled, Page, Reply, Request, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,7 +10,6 @@ use crate::caller::{Administrator, Wish, administrator};
 use crate::config::revision;
 use crate::instance::{self, Activity, Instance, State, is_uuid, uuid};
 use crate::key::Key;
-use crate::layout;
 use crate::logs::keep::Usage;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
@@ -18,6 +17,7 @@ use crate::retain;
 use crate::run::Run;
 use crate::runs;
 use crate::settings::Settings;
+use crate::{layout, listing};
 
 pub(crate) const LONGEST_BODY: u64 = 64 * 1024;
 const LONGEST_NAME: usize = 256;
@@ -56,18 +56,37 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
     let media_type = media::accepted(&call.request, Resource::InstanceList)?;
     let page = Page::of(&call.request, PAGE, MOST)?;
-    let account = call.request.query("account");
-    let wanted = instance::all(page.after()).filter(|found| match found {
+    let filled = listed(&admin, &page, call.request.query("account"))?;
+    let lines = filled.items.iter();
+    let lines: Vec<Value> =
+        lines.map(|one| line(&one.instance, &one.seen, one.run.as_ref())).collect();
+    media::list(&call.request, &media_type, &filled, &lines)
+}
+
+/// A line of the list of instances.
+pub(crate) struct Listed {
+    pub(crate) instance: Instance,
+    pub(crate) seen: Activity,
+    /// Its newest run.
+    pub(crate) run: Option<Run>,
+}
+
+/// A page of the instances that an administrator may see, of one account if it is given.
+pub(crate) fn listed(
+    admin: &Administrator,
+    page: &Page,
+    account: Option<&str>,
+) -> Result<Filled<Listed>, Problem> {
+    let wanted = instance::all(listing::place(page)?).filter(|found| match found {
         Ok(one) => admin.may_see(one) && account.is_none_or(|account| one.account == account),
         Err(_) => true,
     });
-    let filled = page.fill(wanted, |one: &Instance| one.id.clone())?;
-    let ids: Vec<&str> = filled.items.iter().map(|one| one.id.as_str()).collect();
+    let Filled { items, next } = page.fill(wanted, |one: &Instance| one.id.clone())?;
+    let ids: Vec<&str> = items.iter().map(|one| one.id.as_str()).collect();
     let (seen, runs) = (instance::activities(&ids)?, runs::keep::last(&ids)?);
-    let lines = filled.items.iter().zip(seen).zip(runs);
-    let lines: Vec<Value> = lines.map(|((one, seen), run)| line(one, &seen, run)).collect();
-    let reply = filled.reply(&call.request, &lines)?;
-    Ok(with_type(reply, &media_type))
+    let lines = items.into_iter().zip(seen).zip(runs);
+    let items = lines.map(|((instance, seen), run)| Listed { instance, seen, run }).collect();
+    Ok(Filled { items, next })
 }
 
 /// `POST /admin/instances`
@@ -265,7 +284,7 @@ fn encryption_key(text: String) -> Result<String, Problem> {
 fn shown(instance: &Instance, call: &Call<Settings>) -> Result<Value, Failure> {
     let activity = instance::activities(&[&instance.id])?.pop().unwrap_or_default();
     let run = runs::keep::last(&[&instance.id])?.pop().flatten();
-    let mut whole = whole(instance, &activity, run, call);
+    let mut whole = whole(instance, &activity, run.as_ref(), call);
     if let Some(members) = whole.as_object_mut() {
         let usage = Usage::of(&instance.id)?.value.unwrap_or_default();
         members.insert("logs".to_owned(), json!(usage));
@@ -273,7 +292,7 @@ fn shown(instance: &Instance, call: &Call<Settings>) -> Result<Value, Failure> {
     Ok(whole)
 }
 
-fn line(instance: &Instance, activity: &Activity, last_run: Option<Run>) -> Value {
+fn line(instance: &Instance, activity: &Activity, last_run: Option<&Run>) -> Value {
     json!({
         "id": instance.id,
         "name": instance.name,
@@ -288,14 +307,11 @@ fn line(instance: &Instance, activity: &Activity, last_run: Option<Run>) -> Valu
 fn whole(
     instance: &Instance,
     activity: &Activity,
-    last_run: Option<Run>,
+    last_run: Option<&Run>,
     call: &Call<Settings>,
 ) -> Value {
     let keys: Vec<Value> = instance.keys.iter().map(|key| keys::shown(key, activity)).collect();
-    let below = |segments: &[&str]| match &call.settings.url {
-        Some(url) => format!("{url}/{}", segments.join("/")),
-        None => call.request.url(segments),
-    };
+    let below = |segments: &[&str]| call.settings.url(&call.request, segments);
     let mut whole = line(instance, activity, last_run);
     if let Some(members) = whole.as_object_mut() {
         members.insert("keys".to_owned(), keys.into());
@@ -307,10 +323,4 @@ fn whole(
         members.insert("certificates".to_owned(), json!(call.settings.certificates));
     }
     whole
-}
-
-/// A reply with this media type instead of its own.
-pub(crate) fn with_type(mut reply: Reply, media_type: &str) -> Reply {
-    reply.headers.retain(|(name, _)| name != "content-type");
-    reply.header("content-type", media_type).header("vary", "accept")
 }

@@ -9,7 +9,6 @@ use super::document::{self, Kind};
 use super::encrypt::{self, Algorithm};
 use super::revision::{self, LONGEST, New, Revision};
 use super::{serve, shape};
-use crate::admin::instances::with_type;
 use crate::caller::{Administrator, Wish, administrator};
 use crate::instance::{Found, Instance};
 use crate::media::{self, Resource};
@@ -99,7 +98,7 @@ pub(crate) fn revisions(call: Call<Settings>) -> Answer {
     let place = |revision: &Revision| revision.number().to_string();
     let filled = page.fill(revision::before(&instance.id, after), place)?;
     let shown: Vec<Value> = filled.items.iter().map(Revision::shown).collect();
-    Ok(with_type(filled.reply(&call.request, &shown)?, &media_type))
+    media::list(&call.request, &media_type, &filled, &shown)
 }
 
 /// `GET /admin/instances/{id}/config/revisions/{n}`

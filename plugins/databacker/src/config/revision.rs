@@ -9,9 +9,7 @@
 use std::time::Duration;
 
 use keepgate_sdk::records::{self, Commit, Record};
-use keepgate_sdk::{
-    Body, Entry, Failure, Part, PutOptions, Store, Timestamp, environment, secrets,
-};
+use keepgate_sdk::{Body, Entry, Failure, Part, PutOptions, Store, Timestamp, environment};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -22,8 +20,11 @@ use crate::caller::Administrator;
 use crate::instance::{Found, Instance};
 use crate::layout;
 use crate::schedule::{self, Schedule};
+use crate::seal;
 use crate::settings::Settings;
 
+/// What is sealed, for messages.
+const KEPT: &str = "configurations";
 /// The most bytes of a document.
 pub(super) const LONGEST: u64 = 1 << 20;
 /// The most bytes of a sealed one.
@@ -82,7 +83,7 @@ impl Revision {
         let row: Row = record.json()?;
         let sealed = hex::decode(&row.digest)
             .map_err(|_| Failure::Internal(format!("the record {:?} is damaged", record.key)))?;
-        let digest = open(&sealed, &context("digest", instance, row.revision))?;
+        let digest = seal::open(KEPT, &sealed, &context("digest", instance, row.revision))?;
         Ok(Self { instance: instance.to_owned(), row, digest: digest.map(hex::encode) })
     }
 
@@ -134,7 +135,8 @@ impl Revision {
             Err(failure) => return Err(failure),
         };
         let sealed = found.data.bytes(LONGEST_SEALED)?;
-        let opened = open(&sealed, &context("document", &self.instance, self.row.revision))?;
+        let opened =
+            seal::open(KEPT, &sealed, &context("document", &self.instance, self.row.revision))?;
         opened.map(Some).ok_or_else(lost_key)
     }
 }
@@ -322,43 +324,19 @@ fn context(what: &str, instance: &str, revision: u64) -> Vec<u8> {
 }
 
 fn seal(plaintext: &[u8], context: &[u8]) -> Result<Vec<u8>, Failure> {
-    secrets::seal(plaintext, context).map_err(|failure| match failure {
+    seal::seal(KEPT, plaintext, context).map_err(|failure| match failure {
         Failure::TooLarge(_) => too_long(),
-        Failure::Denied(_) => no_key(),
         other => other,
     })
-}
-
-/// `None` if none of the mount's keys has sealed this.
-fn open(sealed: &[u8], context: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
-    match secrets::open(sealed, context) {
-        Ok(plaintext) => Ok(Some(plaintext)),
-        Err(Failure::Invalid(_)) => Ok(None),
-        Err(Failure::Denied(_)) => Err(no_key()),
-        Err(failure) => Err(failure),
-    }
 }
 
 pub(super) fn too_long() -> Failure {
     Failure::refused(413, "", "the configuration has more than 1 MiB")
 }
 
-fn no_key() -> Failure {
-    without_key(
-        "configurations are kept sealed, and the mount has no key for it: the operator sets secrets.seal = { name = …, keys = \
-         [FILE] } in the mount",
-    )
-}
-
 fn lost_key() -> Failure {
-    without_key(
+    seal::unavailable(
         "the configuration was sealed with a key that the mount does not have any more, or is damaged: the operator adds the \
          key's file to the keys of the mount's secrets.seal, whose name must be the same; otherwise write it again",
     )
-}
-
-/// Nothing that the client can change, nor a fault of the program.
-fn without_key(message: &str) -> Failure {
-    environment::warn(message, &[]);
-    Failure::refused(503, "", message)
 }

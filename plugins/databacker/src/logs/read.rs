@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use keepgate_sdk::range::Range;
-use keepgate_sdk::records;
 use keepgate_sdk::topics::{News, Subscription};
 use keepgate_sdk::{
     Call, Failure, Method, Page, Part, Reply, Request, Store, StreamWriter, Timestamp, pipes,
@@ -16,14 +15,13 @@ use serde_json::{Value, json};
 use super::keep::{Log, Piece};
 use super::lines::{self, Level};
 use super::{NDJSON, topic};
-use crate::admin::instances::with_type;
 use crate::caller::{Administrator, Wish, administrator};
-use crate::layout;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
 use crate::run::Status;
 use crate::runs;
 use crate::settings::Settings;
+use crate::{layout, listing};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const PAGE: usize = 100;
@@ -43,19 +41,15 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     let media_type = media::accepted(&call.request, Resource::LogList)?;
     let instance = admin.past_instance(&call.param::<String>("id")?)?;
     let page = Page::of(&call.request, PAGE, MOST)?;
-    let (prefix, after) = (layout::logs(&instance.id), runs::place(page.after())?);
-    let logs = records::scan(&prefix).after(&format!("{prefix}{after}")).map(|record| {
-        let record = record?;
-        let place = record.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
-        Ok((place, record.json::<Log>()?))
-    });
+    let prefix = layout::logs(&instance.id);
+    let logs = listing::behind::<Log>(&prefix, listing::place(&page)?);
     let filled = page.fill(logs, |(place, _)| place.clone())?;
     let ids: Vec<&str> =
         filled.items.iter().map(|(_, log)| log.run.as_deref().unwrap_or("-")).collect();
     let statuses = runs::keep::statuses(&instance.id, &ids, Timestamp::now())?;
     let logs = filled.items.iter().map(|(_, log)| log).zip(statuses);
     let shown: Vec<Value> = logs.map(|(log, status)| summary(log, status)).collect();
-    Ok(with_type(filled.reply(&call.request, &shown)?, &media_type))
+    media::list(&call.request, &media_type, &filled, &shown)
 }
 
 /// The summary of a log. `completion` is 200 if its run went well, 500 if not, 202 while it runs, and 504 if it is lost; if

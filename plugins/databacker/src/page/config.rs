@@ -7,13 +7,13 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::overview::label;
-use super::{minutes, page, segment};
+use super::{minutes, page};
 use crate::caller::{Wish, administrator};
 use crate::config::document;
 use crate::config::revision::{self, Revision};
 use crate::instance::Instance;
 use crate::problem::{Answer, Problem};
-use crate::settings::Settings;
+use crate::settings::{Settings, encoded};
 
 /// Members whose values nobody should look at over somebody's shoulder.
 const SECRET: [&str; 6] =
@@ -35,7 +35,7 @@ pub(crate) fn config(call: Call<Settings>) -> Answer {
         revision::before(&instance.id, None).take(REVISIONS).collect::<Result<Vec<_>, _>>()?;
     let content = html! {
         h1 { "Configuration" }
-        p.sub { a href={ "../" (segment(&instance.id)) } { (label(&instance)) } " · revision " (shown)
+        p.sub { a href={ "../" (encoded(&instance.id)) } { (label(&instance)) } " · revision " (shown)
             @if shown == instance.revision { ", the current one" }
             @if let Some(since) = asked("since") { ", compared with revision " (since) } }
         section.card { @match &before {

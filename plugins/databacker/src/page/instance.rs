@@ -4,14 +4,14 @@ use keepgate_sdk::{Call, Timestamp};
 use maud::{Markup, html};
 
 use super::overview::label;
-use super::{ago, badge, lasted, minutes, none, page, segment, size, timeline};
+use super::{ago, badge, lasted, minutes, none, page, size, timeline};
 use crate::caller::{Wish, administrator};
 use crate::instance::{self, Activity, Instance, State};
 use crate::logs::keep::Log;
 use crate::problem::Answer;
 use crate::run::Run;
 use crate::runs::keep as runs;
-use crate::settings::Settings;
+use crate::settings::{Settings, encoded};
 
 /// Runs that are asked for, of which all of the last weeks are in the picture.
 const RUNS: usize = 400;
@@ -43,7 +43,7 @@ pub(crate) fn instance(call: Call<Settings>) -> Answer {
             div.scroll { table {
                 thead { tr { th { "Log" } th { "Last line" } th.number { "Size" } } }
                 tbody { @for log in &logs { tr {
-                    td { a href={ "../logs/" (segment(&log.id)) } { (log.id) } }
+                    td { a href={ "../logs/" (encoded(&log.id)) } { (log.id) } }
                     td { (ago(log.updated)) }
                     td.number { (size(log.bytes)) }
                 } } }
@@ -82,7 +82,7 @@ fn facts(instance: &Instance, activity: &Activity, last: Option<&Run>) -> Markup
             dt { "Configuration" }
             dd { @match instance.revision {
                 0 => "none yet",
-                revision => a href={ (segment(&instance.id)) "/config" } { "Revision " (revision) },
+                revision => a href={ (encoded(&instance.id)) "/config" } { "Revision " (revision) },
             } }
         } }
     }
@@ -96,7 +96,7 @@ fn table(runs: &[Run]) -> Markup {
                 th { "Began" } th { "Kind" } th { "Status" } th.number { "Took" } th.number { "Size" } th.wide { "Databases" }
             } }
             tbody { @for run in runs.iter().take(LINES) { tr {
-                td.nowrap { a href={ "../runs/" (segment(&run.id)) } { (minutes(run.start)) } }
+                td.nowrap { a href={ "../runs/" (encoded(&run.id)) } { (minutes(run.start)) } }
                 td { (super::run::kind(run.kind)) }
                 td { (badge(run.status)) }
                 td.number { @match run.end { Some(end) => (lasted(end.since(run.start))), None => (none()) } }

@@ -5,12 +5,12 @@ use maud::html;
 use serde::Deserialize;
 
 use super::overview::label;
-use super::{page, seconds, segment};
+use super::{page, seconds};
 use crate::caller::{Wish, administrator};
 use crate::layout;
 use crate::logs::read::Source;
 use crate::problem::Answer;
-use crate::settings::Settings;
+use crate::settings::{Settings, encoded};
 
 /// Lines on the page, at least, if there are so many.
 const LINES: usize = 1000;
@@ -48,17 +48,17 @@ pub(crate) fn log(call: Call<Settings>) -> Answer {
     let source = Source::find(&admin, &id)?;
     let instance = admin.past_instance(&source.instance)?;
     let (lines, are_all) = newest(&source)?;
-    let stream = format!("../../admin/logs/{}?follow=true", segment(&source.id));
+    let stream = format!("../../admin/logs/{}?follow=true", encoded(&source.id));
     let content = html! {
         h1 { "Log" }
         p.sub {
-            a href={ "../instances/" (segment(&instance.id)) } { (label(&instance)) } " · " (source.id) " · "
+            a href={ "../instances/" (encoded(&instance.id)) } { (label(&instance)) } " · " (source.id) " · "
             span data-state="" { "as of now" }
         }
         @if !are_all { p.muted { "These are the newest " (lines.len()) " lines." } }
         div.scroll { table {
             thead { tr { th { "Time" } th { "Level" } th { "Message" } } }
-            tbody data-follow=[are_all.then_some(&stream)] data-run={ "../../admin/runs/" (segment(&source.id)) } { @for line in &lines {
+            tbody data-follow=[are_all.then_some(&stream)] data-run={ "../../admin/runs/" (encoded(&source.id)) } { @for line in &lines {
                 tr class=(if matches!(line.level.as_str(), "error" | "fatal") { "error" } else { "" }) {
                     td.nowrap.muted { @match line.timestamp { Some(time) => (seconds(time)), None => "" } }
                     td { (line.level) } td { (line.message) }

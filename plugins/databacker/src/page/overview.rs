@@ -4,12 +4,12 @@ use keepgate_sdk::{Call, Page};
 use maud::html;
 
 use super::instance::state;
-use super::{ago, badge, none, page, segment, size};
+use super::{ago, badge, none, page, size};
+use crate::admin::instances::{Listed, listed};
 use crate::caller::{Wish, administrator};
-use crate::instance::{self, Instance};
+use crate::instance::Instance;
 use crate::problem::Answer;
-use crate::runs;
-use crate::settings::Settings;
+use crate::settings::{Settings, encoded};
 
 const PAGE: usize = 100;
 
@@ -18,16 +18,9 @@ pub(crate) fn overview(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
     let asked = Page::of(&call.request, PAGE, PAGE)?;
     let account = call.request.query("account").filter(|account| !account.is_empty());
-    let wanted = instance::all(asked.after()).filter(|found| match found {
-        Ok(one) => admin.may_see(one) && account.is_none_or(|account| one.account == account),
-        Err(_) => true,
-    });
-    let found = asked.fill(wanted, |one: &Instance| one.id.clone())?;
-    let ids: Vec<&str> = found.items.iter().map(|one| one.id.as_str()).collect();
-    let (activities, last) = (instance::activities(&ids)?, runs::keep::last(&ids)?);
-    let lines = found.items.iter().zip(activities).zip(last);
+    let found = listed(&admin, &asked, account)?;
     let accounts =
-        account.map(|account| format!("account={}&", segment(account))).unwrap_or_default();
+        account.map(|account| format!("account={}&", encoded(account))).unwrap_or_default();
     let content = html! {
         h1 { "Instances" }
         p.sub {
@@ -44,17 +37,17 @@ pub(crate) fn overview(call: Call<Settings>) -> Answer {
                     th { "Instance" } th.wide { "Account" } th { "Last run" } th { "When" } th.number { "Size" }
                     th.wide { "Last seen" }
                 } }
-                tbody { @for ((one, activity), run) in lines { tr {
+                tbody { @for Listed { instance: one, seen: activity, run } in &found.items { tr {
                     td {
-                        a href={ "instances/" (segment(&one.id)) } { (label(one)) }
+                        a href={ "instances/" (encoded(&one.id)) } { (label(one)) }
                         (state(one.state))
                     }
                     td.wide { @if one.account.is_empty() { (none()) } @else {
-                        a href={ "?account=" (segment(&one.account)) } { (one.account) }
+                        a href={ "?account=" (encoded(&one.account)) } { (one.account) }
                     } }
-                    @match &run {
+                    @match run {
                         Some(run) => {
-                            td { a href={ "runs/" (segment(&run.id)) } { (badge(run.status)) } }
+                            td { a href={ "runs/" (encoded(&run.id)) } { (badge(run.status)) } }
                             td { (ago(run.start)) }
                             td.number { @match run.bytes { Some(bytes) => (size(bytes)), None => (none()) } }
                         }
@@ -66,7 +59,7 @@ pub(crate) fn overview(call: Call<Settings>) -> Answer {
         }
         nav.pages {
             @if !asked.after().is_empty() { a href={ "./?" (accounts) } { "First page" } }
-            @if let Some(next) = &found.next { a href={ "./?" (accounts) "after=" (segment(next)) } { "Next page" } }
+            @if let Some(next) = &found.next { a href={ "./?" (accounts) "after=" (encoded(next)) } { "Next page" } }
         }
     };
     Ok(page(&admin, "", "Instances", &content))

@@ -5,13 +5,13 @@ use maud::{Markup, html};
 
 use super::overview::label;
 use super::timeline::{Bar, bars};
-use super::{badge, lasted, minutes, none, page, segment, size};
+use super::{badge, lasted, minutes, none, page, size};
 use crate::caller::{Wish, administrator};
 use crate::logs::keep::Log;
 use crate::problem::{Answer, Problem};
 use crate::run::{Kind, Run, Status};
 use crate::runs::keep as runs;
-use crate::settings::Settings;
+use crate::settings::{Settings, encoded};
 use crate::telemetry::spans::Span;
 use crate::telemetry::{derive, ingest};
 
@@ -40,7 +40,7 @@ pub(crate) fn run(call: Call<Settings>) -> Answer {
     let title = format!("{} of {}", kind(run.kind), minutes(run.start));
     let content = html! {
         h1 { (title) }
-        p.sub { a href={ "../instances/" (segment(&instance.id)) } { (label(&instance)) } " · " (run.id) }
+        p.sub { a href={ "../instances/" (encoded(&instance.id)) } { (label(&instance)) } " · " (run.id) }
         @if !run.message.is_empty() { p.message { (run.message) } }
         (facts(&run, has_log))
         @if !run.targets.is_empty() {
@@ -72,7 +72,7 @@ fn facts(run: &Run, has_log: bool) -> Markup {
             dd { @match run.bytes { Some(bytes) => (size(bytes)), None => (none()) } }
             dt { "Databases" }
             dd { @if run.databases.is_empty() { (none()) } @else { (run.databases.join(", ")) } }
-            @if has_log { dt { "Log" } dd { a href={ "../logs/" (segment(&run.id)) } { "Lines of this run" } } }
+            @if has_log { dt { "Log" } dd { a href={ "../logs/" (encoded(&run.id)) } { "Lines of this run" } } }
         } }
     }
 }

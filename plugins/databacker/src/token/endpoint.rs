@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::jwt::{Audience, Jwt};
-use super::{SKEW, is_current, signer, signing};
+use super::jwt::{Jwt, Registered, SKEW};
+use super::{signer, signing};
 use crate::caller::Scope;
 use crate::instance::{Instance, State};
 use crate::key::Key;
@@ -41,14 +41,8 @@ struct Form {
 
 #[derive(Debug, Deserialize)]
 struct Claims {
-    iss: String,
-    sub: String,
-    aud: Audience,
-    exp: u64,
-    #[serde(default)]
-    nbf: Option<u64>,
-    #[serde(default)]
-    iat: Option<u64>,
+    #[serde(flatten)]
+    registered: Registered,
     jti: String,
 }
 
@@ -90,21 +84,20 @@ pub(crate) fn issue(call: Call<Settings>) -> Answer {
 /// The instance that has signed the assertion of a form, with the key.
 fn client(form: &Form, url: &str) -> Result<(Instance, Key), Problem> {
     let jwt = Jwt::parse(&form.client_assertion).ok_or_else(invalid_client)?;
-    let claims: Claims = jwt.claims().ok_or_else(invalid_client)?;
+    let Claims { registered: claims, jti } = jwt.claims().ok_or_else(invalid_client)?;
     let signed = signer(&jwt, &claims.sub)?;
     let now = Timestamp::now().as_secs();
     let is_for_us = claims.aud.contains(url) || claims.aud.contains(&format!("{url}{PATH}"));
     let is_right = claims.iss == claims.sub
         && form.client_id.as_ref().is_none_or(|id| *id == claims.sub)
         && is_for_us
-        && is_current(now, claims.exp, claims.nbf, claims.iat)
-        && claims.exp <= now + LONGEST.as_secs() + SKEW
-        && (1..=LONGEST_JTI).contains(&claims.jti.len());
+        && claims.is_current(now, LONGEST)
+        && (1..=LONGEST_JTI).contains(&jti.len());
     let (found, key) = signed.filter(|_| is_right).ok_or_else(invalid_client)?;
     if found.instance.state != State::Active {
         return Err(invalid_client());
     }
-    let hash = hex::encode(Sha256::digest(&claims.jti));
+    let hash = hex::encode(Sha256::digest(&jti));
     let used = layout::assertion(&found.instance.id, &hash);
     let until = claims.exp.saturating_add(SKEW).to_string();
     match Commit::new().absent(&used).put(&used, until.as_bytes()).run() {

@@ -1,6 +1,8 @@
 //! JSON Web Tokens in their compact form (RFC 7519), signed with ES256 or ES384 and with nothing else: there is no
 //! algorithm `none`, and none with shared secrets.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use keepgate_sdk::Timestamp;
@@ -9,6 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::key::{Algorithm, Key};
 
+/// How far clocks may be apart, in seconds.
+pub(super) const SKEW: u64 = 60;
 /// The longest token in bytes.
 const LONGEST: usize = 8192;
 /// A key that has signed nothing: the base point of P-256, whose private key is 1.
@@ -33,6 +37,30 @@ struct Header {
     /// What must be understood, which nothing is.
     #[serde(default)]
     crit: Option<serde::de::IgnoredAny>,
+}
+
+/// The claims that every token here has (RFC 7519, section 4.1). Times are in seconds since 1970.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Registered {
+    pub(crate) iss: String,
+    pub(crate) sub: String,
+    pub(crate) aud: Audience,
+    pub(crate) exp: u64,
+    #[serde(default)]
+    nbf: Option<u64>,
+    #[serde(default)]
+    iat: Option<u64>,
+}
+
+impl Registered {
+    /// Whether the token is valid at this time, and expires at most this much later.
+    pub(crate) fn is_current(&self, now: u64, longest: Duration) -> bool {
+        let begun = |from: Option<u64>| from.is_none_or(|from| from <= now + SKEW);
+        now < self.exp.saturating_add(SKEW)
+            && self.exp <= now + longest.as_secs() + SKEW
+            && begun(self.nbf)
+            && begun(self.iat)
+    }
 }
 
 /// For whom a token is.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use keepgate_sdk::records::{self, Commit};
-use keepgate_sdk::{Failure, Timestamp, environment, json, secrets};
+use keepgate_sdk::{Failure, Timestamp, environment, json};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _};
@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 
 use super::jwt::Jwt;
 use crate::key::{self, Key};
-use crate::layout;
+use crate::{layout, seal};
 
+/// What is sealed, for messages.
+const KEPT: &str = "keys of tokens";
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long a key signs.
 const SIGNS: Duration = DAY.saturating_mul(30);
@@ -98,7 +100,7 @@ fn current() -> Result<(String, SigningKey), Failure> {
         Some(row) => {
             let sealed =
                 BASE64_URL_SAFE_NO_PAD.decode(&row.sealed).map_err(|_| damaged(&row.key.kid))?;
-            let bytes = secrets::open(&sealed, &context(&row.key.kid)).map_err(without_key)?;
+            let bytes = seal::open(KEPT, &sealed, &context(&row.key.kid))?.ok_or_else(lost_key)?;
             let key = SigningKey::from_slice(&bytes).map_err(|_| damaged(&row.key.kid))?;
             Ok((row.key.kid, key))
         }
@@ -119,7 +121,7 @@ fn make() -> Result<(String, SigningKey), Failure> {
         .map_err(|error| Failure::Internal(format!("the new signing key: {error}")))?;
     let public = Key::from_der(der.as_bytes(), Timestamp::now())
         .map_err(|error| Failure::Internal(format!("the new signing key: {error}")))?;
-    let sealed = secrets::seal(&key.to_bytes(), &context(&public.kid)).map_err(without_key)?;
+    let sealed = seal::seal(KEPT, &key.to_bytes(), &context(&public.kid))?;
     let kid = public.kid.clone();
     let row = Row { key: public, sealed: BASE64_URL_SAFE_NO_PAD.encode(sealed) };
     Commit::new().put_json(&layout::signing_key(&kid), &row)?.run()?;
@@ -131,21 +133,11 @@ fn context(kid: &str) -> Vec<u8> {
     format!("databacker signing key {kid}").into_bytes()
 }
 
-/// Nothing that the client can change, nor a fault of the program.
-fn without_key(failure: Failure) -> Failure {
-    let message = match failure {
-        Failure::Denied(_) => {
-            "keys of tokens are kept sealed, and the mount has no key for it: the operator sets secrets.seal = { name = …, \
-             keys = [FILE] } in the mount"
-        }
-        Failure::Invalid(_) => {
-            "the key of tokens was sealed with a key that the mount does not have any more: the operator adds its file to the \
-             keys of the mount's secrets.seal"
-        }
-        other => return other,
-    };
-    environment::warn(message, &[]);
-    Failure::refused(503, "", message)
+fn lost_key() -> Failure {
+    seal::unavailable(
+        "the key of tokens was sealed with a key that the mount does not have any more: the operator adds its file to the \
+         keys of the mount's secrets.seal",
+    )
 }
 
 fn damaged(kid: &str) -> Failure {

@@ -1,6 +1,6 @@
 //! `/admin/webhooks`: making, listing, testing and removing webhooks, and looking at their deliveries.
 
-use keepgate_sdk::records::{self, Commit, Record};
+use keepgate_sdk::records::{Commit, Record};
 use keepgate_sdk::upstreams::Request;
 use keepgate_sdk::{Call, Failure, Page, Reply, Timestamp, environment};
 use serde::Deserialize;
@@ -10,14 +10,14 @@ use super::delivery::{Delivery, Status};
 use super::signature::Secret;
 use super::{MOST, Webhook, deliver};
 use crate::admin::audit;
-use crate::admin::instances::{LONGEST_BODY, account, settled, with_type};
+use crate::admin::instances::{LONGEST_BODY, account, settled};
 use crate::caller::{Administrator, Wish, administrator};
 use crate::events::{Event, Kind};
 use crate::instance::uuid;
-use crate::layout;
 use crate::media::{self, Resource};
 use crate::problem::{Answer, Problem};
 use crate::settings::Settings;
+use crate::{layout, listing};
 
 const LONGEST_URL: usize = 2048;
 const PAGE: usize = 100;
@@ -40,12 +40,11 @@ pub(crate) fn list(call: Call<Settings>) -> Answer {
     let admin = administrator(&call.request, &call.settings, Wish::Look)?;
     let media_type = media::accepted(&call.request, Resource::WebhookList)?;
     let page = Page::of(&call.request, PAGE, MOST_OF_PAGE)?;
-    let webhooks = after(layout::WEBHOOKS, page.after())
-        .map(|record| record?.json::<Webhook>())
-        .filter(|one| one.as_ref().map_or(true, |one| one.may_be_seen_by(&admin)));
-    let filled = page.fill(webhooks, |one| one.id.clone())?;
-    let lines: Vec<Value> = filled.items.iter().map(shown).collect();
-    Ok(with_type(filled.reply(&call.request, &lines)?, &media_type))
+    let webhooks = listing::behind::<Webhook>(layout::WEBHOOKS, listing::place(&page)?)
+        .filter(|one| one.as_ref().map_or(true, |(_, one)| one.may_be_seen_by(&admin)));
+    let filled = page.fill(webhooks, |(place, _)| place.clone())?;
+    let lines: Vec<Value> = filled.items.iter().map(|(_, one)| shown(one)).collect();
+    media::list(&call.request, &media_type, &filled, &lines)
 }
 
 /// `POST /admin/webhooks`: the only answer with the secret in it.
@@ -140,13 +139,10 @@ pub(crate) fn deliveries(call: Call<Settings>) -> Answer {
     let (webhook, _) = find(&call, &admin)?;
     let page = Page::of(&call.request, PAGE, MOST_OF_PAGE)?;
     let prefix = layout::deliveries(&webhook.id);
-    let place = |record: &Record| record.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
-    let filled = page.fill(after(&prefix, page.after()), place)?;
-    let mut lines = Vec::with_capacity(filled.items.len());
-    for record in &filled.items {
-        lines.push(record.json::<Delivery>()?.shown());
-    }
-    Ok(with_type(filled.reply(&call.request, &lines)?, &media_type))
+    let deliveries = listing::behind::<Delivery>(&prefix, listing::place(&page)?);
+    let filled = page.fill(deliveries, |(place, _)| place.clone())?;
+    let lines: Vec<Value> = filled.items.iter().map(|(_, one)| one.shown()).collect();
+    media::list(&call.request, &media_type, &filled, &lines)
 }
 
 fn note(
@@ -157,12 +153,6 @@ fn note(
     detail: &str,
 ) -> Result<Commit, Failure> {
     audit::note_in(commit, admin, webhook.account.as_deref(), action, &webhook.id, detail)
-}
-
-/// The records below a prefix, after this place in it.
-pub(crate) fn after(prefix: &str, place: &str) -> records::Scan {
-    let scan = records::scan(prefix);
-    if place.is_empty() { scan } else { scan.after(&format!("{prefix}{place}")) }
 }
 
 /// The webhook of a path; 404 also for another account's.
