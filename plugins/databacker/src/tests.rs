@@ -4,6 +4,7 @@ mod config;
 mod elsewhere;
 mod events;
 mod instances;
+mod keys;
 mod log_streams;
 mod logs;
 mod pages;

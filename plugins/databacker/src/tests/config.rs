@@ -3,11 +3,10 @@
 mod kept;
 
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
-use p256::pkcs8::EncodePublicKey as _;
+use base64::prelude::BASE64_STANDARD;
+use p256::ecdsa::SigningKey;
 
+use super::keys::{key_pair, signed};
 use super::*;
 use crate::config::encrypt;
 
@@ -37,12 +36,7 @@ impl Client {
 
     /// A request of the instance.
     fn get(&self, host: &Host, path: &str) -> RequestBuilder {
-        let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let claims = json!({"iss": self.id, "sub": self.id, "aud": URL, "exp": NOW / SECOND + 60});
-        let signed = format!("{}.{}", part(json!({"alg": "ES256"})), part(claims));
-        let signature: Signature = self.key.sign(signed.as_bytes());
-        let token = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.to_bytes()));
-        host.get(path).header("authorization", &format!("Bearer {token}"))
+        signed(&self.key, &self.id, host.get(path))
     }
 
     fn put(&self, host: &Host, body: &Value) -> TestReply {
@@ -55,16 +49,6 @@ impl Client {
         assert_eq!(reply.status, 200, "{}", reply.text());
         json_of(&reply)
     }
-}
-
-/// A key, and its public half in PEM.
-pub(super) fn key_pair(number: u8) -> (SigningKey, String) {
-    let key = SigningKey::from_slice(&[number; 32]).unwrap();
-    let der = p256::PublicKey::from(key.verifying_key()).to_public_key_der().unwrap();
-    let text = BASE64_STANDARD.encode(der.as_bytes());
-    let (one, two) = text.split_at(64);
-    let pem = format!("-----BEGIN PUBLIC KEY-----\n{one}\n{two}\n-----END PUBLIC KEY-----\n");
-    (key, pem)
 }
 
 fn local(password: &str) -> Value {

@@ -1,9 +1,8 @@
 //! Log lines: how they come in, and are kept within bounds. How they are read is in `log_streams`.
 
-use std::io::Write as _;
-
 use keepgate_sdk::Timestamp;
 
+use super::keys::gzip;
 use super::telemetry::{Client, RUN, dump};
 use super::*;
 use crate::logs::keep;
@@ -160,11 +159,6 @@ fn one_bad_line_is_named_and_nothing_is_stored() {
 
 #[test]
 fn compressed_lines_are_read_within_bounds() {
-    let gzip = |bytes: &[u8]| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    };
     let host = host();
     let client = Client::new(&host);
     let post = |body: &[u8]| {

@@ -1,6 +1,6 @@
 //! The pages, as text: what is on them, that it is escaped, and who sees it.
 
-use super::config::key_pair;
+use super::keys::key_pair;
 use super::*;
 
 /// A page for the administrator `ann`.

@@ -1,22 +1,19 @@
 //! Traces: how they come in. The runs that are made of them are in `runs`.
 
-use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
-use p256::pkcs8::EncodePublicKey as _;
+use p256::ecdsa::SigningKey;
 use prost::Message as _;
 
+use super::keys::{gzip, key_pair, signed};
 use super::*;
 use crate::layout;
 use crate::telemetry as traces;
-use keepgate_sdk::{Body, Timestamp};
+use keepgate_sdk::Body;
 
 pub(super) const RUN: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -32,27 +29,14 @@ impl Client {
     }
 
     pub(super) fn numbered(host: &Host, number: u8, account: &str) -> Self {
-        let key = SigningKey::from_slice(&[number; 32]).unwrap();
-        let der = p256::PublicKey::from(key.verifying_key()).to_public_key_der().unwrap();
-        let text = BASE64_STANDARD.encode(der.as_bytes());
-        let pem = format!(
-            "-----BEGIN PUBLIC KEY-----\n{}\n{}\n-----END PUBLIC KEY-----\n",
-            &text[..64],
-            &text[64..]
-        );
+        let (key, pem) = key_pair(number);
         let body = json!({"publicKey": pem, "account": account});
         Self { id: register(host, &body)["id"].as_str().unwrap().to_owned(), key }
     }
 
     /// The request with a token that the instance has signed.
     pub(super) fn signed(&self, request: RequestBuilder) -> RequestBuilder {
-        let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let now = Timestamp::now().as_secs();
-        let claims = json!({"iss": self.id, "sub": self.id, "aud": URL, "exp": now + 60});
-        let signed = format!("{}.{}", part(json!({"alg": "ES256"})), part(claims));
-        let signature: Signature = self.key.sign(signed.as_bytes());
-        let token = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.to_bytes()));
-        request.header("authorization", &format!("Bearer {token}"))
+        signed(&self.key, &self.id, request)
     }
 
     fn path(&self) -> String {
@@ -292,12 +276,6 @@ fn what_is_no_trace_is_refused() {
 
 #[test]
 fn bodies_may_be_compressed_but_not_without_bounds() {
-    use std::io::Write as _;
-    let gzip = |bytes: &[u8]| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    };
     let host = host();
     let client = Client::new(&host);
     let post = |encoding: &str, body: &[u8]| {

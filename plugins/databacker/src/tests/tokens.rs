@@ -3,10 +3,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use keepgate_sdk::{Body, Method, Principal, Request};
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
-use p256::pkcs8::{EncodePublicKey as _, LineEnding};
+use p256::ecdsa::SigningKey;
 
+use super::keys::{jwt, key_pair, pem};
 use super::*;
 use crate::caller::{Scope, instance};
 use crate::key::tests::ED25519_PEM;
@@ -14,20 +13,8 @@ use crate::problem::told;
 
 const AT: u64 = NOW / SECOND;
 
-fn key(byte: u8) -> SigningKey {
-    SigningKey::from_slice(&[byte; 32]).unwrap()
-}
-
-fn pem(key: &SigningKey) -> String {
-    p256::PublicKey::from(key.verifying_key()).to_public_key_pem(LineEnding::LF).unwrap()
-}
-
-/// A JWT with these claims, signed by a key.
-fn jwt(key: &SigningKey, header: &Value, claims: &Value) -> String {
-    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(header), part(claims));
-    let signature: Signature = key.sign(signed.as_bytes());
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+fn key(number: u8) -> SigningKey {
+    key_pair(number).0
 }
 
 fn es256() -> Value {
