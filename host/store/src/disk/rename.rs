@@ -97,13 +97,7 @@ impl Rename<'_> {
         if self.options.condition != Condition::Always {
             there = there.filter(|there| !self.replaced(&dir, there, false).expired);
         }
-        match (&self.options.condition, there.as_ref().map(xattr::etag)) {
-            (Condition::Absent, Some(_)) => return Err(StoreError::AlreadyExists),
-            (Condition::Matches(etag), there) if there.as_ref() != Some(etag) => {
-                return Err(StoreError::PreconditionFailed);
-            }
-            _ => {}
-        }
+        self.check(there.as_ref())?;
         self.options.admit(source.info.size, &source.info.metadata)?;
         // Its upload may not be over yet, or it is another program's.
         if let Err(errno) = rustix::io::retry_on_intr(|| rustix::fs::fsync(&source.file))
@@ -158,17 +152,7 @@ impl Rename<'_> {
             let there = self.tree.blob_at(dir, self.to)?;
             let replaced = there.as_ref().map(|there| self.replaced(dir, there, wanted));
             let live = there.as_ref().filter(|_| replaced.as_ref().is_some_and(|it| !it.expired));
-            match (&self.options.condition, live) {
-                (Condition::Absent | Condition::AbsentOrIdentical, Some(_)) => {
-                    return Err(StoreError::AlreadyExists);
-                }
-                (Condition::Matches(etag), live)
-                    if live.map(xattr::etag).as_ref() != Some(etag) =>
-                {
-                    return Err(StoreError::PreconditionFailed);
-                }
-                _ => {}
-            }
+            self.check(live)?;
             let moved = match &there {
                 None => self.move_new(source, dir),
                 Some(there) => self.move_over(source, dir, there),
@@ -185,6 +169,19 @@ impl Rename<'_> {
                 Err(Errno::EXIST) if there.is_none() => {}
                 Err(errno) => return Err(errors::io("cannot rename", self.path(self.key), errno)),
             }
+        }
+    }
+
+    /// Whether the condition holds for the blob under the new key, if there is one that has not expired.
+    fn check(&self, live: Option<&Statx>) -> Result<()> {
+        match (&self.options.condition, live.map(xattr::etag)) {
+            (Condition::Absent | Condition::AbsentOrIdentical, Some(_)) => {
+                Err(StoreError::AlreadyExists)
+            }
+            (Condition::Matches(etag), live) if live.as_ref() != Some(etag) => {
+                Err(StoreError::PreconditionFailed)
+            }
+            _ => Ok(()),
         }
     }
 
