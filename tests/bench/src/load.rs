@@ -31,6 +31,12 @@ impl Request {
         Self { head, body: None, is_head: false, answer }
     }
 
+    /// A GET of a surface other than restic's, in whatever media type it sends.
+    pub(crate) fn get_any(path: &str) -> Self {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n");
+        Self { head: head.into_bytes(), body: None, is_head: false, answer: None }
+    }
+
     /// A HEAD.
     pub(crate) fn head(path: &str) -> Self {
         let head = format!("HEAD {path} HTTP/1.1\r\n{HEADERS}\r\n").into_bytes();

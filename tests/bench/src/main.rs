@@ -10,7 +10,7 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd`, `fest`, `s3` | the measurements |
+//! | `transfers`, `listing`, `plugin`, `loading`, `memory`, `etcd`, `fest`, `databacker`, `s3` | the measurements |
 //! | `load`, `client` | the load generator |
 //! | `servers`, `blobs` | servers and repositories |
 //! | `measure`, `machine`, `table` | the figures, the machine, and the output |
@@ -19,6 +19,7 @@
 
 mod blobs;
 mod client;
+mod databacker;
 mod etcd;
 mod fest;
 mod listing;
@@ -85,6 +86,7 @@ enum Name {
     Memory,
     Etcd,
     Fest,
+    Databacker,
     S3,
 }
 
@@ -111,6 +113,8 @@ pub(crate) struct Scale {
     etcd: u64,
     /// The number of 16 MiB files per round for fest.
     files: usize,
+    /// The number of instances of databacker.
+    instances: usize,
     /// MiB of files to back up to a bucket.
     s3: u64,
 }
@@ -126,6 +130,7 @@ const FULL: Scale = Scale {
     slow: Duration::from_secs(3),
     etcd: 256,
     files: 64,
+    instances: 2000,
     s3: 1024,
 };
 
@@ -140,6 +145,7 @@ const QUICK: Scale = Scale {
     slow: Duration::from_secs(1),
     etcd: 64,
     files: 16,
+    instances: 200,
     s3: 256,
 };
 
@@ -247,6 +253,7 @@ async fn measure(name: Name, bench: &Bench) -> Result<Section> {
         Name::Memory => memory::memory(bench).await,
         Name::Etcd => etcd::backups(bench).await,
         Name::Fest => fest::surfaces(bench).await,
+        Name::Databacker => databacker::instances(bench).await,
         Name::S3 => s3::backups(bench).await,
     }
 }

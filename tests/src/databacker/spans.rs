@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::otlp::{
-    ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, Status,
-    attribute,
+    ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans,
+    Span, Status, attribute,
 };
 use super::{random, uuid};
 
@@ -114,10 +114,12 @@ pub fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
         ("telemetry.sdk.version", "1.43.0"),
     ];
     let attributes = attributes.map(|(key, value)| attribute(key, value)).to_vec();
+    let scope = InstrumentationScope { name: "dump".to_owned(), ..InstrumentationScope::default() };
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
-            resource: Some(Resource { attributes }),
-            scope_spans: vec![ScopeSpans { scope: Some(Scope { name: "dump".to_owned() }), spans }],
+            resource: Some(Resource { attributes, ..Resource::default() }),
+            scope_spans: vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }],
+            ..ResourceSpans::default()
         }],
     }
 }
@@ -228,6 +230,7 @@ impl Trace<'_> {
             attributes,
             status: Some(status.unwrap_or_default()),
             flags: FLAGS,
+            ..Span::default()
         });
     }
 }
