@@ -153,8 +153,7 @@ fn real_components(check: &mut Check<'_>) -> Result<()> {
 
 fn programs(check: &mut Check<'_>) -> Result<()> {
     run::build_program(check.workspace, run::GATEWAY)?;
-    run::build_program(check.workspace, run::PLUGIN_TOOLS)?;
-    run::build_program(check.workspace, run::FEST)
+    run::build_tests(check.workspace)
 }
 
 fn documentation(check: &mut Check<'_>) -> Result<()> {

@@ -59,6 +59,15 @@ pub(crate) fn build_program(workspace: &Workspace, package: &str) -> Result<()> 
     process::run(&mut command)
 }
 
+/// Builds all tests, and with them the other programs that tests start. Built by themselves, as users build them, these would
+/// need all of the host compiled again, with other features: six minutes on two cores.
+pub(crate) fn build_tests(workspace: &Workspace) -> Result<()> {
+    process::step("build tests");
+    let mut command = protoc::cargo(workspace, "build")?;
+    command.args(["--release", "--workspace", "--tests", "--bin", PLUGIN_TOOLS, "--bin", FEST]);
+    process::run(command.args(workspace.locked()))
+}
+
 /// Tells tests and benchmarks where the gateway, plugins, hostile guests and peers are.
 pub(crate) fn environment(workspace: &Workspace, command: &mut Command) {
     command
