@@ -76,7 +76,7 @@ pub struct Options {
     pub keep: usize,
     /// How long finished jobs are kept. The newest success of each mount, kind and key is kept longer.
     pub keep_for: Duration,
-    /// How many jobs run at once, at least 1.
+    /// How many jobs run at once, at least 1. Each mount may run one in any case.
     pub at_once: usize,
 }
 

@@ -111,7 +111,8 @@ impl StateMachine {
 
     /// Starts the next job, if there is one that is due and fewer than the limit are running. It is
     /// the oldest job of the mount that has the fewest running, so that one mount's queue does not
-    /// hold up another's.
+    /// hold up another's. A mount of which no job is running starts one whatever the limit is, because
+    /// jobs of another mount that do nothing could hold up its own for as long as jobs may take.
     ///
     /// A job that waits for another attempt does not keep its place; younger jobs of its key run
     /// meanwhile. Somebody who asks for a backup while an earlier one is waiting because a server
@@ -122,9 +123,7 @@ impl StateMachine {
         now: SystemTime,
     ) -> Result<Option<Attempt>, JobsError> {
         let running: Vec<&Job> = self.running().collect();
-        if running.len() >= self.options.at_once {
-            return Ok(None);
-        }
+        let is_full = running.len() >= self.options.at_once;
         let is_free = |job: &Job| {
             let is_alike = |other: &&Job| (&other.kind, &other.key) == (&job.kind, &job.key);
             !running.iter().any(|other| other.mount == job.mount && is_alike(other))
@@ -132,6 +131,7 @@ impl StateMachine {
         let load = |job: &Job| running.iter().filter(|other| other.mount == job.mount).count();
         let due = self.live.values().filter(|live| live.record.is_due(now) && !live.is_cancelled);
         let free = due.map(|live| &live.record.job).filter(|job| is_free(job));
+        let free = free.filter(|job| !is_full || load(job) == 0);
         let Some(id) = free.min_by_key(|job| (load(job), &job.id)).map(|job| job.id.clone()) else {
             return Ok(None);
         };

@@ -101,6 +101,33 @@ async fn the_number_of_running_jobs_is_limited_and_mounts_share_it_fairly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn jobs_that_never_end_hold_up_no_other_mount() {
+    let options = Options { at_once: 2, ..Options::default() };
+    let jobs = in_memory(&TestClock::new(START), options);
+    let acts: [(&str, &[Act]); 3] =
+        [("main", &[Act::Take(5)]), ("second", &[Act::Take(5)]), ("third", &[Act::Take(5)])];
+    let script = Script::new(&acts);
+    for key in 0..6 {
+        let key = key.to_string();
+        script.set(&key, Act::Hang);
+        jobs.start(new("backup", &key)).await.unwrap();
+    }
+    let running = Running::new(&jobs, &script);
+    tokio::time::sleep(seconds(1)).await;
+    let other = |key: &str| NewJob { mount: "/other/".to_owned(), ..new("backup", key) };
+    let mut ids = Vec::new();
+    for key in ["main", "second", "third"] {
+        ids.push(running.jobs.start(other(key)).await.unwrap());
+    }
+    for id in ids {
+        assert_eq!(running.end(&id).await.state, State::Succeeded);
+    }
+    // One after the other, as there is room for only one.
+    assert_eq!(script.begins(), [0, 0, 1, 6, 11]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn failed_attempts_are_retried_after_doubling_pauses() {
     let acts = [Act::Fail(true), Act::Panic, Act::Fail(true), Act::Take(1)];
     let script = Script::new(&[("main", &acts)]);
