@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -29,6 +29,8 @@ pub struct Setup {
     tables: String,
     mounts: String,
     environment: Vec<(String, String)>,
+    /// Whether a gateway serves only when all plugins are compiled.
+    patient: bool,
 }
 
 impl Setup {
@@ -46,6 +48,7 @@ impl Setup {
             tables: String::new(),
             mounts: String::new(),
             environment: Vec::new(),
+            patient: true,
         };
         for name in ["plugins", "state", "store"] {
             fs::create_dir(setup.path(name)).unwrap();
@@ -101,6 +104,13 @@ impl Setup {
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Does not wait for plugins that are still being compiled when the gateway begins to serve.
+    #[must_use]
+    pub fn impatient(mut self) -> Self {
+        self.patient = false;
         self
     }
 
@@ -231,7 +241,15 @@ impl Setup {
         let program = Program::start(command);
         program.stderr.wait_for(0, &["serving", "generation="]);
         let admin = Endpoint::unix(&self.path("admin.sock"));
-        let status = admin.get("/status").json();
+        let end = Instant::now() + LONG;
+        let status = loop {
+            let status = admin.get("/status").json();
+            if !self.patient || status["loading"].as_array().is_none_or(Vec::is_empty) {
+                break status;
+            }
+            assert!(Instant::now() < end, "plugins are still being compiled: {status}");
+            std::thread::sleep(Duration::from_millis(50));
+        };
         let address = status["listeners"][0].as_str().unwrap().parse().unwrap();
         let mut endpoint = Endpoint::tcp(address);
         if self.tls {
@@ -324,9 +342,9 @@ impl Gateway {
     /// Waits until a condition is true. For what no log line announces.
     #[track_caller]
     pub fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
-        let end = std::time::Instant::now() + LONG;
+        let end = Instant::now() + LONG;
         while !condition(self) {
-            assert!(std::time::Instant::now() < end, "did not happen: {what}");
+            assert!(Instant::now() < end, "did not happen: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

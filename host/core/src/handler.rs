@@ -32,6 +32,13 @@ pub trait Handler: Send + Sync + 'static {
         true
     }
 
+    /// Asks whether a line of this many bytes that the plugin caused may be logged. A plugin has one budget for all of
+    /// them, and each that is admitted uses it up.
+    fn may_log(&self, bytes: usize) -> bool {
+        let _ = bytes;
+        true
+    }
+
     /// Answers one request. The future is dropped if the client goes away.
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>>;
 }

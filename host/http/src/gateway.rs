@@ -142,6 +142,7 @@ impl Gateway {
         exchange: &Arc<Exchange>,
         record: &mut RequestRecord,
     ) -> Result<Response<ResponseBody>, Refusal> {
+        record.answered_by(&route.handler);
         let address = exchange.connection().peer().address();
         let mut passage = Passage::new(route.rate_limits.as_deref(), address);
         let origin = Origin { route, exchange, id: record.id() };
@@ -288,12 +289,19 @@ fn has_body(status: StatusCode) -> bool {
 
 /// Logs a call without a reply, at the level that operators need.
 fn log(error: &CallError, route: &Route, head: &http::request::Parts, id: &str) {
+    let text = error.to_string();
     let (mount, plugin) = (route.handler.path(), route.handler.plugin());
     let (method, path) = (&head.method, head.uri.path());
     let reason = error.reason();
     macro_rules! log {
+        (debug) => {
+            tracing::debug!(%mount, %plugin, %method, url_path = ?path, request = id, reason, error = %text, "request failed")
+        };
+        // As many as there are failures, which the plugin decides.
         ($level:ident) => {
-            tracing::$level!(%mount, %plugin, %method, url_path = ?path, request = id, reason, %error, "request failed")
+            if route.handler.may_log(text.len() + path.len()) {
+                tracing::$level!(%mount, %plugin, %method, url_path = ?path, request = id, reason, error = %text, "request failed")
+            }
         };
     }
     match error {

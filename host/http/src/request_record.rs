@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
-use keepgate_core::Principal;
+use keepgate_core::{Handler, Principal};
 
 use crate::access_log::{AccessLog, AccessLogEntry};
 use crate::connection::Exchange;
@@ -24,6 +24,8 @@ pub(crate) struct RequestRecord {
     sent: u64,
     metrics: Arc<MountMetrics>,
     log: Option<Box<Logged>>,
+    /// What answers it, as soon as that is known.
+    handler: Option<Arc<dyn Handler>>,
     /// Set if the exchange is being recorded.
     recording: Option<Box<Recording>>,
 }
@@ -75,6 +77,7 @@ impl RequestRecord {
             sent: 0,
             metrics: metrics.clone(),
             log,
+            handler: None,
             recording: None,
         }
     }
@@ -88,6 +91,11 @@ impl RequestRecord {
         if let Some(logged) = &mut self.log {
             logged.entry.user = principal.map(|principal| principal.name.clone());
         }
+    }
+
+    /// Sets what answers the request.
+    pub(crate) fn answered_by(&mut self, handler: &Arc<dyn Handler>) {
+        self.handler = Some(handler.clone());
     }
 
     /// Sets where the exchange is recorded, if it is.
@@ -119,6 +127,10 @@ impl RequestRecord {
 
     /// Logs a response that broke off: operators should know.
     pub(crate) fn aborted(&self, error: &dyn fmt::Display) {
+        let error = error.to_string();
+        if self.handler.as_ref().is_some_and(|handler| !handler.may_log(error.len())) {
+            return;
+        }
         let (metrics, method, sent) = (&self.metrics, &self.method, self.sent);
         let (mount, request) = (metrics.path(), &*self.id);
         tracing::warn!(mount, %method, request, sent, %error, "response aborted");

@@ -24,10 +24,11 @@ pub(crate) enum Command {
     /// Show what a file is, what it asks for, and whether a gateway would serve it. Exits with 1 if it
     /// would not, and with 2 if this cannot be determined
     Check(Check),
-    /// Print the interfaces of a component as WIT, and its sections with their sizes
+    /// Print the interfaces of a component as WIT, and its sections with their sizes. Exits with 1 if the file is no
+    /// component, and with 2 if it cannot be read
     Inspect {
-        /// The component file
-        #[arg(value_name = "FILE")]
+        /// The component, or the folder of a plugin that is built
+        #[arg(value_name = "FILE|DIR")]
         file: PathBuf,
     },
     /// Run a plugin's cases in a sandbox, without server, network or disk
@@ -65,8 +66,8 @@ pub(crate) struct Build {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The component file
-    #[arg(value_name = "FILE")]
+    /// The component, or the folder of a plugin that is built
+    #[arg(value_name = "FILE|DIR")]
     pub(crate) file: PathBuf,
     /// Compare what the plugin asks for with what the mounts of this configuration grant
     #[arg(long, short, value_name = "FILE")]
@@ -91,8 +92,8 @@ pub(crate) struct List {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// The component file
-    #[arg(value_name = "FILE")]
+    /// The component, or the folder of a plugin that is built
+    #[arg(value_name = "FILE|DIR")]
     pub(crate) file: PathBuf,
     /// The request to measure; its path is relative to the mount
     #[arg(long, value_name = "METHOD TARGET", default_value = "GET /")]
@@ -104,8 +105,8 @@ pub(crate) struct Bench {
     /// The method of uploads
     #[arg(long, default_value = "PUT")]
     pub(crate) method: String,
-    /// The size of each upload
-    #[arg(long, default_value = "16MiB")]
+    /// The size of each upload, at most 1GiB: it is kept in memory
+    #[arg(long, default_value = "16MiB", value_parser = upload_size)]
     pub(crate) size: ByteSize,
     /// The settings of the mount
     #[arg(long, value_name = "JSON", default_value = "{}")]
@@ -116,4 +117,13 @@ pub(crate) struct Bench {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Reads the size of an upload.
+fn upload_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size > ByteSize::gib(1) {
+        return Err("at most 1GiB can be uploaded".to_owned());
+    }
+    Ok(size)
 }

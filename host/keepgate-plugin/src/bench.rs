@@ -15,8 +15,8 @@ use keepgate_store::Body;
 use serde::Serialize;
 
 use crate::arguments::Bench;
-use crate::files::size;
-use keepgate::output::say;
+use crate::files::{component, read, shown, size};
+use keepgate::output::{note, one_line, say};
 use transfer::{Moved, drain, request, transfers};
 
 /// Rounds of slow measurements: compilation and transfers.
@@ -50,27 +50,34 @@ struct Report {
     download: Option<Moved>,
 }
 
-/// Measures and prints a table or JSON.
-pub(crate) async fn run(arguments: &Bench) -> Result<()> {
-    let report = measure(arguments).await?;
+/// Measures and prints a table or JSON. The exit code is 2 if the plugin cannot be measured.
+pub(crate) async fn run(arguments: &Bench) -> Result<u8> {
+    let report = match measure(arguments).await {
+        Ok(report) => report,
+        Err(error) => {
+            note!("keepgate: {}", one_line(&keepgate::explain(&error)));
+            return Ok(2);
+        }
+    };
     if arguments.json {
         say!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         print(&report)?;
     }
-    Ok(())
+    Ok(0)
 }
 
 async fn measure(arguments: &Bench) -> Result<Report> {
-    let bytes = crate::files::read(&arguments.file)?;
+    let file = component(&arguments.file)?;
+    let bytes = read(&file)?;
     let bench = Workbench::new()?;
     let mut times = Vec::new();
     let mut loaded = None;
     for _ in 0..FEW {
         let (begun, bytes) = (Instant::now(), bytes.clone());
-        let plugin = bench.load(&arguments.file, bytes).await;
+        let plugin = bench.load(&file, bytes).await;
         times.push(begun.elapsed());
-        loaded = Some(plugin.with_context(|| arguments.file.display().to_string())?);
+        loaded = Some(plugin.with_context(|| shown(&file))?);
     }
     let plugin = loaded.context("nothing was loaded")?;
     let compile = Times::of(times);
@@ -96,7 +103,7 @@ async fn measure(arguments: &Bench) -> Result<Report> {
         (upload, download) = (Some(up), Some(down));
     }
     Ok(Report {
-        file: arguments.file.display().to_string(),
+        file: file.display().to_string(),
         plugin: format!("{} {}", plugin.description.name, plugin.description.version),
         size_bytes: plugin.size,
         compile,

@@ -14,9 +14,9 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::arguments::Check;
-use crate::files::size;
+use crate::files::{component, read, shown, size};
 use crate::progress_notice::ProgressNotice;
-use keepgate::output::{note, say};
+use keepgate::output::{note, one_line, say};
 
 /// How the plugin fits a mount.
 #[derive(Debug, Serialize)]
@@ -38,10 +38,10 @@ fn as_map<S: Serializer>(granted: &[Granted], serializer: S) -> Result<S::Ok, S:
 
 /// Prints the findings and returns the exit code.
 pub(crate) async fn run(arguments: &Check) -> Result<u8> {
-    let read = crate::files::read(&arguments.file);
+    let read = component(&arguments.file).and_then(|file| Ok((read(&file)?, file)));
     let config = arguments.config.as_deref().map(GatewayConfig::load).transpose();
-    let (bytes, config) = match (read, config) {
-        (Ok(bytes), Ok(config)) => (bytes, config),
+    let (bytes, file, config) = match (read, config) {
+        (Ok((bytes, file)), Ok(config)) => (bytes, file, config),
         (Err(error), _) | (_, Err(error)) => {
             keepgate::explain(&error).lines().for_each(|line| note!("keepgate: {line}"));
             return Ok(2);
@@ -53,9 +53,11 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let mut plugin = None;
     let mut fits = Vec::new();
     if problems.is_empty() {
-        let bench = Workbench::new()?.keeping_code(crate::files::code_folder().as_deref());
-        let _notice = ProgressNotice::while_compiling(&arguments.file);
-        match bench.load(&arguments.file, bytes).await {
+        // Nobody may have looked at the file before.
+        let bench = Workbench::new()?.with_compiler(keepgate::compiler::process());
+        let bench = bench.keeping_code(crate::files::code_folder().as_deref());
+        let _notice = ProgressNotice::while_compiling(&file);
+        match bench.load(&file, bytes).await {
             Ok(loaded) => {
                 if let Some(config) = &config {
                     fits = mounts(&bench, config, arguments.mount.as_deref(), &loaded).await?;
@@ -72,7 +74,7 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
     let served = problems.is_empty();
     if arguments.json {
         let report = json!({
-            "file": arguments.file.display().to_string(),
+            "file": file.display().to_string(),
             "served": served,
             "problems": problems,
             "inspection": seen,
@@ -81,15 +83,15 @@ pub(crate) async fn run(arguments: &Check) -> Result<u8> {
         });
         say!("{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&arguments.file, &seen, plugin.as_deref(), &fits)?;
+        print(&file, &seen, plugin.as_deref(), &fits)?;
         for Fit { path, hints, .. } in &fits {
-            hints.iter().try_for_each(|hint| say!("note: mount {path}: {hint}"))?;
+            hints.iter().try_for_each(|hint| say!("note: mount {path}: {}", one_line(hint)))?;
         }
         for problem in &problems {
-            say!("wrong: {problem}")?;
+            say!("wrong: {}", one_line(problem))?;
         }
         if served {
-            say!("{} would be served", arguments.file.display())?;
+            say!("{} would be served", shown(&file))?;
         }
     }
     Ok(u8::from(!served))
@@ -171,10 +173,10 @@ fn print(file: &Path, seen: &Inspection, plugin: Option<&Plugin>, fits: &[Fit]) 
         }
         lines.push(("mount", grants));
     }
-    say!("{}", file.display())?;
+    say!("{}", shown(file))?;
     let mut before = "";
     for (name, value) in lines {
-        say!("  {:<12} {value}", if name == before { "" } else { name })?;
+        say!("  {:<12} {}", if name == before { "" } else { name }, one_line(&value))?;
         before = name;
     }
     Ok(())

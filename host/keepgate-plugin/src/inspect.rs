@@ -3,28 +3,38 @@
 use std::path::Path;
 
 use anyhow::Result;
-use keepgate::output::{note, say};
+use keepgate::output::{note, one_line, say};
 use keepgate_runtime::inspect::Section;
 use keepgate_runtime::{Inspection, inspect};
 
-/// Prints the component. The exit code is 1 if the file is not a component.
-pub(crate) fn run(file: &Path) -> Result<u8> {
-    let bytes = crate::files::read(file)?;
+use crate::files::{component, read, shown};
+
+/// Prints the component. The exit code is 1 if the file is not a component, and 2 if it cannot be read.
+pub(crate) fn run(path: &Path) -> Result<u8> {
+    let read = component(path).and_then(|file| Ok((read(&file)?, file)));
+    let (bytes, file) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            note!("keepgate: {}", keepgate::explain(&error));
+            return Ok(2);
+        }
+    };
+    let file = shown(&file);
     let seen = Inspection::of(&bytes);
     let wit = inspect::wit(&bytes);
     if let Ok(text) = &wit {
         say!("{}\n", text.trim_end())?;
     }
-    say!("// {}: {} bytes, sha256 {}", file.display(), seen.size, seen.digest)?;
+    say!("// {file}: {} bytes, sha256 {}", seen.size, seen.digest)?;
     for part in parts(&seen.sections) {
         let indent = "  ".repeat(part.depth);
         let times = if part.times > 1 { format!(" ({} times)", part.times) } else { String::new() };
-        say!("// {:>10}  {indent}{}{times}", part.size, part.name)?;
+        say!("// {:>10}  {indent}{}{times}", part.size, one_line(part.name))?;
     }
     match wit {
         Ok(_) => Ok(0),
         Err(why) => {
-            note!("{}: {}", file.display(), seen.refusal.unwrap_or(why));
+            note!("{file}: {}", one_line(&seen.refusal.unwrap_or(why)));
             Ok(1)
         }
     }

@@ -34,6 +34,9 @@ use clap::Parser as _;
 use arguments::{Command, CommandLine};
 
 fn main() -> ExitCode {
+    if let Some(arguments) = keepgate::compiler::arguments() {
+        return keepgate_runtime::compile(&arguments);
+    }
     let command = match CommandLine::try_parse() {
         Ok(line) => line.command,
         Err(error) => {
@@ -57,6 +60,6 @@ async fn run(command: Command) -> Result<u8> {
             Ok(tokio::task::spawn_blocking(move || test::run(&arguments)).await?)
         }
         Command::List(arguments) => list::run(&arguments).await.map(|()| 0),
-        Command::Bench(arguments) => Box::pin(bench::run(&arguments)).await.map(|()| 0),
+        Command::Bench(arguments) => Box::pin(bench::run(&arguments)).await,
     }
 }

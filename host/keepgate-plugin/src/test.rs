@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::files::component;
 use crate::progress_notice::ProgressNotice;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -223,34 +224,4 @@ fn unusable(broken: &[case::Broken]) -> u8 {
 /// The plugin's folder.
 fn folder(what: &Path) -> &Path {
     if what.is_dir() { what } else { what.parent().unwrap_or(Path::new(".")) }
-}
-
-/// The component: the file itself, or the one in the folder, preferably named after it.
-fn component(what: &Path) -> Result<PathBuf> {
-    if !what.is_dir() {
-        return Ok(what.to_owned());
-    }
-    let name = what.canonicalize().with_context(|| what.display().to_string())?;
-    let mut name = name.file_name().unwrap_or_default().to_owned();
-    name.push(".wasm");
-    let named = what.join(name);
-    if named.is_file() {
-        return Ok(named);
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(what)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") {
-            found.push(path);
-        }
-    }
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => bail!(
-            "{} contains no component; run `keepgate plugin build {}`, or name one with --plugin",
-            what.display(),
-            what.display()
-        ),
-        _ => bail!("{} contains several components; name one with --plugin", what.display()),
-    }
 }

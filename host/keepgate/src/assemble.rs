@@ -9,12 +9,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use keepgate_auth::Access;
 use keepgate_http::{Cors, RateLimits, Tls, TlsFiles, tls::TlsVersion};
-use keepgate_runtime::capability;
-use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
-use keepgate_runtime::{Grants, Limits, MountSpec, Plugin, Trust};
+use keepgate_runtime::capability::blobs::{StoreGrant, Stores};
+use keepgate_runtime::generation::Refused;
+use keepgate_runtime::{MountSpec, Plugin, Trust};
 use keepgate_store::{BlobStore, Folder};
 
 use crate::authentication::Authentication;
+use crate::auto_mount::AutoMount;
 use crate::config::capability::{OwnState, Providers};
 use crate::config::{self, Config};
 use crate::guarded_store::GuardedStore;
@@ -32,9 +33,11 @@ pub(crate) struct Assembly {
     pub(crate) mounts: Vec<MountPlan>,
     /// The metrics page beside them.
     pub(crate) metrics_page: Option<PagePlan>,
-    auto: Option<AutoPlan>,
+    auto: Option<AutoMount>,
     /// Which plugins may be loaded.
     pub(crate) trust: Trust,
+    /// Plugins whose metrics are shown under the plugins' own names.
+    pub(crate) unprefixed_metrics: Vec<String>,
     /// What mounts reach besides stores.
     pub(crate) capabilities: Providers,
 }
@@ -74,16 +77,6 @@ pub(crate) struct MountPlan {
     pub(crate) access: Arc<Access>,
     pub(crate) cors: Option<Arc<Cors>>,
     pub(crate) rate_limits: Option<Arc<RateLimits>>,
-}
-
-/// How plugins without a `[[mount]]` are mounted.
-#[derive(Debug)]
-struct AutoPlan {
-    access: Arc<Access>,
-    store: (OpenStore, Folder),
-    grants: Grants,
-    /// By plugin. Reused while the plugin asks for the same, so that the mount stays the same.
-    mounts: BTreeMap<String, MountPlan>,
 }
 
 impl Assembly {
@@ -137,6 +130,11 @@ impl Assembly {
                 .plugins
                 .as_ref()
                 .map_or_else(|| Ok(Trust::default()), |plugins| plugins.get_ref().trust())?,
+            unprefixed_metrics: config
+                .plugins
+                .as_ref()
+                .map(|plugins| plugins.get_ref().unprefixed_metrics.clone())
+                .unwrap_or_default(),
             capabilities,
         };
         for mount in &config.mount {
@@ -152,12 +150,12 @@ impl Assembly {
             });
         }
         if let Some(auto) = &config.auto_mount {
-            assembly.auto = Some(AutoPlan {
-                access: Arc::new(assembly.authentication.access(&auto.auth)?),
-                store: assembly.store(auto.store.get_ref())?,
-                grants: assembly.capabilities.grants(None)?,
-                mounts: BTreeMap::new(),
-            });
+            assembly.auto = Some(AutoMount::new(
+                Arc::new(assembly.authentication.access(&auto.auth)?),
+                assembly.store(auto.store.get_ref())?,
+                assembly.capabilities.grants(None)?,
+                before.and_then(|before| before.auto.as_ref()),
+            ));
         }
         Ok(assembly)
     }
@@ -234,36 +232,20 @@ impl Assembly {
     }
 
     /// All mounts: those of the configuration, and with `[auto_mount]` one for each other plugin, at the path
-    /// that the plugin proposes.
-    pub(crate) fn plans(&mut self, plugins: &[Arc<Plugin>]) -> Vec<MountPlan> {
+    /// that the plugin proposes; and the plugins that cannot have theirs.
+    pub(crate) fn plans(&mut self, plugins: &[Arc<Plugin>]) -> (Vec<MountPlan>, Vec<Refused>) {
         let mut plans = self.mounts.clone();
         let Some(auto) = &mut self.auto else {
-            return plans;
+            return (plans, Vec::new());
         };
-        let mut kept = BTreeMap::new();
-        for plugin in plugins {
-            if plans.iter().any(|plan| plan.spec.plugin == plugin.name) {
-                continue;
-            }
-            let path = &plugin.description.default_mount;
-            if plans.iter().any(|plan| plan.spec.path == *path) {
-                tracing::warn!(
-                    plugin = plugin.name,
-                    mount = path,
-                    "plugin not mounted; its path is taken, add a [[mount]] for it"
-                );
-                continue;
-            }
-            let plan = auto.mounts.remove(&plugin.name);
-            let plan = plan.filter(|plan| fits(&plan.spec, plugin));
-            let Some(plan) = plan.or_else(|| auto_plan(auto, plugin)) else {
-                continue;
-            };
-            kept.insert(plugin.name.clone(), plan.clone());
-            plans.push(plan);
-        }
-        auto.mounts = kept;
-        plans
+        let named =
+            |plugin: &&Arc<Plugin>| plans.iter().any(|plan| plan.spec.plugin == plugin.name);
+        let others: Vec<_> = plugins.iter().filter(|plugin| !named(plugin)).collect();
+        let page = self.metrics_page.iter().map(|page| &*page.path);
+        let taken: Vec<_> = plans.iter().map(|plan| &*plan.spec.path).chain(page).collect();
+        let (mounts, refused) = auto.mount(&others, &taken);
+        plans.extend(mounts);
+        (plans, refused)
     }
 }
 
@@ -278,49 +260,6 @@ fn written(config: &Config) -> BTreeSet<String> {
     let auto = config.auto_mount.iter().map(|auto| auto.store.get_ref());
     let names = mounted.chain(auto).map(|named| config::store_and_folder(named).0.to_owned());
     names.collect()
-}
-
-/// Whether a mount that was made for a previous version of a plugin suits this one.
-fn fits(spec: &MountSpec, plugin: &Plugin) -> bool {
-    let granted = spec.grants.get::<Stores>();
-    let stores = granted.iter().flat_map(|stores| stores.0.keys());
-    spec.path == plugin.description.default_mount
-        && stores.eq(plugin.description.requests.names(blobs::REQUESTS).iter())
-}
-
-fn auto_plan(auto: &AutoPlan, plugin: &Plugin) -> Option<MountPlan> {
-    let folder = match Folder::new(auto.store.1.join(&plugin.name)) {
-        Ok(folder) => folder,
-        Err(error) => {
-            tracing::warn!(plugin = plugin.name, %error, "plugin not mounted; its name cannot be that of a folder");
-            return None;
-        }
-    };
-    let (store, _) = &auto.store;
-    let store: Arc<dyn StoreGrant> = Arc::new(GuardedStore::plain(store.clone(), folder));
-    let requested = plugin.description.requests.names(blobs::REQUESTS);
-    let stores = requested.iter().map(|name| (name.clone(), store.clone()));
-    let grants = auto.grants.clone().with(Stores(stores.collect()));
-    if let Err(reason) = capability::check(plugin, &grants) {
-        let plugin = &plugin.name;
-        tracing::info!(
-            plugin,
-            reason,
-            "plugin not mounted by [auto_mount], which cannot grant this"
-        );
-        return None;
-    }
-    let spec = MountSpec {
-        place: None,
-        path: plugin.description.default_mount.clone(),
-        plugin: plugin.name.clone(),
-        settings: serde_json::Map::new(),
-        grants,
-        limits: Limits::default(),
-        warm: false,
-    };
-    let (spec, access) = (Arc::new(spec), auto.access.clone());
-    Some(MountPlan { spec, access, cors: None, rate_limits: None })
 }
 
 /// Loads the certificate of a listener.

@@ -8,6 +8,7 @@ use keepgate_runtime::{Code, Loader, Refused};
 
 use crate::assemble::{Assembly, load_tls};
 use crate::certificates::Certificates;
+use crate::compiler;
 use crate::config::Config;
 use crate::copies;
 use crate::output::say;
@@ -46,13 +47,14 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             let loader = Loader::new(&config.plugin_dir, Some(&code), Arc::new(metrics))?;
             let mut loader =
                 loader.with_trust(assembly.trust.clone()).with_only(config.only_plugins());
+            loader = loader.with_compiler(compiler::process());
             if loader.execution().code == Code::Interpreted {
                 say!("plugins are interpreted: the system refuses executable memory")?;
             }
             while !loader.scan().await.settled {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            let plans = assembly.plans(&loader.plugins());
+            let (plans, unmounted) = assembly.plans(&loader.plugins());
             let specs: Vec<_> = plans.into_iter().map(|plan| plan.spec).collect();
             let generation = loader.generation(&specs).await;
             for mount in &generation.mounts {
@@ -64,7 +66,7 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
                     }
                 }
             }
-            let refused = generation.refused.iter();
+            let refused = generation.refused.iter().chain(&unmounted);
             problems.extend(refused.map(|Refused { what, place, why, .. }| {
                 let place = place.as_ref().map_or(String::new(), |place| format!("{place}: "));
                 format!("{place}{what}: {why}")

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use keepgate_http::OperatorClient;
 use keepgate_runtime::{MountSpec, Plugin};
 
@@ -30,7 +30,10 @@ impl GatewayConfig {
     /// The mounts that a gateway with this plugin alone would have. Opens the stores, but neither
     /// quotas nor jobs, which belong to the running gateway.
     pub fn mounts(&self, plugin: &Arc<Plugin>) -> Result<Vec<Arc<MountSpec>>> {
-        let plans = Assembly::to_look_at(&self.0)?.plans(std::slice::from_ref(plugin));
+        let (plans, refused) = Assembly::to_look_at(&self.0)?.plans(std::slice::from_ref(plugin));
+        if let Some(refused) = refused.first() {
+            bail!("{}", refused.why);
+        }
         Ok(plans.into_iter().map(|plan| plan.spec).collect())
     }
 }

@@ -9,6 +9,7 @@
 //! | `cli` | the command line |
 //! | `config` | the configuration file, its errors, and a file for each capability in `config/capability` |
 //! | `assemble` | turns a configuration into open stores, users and mounts |
+//! | `auto_mount` | mounts for plugins that the configuration does not name |
 //! | `authentication` | the ways in: users, fingerprints, authorities, proxies |
 //! | `certificates` | until when certificates are valid; `keepgate certificate` |
 //! | `stores`, `quotas` | open stores and their limits |
@@ -20,16 +21,20 @@
 //! | `first_run`, `quick_start`, `bundled_plugins` | the set-up that the first start creates and shows |
 //! | `check`, `users`, `jobs`, `store_command` | the commands of these names |
 //! | `plugin_program`, `gateway_config` | how `keepgate plugin` starts `keepgate-plugin`, and what that reads |
+//! | `compiler` | the process that compiles plugins |
 //! | `arenas` | the C library's memory, where address space is limited |
+//! | `open_files` | how many files the process may have open |
 //! | `log`, `metrics`, `output`, `version` | the log; what collectors share; what commands print; version and build |
 
 mod arenas;
 mod assemble;
 mod authentication;
+mod auto_mount;
 mod bundled_plugins;
 mod certificates;
 mod check;
 mod cli;
+pub mod compiler;
 mod config;
 mod copies;
 mod first_run;
@@ -38,6 +43,7 @@ mod guarded_store;
 mod jobs;
 mod log;
 mod metrics;
+mod open_files;
 pub mod output;
 mod plugin_program;
 mod quick_start;
@@ -64,7 +70,11 @@ pub use version::VERSION;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if let Some(arguments) = compiler::arguments() {
+        return keepgate_runtime::compile(&arguments);
+    }
     arenas::limit();
+    open_files::raise_limit();
     let command = match cli::read() {
         Ok(command) => command,
         Err(code) => return ExitCode::from(code),

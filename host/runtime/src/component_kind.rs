@@ -23,12 +23,19 @@ pub(crate) fn check_framing(bytes: &[u8]) -> Result<(), LoadError> {
     if *layer == 0 {
         return Err(LoadError::CoreModule);
     }
-    while let Some((_, after)) = rest.split_first() {
+    while let Some((id, after)) = rest.split_first() {
+        if *id > LAST_SECTION {
+            // A copy that is not finished ends with a part of what was there, so waiting would not help.
+            return Err(LoadError::Trailing { at: bytes.len() - rest.len() });
+        }
         let (length, after) = section_length(after).ok_or(LoadError::EndsEarly)?;
         rest = after.get(length..).ok_or(LoadError::EndsEarly)?;
     }
     Ok(())
 }
+
+/// The highest number of a kind of section in a component: values.
+const LAST_SECTION: u8 = 12;
 
 /// A section's length in LEB128, and what follows it.
 fn section_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
@@ -146,6 +153,8 @@ mod tests {
         assert!(check_framing(b"\0asm\x0d\0\x01\0\0\x02ab").is_ok());
         assert!(matches!(check_framing(b"\0asm\x0d\0\x01\0\0\x03ab"), Err(LoadError::EndsEarly)));
         assert!(matches!(check_framing(b"\0asm\x0d\0\x01\0\0"), Err(LoadError::EndsEarly)));
+        let junk = check_framing(b"\0asm\x0d\0\x01\0\0\x02abjunk");
+        assert!(matches!(junk, Err(LoadError::Trailing { at: 12 })), "{junk:?}");
     }
 
     #[test]

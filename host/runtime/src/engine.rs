@@ -13,6 +13,7 @@ use crate::error::LoadError;
 use crate::guest_state::GuestState;
 
 pub(crate) use tuning::INSTANCES;
+pub(crate) use tuning::for_compiling;
 pub use tuning::{Code, Execution, Memory};
 
 /// An engine with the contract and WASI linked, ready to load plugins.

@@ -1,5 +1,7 @@
 //! Why a plugin file is refused. Each message says what is wrong, on which side, and what to do.
 
+use std::time::Duration;
+
 use keepgate_core::{RefusalForm, RefusalFormError};
 
 use crate::contract::{PACKAGE, VERSION};
@@ -27,6 +29,14 @@ pub enum LoadError {
     /// It is truncated, as a file is while it is copied.
     #[error("the file is truncated: it is still being copied, or the copy was interrupted")]
     EndsEarly,
+    /// It has something that no component has.
+    #[error(
+        "from byte {at} on, the file is no component: it is damaged, or something was appended to it; copy or build it again"
+    )]
+    Trailing {
+        /// How many bytes are those of a component.
+        at: usize,
+    },
     /// It is something else.
     #[error("this is not a WebAssembly component: it does not start with `\\0asm`")]
     NotWasm,
@@ -85,6 +95,18 @@ pub enum LoadError {
     /// It does not compile.
     #[error("the component does not compile: {0}")]
     Compile(String),
+    /// It takes too long to compile.
+    #[error("the component takes more than {} seconds to compile", limit.as_secs())]
+    CompileTime {
+        /// The limit.
+        limit: Duration,
+    },
+    /// It takes too much memory to compile.
+    #[error("the component needs more than {} GiB of memory to compile", limit >> 30)]
+    CompileMemory {
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// It broke down in `describe`.
     #[error("the plugin broke down in `{call}`: {detail}")]
     BrokeDown {

@@ -148,6 +148,24 @@ pub(crate) fn read(path: &Path, signed: bool) -> Result<Option<(Stamps, Contents
     }))
 }
 
+/// The bytes of a component's file, wherever it is. Fails at once for what is not a regular file or too large to be a
+/// plugin.
+pub fn read_component(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let metadata = fs::metadata(path)?;
+    // Opening a pipe would wait for a writer, and a device may never end.
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() { "a folder" } else { "not a regular file" };
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}")).into());
+    }
+    let too_large = |size| if size > MAX_FILE { Err(LoadError::TooLarge { size }) } else { Ok(()) };
+    too_large(metadata.len())?;
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    let size = fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)? as u64;
+    too_large(size)?;
+    Ok(bytes)
+}
+
 /// At most `limit` bytes of a file; `None` if it changed while it was read.
 fn read_one(path: &Path, limit: Option<u64>) -> io::Result<Option<(Stamp, Vec<u8>)>> {
     let before = Stamp::of(&fs::metadata(path)?);

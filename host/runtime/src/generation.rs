@@ -23,6 +23,8 @@ pub struct Generation {
     pub mounts: Vec<Arc<Mount>>,
     /// All loaded plugins, including those without a mount.
     pub plugins: Vec<Arc<Plugin>>,
+    /// Files that were being compiled when this was built.
+    pub loading: Vec<String>,
     /// Files and mounts that are refused as they are now.
     pub refused: Vec<Refused>,
     /// Why those plugins are trusted, and which no longer are.
@@ -71,6 +73,7 @@ impl Generation {
             "trust": self.trust.rules.has_rules().then(|| self.trust.rules.status()),
             "plugins": plugins,
             "mounts": mounts,
+            "loading": self.loading,
             "refused": refused,
         })
     }

@@ -41,24 +41,57 @@ pub(crate) fn push_escaped(line: &mut String, text: &str) {
     }
 }
 
-/// What a plugin at a mount may log.
+/// A text of a plugin or of its file for messages and logs: cut, and on one line.
+pub(crate) fn on_one_line(text: String, most: usize) -> String {
+    let text = shortened(text, most);
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::new();
+    push_escaped(&mut line, &text);
+    line
+}
+
+/// What a plugin at a mount may log, and what may be logged because of it: each of its calls can fail.
 #[derive(Debug)]
 pub(crate) struct GuestLog {
-    pub(crate) gate: LogGate,
+    mount: String,
+    plugin: String,
+    gate: LogGate,
     /// Lines that were dropped.
-    pub(crate) dropped: IntCounter,
+    dropped: IntCounter,
 }
 
 impl GuestLog {
     /// `dropped` counts the lines that are dropped.
-    pub(crate) fn new(dropped: IntCounter) -> Self {
-        Self { gate: LogGate::default(), dropped }
+    pub(crate) fn new(mount: &str, plugin: &str, dropped: IntCounter) -> Self {
+        Self {
+            mount: mount.to_owned(),
+            plugin: plugin.to_owned(),
+            gate: LogGate::default(),
+            dropped,
+        }
+    }
+
+    /// Whether a line of this many bytes may be written now. If not, the log says so from time to time.
+    pub(crate) fn admits(&self, bytes: usize) -> bool {
+        let dropped = match self.gate.ask(bytes) {
+            Gate::Open => return true,
+            Gate::Shut => None,
+            Gate::Tell(dropped) => Some(dropped),
+        };
+        self.dropped.inc();
+        if let Some(dropped) = dropped {
+            let (mount, plugin) = (&*self.mount, &*self.plugin);
+            tracing::warn!(mount, plugin, dropped, "plugin log lines dropped by the rate limit");
+        }
+        false
     }
 }
 
 /// A token bucket of bytes.
 #[derive(Debug)]
-pub(crate) struct LogGate(Mutex<Budget>);
+struct LogGate(Mutex<Budget>);
 
 #[derive(Debug)]
 struct Budget {
@@ -71,7 +104,7 @@ struct Budget {
 
 /// What happens to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
+enum Gate {
     /// It is written.
     Open,
     /// It is dropped.
@@ -88,7 +121,7 @@ impl Default for LogGate {
 
 impl LogGate {
     /// Asks whether a line of this many bytes may be written.
-    pub(crate) fn ask(&self, bytes: usize) -> Gate {
+    fn ask(&self, bytes: usize) -> Gate {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let since = u64::try_from(now.duration_since(state.at).as_millis()).unwrap_or(u64::MAX);

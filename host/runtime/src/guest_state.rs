@@ -20,7 +20,7 @@ use crate::cpu::Cpu;
 use crate::engine::address_space;
 use crate::guest_log::GuestLog;
 use crate::host_allocation::{HostAllocation, MAX_HANDLES};
-use crate::metrics::PluginMetrics;
+use crate::metrics::MountMetrics;
 use crate::streamed_reply::ReplyStart;
 use crate::test_hooks::TestHooks;
 use crate::wasi_http::context::WasiHttpState;
@@ -48,7 +48,7 @@ pub(crate) struct MountContext {
     pub(crate) hooks: Option<Arc<dyn TestHooks>>,
     /// Bytes of bodies that the plugin itself reads and makes.
     pub(crate) moved: IntCounter,
-    pub(crate) metrics: Arc<PluginMetrics>,
+    pub(crate) metrics: Arc<MountMetrics>,
     pub(crate) log: GuestLog,
     /// Variables for a service of `wasi:http`; none for a plugin.
     pub(crate) environment: Vec<(String, String)>,

@@ -22,6 +22,10 @@ impl Handler for Mount {
         Self::refusal_form(self).map(|form| &**form)
     }
 
+    fn may_log(&self, bytes: usize) -> bool {
+        Self::may_log(self, bytes)
+    }
+
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, CallError>> {
         Box::pin(Self::call(self, request))
     }

@@ -15,7 +15,7 @@ use crate::capability::jobs::{RunningJob, Worker, WorkerPre, jobs};
 use crate::cpu::Cpu;
 use crate::engine::address_space;
 use crate::guest::{Guest, GuestPre, exported};
-use crate::guest_log::shortened;
+use crate::guest_log::on_one_line;
 use crate::guest_state::{GuestState, MountContext};
 use crate::spec::Bounds;
 use crate::streamed_reply::ReplyStart;
@@ -251,7 +251,7 @@ pub(crate) fn broken(state: &GuestState, error: &wasmtime::Error) -> CallError {
         let most = arguments(state.memory_limit()) as u64;
         return CallError::OverLimit(Limit::Arguments(most));
     }
-    CallError::Trapped(shortened(why, MAX_TRAP))
+    CallError::Trapped(on_one_line(why, MAX_TRAP))
 }
 
 /// Whether an error says that the arguments of one call to an import were too large in all. wasmtime has

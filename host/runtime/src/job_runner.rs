@@ -34,9 +34,12 @@ impl Runner for JobRunner {
             return Err(Failed { message, again: false });
         };
         let (path, kind, id) = (job.mount.clone(), job.kind.clone(), job.id.clone());
-        mount.run_job(job, progress).await.map_err(|error| {
+        mount.clone().run_job(job, progress).await.map_err(|error| {
             if !matches!(error, CallError::Failure(_)) || is_internal(&error) {
-                tracing::error!(mount = path, kind, job = id, %error, "job failed");
+                let error = error.to_string();
+                if mount.may_log(error.len()) {
+                    tracing::error!(mount = path, kind, job = id, %error, "job failed");
+                }
             }
             Failed { message: message(&error), again: may_help(&error) }
         })

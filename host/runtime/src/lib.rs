@@ -20,6 +20,7 @@
 //! | `workbench`, `test_hooks` | a plugin on its own, for tools and tests |
 //! | [`metrics`] | the runtime's metrics and those of plugins |
 //! | `contract`, `guest` | the contract's name, version and failures; what plugins export |
+//! | `compiler` | compiles in a process of its own |
 //! | `engine`, `cache` | wasmtime's tuning, and what the system allows; compiled code on disk |
 //!
 //! Invariants: this crate knows no policy (stores come guarded, requests come authenticated), and the bytes
@@ -28,6 +29,7 @@
 mod cache;
 pub mod capability;
 mod circuit_breaker;
+mod compiler;
 mod component_kind;
 mod contract;
 mod cpu;
@@ -59,9 +61,11 @@ mod workbench;
 
 pub use capability::Grants;
 pub use circuit_breaker::{Faults, Open};
+pub use compiler::Compiler;
+pub use compiler::child::main as compile;
 pub use engine::{Code, Execution, Memory};
 pub use error::LoadError;
-pub use folder::Watch;
+pub use folder::{Watch, read_component};
 pub use generation::{Generation, Refused};
 pub use inspect::Inspection;
 pub use job_runner::JobRunner;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use keepgate_core::RefusalForm;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -17,17 +18,18 @@ use crate::cache::CodeCache;
 use crate::capability;
 use crate::capability::jobs::{self, WorkerPre};
 use crate::capability::requests::Requests;
+use crate::compiler::Compiler;
 use crate::component_kind::{ComponentKind, check_contract, check_framing, exports_job_runner};
 use crate::contract::{PACKAGE, VERSION};
 use crate::engine::Host;
 use crate::error::LoadError;
 use crate::folder::name_of;
 use crate::guest::{GuestPre, exported};
-use crate::guest_log::{shorten, shortened};
+use crate::guest_log::{on_one_line, shorten};
 use crate::guest_state::{GuestState, MountContext};
 use crate::inspect;
 use crate::instance::Instance;
-use crate::metrics::{MetricKind, MetricSpec, Metrics};
+use crate::metrics::{self, MetricKind, MetricSpec, Metrics, MountMetrics};
 use crate::needs::Needs;
 use crate::spec::{Bounds, MountSpec};
 use crate::trust::Vetted;
@@ -43,6 +45,16 @@ const MAX_TEXT: usize = 1024;
 const MAX_NAMES: usize = 64;
 /// The most labels of a metric.
 const MAX_LABELS: usize = 8;
+
+/// What loading a plugin needs.
+#[derive(Clone)]
+pub(crate) struct LoadContext {
+    pub(crate) host: Host,
+    pub(crate) cache: CodeCache,
+    /// Compiles in a process of its own; `None` to compile in this one.
+    pub(crate) compiler: Option<Compiler>,
+    pub(crate) metrics: Arc<Metrics>,
+}
 
 /// A compiled plugin that has described itself.
 pub struct Plugin {
@@ -63,6 +75,8 @@ pub struct Plugin {
     pub(crate) world: World,
     /// What it needs of a mount besides what its description requests.
     pub(crate) needs: Needs,
+    /// The metrics that it described.
+    pub(crate) described: Vec<MetricSpec>,
     metrics: Arc<Metrics>,
 }
 
@@ -105,25 +119,19 @@ impl Description {
 
 impl Plugin {
     /// Loads a plugin from the bytes of its file. Compiling takes tens of milliseconds for a small plugin
-    /// and seconds for a large one, on a blocking thread.
+    /// and seconds for a large one.
     pub(crate) async fn load(
-        host: &Host,
-        cache: &CodeCache,
-        metrics: &Arc<Metrics>,
+        context: &LoadContext,
         file: &Path,
         vetted: Vetted,
     ) -> Result<Arc<Self>, LoadError> {
+        let LoadContext { host, cache, compiler, metrics } = context;
         let Vetted { bytes, digest, decision: _ } = vetted;
         let name = name_of(file)?.to_owned();
         let size = bytes.len() as u64;
-        let (engine, cache) = (host.engine.clone(), cache.clone());
-        let compiling = tokio::task::spawn_blocking(move || {
-            check_framing(&bytes)?;
-            let component = cache.compile(&engine, &bytes, &digest)?;
-            Ok::<_, LoadError>((digest, component, bytes))
-        });
-        let (digest, component, bytes) =
-            compiling.await.map_err(|error| LoadError::Compile(error.to_string()))??;
+        check_framing(&bytes)?;
+        let bytes = Bytes::from(bytes);
+        let component = cache.compile(host, compiler.as_ref(), bytes.clone(), &digest).await?;
         let kind = check_contract(host, &component)?;
         let needs = Needs::of(host, &component, &bytes);
         let refusal_form = inspect::refusal_form(&bytes)?.map(Arc::new);
@@ -147,6 +155,7 @@ impl Plugin {
                 refusal_form,
                 world,
                 needs,
+                described: Vec::new(),
                 metrics,
             }));
         }
@@ -155,17 +164,13 @@ impl Plugin {
             false => None,
         };
         let pre = GuestPre::new(pre).map_err(mismatch)?;
-        let (description, named) = describe(metrics, &pre, &name).await?;
+        let (description, described) = describe(metrics, &pre, &name).await?;
         if let (None, Some(kind)) = (&runner, description.requests.names(jobs::REQUESTS).first()) {
             return Err(LoadError::Description(format!(
                 "it names the kind of job {kind:?} but does not export {PACKAGE}/job-runner@{VERSION}"
             )));
         }
-        for metric in &named {
-            metrics.own.declare(&name, metric).map_err(|why| {
-                LoadError::Description(format!("its metric {:?}: {why}", metric.name))
-            })?;
-        }
+        metrics::check(&described).map_err(LoadError::Description)?;
         Ok(Arc::new(Self {
             name,
             file,
@@ -176,6 +181,7 @@ impl Plugin {
             refusal_form,
             world: World::Plugin(pre, runner),
             needs,
+            described,
             metrics: metrics.clone(),
         }))
     }
@@ -201,7 +207,7 @@ impl Plugin {
         asked
             .await
             .map_err(|error| format!("the plugin broke down in `check-settings`: {error}"))?
-            .map_err(|why| shortened(why, 4 * MAX_TEXT))
+            .map_err(|why| on_one_line(why, 4 * MAX_TEXT))
     }
 }
 
@@ -299,7 +305,7 @@ pub(crate) fn no_mount(metrics: &Arc<Metrics>, plugin: &str) -> Arc<MountContext
         requests: Default::default(),
         hooks: None,
         moved: metrics.moved.with_label_values(&["(none)", plugin]),
-        metrics: metrics.own.clone(),
+        metrics: Arc::new(MountMetrics::default()),
         log: metrics.guest_log("(none)", plugin),
         environment: Vec::new(),
         followers: Arc::new(Semaphore::new(0)),

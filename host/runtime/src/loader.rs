@@ -4,20 +4,22 @@
 //! are refused, the previous version stays active and the new generation says why.
 
 mod file;
+mod loading;
 mod trust_rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::CodeCache;
 use crate::capability;
+use crate::compiler::Compiler;
 use crate::engine::{Code, Execution, Host};
 use crate::error::LoadError;
-use crate::folder::{self, Contents, Found, Stamp, Stamps, is_absent, name_of, shown};
+use crate::folder::{self, Found, Stamps, is_absent, name_of, shown};
 use crate::generation::{Generation, Refused};
-use crate::load::Plugin;
+use crate::load::{LoadContext, Plugin};
 use crate::metrics::{Metrics, Watched};
 use crate::mount::{Mount, Unserved};
 use crate::serving::Serving;
@@ -25,6 +27,7 @@ use crate::spec::MountSpec;
 use crate::trust::Trust;
 use file::{Examined, File, Loaded};
 use keepgate_core::RefusalForm;
+use loading::{LoadingFiles, Start};
 
 pub use trust_rules::Undo;
 
@@ -36,26 +39,34 @@ const SETTLING_TIME: Duration = Duration::from_secs(3);
 /// Loads the plugins of a folder and builds generations from them. One task owns it, so nothing is loaded
 /// twice at the same time.
 pub struct Loader {
-    host: Host,
-    cache: CodeCache,
+    context: LoadContext,
     folder: PathBuf,
     /// Names of the only plugins to load; `None` for all.
     only: Option<BTreeSet<String>>,
     trust: Trust,
-    metrics: Arc<Metrics>,
+    /// How long a scan waits for files that are being loaded.
+    patience: Duration,
     files: BTreeMap<PathBuf, File>,
+    loading: LoadingFiles,
     /// Why the folder could not be read at the last scan.
     unreadable: Option<String>,
     previous: Option<Arc<Generation>>,
 }
 
 /// What a scan of the folder found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scanned {
     /// Whether something was loaded, refused or removed: build a new generation.
     pub changed: bool,
-    /// Whether every file seems complete and none has just gone; if not, scan again soon.
+    /// Whether every file seems complete and is loaded, and none has just gone; if not, scan again soon.
     pub settled: bool,
+}
+
+impl Scanned {
+    fn add(&mut self, examined: Examined) {
+        self.settled &= examined != Examined::Incomplete;
+        self.changed |= examined == Examined::Changed;
+    }
 }
 
 impl Loader {
@@ -68,14 +79,15 @@ impl Loader {
     ) -> Result<Self, LoadError> {
         let host = Host::new()?;
         metrics.interpreted.set(i64::from(host.execution.code == Code::Interpreted));
+        let cache = CodeCache::open(code);
         Ok(Self {
-            host,
-            cache: CodeCache::open(code),
+            context: LoadContext { host, cache, compiler: None, metrics },
             folder: folder.to_owned(),
             only: None,
             trust: Trust::default(),
-            metrics,
+            patience: Duration::MAX,
             files: BTreeMap::new(),
+            loading: LoadingFiles::default(),
             unreadable: None,
             previous: None,
         })
@@ -89,9 +101,24 @@ impl Loader {
         self
     }
 
+    /// Compiles in processes of their own, which have limits, instead of in this one.
+    #[must_use]
+    pub fn with_compiler(mut self, compiler: Compiler) -> Self {
+        self.context.compiler = Some(compiler);
+        self
+    }
+
+    /// How long a scan waits for files that are being loaded. Those that are not loaded by then are part of a later scan.
+    /// Without this, a scan waits for all of them.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// How plugins are executed on this system.
     pub fn execution(&self) -> Execution {
-        self.host.execution
+        self.context.host.execution
     }
 
     /// Scans the folder and loads what is new or changed.
@@ -100,24 +127,38 @@ impl Loader {
         let Some(found) = self.list() else { return scanned };
         self.forget_removed(&found, &mut scanned);
         for (path, found) in found {
-            let examined = match found {
-                Found::Unreachable(error) => self.conclude(&path, None, Err(error.into())),
+            match found {
+                Found::Unreachable(error) => {
+                    scanned.add(self.conclude(&path, None, Err(error.into())));
+                }
+                Found::File(stamps) if self.loading.has(&path, stamps) => {}
                 Found::File(stamps) => {
                     let known = self.files.get(&path).filter(|file| file.stamp == Some(stamps));
                     match known.map(|file| file.unsettled) {
-                        Some(None) => continue,
+                        Some(None) => {}
                         Some(Some(since)) if since.elapsed() < SETTLING_TIME => {
                             scanned.settled = false;
-                            continue;
                         }
-                        _ => self.examine(&path, SETTLING_TIME).await,
+                        _ => scanned.add(self.examine(&path, SETTLING_TIME)),
                     }
                 }
-            };
-            scanned.settled &= examined != Examined::Incomplete;
-            scanned.changed |= examined == Examined::Changed;
+            }
         }
+        self.conclude_loaded(&mut scanned).await;
         scanned
+    }
+
+    /// Waits for the files that are being loaded, as long as a scan may.
+    async fn conclude_loaded(&mut self, scanned: &mut Scanned) {
+        let begun = Instant::now();
+        while !self.loading.is_empty() {
+            let left = self.patience.saturating_sub(begun.elapsed());
+            let Some(done) = self.loading.next(left).await else {
+                scanned.settled = false;
+                break;
+            };
+            scanned.add(self.settle(&done.path, Some(done.stamps), done.patience, done.result));
+        }
     }
 
     /// What is in the folder; `None` if it cannot be read, which is reported once.
@@ -146,6 +187,7 @@ impl Loader {
 
     /// Drops what is known of files that have been away for too long.
     fn forget_removed(&mut self, found: &BTreeMap<PathBuf, Found>, scanned: &mut Scanned) {
+        self.loading.retain(|path| found.contains_key(path));
         self.files.retain(|path, file| {
             if found.contains_key(path) {
                 file.away = None;
@@ -165,20 +207,39 @@ impl Loader {
         });
     }
 
-    /// Reads and loads one file. It may look incomplete for as long as `patience`.
-    async fn examine(&mut self, path: &Path, patience: Duration) -> Examined {
+    /// Reads one file and starts to load it. It may look incomplete for as long as `patience`.
+    fn examine(&mut self, path: &Path, patience: Duration) -> Examined {
+        // What it contained before is not wanted any more.
+        self.loading.retain(|loading| loading != path);
         if let Err(error) = name_of(path) {
             return self.conclude(path, None, Err(error));
         }
-        let (stamps, loaded) = match folder::read(path, self.trust.has_rules()) {
+        match folder::read(path, self.trust.has_rules()) {
             Ok(Some((stamps, contents))) => {
-                (Some(stamps), self.load(path, stamps.component, contents).await)
+                let known = self.files.get(path).and_then(|file| file.plugin.clone());
+                let start = Start { stamps, contents, patience, known };
+                let mut context = self.context.clone();
+                if let Some(compiler) = &mut context.compiler {
+                    compiler.background = self.previous.is_some();
+                }
+                self.loading.start(context, &self.trust, path, start);
+                Examined::Unchanged
             }
-            Ok(None) => (None, Err(LoadError::EndsEarly)),
+            Ok(None) => self.settle(path, None, patience, Err(LoadError::EndsEarly)),
             // Gone again; the next scan sees that.
-            Err(LoadError::Read(error)) if is_absent(&error) => return Examined::Unchanged,
-            Err(error) => (None, Err(error)),
-        };
+            Err(LoadError::Read(error)) if is_absent(&error) => Examined::Unchanged,
+            Err(error) => self.settle(path, None, patience, Err(error)),
+        }
+    }
+
+    /// Concludes an examination, unless the file looks incomplete and may still be completed.
+    fn settle(
+        &mut self,
+        path: &Path,
+        stamps: Option<Stamps>,
+        patience: Duration,
+        loaded: Result<Loaded, LoadError>,
+    ) -> Examined {
         let file = self.files.entry(path.to_owned()).or_default();
         let may_settle = match &loaded {
             // A file that grows slowly is waited for once.
@@ -240,33 +301,17 @@ impl Loader {
             }
         };
         let name = shown(path.file_stem().unwrap_or_default().as_ref());
-        self.metrics.loads.with_label_values(&[&*name, result]).inc();
+        self.context.metrics.loads.with_label_values(&[&*name, result]).inc();
         Examined::Changed
     }
 
-    /// Loads the plugin of a file. If the file is the same as before, and only its signature or the rules
-    /// of trust have changed, the plugin stays the same.
-    async fn load(
-        &self,
-        path: &Path,
-        from: Stamp,
-        contents: Contents,
-    ) -> Result<Loaded, LoadError> {
-        let Contents { component, signature } = contents;
-        let (trust, file) = (self.trust.clone(), path.to_owned());
-        let vetting =
-            tokio::task::spawn_blocking(move || trust.vet(&file, component, signature.as_deref()));
-        let vetted = vetting.await.map_err(|error| LoadError::Engine(error.to_string()))?;
-        let vetted = vetted.map_err(LoadError::Untrusted)?;
-        let decision = vetted.decision.clone();
-        let known = self.files.get(path).and_then(|file| file.plugin.as_ref());
-        let plugin = match known {
-            Some(known) if known.from.same_file(from) && known.plugin.digest == vetted.digest => {
-                known.plugin.clone()
-            }
-            _ => Plugin::load(&self.host, &self.cache, &self.metrics, path, vetted).await?,
-        };
-        Ok(Loaded { plugin, from, decision })
+    /// Whether the file of a plugin is being loaded.
+    pub fn is_loading(&self, plugin: &str) -> bool {
+        self.loading.since(&self.file_of(plugin)).is_some()
+    }
+
+    fn file_of(&self, plugin: &str) -> PathBuf {
+        self.folder.join(format!("{plugin}.wasm"))
     }
 
     /// The loaded plugins, by name.
@@ -294,20 +339,19 @@ impl Loader {
             mounts.push(self.mount(spec, &mut refused).await);
         }
         let number = self.previous.as_ref().map_or(0, |previous| previous.number) + 1;
-        Generation { number, mounts, plugins: self.plugins(), refused, trust: self.trusted() }
+        let loading = self.loading.paths().map(|path| shown(path).into_owned()).collect();
+        let (plugins, trust) = (self.plugins(), self.trusted());
+        Generation { number, mounts, plugins, loading, refused, trust }
     }
 
     /// Makes a generation the current one, and retires the mounts that it replaces. The next one is compared with it.
     pub fn adopt(&mut self, generation: Generation) -> Arc<Generation> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.generation.set(number(generation.number));
-        self.metrics.refused.set(number(generation.refused.len() as u64));
+        self.context.metrics.generation.set(number(generation.number));
+        self.context.metrics.refused.set(number(generation.refused.len() as u64));
         let generation = Arc::new(generation);
-        let watch = |mount: &Arc<Mount>| -> Weak<dyn Watched> {
-            let watched: Arc<dyn Watched> = mount.clone();
-            Arc::downgrade(&watched)
-        };
-        self.metrics.serve(generation.mounts.iter().map(watch).collect());
+        let watched = generation.mounts.iter().map(|mount| mount.clone() as Arc<dyn Watched>);
+        self.context.metrics.serve(&watched.collect::<Vec<_>>());
         if let Some(previous) = self.previous.replace(generation.clone()) {
             let stays = |mount| generation.mounts.iter().any(|kept| Arc::ptr_eq(kept, mount));
             previous.mounts.iter().filter(|mount| !stays(mount)).for_each(|mount| mount.retire());
@@ -325,7 +369,7 @@ impl Loader {
         let before = self.previous.as_ref().and_then(|generation| {
             generation.mounts.iter().find(|mount| Arc::ptr_eq(mount.spec(), spec)).cloned()
         });
-        let file = self.folder.join(format!("{}.wasm", spec.plugin));
+        let file = self.file_of(&spec.plugin);
         let loaded = self.files.get(&file).and_then(|file| file.plugin.as_ref());
         let plugin = loaded.map(|loaded| loaded.plugin.clone());
         if let (Some(before), Some(plugin)) = (&before, &plugin)
@@ -340,7 +384,7 @@ impl Loader {
                         let (mount, plugin) = (&spec.path, &spec.plugin);
                         tracing::warn!(mount, plugin, reason, "a grant may be missing");
                     }
-                    let serving = Serving::new(spec, plugin, self.metrics.clone());
+                    let serving = Serving::new(spec, plugin, self.context.metrics.clone());
                     return Arc::new(Mount::new(spec.clone(), serving));
                 }
                 Err(why) => Unserved::Misconfigured(why),
@@ -380,6 +424,12 @@ impl Loader {
     }
 
     fn missing(&self, path: &Path, plugin: &str) -> Unserved {
+        if let Some(since) = self.loading.since(path) {
+            let seconds = since.elapsed().as_secs();
+            return Unserved::Absent(format!(
+                "plugin {plugin:?} is being compiled, for {seconds} s so far"
+            ));
+        }
         let file = self.files.get(path);
         let Some(why) = file.and_then(|file| file.refused.as_deref()) else {
             return Unserved::Absent(format!("no plugin {plugin:?}: {}", folder::absence(path)));

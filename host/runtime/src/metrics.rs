@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use crate::guest_log::GuestLog;
 
-use self::plugins::AddedUp;
-pub(crate) use self::plugins::{MetricKind, MetricSpec, PluginMetrics};
+use self::plugins::{AddedUp, Owner, PluginMetrics};
+pub(crate) use self::series::{MetricKind, MetricSpec, MountMetrics, check};
 
 mod plugins;
+mod series;
 
 /// The runtime's own metrics.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub struct Metrics {
     pub(crate) generation: IntGauge,
     pub(crate) refused: IntGauge,
     pub(crate) interpreted: IntGauge,
-    pub(crate) own: Arc<PluginMetrics>,
+    own: Arc<PluginMetrics>,
     dropped: IntCounterVec,
     mounts: Arc<CurrentMounts>,
 }
@@ -105,12 +106,34 @@ impl Metrics {
 
     /// The log of a plugin at a mount.
     pub(crate) fn guest_log(&self, mount: &str, plugin: &str) -> GuestLog {
-        GuestLog::new(self.dropped.with_label_values(&[mount, plugin]))
+        GuestLog::new(mount, plugin, self.dropped.with_label_values(&[mount, plugin]))
     }
 
-    /// Sets the mounts of the current generation. Gauges of other mounts are no longer shown.
-    pub(crate) fn serve(&self, mounts: Vec<Weak<dyn Watched>>) {
+    /// Sets the mounts of the current generation. What plugins have counted at other mounts is forgotten.
+    pub(crate) fn serve(&self, mounts: &[Arc<dyn Watched>]) {
+        let own = mounts.iter().map(|mount| {
+            let (path, plugin) = (mount.path().to_owned(), mount.plugin().to_owned());
+            (Owner { mount: path, plugin }, mount.metrics())
+        });
+        self.own.serve(own.collect());
+        let mounts = mounts.iter().map(Arc::downgrade).collect();
         *self.mounts.0.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
+    }
+
+    /// Sets the plugins, by the names of their files, whose metrics pages show under the plugins' own names, as
+    /// dashboards made for other servers expect. Those of all others begin with `plugin_` and the name of the file.
+    pub fn show_unprefixed(&self, plugins: Vec<String>) {
+        self.own.show_unprefixed(plugins);
+    }
+
+    /// The metrics of a plugin at a mount; shown as soon as the mount is [served](Self::serve).
+    pub(crate) fn prepare(
+        &self,
+        (mount, plugin): (&str, &str),
+        specs: &[MetricSpec],
+        limit: usize,
+    ) -> Arc<MountMetrics> {
+        self.own.prepare((mount, plugin), specs, limit)
     }
 
     /// The plugins' counters only, without the label `mount`: the sum over all mounts, which gauges do
@@ -135,6 +158,8 @@ pub(crate) trait Watched: std::fmt::Debug + Send + Sync {
     fn plugin(&self) -> &str;
     /// Whether its circuit breaker is open.
     fn is_open(&self) -> bool;
+    /// What the plugin counts here, if one serves.
+    fn metrics(&self) -> Option<Arc<MountMetrics>>;
 }
 
 /// The mounts of the current generation.
@@ -142,12 +167,6 @@ pub(crate) trait Watched: std::fmt::Debug + Send + Sync {
 struct CurrentMounts(Mutex<Vec<Weak<dyn Watched>>>);
 
 impl CurrentMounts {
-    /// Their paths.
-    fn paths(&self) -> Vec<String> {
-        let mounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        mounts.iter().filter_map(Weak::upgrade).map(|mount| mount.path().to_owned()).collect()
-    }
-
     /// Whether their plugins are suspended. Computed when metrics are read, because a stored gauge would
     /// have to be reset for mounts that are gone.
     fn collect(&self) -> Vec<MetricFamily> {
@@ -174,7 +193,7 @@ impl Collector for Collected {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.0.collect(&self.1.paths());
+        let mut families = self.0.collect();
         families.extend(self.1.collect());
         families
     }

@@ -14,7 +14,7 @@ use keepgate_store::{Body, BodyError};
 
 use crate::circuit_breaker::Open;
 use crate::load::Plugin;
-use crate::metrics::{Counts, Watched};
+use crate::metrics::{Counts, MountMetrics, Watched};
 use crate::reply;
 use crate::serving::Serving;
 use crate::spec::MountSpec;
@@ -120,6 +120,11 @@ impl Mount {
         if let Ok(serving) = &self.serving {
             serving.retire();
         }
+    }
+
+    /// Asks whether a line of this many bytes that the plugin caused may be logged.
+    pub(crate) fn may_log(&self, bytes: usize) -> bool {
+        self.serving.as_ref().map_or(true, |serving| serving.may_log(bytes))
     }
 
     /// Calls the plugin. Dropping the future, or the body of the reply, stops the plugin. A commit that
@@ -230,5 +235,9 @@ impl Watched for Mount {
 
     fn is_open(&self) -> bool {
         self.suspended().is_some()
+    }
+
+    fn metrics(&self) -> Option<Arc<MountMetrics>> {
+        self.serving.as_ref().ok().map(|serving| serving.metrics())
     }
 }

@@ -20,7 +20,7 @@ use crate::guest_state::{GuestState, MountContext};
 use crate::host_allocation::bytes_with;
 use crate::instance::{Instance, JobInstance, broken};
 use crate::load::{Plugin, World};
-use crate::metrics::{Counts, Metrics};
+use crate::metrics::{Counts, Metrics, MountMetrics};
 use crate::reply;
 use crate::spec::{Bounds, MountSpec};
 use crate::streamed_reply::{Head, Started};
@@ -70,7 +70,11 @@ impl Serving {
                 grants: spec.grants.clone(),
                 requests: plugin.description.requests.clone(),
                 moved: metrics.moved.with_label_values(&[&*spec.path, &*spec.plugin]),
-                metrics: metrics.own.clone(),
+                metrics: metrics.prepare(
+                    (&spec.path, &spec.plugin),
+                    &plugin.described,
+                    spec.limits.series,
+                ),
                 environment,
                 log: metrics.guest_log(&spec.path, &spec.plugin),
                 followers: Arc::new(Semaphore::new(spec.limits.calls / 2)),
@@ -90,6 +94,16 @@ impl Serving {
     /// What the plugin has done here since the gateway started.
     pub(crate) fn counts(&self) -> Counts {
         self.metrics.counts(&self.context.path, &self.context.plugin)
+    }
+
+    /// Asks whether a line of this many bytes that the plugin caused may be logged.
+    pub(crate) fn may_log(&self, bytes: usize) -> bool {
+        self.context.log.admits(bytes)
+    }
+
+    /// What the plugin counts here.
+    pub(crate) fn metrics(&self) -> Arc<MountMetrics> {
+        self.context.metrics.clone()
     }
 
     /// Linear memory of the largest warm instance, in bytes.

@@ -38,6 +38,8 @@ pub struct Limits {
     pub job_time: Duration,
     /// The most calls in flight.
     pub calls: usize,
+    /// The most series of the plugin's metrics.
+    pub series: usize,
     /// When a plugin that keeps breaking down is suspended.
     pub faults: Faults,
 }
@@ -50,6 +52,7 @@ impl Default for Limits {
             time: Duration::from_secs(3600),
             job_time: Duration::from_secs(24 * 3600),
             calls: 256,
+            series: 10_000,
             faults: Faults::default(),
         }
     }

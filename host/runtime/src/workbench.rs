@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::CodeCache;
+use crate::compiler::Compiler;
 use crate::engine::Host;
 use crate::error::LoadError;
 use crate::instance::Instance;
-use crate::load::{Plugin, World, no_mount};
+use crate::load::{LoadContext, Plugin, World, no_mount};
 use crate::loader;
 use crate::metrics::Metrics;
 use crate::mount::Mount;
@@ -19,11 +20,7 @@ use crate::trust::Trust;
 use keepgate_core::{CallError, Failure};
 
 /// An engine with the contract linked.
-pub struct Workbench {
-    host: Host,
-    metrics: Arc<Metrics>,
-    code: CodeCache,
-}
+pub struct Workbench(LoadContext);
 
 /// The cost of an instance.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +36,20 @@ impl Workbench {
     pub fn new() -> Result<Self, LoadError> {
         let metrics = Metrics::new(&prometheus::Registry::new())
             .map_err(|error| LoadError::Engine(error.to_string()))?;
-        let code = CodeCache::open(None);
-        Ok(Self { host: Host::new()?, metrics: Arc::new(metrics), code })
+        let (host, cache, metrics) = (Host::new()?, CodeCache::open(None), Arc::new(metrics));
+        Ok(Self(LoadContext { host, cache, compiler: None, metrics }))
     }
 
     /// Caches compiled code in a folder.
     #[must_use]
     pub fn keeping_code(self, folder: Option<&Path>) -> Self {
-        Self { code: CodeCache::open(folder), ..self }
+        Self(LoadContext { cache: CodeCache::open(folder), ..self.0 })
+    }
+
+    /// Compiles in processes of their own, which have limits, instead of in this one.
+    #[must_use]
+    pub fn with_compiler(self, compiler: Compiler) -> Self {
+        Self(LoadContext { compiler: Some(compiler), ..self.0 })
     }
 
     /// Compiles and links a plugin and asks it to describe itself, as a gateway does. `file` gives its name
@@ -54,7 +57,7 @@ impl Workbench {
     pub async fn load(&self, file: &Path, bytes: Vec<u8>) -> Result<Arc<Plugin>, LoadError> {
         // Rules of trust are about what a gateway serves.
         let vetted = Trust::default().vet(file, bytes, None).map_err(LoadError::Untrusted)?;
-        Plugin::load(&self.host, &self.code, &self.metrics, file, vetted).await
+        Plugin::load(&self.0, file, vetted).await
     }
 
     /// Checks whether a plugin can serve a mount. The error says why not.
@@ -65,7 +68,7 @@ impl Workbench {
     /// Mounts a plugin, to call it. Fails as [`check`](Self::check) does.
     pub async fn mount(&self, spec: MountSpec, plugin: &Arc<Plugin>) -> Result<Mount, String> {
         loader::check(&spec, plugin).await?;
-        let serving = Serving::new(&spec, plugin.clone(), self.metrics.clone());
+        let serving = Serving::new(&spec, plugin.clone(), self.0.metrics.clone());
         Ok(Mount::new(Arc::new(spec), serving))
     }
 
@@ -76,7 +79,7 @@ impl Workbench {
         limits: &Limits,
     ) -> Result<Instantiated, CallError> {
         let bounds = Bounds::from(limits);
-        let mount = no_mount(&self.metrics, &plugin.name);
+        let mount = no_mount(&self.0.metrics, &plugin.name);
         let begun = Instant::now();
         let World::Plugin(pre, _) = &plugin.world else {
             let what = "instances of a wasi:http service cannot be measured apart from its calls";

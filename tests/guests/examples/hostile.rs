@@ -174,6 +174,9 @@ impl Plugin for Hostile {
                     forget(store.get("a-blob", Part::Whole)?);
                 }
             }
+            "spools" => loop {
+                forget(pipes::spool(Body::from_bytes(b"some bytes"))?);
+            },
             "bomb" => {
                 let body = pipes::gunzip(request.body);
                 while body.read(1 << 20)?.is_some() {}
@@ -184,6 +187,9 @@ impl Plugin for Hostile {
             },
             "log-forged" => {
                 environment::log(Level::Error, "first\n1970-01-01T00:00:00Z ERROR forged");
+                environment::log(Level::Error, "forged mount=/restic plugin=restic");
+                let field = ("mount".to_owned(), "/restic".to_owned());
+                raw::log(Level::Error, "a field is forged", &[field]);
                 Ok(Reply::ok())
             }
             // A few megabytes in the guest become gigabytes when the host copies them.

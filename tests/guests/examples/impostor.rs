@@ -1,6 +1,6 @@
 //! Claims to be restic, and declares a counter of the hostile guest with other labels.
 
-use keepgate_sdk::{Description, Failure, Plugin, Reply, Request};
+use keepgate_sdk::{Description, Failure, Plugin, Reply, Request, environment};
 use serde::de::IgnoredAny;
 
 /// The plugin.
@@ -17,6 +17,7 @@ impl Plugin for Impostor {
     }
 
     fn handle(_: Request, _: IgnoredAny) -> Result<Reply, Failure> {
+        environment::count("hostile_total", &["stolen"], 1);
         Ok(Reply::ok().text("not restic"))
     }
 }

@@ -33,6 +33,7 @@
 //! | `durability` | acknowledged blobs survive `kill -9` |
 //! | `hostile` | a plugin that misbehaves affects nobody else |
 //! | `hostile_limits` | memory stays flat, and a plugin that only breaks down is suspended |
+//! | `isolation` | what plugins share, nobody can take from the others |
 //! | `wasi_http` | a component that knows nothing about Keepgate is served too |
 //! | `languages` | plugins in JavaScript and Python are served like any other |
 //! | `memory` | a gigabyte passes through a few megabytes |
@@ -76,6 +77,7 @@ mod flags;
 mod hostile;
 mod hostile_limits;
 mod http2;
+mod isolation;
 mod languages;
 mod lxd;
 mod memory;

@@ -116,10 +116,15 @@ fn check_mount(config: &Config, mount: &Mount, problems: &mut Problems) {
     }
 }
 
+/// Whether a mount can have this path.
+pub(crate) fn is_mount_path(path: &str) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    path == "/" || (path.starts_with('/') && path.split('/').skip(1).all(plain))
+}
+
 fn check_path(path: &Spanned<String>, problems: &mut Problems) {
     let text = path.get_ref();
-    let plain = |part: &str| !matches!(part, "" | "." | "..");
-    if text != "/" && !(text.starts_with('/') && text.split('/').skip(1).all(plain)) {
+    if !is_mount_path(text) {
         let message = format!(
             "path {text:?}: a path is \"/\" or, for example, \"/restic\": it begins with / and does not \
              end with it"

@@ -30,7 +30,7 @@ use toml::Spanned;
 pub(crate) use auth::{Auth, Way, proxy_header};
 pub(crate) use capability::{EtcdCluster, Jobs, Records, Secrets, UpstreamTable};
 use check::names;
-pub(crate) use check::{octal, store_and_folder};
+pub(crate) use check::{is_mount_path, octal, store_and_folder};
 pub(crate) use copy::{StoreCopy, schedule_name};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};
@@ -251,6 +251,8 @@ pub(crate) struct Limits {
     pub(crate) cpu: Option<Interval>,
     pub(crate) time: Option<Interval>,
     pub(crate) calls: Option<Spanned<usize>>,
+    /// The most series of the plugin's metrics.
+    pub(crate) series: Option<usize>,
     /// Crashes beyond successful calls after which a plugin is suspended.
     pub(crate) faults: Option<u32>,
     pub(crate) pause: Option<Interval>,
@@ -405,6 +407,7 @@ impl Limits {
             time: self.time.map_or(default.time, |given| given.0),
             job_time: self.job_time.map_or(default.job_time, |given| given.0),
             calls: self.calls.as_ref().map_or(default.calls, |calls| *calls.get_ref()),
+            series: self.series.unwrap_or(default.series),
             faults: keepgate_runtime::Faults {
                 count: self.faults.unwrap_or(default.faults.count),
                 pause: self.pause.map_or(default.faults.pause, |given| given.0),

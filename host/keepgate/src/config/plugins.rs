@@ -10,7 +10,8 @@ use toml::Spanned;
 
 use super::Problems;
 
-/// The components that are loaded and those that are trusted. Without this table all of them are.
+/// The components that are loaded and those that are trusted, which are all unless this says otherwise; and what operators
+/// see of them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plugins {
@@ -26,10 +27,13 @@ pub(crate) struct Plugins {
     /// A file with more keys.
     #[serde(default)]
     pub(crate) keys_file: Option<PathBuf>,
+    /// Names of plugins whose metrics are shown under the plugin's own names.
+    #[serde(default)]
+    pub(crate) unprefixed_metrics: Vec<String>,
 }
 
 pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
-    let Plugins { only, allow, keys, keys_file } = plugins.get_ref();
+    let Plugins { only, allow, keys, keys_file, unprefixed_metrics } = plugins.get_ref();
     for digest in allow {
         if let Err(error) = Trust::new([digest.get_ref().as_str()], []) {
             problems.add(digest.span(), format!("[plugins] allow: {error}"));
@@ -40,7 +44,9 @@ pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
             problems.add(key.span(), format!("[plugins] keys: {error}"));
         }
     }
-    if only.is_empty() && allow.is_empty() && keys.is_empty() && keys_file.is_none() {
+    let has_rules =
+        !(only.is_empty() && allow.is_empty() && keys.is_empty() && keys_file.is_none());
+    if !has_rules && unprefixed_metrics.is_empty() {
         problems.add(
             plugins.span(),
             "[plugins] trusts no plugin; add digests to `allow` or keys to `keys` or `keys_file`, or \

@@ -26,6 +26,7 @@ fn nothing() -> Generation {
         number: 0,
         mounts: Vec::new(),
         plugins: Vec::new(),
+        loading: Vec::new(),
         refused: Vec::new(),
         trust: Trusted::default(),
     }

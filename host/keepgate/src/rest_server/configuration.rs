@@ -68,6 +68,7 @@ pub(super) fn of(flags: &Flags, environment: &Environment) -> Result<Config> {
         let user = if flags.private_repos && !open { ", user = \"metrics\"" } else { "" };
         let page = format!("{{ path = \"/metrics\", auth = [{page}], mount_label = false{user} }}");
         line("metrics", page)?;
+        line("plugins.unprefixed_metrics", "[\"restic\"]".to_owned())?;
     }
     write!(
         config,

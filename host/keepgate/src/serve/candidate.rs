@@ -27,6 +27,8 @@ pub(super) struct Published {
     pub(super) site: Arc<ArcSwap<Site>>,
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) metrics: Arc<Metrics>,
+    /// The metrics of plugins.
+    pub(super) plugins: Arc<keepgate_runtime::Metrics>,
     pub(super) pages: Pages,
     pub(super) own: OwnState,
     pub(super) systems: SystemMetrics,
@@ -50,9 +52,10 @@ impl Candidate {
         published: &Published,
     ) -> Result<Self> {
         let Configuration { config, assembly } = configuration;
-        let plans = assembly.plans(&loader.plugins());
+        let (plans, unmounted) = assembly.plans(&loader.plugins());
         let specs: Vec<_> = plans.iter().map(|plan| plan.spec.clone()).collect();
-        let generation = loader.build(&specs).await;
+        let mut generation = loader.build(&specs).await;
+        generation.refused.extend(unmounted);
         let (schedules, schedule_problems) = schedules::plan(config, &generation).await;
         let mounts = generation.mounts.iter().zip(&plans).map(|(mount, plan)| SiteMount {
             handler: mount.clone(),
@@ -85,6 +88,7 @@ impl Candidate {
         loader: &mut Loader,
         published: &Published,
     ) {
+        published.plugins.show_unprefixed(assembly.unprefixed_metrics.clone());
         let generation = loader.adopt(self.generation);
         for problem in &self.schedule_problems {
             tracing::error!(error = problem, "jobs of a schedule would fail");

@@ -35,6 +35,7 @@ use tokio::sync::oneshot;
 
 use crate::assemble::{Assembly, SystemMetrics};
 use crate::certificates::{CertificateMetrics, Certificates};
+use crate::compiler;
 use crate::config::Config;
 use crate::config::capability::OwnState;
 use crate::copies::CopyRunner;
@@ -137,7 +138,9 @@ impl Running {
         let code = config.data_dir.join("code");
         let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?
             .with_trust(assembly.trust.clone())
-            .with_only(config.only_plugins());
+            .with_only(config.only_plugins())
+            .with_compiler(compiler::process())
+            .with_patience(reload::SCAN);
         let watch = Watch::new(&config.plugin_dir, RESCAN);
         let site = Arc::new(ArcSwap::from_pointee(Site::default()));
         let current = Arc::new(ArcSwap::from_pointee(Current::default()));
@@ -163,7 +166,15 @@ impl Running {
             watch,
             loader,
             active: Configuration { config, assembly },
-            published: Published { site, current, metrics, pages, own: own.clone(), systems },
+            published: Published {
+                site,
+                current,
+                metrics,
+                plugins: runtime_metrics,
+                pages,
+                own: own.clone(),
+                systems,
+            },
             files: ReloadedFiles { tls: all_tls, access_log, certificates: certificates.clone() },
         };
         let signals = Signals::catch()?;

@@ -41,6 +41,7 @@ impl Default for Current {
             number: 0,
             mounts: Vec::new(),
             plugins: Vec::new(),
+            loading: Vec::new(),
             refused: Vec::new(),
             trust: Trusted::default(),
         };

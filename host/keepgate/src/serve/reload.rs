@@ -4,7 +4,7 @@
 
 use std::future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use keepgate_http::{CombinedLog, Tls};
@@ -18,8 +18,14 @@ use crate::assemble::Assembly;
 use crate::certificates::Certificates;
 use crate::config::Config;
 
-/// How soon the plugin folder is scanned again while a file is still being copied.
-const COPYING: Duration = Duration::from_millis(100);
+/// How soon the plugin folder is scanned again while a file is still being copied or compiled.
+const UNSETTLED: Duration = Duration::from_millis(100);
+/// How long the start waits for the plugins of mounts. What is not ready then starts to serve as soon as it is.
+const MOUNTED: Duration = Duration::from_secs(30);
+/// The same for other files: `[auto_mount]` may mount them, or nothing may.
+const OTHERS: Duration = Duration::from_secs(5);
+/// How long a scan waits for plugins that are being compiled; meanwhile there are no other reloads.
+pub(super) const SCAN: Duration = Duration::from_millis(500);
 
 /// Owns everything that a reload changes.
 pub(super) struct Reloader {
@@ -40,29 +46,37 @@ pub(super) struct ReloadedFiles {
 }
 
 impl Reloader {
-    /// Publishes the first table, once no file in the plugin folder is still being copied.
+    /// Publishes the first table, once no file in the plugin folder is still being copied or compiled, or this has been so
+    /// for too long.
     pub(super) async fn first(&mut self) -> Result<()> {
         self.files.ask_for_certificates(&self.active.config);
+        let begun = Instant::now();
         while !self.loader.scan().await.settled {
-            tokio::time::sleep(COPYING).await;
+            let mut mounts = self.active.assembly.mounts.iter();
+            let wanted = mounts.any(|plan| self.loader.is_loading(&plan.spec.plugin));
+            if begun.elapsed() >= if wanted { MOUNTED } else { OTHERS } {
+                break;
+            }
+            tokio::time::sleep(UNSETTLED).await;
         }
         self.publish_plugins().await
     }
 
     /// Reloads until the other end of `stop` is dropped, then returns itself to be closed.
     pub(super) async fn run(mut self, mut hangup: Signal, mut stop: oneshot::Receiver<()>) -> Self {
-        let mut settled = true;
+        // The first table may have been published before.
+        let mut settled = false;
         loop {
-            let copied = async {
+            let unsettled = async {
                 match settled {
                     true => future::pending().await,
-                    false => tokio::time::sleep(COPYING).await,
+                    false => tokio::time::sleep(UNSETTLED).await,
                 }
             };
             settled = tokio::select! {
                 _ = &mut stop => return self,
                 () = self.watch.changed() => self.reload_plugins().await,
-                () = copied => self.reload_plugins().await,
+                () = unsettled => self.reload_plugins().await,
                 Some(()) = hangup.recv() => self.reload_everything().await,
             };
         }
@@ -75,7 +89,7 @@ impl Reloader {
         }
     }
 
-    /// Loads changed plugins. Like all of these, returns whether no file is still being copied.
+    /// Loads changed plugins. Like all of these, returns whether no file is still being copied or compiled.
     async fn reload_plugins(&mut self) -> bool {
         let scanned = self.loader.scan().await;
         if scanned.changed {

@@ -160,11 +160,13 @@ impl pipes::Host for GuestState {
             let why = format!("the mount {} has no spool", self.mount.path);
             return Err(Failure::Unsupported(why).into());
         };
+        // Each holds a file, as an open blob does.
+        let open = self.allocation.open()?;
         let spooled = self.cpu.free(spool.read(body)).await?;
         Ok(pipes::Spooled {
             size: spooled.size,
             sha256: hex::encode(spooled.sha256),
-            data: self.give(spooled.body, 0).map_err(ImportError::Trap)?,
+            data: self.give(body_with(spooled.body, open), 0).map_err(ImportError::Trap)?,
         })
     }
 

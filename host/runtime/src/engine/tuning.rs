@@ -95,6 +95,11 @@ pub(super) fn engine() -> wasmtime::Result<(Engine, Execution)> {
     Ok((engine, Execution { code: Code::Interpreted, memory }))
 }
 
+/// An engine that makes the same code without the pool that running it takes.
+pub(crate) fn for_compiling(execution: Execution) -> wasmtime::Result<Engine> {
+    Engine::new(&compiling(execution)?)
+}
+
 /// Whether the system has forbidden to execute code that this process made.
 fn is_refused(error: &wasmtime::Error) -> bool {
     let forbidden = [Errno::ACCESS, Errno::PERM];
@@ -130,6 +135,16 @@ fn reserving_is_free() -> bool {
 }
 
 fn config(code: Code, pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Config> {
+    let memory = if pool.is_some() { Memory::Pooled } else { Memory::Modest };
+    let mut config = compiling(Execution { code, memory })?;
+    if let Some(pool) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    Ok(config)
+}
+
+/// Everything that compiled code depends on.
+fn compiling(Execution { code, memory }: Execution) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config.epoch_interruption(true);
     // The contract has plain functions only; without component-model concurrency calls are faster.
@@ -137,12 +152,11 @@ fn config(code: Code, pool: Option<PoolingAllocationConfig>) -> wasmtime::Result
     if code == Code::Interpreted {
         config.target(INTERPRETER)?;
     }
-    match pool {
-        Some(pool) => {
+    match memory {
+        Memory::Pooled => {
             config.memory_reservation(MAX_MEMORY as u64);
-            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         }
-        None => {
+        Memory::Modest => {
             config.memory_reservation(0);
             config.memory_reservation_for_growth(spare(address_space::limit()));
             config.memory_guard_size(GUARD);
@@ -200,6 +214,21 @@ mod tests {
         assert_eq!(spare(None), 64 << 20);
         for (limit, expected) in [(64 << 40, 64 << 20), (1 << 30, 8 << 20), (1 << 20, 2 << 20)] {
             assert_eq!(spare(Some(limit)), expected);
+        }
+    }
+
+    #[test]
+    fn the_engine_for_compiling_makes_the_code_that_the_other_runs() {
+        for code in [Code::Native, Code::Interpreted] {
+            for (memory, pool) in [(Memory::Pooled, pool(1)), (Memory::Modest, None)] {
+                let execution = Execution { code, memory };
+                let module = for_compiling(execution).unwrap().precompile_module(PROBE).unwrap();
+                let engine = Engine::new(&config(code, pool).unwrap()).unwrap();
+                #[expect(unsafe_code, reason = "the only way to load compiled code")]
+                // SAFETY: the line above made it.
+                let loaded = unsafe { Module::deserialize(&engine, module) };
+                loaded.unwrap_or_else(|error| panic!("{execution:?}: {error:#}"));
+            }
         }
     }
 

@@ -109,6 +109,9 @@ impl Inspection {
             Err(LoadError::EndsEarly) => {
                 seen.refuse(Kind::Truncated, format!("{}; copy it again", LoadError::EndsEarly));
             }
+            Err(error @ LoadError::Trailing { .. }) => {
+                seen.refuse(Kind::Damaged, error.to_string());
+            }
             Err(_) => {
                 let (kind, what) = foreign(bytes);
                 let advice =

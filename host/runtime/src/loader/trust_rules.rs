@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{File, Loader};
+use super::{File, Loader, Scanned};
 use crate::generation::Trusted;
 use crate::trust::Trust;
 
@@ -31,9 +31,12 @@ impl Loader {
         }
         let trust = std::mem::replace(&mut self.trust, trust);
         let undo = Undo { trust, files: self.files.clone() };
+        // What is being loaded was vetted by the old ones.
+        self.loading.retain(|_| false);
         for path in undo.files.keys() {
-            self.examine(path, Duration::ZERO).await;
+            self.examine(path, Duration::ZERO);
         }
+        self.conclude_loaded(&mut Scanned::default()).await;
         for (path, file) in &mut self.files {
             let Some(loaded) = &mut file.plugin else { continue };
             match self.trust.renew(path, &loaded.plugin.digest, &loaded.decision) {
@@ -54,6 +57,7 @@ impl Loader {
     /// has changed since.
     pub fn undo(&mut self, undo: Undo) {
         (self.trust, self.files) = (undo.trust, undo.files);
+        self.loading.retain(|_| false);
     }
 
     pub(super) fn trusted(&self) -> Trusted {

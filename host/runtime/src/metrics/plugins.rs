@@ -1,242 +1,191 @@
-//! The counters and gauges that plugins describe. They outlive the plugins, so that a reload does not
-//! reset a counter. A value that is dropped comes with the reason.
+//! The metrics of all mounts on the pages of metrics: which are shown, and under which names.
+//!
+//! A metric belongs to a plugin at a mount and to nobody else. On a page, its name begins with `plugin_` and the name of the
+//! plugin's file, so no plugin can take, hide or redefine a metric of another, or of the gateway. Dashboards made for other
+//! servers expect their own names; the operator lists the plugins that are shown with them.
 
-use std::collections::HashMap;
-use std::fmt;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Opts};
+use prometheus::proto;
 
-/// The most series of one metric: a plugin that labels by file name must not use up the host's memory.
-const MAX_SERIES: usize = 10_000;
-/// The longest value of a label, in bytes.
-const MAX_LABEL: usize = 256;
-/// The label that the host adds before the plugin's.
-const MOUNT: &str = "mount";
+use super::series::{MOUNT, Metric, MetricKind, MetricSpec, MountMetrics};
 
-/// A metric that a plugin described.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MetricSpec {
-    /// In Prometheus' form.
-    pub(crate) name: String,
-    pub(crate) kind: MetricKind,
-    /// One line.
-    pub(crate) help: String,
-    /// Label names.
-    pub(crate) labels: Vec<String>,
-}
+/// Names that begin with these are the gateway's, whatever the operator lists.
+const OWN: [&str; 3] = ["keepgate_", "plugin_", "process_"];
 
-/// Whether a metric is added to or set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MetricKind {
-    Counter,
-    Gauge,
-}
-
-impl fmt::Display for MetricKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Counter => "a counter",
-            Self::Gauge => "a gauge",
-        })
-    }
-}
-
-/// The metrics of all plugins, by name.
+/// The metrics of the mounts of the current generation.
 #[derive(Debug, Default)]
-pub(crate) struct PluginMetrics {
-    metrics: Mutex<HashMap<String, Metric>>,
+pub(crate) struct PluginMetrics(Mutex<Current>);
+
+#[derive(Debug, Default)]
+struct Current {
+    mounts: BTreeMap<Owner, Arc<MountMetrics>>,
+    /// Plugins whose metrics have no prefix. If two of them have the same name, it is the first one's.
+    unprefixed: Vec<String>,
 }
 
-#[derive(Debug)]
-struct Metric {
-    /// The plugin that described it.
-    plugin: String,
-    spec: MetricSpec,
-    series: Series,
-}
-
-/// By the values of the labels, the mount first.
-#[derive(Debug)]
-enum Series {
-    Counters(IntCounterVec, HashMap<Vec<String>, IntCounter>),
-    Gauges(GaugeVec, HashMap<Vec<String>, Gauge>),
-}
-
-impl Series {
-    fn new(spec: &MetricSpec) -> Result<Self, prometheus::Error> {
-        let labels: Vec<&str> =
-            std::iter::once(MOUNT).chain(spec.labels.iter().map(String::as_str)).collect();
-        let options = Opts::new(&spec.name, &spec.help);
-        Ok(match spec.kind {
-            MetricKind::Counter => {
-                Self::Counters(IntCounterVec::new(options, &labels)?, HashMap::new())
-            }
-            MetricKind::Gauge => Self::Gauges(GaugeVec::new(options, &labels)?, HashMap::new()),
-        })
-    }
-}
-
-/// Gets one of these series, creating it if necessary.
-fn one<T: Clone>(
-    known: &mut HashMap<Vec<String>, T>,
-    values: Vec<String>,
-    make: impl FnOnce(&[&str]) -> Result<T, prometheus::Error>,
-) -> Result<T, String> {
-    if let Some(series) = known.get(&values) {
-        return Ok(series.clone());
-    }
-    if known.len() >= MAX_SERIES {
-        return Err(format!("it has {MAX_SERIES} series already"));
-    }
-    let texts: Vec<&str> = values.iter().map(String::as_str).collect();
-    let series = make(&texts).map_err(|error| error.to_string())?;
-    known.insert(values, series.clone());
-    Ok(series)
-}
-
-impl Metric {
-    /// The values of all labels, or why they are refused.
-    fn values(&self, mount: &str, labels: &[String]) -> Result<Vec<String>, String> {
-        let expected = self.spec.labels.len();
-        if labels.len() != expected {
-            return Err(format!("{} label values, not {expected}", labels.len()));
-        }
-        if let Some(long) = labels.iter().find(|label| label.len() > MAX_LABEL) {
-            return Err(format!(
-                "a label of {} bytes; at most {MAX_LABEL} are allowed",
-                long.len()
-            ));
-        }
-        Ok(std::iter::once(mount.to_owned()).chain(labels.iter().cloned()).collect())
-    }
-
-    /// The sum over all mounts; `None` for a gauge.
-    fn added_up(&self) -> Option<Result<Vec<MetricFamily>, prometheus::Error>> {
-        let Series::Counters(_, known) = &self.series else { return None };
-        let labels: Vec<&str> = self.spec.labels.iter().map(String::as_str).collect();
-        let add = || {
-            let vector = IntCounterVec::new(Opts::new(&self.spec.name, &self.spec.help), &labels)?;
-            for (values, series) in known {
-                let values: Vec<&str> = values.iter().skip(1).map(String::as_str).collect();
-                vector.get_metric_with_label_values(&values)?.inc_by(series.get());
-            }
-            Ok(vector.collect())
-        };
-        Some(add())
-    }
+/// A plugin at a mount.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Owner {
+    pub(super) mount: String,
+    pub(super) plugin: String,
 }
 
 impl PluginMetrics {
-    /// Adds a metric. Another plugin, or a new version of this one, may describe it again with the same
-    /// kind and labels. Only the plugin that described it first may change them, and then the values
-    /// are lost.
-    pub(crate) fn declare(&self, plugin: &str, spec: &MetricSpec) -> Result<(), String> {
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        // If a new version has other labels, the values are lost, which Prometheus treats like a
-        // restart.
-        if let Some(known) = metrics.get(&spec.name) {
-            if (known.spec.kind, &known.spec.labels) == (spec.kind, &spec.labels) {
-                return Ok(());
-            }
-            if known.plugin != plugin {
-                let (other, MetricSpec { kind, labels, .. }) = (&known.plugin, &known.spec);
-                return Err(format!(
-                    "the plugin {other} has it already, as {kind} with the labels {labels:?}"
-                ));
+    /// Metrics for a plugin at a mount. Nobody sees them before [`serve`](Self::serve) is told of the mount; what the mount
+    /// has already goes on.
+    pub(crate) fn prepare(
+        &self,
+        (mount, plugin): (&str, &str),
+        specs: &[MetricSpec],
+        limit: usize,
+    ) -> Arc<MountMetrics> {
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = Owner { mount: mount.to_owned(), plugin: plugin.to_owned() };
+        let before = current.mounts.get(&owner).map(|before| &**before);
+        Arc::new(MountMetrics::new(specs, limit, before))
+    }
+
+    /// Sets the mounts whose metrics are shown. A mount whose plugin cannot serve it at the moment keeps what it had; the
+    /// metrics of mounts that are gone are forgotten.
+    pub(super) fn serve(&self, mounts: Vec<(Owner, Option<Arc<MountMetrics>>)>) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = BTreeMap::new();
+        for (owner, metrics) in mounts {
+            if let Some(metrics) = metrics.or_else(|| current.mounts.get(&owner).cloned()) {
+                kept.insert(owner, metrics);
             }
         }
-        if spec.name.starts_with("keepgate_") {
-            return Err(format!("the name {} belongs to the gateway", spec.name));
-        }
-        let series = Series::new(spec).map_err(|error| error.to_string())?;
-        let metric = Metric { plugin: plugin.to_owned(), spec: spec.clone(), series };
-        metrics.insert(spec.name.clone(), metric);
-        Ok(())
+        current.mounts = kept;
     }
 
-    /// Adds to a counter. The error says why the value is dropped.
-    pub(crate) fn count(
+    /// Sets the plugins whose metrics are shown under the plugin's own names.
+    pub(super) fn show_unprefixed(&self, plugins: Vec<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).unprefixed = plugins;
+    }
+
+    /// All metrics.
+    pub(super) fn collect(&self) -> Vec<proto::MetricFamily> {
+        self.families(Some(MOUNT), |_| true)
+    }
+
+    /// The families of the metrics that `wanted` accepts, with a label for the mount or with sums over all mounts.
+    fn families(
         &self,
-        mount: &str,
-        metric: &str,
-        labels: &[String],
-        by: u64,
-    ) -> Result<(), String> {
-        self.change(mount, metric, labels, |series, values| match series {
-            Series::Counters(vector, known) => {
-                let make = |texts: &[&str]| vector.get_metric_with_label_values(texts);
-                one(known, values, make).map(|counter| counter.inc_by(by))
+        mount_label: Option<&str>,
+        wanted: impl Fn(&MetricSpec) -> bool,
+    ) -> Vec<proto::MetricFamily> {
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut families: BTreeMap<String, Family> = BTreeMap::new();
+        let unprefixed = |owner: &Owner| {
+            let mut listed = current.unprefixed.iter();
+            listed.position(|plugin| *plugin == owner.plugin).unwrap_or(usize::MAX)
+        };
+        let mut mounts: Vec<_> = current.mounts.iter().collect();
+        // What begins with the names of two plugins, `plugin_a_b_…`, is that of the longer one, `a_b`.
+        mounts.sort_by_key(|(owner, _)| (unprefixed(owner), Reverse(owner.plugin.len())));
+        for (owner, metrics) in mounts {
+            let is_listed = unprefixed(owner) != usize::MAX;
+            for metric in metrics.all().filter(|metric| wanted(&metric.spec)) {
+                let plain = is_listed && !OWN.iter().any(|own| metric.spec.name.starts_with(own));
+                let names =
+                    [plain.then(|| metric.spec.name.clone()), Some(prefixed(owner, metric))];
+                // It has the first of these names that is not taken. Both can be only if a plugin chose a name that
+                // begins with that of another file, or if two versions of a file serve: then it is not shown.
+                names.into_iter().flatten().any(|name| {
+                    let new = || Family::new(owner, &metric.spec);
+                    families.entry(name).or_insert_with(new).take(owner, metric, mount_label)
+                });
             }
-            Series::Gauges(..) => Err("it is a gauge, which can only be set".to_owned()),
-        })
-    }
-
-    /// Sets a gauge. The error says why the value is dropped.
-    pub(crate) fn set(
-        &self,
-        mount: &str,
-        metric: &str,
-        labels: &[String],
-        value: f64,
-    ) -> Result<(), String> {
-        if !value.is_finite() {
-            // Alerts compare, so they would never fire.
-            return Err(format!("{value} is not a finite number"));
         }
-        self.change(mount, metric, labels, |series, values| match series {
-            Series::Gauges(vector, known) => {
-                let make = |texts: &[&str]| vector.get_metric_with_label_values(texts);
-                one(known, values, make).map(|gauge| gauge.set(value))
-            }
-            Series::Counters(..) => Err("it is a counter, which can only be added to".to_owned()),
-        })
-    }
-
-    fn change(
-        &self,
-        mount: &str,
-        metric: &str,
-        labels: &[String],
-        change: impl FnOnce(&mut Series, Vec<String>) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        let metric =
-            metrics.get_mut(metric).ok_or_else(|| "the plugin does not describe it".to_owned())?;
-        let values = metric.values(mount, labels)?;
-        change(&mut metric.series, values)
-    }
-
-    /// All metrics; of gauges only those of `mounts`, because the value of a mount that is gone is out of
-    /// date.
-    pub(crate) fn collect(&self, mounts: &[String]) -> Vec<MetricFamily> {
-        let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        let families = metrics.values().flat_map(|metric| match &metric.series {
-            Series::Counters(vector, _) => vector.collect(),
-            Series::Gauges(vector, _) => of_mounts(vector.collect(), mounts),
-        });
-        families.collect()
+        // The encoder rejects a family without series.
+        let families = families.into_iter().filter(|(_, family)| !family.series.is_empty());
+        families.map(|(name, family)| family.into_proto(name)).collect()
     }
 }
 
-fn of_mounts(mut families: Vec<MetricFamily>, mounts: &[String]) -> Vec<MetricFamily> {
-    for family in &mut families {
-        let mut metrics = family.take_metric();
-        metrics.retain(|metric| {
-            let mut labels = metric.get_label().iter();
-            let mount = labels.find(|label| label.name() == MOUNT);
-            mount.is_some_and(|label| mounts.iter().any(|mount| mount == label.value()))
-        });
-        family.set_metric(metrics);
+/// The name of a metric on a page, unless its plugin is shown without a prefix. The name of the plugin is not repeated if
+/// the metric's begins with it.
+fn prefixed(owner: &Owner, metric: &Metric) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let plugin: String = owner.plugin.chars().map(plain).collect();
+    let name = &metric.spec.name;
+    match name.strip_prefix(&plugin) {
+        Some(rest) if rest.starts_with('_') => format!("plugin_{name}"),
+        _ => format!("plugin_{plugin}_{name}"),
     }
-    // The encoder rejects a family without series.
-    families.retain(|family| !family.get_metric().is_empty());
-    families
 }
 
-/// The counters without the label `mount`.
+/// What a page shows under one name.
+#[derive(Debug)]
+struct Family {
+    plugin: String,
+    kind: MetricKind,
+    help: String,
+    /// By their labels.
+    series: BTreeMap<Vec<(String, String)>, f64>,
+}
+
+impl Family {
+    fn new(owner: &Owner, spec: &MetricSpec) -> Self {
+        let (plugin, help) = (owner.plugin.clone(), spec.help.clone());
+        Self { plugin, kind: spec.kind, help, series: BTreeMap::new() }
+    }
+
+    /// Adds the series of a metric, if it is of the same plugin and kind.
+    fn take(&mut self, owner: &Owner, metric: &Metric, mount_label: Option<&str>) -> bool {
+        if (&*self.plugin, self.kind) != (&*owner.plugin, metric.spec.kind) {
+            return false;
+        }
+        for (values, value) in &*metric.series() {
+            let mount = mount_label.map(|label| (label.to_owned(), owner.mount.clone()));
+            let labels = metric.spec.labels.iter().cloned().zip(values.iter().cloned());
+            let mut labels: Vec<_> = mount.into_iter().chain(labels).collect();
+            labels.sort();
+            *self.series.entry(labels).or_default() += value.number();
+        }
+        true
+    }
+
+    fn into_proto(self, name: String) -> proto::MetricFamily {
+        let label = |(name, value)| {
+            let mut label = proto::LabelPair::default();
+            label.set_name(name);
+            label.set_value(value);
+            label
+        };
+        let metrics = self.series.into_iter().map(|(labels, value)| {
+            let mut metric = proto::Metric::from_label(labels.into_iter().map(label).collect());
+            match self.kind {
+                MetricKind::Counter => {
+                    let mut counter = proto::Counter::default();
+                    counter.set_value(value);
+                    metric.set_counter(counter);
+                }
+                MetricKind::Gauge => {
+                    let mut gauge = proto::Gauge::default();
+                    gauge.set_value(value);
+                    metric.set_gauge(gauge);
+                }
+            }
+            metric
+        });
+        let mut family = proto::MetricFamily::default();
+        family.set_name(name);
+        family.set_help(self.help);
+        family.set_field_type(match self.kind {
+            MetricKind::Counter => proto::MetricType::COUNTER,
+            MetricKind::Gauge => proto::MetricType::GAUGE,
+        });
+        family.set_metric(metrics.collect());
+        family
+    }
+}
+
+/// The counters without the label `mount`: the sum over all mounts, which gauges do not have.
 pub(super) struct AddedUp(pub(super) Arc<PluginMetrics>);
 
 impl Collector for AddedUp {
@@ -244,122 +193,138 @@ impl Collector for AddedUp {
         Vec::new()
     }
 
-    fn collect(&self) -> Vec<MetricFamily> {
-        let metrics = self.0.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics.values().filter_map(|metric| metric.added_up()?.ok()).flatten().collect()
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        self.0.families(None, |spec| spec.kind == MetricKind::Counter)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use prometheus::Registry;
-
     use super::*;
-    use crate::metrics::Metrics;
 
-    fn spec(labels: &[&str]) -> MetricSpec {
-        MetricSpec {
-            name: "blobs_total".to_owned(),
-            kind: MetricKind::Counter,
-            help: "Blobs.".to_owned(),
-            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
-        }
+    fn spec(name: &str, kind: MetricKind, labels: &[&str]) -> MetricSpec {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        MetricSpec { name: name.to_owned(), kind, help: "Help.".to_owned(), labels }
+    }
+
+    fn counter(labels: &[&str]) -> MetricSpec {
+        spec("blobs_total", MetricKind::Counter, labels)
+    }
+
+    fn owner((mount, plugin): (&str, &str)) -> Owner {
+        Owner { mount: mount.to_owned(), plugin: plugin.to_owned() }
+    }
+
+    /// Serves plugins at mounts, each with its metrics.
+    fn serve(
+        own: &PluginMetrics,
+        mounts: &[(&str, &str, &[MetricSpec])],
+    ) -> Vec<Arc<MountMetrics>> {
+        let prepared = mounts.iter().map(|(mount, plugin, specs)| {
+            (owner((mount, plugin)), own.prepare((mount, plugin), specs, 100))
+        });
+        let prepared: Vec<_> = prepared.collect();
+        own.serve(prepared.iter().map(|(owner, one)| (owner.clone(), Some(one.clone()))).collect());
+        prepared.into_iter().map(|(_, metrics)| metrics).collect()
+    }
+
+    fn text(families: &[proto::MetricFamily]) -> String {
+        prometheus::TextEncoder::new().encode_to_string(families).unwrap()
     }
 
     #[test]
-    fn a_counter_survives_a_second_description_and_refuses_other_labels() {
-        let registry = Registry::new();
-        let counters = Metrics::new(&registry).unwrap().own;
-        counters.declare("x", &spec(&["user"])).unwrap();
-        counters.count("/", "blobs_total", &["a".to_owned()], 2).unwrap();
-        counters.declare("x", &spec(&["user"])).unwrap();
-        counters.count("/", "blobs_total", &["a".to_owned()], 3).unwrap();
-        let mut families = registry.gather();
-        families.retain(|family| family.name() == "blobs_total");
-        assert_eq!(families[0].get_metric()[0].get_counter().get_value(), 5.0);
-        assert!(counters.count("/", "blobs_total", &[], 1).is_err());
-        assert!(counters.count("/", "other", &[], 1).is_err());
-        counters.declare("x", &spec(&["user", "repo"])).unwrap();
-        counters.count("/", "blobs_total", &["a".to_owned(), "b".to_owned()], 1).unwrap();
-        let why = counters.declare("y", &spec(&["other"])).unwrap_err();
-        assert!(why.contains("the plugin x has it already"), "{why}");
-        counters.declare("y", &spec(&["user", "repo"])).unwrap();
-    }
-
-    #[test]
-    fn counters_without_mounts_are_sums() {
-        let metrics = Metrics::new(&Registry::new()).unwrap();
-        metrics.own.declare("x", &spec(&["user"])).unwrap();
-        for (mount, user, by) in [("/a", "x", 1), ("/b", "x", 2), ("/b", "y", 4)] {
-            metrics.own.count(mount, "blobs_total", &[user.to_owned()], by).unwrap();
-        }
-        let page = Registry::new();
-        page.register(metrics.without_mounts()).unwrap();
-        let text = prometheus::TextEncoder::new().encode_to_string(&page.gather()).unwrap();
-        assert!(text.contains("blobs_total{user=\"x\"} 3\n"), "{text}");
-        assert!(text.contains("blobs_total{user=\"y\"} 4\n"), "{text}");
-    }
-
-    #[test]
-    fn series_are_bounded() {
-        let counters = PluginMetrics::default();
-        counters.declare("x", &spec(&["user"])).unwrap();
-        for n in 0..MAX_SERIES {
-            counters.count("/", "blobs_total", &[n.to_string()], 1).unwrap();
-        }
-        assert!(counters.count("/", "blobs_total", &["one more".to_owned()], 1).is_err());
-        counters.count("/", "blobs_total", &["0".to_owned()], 1).unwrap();
-        let why = counters.count("/", "blobs_total", &["x".repeat(MAX_LABEL + 1)], 1);
-        assert!(why.unwrap_err().contains("257 bytes"));
-    }
-
-    fn gauge(name: &str, labels: &[&str]) -> MetricSpec {
-        let kind = MetricKind::Gauge;
-        MetricSpec { name: name.to_owned(), kind, ..spec(labels) }
-    }
-
-    #[test]
-    fn a_gauge_shows_its_last_value_while_its_mount_is_served() {
+    fn each_plugin_has_names_of_its_own() {
         let own = PluginMetrics::default();
-        own.declare("x", &gauge("age", &["disk"])).unwrap();
-        own.declare("x", &spec(&[])).unwrap();
-        for (mount, value) in [("/a", 1.5), ("/a", -2.5), ("/b", 7.0)] {
-            own.set(mount, "age", &["main".to_owned()], value).unwrap();
-        }
-        let text = |mounts: &[&str]| {
-            let mounts: Vec<String> = mounts.iter().map(|mount| (*mount).to_owned()).collect();
-            let mut families = own.collect(&mounts);
-            // As the registry does.
-            families.retain(|family| !family.get_metric().is_empty());
-            prometheus::TextEncoder::new().encode_to_string(&families).unwrap()
-        };
-        let both = text(&["/a", "/b"]);
-        assert!(both.contains("# TYPE age gauge"), "{both}");
-        assert!(both.contains("age{disk=\"main\",mount=\"/a\"} -2.5"), "{both}");
-        assert!(both.contains("age{disk=\"main\",mount=\"/b\"} 7\n"), "{both}");
-        let one = text(&["/a"]);
-        assert!(one.contains("mount=\"/a\"") && !one.contains("mount=\"/b\""), "{one}");
-        assert!(!text(&[]).contains("age"), "{}", text(&[]));
-        for wrong in [f64::NAN, f64::INFINITY] {
-            let why = own.set("/a", "age", &["main".to_owned()], wrong).unwrap_err();
-            assert!(why.contains("not a finite number"), "{why}");
-        }
-        assert!(own.set("/a", "blobs_total", &[], 1.0).unwrap_err().contains("a counter"));
-        assert!(own.count("/a", "age", &["main".to_owned()], 1).unwrap_err().contains("a gauge"));
-        assert!(own.set("/a", "age", &[], 1.0).is_err());
-        // What was a gauge may be a counter in the plugin's next version, and not in another's.
-        let counter = MetricSpec { kind: MetricKind::Counter, ..gauge("age", &["disk"]) };
-        assert!(own.declare("y", &counter).unwrap_err().contains("as a gauge"));
-        own.declare("x", &counter).unwrap();
-        own.count("/a", "age", &["main".to_owned()], 1).unwrap();
-        assert!(text(&["/a"]).contains("age{disk=\"main\",mount=\"/a\"} 1\n"));
+        let gauge = [spec("blobs_total", MetricKind::Gauge, &["repo"])];
+        let one = [counter(&["user"])];
+        let served = serve(&own, &[("/a", "a-b", &gauge), ("/b", "restic", &one)]);
+        served[0].set("blobs_total", &["r".to_owned()], 7.0).unwrap();
+        served[1].count("blobs_total", &["u".to_owned()], 2).unwrap();
+        let page = text(&own.collect());
+        assert_eq!(
+            page,
+            "# HELP plugin_a_b_blobs_total Help.\n# TYPE plugin_a_b_blobs_total gauge\n\
+             plugin_a_b_blobs_total{mount=\"/a\",repo=\"r\"} 7\n\
+             # HELP plugin_restic_blobs_total Help.\n# TYPE plugin_restic_blobs_total counter\n\
+             plugin_restic_blobs_total{mount=\"/b\",user=\"u\"} 2\n"
+        );
+        own.show_unprefixed(vec!["restic".to_owned(), "a-b".to_owned()]);
+        let page = text(&own.collect());
+        assert!(page.contains("\nblobs_total{mount=\"/b\",user=\"u\"} 2\n"), "{page}");
+        assert!(page.contains("\nplugin_a_b_blobs_total{mount=\"/a\",repo=\"r\"} 7\n"), "{page}");
     }
 
     #[test]
-    fn without_mounts_there_are_no_gauges() {
-        let metrics = Metrics::new(&Registry::new()).unwrap();
-        metrics.own.declare("x", &gauge("age", &[])).unwrap();
-        metrics.own.set("/", "age", &[], 1.0).unwrap();
-        assert!(metrics.without_mounts().collect().is_empty());
+    fn a_name_that_begins_with_two_plugins_is_the_longer_ones() {
+        let own = PluginMetrics::default();
+        let of = |name| [spec(name, MetricKind::Counter, &[])];
+        let (forged, real) = (of("b_x"), of("x"));
+        let served = serve(
+            &own,
+            &[("/1", "a", &forged), ("/2", "a_b", &real), ("/3", "etcd", &of("etcd_x"))],
+        );
+        for (name, metrics) in ["b_x", "x", "etcd_x"].iter().zip(&served) {
+            metrics.count(name, &[], 1).unwrap();
+        }
+        let page = text(&own.collect());
+        assert!(page.contains("plugin_a_b_x{mount=\"/2\"} 1\n") && !page.contains("/1"), "{page}");
+        assert!(page.contains("\nplugin_etcd_x{mount=\"/3\"} 1\n"), "{page}");
+    }
+
+    #[test]
+    fn names_of_the_process_are_never_a_plugins() {
+        let own = PluginMetrics::default();
+        own.show_unprefixed(vec!["x".to_owned()]);
+        let served = serve(
+            &own,
+            &[("/", "x", &[spec("process_cpu_seconds_total", MetricKind::Gauge, &[])])],
+        );
+        served[0].set("process_cpu_seconds_total", &[], 1.0).unwrap();
+        assert_eq!(own.collect()[0].name(), "plugin_x_process_cpu_seconds_total");
+    }
+
+    #[test]
+    fn metrics_are_shown_while_their_mount_exists() {
+        let own = PluginMetrics::default();
+        let specs = [counter(&[]), spec("age", MetricKind::Gauge, &[])];
+        let served = serve(&own, &[("/a", "x", &specs), ("/b", "x", &specs)]);
+        for one in &served {
+            one.count("blobs_total", &[], 1).unwrap();
+            one.set("age", &[], 5.0).unwrap();
+        }
+        assert_eq!(own.collect().iter().map(|family| family.get_metric().len()).sum::<usize>(), 4);
+        // Its plugin is refused at the moment.
+        own.serve(vec![(owner(("/a", "x")), None)]);
+        let page = text(&own.collect());
+        assert!(page.contains("plugin_x_age{mount=\"/a\"} 5\n") && !page.contains("/b"), "{page}");
+        own.serve(Vec::new());
+        assert!(own.collect().is_empty());
+        serve(&own, &[("/a", "x", &specs)]);
+        assert!(own.collect().is_empty(), "what was forgotten begins anew");
+    }
+
+    #[test]
+    fn what_was_only_prepared_is_not_shown() {
+        let own = PluginMetrics::default();
+        let prepared = own.prepare(("/", "x"), &[counter(&[])], 10);
+        prepared.count("blobs_total", &[], 1).unwrap();
+        assert!(own.collect().is_empty());
+    }
+
+    #[test]
+    fn counters_without_mounts_are_sums_and_gauges_are_left_out() {
+        let own = Arc::new(PluginMetrics::default());
+        own.show_unprefixed(vec!["x".to_owned()]);
+        let specs = [counter(&["user"]), spec("age", MetricKind::Gauge, &[])];
+        let served = serve(&own, &[("/a", "x", &specs), ("/b", "x", &specs), ("/c", "y", &specs)]);
+        for (at, user, by) in [(0, "x", 1), (1, "x", 2), (1, "y", 4), (2, "x", 8)] {
+            served[at].count("blobs_total", &[user.to_owned()], by).unwrap();
+            served[at].set("age", &[], 1.0).unwrap();
+        }
+        let page = text(&AddedUp(own).collect());
+        assert!(page.contains("\nblobs_total{user=\"x\"} 3\n"), "{page}");
+        assert!(page.contains("\nblobs_total{user=\"y\"} 4\n"), "{page}");
+        assert!(page.contains("\nplugin_y_blobs_total{user=\"x\"} 8\n"), "{page}");
+        assert!(!page.contains("age"), "{page}");
     }
 }

@@ -188,7 +188,7 @@ async fn gauges_have_the_value_that_was_set() {
         let line = format!("job_guest_level{{mount=\"/\",what=\"x\"}} {shown}\n");
         assert!(metrics().contains(&line), "{value}: {}", metrics());
     }
-    assert!(metrics().contains("# TYPE job_guest_level gauge\n"));
+    assert!(metrics().contains("# TYPE plugin_job_guest_level gauge\n"));
     assert!(!metrics().contains("job_guest_calls_total"), "a counter is not set");
 }
 

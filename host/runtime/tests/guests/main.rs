@@ -42,9 +42,7 @@ async fn a_plugin_answers_and_its_calls_are_counted() {
     let reply = get(&mount, "/hello").await.unwrap();
     assert_eq!(reply.status, 200);
     assert_eq!(text(reply).await, "hello ann!");
-    let counted =
-        bench.registry.gather().into_iter().find(|f| f.name() == "hostile_total").unwrap();
-    assert_eq!(counted.get_metric()[0].get_counter().get_value(), 1.0);
+    assert_eq!(bench.counted("plugin_hostile_total"), Some(1.0));
     assert!(matches!(get(&mount, "/?").await, Err(CallError::Failure(Failure::NotFound))));
 }
 

@@ -7,6 +7,7 @@ pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) code: tempfile::TempDir,
     pub(crate) loader: Loader,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: prometheus::Registry,
 }
 
@@ -15,8 +16,8 @@ impl Bench {
         let (folder, code) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Metrics::new(&registry).unwrap());
-        let loader = Loader::new(folder.path(), Some(code.path()), metrics).unwrap();
-        Self { folder, code, loader, registry }
+        let loader = Loader::new(folder.path(), Some(code.path()), metrics.clone()).unwrap();
+        Self { folder, code, loader, metrics, registry }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -39,6 +40,13 @@ impl Bench {
     pub(crate) async fn generation(&mut self, specs: &[Arc<MountSpec>]) -> Arc<Generation> {
         self.scan().await;
         self.loader.generation(specs).await
+    }
+
+    /// The sum of all series of a counter, if a page would show it.
+    pub(crate) fn counted(&self, name: &str) -> Option<f64> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name)?;
+        Some(family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum())
     }
 
     /// One mount of the hostile guest.

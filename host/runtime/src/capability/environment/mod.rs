@@ -7,7 +7,7 @@ use wasmtime::component::{HasSelf, Linker};
 use super::definition::Capability;
 use super::jobs::RunningJob;
 use crate::contract::timestamp;
-use crate::guest_log::{Gate, push_escaped, shorten};
+use crate::guest_log::{push_escaped, shorten};
 use crate::guest_state::GuestState;
 
 use bindings::keepgate::plugin::environment;
@@ -24,6 +24,8 @@ const MAX_RANDOM: u32 = 65_536;
 const MAX_MESSAGE: usize = 8192;
 /// The longest name of a field or metric in the log, in bytes.
 const MAX_NAME: usize = 256;
+/// What is before the names of a plugin's fields in the log, so that none of them can look like one of the gateway's.
+const PREFIX: &str = "plugin.";
 /// A line of this many bytes gets no more fields.
 const MAX_LINE: usize = 2 * MAX_MESSAGE;
 
@@ -83,7 +85,7 @@ impl environment::Host for GuestState {
     ) -> wasmtime::Result<()> {
         use environment::Level;
         if let Some(hooks) = &self.mount.hooks {
-            hooks.logged(name(level), &line(&message, &fields));
+            hooks.logged(name(level), &line(&message, "", &fields));
         }
         // Lines below the log level do not count towards the rate limit.
         let read = match level {
@@ -96,8 +98,8 @@ impl environment::Host for GuestState {
         if !read {
             return Ok(());
         }
-        let line = line(&message, &fields);
-        if !self.may_log(line.len()) {
+        let line = line(&message, PREFIX, &fields);
+        if !self.mount.log.admits(line.len()) {
             return Ok(());
         }
         let (mount, plugin) = (&*self.mount.path, &*self.mount.plugin);
@@ -120,7 +122,7 @@ impl environment::Host for GuestState {
     }
 
     fn count(&mut self, metric: String, labels: Vec<String>, by: u64) -> wasmtime::Result<()> {
-        let counted = self.mount.metrics.count(&self.mount.path, &metric, &labels, by);
+        let counted = self.mount.metrics.count(&metric, &labels, by);
         if let Some(hooks) = &self.mount.hooks {
             hooks.counted(&metric, &labels, by, counted.as_ref().err().map(String::as_str));
         }
@@ -129,7 +131,7 @@ impl environment::Host for GuestState {
     }
 
     fn set(&mut self, metric: String, labels: Vec<String>, value: f64) -> wasmtime::Result<()> {
-        let set = self.mount.metrics.set(&self.mount.path, &metric, &labels, value);
+        let set = self.mount.metrics.set(&metric, &labels, value);
         if let Some(hooks) = &self.mount.hooks {
             hooks.set(&metric, &labels, value, set.as_ref().err().map(String::as_str));
         }
@@ -154,34 +156,17 @@ impl GuestState {
     /// Logs, for the plugin's author, that a metric's value was dropped.
     fn log_dropped(&self, metric: &str, done: Result<(), String>) {
         if let Err(why) = done
-            && self.may_log(why.len())
+            && self.mount.log.admits(why.len())
         {
             let (mount, plugin) = (&*self.mount.path, &*self.mount.plugin);
             let metric = shorten(metric, MAX_NAME);
             tracing::warn!(mount, plugin, ?metric, reason = why, "metric value dropped");
         }
     }
-
-    /// Whether the plugin may log a line of this many bytes now. If not, the gateway itself logs that from
-    /// time to time.
-    fn may_log(&self, bytes: usize) -> bool {
-        let log = &self.mount.log;
-        let dropped = match log.gate.ask(bytes) {
-            Gate::Open => return true,
-            Gate::Shut => None,
-            Gate::Tell(dropped) => Some(dropped),
-        };
-        log.dropped.inc();
-        if let Some(dropped) = dropped {
-            let (mount, plugin) = (&*self.mount.path, &*self.mount.plugin);
-            tracing::warn!(mount, plugin, dropped, "plugin log lines dropped by the rate limit");
-        }
-        false
-    }
 }
 
-/// A message with its fields, as one line of bounded length.
-fn line(message: &str, fields: &[(String, String)]) -> String {
+/// A message with its fields, as one line of bounded length; `prefix` comes before the name of each field.
+fn line(message: &str, prefix: &str, fields: &[(String, String)]) -> String {
     let mut line = String::new();
     push_escaped(&mut line, shorten(message, MAX_MESSAGE));
     for (name, value) in fields {
@@ -190,6 +175,7 @@ fn line(message: &str, fields: &[(String, String)]) -> String {
             break;
         }
         line.push(' ');
+        line.push_str(prefix);
         push_escaped(&mut line, shorten(name, MAX_NAME));
         // Quoted, so that control characters are escaped here too.
         line.push_str(&format!("={:?}", shorten(value, MAX_MESSAGE)));

@@ -1,7 +1,7 @@
 //! The contract's `failure`, to and from the host's.
 
 use super::types;
-use crate::guest_log::{push_escaped, shortened};
+use crate::guest_log::{on_one_line, shortened};
 use keepgate_core as call;
 
 /// The longest text of a plugin's failure, in bytes.
@@ -78,13 +78,7 @@ fn refused(refusal: types::Refusal) -> call::Failure {
     call::Failure::Refused(call::PluginRefusal { status, code, message, retry_after })
 }
 
-/// A plugin's text for a client or the log, without line breaks.
+/// A plugin's text for a client or the log.
 fn bounded(text: String) -> String {
-    let text = shortened(text, MAX_TEXT);
-    if !text.contains(char::is_control) {
-        return text;
-    }
-    let mut line = String::new();
-    push_escaped(&mut line, &text);
-    line
+    on_one_line(text, MAX_TEXT)
 }
