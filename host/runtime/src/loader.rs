@@ -1,10 +1,9 @@
-//! Loads the plugins of a folder and builds generations from them.
-//!
-//! A new generation is built and checked while the previous one serves. If a file or a mount's settings
-//! are refused, the previous version stays active and the new generation says why.
+//! Loads the plugins of a folder: finds out what has changed, loads it, and says what is refused. If a file is refused, its
+//! previous version stays active. `mounts` builds generations from what is loaded.
 
 mod file;
 mod loading;
+mod mounts;
 mod trust_rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,22 +12,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::CodeCache;
-use crate::capability;
 use crate::compiler::Compiler;
 use crate::engine::{Code, Execution, Host};
 use crate::error::LoadError;
 use crate::folder::{self, Found, Stamps, is_absent, name_of, shown};
-use crate::generation::{Generation, Refused};
+use crate::generation::Generation;
 use crate::load::{LoadContext, Plugin};
-use crate::metrics::{Metrics, Watched};
-use crate::mount::{Mount, Unserved};
-use crate::serving::Serving;
-use crate::spec::MountSpec;
+use crate::metrics::Metrics;
 use crate::trust::Trust;
 use file::{Examined, File, Loaded};
-use keepgate_core::RefusalForm;
 use loading::{LoadingFiles, Start};
 
+pub(crate) use mounts::check;
 pub use trust_rules::Undo;
 
 /// How long the loader waits for the rest of a file that looks half-copied, or for a missing signature,
@@ -124,7 +119,10 @@ impl Loader {
     /// Scans the folder and loads what is new or changed.
     pub async fn scan(&mut self) -> Scanned {
         let mut scanned = Scanned { changed: false, settled: true };
-        let Some(found) = self.list() else { return scanned };
+        let Some(found) = self.list() else {
+            self.conclude_loaded(&mut scanned).await;
+            return scanned;
+        };
         self.forget_removed(&found, &mut scanned);
         for (path, found) in found {
             match found {
@@ -319,138 +317,6 @@ impl Loader {
         let loaded = self.files.values().filter_map(|file| file.plugin.as_ref());
         loaded.map(|loaded| loaded.plugin.clone()).collect()
     }
-
-    /// Builds a generation of the loaded plugins for these mounts; the current one keeps serving. A mount
-    /// whose spec and plugin are the same objects as before is carried over.
-    pub async fn build(&self, specs: &[Arc<MountSpec>]) -> Generation {
-        let mut refused = Vec::new();
-        for (path, file) in &self.files {
-            if let Some(why) = &file.refused {
-                refused.push(Refused {
-                    place: None,
-                    what: shown(path).into_owned(),
-                    why: why.clone(),
-                    older_serves: file.plugin.is_some(),
-                });
-            }
-        }
-        let mut mounts = Vec::new();
-        for spec in specs {
-            mounts.push(self.mount(spec, &mut refused).await);
-        }
-        let number = self.previous.as_ref().map_or(0, |previous| previous.number) + 1;
-        let loading = self.loading.paths().map(|path| shown(path).into_owned()).collect();
-        let (plugins, trust) = (self.plugins(), self.trusted());
-        Generation { number, mounts, plugins, loading, refused, trust }
-    }
-
-    /// Makes a generation the current one, and retires the mounts that it replaces. The next one is compared with it.
-    pub fn adopt(&mut self, generation: Generation) -> Arc<Generation> {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.context.metrics.generation.set(number(generation.number));
-        self.context.metrics.refused.set(number(generation.refused.len() as u64));
-        let generation = Arc::new(generation);
-        let watched = generation.mounts.iter().map(|mount| mount.clone() as Arc<dyn Watched>);
-        self.context.metrics.serve(&watched.collect::<Vec<_>>());
-        if let Some(previous) = self.previous.replace(generation.clone()) {
-            let stays = |mount| generation.mounts.iter().any(|kept| Arc::ptr_eq(kept, mount));
-            previous.mounts.iter().filter(|mount| !stays(mount)).for_each(|mount| mount.retire());
-        }
-        generation
-    }
-
-    /// Builds a generation and makes it the current one.
-    pub async fn generation(&mut self, specs: &[Arc<MountSpec>]) -> Arc<Generation> {
-        let generation = self.build(specs).await;
-        self.adopt(generation)
-    }
-
-    async fn mount(&self, spec: &Arc<MountSpec>, refused: &mut Vec<Refused>) -> Arc<Mount> {
-        let before = self.previous.as_ref().and_then(|generation| {
-            generation.mounts.iter().find(|mount| Arc::ptr_eq(mount.spec(), spec)).cloned()
-        });
-        let file = self.file_of(&spec.plugin);
-        let loaded = self.files.get(&file).and_then(|file| file.plugin.as_ref());
-        let plugin = loaded.map(|loaded| loaded.plugin.clone());
-        if let (Some(before), Some(plugin)) = (&before, &plugin)
-            && before.serving().is_ok_and(|serving| Arc::ptr_eq(serving, plugin))
-        {
-            return before.clone();
-        }
-        let unserved = match plugin {
-            Some(plugin) => match check(spec, &plugin).await {
-                Ok(()) => {
-                    for reason in plugin.hints(spec) {
-                        let (mount, plugin) = (&spec.path, &spec.plugin);
-                        tracing::warn!(mount, plugin, reason, "a grant may be missing");
-                    }
-                    let serving = Serving::new(spec, plugin, self.context.metrics.clone());
-                    return Arc::new(Mount::new(spec.clone(), serving));
-                }
-                Err(why) => Unserved::Misconfigured(why),
-            },
-            None => self.missing(&file, &spec.plugin),
-        };
-        // If a plugin refuses this mount, its previous version stays active. If its file was removed or
-        // is no longer trusted, the plugin is meant to stop.
-        let older = before.filter(|_| loaded.is_some());
-        let older = older.filter(|mount| mount.serving().is_ok());
-        let what = format!("mount {}", spec.path);
-        tracing::error!(
-            mount = spec.path,
-            plugin = spec.plugin,
-            place = spec.place,
-            older_serves = older.is_some(),
-            reason = unserved.why(),
-            "mount refused"
-        );
-        let (place, why) = (spec.place.clone(), unserved.why().to_owned());
-        refused.push(Refused { what, place, why, older_serves: older.is_some() });
-        older.unwrap_or_else(|| {
-            let form = self.known_form(spec, loaded.map(|loaded| &*loaded.plugin));
-            Arc::new(Mount::without_plugin(spec.clone(), unserved, form))
-        })
-    }
-
-    /// How the surface of a mount reports failures, if its plugin is loaded or was so before.
-    fn known_form(&self, spec: &MountSpec, plugin: Option<&Plugin>) -> Option<Arc<RefusalForm>> {
-        if let Some(plugin) = plugin {
-            return plugin.refusal_form.clone();
-        }
-        let before = self.previous.as_ref()?.mounts.iter();
-        let mut same =
-            before.filter(|mount| (mount.path(), mount.plugin()) == (&spec.path, &spec.plugin));
-        same.find_map(|mount| mount.refusal_form().cloned())
-    }
-
-    fn missing(&self, path: &Path, plugin: &str) -> Unserved {
-        if let Some(since) = self.loading.since(path) {
-            let seconds = since.elapsed().as_secs();
-            return Unserved::Absent(format!(
-                "plugin {plugin:?} is being compiled, for {seconds} s so far"
-            ));
-        }
-        let file = self.files.get(path);
-        let Some(why) = file.and_then(|file| file.refused.as_deref()) else {
-            return Unserved::Absent(format!("no plugin {plugin:?}: {}", folder::absence(path)));
-        };
-        let why = format!("plugin {plugin:?} is refused: {why}");
-        // A slow copy may still be going on.
-        match file.is_some_and(|file| file.is_refused_for(&LoadError::EndsEarly)) {
-            true => Unserved::Absent(why),
-            false => Unserved::Misconfigured(why),
-        }
-    }
-}
-
-/// Checks whether a plugin can serve a mount. The error says why not. Whatever serves or checks mounts asks here, so that
-/// `keepgate check`, a start, a reload and `plugin check` give one answer.
-pub(crate) async fn check(spec: &MountSpec, plugin: &Plugin) -> Result<(), String> {
-    capability::check(plugin, &spec.grants)?;
-    plugin.needs.check(&spec.limits)?;
-    plugin.check_settings(&spec.settings).await.map_err(|why| {
-        format!("the plugin {} does not accept the mount's settings: {why}", plugin.name)
-    })
 }
 
 impl std::fmt::Debug for Loader {
