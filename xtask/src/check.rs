@@ -13,7 +13,7 @@ use crate::tally::Tally;
 use keepgate_builder::process;
 use keepgate_builder::workspace::Workspace;
 
-use crate::{components, guests, protoc, run};
+use crate::{components, guests, languages, protoc, run};
 
 /// A step: its name, whether `--fast` skips it, and its function.
 type Step = (&'static str, bool, fn(&mut Check<'_>) -> Result<()>);
@@ -139,7 +139,11 @@ fn components_of_wasm(check: &mut Check<'_>) -> Result<()> {
 }
 
 fn components_of_languages(check: &mut Check<'_>) -> Result<()> {
-    let skipped = crate::build_languages(check.workspace)?;
+    // The step before this one builds them with the tests.
+    if !check.options.wants("build", false) {
+        run::build_program(check.workspace, run::PLUGIN_TOOLS)?;
+    }
+    let skipped = languages::build(check.workspace)?;
     check.tally.skipped += u64::try_from(skipped.len())?;
     Ok(())
 }

@@ -39,6 +39,7 @@ pub(crate) fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
 /// Builds the components into the folder of the test guests. Their projects stay in the target folder for
 /// inspection. Returns a `skipped:` line for each language that cannot be built on this machine.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<String>> {
+    process::step("plugins in JavaScript and Python");
     let output = workspace.test_guests();
     fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
     let mut skipped = Vec::new();

@@ -94,7 +94,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
             let workspace = Workspace::load()?;
             guests::build(&workspace, with_guests)?;
             if with_languages {
-                build_languages(&workspace)?;
+                run::build_program(&workspace, run::PLUGIN_TOOLS)?;
+                languages::build(&workspace)?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -107,13 +108,6 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         "help" | "-h" | "--help" => help(),
         other => bail!("unknown command `{other}`; `cargo xtask help` lists all commands"),
     }
-}
-
-/// Builds the components in languages other than Rust. Returns what was skipped.
-fn build_languages(workspace: &Workspace) -> Result<Vec<String>> {
-    run::build_program(workspace, run::PLUGIN_TOOLS)?;
-    keepgate_builder::process::step("plugins in JavaScript and Python");
-    languages::build(workspace)
 }
 
 fn wants_help(arguments: &[String]) -> bool {
