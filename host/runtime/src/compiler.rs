@@ -42,7 +42,7 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// A program that calls [`child::main`] when it is started with these arguments, which [`child::arguments`] follow.
+    /// A program that calls [`compile`](crate::compile) when it is started with these arguments, which others follow.
     pub fn new(program: PathBuf, arguments: impl IntoIterator<Item = OsString>) -> Self {
         Self { program, arguments: arguments.into_iter().collect(), background: false }
     }
