@@ -62,7 +62,7 @@ use anyhow::{Context as _, Result};
 
 use cli::{Command, Init, Serve};
 use config::Config;
-use serve::{Running, Source};
+use serve::{Running, Source, StoppedEarly};
 
 pub use gateway_config::GatewayConfig;
 pub use output::explain;
@@ -95,6 +95,7 @@ pub fn run_to_exit(who: &str, command: impl Future<Output = Result<u8>>) -> Exit
         .and_then(|runtime| runtime.block_on(command));
     match done {
         Ok(code) => ExitCode::from(code),
+        Err(error) if error.is::<StoppedEarly>() => ExitCode::SUCCESS,
         Err(error) => {
             // Several lines if the configuration has several errors.
             explain(&error).lines().for_each(|line| note!("{who}: {line}"));

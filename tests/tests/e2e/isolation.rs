@@ -1,13 +1,14 @@
 //! What plugins share, nobody can take from the others: paths, names of metrics, the log.
 
 use std::fs::{self, File};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use keepgate_tests::component::expensive_to_compile;
 use keepgate_tests::gateway::{Gateway, Setup, text};
-use keepgate_tests::program::keepgate;
+use keepgate_tests::program::{LONG, Program, keepgate};
 use keepgate_tests::tools::{self, Finished};
+use rustix::process::Signal;
 
 const AUTO: &str = "[auto_mount]\nauth = [\"none\"]\nstore = \"main\"";
 
@@ -137,7 +138,12 @@ fn what_a_plugin_logs_looks_like_no_line_of_the_gateway() {
 
 /// The processes that this gateway has started to compile plugins.
 fn compilers(gateway: &Gateway) -> Vec<u32> {
-    let parent = format!("PPid:\t{}\n", gateway.program.id());
+    children(gateway.program.id())
+}
+
+/// The processes that this one has started.
+fn children(parent: u32) -> Vec<u32> {
+    let parent = format!("PPid:\t{parent}\n");
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let id: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
         let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
@@ -180,11 +186,47 @@ fn a_plugin_that_compiles_for_ever_holds_up_nobody() {
     gateway.eventually("a compiler runs", |gateway| !compilers(gateway).is_empty());
     let compiling = compilers(&gateway);
     gateway.stop();
+    gone(&compiling);
+}
+
+/// Waits until none of these processes runs.
+fn gone(processes: &[u32]) {
     let end = Instant::now() + Duration::from_secs(10);
-    while compiling.iter().any(|id| fs::exists(format!("/proc/{id}")).unwrap()) {
+    // One that has ended stays until its parent, or the system's first process, takes notice.
+    let runs = |id: &u32| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        !status.is_empty() && !status.contains("State:\tZ")
+    };
+    while processes.iter().any(runs) {
         assert!(Instant::now() < end, "a compiler has outlived its gateway");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Ends what is compiled at a start by a signal to the gateway, and returns how that exited.
+fn stopped_while_compiling(signal: Signal) -> ExitStatus {
+    let setup = Setup::new().mount("/slow", "aaa", "");
+    setup.install("aaa", &expensive_to_compile(&tools::guest("hostile"), 100, 20_000));
+    let mut program = Program::start(setup.command());
+    let end = Instant::now() + LONG;
+    let compiling = loop {
+        let compiling = children(program.id());
+        if !compiling.is_empty() {
+            break compiling;
+        }
+        assert!(Instant::now() < end, "nothing is compiled: {}", program.stderr.text());
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    program.signal(signal);
+    let status = program.wait(Duration::from_secs(10));
+    gone(&compiling);
+    status
+}
+
+#[test]
+fn a_start_that_waits_for_a_compiler_can_be_stopped() {
+    assert!(stopped_while_compiling(Signal::TERM).success());
+    assert!(!stopped_while_compiling(Signal::KILL).success());
 }
 
 fn plugin(arguments: &[&str]) -> Finished {

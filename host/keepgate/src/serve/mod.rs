@@ -75,7 +75,20 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
         })
     }
+
+    /// Completes when the gateway is to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
+
+/// The gateway was told to stop before it served anything. That is no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped before anything was served")]
+pub(crate) struct StoppedEarly;
 
 /// Where the configuration comes from; SIGHUP reads it again.
 #[derive(Debug, Default)]
@@ -177,8 +190,12 @@ impl Running {
             },
             files: ReloadedFiles { tls: all_tls, access_log, certificates: certificates.clone() },
         };
-        let signals = Signals::catch()?;
-        reloader.first().await?;
+        let mut signals = Signals::catch()?;
+        // Plugins may take long to compile, and dropping this ends that.
+        tokio::select! {
+            published = reloader.first() => published?,
+            () = signals.stop() => return Err(StoppedEarly.into()),
+        }
         let gateway = Arc::new(gateway);
         let jobs = own.jobs.map(|jobs| (jobs, Arc::new(runner)));
         Ok(Self { servers, admin, gateway, admin_pages, jobs, reloader, signals, certificates })

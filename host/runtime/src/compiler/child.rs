@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
 
 use super::{CPU_SECONDS, MEMORY};
 use crate::engine::{self, Code, Execution, Memory};
@@ -70,6 +70,8 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 /// Best effort: where the system forbids one of these, the others still hold.
 fn limit() {
     let at_most = |most| Rlimit { current: Some(most), maximum: Some(most) };
+    // Whoever asked may be killed.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let _ = setrlimit(Resource::Data, at_most(MEMORY));
     let _ = setrlimit(Resource::Cpu, at_most(CPU_SECONDS));
     let _ = setrlimit(Resource::Core, at_most(0));
