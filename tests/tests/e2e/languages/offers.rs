@@ -149,9 +149,12 @@ pub(super) fn surroundings_are_the_hosts(gateway: &Gateway) {
     log.wait_for(from, &["INFO", "printed", "/faults"]);
     log.wait_for(from, &["WARN", "logged", "b=\"2\""]);
     let metrics = gateway.admin.get("/metrics").text();
-    let counted = |line: &&str| line.contains("faults_said_total{") && line.contains("\"x\"");
+    let of = |line: &str, metric: &str| {
+        ["js", "py"].iter().any(|it| line.starts_with(&format!("plugin_faults_{it}_{metric}{{")))
+    };
+    let counted = |line: &&str| of(line, "faults_said_total") && line.contains("\"x\"");
     let line = metrics.lines().find(counted).unwrap();
     assert!(line.ends_with(" 2"), "{line}");
-    let set = |line: &&str| line.contains("faults_level{") && line.contains("\"x\"");
+    let set = |line: &&str| of(line, "faults_level") && line.contains("\"x\"");
     assert!(metrics.lines().find(set).unwrap().ends_with(" 0.5"));
 }
