@@ -8,11 +8,13 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::engine::Execution;
@@ -21,6 +23,8 @@ use crate::guest_log::on_one_line;
 
 pub(crate) mod child;
 
+/// The most components that are compiled at once; each takes several processors.
+const AT_ONCE: usize = 4;
 /// How long a component may take to compile, on a machine that is busy with other things.
 pub(crate) const TIME: Duration = Duration::from_secs(300);
 /// Processor time that compiling may take, on all processors together, in seconds.
@@ -39,12 +43,14 @@ pub struct Compiler {
     arguments: Vec<OsString>,
     /// Whether it makes way for others, because something serves meanwhile.
     pub(crate) background: bool,
+    slots: Arc<Semaphore>,
 }
 
 impl Compiler {
     /// A program that calls [`compile`](crate::compile) when it is started with these arguments, which others follow.
     pub fn new(program: PathBuf, arguments: impl IntoIterator<Item = OsString>) -> Self {
-        Self { program, arguments: arguments.into_iter().collect(), background: false }
+        let (arguments, slots) = (arguments.into_iter().collect(), Semaphore::new(AT_ONCE));
+        Self { program, arguments, background: false, slots: Arc::new(slots) }
     }
 
     /// Compiles a component for an engine of this kind. Dropping the future ends the process.
@@ -53,6 +59,8 @@ impl Compiler {
         wasm: &[u8],
         execution: Execution,
     ) -> Result<Vec<u8>, CompileError> {
+        // The semaphore is never closed.
+        let _slot = self.slots.acquire().await;
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)

@@ -39,6 +39,8 @@ use crate::wasi_http;
 const QUESTION: Bounds =
     Bounds { memory: 256 << 20, cpu: Duration::from_secs(2), time: Duration::from_secs(5) };
 
+/// The most plugins that describe themselves at once, so that those that compute without an end leave time to others.
+const DESCRIBING: usize = 4;
 /// The longest text of a description, in bytes.
 const MAX_TEXT: usize = 1024;
 /// The most names that a plugin requests of one capability, and the most metrics.
@@ -54,6 +56,15 @@ pub(crate) struct LoadContext {
     /// Compiles in a process of its own; `None` to compile in this one.
     pub(crate) compiler: Option<Compiler>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How many plugins may describe themselves at once. Each may compute for two seconds.
+    describing: Arc<Semaphore>,
+}
+
+impl LoadContext {
+    pub(crate) fn new(host: Host, cache: CodeCache, metrics: Arc<Metrics>) -> Self {
+        let describing = Arc::new(Semaphore::new(DESCRIBING));
+        Self { host, cache, compiler: None, metrics, describing }
+    }
 }
 
 /// A compiled plugin that has described itself.
@@ -125,7 +136,7 @@ impl Plugin {
         file: &Path,
         vetted: Vetted,
     ) -> Result<Arc<Self>, LoadError> {
-        let LoadContext { host, cache, compiler, metrics } = context;
+        let LoadContext { host, cache, compiler, metrics, describing } = context;
         let Vetted { bytes, digest, decision: _ } = vetted;
         let name = name_of(file)?.to_owned();
         let size = bytes.len() as u64;
@@ -164,7 +175,11 @@ impl Plugin {
             false => None,
         };
         let pre = GuestPre::new(pre).map_err(mismatch)?;
-        let (description, described) = describe(metrics, &pre, &name).await?;
+        let (description, described) = {
+            // The semaphore is never closed.
+            let _slot = describing.acquire().await;
+            describe(metrics, &pre, &name).await?
+        };
         if let (None, Some(kind)) = (&runner, description.requests.names(jobs::REQUESTS).first()) {
             return Err(LoadError::Description(format!(
                 "it names the kind of job {kind:?} but does not export {PACKAGE}/job-runner@{VERSION}"

@@ -76,7 +76,7 @@ impl Loader {
         metrics.interpreted.set(i64::from(host.execution.code == Code::Interpreted));
         let cache = CodeCache::open(code);
         Ok(Self {
-            context: LoadContext { host, cache, compiler: None, metrics },
+            context: LoadContext::new(host, cache, metrics),
             folder: folder.to_owned(),
             only: None,
             trust: Trust::default(),
@@ -125,11 +125,17 @@ impl Loader {
         };
         self.forget_removed(&found, &mut scanned);
         for (path, found) in found {
+            if let Found::File(stamps) = found
+                && self.loading.has(&path, stamps)
+            {
+                continue;
+            }
+            // What it contained before is not wanted any more.
+            self.loading.stop(&path);
             match found {
                 Found::Unreachable(error) => {
                     scanned.add(self.conclude(&path, None, Err(error.into())));
                 }
-                Found::File(stamps) if self.loading.has(&path, stamps) => {}
                 Found::File(stamps) => {
                     let known = self.files.get(&path).filter(|file| file.stamp == Some(stamps));
                     match known.map(|file| file.unsettled) {
@@ -207,8 +213,6 @@ impl Loader {
 
     /// Reads one file and starts to load it. It may look incomplete for as long as `patience`.
     fn examine(&mut self, path: &Path, patience: Duration) -> Examined {
-        // What it contained before is not wanted any more.
-        self.loading.retain(|loading| loading != path);
         if let Err(error) = name_of(path) {
             return self.conclude(path, None, Err(error));
         }
@@ -216,11 +220,7 @@ impl Loader {
             Ok(Some((stamps, contents))) => {
                 let known = self.files.get(path).and_then(|file| file.plugin.clone());
                 let start = Start { stamps, contents, patience, known };
-                let mut context = self.context.clone();
-                if let Some(compiler) = &mut context.compiler {
-                    compiler.background = self.previous.is_some();
-                }
-                self.loading.start(context, &self.trust, path, start);
+                self.loading.start(&self.context, &self.trust, path, start);
                 Examined::Unchanged
             }
             Ok(None) => self.settle(path, None, patience, Err(LoadError::EndsEarly)),

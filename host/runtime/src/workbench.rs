@@ -37,19 +37,21 @@ impl Workbench {
         let metrics = Metrics::new(&prometheus::Registry::new())
             .map_err(|error| LoadError::Engine(error.to_string()))?;
         let (host, cache, metrics) = (Host::new()?, CodeCache::open(None), Arc::new(metrics));
-        Ok(Self(LoadContext { host, cache, compiler: None, metrics }))
+        Ok(Self(LoadContext::new(host, cache, metrics)))
     }
 
     /// Caches compiled code in a folder.
     #[must_use]
-    pub fn keeping_code(self, folder: Option<&Path>) -> Self {
-        Self(LoadContext { cache: CodeCache::open(folder), ..self.0 })
+    pub fn keeping_code(mut self, folder: Option<&Path>) -> Self {
+        self.0.cache = CodeCache::open(folder);
+        self
     }
 
     /// Compiles in processes of their own, which have limits, instead of in this one.
     #[must_use]
-    pub fn with_compiler(self, compiler: Compiler) -> Self {
-        Self(LoadContext { compiler: Some(compiler), ..self.0 })
+    pub fn with_compiler(mut self, compiler: Compiler) -> Self {
+        self.0.compiler = Some(compiler);
+        self
     }
 
     /// Compiles and links a plugin and asks it to describe itself, as a gateway does. `file` gives its name

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use keepgate_tests::component::expensive_to_compile;
+use keepgate_tests::component::{expensive_to_compile, tagged};
 use keepgate_tests::gateway::{Gateway, Setup, text};
 use keepgate_tests::program::{LONG, Program, keepgate};
 use keepgate_tests::tools::{self, Finished};
@@ -188,6 +188,24 @@ fn a_plugin_that_compiles_for_ever_holds_up_nobody() {
     let compiling = compilers(&gateway);
     gateway.stop();
     gone(&compiling);
+}
+
+/// What was compiled at an earlier start waits for no compiler, however many are at work.
+#[test]
+fn a_restart_beside_plugins_that_compile_for_ever_serves_as_before() {
+    let setup = Setup::restic();
+    let gateway = setup.start();
+    let blob = crate::store(&gateway.endpoint(), "/r/", keepgate_tests::data::Blob::new(6, 1000));
+    gateway.stop();
+    let endless = expensive_to_compile(&tools::guest("hostile"), 100, 20_000);
+    for name in ["aa", "ab", "ac", "ad"] {
+        setup.install(name, &tagged(&endless, u64::from(name.as_bytes()[1])));
+    }
+    let gateway = setup.impatient().start();
+    assert_eq!(gateway.endpoint().status("GET", &blob), 200);
+    assert_eq!(gateway.status()["loading"].as_array().unwrap().len(), 4);
+    assert_eq!(compilers(&gateway).len(), 4);
+    gateway.stop();
 }
 
 /// Waits until none of these processes runs.

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,15 +17,13 @@ use crate::folder::{Contents, Stamp, Stamps, shown};
 use crate::load::{LoadContext, Plugin};
 use crate::trust::Trust;
 
-/// The most files that are compiled at once; a compiler uses several processors.
-const AT_ONCE: usize = 4;
 /// How often the log says that a file is still being loaded.
 const NOTICE: Duration = Duration::from_secs(10);
 
 /// The files that are being loaded.
+#[derive(Default)]
 pub(super) struct LoadingFiles {
     files: BTreeMap<PathBuf, Loading>,
-    slots: Arc<Semaphore>,
 }
 
 struct Loading {
@@ -56,12 +52,6 @@ pub(super) struct Start {
     pub(super) known: Option<Loaded>,
 }
 
-impl Default for LoadingFiles {
-    fn default() -> Self {
-        Self { files: BTreeMap::new(), slots: Arc::new(Semaphore::new(AT_ONCE)) }
-    }
-}
-
 impl LoadingFiles {
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
@@ -82,19 +72,27 @@ impl LoadingFiles {
         self.files.keys().map(PathBuf::as_path)
     }
 
-    /// Stops loading what is not wanted any more.
+    /// Stops loading a file.
+    pub(super) fn stop(&mut self, path: &Path) {
+        self.files.remove(path);
+    }
+
+    /// Stops loading the files that are not wanted any more.
     pub(super) fn retain(&mut self, mut wanted: impl FnMut(&Path) -> bool) {
         self.files.retain(|path, _| wanted(path));
     }
 
     /// Starts to load a file, instead of what it contained before.
-    pub(super) fn start(&mut self, context: LoadContext, trust: &Trust, path: &Path, start: Start) {
+    pub(super) fn start(
+        &mut self,
+        context: &LoadContext,
+        trust: &Trust,
+        path: &Path,
+        start: Start,
+    ) {
         let Start { stamps, contents, patience, known } = start;
-        let (trust, slots) = (trust.clone(), self.slots.clone());
-        let file = path.to_owned();
+        let (context, trust, file) = (context.clone(), trust.clone(), path.to_owned());
         let task = tokio::spawn(async move {
-            // The semaphore is never closed.
-            let _slot = slots.acquire_owned().await;
             load(&context, trust, &file, stamps.component, contents, known).await
         });
         let (since, task) = (Instant::now(), AbortOnDropHandle::new(task));

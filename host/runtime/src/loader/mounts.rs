@@ -52,6 +52,10 @@ impl Loader {
         let generation = Arc::new(generation);
         let watched = generation.mounts.iter().map(|mount| mount.clone() as Arc<dyn Watched>);
         self.context.metrics.serve(&watched.collect::<Vec<_>>());
+        if let Some(compiler) = &mut self.context.compiler {
+            // From now on there is something to make way for.
+            compiler.background = true;
+        }
         if let Some(previous) = self.previous.replace(generation.clone()) {
             let stays = |mount| generation.mounts.iter().any(|kept| Arc::ptr_eq(kept, mount));
             previous.mounts.iter().filter(|mount| !stays(mount)).for_each(|mount| mount.retire());
