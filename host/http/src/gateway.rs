@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use keepgate_auth::{Challenges, TokenError};
 use keepgate_core::{CallError, Failure, Principal, Request, Waiting};
 use keepgate_store::Body;
+use tracing::Level;
 
 pub use cors::{Cors, CorsError};
 pub use rate_limit::{CountedRequests, RateLimitBy, RateLimitError, RateLimitOptions, RateLimits};
@@ -287,38 +288,45 @@ fn has_body(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Logs a call without a reply, at the level that operators need.
+/// Logs a call without a reply, at the level that operators need. How many lines that is, the plugin decides; so all but
+/// those that nobody usually sees come out of its budget.
 fn log(error: &CallError, route: &Route, head: &http::request::Parts, id: &str) {
-    let text = error.to_string();
     let (mount, plugin) = (route.handler.path(), route.handler.plugin());
     let (method, path) = (&head.method, head.uri.path());
     let reason = error.reason();
+    let level = level(error);
+    if level <= Level::WARN && !route.handler.may_log(error.to_string().len() + path.len()) {
+        return;
+    }
     macro_rules! log {
-        (debug) => {
-            tracing::debug!(%mount, %plugin, %method, url_path = ?path, request = id, reason, error = %text, "request failed")
-        };
-        // As many as there are failures, which the plugin decides.
         ($level:ident) => {
-            if route.handler.may_log(text.len() + path.len()) {
-                tracing::$level!(%mount, %plugin, %method, url_path = ?path, request = id, reason, error = %text, "request failed")
-            }
+            tracing::$level!(%mount, %plugin, %method, url_path = ?path, request = id, reason, %error, "request failed")
         };
     }
+    match level {
+        Level::ERROR => log!(error),
+        Level::WARN => log!(warn),
+        _ => log!(debug),
+    }
+}
+
+/// The level at which operators need to know of a call without a reply.
+fn level(error: &CallError) -> Level {
     match error {
         CallError::Failure(Failure::Internal(_))
         | CallError::Trapped(_)
-        | CallError::BadReply(_) => log!(error),
-        CallError::Failure(Failure::Refused(refused)) if refused.status < 500 => log!(debug),
+        | CallError::BadReply(_) => Level::ERROR,
+        CallError::Failure(Failure::Refused(refused)) if refused.status < 500 => Level::DEBUG,
         CallError::Failure(
             Failure::Unavailable(_) | Failure::Busy(_) | Failure::NoSpace | Failure::Refused(_),
         )
         | CallError::OverLimit(_)
         | CallError::NotServing(_)
         | CallError::Misconfigured(_)
-        | CallError::Busy(_) => log!(warn),
+        | CallError::Busy(_) => Level::WARN,
         // The suspension itself has been logged.
-        CallError::Failure(_) | CallError::Suspended(_) => log!(debug),
-        _ => log!(error),
+        CallError::Failure(_) | CallError::Suspended(_) => Level::DEBUG,
+        _ => Level::ERROR,
     }
 }
 

@@ -68,6 +68,6 @@ pub use recording::{RecordError, RecordLimits, Recorder};
 pub use response_body::ResponseBody;
 pub use server::{Application, ListenerConfig, Server};
 pub use shutdown::Shutdown;
-pub use site::{Site, SiteError, SiteMount};
+pub use site::{Site, SiteError, SiteMount, is_mount_path};
 pub use timeouts::Timeouts;
 pub use tls::{Tls, TlsError, TlsFiles};

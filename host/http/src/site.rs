@@ -106,6 +106,11 @@ impl Site {
     }
 }
 
+/// Whether a mount can have this path: `/`, or segments that a path of a request can begin with.
+pub fn is_mount_path(path: &str) -> bool {
+    mount_segments(path).is_some()
+}
+
 fn mount_segments(path: &str) -> Option<Vec<String>> {
     let below = path.strip_prefix('/')?;
     if below.is_empty() {

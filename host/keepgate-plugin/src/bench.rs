@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use keepgate_runtime::capability::stand_in;
+use keepgate_runtime::folder::shown;
 use keepgate_runtime::{Grants, Limits, Mount, MountSpec, Plugin, Workbench};
 use keepgate_store::Body;
 use serde::Serialize;
 
 use crate::arguments::Bench;
-use crate::files::{component, read, shown, size};
+use crate::files::{read, size};
 use keepgate::output::{note, one_line, say};
 use transfer::{Moved, drain, request, transfers};
 
@@ -68,8 +69,7 @@ pub(crate) async fn run(arguments: &Bench) -> Result<u8> {
 }
 
 async fn measure(arguments: &Bench) -> Result<Report> {
-    let file = component(&arguments.file)?;
-    let bytes = read(&file)?;
+    let (file, bytes) = read(&arguments.file)?;
     let bench = Workbench::new()?;
     let mut times = Vec::new();
     let mut loaded = None;
@@ -77,7 +77,7 @@ async fn measure(arguments: &Bench) -> Result<Report> {
         let (begun, bytes) = (Instant::now(), bytes.clone());
         let plugin = bench.load(&file, bytes).await;
         times.push(begun.elapsed());
-        loaded = Some(plugin.with_context(|| shown(&file))?);
+        loaded = Some(plugin.with_context(|| shown(&file).into_owned())?);
     }
     let plugin = loaded.context("nothing was loaded")?;
     let compile = Times::of(times);

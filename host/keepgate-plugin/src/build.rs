@@ -11,7 +11,7 @@ use keepgate::output::say;
 /// Builds a plugin and prints where the component is.
 pub(crate) fn run(arguments: &Build) -> Result<()> {
     let component = keepgate_builder::plugin::build(&arguments.folder, arguments.install)?;
-    let bytes = crate::files::read(&component)?;
+    let (component, bytes) = crate::files::read(&component)?;
     let seen = Inspection::of(&bytes);
     say!("{}: {}", component.display(), size(seen.size))?;
     if let Some(why) = seen.refusal {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use keepgate::GatewayConfig;
 use keepgate_runtime::capability::{Granted, granted};
+use keepgate_runtime::folder::shown;
 use keepgate_runtime::inspect::Extent;
 use keepgate_runtime::{Inspection, MountSpec, Plugin, Workbench};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::arguments::Check;
-use crate::files::{component, read, shown, size};
+use crate::files::{read, size};
 use crate::progress_notice::ProgressNotice;
 use keepgate::output::{note, one_line, say};
 
@@ -38,10 +39,10 @@ fn as_map<S: Serializer>(granted: &[Granted], serializer: S) -> Result<S::Ok, S:
 
 /// Prints the findings and returns the exit code.
 pub(crate) async fn run(arguments: &Check) -> Result<u8> {
-    let read = component(&arguments.file).and_then(|file| Ok((read(&file)?, file)));
+    let read = read(&arguments.file);
     let config = arguments.config.as_deref().map(GatewayConfig::load).transpose();
-    let (bytes, file, config) = match (read, config) {
-        (Ok((bytes, file)), Ok(config)) => (bytes, file, config),
+    let (file, bytes, config) = match (read, config) {
+        (Ok((file, bytes)), Ok(config)) => (file, bytes, config),
         (Err(error), _) | (_, Err(error)) => {
             keepgate::explain(&error).lines().for_each(|line| note!("keepgate: {line}"));
             return Ok(2);

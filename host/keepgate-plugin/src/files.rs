@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use keepgate::output::one_line;
+use keepgate_runtime::folder::shown;
+use keepgate_runtime::read_component;
 
 /// Where compiled code is cached between runs; `None` if there is no cache folder.
 pub(crate) fn code_folder() -> Option<PathBuf> {
@@ -15,7 +16,7 @@ pub(crate) fn component(what: &Path) -> Result<PathBuf> {
     if !what.is_dir() {
         return Ok(what.to_owned());
     }
-    let name = what.canonicalize().with_context(|| shown(what))?;
+    let name = what.canonicalize().with_context(|| shown(what).into_owned())?;
     let mut name = name.file_name().unwrap_or_default().to_owned();
     name.push(".wasm");
     let named = what.join(name);
@@ -23,7 +24,7 @@ pub(crate) fn component(what: &Path) -> Result<PathBuf> {
         return Ok(named);
     }
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(what)? {
+    for entry in std::fs::read_dir(what).with_context(|| shown(what).into_owned())? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "wasm") {
             found.push(path);
@@ -41,14 +42,11 @@ pub(crate) fn component(what: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Reads a component, if it is not larger than a gateway accepts.
-pub(crate) fn read(file: &Path) -> Result<Vec<u8>> {
-    keepgate_runtime::read_component(file).with_context(|| shown(file))
-}
-
-/// A path for people.
-pub(crate) fn shown(path: &Path) -> String {
-    one_line(&path.display().to_string()).into_owned()
+/// Finds and reads a component, if it is not larger than a gateway accepts.
+pub(crate) fn read(what: &Path) -> Result<(PathBuf, Vec<u8>)> {
+    let file = component(what)?;
+    let bytes = read_component(&file).with_context(|| shown(&file).into_owned())?;
+    Ok((file, bytes))
 }
 
 /// A size for people, for example `84 KiB`.

@@ -4,15 +4,15 @@ use std::path::Path;
 
 use anyhow::Result;
 use keepgate::output::{note, one_line, say};
+use keepgate_runtime::folder::shown;
 use keepgate_runtime::inspect::Section;
 use keepgate_runtime::{Inspection, inspect};
 
-use crate::files::{component, read, shown};
+use crate::files::read;
 
 /// Prints the component. The exit code is 1 if the file is not a component, and 2 if it cannot be read.
 pub(crate) fn run(path: &Path) -> Result<u8> {
-    let read = component(path).and_then(|file| Ok((read(&file)?, file)));
-    let (bytes, file) = match read {
+    let (file, bytes) = match read(path) {
         Ok(read) => read,
         Err(error) => {
             note!("keepgate: {}", keepgate::explain(&error));

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keepgate_auth::Access;
+use keepgate_http::is_mount_path;
 use keepgate_runtime::capability;
 use keepgate_runtime::capability::blobs::{self, StoreGrant, Stores};
 use keepgate_runtime::generation::Refused;
@@ -15,7 +16,6 @@ use keepgate_runtime::{Grants, Limits, MountSpec, Plugin};
 use keepgate_store::Folder;
 
 use crate::assemble::MountPlan;
-use crate::config;
 use crate::guarded_store::GuardedStore;
 use crate::stores::OpenStore;
 
@@ -153,7 +153,7 @@ fn in_turn<'a>(proposals: &[Proposal<'a>], held: &BTreeMap<String, String>) -> V
 /// part of it, with the passwords of its clients.
 fn available(Proposal { name, path }: Proposal<'_>, taken: &[&str]) -> Result<(), String> {
     let advice = format!("add a [[mount]] with `plugin = {name:?}` to mount it elsewhere");
-    if !config::is_mount_path(path) {
+    if !is_mount_path(path) {
         return Err(format!("it proposes the path {path:?}, which no mount can have; {advice}"));
     }
     if taken.contains(&path) {

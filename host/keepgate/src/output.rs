@@ -1,11 +1,11 @@
 //! Printing. All output of commands goes through [`say`] and [`note`]: the macros of std panic when the
 //! reader has closed the pipe, and `keepgate … | head` must not end in a panic.
 
-use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
+pub use keepgate_core::one_line;
 
 /// Prints a line, like `println!`. A closed pipe is not an error: the reader has what it wanted, and
 /// the exit code of the command stays the same.
@@ -49,17 +49,6 @@ fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A text by others, such as a plugin's or the name of a file, for a line of output: control characters are escaped as in
-/// Rust, because a line break would begin a line that looks like one of ours.
-pub fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let escaped =
-        |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    Cow::Owned(text.chars().map(escaped).collect())
-}
-
 /// An error with its causes on one line. Each cause is named once: some errors already contain the
 /// text of theirs.
 pub fn explain(error: &anyhow::Error) -> String {
@@ -83,11 +72,5 @@ mod tests {
         let of = |kind: io::ErrorKind| unless_closed(Err(kind.into())).is_ok();
         assert!(of(io::ErrorKind::BrokenPipe));
         assert!(!of(io::ErrorKind::StorageFull));
-    }
-
-    #[test]
-    fn a_text_cannot_begin_a_line() {
-        assert_eq!(one_line("ä b"), "ä b");
-        assert_eq!(one_line("a\nwrong: \u{1b}[2J"), "a\\nwrong: \\u{1b}[2J");
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn name_of(file: &Path) -> Result<&str, LoadError> {
 
 /// A path in messages and logs. Bytes that are not UTF-8, and control characters, are escaped, so that it stays on one
 /// line and can be told from others.
-pub(crate) fn shown(path: &Path) -> Cow<'_, str> {
+pub fn shown(path: &Path) -> Cow<'_, str> {
     match path.to_str() {
         Some(text) if !text.contains(char::is_control) => Cow::Borrowed(text),
         _ => Cow::Owned(format!("{path:?}").trim_matches('"').to_owned()),
@@ -129,10 +129,7 @@ pub(crate) fn absence(path: &Path) -> String {
 /// The bytes of a component and of its signature, with their stamps; `None` if one of the files changed
 /// while it was read.
 pub(crate) fn read(path: &Path, signed: bool) -> Result<Option<(Stamps, Contents)>, LoadError> {
-    let size = fs::metadata(path)?.len();
-    if size > MAX_FILE {
-        return Err(LoadError::TooLarge { size });
-    }
+    check_size(fs::metadata(path)?.len())?;
     let Some((component, bytes)) = read_one(path, None)? else { return Ok(None) };
     let signature = signature_of(path);
     if !signed || stamp(&signature).is_none() {
@@ -157,13 +154,16 @@ pub fn read_component(path: &Path) -> Result<Vec<u8>, LoadError> {
         let kind = if metadata.is_dir() { "a folder" } else { "not a regular file" };
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}")).into());
     }
-    let too_large = |size| if size > MAX_FILE { Err(LoadError::TooLarge { size }) } else { Ok(()) };
-    too_large(metadata.len())?;
+    check_size(metadata.len())?;
     let mut bytes = Vec::new();
     // It may grow while it is read.
     let size = fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)? as u64;
-    too_large(size)?;
+    check_size(size)?;
     Ok(bytes)
+}
+
+fn check_size(size: u64) -> Result<(), LoadError> {
+    if size > MAX_FILE { Err(LoadError::TooLarge { size }) } else { Ok(()) }
 }
 
 /// At most `limit` bytes of a file; `None` if it changed while it was read.

@@ -1,10 +1,11 @@
 //! Sanitises and rate-limits what plugins log: texts are cut, control characters escaped, floods
 //! dropped. Change the limits here.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use keepgate_core::one_line;
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
@@ -28,28 +29,13 @@ pub(crate) fn shortened(mut text: String, most: usize) -> String {
     text
 }
 
-/// Adds a text to a log line. Control characters are escaped as in Rust, because a line break would
-/// start a line that looks like one of the gateway's.
-pub(crate) fn push_escaped(line: &mut String, text: &str) {
-    for character in text.chars() {
-        if character.is_control() {
-            // Writing into a string cannot fail.
-            let _ = write!(line, "{}", character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-}
-
 /// A text of a plugin or of its file for messages and logs: cut, and on one line.
 pub(crate) fn on_one_line(text: String, most: usize) -> String {
     let text = shortened(text, most);
-    if !text.contains(char::is_control) {
-        return text;
+    match one_line(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(line) => line,
     }
-    let mut line = String::new();
-    push_escaped(&mut line, &text);
-    line
 }
 
 /// What a plugin at a mount may log, and what may be logged because of it: each of its calls can fail.
@@ -172,8 +158,7 @@ mod tests {
         assert_eq!(shorten("aä", 2), "a");
         assert_eq!(shorten("aä", 3), "aä");
         assert_eq!(shortened("ää".to_owned(), 3), "ä");
-        let mut line = String::new();
-        push_escaped(&mut line, "a\nERROR \u{1b}[2J ü");
+        let line = on_one_line("a\nERROR \u{1b}[2J ü".to_owned(), 100);
         assert_eq!(line, "a\\nERROR \\u{1b}[2J ü");
     }
 }

@@ -26,7 +26,7 @@ pub struct Metrics {
     pub(crate) generation: IntGauge,
     pub(crate) refused: IntGauge,
     pub(crate) interpreted: IntGauge,
-    own: Arc<PluginMetrics>,
+    pub(crate) own: Arc<PluginMetrics>,
     dropped: IntCounterVec,
     mounts: Arc<CurrentMounts>,
 }
@@ -124,16 +124,6 @@ impl Metrics {
     /// dashboards made for other servers expect. Those of all others begin with `plugin_` and the name of the file.
     pub fn show_unprefixed(&self, plugins: Vec<String>) {
         self.own.show_unprefixed(plugins);
-    }
-
-    /// The metrics of a plugin at a mount; shown as soon as the mount is [served](Self::serve).
-    pub(crate) fn prepare(
-        &self,
-        (mount, plugin): (&str, &str),
-        specs: &[MetricSpec],
-        limit: usize,
-    ) -> Arc<MountMetrics> {
-        self.own.prepare((mount, plugin), specs, limit)
     }
 
     /// The plugins' counters only, without the label `mount`: the sum over all mounts, which gauges do

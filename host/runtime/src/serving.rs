@@ -70,7 +70,7 @@ impl Serving {
                 grants: spec.grants.clone(),
                 requests: plugin.description.requests.clone(),
                 moved: metrics.moved.with_label_values(&[&*spec.path, &*spec.plugin]),
-                metrics: metrics.prepare(
+                metrics: metrics.own.prepare(
                     (&spec.path, &spec.plugin),
                     &plugin.described,
                     spec.limits.series,

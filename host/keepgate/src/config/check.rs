@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use keepgate_http::{Address, PublicUrl};
+use keepgate_http::{Address, PublicUrl, is_mount_path};
 use keepgate_store::Folder;
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{FolderRule, Rules};
@@ -114,12 +114,6 @@ fn check_mount(config: &Config, mount: &Mount, problems: &mut Problems) {
     for rule in &mount.rule {
         check_rule(&about, rule, problems);
     }
-}
-
-/// Whether a mount can have this path.
-pub(crate) fn is_mount_path(path: &str) -> bool {
-    let plain = |part: &str| !matches!(part, "" | "." | "..");
-    path == "/" || (path.starts_with('/') && path.split('/').skip(1).all(plain))
 }
 
 fn check_path(path: &Spanned<String>, problems: &mut Problems) {

@@ -30,7 +30,7 @@ use toml::Spanned;
 pub(crate) use auth::{Auth, Way, proxy_header};
 pub(crate) use capability::{EtcdCluster, Jobs, Records, Secrets, UpstreamTable};
 use check::names;
-pub(crate) use check::{is_mount_path, octal, store_and_folder};
+pub(crate) use check::{octal, store_and_folder};
 pub(crate) use copy::{StoreCopy, schedule_name};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};

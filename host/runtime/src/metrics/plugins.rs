@@ -69,13 +69,13 @@ impl PluginMetrics {
 
     /// All metrics.
     pub(super) fn collect(&self) -> Vec<proto::MetricFamily> {
-        self.families(Some(MOUNT), |_| true)
+        self.families(true, |_| true)
     }
 
     /// The families of the metrics that `wanted` accepts, with a label for the mount or with sums over all mounts.
     fn families(
         &self,
-        mount_label: Option<&str>,
+        with_mounts: bool,
         wanted: impl Fn(&MetricSpec) -> bool,
     ) -> Vec<proto::MetricFamily> {
         let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +97,7 @@ impl PluginMetrics {
                 // begins with that of another file, or if two versions of a file serve: then it is not shown.
                 names.into_iter().flatten().any(|name| {
                     let new = || Family::new(owner, &metric.spec);
-                    families.entry(name).or_insert_with(new).take(owner, metric, mount_label)
+                    families.entry(name).or_insert_with(new).take(owner, metric, with_mounts)
                 });
             }
         }
@@ -136,12 +136,12 @@ impl Family {
     }
 
     /// Adds the series of a metric, if it is of the same plugin and kind.
-    fn take(&mut self, owner: &Owner, metric: &Metric, mount_label: Option<&str>) -> bool {
+    fn take(&mut self, owner: &Owner, metric: &Metric, with_mounts: bool) -> bool {
         if (&*self.plugin, self.kind) != (&*owner.plugin, metric.spec.kind) {
             return false;
         }
         for (values, value) in &*metric.series() {
-            let mount = mount_label.map(|label| (label.to_owned(), owner.mount.clone()));
+            let mount = with_mounts.then(|| (MOUNT.to_owned(), owner.mount.clone()));
             let labels = metric.spec.labels.iter().cloned().zip(values.iter().cloned());
             let mut labels: Vec<_> = mount.into_iter().chain(labels).collect();
             labels.sort();
@@ -194,22 +194,14 @@ impl Collector for AddedUp {
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        self.0.families(None, |spec| spec.kind == MetricKind::Counter)
+        self.0.families(false, |spec| spec.kind == MetricKind::Counter)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::series::examples::{counter, spec};
     use super::*;
-
-    fn spec(name: &str, kind: MetricKind, labels: &[&str]) -> MetricSpec {
-        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        MetricSpec { name: name.to_owned(), kind, help: "Help.".to_owned(), labels }
-    }
-
-    fn counter(labels: &[&str]) -> MetricSpec {
-        spec("blobs_total", MetricKind::Counter, labels)
-    }
 
     fn owner((mount, plugin): (&str, &str)) -> Owner {
         Owner { mount: mount.to_owned(), plugin: plugin.to_owned() }

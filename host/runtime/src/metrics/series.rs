@@ -236,18 +236,25 @@ fn bytes(labels: &[String]) -> usize {
     labels.iter().map(String::len).sum()
 }
 
+/// Metrics for the tests of this folder.
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) mod examples {
+    use super::{MetricKind, MetricSpec};
 
-    fn spec(name: &str, kind: MetricKind, labels: &[&str]) -> MetricSpec {
+    pub(in crate::metrics) fn spec(name: &str, kind: MetricKind, labels: &[&str]) -> MetricSpec {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         MetricSpec { name: name.to_owned(), kind, help: "Help.".to_owned(), labels }
     }
 
-    fn counter(labels: &[&str]) -> MetricSpec {
+    pub(in crate::metrics) fn counter(labels: &[&str]) -> MetricSpec {
         spec("blobs_total", MetricKind::Counter, labels)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::examples::{counter, spec};
+    use super::*;
 
     fn value(metrics: &MountMetrics, labels: &[&str]) -> Option<Value> {
         let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();

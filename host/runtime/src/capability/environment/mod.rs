@@ -4,10 +4,12 @@ use std::time::SystemTime;
 
 use wasmtime::component::{HasSelf, Linker};
 
+use keepgate_core::one_line;
+
 use super::definition::Capability;
 use super::jobs::RunningJob;
 use crate::contract::timestamp;
-use crate::guest_log::{push_escaped, shorten};
+use crate::guest_log::shorten;
 use crate::guest_state::GuestState;
 
 use bindings::keepgate::plugin::environment;
@@ -167,8 +169,7 @@ impl GuestState {
 
 /// A message with its fields, as one line of bounded length; `prefix` comes before the name of each field.
 fn line(message: &str, prefix: &str, fields: &[(String, String)]) -> String {
-    let mut line = String::new();
-    push_escaped(&mut line, shorten(message, MAX_MESSAGE));
+    let mut line = one_line(shorten(message, MAX_MESSAGE)).into_owned();
     for (name, value) in fields {
         if line.len() >= MAX_LINE {
             line.push_str(" ...");
@@ -176,7 +177,7 @@ fn line(message: &str, prefix: &str, fields: &[(String, String)]) -> String {
         }
         line.push(' ');
         line.push_str(prefix);
-        push_escaped(&mut line, shorten(name, MAX_NAME));
+        line.push_str(&one_line(shorten(name, MAX_NAME)));
         // Quoted, so that control characters are escaped here too.
         line.push_str(&format!("={:?}", shorten(value, MAX_MESSAGE)));
     }
