@@ -75,6 +75,8 @@ pub enum CallError {
     Misconfigured(String),
     /// The mount's limit of concurrent calls, which is named, is reached.
     Busy(usize),
+    /// What mounts share is used up as far as this mount may have it. The text says what, and is for operators.
+    Crowded(String),
     /// The plugin keeps breaking down, so no calls reach it for this long.
     Suspended(Duration),
     /// The plugin exceeded a limit of the mount.
@@ -359,6 +361,9 @@ impl CallError {
             }
             Self::Misconfigured(_) => row("misconfigured", 503, MISCONFIGURED),
             Self::Busy(_) => row("busy", 503, "too many concurrent requests").retry_after(1),
+            Self::Crowded(_) => {
+                row("crowded", 503, "too many concurrent requests").told_as("busy").retry_after(1)
+            }
             Self::Suspended(pause) => {
                 let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
                 row("aside", 503, NOT_SERVING).told_as(UNAVAILABLE.name).retry_after(seconds.max(1))

@@ -183,7 +183,22 @@ impl Jobs {
     ///
     /// Any error of reading the file.
     pub async fn list(self: &Arc<Self>, filter: Filter, max: usize) -> Result<Vec<Job>, JobsError> {
-        self.change(move |machine, _| machine.list(&filter, max)).await?
+        self.list_while(filter, max, |_| true).await
+    }
+
+    /// As [`list`](Self::list), but ends before the first job that `admits` refuses: a job has up to 64 KiB of input and
+    /// as much output, so whoever lists many of them may want to count.
+    ///
+    /// # Errors
+    ///
+    /// Any error of reading the file.
+    pub async fn list_while(
+        self: &Arc<Self>,
+        filter: Filter,
+        max: usize,
+        admits: impl FnMut(&Job) -> bool + Send + 'static,
+    ) -> Result<Vec<Job>, JobsError> {
+        self.change(move |machine, _| machine.list(&filter, max, admits)).await?
     }
 
     /// Waits until a job leaves a state, or is not in it, for at most `limit`, and returns the job as

@@ -323,8 +323,13 @@ impl StateMachine {
         Ok(self.file.job(id)?.map(|record| (record.job, None)))
     }
 
-    /// The newest jobs that match a filter, newest first.
-    pub(crate) fn list(&mut self, filter: &Filter, max: usize) -> Result<Vec<Job>, JobsError> {
+    /// The newest jobs that match a filter, newest first, up to the first that `admits` refuses.
+    pub(crate) fn list(
+        &mut self,
+        filter: &Filter,
+        max: usize,
+        mut admits: impl FnMut(&Job) -> bool,
+    ) -> Result<Vec<Job>, JobsError> {
         let matches = |job: &Job| filter.matches(&job.mount, &job.kind, job.state);
         let mut ids: Vec<&String> = self.history.ids(filter).take(max).collect();
         let live = self.live.iter().rev().filter(|(_, live)| matches(&live.record.job));
@@ -332,9 +337,14 @@ impl StateMachine {
         ids.sort_unstable_by(|a, b| b.cmp(a));
         let mut jobs = Vec::new();
         for id in ids.into_iter().take(max) {
-            match self.live.get(id) {
-                Some(live) => jobs.push(live.job()),
-                None => jobs.extend(self.file.job(id)?.map(|record| record.job)),
+            let job = match self.live.get(id) {
+                Some(live) => Some(live.job()),
+                None => self.file.job(id)?.map(|record| record.job),
+            };
+            match job {
+                Some(job) if admits(&job) => jobs.push(job),
+                Some(_) => break,
+                None => {}
             }
         }
         Ok(jobs)

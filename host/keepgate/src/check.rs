@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use bytesize::ByteSize;
 use keepgate_runtime::{Code, Loader, Refused};
 
 use crate::assemble::{Assembly, load_tls};
@@ -45,9 +46,11 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             let metrics = keepgate_runtime::Metrics::new(&prometheus::Registry::new())?;
             let code = config.data_dir.join("code");
             let loader = Loader::new(&config.plugin_dir, Some(&code), Arc::new(metrics))?;
-            let mut loader =
-                loader.with_trust(assembly.trust.clone()).with_only(config.only_plugins());
-            loader = loader.with_compiler(compiler::process());
+            let mut loader = loader
+                .with_trust(assembly.trust.clone())
+                .with_only(config.only_plugins())
+                .with_memory(config.plugin_memory())
+                .with_compiler(compiler::process());
             if loader.execution().code == Code::Interpreted {
                 say!("plugins are interpreted: the system refuses executable memory")?;
             }
@@ -57,6 +60,11 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             let (plans, unmounted) = assembly.plans(&loader.plugins());
             let specs: Vec<_> = plans.into_iter().map(|plan| plan.spec).collect();
             let generation = loader.generation(&specs).await;
+            say!(
+                "plugins may take {} of memory together",
+                ByteSize(loader.memory()).display().iec()
+            )?;
+            loader.crowding(&generation).iter().try_for_each(|note| say!("note: {note}"))?;
             for mount in &generation.mounts {
                 if let Ok(plugin) = mount.serving() {
                     let (name, version) = (&plugin.name, &plugin.description.version);

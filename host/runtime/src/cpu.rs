@@ -15,11 +15,15 @@
 //! terabyte every bit of work adds up.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::UpdateDeadline;
+
+use crate::shares::Load;
 
 /// How often guests that compute are interrupted, to be charged and to yield.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -29,6 +33,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Cpu {
     limit: Duration,
+    /// The mount's turns at computing.
+    load: Option<Arc<Load>>,
     /// Times are relative to this.
     origin: Instant,
     /// Whether the thread's clock is read instead of the wall clock.
@@ -41,9 +47,10 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    pub(crate) fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration, load: Option<Arc<Load>>) -> Self {
         Self {
             limit,
+            load,
             origin: Instant::now(),
             exact: AtomicBool::new(false),
             used: AtomicU64::new(0),
@@ -63,17 +70,29 @@ impl Cpu {
         self.over.load(Ordering::Relaxed).then_some(self.limit)
     }
 
-    /// Runs the clock while `call` is polled.
+    /// Runs the clock while `call` is polled, which it is when it is its turn.
     pub(crate) async fn charge<F: Future>(&self, mut call: Pin<&mut F>) -> F::Output {
-        std::future::poll_fn(|context| {
-            let exact = Duration::from_nanos(self.used.load(Ordering::Relaxed)) >= TICK;
-            self.exact.store(exact, Ordering::Relaxed);
-            self.since.store(self.now(), Ordering::Relaxed);
-            let poll = call.as_mut().poll(context);
-            self.used.store(self.spent(), Ordering::Relaxed);
-            poll
+        let mut turns = self.load.as_ref().map(Load::call);
+        std::future::poll_fn(|context| match &mut turns {
+            Some(turns) => turns.poll(context, |context| self.poll(context, call.as_mut())),
+            None => self.poll(context, call.as_mut()).0,
         })
         .await
+    }
+
+    /// The result of one poll, and the nanoseconds that it took.
+    fn poll<F: Future>(
+        &self,
+        context: &mut Context<'_>,
+        call: Pin<&mut F>,
+    ) -> (Poll<F::Output>, u64) {
+        let before = self.used.load(Ordering::Relaxed);
+        self.exact.store(Duration::from_nanos(before) >= TICK, Ordering::Relaxed);
+        self.since.store(self.now(), Ordering::Relaxed);
+        let poll = call.poll(context);
+        let used = self.spent();
+        self.used.store(used, Ordering::Relaxed);
+        (poll, used.saturating_sub(before))
     }
 
     /// Does work for which the call is not charged.
@@ -129,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn computing_is_charged_and_waiting_is_not() {
         let limit = Duration::from_millis(500);
-        let cpu = Cpu::new(limit);
+        let cpu = Cpu::new(limit, None);
         cpu.begin();
         cpu.charge(pin!(async {
             tokio::time::sleep(limit * 2).await;

@@ -12,9 +12,9 @@ use crate::cpu::TICK;
 use crate::error::LoadError;
 use crate::guest_state::GuestState;
 
-pub(crate) use tuning::INSTANCES;
 pub(crate) use tuning::for_compiling;
 pub use tuning::{Code, Execution, Memory};
+pub(crate) use tuning::{INSTANCES, TABLES};
 
 /// An engine with the contract and WASI linked, ready to load plugins.
 #[derive(Clone)]

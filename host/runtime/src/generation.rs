@@ -143,6 +143,7 @@ fn mount_status(mount: &Mount) -> Value {
         },
         "warm": spec.warm,
         "calls": mount.counts(),
+        "share": mount.served_by().and_then(|serving| serving.usage()),
     });
     if let Value::Object(status) = &mut status {
         let granted = capability::granted(&spec.grants).into_iter();

@@ -21,15 +21,18 @@ use crate::engine::address_space;
 use crate::guest_log::GuestLog;
 use crate::host_allocation::{HostAllocation, MAX_HANDLES};
 use crate::metrics::MountMetrics;
+use crate::shares::{MountShare, Taken};
 use crate::streamed_reply::ReplyStart;
 use crate::test_hooks::TestHooks;
 use crate::wasi_http::context::WasiHttpState;
-use keepgate_core::{Failure, Limit, Principal, SendInterim};
+use keepgate_core::{CallError, Failure, Limit, Principal, SendInterim};
 
 /// The most random bytes that one call of WASI returns.
 const MAX_RANDOM: u64 = 1 << 20;
 /// The most table elements of a guest, which are mostly function pointers.
 const MAX_TABLE: usize = 100_000;
+/// The most bytes that an element takes.
+const TABLE_ELEMENT: u64 = 16;
 
 /// What all calls of a plugin at a mount share. Made once, when the mount is built.
 #[derive(Debug)]
@@ -50,6 +53,10 @@ pub(crate) struct MountContext {
     pub(crate) moved: IntCounter,
     pub(crate) metrics: Arc<MountMetrics>,
     pub(crate) log: GuestLog,
+    /// What the mount has of what mounts share; none outside of a mount, where a plugin describes itself.
+    pub(crate) share: Option<Arc<MountShare>>,
+    /// Places in the pool that an instance takes.
+    pub(crate) slots: u64,
     /// Variables for a service of `wasi:http`; none for a plugin.
     pub(crate) environment: Vec<(String, String)>,
     /// Permits for what is waited for without an end: half as many as calls, so that others are served, too.
@@ -80,12 +87,22 @@ pub(crate) struct GuestState {
     pub(crate) limiter: Limiter,
     /// For services of `wasi:http`.
     pub(crate) wasi_http: WasiHttpState,
+    /// The instance's places in the pool.
+    _slots: Option<Taken>,
     /// Made when the guest first uses WASI, which most guests do not.
     wasi: Option<WasiCtx>,
 }
 
 impl GuestState {
-    pub(crate) fn new(mount: Arc<MountContext>, memory: u64, cpu: Arc<Cpu>) -> Self {
+    /// `room` is what the instance has of the mount's share.
+    pub(crate) fn new(
+        mount: Arc<MountContext>,
+        memory: u64,
+        cpu: Arc<Cpu>,
+        room: Option<(Taken, Taken)>,
+    ) -> Self {
+        let (slots, base) = room.unzip();
+        let share = mount.share.clone();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self {
@@ -98,8 +115,9 @@ impl GuestState {
             call: CallState::default(),
             reply_start: None,
             noted: None,
-            allocation: HostAllocation::new(memory),
-            limiter: Limiter::new(memory),
+            allocation: HostAllocation::new(memory, share.clone()),
+            limiter: Limiter::new(memory, share.zip(base)),
+            _slots: slots,
             wasi_http: WasiHttpState::default(),
             wasi: None,
         }
@@ -110,7 +128,7 @@ impl GuestState {
         self.reply_start = reply_start;
         self.limiter.begin();
         // A new one, because the reply of the previous call may still be in flight.
-        self.allocation = HostAllocation::new(self.limiter.limit);
+        self.allocation = HostAllocation::new(self.limiter.limit, self.mount.share.clone());
         self.cpu.begin();
     }
 
@@ -143,9 +161,10 @@ impl GuestState {
         self.limiter.limit
     }
 
-    /// Why the host had too little memory for the guest, if it had.
-    pub(crate) fn lacked(&self) -> Option<&str> {
-        self.limiter.lacked.as_deref()
+    /// What the host could not give the guest, if there was something.
+    pub(crate) fn lacked(&self) -> Option<CallError> {
+        let crowded = || self.allocation.crowded().map(CallError::Crowded);
+        self.limiter.lacked.clone().map(CallError::from).or_else(crowded)
     }
 
     /// The limit that the guest exceeded, if it did.
@@ -167,21 +186,47 @@ impl WasiView for GuestState {
     }
 }
 
+/// What the host could not give a guest, although the mount's limits allow it. Why is for operators.
+#[derive(Clone, Debug)]
+enum Lack {
+    /// The process has no more memory or address space.
+    Host(String),
+    /// The mount has its share of the memory of all plugins.
+    Share(String),
+}
+
+impl From<Lack> for CallError {
+    fn from(lack: Lack) -> Self {
+        match lack {
+            Lack::Host(why) => Self::HostMemory(why),
+            Lack::Share(why) => Self::Crowded(why),
+        }
+    }
+}
+
 /// The memory of an instance: the sum of its linear memories.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limit: u64,
     used: u64,
+    /// What the mount has of the memory of all plugins, and what the instance takes of that: its memories and tables.
+    share: Option<(Arc<MountShare>, Taken)>,
     /// What the growth that was allowed last added to `used`.
     growing: u64,
     refused: bool,
-    /// Why the host could not give what the limit allows.
-    lacked: Option<String>,
+    lacked: Option<Lack>,
 }
 
 impl Limiter {
-    fn new(limit: u64) -> Self {
-        Self { limit, used: 0, growing: 0, refused: false, lacked: None }
+    fn new(limit: u64, share: Option<(Arc<MountShare>, Taken)>) -> Self {
+        Self { limit, used: 0, share, growing: 0, refused: false, lacked: None }
+    }
+
+    /// Takes bytes of the memory of all plugins.
+    fn take(&mut self, bytes: u64) -> bool {
+        let Some((mount, taken)) = &mut self.share else { return true };
+        let took = mount.more_memory(taken, bytes);
+        took.map_err(|why| self.lacked = Some(Lack::Share(why))).is_ok()
     }
 
     /// Forgets what happened in the previous call.
@@ -209,7 +254,10 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         if let Some(why) = address_space::shortage(more) {
-            self.lacked = Some(why);
+            self.lacked = Some(Lack::Host(why));
+            return Ok(false);
+        }
+        if !self.take(more) {
             return Ok(false);
         }
         self.growing = more;
@@ -220,19 +268,24 @@ impl ResourceLimiter for Limiter {
     /// The guest is told that it gets no memory. What becomes of the call is the host's fault, unless the
     /// guest asked for more than its own declaration allows.
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.used = self.used.saturating_sub(std::mem::take(&mut self.growing));
+        let growing = std::mem::take(&mut self.growing);
+        self.used = self.used.saturating_sub(growing);
+        if let Some((_, taken)) = &mut self.share {
+            taken.remove(growing);
+        }
         if address_space::is_out_of_memory(&error) {
-            self.lacked = Some(address_space::explained(&format!("{error:#}")));
+            self.lacked = Some(Lack::Host(address_space::explained(&format!("{error:#}"))));
         }
         Ok(())
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE)
+        let more = desired.saturating_sub(current) as u64;
+        Ok(desired <= MAX_TABLE && self.take(more.saturating_mul(TABLE_ELEMENT)))
     }
 }

@@ -6,20 +6,21 @@
 //! when the last part of that is dropped.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use keepgate_store::{Body, BodyError};
 
+use crate::shares::{MountShare, Taken};
 use keepgate_core::Limit;
 
 /// The most handles that a guest has at once: bodies, stores, meters and so on.
 pub(crate) const MAX_HANDLES: usize = 20_000;
 /// The most blobs and snapshots that a call has open at once: each holds a file or a connection.
-const MAX_OPEN: usize = 256;
+pub(crate) const MAX_OPEN: usize = 256;
 /// The most pipes that a body passes through, one inside the other.
 const MAX_LAYERS: u32 = 16;
 
@@ -33,15 +34,19 @@ pub(crate) struct HostAllocation {
     over_bytes: AtomicBool,
     over_open: AtomicBool,
     over_layers: AtomicBool,
+    /// What the mount has of what mounts share.
+    share: Option<Arc<MountShare>>,
+    /// What there was no more of for this mount, for operators.
+    crowded: OnceLock<String>,
 }
 
-/// The guest exceeded a limit, which ends the call; [`HostAllocation::over`] says which limit.
+/// The guest exceeded a limit, which ends the call; [`HostAllocation::over`] and [`HostAllocation::crowded`] say which.
 #[derive(Debug, thiserror::Error)]
-#[error("the host has allocated as much for this call as the mount allows")]
+#[error("the host has allocated as much for this call as it may")]
 pub(crate) struct OverAllocated;
 
 impl HostAllocation {
-    pub(crate) fn new(limit: u64) -> Arc<Self> {
+    pub(crate) fn new(limit: u64, share: Option<Arc<MountShare>>) -> Arc<Self> {
         Arc::new(Self {
             limit,
             bytes: AtomicU64::new(0),
@@ -49,6 +54,8 @@ impl HostAllocation {
             over_bytes: AtomicBool::new(false),
             over_open: AtomicBool::new(false),
             over_layers: AtomicBool::new(false),
+            share,
+            crowded: OnceLock::new(),
         })
     }
 
@@ -69,26 +76,51 @@ impl HostAllocation {
         bytes.or(open).or(layers)
     }
 
+    /// Whether the call has exceeded a limit, or the mount its share.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over().is_some() || self.crowded.get().is_some()
+    }
+
     /// Charges host memory.
     pub(crate) fn charge(self: &Arc<Self>, bytes: u64) -> Result<Charge, OverAllocated> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let charge = Charge { allocation: self.clone(), bytes, open: 0 };
+        let mut charge = Charge { allocation: self.clone(), bytes, open: 0, taken: None };
         if before.saturating_add(bytes) > self.limit {
             self.over_bytes.store(true, Ordering::Relaxed);
             return Err(OverAllocated);
         }
+        charge.taken = self.take(|share| share.memory(bytes))?;
         Ok(charge)
     }
 
     /// Charges something that is open for as long as it exists.
     pub(crate) fn open(self: &Arc<Self>) -> Result<Charge, OverAllocated> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let charge = Charge { allocation: self.clone(), bytes: 0, open: 1 };
+        let mut charge = Charge { allocation: self.clone(), bytes: 0, open: 1, taken: None };
         if before >= MAX_OPEN {
             self.over_open.store(true, Ordering::Relaxed);
             return Err(OverAllocated);
         }
+        charge.taken = self.take(MountShare::file)?;
         Ok(charge)
+    }
+
+    /// Takes something of the mount's share.
+    fn take(
+        &self,
+        what: impl FnOnce(&MountShare) -> Result<Taken, String>,
+    ) -> Result<Option<Taken>, OverAllocated> {
+        let taken = self.share.as_deref().map(what).transpose();
+        taken.map_err(|why| {
+            // The first reason is the one that ends the call.
+            let _ = self.crowded.set(why);
+            OverAllocated
+        })
+    }
+
+    /// What there was no more of for this mount, if there was not.
+    pub(crate) fn crowded(&self) -> Option<String> {
+        self.crowded.get().cloned()
     }
 }
 
@@ -98,6 +130,8 @@ pub(crate) struct Charge {
     allocation: Arc<HostAllocation>,
     bytes: u64,
     open: usize,
+    /// Of the mount's share.
+    taken: Option<Taken>,
 }
 
 impl Drop for Charge {
@@ -151,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_charge_lasts_as_long_as_its_bytes() {
-        let allocation = HostAllocation::new(100);
+        let allocation = HostAllocation::new(100, None);
         let bytes = bytes_with(vec![1_u8; 60], allocation.charge(60).unwrap());
         let part = bytes.slice(10..20);
         drop(bytes);
@@ -167,7 +201,7 @@ mod tests {
 
     #[test]
     fn open_blobs_are_counted() {
-        let allocation = HostAllocation::new(0);
+        let allocation = HostAllocation::new(0, None);
         let kept: Vec<_> = (0..MAX_OPEN).map(|_| allocation.open().unwrap()).collect();
         assert!(allocation.open().is_err());
         assert_eq!(allocation.over(), Some(Limit::Open(MAX_OPEN)));

@@ -47,7 +47,7 @@ impl Instance {
         mount: Arc<MountContext>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds)?;
+        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds).await?;
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
             cpu.charge(made).await
@@ -115,7 +115,7 @@ impl JobInstance {
         mount: Arc<MountContext>,
         bounds: Bounds,
     ) -> Result<Self, CallError> {
-        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds)?;
+        let (mut store, cpu) = prepare(pre.engine(), mount, &bounds).await?;
         let made = {
             let made = pin!(pre.instantiate_async(&mut store));
             cpu.charge(made).await
@@ -156,9 +156,9 @@ impl JobInstance {
     }
 }
 
-/// Makes a store with its limits, and the clock that measures it. Fails if the host has too little memory
-/// for the stack of an instance.
-pub(crate) fn prepare(
+/// Makes a store with its limits, and the clock that measures it. Waits until the mount may have another instance, and
+/// fails if it may not, or if the host has too little memory for the stack of one.
+pub(crate) async fn prepare(
     engine: &Engine,
     mount: Arc<MountContext>,
     bounds: &Bounds,
@@ -166,8 +166,12 @@ pub(crate) fn prepare(
     if let Some(why) = address_space::shortage(STACK) {
         return Err(CallError::HostMemory(why));
     }
-    let cpu = Arc::new(Cpu::new(bounds.cpu));
-    let mut store = Store::new(engine, GuestState::new(mount, bounds.memory, cpu.clone()));
+    let room = match &mount.share {
+        Some(share) => Some(share.instance(mount.slots, bounds.patience).await?),
+        None => None,
+    };
+    let cpu = Arc::new(Cpu::new(bounds.cpu, mount.share.as_ref().map(|share| share.load.clone())));
+    let mut store = Store::new(engine, GuestState::new(mount, bounds.memory, cpu.clone(), room));
     store.limiter(|state| &mut state.limiter);
     // Texts and lists that a guest passes are copied, and a list may have the same text a million times.
     // So the size of the copies is bounded as well as the guest's memory.
@@ -179,7 +183,8 @@ pub(crate) fn prepare(
 
 pub(crate) fn not_made(store: &Store<GuestState>, error: &wasmtime::Error) -> CallError {
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
-        return CallError::Busy(usize::try_from(crate::engine::INSTANCES).unwrap_or(0));
+        // Each mount has its share of them, so this happens only while mounts change.
+        return CallError::Crowded(format!("wasmtime's pool of instances is used up: {error:#}"));
     }
     broken(store.data(), error)
 }
@@ -226,8 +231,7 @@ fn refused(store: &Store<GuestState>, failure: Failure) -> CallError {
 /// What a guest's breakdown follows from, if the guest's state says so: a lack of memory in the host, or
 /// an exceeded limit.
 fn cause(state: &GuestState) -> Option<CallError> {
-    let lacked = state.lacked().map(|why| CallError::HostMemory(why.to_owned()));
-    lacked.or_else(|| state.over_limit().map(CallError::OverLimit))
+    state.lacked().or_else(|| state.over_limit().map(CallError::OverLimit))
 }
 
 /// Bytes that a guest may pass to the host in one call to an import: as many as it has memory.

@@ -52,6 +52,7 @@ pub mod mount;
 mod needs;
 mod reply;
 mod serving;
+mod shares;
 mod spec;
 mod streamed_reply;
 mod test_hooks;

@@ -31,13 +31,18 @@ use crate::inspect;
 use crate::instance::Instance;
 use crate::metrics::{self, MetricKind, MetricSpec, Metrics, MountMetrics};
 use crate::needs::Needs;
+use crate::shares::Shares;
 use crate::spec::{Bounds, MountSpec};
 use crate::trust::Vetted;
 use crate::wasi_http;
 
 /// What `describe` and `check-settings` may use. They run without grants.
-const QUESTION: Bounds =
-    Bounds { memory: 256 << 20, cpu: Duration::from_secs(2), time: Duration::from_secs(5) };
+const QUESTION: Bounds = Bounds {
+    memory: 256 << 20,
+    cpu: Duration::from_secs(2),
+    time: Duration::from_secs(5),
+    patience: Duration::ZERO,
+};
 
 /// The most plugins that describe themselves at once, so that those that compute without an end leave time to others.
 const DESCRIBING: usize = 4;
@@ -56,6 +61,7 @@ pub(crate) struct LoadContext {
     /// Compiles in a process of its own; `None` to compile in this one.
     pub(crate) compiler: Option<Compiler>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shares: Arc<Shares>,
     /// How many plugins may describe themselves at once. Each may compute for two seconds.
     describing: Arc<Semaphore>,
 }
@@ -63,7 +69,8 @@ pub(crate) struct LoadContext {
 impl LoadContext {
     pub(crate) fn new(host: Host, cache: CodeCache, metrics: Arc<Metrics>) -> Self {
         let describing = Arc::new(Semaphore::new(DESCRIBING));
-        Self { host, cache, compiler: None, metrics, describing }
+        let shares = Shares::new(metrics.clone(), None);
+        Self { host, cache, compiler: None, metrics, shares, describing }
     }
 }
 
@@ -136,7 +143,7 @@ impl Plugin {
         file: &Path,
         vetted: Vetted,
     ) -> Result<Arc<Self>, LoadError> {
-        let LoadContext { host, cache, compiler, metrics, describing } = context;
+        let LoadContext { host, cache, compiler, metrics, shares: _, describing } = context;
         let Vetted { bytes, digest, decision: _ } = vetted;
         let name = name_of(file)?.to_owned();
         let size = bytes.len() as u64;
@@ -324,6 +331,8 @@ pub(crate) fn no_mount(metrics: &Arc<Metrics>, plugin: &str) -> Arc<MountContext
         log: metrics.guest_log("(none)", plugin),
         environment: Vec::new(),
         followers: Arc::new(Semaphore::new(0)),
+        share: None,
+        slots: 1,
         retired: CancellationToken::new(),
     })
 }

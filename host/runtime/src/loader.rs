@@ -19,6 +19,7 @@ use crate::folder::{self, Found, Stamps, is_absent, name_of, shown};
 use crate::generation::Generation;
 use crate::load::{LoadContext, Plugin};
 use crate::metrics::Metrics;
+use crate::shares::Shares;
 use crate::trust::Trust;
 use file::{Examined, File, Loaded};
 use loading::{LoadingFiles, Start};
@@ -109,6 +110,18 @@ impl Loader {
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// How much memory, in bytes, plugins may take together. Without this, half of what there is for this process.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: Option<u64>) -> Self {
+        self.context.shares = Shares::new(self.context.metrics.clone(), bytes);
+        self
+    }
+
+    /// How much memory, in bytes, plugins may take together.
+    pub fn memory(&self) -> u64 {
+        self.context.shares.memory()
     }
 
     /// How plugins are executed on this system.

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{CounterVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 
 use crate::guest_log::GuestLog;
+use crate::shares::Usage;
 
 use self::plugins::{AddedUp, Owner, PluginMetrics};
 pub(crate) use self::series::{MetricKind, MetricSpec, MountMetrics, check};
@@ -22,6 +23,7 @@ mod series;
 pub struct Metrics {
     pub(crate) calls: IntCounterVec,
     pub(crate) moved: IntCounterVec,
+    pub(crate) waited: CounterVec,
     pub(crate) loads: IntCounterVec,
     pub(crate) generation: IntGauge,
     pub(crate) refused: IntGauge,
@@ -48,6 +50,13 @@ impl Metrics {
             ),
             &["mount", "plugin"],
         )?;
+        let waited = CounterVec::new(
+            Opts::new(
+                "keepgate_plugin_waited_seconds_total",
+                "Time that calls waited for their turn to compute, because calls of this or other mounts compute for long.",
+            ),
+            &["mount"],
+        )?;
         let loads = IntCounterVec::new(
             Opts::new("keepgate_plugin_loads_total", "Plugin files loaded or refused."),
             &["plugin", "result"],
@@ -66,6 +75,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(moved.clone()))?;
+        registry.register(Box::new(waited.clone()))?;
         registry.register(Box::new(loads.clone()))?;
         registry.register(Box::new(generation.clone()))?;
         registry.register(Box::new(refused.clone()))?;
@@ -81,7 +91,18 @@ impl Metrics {
         let own = Arc::new(PluginMetrics::default());
         let mounts = Arc::new(CurrentMounts::default());
         registry.register(Box::new(Collected(own.clone(), mounts.clone())))?;
-        Ok(Self { calls, moved, loads, generation, refused, interpreted, own, dropped, mounts })
+        Ok(Self {
+            calls,
+            moved,
+            waited,
+            loads,
+            generation,
+            refused,
+            interpreted,
+            own,
+            dropped,
+            mounts,
+        })
     }
 
     /// What a plugin has done at a mount.
@@ -148,6 +169,8 @@ pub(crate) trait Watched: std::fmt::Debug + Send + Sync {
     fn plugin(&self) -> &str;
     /// Whether its circuit breaker is open.
     fn is_open(&self) -> bool;
+    /// What it has of what mounts share, if a plugin serves.
+    fn usage(&self) -> Option<Usage>;
     /// What the plugin counts here, if one serves.
     fn metrics(&self) -> Option<Arc<MountMetrics>>;
 }
@@ -157,18 +180,48 @@ pub(crate) trait Watched: std::fmt::Debug + Send + Sync {
 struct CurrentMounts(Mutex<Vec<Weak<dyn Watched>>>);
 
 impl CurrentMounts {
-    /// Whether their plugins are suspended. Computed when metrics are read, because a stored gauge would
-    /// have to be reset for mounts that are gone.
+    /// Whether their plugins are suspended, and what they have of what mounts share. Computed when metrics are read,
+    /// because a stored gauge would have to be reset for mounts that are gone.
     fn collect(&self) -> Vec<MetricFamily> {
-        let help = "1 if the plugin is suspended because it keeps breaking down.";
-        let gauge = Opts::new("keepgate_plugin_aside", help);
-        let Ok(gauge) = IntGaugeVec::new(gauge, &["mount", "plugin"]) else { return Vec::new() };
+        type Value = fn(&dyn Watched) -> Option<u64>;
+        let gauges: [(&str, &str, Value); 4] = [
+            (
+                "keepgate_plugin_aside",
+                "1 if the plugin is suspended because it keeps breaking down.",
+                |mount| Some(mount.is_open().into()),
+            ),
+            (
+                "keepgate_plugin_instances",
+                "Instances of the plugin, idle ones included, in places of the pool that all plugins share.",
+                |mount| Some(mount.usage()?.instances.used),
+            ),
+            (
+                "keepgate_plugin_memory_bytes",
+                "Memory that the plugin takes of what all plugins may have: linear memory, and what the gateway holds for it.",
+                |mount| Some(mount.usage()?.memory_bytes.used),
+            ),
+            (
+                "keepgate_plugin_open_files",
+                "Blobs, snapshots and other files or connections that are open for the plugin.",
+                |mount| Some(mount.usage()?.open_files.used),
+            ),
+        ];
         let mounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for mount in mounts.iter().filter_map(Weak::upgrade) {
-            let aside = i64::from(mount.is_open());
-            gauge.with_label_values(&[mount.path(), mount.plugin()]).set(aside);
+        let mounts: Vec<_> = mounts.iter().filter_map(Weak::upgrade).collect();
+        let mut families = Vec::new();
+        for (name, help, value) in gauges {
+            let Ok(gauge) = IntGaugeVec::new(Opts::new(name, help), &["mount", "plugin"]) else {
+                continue;
+            };
+            for mount in &mounts {
+                if let Some(value) = value(&**mount) {
+                    let value = i64::try_from(value).unwrap_or(i64::MAX);
+                    gauge.with_label_values(&[mount.path(), mount.plugin()]).set(value);
+                }
+            }
+            families.extend(gauge.collect());
         }
-        gauge.collect()
+        families
     }
 }
 

@@ -17,6 +17,7 @@ use crate::load::Plugin;
 use crate::metrics::{Counts, MountMetrics, Watched};
 use crate::reply;
 use crate::serving::Serving;
+use crate::shares::Usage;
 use crate::spec::MountSpec;
 use crate::streamed_reply::{Arriving, Started};
 use keepgate_core::{CallError, RefusalForm, Reply, Request};
@@ -93,6 +94,11 @@ impl Mount {
             Ok(serving) => Ok(&serving.plugin),
             Err(unserved) => Err(unserved.why()),
         }
+    }
+
+    /// The same with its calls.
+    pub(crate) fn served_by(&self) -> Option<&Arc<Serving>> {
+        self.serving.as_ref().ok()
     }
 
     /// How its surface reports failures, as its plugin declares it, or declared it before it was refused.
@@ -235,6 +241,10 @@ impl Watched for Mount {
 
     fn is_open(&self) -> bool {
         self.suspended().is_some()
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.served_by()?.usage()
     }
 
     fn metrics(&self) -> Option<Arc<MountMetrics>> {

@@ -7,7 +7,7 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::capability::{self, Grants};
 use crate::contract::PACKAGE;
-use crate::engine::Host;
+use crate::engine::{Host, TABLES};
 use crate::inspect;
 use crate::spec::Limits;
 
@@ -16,6 +16,9 @@ use crate::spec::Limits;
 pub(crate) struct Needs {
     /// Bytes of linear memory that an instance begins with.
     memory: u64,
+    /// How many places of the pool of instances an instance takes. Its memories and tables count, because there are only so
+    /// many of them for each place.
+    pub(crate) slots: u64,
     /// Interfaces of the contract that it imports, with their functions.
     imports: Vec<(String, Vec<String>)>,
     /// The patch version of the contract that it was built for.
@@ -38,7 +41,7 @@ impl Needs {
             Some((interface.to_owned(), functions.collect()))
         });
         let imports = imports.collect();
-        Self { memory: inspect::initial_memory(bytes), imports, patch }
+        Self { memory: inspect::initial_memory(bytes), slots: slots(component), imports, patch }
     }
 
     /// Checks whether an instance can start. The error says what to change.
@@ -62,6 +65,13 @@ impl Needs {
     pub(crate) fn unmet_imports(&self, grants: &Grants) -> Vec<String> {
         capability::unmet_imports(&self.imports, self.patch, grants)
     }
+}
+
+/// Places in the pool for one instance.
+fn slots(component: &Component) -> u64 {
+    // Only a component that imports whole modules says nothing, and no host has any for it.
+    let Some(needed) = component.resources_required() else { return 1 };
+    needed.num_memories.max(needed.num_tables.div_ceil(TABLES)).max(1).into()
 }
 
 /// `1` of `0.1.1`.

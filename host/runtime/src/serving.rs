@@ -1,7 +1,7 @@
 //! A plugin at a mount: the queue of its calls, their instances, and what happens to an instance after a
 //! call. [`mount`](crate::mount) calls it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -19,17 +19,16 @@ use crate::guest_log::shortened;
 use crate::guest_state::{GuestState, MountContext};
 use crate::host_allocation::bytes_with;
 use crate::instance::{Instance, JobInstance, broken};
-use crate::load::{Plugin, World};
+use crate::load::{LoadContext, Plugin, World};
 use crate::metrics::{Counts, Metrics, MountMetrics};
 use crate::reply;
-use crate::spec::{Bounds, MountSpec};
+use crate::shares::{Claim, Idle, Usage};
+use crate::spec::{Bounds, Limits, MountSpec, TURN};
 use crate::streamed_reply::{Head, Started};
 use crate::test_hooks::Hooks;
 use crate::wasi_http;
 use keepgate_core::{CallError, Failure, Reply, Request};
 
-/// How long a call waits if as many calls as the mount allows are in flight.
-const TURN: Duration = Duration::from_secs(10);
 /// Calls that a warm instance serves before it is replaced, which frees whatever the guest leaked.
 const MAX_SERVED: u32 = 10_000;
 /// Time for a plugin to check a job's input.
@@ -46,15 +45,15 @@ pub(crate) struct Serving {
     context: Arc<MountContext>,
     bounds: Bounds,
     calls: Arc<Semaphore>,
-    limit: usize,
-    job_time: Duration,
+    limits: Limits,
     warm: Option<Mutex<Vec<Instance>>>,
     breaker: CircuitBreaker,
     metrics: Arc<Metrics>,
 }
 
 impl Serving {
-    pub(crate) fn new(spec: &MountSpec, plugin: Arc<Plugin>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(spec: &MountSpec, plugin: Arc<Plugin>, context: &LoadContext) -> Self {
+        let LoadContext { metrics, shares, .. } = context;
         let settings = serde_json::Value::Object(spec.settings.clone()).to_string();
         let environment = match &plugin.world {
             // Settings that cannot be an environment have been refused by `check_settings`.
@@ -75,6 +74,8 @@ impl Serving {
                     &plugin.described,
                     spec.limits.series,
                 ),
+                share: Some(shares.mount(&spec.path)),
+                slots: plugin.needs.slots,
                 environment,
                 log: metrics.guest_log(&spec.path, &spec.plugin),
                 followers: Arc::new(Semaphore::new(spec.limits.calls / 2)),
@@ -82,12 +83,11 @@ impl Serving {
             }),
             bounds: Bounds::from(&spec.limits),
             calls: Arc::new(Semaphore::new(spec.limits.calls)),
-            limit: spec.limits.calls,
-            job_time: spec.limits.job_time,
             warm: spec.warm.then(Mutex::default),
             breaker: CircuitBreaker::new(spec.limits.faults, &spec.path, &spec.plugin),
             plugin,
-            metrics,
+            limits: spec.limits,
+            metrics: metrics.clone(),
         }
     }
 
@@ -104,6 +104,22 @@ impl Serving {
     /// What the plugin counts here.
     pub(crate) fn metrics(&self) -> Arc<MountMetrics> {
         self.context.metrics.clone()
+    }
+
+    /// What it has of what mounts share, and how much of that its calls could use; and itself, if it keeps instances.
+    pub(crate) fn shared(self: &Arc<Self>) -> (Claim, Option<Weak<dyn Idle>>) {
+        let claim = Claim {
+            share: self.context.share.clone(),
+            slots: self.context.slots,
+            limits: self.limits,
+        };
+        let idle = self.warm.as_ref().map(|_| Arc::downgrade(self) as Weak<dyn Idle>);
+        (claim, idle)
+    }
+
+    /// What it has of what mounts share.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.context.share.as_ref().map(|share| share.usage())
     }
 
     /// Linear memory of the largest warm instance, in bytes.
@@ -153,7 +169,7 @@ impl Serving {
                 tokio::time::timeout(TURN, waiting).await.ok().and_then(Result::ok)
             }
         };
-        let turn = turn.ok_or(CallError::Busy(self.limit))?;
+        let turn = turn.ok_or(CallError::Busy(self.limits.calls))?;
         let reply = self.serve(request, reply_start).await?;
         Ok(reply.map(|reply| Reply { body: keep_turn(reply.body, turn), ..reply }))
     }
@@ -197,7 +213,9 @@ impl Serving {
             let plugin = &self.plugin.name;
             return Err(Failure::Unsupported(format!("the plugin {plugin} runs no jobs")).into());
         };
-        let bounds = Bounds { time: self.job_time, ..self.bounds };
+        let time = self.limits.job_time;
+        // A job has the time to wait for an instance, and an attempt is worth more than a request.
+        let bounds = Bounds { time, patience: time, ..self.bounds };
         let instance = JobInstance::new(runner, self.context.clone(), bounds).await?;
         instance.run(job, reporter).await
     }
@@ -258,6 +276,21 @@ impl Serving {
             && instance.store.data_mut().end()
         {
             warm.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+            // Whoever waits for an instance has looked for one that is kept, perhaps before this one was.
+            if self.context.share.as_ref().is_some_and(|share| share.is_short_of_instances()) {
+                self.release();
+            }
+        }
+    }
+}
+
+impl Idle for Serving {
+    /// Drops the instances that it keeps, if others could use what they take.
+    fn release(&self) {
+        let crowded = self.context.share.as_ref().is_some_and(|share| share.has_its_guarantee());
+        if let Some(warm) = self.warm.as_ref().filter(|_| crowded) {
+            let all = std::mem::take(&mut *warm.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(all);
         }
     }
 }

@@ -67,10 +67,15 @@ pub(crate) struct Bounds {
     pub(crate) cpu: Duration,
     /// Time from beginning to end.
     pub(crate) time: Duration,
+    /// Time to wait for an instance before it.
+    pub(crate) patience: Duration,
 }
+
+/// How long a call waits if as many are in flight as the mount, or its share of the instances, allows.
+pub(crate) const TURN: Duration = Duration::from_secs(10);
 
 impl From<&Limits> for Bounds {
     fn from(limits: &Limits) -> Self {
-        Self { memory: limits.memory, cpu: limits.cpu, time: limits.time }
+        Self { memory: limits.memory, cpu: limits.cpu, time: limits.time, patience: TURN }
     }
 }

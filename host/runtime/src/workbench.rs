@@ -70,7 +70,7 @@ impl Workbench {
     /// Mounts a plugin, to call it. Fails as [`check`](Self::check) does.
     pub async fn mount(&self, spec: MountSpec, plugin: &Arc<Plugin>) -> Result<Mount, String> {
         loader::check(&spec, plugin).await?;
-        let serving = Serving::new(&spec, plugin.clone(), self.0.metrics.clone());
+        let serving = Serving::new(&spec, plugin.clone(), &self.0);
         Ok(Mount::new(Arc::new(spec), serving))
     }
 

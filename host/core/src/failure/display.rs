@@ -16,7 +16,9 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failure(failure) => failure.fmt(f),
-            Self::NotServing(why) | Self::Misconfigured(why) => f.write_str(why),
+            Self::NotServing(why) | Self::Misconfigured(why) | Self::Crowded(why) => {
+                f.write_str(why)
+            }
             Self::Busy(limit) => {
                 write!(f, "the mount's limit of {limit} concurrent calls is reached")
             }

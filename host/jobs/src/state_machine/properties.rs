@@ -327,7 +327,7 @@ impl Both {
     }
 
     fn compare(&mut self) {
-        let jobs = self.machine.list(&Filter::default(), 1000).unwrap();
+        let jobs = self.machine.list(&Filter::default(), 1000, |_| true).unwrap();
         let ids: Vec<&String> = jobs.iter().rev().map(|job| &job.id).collect();
         assert_eq!(ids, self.plain.iter().map(|job| &job.id).collect::<Vec<_>>());
         for (job, plain) in jobs.iter().rev().zip(&self.plain) {

@@ -326,6 +326,7 @@ impl Config {
             || self.admin != new.admin
             || self.plugin_dir != new.plugin_dir
             || self.only_plugins() != new.only_plugins()
+            || self.plugin_memory() != new.plugin_memory()
             || self.data_dir != new.data_dir
             || self.timeouts != new.timeouts
             || self.log != new.log
@@ -336,6 +337,11 @@ impl Config {
     /// Names of the only plugins to load; `None` for all.
     pub(crate) fn only_plugins(&self) -> Option<BTreeSet<String>> {
         self.plugins.as_ref().and_then(|plugins| plugins.get_ref().only())
+    }
+
+    /// Bytes that all plugins may take together, if the file says how many.
+    pub(crate) fn plugin_memory(&self) -> Option<u64> {
+        self.plugins.as_ref().and_then(|plugins| plugins.get_ref().memory())
     }
 
     /// Overrides the address of the first listener.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Problems;
+use super::units::Size;
 
 /// The components that are loaded and those that are trusted, which are all unless this says otherwise; and what operators
 /// see of them.
@@ -30,10 +31,22 @@ pub(crate) struct Plugins {
     /// Names of plugins whose metrics are shown under the plugin's own names.
     #[serde(default)]
     pub(crate) unprefixed_metrics: Vec<String>,
+    /// Memory that all plugins may take together, unless it is half of what there is.
+    #[serde(default)]
+    pub(crate) memory: Option<Spanned<Size>>,
 }
 
+/// Less than this is less than what one call may use.
+const LEAST_MEMORY: u64 = 64 << 20;
+
 pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
-    let Plugins { only, allow, keys, keys_file, unprefixed_metrics } = plugins.get_ref();
+    let Plugins { only, allow, keys, keys_file, unprefixed_metrics, memory } = plugins.get_ref();
+    if let Some(size) = memory.as_ref().filter(|size| size.get_ref().0 < LEAST_MEMORY) {
+        problems.add(
+            size.span(),
+            "[plugins] memory: plugins need at least 64MiB together; leave it out for half of the machine's memory",
+        );
+    }
     for digest in allow {
         if let Err(error) = Trust::new([digest.get_ref().as_str()], []) {
             problems.add(digest.span(), format!("[plugins] allow: {error}"));
@@ -46,7 +59,7 @@ pub(super) fn check(plugins: &Spanned<Plugins>, problems: &mut Problems) {
     }
     let has_rules =
         !(only.is_empty() && allow.is_empty() && keys.is_empty() && keys_file.is_none());
-    if !has_rules && unprefixed_metrics.is_empty() {
+    if !has_rules && unprefixed_metrics.is_empty() && memory.is_none() {
         problems.add(
             plugins.span(),
             "[plugins] trusts no plugin; add digests to `allow` or keys to `keys` or `keys_file`, or \
@@ -60,6 +73,11 @@ impl Plugins {
     pub(crate) fn only(&self) -> Option<BTreeSet<String>> {
         let names = self.only.iter().map(|name| name.get_ref().clone());
         (!self.only.is_empty()).then(|| names.collect())
+    }
+
+    /// Bytes that all plugins may take together, if the configuration says how many.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.memory.as_ref().map(|size| size.get_ref().0)
     }
 
     /// The rules, with the current content of the file of keys.

@@ -152,6 +152,7 @@ impl Running {
         let loader = Loader::new(&config.plugin_dir, Some(&code), runtime_metrics.clone())?
             .with_trust(assembly.trust.clone())
             .with_only(config.only_plugins())
+            .with_memory(config.plugin_memory())
             .with_compiler(compiler::process())
             .with_patience(reload::SCAN);
         let watch = Watch::new(&config.plugin_dir, RESCAN);

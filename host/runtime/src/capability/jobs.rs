@@ -1,7 +1,7 @@
 //! `jobs`: the mount's own jobs, and the progress of the one that runs. The queue is in `keepgate_jobs`;
 //! `job_runner` brings jobs from the queue to the plugins that run them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,6 +17,7 @@ use super::grants::Grant;
 use super::types::{BodyHandle, types};
 use crate::contract::{ImportError, time, timestamp};
 use crate::guest_state::GuestState;
+use crate::host_allocation::{Charge, OverAllocated};
 use keepgate_core::{Failure, Principal};
 use keepgate_store::{Body, BodyError};
 
@@ -216,7 +217,18 @@ impl jobs::Host for GuestState {
         let filter =
             Filter { mount: Some(self.mount.path.clone()), kind: Some(kind), ..Filter::default() };
         let max = usize::try_from(max.min(MAX_JOBS)).unwrap_or(0);
-        let found = self.queue()?.list(filter, max).await?;
+        // What the host holds of the list is charged to the call before it is read, until the guest has it.
+        let held: Arc<Mutex<Vec<Charge>>> = Arc::default();
+        let (allocation, charges) = (self.allocation.clone(), held.clone());
+        let admits = move |job: &keepgate_jobs::Job| {
+            let Ok(charge) = allocation.charge(size_of_job(job)) else { return false };
+            charges.lock().unwrap_or_else(PoisonError::into_inner).push(charge);
+            true
+        };
+        let found = self.queue()?.list_while(filter, max, admits).await?;
+        if self.allocation.is_over() {
+            return Err(ImportError::Trap(OverAllocated.into()));
+        }
         Ok(found.into_iter().map(Into::into).collect())
     }
 
@@ -244,6 +256,15 @@ impl jobs::Host for GuestState {
         });
         Ok(())
     }
+}
+
+/// What a job takes in memory, in bytes.
+fn size_of_job(job: &keepgate_jobs::Job) -> u64 {
+    let claims = job.user.iter().flat_map(|user| &user.claims);
+    let claims: usize = claims.map(|(name, value)| name.len() + value.len()).sum();
+    let texts = [&job.kind, &job.key, &job.origin, &job.message].map(String::len);
+    let texts: usize = texts.iter().sum();
+    (size_of::<keepgate_jobs::Job>() + job.input.len() + job.output.len() + claims + texts) as u64
 }
 
 /// The same body. A mismatch of its bytes starts a job, also if the reader is gone right after it.

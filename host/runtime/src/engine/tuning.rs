@@ -18,10 +18,14 @@ use wasmtime::{
 
 use super::address_space;
 
-/// The most instances of all plugins at once, if memory is pooled.
+/// The most instances of the plugins at mounts at once. `shares` divides them.
 pub(crate) const INSTANCES: u32 = 1000;
+/// Instances that are made besides: of plugins that describe themselves or check settings.
+const OTHERS: u32 = 100;
 /// The most core instances, and tables, of one component. Python's have about twenty.
 const MAX_CORE_INSTANCES: u32 = 100;
+/// Tables in the pool for each instance.
+pub(crate) const TABLES: u32 = 4;
 /// The most linear memories of one component.
 const MAX_MEMORIES: u32 = 8;
 /// The most linear memory of an instance, whatever a mount's limit is, if memory is pooled. This is
@@ -110,7 +114,7 @@ fn is_refused(error: &wasmtime::Error) -> bool {
 fn allocating(code: Code) -> wasmtime::Result<(Engine, Memory)> {
     // A limit is there to be shared: nothing is gained by reserving most of it at once.
     if address_space::limit().is_none() && reserving_is_free() {
-        match Engine::new(&config(code, pool(INSTANCES))?) {
+        match Engine::new(&config(code, pool(INSTANCES + OTHERS))?) {
             Ok(engine) => return Ok((engine, Memory::Pooled)),
             // Processors with addresses of 39 bits, as in many small ARM machines, end up here.
             Err(error) => {
@@ -174,9 +178,10 @@ fn spare(limit: Option<u64>) -> u64 {
 fn pool(instances: u32) -> Option<PoolingAllocationConfig> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
-        .total_core_instances(instances * 4)
+        // Unlike memories and tables, these are only counted.
+        .total_core_instances(instances * MAX_CORE_INSTANCES)
         .total_memories(instances)
-        .total_tables(instances * 4)
+        .total_tables(instances * TABLES)
         .total_stacks(instances)
         // One component must not use up what others need.
         .max_core_instances_per_component(MAX_CORE_INSTANCES)

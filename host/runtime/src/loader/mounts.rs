@@ -52,6 +52,9 @@ impl Loader {
         let generation = Arc::new(generation);
         let watched = generation.mounts.iter().map(|mount| mount.clone() as Arc<dyn Watched>);
         self.context.metrics.serve(&watched.collect::<Vec<_>>());
+        let serving = generation.mounts.iter().filter_map(|mount| mount.served_by());
+        let (shares, idle) = serving.map(Serving::shared).unzip::<_, _, Vec<_>, Vec<_>>();
+        self.context.shares.divide(&shares, idle.into_iter().flatten().collect());
         if let Some(compiler) = &mut self.context.compiler {
             // From now on there is something to make way for.
             compiler.background = true;
@@ -61,6 +64,13 @@ impl Loader {
             previous.mounts.iter().filter(|mount| !stays(mount)).for_each(|mount| mount.retire());
         }
         generation
+    }
+
+    /// What the limits of mounts allow and this machine cannot give, in words for operators.
+    pub fn crowding(&self, generation: &Generation) -> Vec<String> {
+        let serving = generation.mounts.iter().filter(|mount| mount.serving().is_ok());
+        let limits = serving.map(|mount| (mount.path(), mount.spec().limits));
+        self.context.shares.crowding(&limits.collect::<Vec<_>>())
     }
 
     /// Builds a generation and makes it the current one.
@@ -88,7 +98,7 @@ impl Loader {
                         let (mount, plugin) = (&spec.path, &spec.plugin);
                         tracing::warn!(mount, plugin, reason, "a grant may be missing");
                     }
-                    let serving = Serving::new(spec, plugin, self.context.metrics.clone());
+                    let serving = Serving::new(spec, plugin, &self.context);
                     return Arc::new(Mount::new(spec.clone(), serving));
                 }
                 Err(why) => Unserved::Misconfigured(why),

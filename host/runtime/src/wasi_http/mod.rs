@@ -88,7 +88,7 @@ pub(crate) async fn serve(
     request: Request,
     start: ReplyStart,
 ) -> Result<(), CallError> {
-    let (mut store, cpu) = prepare(pre.engine(), mount, &bounds)?;
+    let (mut store, cpu) = prepare(pre.engine(), mount, &bounds).await?;
     store.data_mut().table.set_max_capacity(MAX_HANDLES);
     let made = {
         let made = pin!(pre.instantiate_async(&mut store));
