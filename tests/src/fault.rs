@@ -161,6 +161,13 @@ pub fn with_address_space(bytes: u64, command: &Command) -> Command {
     run_by(limited, command)
 }
 
+/// The same command with at most this many open files.
+pub fn with_open_files(count: u64, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {count} && exec \"$@\""), "sh"]);
+    run_by(limited, command)
+}
+
 /// The same command, run by another one that takes it as its last arguments.
 fn run_by(mut first: Command, command: &Command) -> Command {
     first.arg(command.get_program()).args(command.get_args());

@@ -93,6 +93,12 @@ impl HostAllocation {
         Ok(charge)
     }
 
+    /// Takes memory of the mount's share for bytes that the guest has just had in its own memory, so that they are within
+    /// its limits in any case.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<Option<Taken>, OverAllocated> {
+        self.take(|share| share.memory(bytes as u64))
+    }
+
     /// Charges something that is open for as long as it exists.
     pub(crate) fn open(self: &Arc<Self>) -> Result<Charge, OverAllocated> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);

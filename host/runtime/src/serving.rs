@@ -38,6 +38,8 @@ const MAX_ANSWER: usize = 4096;
 /// A call whose reply is larger than this and all in memory counts as in flight until the reply is
 /// sent, so that slow clients cannot pile up replies.
 const SMALL_REPLY: usize = 64 << 10;
+/// A reply that is smaller than this is not counted as memory of the mount: there are at most as many as connections.
+const TINY_REPLY: usize = 4 << 10;
 
 /// A plugin at a mount.
 pub(crate) struct Serving {
@@ -329,8 +331,15 @@ fn take_body(instance: &mut Instance, content: http::Content) -> Result<Body, Ca
     Ok(match content {
         http::Content::Empty => Body::empty(),
         http::Content::Bytes(bytes) => {
-            instance.store.data().mount.moved.inc_by(bytes.len() as u64);
-            Body::from_bytes(bytes)
+            let state = instance.store.data();
+            state.mount.moved.inc_by(bytes.len() as u64);
+            if bytes.len() <= TINY_REPLY {
+                return Ok(Body::from_bytes(bytes));
+            }
+            match state.allocation.hold(bytes.len()) {
+                Ok(held) => Body::from_bytes(bytes_with(bytes, held)),
+                Err(over) => return Err(broken(state, &over.into())),
+            }
         }
         http::Content::Body(handle) => instance
             .store

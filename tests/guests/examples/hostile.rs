@@ -113,6 +113,20 @@ impl Plugin for Hostile {
                 store.put("../escaped", request.body, &PutOptions::replace())?;
                 Ok(Reply::ok())
             }
+            // Keeps memory, or blobs open, until the body has arrived.
+            "hold" => {
+                let kept = vec![1_u8; number(&request) << 20];
+                while request.body.read(1 << 20)?.is_some() {}
+                Ok(Reply::ok().text(std::hint::black_box(&kept).len().to_string()))
+            }
+            "hold-blobs" => {
+                let store = Store::open("main")?;
+                store.put("a-blob", Body::from_bytes(&vec![7; 300_000]), &PutOptions::replace())?;
+                let open = |_| store.get("a-blob", Part::Whole);
+                let kept = (0..number(&request)).map(open).collect::<Result<Vec<_>, _>>()?;
+                while request.body.read(1 << 20)?.is_some() {}
+                Ok(Reply::ok().text(kept.len().to_string()))
+            }
             // A reply that is complete in memory.
             "huge-reply" => Ok(Reply::ok().bytes(vec![b'x'; 24 << 20])),
             "huge-pieces" => Reply::ok().stream(|out| {
@@ -219,6 +233,11 @@ impl Plugin for Hostile {
             _ => Err(Failure::NotFound),
         }
     }
+}
+
+/// The second segment of the path.
+fn number(request: &Request) -> usize {
+    request.segments.get(1).and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 /// The same bytes once more, without a copy.

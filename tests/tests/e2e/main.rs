@@ -95,6 +95,7 @@ mod restic;
 mod s3;
 mod secrets;
 mod settling;
+mod shares;
 mod shutdown;
 mod topics;
 mod trust;

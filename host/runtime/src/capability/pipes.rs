@@ -78,6 +78,8 @@ const COMPRESSOR: u64 = 512 << 10;
 const DECOMPRESSOR: u64 = 192 << 10;
 /// The most files in one archive: all their headers are made at once.
 const MAX_ENTRIES: usize = 16_384;
+/// What the host keeps of each besides its name, in bytes.
+const ENTRY: usize = 256;
 /// The most bodies that are joined.
 const MAX_JOINED: usize = 1000;
 
@@ -135,6 +137,10 @@ impl pipes::Host for GuestState {
             let what = format!("an archive may have at most {MAX_ENTRIES} files");
             return Err(Failure::Invalid(what).into());
         }
+        // The names stay in memory until the archive has been sent.
+        let names = entries.iter().map(|entry| entry.path.len() + ENTRY).sum::<usize>();
+        let charge =
+            self.allocation.charge(names as u64).map_err(|over| ImportError::Trap(over.into()))?;
         let mut deepest = 1;
         let mut files = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -149,7 +155,7 @@ impl pipes::Host for GuestState {
             });
         }
         let body = keepgate_pipes::tar(files)?;
-        self.give(body, deepest).map_err(ImportError::Trap)
+        self.give(body_with(body, charge), deepest).map_err(ImportError::Trap)
     }
 
     async fn spool(&mut self, data: Resource<BodyHandle>) -> Result<pipes::Spooled, ImportError> {

@@ -2,13 +2,13 @@
 
 pub(crate) mod writer;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::definition::Capability;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
+use crate::host_allocation::bytes_with;
 use crate::reply;
 use crate::streamed_reply::{Arriving, Head, Started};
 use keepgate_core::Failure;
@@ -81,7 +81,9 @@ impl http::HostWriter for GuestState {
     ) -> Result<(), ImportError> {
         self.mount.moved.inc_by(bytes.len() as u64);
         let sender = self.table.get(&writer)?.0.clone();
-        let mut bytes = Bytes::from(bytes);
+        let held =
+            self.allocation.hold(bytes.len()).map_err(|over| ImportError::Trap(over.into()))?;
+        let mut bytes = bytes_with(bytes, held);
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(MAX_PIECE));
             sender.send(piece).await.map_err(|_| client_gone())?;
