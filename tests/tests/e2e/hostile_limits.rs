@@ -19,7 +19,7 @@ const WARM_UP: usize = 100;
 /// How much more memory the gateway may have at the end.
 const MOST: u64 = 24 << 20;
 
-const CHEAP: &[&str] = &[
+pub(crate) const CHEAP: &[&str] = &[
     "hostile/flood",
     "hostile/trap",
     "hostile/recurse",
@@ -56,7 +56,7 @@ const CHEAP: &[&str] = &[
     "service/ignore",
 ];
 
-const DEAR: &[&str] = &[
+pub(crate) const DEAR: &[&str] = &[
     "hostile/loop",
     "hostile/loop-calling",
     "hostile/huge-pieces",

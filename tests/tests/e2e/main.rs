@@ -75,6 +75,7 @@ mod faults;
 mod fest;
 mod flags;
 mod hostile;
+mod hostile_crowd;
 mod hostile_limits;
 mod http2;
 mod isolation;

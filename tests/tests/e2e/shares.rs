@@ -146,7 +146,7 @@ fn files_that_one_mount_keeps_open_are_not_those_of_another() {
     let setup = Setup::new().mount("/", "restic", "").mount(
         "/hostile",
         "hostile",
-        "store = \"main\"\nlimits = { faults = 0 }",
+        "limits = { faults = 0 }",
     );
     setup.install("hostile", &tools::guest("hostile"));
     // Half of them are for plugins, and a quarter of those for restic in any case.
