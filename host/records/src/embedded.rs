@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::RecordsError;
 use crate::file::{RecordsFile, Wanted};
 use crate::record::{self, Commit, Page, Range, Record, Size};
-use crate::table::{Table, Tables};
+use crate::table::{Admits, Table, Tables};
 
 /// Commits that wait for the thread before callers wait themselves.
 const WAITING: usize = 1024;
@@ -160,10 +160,14 @@ impl Embedded {
 
 #[async_trait]
 impl Table for Embedded {
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>, RecordsError> {
+    async fn get_while(
+        &self,
+        keys: &[String],
+        mut admits: Admits,
+    ) -> Result<Vec<Option<Record>>, RecordsError> {
         record::check_keys(keys)?;
         let keys = keys.to_vec();
-        self.read(move |file, name| file.get(name, &keys)).await
+        self.read(move |file, name| file.get(name, &keys, &mut *admits)).await
     }
 
     async fn scan(&self, range: &Range, max: usize) -> Result<Page, RecordsError> {

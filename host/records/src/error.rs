@@ -13,6 +13,9 @@ pub enum RecordsError {
     /// The table would become larger than the operator allows; the text says how large it may be.
     #[error("{0}")]
     QuotaExceeded(String),
+    /// Whoever reads did not admit all of them; see [`Table::get_while`](crate::Table::get_while).
+    #[error("the records that were asked for are larger than whoever asked has room for")]
+    NotAdmitted,
     /// The disk is full.
     #[error("no space left for records")]
     NoSpace,

@@ -59,18 +59,29 @@ impl RecordsFile {
         &self,
         table: &str,
         keys: &[String],
+        admits: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Vec<Option<Record>>, RecordsError> {
-        self.with("cannot read", |database| {
+        let mut all_admitted = true;
+        let found = self.with("cannot read", |database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
-            let read = |key: &String| {
+            let mut all = Vec::with_capacity(keys.len());
+            for key in keys {
                 let found = records.get((table, key.as_str()))?;
-                Ok(found.map(|found| {
-                    let (version, value) = found.value();
-                    Record { key: key.clone(), value: value.to_vec(), version }
-                }))
-            };
-            keys.iter().map(read).collect()
-        })
+                let value = found.as_ref().map(redb::AccessGuard::value);
+                let size = value.map_or(0, |(_, value)| value.len()) + key.len();
+                all_admitted = admits((size + size_of::<Option<Record>>()) as u64);
+                if !all_admitted {
+                    break;
+                }
+                all.push(value.map(|(version, value)| Record {
+                    key: key.clone(),
+                    value: value.to_vec(),
+                    version,
+                }));
+            }
+            Ok(all)
+        });
+        if all_admitted { found } else { Err(RecordsError::NotAdmitted) }
     }
 
     pub(crate) fn scan(

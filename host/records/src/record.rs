@@ -16,7 +16,7 @@ pub const MAX_COMMIT: usize = 1 << 20;
 /// The most records of a page, and of one `get`.
 pub const MAX_PAGE: usize = 1000;
 /// The bytes of keys and values after which a page ends.
-pub(crate) const PAGE_BYTES: usize = 1 << 20;
+pub const PAGE_BYTES: usize = 1 << 20;
 
 /// A value under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]

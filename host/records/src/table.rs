@@ -14,12 +14,25 @@ pub trait Tables: Send + Sync + Debug + 'static {
     fn table(&self, name: &str) -> Arc<dyn Table>;
 }
 
+/// Says whether there is room for so many bytes more.
+pub type Admits = Box<dyn FnMut(u64) -> bool + Send>;
+
 /// The records of one mount.
 #[async_trait]
 pub trait Table: Send + Sync + Debug + 'static {
     /// The records under these keys, in their order; none for those that are not there. All of them are as of one
     /// moment. At most [`MAX_PAGE`](crate::MAX_PAGE) keys.
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>, RecordsError>;
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>, RecordsError> {
+        self.get_while(keys, Box::new(|_| true)).await
+    }
+
+    /// As [`get`](Self::get), but asks `admits` before it keeps a record, with its size in bytes: a thousand records can
+    /// have 250 MiB. Fails with [`RecordsError::NotAdmitted`] at the first that is refused.
+    async fn get_while(
+        &self,
+        keys: &[String],
+        admits: Admits,
+    ) -> Result<Vec<Option<Record>>, RecordsError>;
 
     /// The first records of a range, at most `max` and at most [`MAX_PAGE`](crate::MAX_PAGE); fewer if they are long.
     async fn scan(&self, range: &Range, max: usize) -> Result<Page, RecordsError>;

@@ -7,7 +7,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -93,6 +93,20 @@ impl HostAllocation {
         Ok(charge)
     }
 
+    /// Counts what is read for the guest piece by piece: the function that it returns charges so many bytes more, and says
+    /// whether that was possible; what has been charged is returned with the [`Counted`].
+    pub(crate) fn counting(self: &Arc<Self>) -> (Counted, impl FnMut(u64) -> bool + Send + use<>) {
+        let counted = Counted(Arc::default());
+        let (allocation, charges) = (self.clone(), counted.0.clone());
+        let admits = move |bytes| {
+            let charge = allocation.charge(bytes);
+            let admitted = charge.is_ok();
+            charges.lock().unwrap_or_else(PoisonError::into_inner).extend(charge);
+            admitted
+        };
+        (counted, admits)
+    }
+
     /// Takes memory of the mount's share for bytes that the guest has just had in its own memory, so that they are within
     /// its limits in any case.
     pub(crate) fn hold(&self, bytes: usize) -> Result<Option<Taken>, OverAllocated> {
@@ -129,6 +143,10 @@ impl HostAllocation {
         self.crowded.get().cloned()
     }
 }
+
+/// What has been counted, until it is dropped.
+#[must_use = "what is dropped is no longer counted"]
+pub(crate) struct Counted(Arc<Mutex<Vec<Charge>>>);
 
 /// Part of a call's allocation, returned when it is dropped.
 #[derive(Debug)]

@@ -33,7 +33,21 @@ const LOG: (u64, u64) = (96 << 10, 4 << 20);
 fn deeds() -> Vec<String> {
     let listed = CHEAP.iter().chain(DEAR).map(|path| format!("/{path}"));
     let holding = ["hold/48", "hold-blobs/200", "huge-reply", "spools", "stream-forever", "bomb"];
-    listed.chain(holding.map(|deed| format!("/hostile/{deed}"))).collect()
+    let grabbing = [
+        "turns",
+        "turn-twice",
+        "subscriptions",
+        "publish",
+        "deaf",
+        "all-records",
+        "records",
+        "scan",
+    ];
+    let grabbing = grabbing.into_iter().chain(["empty-records", "jobs", "jobs-list"]);
+    listed
+        .chain(holding.map(|deed| format!("/hostile/{deed}")))
+        .chain(grabbing.map(|deed| format!("/grabber/{deed}")))
+        .collect()
 }
 
 /// One request that misbehaves, by a client that does so too: it may send no body, or read nothing of the reply.
@@ -90,16 +104,17 @@ fn everything_hostile_at_once_harms_nobody_else() {
     let _turn = tools::one_at_a_time();
     let seconds = std::env::var("KEEPGATE_HOSTILE_SECONDS").ok();
     let seconds = seconds.map_or(SECONDS, |text| text.parse().unwrap());
-    let mounts = ["/hostile", "/warm", "/sleeper", "/service"];
+    let mounts = ["/hostile", "/warm", "/sleeper", "/service", "/grabber"];
     let limits = "limits = { faults = 0, time = \"20s\" }\n";
     let setup = Setup::new()
-        .table(&format!("[plugins]\nmemory = {MEMORY}"))
+        .table(&format!("[plugins]\nmemory = {MEMORY}\n[records]\nmax_size = \"64MiB\""))
         .mount("/", "restic", "")
         .mount("/hostile", "hostile", limits)
         .mount("/warm", "hostile", &format!("{limits}warm = true"))
         .mount("/sleeper", "sleeper", "limits = { faults = 0, time = \"20s\" }")
-        .mount("/service", "service", "limits = { faults = 0, time = \"20s\" }");
-    for guest in ["hostile", "sleeper", "service"] {
+        .mount("/service", "service", "limits = { faults = 0, time = \"20s\" }")
+        .mount("/grabber", "grabber", "limits = { faults = 0, time = \"20s\" }");
+    for guest in ["hostile", "sleeper", "service", "grabber"] {
         setup.install(guest, &tools::guest(guest));
     }
     let gateway = setup.start();

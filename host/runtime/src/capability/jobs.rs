@@ -1,7 +1,7 @@
 //! `jobs`: the mount's own jobs, and the progress of the one that runs. The queue is in `keepgate_jobs`;
 //! `job_runner` brings jobs from the queue to the plugins that run them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,7 +17,7 @@ use super::grants::Grant;
 use super::types::{BodyHandle, types};
 use crate::contract::{ImportError, time, timestamp};
 use crate::guest_state::GuestState;
-use crate::host_allocation::{Charge, OverAllocated};
+use crate::host_allocation::OverAllocated;
 use keepgate_core::{Failure, Principal};
 use keepgate_store::{Body, BodyError};
 
@@ -218,13 +218,8 @@ impl jobs::Host for GuestState {
             Filter { mount: Some(self.mount.path.clone()), kind: Some(kind), ..Filter::default() };
         let max = usize::try_from(max.min(MAX_JOBS)).unwrap_or(0);
         // What the host holds of the list is charged to the call before it is read, until the guest has it.
-        let held: Arc<Mutex<Vec<Charge>>> = Arc::default();
-        let (allocation, charges) = (self.allocation.clone(), held.clone());
-        let admits = move |job: &keepgate_jobs::Job| {
-            let Ok(charge) = allocation.charge(size_of_job(job)) else { return false };
-            charges.lock().unwrap_or_else(PoisonError::into_inner).push(charge);
-            true
-        };
+        let (_counted, mut admits) = self.allocation.counting();
+        let admits = move |job: &keepgate_jobs::Job| admits(size_of_job(job));
         let found = self.queue()?.list_while(filter, max, admits).await?;
         if self.allocation.is_over() {
             return Err(ImportError::Trap(OverAllocated.into()));

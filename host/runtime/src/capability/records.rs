@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use keepgate_records::{
-    Change, Commit, Compare, Expected, MAX_PAGE, Range, Record, RecordsError, Table, Tables,
+    Change, Commit, Compare, Expected, MAX_PAGE, MAX_VALUE, PAGE_BYTES, Range, Record,
+    RecordsError, Table, Tables,
 };
 use wasmtime::component::{HasSelf, Linker};
 
@@ -11,6 +12,7 @@ use super::definition::Capability;
 use super::grants::Grant;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
+use crate::host_allocation::OverAllocated;
 use keepgate_core::Failure;
 
 use bindings::keepgate::plugin::records;
@@ -20,6 +22,9 @@ crate::contract::bindings! {
     imports: { default: async | trappable },
     with: { "keepgate:plugin/types": crate::guest::bindings::keepgate::plugin::types },
 }
+
+/// The most bytes of a page: the last record may make it longer than a page should be.
+const LARGEST_PAGE: usize = PAGE_BYTES + MAX_VALUE;
 
 /// The tables, of which a mount has the one that is called like its path.
 #[derive(Clone, Debug)]
@@ -74,7 +79,12 @@ impl records::Host for GuestState {
             [key] => key.clone(),
             keys => format!("{} keys", keys.len()),
         });
-        let found = self.table()?.get(&keys).await?;
+        let (_counted, admits) = self.allocation.counting();
+        let found = self.table()?.get_while(&keys, Box::new(admits)).await;
+        if matches!(found, Err(RecordsError::NotAdmitted)) {
+            return Err(ImportError::Trap(OverAllocated.into()));
+        }
+        let found = found?;
         Ok(found.into_iter().map(|found| found.map(Into::into)).collect())
     }
 
@@ -90,6 +100,8 @@ impl records::Host for GuestState {
         });
         let records::Range { prefix, after, descending } = range;
         let max = usize::try_from(max).unwrap_or(MAX_PAGE);
+        let held = self.allocation.hold(LARGEST_PAGE);
+        let _held = held.map_err(|over| ImportError::Trap(over.into()))?;
         let page = self.table()?.scan(&Range { prefix, after, descending }, max).await?;
         let records = page.records.into_iter().map(Into::into).collect();
         Ok(records::Page { records, more: page.more })

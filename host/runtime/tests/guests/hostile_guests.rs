@@ -4,12 +4,16 @@ use std::io::Write as _;
 
 use keepgate_jobs::{Job, Jobs, NewJob, State, WhenBusy};
 use keepgate_pipes::Spool;
+use keepgate_records::{Options, Records};
 use keepgate_runtime::capability::pipes::SpoolFolder;
+use keepgate_runtime::capability::records::AllTables;
+use keepgate_runtime::capability::topics::Topics;
+use keepgate_runtime::capability::turns::Turns;
 use keepgate_runtime::{Faults, JobRunner};
 use tokio::sync::oneshot;
 
 use super::misdeeds::Ends::{self, As, Broken, In, Well};
-use super::misdeeds::{HOSTILE, SERVICE, SLEEPER, TOILER};
+use super::misdeeds::{GRABBER, HOSTILE, SERVICE, SLEEPER, TOILER};
 use super::*;
 
 /// A mount of a guest with a store on disk and with low limits, never suspended.
@@ -22,6 +26,12 @@ async fn bounded(bench: &mut Bench, plugin: &str, warm: bool) -> (Arc<Mount>, te
         grant_store(spec, store);
         let spool = Spool::new(folder.path().to_owned(), 1 << 20);
         spec.grants.insert(SpoolFolder(Arc::new(spool)));
+        spec.grants.insert(AllTables(Arc::new(
+            Records::in_memory(Options { max_size: 128 << 20, ..Options::default() }).unwrap(),
+        )));
+        spec.grants.insert(JobQueue(Jobs::in_memory()));
+        spec.grants.insert(Topics::default());
+        spec.grants.insert(Turns::default());
         // On a busy machine the guest is charged for some of the time when its thread does not run.
         spec.limits.cpu = Duration::from_secs(1);
         spec.limits.time = Duration::from_secs(5);
@@ -55,7 +65,9 @@ async fn check(mount: &Mount, what: &str, ends: Ends) {
 
 #[tokio::test]
 async fn each_misdeed_ends_as_expected_and_the_next_call_is_served() {
-    for (plugin, table) in [("hostile", HOSTILE), ("sleeper", SLEEPER), ("service", SERVICE)] {
+    let all =
+        [("hostile", HOSTILE), ("sleeper", SLEEPER), ("service", SERVICE), ("grabber", GRABBER)];
+    for (plugin, table) in all {
         for warm in [false, true] {
             let mut bench = Bench::new();
             let (mount, _folder) = bounded(&mut bench, plugin, warm).await;

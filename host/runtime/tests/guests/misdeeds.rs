@@ -41,6 +41,8 @@ pub(crate) const HOSTILE: &[(&str, Ends)] = &[
     ("ignore", Well(403)),
     ("store", Well(200)),
     ("escape", As("failure")),
+    ("hold", Well(200)),
+    ("hold-blobs", Well(200)),
     ("huge-reply", Well(200)),
     ("huge-pieces", Well(200)),
     ("huge-head", As("bad-reply")),
@@ -75,6 +77,22 @@ pub(crate) const SLEEPER: &[(&str, Ends)] = &[
     ("stdout", As("cpu")),
     ("exit", As("trap")),
     ("look", Well(200)),
+];
+
+/// What `grabber` takes, in an order in which what it has filled is full for the next.
+pub(crate) const GRABBER: &[(&str, Ends)] = &[
+    ("hello", Well(200)),
+    ("turns", As("handles")),
+    ("turn-twice", As("time")),
+    ("subscriptions", As("failure")),
+    ("publish", As("cpu")),
+    ("deaf", As("cpu")),
+    ("all-records", As("held")),
+    ("records", As("failure")),
+    ("empty-records", As("failure")),
+    ("scan", As("cpu")),
+    ("jobs", As("failure")),
+    ("jobs-list", As("held")),
 ];
 
 /// What `service`, a component of `wasi:http`, does.
@@ -131,11 +149,12 @@ fn each_guest_and_each_misdeed_has_a_test() {
         .collect();
     let others = OTHERS.iter().map(|(name, _)| *name);
     // `every` and `follower` do not misbehave; the tests of `host/harness` and the end-to-end tests use them.
-    let known: BTreeSet<String> = ["hostile", "sleeper", "service", "toiler", "every", "follower"]
-        .into_iter()
-        .chain(others)
-        .map(str::to_owned)
-        .collect();
+    let known: BTreeSet<String> =
+        ["hostile", "sleeper", "service", "grabber", "toiler", "every", "follower"]
+            .into_iter()
+            .chain(others)
+            .map(str::to_owned)
+            .collect();
     assert_eq!(programs, known, "guests without a test, or tests without a guest");
 
     let misdeeds = |program: &str| -> BTreeSet<String> {
@@ -149,6 +168,7 @@ fn each_guest_and_each_misdeed_has_a_test() {
     assert_eq!(misdeeds("hostile"), names(HOSTILE));
     assert_eq!(misdeeds("sleeper"), names(SLEEPER));
     assert_eq!(misdeeds("service"), names(SERVICE));
+    assert_eq!(misdeeds("grabber"), names(GRABBER));
     let kinds: BTreeSet<String> = TOILER.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert!(misdeeds("toiler").is_subset(&kinds));
 
