@@ -28,7 +28,7 @@ type Reply = oneshot::Sender<Result<u64, RecordsError>>;
 pub struct Options {
     /// Bytes of the file that are kept in memory.
     pub cache: usize,
-    /// Bytes of keys and values that one table may have.
+    /// Bytes that one table may have: of keys and values, and [`RECORD_BYTES`](crate::RECORD_BYTES) for each record.
     pub max_size: u64,
 }
 

@@ -9,7 +9,9 @@ use keepgate_datafile::{DataFile, FileError, Format, IfMissing};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use crate::error::RecordsError;
-use crate::record::{Change, Commit, MAX_PAGE, PAGE_BYTES, Page, Range, Record, Size};
+use crate::record::{
+    Change, Commit, MAX_PAGE, PAGE_BYTES, Page, RECORD_BYTES, Range, Record, Size,
+};
 
 /// By table and key: the version, and the value.
 const RECORDS: TableDefinition<'_, (&str, &str), (u64, &[u8])> = TableDefinition::new("records");
@@ -194,10 +196,12 @@ impl Tables<'_> {
         let size = self.sizes.get(&**table)?.map(|size| size.value()).unwrap_or_default();
         let size = self.size_after(table, &commit.changes, size)?;
         let adds = commit.changes.iter().any(|change| matches!(change, Change::Put { .. }));
-        if adds && size.1 > *most {
+        let charged = size.1.saturating_add(size.0.saturating_mul(RECORD_BYTES));
+        if adds && charged > *most {
             return Ok(Err(RecordsError::QuotaExceeded(format!(
-                "the mount's records may have {most} bytes, and would have {}",
-                size.1
+                "the mount's records may have {most} bytes, and would have {charged}, {RECORD_BYTES} for each of the {} \
+                 records included",
+                size.0
             ))));
         }
         let revision = self.revision.get(())?.map_or(0, |revision| revision.value()) + 1;

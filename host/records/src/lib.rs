@@ -34,6 +34,6 @@ pub use keepgate_datafile::FileError;
 pub use metrics::metrics;
 pub use record::{
     Change, Commit, Compare, Expected, MAX_COMMIT, MAX_KEY, MAX_OPERATIONS, MAX_PAGE, MAX_VALUE,
-    PAGE_BYTES, Page, Range, Record, Size,
+    PAGE_BYTES, Page, RECORD_BYTES, Range, Record, Size,
 };
 pub use table::{Admits, Table, Tables};

@@ -18,6 +18,9 @@ pub const MAX_PAGE: usize = 1000;
 /// The bytes of keys and values after which a page ends.
 pub const PAGE_BYTES: usize = 1 << 20;
 
+/// What a record counts for besides its key and value, in bytes: about what it takes in the file.
+pub const RECORD_BYTES: u64 = 64;
+
 /// A value under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

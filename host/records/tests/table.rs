@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keepgate_records::{
-    Change, Commit, Compare, Expected, MAX_PAGE, Options, Range, Records, RecordsError, Size,
-    Table, Tables,
+    Change, Commit, Compare, Expected, MAX_PAGE, Options, RECORD_BYTES, Range, Records,
+    RecordsError, Size, Table, Tables,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -160,16 +160,20 @@ async fn what_makes_no_sense_is_refused() {
 
 #[tokio::test]
 async fn a_full_table_still_shrinks() {
-    let records = Records::in_memory(Options { max_size: 10, ..options() }).unwrap();
+    let most = 2 * RECORD_BYTES + 10;
+    let records = Records::in_memory(Options { max_size: most, ..options() }).unwrap();
     let table = records.table("/a");
     table.commit(commit(vec![], vec![put("a", "12345678")])).await.unwrap();
     let full = table.commit(commit(vec![], vec![put("b", "1")])).await.unwrap_err();
     assert!(
-        matches!(&full, RecordsError::QuotaExceeded(why) if why.contains("10 bytes")),
+        matches!(&full, RecordsError::QuotaExceeded(why) if why.contains("138 bytes") && why.contains("of the 2 records")),
         "{full}"
     );
     assert_eq!(table.size().await.unwrap(), Size { records: 1, bytes: 9 });
     table.commit(commit(vec![], vec![put("a", "1"), put("b", "1")])).await.unwrap();
+    // A record that is empty is one more, too.
+    let full = table.commit(commit(vec![], vec![put("c", "")])).await.unwrap_err();
+    assert!(matches!(full, RecordsError::QuotaExceeded(_)), "{full}");
     table.commit(commit(vec![], vec![delete("a")])).await.unwrap();
     assert_eq!(table.size().await.unwrap(), Size { records: 1, bytes: 2 });
 }

@@ -69,7 +69,7 @@ async fn each_mount_has_records_of_its_own() {
 
 #[tokio::test]
 async fn a_full_table_is_a_quota() {
-    let (mounts, _store) = mounts(Options { max_size: 10, ..Options::default() }).await;
+    let (mounts, _store) = mounts(Options { max_size: 70, ..Options::default() }).await;
     let refused = ask(&mounts[0], "PUT", "/record/k", ("", ""), b"0123456789").await;
     assert!(matches!(refused, Err(Failure::QuotaExceeded(_))), "{refused:?}");
     let long = ask(&mounts[0], "PUT", "/record/k", ("", ""), &[0; (256 << 10) + 1]).await;
