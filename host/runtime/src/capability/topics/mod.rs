@@ -13,6 +13,7 @@ use super::definition::Capability;
 use super::grants::Grant;
 use crate::contract::ImportError;
 use crate::guest_state::GuestState;
+use crate::host_allocation::bytes_with;
 use keepgate_core::Failure;
 
 use bindings::keepgate::plugin::topics;
@@ -97,7 +98,10 @@ impl topics::Host for GuestState {
         if message.len() > MAX_MESSAGE {
             return Err(Failure::TooLarge(MAX_MESSAGE as u64).into());
         }
-        let reached = topics.publish(&name, &message.into());
+        // All subscriptions have the same bytes, which are the mount's memory until the last has read or missed them.
+        let held = self.allocation.hold(message.len());
+        let held = held.map_err(|over| ImportError::Trap(over.into()))?;
+        let reached = topics.publish(&name, &bytes_with(message, held));
         Ok(u32::try_from(reached).unwrap_or(u32::MAX))
     }
 }
