@@ -57,7 +57,13 @@ pub(crate) async fn run(file: &Path, connect: bool) -> Result<u8> {
             while !loader.scan().await.settled {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            let (plans, unmounted) = assembly.plans(&loader.plugins());
+            let plugins = loader.plugins();
+            for name in &assembly.unprefixed_metrics {
+                if plugins.iter().all(|plugin| plugin.name != *name) {
+                    say!("note: [plugins] unprefixed_metrics: there is no plugin {name:?}")?;
+                }
+            }
+            let (plans, unmounted) = assembly.plans(&plugins);
             let specs: Vec<_> = plans.into_iter().map(|plan| plan.spec).collect();
             let generation = loader.generation(&specs).await;
             say!(

@@ -81,7 +81,8 @@ fn a_file_that_is_not_mounted_takes_no_names() {
     let setup = Setup::new().mount("/hostile", "hostile", "");
     setup.install("an_impostor", &tools::guest("impostor"));
     setup.install("hostile", &tools::guest("hostile"));
-    for names in ["", "[plugins]\nunprefixed_metrics = [\"an_impostor\", \"hostile\"]"] {
+    for names in ["", "[plugins]\nunprefixed_metrics = [\"an_impostor\", \"hostile\", \"hostle\"]"]
+    {
         let setup = setup.clone().table(names);
         setup.write();
         let gateway = setup.start();
@@ -90,6 +91,9 @@ fn a_file_that_is_not_mounted_takes_no_names() {
         let line = format!("{name}{{mount=\"/hostile\",what=\"hello\"}}");
         assert_eq!(gateway.metric(&line), 1.0);
         gateway.stop();
+        let said = tools::run(setup.check_command()).success();
+        let note = "note: [plugins] unprefixed_metrics: there is no plugin \"hostle\"";
+        assert_eq!(said.contains(note), !names.is_empty(), "{said}");
     }
 }
 
