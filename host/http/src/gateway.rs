@@ -323,7 +323,8 @@ fn level(error: &CallError) -> Level {
         | CallError::OverLimit(_)
         | CallError::NotServing(_)
         | CallError::Misconfigured(_)
-        | CallError::Busy(_) => Level::WARN,
+        | CallError::Busy(_)
+        | CallError::Crowded(_) => Level::WARN,
         // The suspension itself has been logged.
         CallError::Failure(_) | CallError::Suspended(_) => Level::DEBUG,
         _ => Level::ERROR,

@@ -57,8 +57,8 @@ impl Plugin for Grabber {
                 Commit::new().put(&name(), &[b'x'; 200_000]).run()?;
             },
             "empty-records" => loop {
-                let commit = (0..100).fold(Commit::new(), |commit, _| commit.put(&name(), b""));
-                commit.run()?;
+                let put = |commit: Commit, _| commit.put(&format!("empty/{}", name()), b"");
+                (0..100).fold(Commit::new(), put).run()?;
             },
             // More than fits into the memory of a guest.
             "all-records" => {

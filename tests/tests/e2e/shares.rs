@@ -59,8 +59,10 @@ fn mounts_that_sleep_leave_instances_to_others() {
     }
     let _turn = tools::one_at_a_time();
     let sleepers = ["/a", "/b", "/c", "/d"];
+    // A call whose client has gone is not over.
+    let limits = "limits = { time = \"20s\" }";
     let setup = Setup::new().mount("/", "restic", "");
-    let setup = sleepers.iter().fold(setup, |setup, path| setup.mount(path, "sleeper", ""));
+    let setup = sleepers.iter().fold(setup, |setup, path| setup.mount(path, "sleeper", limits));
     setup.install("sleeper", &tools::guest("sleeper"));
     let gateway = setup.start();
     let client = gateway.endpoint();
@@ -92,6 +94,7 @@ fn memory_has_a_total() {
         .mount("/", "restic", "")
         .mount("/hostile", "hostile", "limits = { memory = \"64MiB\", faults = 0 }");
     setup.install("hostile", &tools::guest("hostile"));
+    setup.write();
     let said = tools::run(setup.check_command()).success();
     assert!(said.contains("plugins may take 256.0 MiB of memory together"), "{said}");
     let gateway = setup.start();

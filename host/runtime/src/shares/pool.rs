@@ -367,7 +367,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_division_serves_those_whom_it_gives_something() {
         let (pool, shares) = pool(10, &[10, 0]);
-        let held = shares[1].try_take(5).unwrap();
+        let held = shares[1].try_take(8).unwrap();
         let late = tokio::spawn({
             let share = shares[1].clone();
             async move { share.take(1).await }
