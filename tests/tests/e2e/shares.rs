@@ -157,13 +157,16 @@ fn files_that_one_mount_keeps_open_are_not_those_of_another() {
     let client = gateway.endpoint();
     assert_eq!(client.post("/r/?create=true", b"").status, 200);
     let from = gateway.program.stderr.count();
-    let holding = begin(&client, "/hostile/hold-blobs/200", 10);
+    let held = |gateway: &Gateway| has(gateway, "open_files", "/hostile", "hostile");
+    let holding = begin(&client, "/hostile/hold-blobs/200", 3);
+    gateway.eventually("600 blobs are open", |gateway| held(gateway) == 600.0);
+    let refused = begin(&client, "/hostile/hold-blobs/200", 7);
     gateway
-        .eventually("most are refused", |gateway| crowded(gateway, "/hostile", "hostile") == 7.0);
+        .eventually("others are refused", |gateway| crowded(gateway, "/hostile", "hostile") == 7.0);
     gateway.program.stderr.wait_for(from, &["plugins may take 1024 open files together"]);
-    assert_eq!(has(&gateway, "open_files", "/hostile", "hostile"), 600.0);
+    assert_eq!(held(&gateway), 600.0);
     use_restic(&client);
-    drop(holding);
+    drop((holding, refused));
     gateway.eventually("files are closed", |gateway| {
         has(gateway, "open_files", "/hostile", "hostile") == 0.0
     });
