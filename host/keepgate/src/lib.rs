@@ -22,11 +22,10 @@
 //! | `check`, `users`, `jobs`, `store_command` | the commands of these names |
 //! | `plugin_program`, `gateway_config` | how `keepgate plugin` starts `keepgate-plugin`, and what that reads |
 //! | `compiler` | the process that compiles plugins |
-//! | `arenas` | the C library's memory, where address space is limited |
+//! | `heap` | how the C library's allocator uses address space, and gives memory back |
 //! | `open_files` | how many files the process may have open |
 //! | `log`, `metrics`, `output`, `version` | the log; what collectors share; what commands print; version and build |
 
-mod arenas;
 mod assemble;
 mod authentication;
 mod auto_mount;
@@ -40,6 +39,7 @@ mod copies;
 mod first_run;
 mod gateway_config;
 mod guarded_store;
+mod heap;
 mod jobs;
 mod log;
 mod metrics;
@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
     if let Some(arguments) = compiler::arguments() {
         return keepgate_runtime::compile(&arguments);
     }
-    arenas::limit();
+    heap::limit_arenas();
     open_files::raise_limit();
     let command = match cli::read() {
         Ok(command) => command,

@@ -39,6 +39,7 @@ use crate::compiler;
 use crate::config::Config;
 use crate::config::capability::OwnState;
 use crate::copies::CopyRunner;
+use crate::heap;
 use candidate::{Configuration, Published};
 use listeners::{bind, bind_admin};
 use pages::{Current, Pages};
@@ -243,6 +244,7 @@ impl Running {
         let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
         let daily = tokio::spawn(self.certificates.log_daily());
         let expiring = tokio::spawn(expiring);
+        let heap = tokio::spawn(heap::give_back_what_is_freed());
         notify::ready();
         loop {
             tokio::select! {
@@ -268,6 +270,7 @@ impl Running {
             }
         }
         daily.abort();
+        heap.abort();
         expiring.abort();
         drop(stop_jobs);
         if let Some(jobs) = jobs {

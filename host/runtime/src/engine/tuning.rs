@@ -193,7 +193,8 @@ fn pool(instances: u32) -> Option<PoolingAllocationConfig> {
         .linear_memory_keep_resident(1 << 18)
         .table_keep_resident(1 << 14)
         .async_stack_keep_resident(1 << 14)
-        .decommit_batch_size(16)
+        // A batch would keep as many instances with all their memory, which nobody counts any more.
+        .decommit_batch_size(1)
         .max_unused_warm_slots(64)
         .pagemap_scan(Enabled::Auto);
     Some(pool)
