@@ -100,6 +100,12 @@ fn certificates_in(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text.pem).collect();
     let found: Vec<CertificateDer<'static>> = found.map_err(Problem::Broken)?;
+    // The library skips a section whose end is missing if another one begins.
+    let announced = text.labels.iter().filter(|label| *label == "CERTIFICATE").count();
+    if found.len() < announced {
+        let end_marker = b"-----END CERTIFICATE-----".to_vec();
+        return Err(Problem::Broken(pem::Error::MissingSectionEnd { end_marker }));
+    }
     let whole = |certificate| crate::validity::parse(certificate).is_some();
     match found.iter().position(|certificate| !whole(certificate)) {
         Some(index) => Err(Problem::NotX509(index + 1)),

@@ -219,6 +219,10 @@ fn what_cannot_be_used_is_refused_with_the_way_out() {
     folder.refused("trusted.pem", "leaf.key", &["openssl x509 -in"]);
     folder.write("cut.pem", leaf.split_at(leaf.len() / 2).0);
     folder.refused("cut.pem", "leaf.key", &["cut.pem", "cut off"]);
+    // What stands after it would be the only certificate, and nobody would miss the first.
+    let ca = folder.text("ca.pem");
+    folder.write("merged.pem", leaf.replace("-----END CERTIFICATE-----\n", "") + &ca);
+    folder.refused("merged.pem", "leaf.key", &["merged.pem", "cut off"]);
     folder.write("escaped.pem", leaf.replace('\n', "\\n"));
     folder.refused("escaped.pem", "leaf.key", &["printf '%b'"]);
     let utf16: Vec<u8> =
