@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use super::{Clock, FromShort, Json, Values};
 
+/// The most bytes that `repeat` and `random` make: they are kept in memory.
+const MOST: usize = 256 << 20;
+
 /// Bytes from one of the first seven fields, which are the possible sources. Without any of them, there are
 /// no bytes.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -54,7 +57,7 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, a name is unknown, or there are several sources.
+    /// If a file cannot be read, a name is unknown, there are several sources, or too many bytes would be made.
     pub fn bytes(&self, folder: &Path, values: &Values) -> Result<Vec<u8>, String> {
         let sources = [
             self.text.is_some(),
@@ -87,10 +90,16 @@ impl Content {
         if let Some(name) = &self.named {
             return values.body(name).map(|bytes| bytes.to_vec());
         }
+        let too_many = |what: &str| format!("{what} makes more than {} MiB", MOST >> 20);
         if let Some(text) = &self.repeat {
-            return Ok(text.repeat(self.times.unwrap_or(1)).into_bytes());
+            let times = self.times.unwrap_or(1);
+            let fits = text.len().checked_mul(times).is_some_and(|length| length <= MOST);
+            let made = fits.then(|| text.repeat(times).into_bytes());
+            return made.ok_or_else(|| too_many("`repeat`"));
         }
-        Ok(random(self.seed, self.random.unwrap_or(0)))
+        let length = self.random.unwrap_or(0);
+        let fits = length <= MOST;
+        fits.then(|| random(self.seed, length)).ok_or_else(|| too_many("`random`"))
     }
 }
 
@@ -112,4 +121,22 @@ pub(crate) fn random(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_cannot_ask_for_more_bytes_than_there_is_memory() {
+        let bytes = |text: &str| {
+            let content: Content = toml::from_str(text).unwrap();
+            content.bytes(Path::new("."), &Values::default())
+        };
+        assert_eq!(bytes("repeat = 'ab'\ntimes = 2").as_deref(), Ok(&b"abab"[..]));
+        assert_eq!(bytes("random = 3").map(|bytes| bytes.len()), Ok(3));
+        for text in ["repeat = 'ab'\ntimes = 9223372036854775807", "random = 9223372036854775807"] {
+            assert!(bytes(text).unwrap_err().contains("makes more than 256 MiB"), "{text}");
+        }
+    }
 }
