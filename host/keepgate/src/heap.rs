@@ -1,22 +1,28 @@
 //! What glibc's allocator does with the memory of this process: how much address space it reserves, and when it gives back
 //! what has been freed.
 //!
-//! It keeps an arena for each thread that allocates, and gives memory back only from the end of one. After plugins have
-//! made the gateway hold half a gigabyte several times over, all of it freed, it kept one gigabyte (2026-12). Other
-//! allocators give more back, but take twice as much for the main job.
+//! It keeps an arena for each thread that allocates, and gives memory back only from the end of one, and only if there is
+//! more than a threshold, which grows with what is freed. After plugins have made the gateway hold half a gigabyte several
+//! times over, all of it freed, it kept one gigabyte (2026-12). Other allocators give more back, but take twice as much for
+//! the main job. So the threshold is fixed, and what is free before the end is given back in rounds.
 
 use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
 /// glibc's variable.
 const ARENAS: &str = "MALLOC_ARENA_MAX";
+/// More than a transfer allocates at once, and little for each of the arenas that there may be, in bytes.
+#[cfg(target_env = "gnu")]
+const THRESHOLD: i32 = 4 << 20;
 /// How often to look whether there is much to give back.
 const EVERY: Duration = Duration::from_secs(10);
+/// The most rounds between two attempts.
+const MOST_ROUNDS: u32 = 6;
 /// What is worth the time that it takes, in bytes: tens of milliseconds, in which threads that allocate may wait.
 const WORTH: u64 = 64 << 20;
 
@@ -36,18 +42,41 @@ pub(crate) fn limit_arenas() {
     let _ = Command::new(program).arg0(name).args(arguments).env(ARENAS, "2").exec();
 }
 
-/// Gives freed memory back to the system, again and again: whenever this process has much more than after the last time,
-/// and has stopped growing.
+/// Fixes from how many bytes on memory at the end of an arena is given back at once, and an allocation gets a mapping of its
+/// own; unless the operator has chosen. To be called before there are threads.
+pub(crate) fn fix_thresholds() {
+    let chosen = ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"];
+    if chosen.into_iter().any(|name| env::var_os(name).is_some()) {
+        return;
+    }
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "a function of glibc that has no safe form")]
+    // SAFETY: it takes two numbers, and there are no other threads yet that might read what it sets.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD);
+    }
+}
+
+/// Gives freed memory back to the system, again and again: whenever this process has much more than it once had, and has
+/// stopped growing. What was in use at one time may be free at the next, without a sign of it in how much there is; so it
+/// is tried again, but more rarely if nothing came of it.
 pub(crate) async fn give_back_what_is_freed() {
     let (mut least, mut last) = (resident(), u64::MAX);
+    let (mut pause, mut rounds) = (1, 0);
     loop {
         tokio::time::sleep(EVERY).await;
         let now = resident();
         least = least.min(now);
-        if now > least.saturating_add(WORTH) && now <= last {
-            // Nothing panics in there, and if it did, the next round would try again.
+        rounds += 1;
+        if rounds >= pause && now > least.saturating_add(WORTH) && now <= last {
+            let begun = Instant::now();
+            // Nothing panics in there, and if it did, a later round would try again.
             let _ = tokio::task::spawn_blocking(trim).await;
-            least = resident();
+            let freed = now.saturating_sub(resident());
+            tracing::debug!(bytes = freed, took = ?begun.elapsed(), "gave back freed memory");
+            pause = if freed < WORTH / 4 { MOST_ROUNDS.min(pause * 2) } else { 1 };
+            rounds = 0;
         }
         last = now;
     }
@@ -77,6 +106,7 @@ mod tests {
     #[test]
     #[cfg_attr(not(target_env = "gnu"), ignore = "about glibc")]
     fn freed_memory_is_given_back() {
+        fix_thresholds();
         let before = resident();
         assert!(before > 1 << 20, "{before}");
         // In an arena of its own, with something at the end that stays.

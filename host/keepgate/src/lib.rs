@@ -74,6 +74,7 @@ pub fn main() -> ExitCode {
         return keepgate_runtime::compile(&arguments);
     }
     heap::limit_arenas();
+    heap::fix_thresholds();
     open_files::raise_limit();
     let command = match cli::read() {
         Ok(command) => command,
