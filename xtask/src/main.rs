@@ -13,6 +13,7 @@
 mod arm;
 mod check;
 mod components;
+mod fuzz;
 mod guests;
 mod languages;
 mod protoc;
@@ -44,6 +45,10 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
                          and Python into the target folder
   plugin ARGUMENTS       build the plugin tools, then run `keepgate plugin ARGUMENTS`
   bench [ARGUMENTS]      build everything and run `keepgate-bench ARGUMENTS`
+  fuzz [--minutes N] [TARGET]...
+                         try new inputs for what reads bytes from outside, N minutes (default: 1)
+                         for each target: components, requests, cases, records, certificates,
+                         tokens
   restic-suite [--path PLACE] [VERSION]
                          run restic's own tests of its REST backend against the gateway, with its
                          data at PLACE (for example s3:http://127.0.0.1:7070/bucket); needs go
@@ -101,6 +106,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         }
         "plugin" => run::plugin(&Workspace::load()?, rest),
         "bench" => run::bench(&Workspace::load()?, rest),
+        "fuzz" if wants_help(rest) => help(),
+        "fuzz" => fuzz::run(&Workspace::load()?, rest),
         "restic-suite" if wants_help(rest) => help(),
         "restic-suite" => suite::run(&Workspace::load()?, rest),
         "arm" if wants_help(rest) => help(),
@@ -147,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn the_help_text_names_every_step_of_the_test() {
-        for step in check::step_names() {
-            assert!(HELP.contains(step), "{step} is missing from the help text");
+    fn the_help_text_names_every_step_of_the_test_and_every_target_of_fuzz() {
+        for name in check::step_names().chain(fuzz::target_names()) {
+            assert!(HELP.contains(name), "{name} is missing from the help text");
         }
     }
 }
