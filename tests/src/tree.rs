@@ -90,6 +90,17 @@ pub fn blobs(top: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Every folder below another one, without the gateway's own.
+pub fn folders(top: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    walk(top, top, &mut |path, entry| {
+        if entry.file_type().unwrap().is_dir() && !is_the_gateways(path) {
+            found.push(path.to_owned());
+        }
+    });
+    found
+}
+
 /// A gateway keeps nothing in a store but blobs and, for as long as an upload lasts, its unfinished file.
 #[track_caller]
 pub fn assert_no_leftovers(top: &Path) {

@@ -82,6 +82,8 @@ impl NamedQuota {
                 "used_bytes": usage.used,
                 "reserved_bytes": usage.reserved,
                 "limit_bytes": usage.limit,
+                "used_entries": usage.entries,
+                "limit_entries": usage.max_entries,
             })
         });
         json!({
@@ -152,6 +154,8 @@ pub(crate) struct QuotaMetrics<F> {
     quotas: F,
     used: IntGaugeVec,
     limit: IntGaugeVec,
+    entries: IntGaugeVec,
+    max_entries: IntGaugeVec,
 }
 
 impl<F: Fn() -> Vec<NamedQuota>> QuotaMetrics<F> {
@@ -163,14 +167,27 @@ impl<F: Fn() -> Vec<NamedQuota>> QuotaMetrics<F> {
             quotas,
             used: gauge("keepgate_quota_used_bytes", "Bytes of blobs that count for a quota.")?,
             limit: gauge("keepgate_quota_limit_bytes", "Bytes of blobs that a quota allows.")?,
+            entries: gauge(
+                "keepgate_quota_used_entries",
+                "Blobs and folders that count for a quota.",
+            )?,
+            max_entries: gauge(
+                "keepgate_quota_limit_entries",
+                "Blobs and folders that a quota allows.",
+            )?,
         })
+    }
+
+    fn gauges(&self) -> [&IntGaugeVec; 4] {
+        [&self.used, &self.limit, &self.entries, &self.max_entries]
     }
 
     fn fill(&self) -> Result<(), prometheus::Error> {
         // Folders and users without blobs disappear.
-        self.used.reset();
-        self.limit.reset();
-        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        for gauges in self.gauges() {
+            gauges.reset();
+        }
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         for named in (self.quotas)() {
             for usage in named.quota.usage() {
                 let (folder, user) = match &usage.scope {
@@ -179,9 +196,15 @@ impl<F: Fn() -> Vec<NamedQuota>> QuotaMetrics<F> {
                     Scope::User(user) => ("", user.as_str()),
                 };
                 let values = [named.name.as_str(), folder, user];
-                self.used.get_metric_with_label_values(&values)?.set(number(usage.used));
-                if let Some(most) = usage.limit {
-                    self.limit.get_metric_with_label_values(&values)?.set(number(most));
+                for (gauges, value) in self.gauges().into_iter().zip([
+                    Some(usage.used),
+                    usage.limit,
+                    Some(usage.entries),
+                    usage.max_entries,
+                ]) {
+                    if let Some(value) = value {
+                        gauges.get_metric_with_label_values(&values)?.set(number(value));
+                    }
                 }
             }
         }
@@ -191,13 +214,13 @@ impl<F: Fn() -> Vec<NamedQuota>> QuotaMetrics<F> {
 
 impl<F: Fn() -> Vec<NamedQuota> + Send + Sync> Collector for QuotaMetrics<F> {
     fn desc(&self) -> Vec<&Desc> {
-        self.used.desc().into_iter().chain(self.limit.desc()).collect()
+        self.gauges().into_iter().flat_map(Collector::desc).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         if let Err(error) = self.fill() {
             tracing::error!(%error, "cannot collect metrics of quotas");
         }
-        families(self.used.collect().into_iter().chain(self.limit.collect()))
+        families(self.gauges().into_iter().flat_map(Collector::collect))
     }
 }

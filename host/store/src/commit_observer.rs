@@ -3,7 +3,8 @@
 //!
 //! The result of a call is not enough for that: its future may be dropped while the commit runs to
 //! its end on another thread, and a call may fail after the blob has changed (if its folder cannot
-//! be synced). A store holds the observer exactly as long as it may still change something.
+//! be synced). A store holds the observer as long as it may still change something, and as long as a
+//! blob that was removed takes up space because somebody reads it.
 
 use std::fmt;
 use std::ops::Deref;
@@ -26,6 +27,16 @@ pub trait CommitObserver: Send + Sync + fmt::Debug {
         self.admit(size)
     }
 
+    /// The blob's folder was missing, or one above it, and was made: the folder so many levels above the blob's own.
+    fn made_folder(&self, above: usize) {
+        let _ = above;
+    }
+
+    /// So many markers of blobs that expire were made and removed.
+    fn markers(&self, came: u64, gone: u64) {
+        let _ = (came, gone);
+    }
+
     /// The change is made in this [epoch](crate::BlobStore::epoch) of the store. Called before
     /// [`before_commit`](Self::before_commit). An error ends the call without a change.
     fn place(&self, epoch: u64) -> Result<()> {
@@ -41,6 +52,12 @@ pub trait CommitObserver: Send + Sync + fmt::Debug {
 
     /// What changed since [`before_commit`](Self::before_commit); `None` if nothing did.
     fn after_commit(&self, changed: Option<CommittedChange>);
+}
+
+/// Observes one call that makes folders.
+pub trait FolderObserver: Send + Sync + fmt::Debug {
+    /// A folder was missing and was made: the one so many levels above the folder with this index in the call.
+    fn made_folder(&self, index: usize, above: usize);
 }
 
 /// How a key changed.

@@ -29,8 +29,8 @@ use crate::body::Body;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, Condition, DeleteOptions, Download, Due, Info, Listing, Part, Piece, PutOptions,
-    RenameOptions, Stored,
+    BlobStore, Condition, DeleteOptions, Download, Due, FolderObserver, FolderVisitor, Info,
+    Listing, Part, Piece, PutOptions, RenameOptions, Stored,
 };
 
 /// A change that a layer has to decide about before the store makes it. A layer may change the
@@ -57,7 +57,12 @@ pub enum Operation<'a> {
         options: &'a mut DeleteOptions,
     },
     /// Folders are made.
-    MakeFolders(&'a [Folder]),
+    MakeFolders {
+        /// The folders, as the layer's caller names them.
+        folders: &'a [Folder],
+        /// Who is told which of them were missing.
+        observer: &'a mut Option<Arc<dyn FolderObserver>>,
+    },
 }
 
 /// What the caller of a failed operation had asked for.
@@ -194,9 +199,29 @@ impl<L: StoreLayer> BlobStore for L {
     }
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
+        self.prepare_with(folders, None).await
+    }
+
+    async fn prepare_with(
+        &self,
+        folders: &[Folder],
+        mut observer: Option<Arc<dyn FolderObserver>>,
+    ) -> Result<()> {
         let inner = scoped::folders(self.folder(), folders)?;
-        self.authorize(Operation::MakeFolders(folders)).await?;
-        self.inner().prepare(&inner).await
+        self.authorize(Operation::MakeFolders { folders, observer: &mut observer }).await?;
+        self.inner().prepare_with(&inner, observer).await
+    }
+
+    async fn each_folder(&self, below: &Folder, found: FolderVisitor) -> Result<()> {
+        scoped::each_folder(self.folder(), &**self.inner(), below, found).await
+    }
+
+    async fn markers(&self) -> Result<u64> {
+        // As for `due`.
+        match self.folder() {
+            None => self.inner().markers().await,
+            Some(_) => Ok(0),
+        }
     }
 
     async fn check_metadata(&self) -> Result<()> {

@@ -31,12 +31,15 @@ pub mod receive;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 
 pub use body::{Body, BodyError};
-pub use commit_observer::{CommitObserver, CommittedChange, ObserverHandle, RemovedBlob};
+pub use commit_observer::{
+    CommitObserver, CommittedChange, FolderObserver, ObserverHandle, RemovedBlob,
+};
 pub use error::{Result, StoreError};
 pub use expiry::Due;
 pub use key::{Folder, Key};
@@ -136,6 +139,29 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// Makes folders and their parents, ready to hold blobs; durable when it returns.
     async fn prepare(&self, folders: &[Folder]) -> Result<()>;
 
+    /// Like [`prepare`](Self::prepare). A disk tells the observer which folders it has made, and holds it as long as it
+    /// may make more.
+    async fn prepare_with(
+        &self,
+        folders: &[Folder],
+        observer: Option<Arc<dyn FolderObserver>>,
+    ) -> Result<()> {
+        let _observer = observer;
+        self.prepare(folders).await
+    }
+
+    /// Calls `found` with each folder of a disk below this one, in no order. A store in which folders take up no space
+    /// has none.
+    async fn each_folder(&self, below: &Folder, found: FolderVisitor) -> Result<()> {
+        let _ = (below, found);
+        Ok(())
+    }
+
+    /// How many markers of blobs that expire are on a disk. Only of a whole store.
+    async fn markers(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     /// [`StoreError::Unsupported`] if this store cannot keep metadata with blobs.
     async fn check_metadata(&self) -> Result<()>;
 
@@ -145,6 +171,9 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
         Ok(0)
     }
 }
+
+/// Is called with the names of folders.
+pub type FolderVisitor = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// A listing in progress. It leaves out entries that vanish while it runs, and never fails because
 /// of them.

@@ -1,6 +1,7 @@
 //! Quotas, and rules for single users: what exceeds a limit is refused before it is read, what fits
 //! never is, and counts are right whatever happened.
 
+use std::io::Read as _;
 use std::thread;
 
 use keepgate_tests::client::{Endpoint, Reply};
@@ -283,5 +284,64 @@ fn checking_a_configuration_leaves_the_count_alone_and_a_second_server_has_its_o
     assert!(counts().contains(&before[0]));
     other.signal(Signal::TERM);
     assert!(other.wait(LONG).success());
+    gateway.stop();
+}
+
+#[test]
+fn repositories_without_a_byte_are_limited_in_number() {
+    let setup = limited(1_000_000);
+    setup.edit(|text| text.replace("quota = 1000000\n", "quota = 1000000\nquota_entries = 600\n"));
+    let gateway = setup.start();
+    let client = gateway.endpoint();
+    let entries = || gateway.status()["quotas"][0]["usage"][0]["used_entries"].as_u64().unwrap();
+    for repository in ["one", "two"] {
+        assert_eq!(client.post(&format!("/{repository}/?create=true"), b"").status, 200);
+    }
+    assert_eq!(entries(), tree::folders(&setup.store()).len() as u64);
+    let refused = client.post("/three/?create=true", b"");
+    let said = refused.text();
+    assert!(refused.status == 507 && said.contains("600 blobs and folders"), "{said}");
+    assert!(!setup.store().join("three").exists());
+    // What is there goes on, up to the number of entries.
+    let mut stored = 0;
+    let upload = |seed| {
+        let blob = Blob::new(seed, 1);
+        client.post(&path("/one/", &blob.id()), &blob.bytes()).status
+    };
+    while upload(stored) == 200 {
+        stored += 1;
+    }
+    assert_eq!(entries(), 600);
+    let metric = "keepgate_quota_used_entries{folder=\"\",quota=\"store main\",user=\"\"}";
+    assert_eq!(gateway.metric(metric), 600.0);
+    gateway.stop();
+    let gateway = setup.start();
+    assert_eq!(gateway.metric(metric), 600.0, "kept over a restart");
+    gateway.stop();
+}
+
+/// A client that does not read what it has asked for keeps the space of a blob that others delete.
+#[test]
+fn a_deleted_blob_counts_while_somebody_downloads_it() {
+    let setup = limited(60_000_000);
+    let gateway = setup.start();
+    let client = gateway.endpoint();
+    let blob = store(&client, "/r/", Blob::new(1, 40_000_000));
+    let mut reader = client.connect();
+    reader.write_head("GET", &blob, &[]).unwrap();
+    // No socket has room for all of it.
+    let mut download = reader.download("GET").unwrap();
+    assert_eq!(client.status("DELETE", &blob), 200);
+    assert_eq!(there(&setup), 0);
+    let refused = upload(&client, Blob::new(2, 30_000_000));
+    let said = refused.text();
+    assert!(refused.status == 507 && said.contains("40000000 bytes are reserved"), "{said}");
+    let mut bytes = Vec::new();
+    download.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == Blob::new(1, 40_000_000).bytes());
+    while gateway.status()["quotas"][0]["usage"][0]["reserved_bytes"] != 0 {
+        thread::yield_now();
+    }
+    assert_eq!(upload(&client, Blob::new(2, 30_000_000)).status, 200);
     gateway.stop();
 }

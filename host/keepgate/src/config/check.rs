@@ -8,7 +8,7 @@ use std::sync::Arc;
 use keepgate_http::{Address, PublicUrl, is_mount_path};
 use keepgate_store::Folder;
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::quota::{FolderRule, Rules};
+use keepgate_store::quota::{Amount, FolderRule, Rules};
 use toml::Spanned;
 
 use super::{
@@ -130,7 +130,10 @@ fn check_path(path: &Spanned<String>, problems: &mut Problems) {
 /// Applies the policy to a store, which checks its patterns.
 fn check_policy(about: &str, policy: &Policy, span: Range<usize>, problems: &mut Problems) {
     if let Err(error) = policy.to_store().guard(Arc::new(MemoryStore::new())) {
-        problems.add(span, format!("{about}: policy: {error}"));
+        problems.add(span.clone(), format!("{about}: policy: {error}"));
+    }
+    if policy.quota.is_none() && policy.quota_entries.is_some() {
+        problems.add(span, format!("{about}: policy: `quota_entries` needs `quota`"));
     }
 }
 
@@ -140,13 +143,14 @@ fn check_rule(about: &str, rule: &Rule, problems: &mut Problems) {
     match (&rule.user, &rule.folder) {
         (Some(_), None) => {}
         (None, Some(folder)) => {
-            let only_quota = Policy { quota: policy.quota, ..Policy::default() };
+            let (quota, quota_entries) = (policy.quota, policy.quota_entries);
+            let only_quota = Policy { quota, quota_entries, ..Policy::default() };
             if policy.quota.is_none() || *policy != only_quota {
                 let message =
                     format!("{about}: the policy of a folder is a `quota` and nothing else");
                 problems.add(span, message);
             }
-            let (pattern, limit) = (folder.get_ref().clone(), 0);
+            let (pattern, limit) = (folder.get_ref().clone(), Amount::default());
             let rules = Rules { folders: vec![FolderRule { pattern, limit }], ..Rules::default() };
             if let Err(error) = rules.check() {
                 problems.add(folder.span(), format!("{about}: folder: {error}"));

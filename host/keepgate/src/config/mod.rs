@@ -229,6 +229,8 @@ pub(crate) struct Policy {
     pub(crate) except: Vec<String>,
     pub(crate) unverified: bool,
     pub(crate) quota: Option<Size>,
+    /// The most blobs and folders; by default a number that goes with the quota.
+    pub(crate) quota_entries: Option<u64>,
 }
 
 /// A policy for one user or folder that replaces the general one.

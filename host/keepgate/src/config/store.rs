@@ -34,6 +34,9 @@ pub(crate) struct Store {
     /// The maximum size of all blobs.
     #[serde(default)]
     pub(crate) quota: Option<Size>,
+    /// The most blobs and folders; by default a number that goes with the quota.
+    #[serde(default)]
+    pub(crate) quota_entries: Option<Spanned<u64>>,
     /// How often quotas count all blobs again.
     #[serde(default)]
     pub(crate) recount: Option<Interval>,
@@ -260,6 +263,9 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             }
         }
         check_marker(name, store, problems);
+        if let (None, Some(entries)) = (&store.quota, &store.quota_entries) {
+            problems.add(entries.span(), format!("[store.{name}] `quota_entries` needs `quota`"));
+        }
     }
 }
 

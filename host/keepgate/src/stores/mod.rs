@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use keepgate_store::BlobStore;
-use keepgate_store::quota::{FolderRule, Rules, UserRule};
+use keepgate_store::quota::{Amount, FolderRule, Rules, UserRule};
 use keepgate_store_s3::Metrics;
 
 use crate::config::{self, Config, Mount, Size};
@@ -102,18 +102,19 @@ impl OpenStore {
 /// The quotas of a store, from the innermost to the outermost, with their names.
 fn limits(config: &Config, name: &str, store: &config::Store) -> Vec<(String, Rules)> {
     let mut limits = Vec::new();
-    let mut whole = Rules { total: store.quota.map(|Size(limit)| limit), ..Rules::default() };
+    let entries = store.quota_entries.as_ref().map(|entries| *entries.get_ref());
+    let mut whole = Rules { total: amount(store.quota, entries), ..Rules::default() };
     for mount in &config.mount {
         for named in mount.stores.values() {
             let (mounted, folder) = config::store_and_folder(named.get_ref());
             if mounted != name {
                 continue;
             }
-            match (mount.policy.quota, folder) {
-                (Some(Size(limit)), "") => {
+            match (amount(mount.policy.quota, mount.policy.quota_entries), folder) {
+                (Some(limit), "") => {
                     whole.total = Some(whole.total.map_or(limit, |other| other.min(limit)));
                 }
-                (Some(Size(limit)), folder) => {
+                (Some(limit), folder) => {
                     let about = format!("mount {}, store {name}/{folder}", mount.path.get_ref());
                     let folders = vec![FolderRule::exactly(folder, limit)];
                     limits.push((about, Rules { folders, ..Rules::default() }));
@@ -129,10 +130,18 @@ fn limits(config: &Config, name: &str, store: &config::Store) -> Vec<(String, Ru
     limits
 }
 
+/// A limit as it is configured.
+fn amount(quota: Option<Size>, entries: Option<u64>) -> Option<Amount> {
+    let Size(bytes) = quota?;
+    let limit = Amount::limit(bytes);
+    Some(Amount { entries: entries.unwrap_or(limit.entries), ..limit })
+}
+
 /// Adds the rules of a mount for folders and users.
 fn add_rules(rules: &mut Rules, mount: &Mount, below: &str) {
     for rule in &mount.rule {
-        let Some(Size(limit)) = rule.policy.get_ref().quota else { continue };
+        let policy = rule.policy.get_ref();
+        let Some(limit) = amount(policy.quota, policy.quota_entries) else { continue };
         if let Some(user) = &rule.user {
             rules.users.push(UserRule { user: user.get_ref().clone(), limit });
         } else if let Some(folder) = &rule.folder {

@@ -12,10 +12,10 @@ use super::steps::{self, Sync};
 use super::sweep::read_folder;
 use super::tree::{Dir, Tree};
 use super::{Inner, errors};
-use crate::DeleteOptions;
 use crate::error::Result;
 use crate::expiry::{Due, MARKERS, Slot};
 use crate::key::{Key, MAX_KEY, RESERVED};
+use crate::{DeleteOptions, ObserverHandle};
 
 /// Where the slots are.
 fn markers() -> String {
@@ -24,7 +24,13 @@ fn markers() -> String {
 
 impl Inner {
     /// Writes the marker of a blob that is about to be committed; durable when it returns.
-    pub(super) fn mark(&self, tree: &Tree, key: &Key, expires: SystemTime) -> Result<()> {
+    pub(super) fn mark(
+        &self,
+        tree: &Tree,
+        key: &Key,
+        expires: SystemTime,
+        observer: Option<&ObserverHandle>,
+    ) -> Result<()> {
         let slot = Slot::of(expires, self.options.clock.now());
         let folder = format!("{}/{}", markers(), slot.name());
         let dir = match tree.folder(&folder)? {
@@ -32,7 +38,7 @@ impl Inner {
                 tree.settle_folder(&folder)?;
                 dir
             }
-            None => self.make_folder(tree, &folder)?,
+            None => self.make_folder(tree, &folder, &|_| {})?,
         };
         let failed = |error: std::io::Error| {
             errors::io("cannot write a marker of what expires in", tree.path_of(&folder), error)
@@ -43,6 +49,9 @@ impl Inner {
         let mode = Mode::from_raw_mode(self.options.file_mode);
         let file = rustix::fs::openat(&dir, hex::encode(name), flags, mode);
         let mut file = File::from(file.map_err(|errno| failed(errno.into()))?);
+        if let Some(observer) = observer {
+            observer.markers(1, 0);
+        }
         file.write_all(key.as_str().as_bytes()).map_err(failed)?;
         if let Err(errno) = rustix::io::retry_on_intr(|| rustix::fs::fsync(&file))
             && steps::file_sync(errno) == Sync::Failed
@@ -86,6 +95,20 @@ impl Inner {
         Ok(due)
     }
 
+    /// How many markers there are, due or not.
+    pub(super) fn count_markers(&self) -> Result<u64> {
+        let tree = self.tree()?;
+        let Some(top) = tree.folder(&markers())? else { return Ok(0) };
+        let mut markers_found = 0;
+        for slot in names(&tree, &markers(), &top)? {
+            let folder = format!("{}/{slot}", markers());
+            if let Some(dir) = tree.folder(&folder)? {
+                markers_found += names(&tree, &folder, &dir)?.len() as u64;
+            }
+        }
+        Ok(markers_found)
+    }
+
     pub(super) fn expire(&self, due: &Due, options: &DeleteOptions) -> Result<Option<u64>> {
         let tree = self.tree()?;
         let removed = tree.settle(self.remove_below(&tree, &due.key, options, true))?;
@@ -94,7 +117,12 @@ impl Inner {
         if let Some(dir) = tree.folder(&format!("{}/{slot}", markers()))? {
             // One that comes back after a power cut does no harm.
             match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                Ok(()) => {
+                    if let Some(observer) = &options.observer {
+                        observer.markers(0, 1);
+                    }
+                }
+                Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errors::io("cannot remove", gone, errno)),
             }
         }

@@ -8,27 +8,35 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 
 use super::steps::{self, Sync};
-use super::tree::{Dir, Tree};
+use super::sweep::read_folder;
+use super::tree::{self, Dir, Tree};
 use super::{Inner, errors, root};
+use crate::FolderObserver;
 use crate::error::{Result, StoreError};
-use crate::key::Folder;
+use crate::key::{Folder, RESERVED};
 
 /// The most folders that are remembered as durable; beyond that they are synced again.
 const MAX_DURABLE: usize = 100_000;
 
 impl Inner {
-    /// Opens a folder and makes it and its parents if they are missing; durable when it returns.
-    pub(super) fn make_folder(&self, tree: &Tree, folder: &str) -> Result<Dir> {
+    /// Opens a folder and makes it and its parents if they are missing; durable when it returns. `made` is called for each
+    /// that was, with the number of levels above the folder.
+    pub(super) fn make_folder(
+        &self,
+        tree: &Tree,
+        folder: &str,
+        made: &dyn Fn(usize),
+    ) -> Result<Dir> {
         let _making = tree.known.making.write().unwrap_or_else(PoisonError::into_inner);
         let (mut dir, existing) = tree.deepest_existing(folder)?;
         let mut touched = Vec::new();
         for name in prefixes(folder).filter(|name| name.len() > existing.len()) {
-            let made = self.make_one(tree, &dir, name)?;
-            touched.push((std::mem::replace(&mut dir, made), name));
+            let next = self.make_one(tree, &dir, name, &|| made(levels_above(folder, name)))?;
+            touched.push((std::mem::replace(&mut dir, next), name));
         }
         for (parent, name) in &touched {
             tree.sync_folder(parent, parent_of(name))?;
@@ -39,22 +47,39 @@ impl Inner {
 
     /// Makes folders and their parents; durable when it returns. A parent that several of them
     /// share is synced once.
-    pub(super) fn make_folders(&self, folders: &[Folder]) -> Result<()> {
+    pub(super) fn make_folders(
+        &self,
+        folders: &[Folder],
+        observer: Option<&dyn FolderObserver>,
+    ) -> Result<()> {
         let tree = self.tree()?;
-        tree.settle(self.make_folders_below(&tree, folders))
+        tree.settle(self.make_folders_below(&tree, folders, observer))
     }
 
-    fn make_folders_below(&self, tree: &Tree, folders: &[Folder]) -> Result<()> {
+    fn make_folders_below(
+        &self,
+        tree: &Tree,
+        folders: &[Folder],
+        observer: Option<&dyn FolderObserver>,
+    ) -> Result<()> {
         let _making = tree.known.making.write().unwrap_or_else(PoisonError::into_inner);
         let mut done = BTreeSet::new();
         // Synced even if nothing was made in them, because another call may have made what is
         // there a moment ago.
         let mut touched = BTreeSet::new();
-        for name in folders.iter().flat_map(|folder| prefixes(folder.as_str())) {
+        let names = folders.iter().enumerate().flat_map(|(index, folder)| {
+            prefixes(folder.as_str()).map(move |name| (index, folder, name))
+        });
+        for (index, folder, name) in names {
             if done.insert(name) {
                 let parent = reopen(tree, parent_of(name))?;
                 touched.insert(parent_of(name));
-                self.make_one(tree, &parent, name)?;
+                let made = || {
+                    if let Some(observer) = observer {
+                        observer.made_folder(index, levels_above(folder.as_str(), name));
+                    }
+                };
+                self.make_one(tree, &parent, name, &made)?;
                 if !tree.known.capabilities.file_system(&parent).syncs_together {
                     touched.insert(name);
                 }
@@ -69,12 +94,52 @@ impl Inner {
         Ok(())
     }
 
+    /// Calls `found` with each folder below this one. Folders behind symbolic links are not looked for.
+    pub(super) fn each_folder(&self, below: &Folder, found: &dyn Fn(&str)) -> Result<()> {
+        let tree = self.tree()?;
+        let mut left = vec![below.as_str().to_owned()];
+        while let Some(name) = left.pop() {
+            // Gone by now, or a symbolic link.
+            let dir = match tree.folder(&name) {
+                Ok(Some(dir)) => dir,
+                Ok(None) | Err(StoreError::Denied(_)) => continue,
+                Err(error) => return tree.settle(Err(error)),
+            };
+            let read = read_folder(&dir, |entry, kind, _| {
+                let Ok(entry) = std::str::from_utf8(entry) else { return Ok(()) };
+                let is_folder = match kind {
+                    FileType::Directory => true,
+                    FileType::Unknown => tree::stat_at(&dir, entry)
+                        .is_ok_and(|stat| tree::kind(&stat) == FileType::Directory),
+                    _ => false,
+                };
+                if is_folder && entry != RESERVED {
+                    let inner =
+                        if name.is_empty() { entry.to_owned() } else { format!("{name}/{entry}") };
+                    found(&inner);
+                    left.push(inner);
+                }
+                Ok(())
+            });
+            match read {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    return tree.settle(Err(errors::io("cannot list", tree.path_of(&name), errno)));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a folder, unless it is there, and opens it. File systems disagree about the error for a
     /// folder that is there and cannot be written to, so only the result counts.
-    fn make_one(&self, tree: &Tree, parent: &Dir, name: &str) -> Result<Dir> {
+    fn make_one(&self, tree: &Tree, parent: &Dir, name: &str, then: &dyn Fn()) -> Result<Dir> {
         let segment = name.rsplit('/').next().unwrap_or(name);
         let mode = Mode::from_raw_mode(self.options.directory_mode);
         let made = rustix::fs::mkdirat(parent, segment, mode);
+        if made.is_ok() {
+            then();
+        }
         match (made, reopen(tree, name)) {
             (_, Ok(folder)) => Ok(folder),
             (Ok(()) | Err(Errno::EXIST), Err(error)) => Err(error),
@@ -178,6 +243,11 @@ fn prefixes(folder: &str) -> impl Iterator<Item = &str> {
     ends.chain(whole).filter_map(|end| folder.get(..end))
 }
 
+/// How many levels a folder is below one of its prefixes.
+fn levels_above(folder: &str, prefix: &str) -> usize {
+    folder.get(prefix.len()..).map_or(0, |rest| rest.matches('/').count())
+}
+
 /// The folder that contains a name.
 fn parent_of(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(parent, _)| parent)
@@ -192,6 +262,8 @@ mod tests {
         assert_eq!(prefixes("a/b/c").collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
         assert_eq!(prefixes("a").collect::<Vec<_>>(), ["a"]);
         assert_eq!(prefixes("").count(), 0);
+        assert_eq!(prefixes("a/b/c").map(|name| levels_above("a/b/c", name)).sum::<usize>(), 3);
+        assert_eq!(levels_above("a/b/c", "a"), 2);
         assert_eq!(parent_of("a/b/c"), "a/b");
         assert_eq!(parent_of("a"), "");
     }

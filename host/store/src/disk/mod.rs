@@ -21,8 +21,9 @@
 //! | `capabilities` | what the kernel and the file systems turn out to support |
 //! | `temp` | an unfinished file, and the one step that publishes it |
 //! | `upload` | conditions, bytes and commit, on threads that may block |
-//! | `rename` | moves a blob to another key |
+//! | `rename`, `remove` | moves a blob to another key; removes one |
 //! | `put`, `read`, `list` | the async side of uploads, downloads and listings |
+//! | `readers` | files that are being read, and take up space after they are removed |
 //! | `sweep` | temporary names; removes what killed processes left |
 //! | `report` | what operators see of a root: file system, device, free space |
 //! | `expiry` | markers of blobs that expire |
@@ -37,6 +38,8 @@ mod folders;
 mod list;
 mod put;
 mod read;
+mod readers;
+mod remove;
 mod rename;
 mod report;
 mod root;
@@ -58,10 +61,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
-
 pub use self::report::StorageReport;
 use self::root::Root;
 use self::temp::Temp;
@@ -71,9 +70,10 @@ use crate::error::{Result, StoreError};
 use crate::expiry::{Clock, Due};
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, CommittedChange, DeleteOptions, Download, Info, Listing, Part, Piece, PutOptions,
-    RenameOptions, Stored,
+    BlobStore, DeleteOptions, Download, FolderObserver, FolderVisitor, Info, Listing, Part, Piece,
+    PutOptions, RenameOptions, Stored,
 };
+use async_trait::async_trait;
 
 /// Number of key locks: more than there are threads that could want one at a time.
 const LOCKS: usize = 64;
@@ -169,6 +169,7 @@ struct Inner {
     locks: [Mutex<()>; LOCKS],
     hasher: RandomState,
     buffers: Arc<read::Buffers>,
+    readers: Arc<readers::Readers>,
     warned_names: AtomicBool,
 }
 
@@ -210,6 +211,7 @@ impl DiskStore {
             locks: [const { Mutex::new(()) }; LOCKS],
             hasher: RandomState::new(),
             buffers: Arc::default(),
+            readers: Arc::default(),
             warned_names: false.into(),
         };
         Self { inner: Arc::new(inner) }
@@ -274,73 +276,6 @@ impl Inner {
     fn lock(&self, index: usize) -> MutexGuard<'_, ()> {
         let [first, ..] = &self.locks;
         self.locks.get(index).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn delete(&self, key: &Key, options: &DeleteOptions) -> Result<Option<u64>> {
-        let tree = self.tree()?;
-        tree.settle(self.remove_below(&tree, key, options, false))
-    }
-
-    /// Removes a blob, or only one that has expired. To whoever deletes it, one that has is not there;
-    /// it goes nevertheless.
-    fn remove_below(
-        &self,
-        tree: &Tree,
-        key: &Key,
-        options: &DeleteOptions,
-        only_expired: bool,
-    ) -> Result<Option<u64>> {
-        let path = || tree.path_of(key.as_str());
-        let nothing = || options.check(None).map(|()| None);
-        let folder = key.folder();
-        let Some(dir) = tree.folder(folder.as_str())? else {
-            return nothing();
-        };
-        let size = {
-            let _lock = self.lock_key(key);
-            let name = key.name();
-            let stat = match tree.stat_at(&dir, name) {
-                Ok(stat) if tree::is_regular(&stat) => stat,
-                Ok(stat) if tree::is_symlink(&stat) => return Err(tree.symlink(key.as_str())),
-                Ok(_) => return nothing(),
-                Err(errno) if errors::is_missing(errno) => return nothing(),
-                Err(errno) => return Err(errors::io("cannot look up", path(), errno)),
-            };
-            let all = options.observer.is_some();
-            let mut gone = xattr::gone(tree, &dir, key, (&stat, &self.options.clock), all);
-            let is_live = !gone.expired;
-            if only_expired && is_live {
-                return Ok(None);
-            }
-            options.check(Some(&*xattr::etag(&stat)).filter(|_| is_live))?;
-            let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-                Ok(()) => Ok(true),
-                Err(Errno::NOENT) => Ok(false),
-                Err(errno) => Err(errors::io("cannot delete", path(), errno)),
-            };
-            let deleted = match &options.observer {
-                None => unlink()?,
-                Some(observer) => {
-                    observer.place(tree.known.epoch)?;
-                    if !observer.before_commit()? {
-                        gone.blob.metadata.clear();
-                    }
-                    let outcome = unlink();
-                    let changed = matches!(outcome, Ok(true));
-                    observer.after_commit(
-                        changed.then_some(CommittedChange { removed: Some(gone.blob), size: None }),
-                    );
-                    outcome?
-                }
-            };
-            if !deleted {
-                return nothing();
-            }
-            (is_live || only_expired).then_some(stat.stx_size)
-        };
-        tree.sync_folder(&dir, folder.as_str())?;
-        tree.must_name(folder.as_str(), &dir)?;
-        Ok(size)
     }
 
     /// Tries to store metadata with an unfinished file at the store's top.
@@ -423,8 +358,26 @@ impl BlobStore for DiskStore {
     }
 
     async fn prepare(&self, folders: &[Folder]) -> Result<()> {
+        self.prepare_with(folders, None).await
+    }
+
+    async fn prepare_with(
+        &self,
+        folders: &[Folder],
+        observer: Option<Arc<dyn FolderObserver>>,
+    ) -> Result<()> {
         let (inner, folders) = (Arc::clone(&self.inner), folders.to_vec());
-        errors::blocking(move || inner.make_folders(&folders)).await
+        errors::blocking(move || inner.make_folders(&folders, observer.as_deref())).await
+    }
+
+    async fn each_folder(&self, below: &Folder, found: FolderVisitor) -> Result<()> {
+        let (inner, below) = (Arc::clone(&self.inner), below.clone());
+        errors::blocking(move || inner.each_folder(&below, &*found)).await
+    }
+
+    async fn markers(&self) -> Result<u64> {
+        let inner = Arc::clone(&self.inner);
+        errors::blocking(move || inner.count_markers()).await
     }
 
     async fn check_metadata(&self) -> Result<()> {

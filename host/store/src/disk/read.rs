@@ -15,6 +15,7 @@ use futures_util::stream;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::readers::Reading;
 use super::tree::{Opened, Tree};
 use super::{Inner, errors, xattr};
 use crate::body::{Body, BodyError};
@@ -34,14 +35,13 @@ const MAX_SPARE: usize = 32;
 
 /// What is known about a blob.
 pub(super) async fn head(store: &Arc<Inner>, key: &Key) -> Result<Info> {
-    let (file, info) = open(store, key).await?;
-    drop(file);
+    let (_file, info, _reading) = open(store, key).await?;
     Ok(info)
 }
 
 /// Opens a blob, or a part of it.
 pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Download> {
-    let (file, info) = open(store, key).await?;
+    let (file, info, reading) = open(store, key).await?;
     let (offset, length) =
         part.within(info.size).ok_or(StoreError::OutOfRange { size: info.size })?;
     let body = if length == 0 {
@@ -50,7 +50,7 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
         let path = store.path_of(key.as_str());
         let buffers = Arc::clone(&store.buffers);
         let reader = BlobReader {
-            file: Arc::new(file),
+            file: Arc::new((file, reading)),
             path,
             offset,
             left: length,
@@ -63,10 +63,10 @@ pub(super) async fn get(store: &Arc<Inner>, key: &Key, part: Part) -> Result<Dow
     Ok(Download { info, offset, length, body })
 }
 
-async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
+async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info, Reading)> {
     let cached = store.root.cached().and_then(|tree| {
-        let found = tree.cached_blob(key.as_str())?;
-        Some(described(store, &tree, key, found))
+        let found = store.read_cached_blob(&tree, key)?;
+        Some(described_to_read(store, &tree, key, found))
     });
     let found = match cached {
         Some(found) => found,
@@ -74,12 +74,24 @@ async fn open(store: &Arc<Inner>, key: &Key) -> Result<(std::fs::File, Info)> {
             let (store, key) = (Arc::clone(store), key.clone());
             errors::blocking(move || {
                 let tree = store.tree()?;
-                tree.settle(described(&store, &tree, &key, tree.blob(key.as_str())))
+                let found = store.read_blob(&tree, &key);
+                tree.settle(described_to_read(&store, &tree, &key, found))
             })
             .await
         }
     };
     found?.ok_or(StoreError::NotFound)
+}
+
+fn described_to_read(
+    store: &Inner,
+    tree: &Tree,
+    key: &Key,
+    found: Result<Option<(Opened, Reading)>>,
+) -> Result<Option<(std::fs::File, Info, Reading)>> {
+    let Some((opened, reading)) = found? else { return Ok(None) };
+    let found = described(store, tree, key, Ok(Some(opened)))?;
+    Ok(found.map(|(file, info)| (file, info, reading)))
 }
 
 /// What was found, unless it has expired.
@@ -98,7 +110,8 @@ pub(super) fn described(
 
 /// A file being read.
 struct BlobReader {
-    file: Arc<std::fs::File>,
+    /// The file, closed before others are told that nobody reads it any more.
+    file: Arc<(std::fs::File, Reading)>,
     path: PathBuf,
     offset: u64,
     left: u64,
@@ -124,9 +137,10 @@ impl BlobReader {
             buffer = errors::blocking(move || {
                 if soon.is_some() {
                     // Only a hint: if it fails, reading is slower.
-                    let _ = rustix::fs::fadvise(&file, offset, soon, Advice::Sequential);
+                    let _ = rustix::fs::fadvise(&file.0, offset, soon, Advice::Sequential);
                 }
-                file.read_exact_at(buffer.space(), offset)
+                file.0
+                    .read_exact_at(buffer.space(), offset)
                     .map_err(|error| errors::io("cannot read", path, shrank(error)))?;
                 Ok(buffer)
             })
@@ -143,7 +157,7 @@ impl BlobReader {
     fn read_cached(&mut self, buffer: &mut Buffer) -> Option<()> {
         let mut slices = [IoSliceMut::new(buffer.space())];
         let flags = ReadWriteFlags::NOWAIT;
-        match rustix::io::preadv2(&self.file, &mut slices, self.offset, flags) {
+        match rustix::io::preadv2(&self.file.0, &mut slices, self.offset, flags) {
             // An unexpected end: the blocking read will report it.
             Ok(0) => None,
             Ok(read) => {

@@ -109,12 +109,17 @@ impl Rename<'_> {
             tree.settle_folder(folder.as_str())?;
             dir
         } else {
-            self.store.make_folder(tree, folder.as_str())?
+            let made = |above| {
+                if let Some(comes) = &self.options.comes {
+                    comes.made_folder(above);
+                }
+            };
+            self.store.make_folder(tree, folder.as_str(), &made)?
         };
         // Nothing is to change in a folder that was replaced meanwhile.
         self.must_name(source, &dir)?;
         if let Some(expires) = source.info.expires {
-            self.store.mark(tree, self.to, expires)?;
+            self.store.mark(tree, self.to, expires, self.options.comes.as_ref())?;
         }
         Ok(dir)
     }
@@ -160,6 +165,9 @@ impl Rename<'_> {
             match moved {
                 Ok(()) => {
                     let change = change(replaced.as_ref());
+                    if let (Some(replaced), Some(comes)) = (&replaced, &self.options.comes) {
+                        self.store.readers.removed(replaced.file, comes);
+                    }
                     let replaced = replaced.map(|replaced| replaced.blob);
                     let moved = MovedBlob { blob: gone(source, wanted), replaced };
                     return Ok(Step::Moved(moved, change));

@@ -11,6 +11,7 @@ use rustix::fs::{FileType, Statx};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use super::readers::Reading;
 use super::temp::{Target, Temp};
 use super::tree::{Dir, Tree};
 use super::xattr::{self, Attributes, Gone};
@@ -50,6 +51,7 @@ enum Sink {
         stored: File,
         stat: Box<Statx>,
         identical: bool,
+        _reading: Reading,
     },
 }
 
@@ -79,13 +81,16 @@ impl Upload {
                 }
                 None
             }
-            (Condition::AbsentOrIdentical, Some(_)) => tree.blob(key.as_str())?,
+            (Condition::AbsentOrIdentical, Some(_)) => store.read_blob(tree, &key)?,
             _ => None,
         };
         let sink = match stored {
-            Some((stored, stat)) => {
-                Sink::Compare { stored: stored.into(), stat: Box::new(stat), identical: true }
-            }
+            Some(((stored, stat), reading)) => Sink::Compare {
+                stored: stored.into(),
+                stat: Box::new(stat),
+                identical: true,
+                _reading: reading,
+            },
             None => {
                 let kept = Arc::new(Attributes::of(&options));
                 Sink::Write(Temp::new(&store, tree, &dir, &folder, kept)?)
@@ -164,7 +169,7 @@ impl Upload {
 
     fn finish_in_place(mut self) -> Result<Stored> {
         let checked = check(self.hasher.take(), self.expected);
-        if let Sink::Compare { stored, stat, identical } = &self.sink {
+        if let Sink::Compare { stored, stat, identical, .. } = &self.sink {
             if !identical || !at_end(stored, stat) || checked.is_err() {
                 return Err(StoreError::AlreadyExists);
             }
@@ -199,12 +204,17 @@ impl Upload {
         if self.folder_exists {
             self.tree.settle_folder(&self.folder)?;
         } else {
-            self.dir = Arc::new(self.store.make_folder(&self.tree, &self.folder)?);
+            let made = |above| {
+                if let Some(observer) = &self.observer {
+                    observer.made_folder(above);
+                }
+            };
+            self.dir = Arc::new(self.store.make_folder(&self.tree, &self.folder, &made)?);
         }
         // Nothing is to change in a folder that was replaced during the upload.
         self.tree.must_name(&self.folder, &self.dir)?;
         if let Some(expires) = self.expires {
-            self.store.mark(&self.tree, &self.key, expires)?;
+            self.store.mark(&self.tree, &self.key, expires, self.observer.as_ref())?;
         }
         let change = loop {
             if let Some(change) = self.publish()? {
@@ -252,6 +262,9 @@ impl Upload {
         let outcome = self.publish_locked(wanted);
         let done = outcome.as_ref().ok().and_then(Option::as_ref);
         let made = done.map(|gone| change(gone.as_ref()));
+        if let Some(Some(gone)) = done {
+            store.readers.removed(gone.file, &observer);
+        }
         observer.after_commit(
             done.map(|gone| gone.as_ref().map(|gone| gone.blob.clone()))
                 .map(|removed| CommittedChange { removed, size: Some(size) }),
@@ -370,7 +383,7 @@ impl Tree {
 /// What a commit has changed, if it was for a new blob.
 pub(super) fn change(gone: Option<&Gone>) -> Change {
     match gone {
-        Some(Gone { blob, expired: false }) => Change::Replaced { size: blob.size },
+        Some(Gone { blob, expired: false, .. }) => Change::Replaced { size: blob.size },
         Some(_) | None => Change::Created,
     }
 }

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, Statx, StatxTimestamp, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::readers::FileId;
 use super::tree::{Dir, Tree};
 use super::{errors, steps};
 use crate::error::{Result, StoreError};
@@ -131,6 +132,7 @@ pub(super) fn info(tree: &Tree, key: &Key, file: impl AsFd, stat: &Statx) -> Res
 pub(super) struct Gone {
     /// What the commit observer is told.
     pub(super) blob: RemovedBlob,
+    pub(super) file: FileId,
     /// Whether it has expired, so that to its store's callers it is not there.
     pub(super) expired: bool,
 }
@@ -159,7 +161,8 @@ pub(super) fn gone(
     });
     let expired = clock.has_passed(kept.expires.map(expiry::time));
     let metadata = if all { kept.metadata } else { Vec::new() };
-    Gone { blob: RemovedBlob { size: stat.stx_size, metadata }, expired }
+    let blob = RemovedBlob { size: stat.stx_size, metadata };
+    Gone { blob, file: FileId::of(stat), expired }
 }
 
 /// Unique among all blobs ever stored under a key: inode numbers are reused, but not together with

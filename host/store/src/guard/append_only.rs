@@ -76,7 +76,7 @@ impl StoreLayer for AppendOnly {
             Operation::Delete { key, .. } if self.is_protected(key) => {
                 Err(self.denied("deleted", key))
             }
-            Operation::Store { .. } | Operation::Delete { .. } | Operation::MakeFolders(_) => {
+            Operation::Store { .. } | Operation::Delete { .. } | Operation::MakeFolders { .. } => {
                 Ok(())
             }
         }

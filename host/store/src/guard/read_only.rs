@@ -32,7 +32,7 @@ impl StoreLayer for ReadOnly {
         match operation {
             Operation::Store { key, .. } => Err(denied(format_args!("{key} may not be stored"))),
             Operation::Delete { key, .. } => Err(denied(format_args!("{key} may not be deleted"))),
-            Operation::MakeFolders(_) => Err(denied("no folders may be made")),
+            Operation::MakeFolders { .. } => Err(denied("no folders may be made")),
         }
     }
 }

@@ -31,7 +31,7 @@ impl StoreLayer for Subfolder {
 
     async fn authorize(&self, operation: Operation<'_>) -> Result<()> {
         match operation {
-            Operation::Store { .. } | Operation::Delete { .. } | Operation::MakeFolders(_) => {
+            Operation::Store { .. } | Operation::Delete { .. } | Operation::MakeFolders { .. } => {
                 Ok(())
             }
         }

@@ -27,7 +27,7 @@ impl StoreLayer for Unverified {
     async fn authorize(&self, operation: Operation<'_>) -> Result<()> {
         match operation {
             Operation::Store { options, .. } => options.sha256 = None,
-            Operation::Delete { .. } | Operation::MakeFolders(_) => {}
+            Operation::Delete { .. } | Operation::MakeFolders { .. } => {}
         }
         Ok(())
     }

@@ -2,12 +2,13 @@
 //! as they are and nothing is allocated.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, Key};
-use crate::{BlobStore, Entry, Info, Listing, Piece};
+use crate::{BlobStore, Entry, FolderVisitor, Info, Listing, Piece};
 
 /// A key in the inner store.
 pub(super) fn key<'a>(scope: Option<&Folder>, key: &'a Key) -> Result<Cow<'a, Key>> {
@@ -75,6 +76,22 @@ pub(super) async fn list(
         listed => Some(listed?),
     };
     Ok(Box::new(ScopedListing { inner, prefix: scope.join("") }))
+}
+
+/// Calls `found` with each folder of the inner store below one, by the caller's names.
+pub(super) async fn each_folder(
+    scope: Option<&Folder>,
+    store: &dyn BlobStore,
+    below: &Folder,
+    found: FolderVisitor,
+) -> Result<()> {
+    let Some(scope) = scope else {
+        return store.each_folder(below, found).await;
+    };
+    let inner = folder(Some(scope), below)?;
+    let prefix = scope.join("");
+    let found = move |name: &str| found(name.strip_prefix(&prefix).unwrap_or(name));
+    store.each_folder(&inner, Arc::new(found)).await
 }
 
 /// A listing whose keys have the folder's own name removed.

@@ -4,12 +4,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bytesize::ByteSize;
-
+use super::admission;
 use super::rules::{Charge, Compiled, Scope};
 use super::scan::{Delta, Scan, Seen};
 use super::state_file::Saved;
-use super::totals::Totals;
+use super::totals::{Amount, Totals};
 use super::{OWNER, Usage};
 use crate::{CommittedChange, Fields, Key};
 
@@ -21,10 +20,10 @@ const STEP: (u64, u64) = (8 << 20, 128 << 20);
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) rules: Arc<Compiled>,
-    /// Bytes of existing blobs.
+    /// What is there: blobs, and the folders and markers that a disk has told about.
     pub(super) used: Totals,
-    /// Bytes that uploads in progress may add, and those of removed blobs that a power cut might
-    /// bring back, because their folder is not synced yet.
+    /// What calls in progress may add, and removed blobs that a power cut might bring back, because
+    /// their folder is not synced yet, or that take up space because somebody reads them.
     reserved: Totals,
     /// After an unclean shutdown: by how much every sum may be too low, until a count is complete.
     pub(super) max_undercount: u64,
@@ -54,7 +53,7 @@ struct Call {
     /// As stored with the blob.
     owner: Option<Arc<str>>,
     charge: Charge,
-    reserved: u64,
+    reserved: Amount,
     /// A blob that this call removed or replaced: its bytes and owner.
     leaving: Option<(u64, Option<String>, Charge)>,
     /// The key is being changed at this moment.
@@ -114,7 +113,8 @@ impl Ledger {
         self.last_call += 1;
         let charge = self.rules.charge(key.as_str(), owner.as_deref());
         let (key, from) = (key.clone(), None);
-        let call = Call { key, from, owner, charge, reserved: 0, leaving: None, open: false };
+        let reserved = Amount::default();
+        let call = Call { key, from, owner, charge, reserved, leaving: None, open: false };
         self.calls.insert(self.last_call, call);
         (self.last_call, std::mem::take(&mut self.closed))
     }
@@ -132,17 +132,15 @@ impl Ledger {
         call.from = from.cloned();
     }
 
-    /// Reserves more bytes for an upload. The error says which limit is exceeded.
+    /// Reserves more bytes for a blob that is to be stored, and its entry if that was not done. The error says which
+    /// limit is exceeded.
     pub(super) fn reserve(&mut self, id: u64, bytes: u64) -> Result<Due, String> {
         let Some(call) = self.calls.get_mut(&id) else {
             return Ok(Due::Nothing);
         };
         let charge = &call.charge;
-        let mut scopes = [
-            (self.rules.total(), self.used.store, self.reserved.store),
-            sums(charge.folder.as_ref(), &self.used.folders, &self.reserved.folders),
-            sums(charge.user.as_ref(), &self.used.users, &self.reserved.users),
-        ];
+        let more = Amount { bytes, entries: 1 - call.reserved.entries.min(1) };
+        let mut scopes = admission::scopes(&self.rules, &self.used, &self.reserved, charge);
         if let Some(from) = &call.from {
             // Where the blob counts already, it needs no more bytes than it has.
             let there = self.rules.charge(from.as_str(), call.owner.as_deref());
@@ -151,21 +149,9 @@ impl Ledger {
             (store.0, user.0) = (None, None);
             folder.0 = folder.0.filter(|_| name(&there) != name(charge));
         }
-        for (index, (limit, used, reserved)) in scopes.into_iter().enumerate() {
-            let there = used.saturating_add(self.max_undercount).saturating_add(reserved);
-            let Some(limit) = limit.filter(|limit| there.saturating_add(bytes) > *limit) else {
-                continue;
-            };
-            let scope = match (index, &charge.folder, &charge.user) {
-                (1, Some(folder), _) => Scope::Folder(folder.name.to_string()),
-                (2, _, Some(user)) => Scope::User(user.name.to_string()),
-                _ => Scope::Store,
-            };
-            let used = used.saturating_add(self.max_undercount);
-            return Err(full(&scope, limit, used, reserved, bytes, self.max_undercount > 0));
-        }
-        self.reserved.add(charge, bytes);
-        call.reserved = call.reserved.saturating_add(bytes);
+        admission::fits(scopes, charge, more, self.max_undercount)?;
+        self.reserved.add(charge, more);
+        call.reserved = call.reserved.plus(more);
         let next = self.next_room.unwrap_or(u64::MAX);
         if bytes > self.room || bytes > next {
             return Ok(Due::WriteAfter(self.taken));
@@ -173,6 +159,55 @@ impl Ledger {
         self.room -= bytes;
         self.next_room = self.next_room.map(|room| room - bytes);
         Ok(if self.room < self.step / 2 { Due::WriteSoon } else { Due::Nothing })
+    }
+
+    /// Reserves an entry for a folder that may be made, until [`release_folder`](Self::release_folder).
+    pub(super) fn reserve_folder(&mut self, folder: &str) -> Result<Charge, String> {
+        let charge = self.rules.charge(folder, None);
+        let scopes = admission::scopes(&self.rules, &self.used, &self.reserved, &charge);
+        admission::fits(scopes, &charge, Amount::ENTRY, 0)?;
+        self.reserved.add(&charge, Amount::ENTRY);
+        Ok(charge)
+    }
+
+    pub(super) fn release_folder(&mut self, charge: &Charge) {
+        let _ = self.reserved.subtract(charge, Amount::ENTRY);
+    }
+
+    /// A folder was made: the one that is so many levels above this one.
+    pub(super) fn made_folder(&mut self, folder: &str, above: usize) {
+        // Above the top of what is counted here, it is only the store's.
+        let name = folder.rsplitn(above + 1, '/').last().unwrap_or_default();
+        let levels = folder.matches('/').count();
+        let name = if above > levels { "" } else { name };
+        self.used.add(&self.rules.charge(name, None), Amount::ENTRY);
+        if let Some(scan) = &mut self.scan {
+            scan.folder(name);
+        }
+    }
+
+    /// Markers of blobs that expire were made or removed.
+    pub(super) fn markers(&mut self, came: u64, gone: u64) {
+        let entries = |entries| Amount { bytes: 0, entries };
+        self.used.add(&Charge::default(), entries(came));
+        let _ = self.used.subtract(&Charge::default(), entries(gone));
+        if let Some(scan) = &mut self.scan {
+            scan.markers(came, gone);
+        }
+    }
+
+    /// Counts a folder that a count has found.
+    pub(super) fn found_folder(&mut self, name: &str) {
+        if let Some(scan) = &mut self.scan {
+            scan.folder(name);
+        }
+    }
+
+    /// Counts markers that a count has found.
+    pub(super) fn found_markers(&mut self, markers: u64) {
+        if let Some(scan) = &mut self.scan {
+            scan.markers(markers, 0);
+        }
     }
 
     /// Marks a call's key as being changed. Returns whether the owner of a removed blob is needed.
@@ -199,12 +234,13 @@ impl Ledger {
         if let Some(delta) = &delta {
             if let Some((size, _)) = delta.came {
                 let _ = self.reserved.subtract(&call.charge, std::mem::take(&mut call.reserved));
-                self.used.add(&call.charge, size);
+                self.used.add(&call.charge, Amount::blob(size));
             }
             if let Some((size, owner)) = delta.gone {
                 let charge = self.rules.charge(call.key.as_str(), owner);
-                right = self.used.subtract(&charge, size) || self.max_undercount > 0;
-                self.reserved.add(&charge, size);
+                let blob = Amount::blob(size);
+                right = self.used.subtract(&charge, blob) || self.max_undercount > 0;
+                self.reserved.add(&charge, blob);
                 call.leaving = Some((size, owner.map(str::to_owned), charge));
             }
         }
@@ -221,7 +257,7 @@ impl Ledger {
         };
         let _ = self.reserved.subtract(&call.charge, call.reserved);
         if let Some((size, _, charge)) = &call.leaving {
-            let _ = self.reserved.subtract(charge, *size);
+            let _ = self.reserved.subtract(charge, Amount::blob(*size));
         }
         if let Some(scan) = self.scan.as_mut().filter(|_| call.open) {
             scan.changed(call.key.as_str(), None);
@@ -310,8 +346,8 @@ impl Ledger {
         scopes.extend(old.scopes());
         scopes.retain(|scope| comparable || *scope == Scope::Store);
         let drift = scopes.into_iter().map(|scope| Drift {
-            old: old.get(&scope).saturating_add(max_undercount),
-            new: self.used.get(&scope),
+            old: old.get(&scope).bytes.saturating_add(max_undercount),
+            new: self.used.get(&scope).bytes,
             scope,
         });
         Some(drift.filter(|drift| drift.old != drift.new).collect())
@@ -345,7 +381,7 @@ impl Ledger {
             self.reserved.add(&call.charge, call.reserved);
             if let Some((size, owner, charge)) = &mut call.leaving {
                 *charge = rules.charge(call.key.as_str(), owner.as_deref());
-                self.reserved.add(charge, *size);
+                self.reserved.add(charge, Amount::blob(*size));
             }
         }
         self.rules = rules;
@@ -355,43 +391,24 @@ impl Ledger {
         let mut scopes: BTreeSet<_> = self.used.scopes().collect();
         scopes.extend(self.reserved.scopes());
         scopes.extend(self.rules.named());
-        let usage = scopes.into_iter().map(|scope| Usage {
-            used: self.used.get(&scope).saturating_add(self.max_undercount),
-            reserved: self.reserved.get(&scope),
-            limit: match &scope {
+        let usage = scopes.into_iter().map(|scope| {
+            let (used, reserved) = (self.used.get(&scope), self.reserved.get(&scope));
+            let limit = match &scope {
                 Scope::Store => self.rules.total(),
                 Scope::Folder(name) => self.rules.folder_limit(name),
                 Scope::User(name) => self.rules.user_limit(name),
-            },
-            scope,
+            };
+            Usage {
+                scope,
+                used: used.bytes.saturating_add(self.max_undercount),
+                reserved: reserved.bytes,
+                limit: limit.map(|limit| limit.bytes),
+                entries: used.entries.saturating_add(reserved.entries),
+                max_entries: limit.map(|limit| limit.entries),
+            }
         });
         usage.collect()
     }
-}
-
-/// Limit, use and reservations of a folder or a user.
-fn sums(
-    counted: Option<&super::rules::Counted>,
-    used: &HashMap<Arc<str>, u64>,
-    reserved: &HashMap<Arc<str>, u64>,
-) -> (Option<u64>, u64, u64) {
-    let Some(counted) = counted else {
-        return (None, 0, 0);
-    };
-    let of = |sums: &HashMap<Arc<str>, u64>| sums.get(&counted.name).copied().unwrap_or(0);
-    (counted.limit, of(used), of(reserved))
-}
-
-fn full(scope: &Scope, limit: u64, used: u64, reserved: u64, bytes: u64, bound: bool) -> String {
-    let exact = |bytes: u64| format!("{} ({bytes} bytes)", ByteSize(bytes).display().iec());
-    let at_most = if bound { "at most " } else { "" };
-    let counting = if bound { "; it is being recounted after an unclean shutdown" } else { "" };
-    format!(
-        "the quota of {scope} is {}: {at_most}{} are used and {reserved} bytes are reserved by calls \
-         in progress, so {bytes} more bytes do not fit{counting}",
-        exact(limit),
-        exact(used),
-    )
 }
 
 /// The user that a blob with this metadata counts for.

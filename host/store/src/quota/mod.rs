@@ -1,10 +1,11 @@
-//! Limits on the bytes of blobs that a store holds: in total, below folders, and for users. The
+//! Limits on what a store holds, in bytes of blobs and in entries: in total, below folders, and for users. The
 //! quota wraps a store outside of every plugin, and knows nothing about callers but a name.
 //!
 //! | file | what it is for |
 //! | --- | --- |
 //! | `rules` | what is limited, and which scopes a blob counts for |
 //! | `totals`, `ledger` | the sums, reservations and calls in progress, all under one lock |
+//! | `admission` | whether more fits |
 //! | `scan`, `recount` | counting while the store is in use |
 //! | `reservation`, `view` | one call; the store as one principal sees it |
 //! | `state_file` | the file that survives a restart |
@@ -20,7 +21,15 @@
 //! `used` changes together with the blob: the store calls the observer while it holds its lock on
 //! the key. So `used + reserved` is at least what is there at every moment, and it is never allowed
 //! beyond a limit. The exception is what other programs store, until the next count. A removed blob
-//! stays reserved until its call is over, because a power cut might bring it back until then.
+//! stays reserved until its call is over, because a power cut might bring it back until then. To a disk,
+//! a call that removed a blob is not over while somebody reads that blob, because its file takes up space.
+//!
+//! # Entries
+//!
+//! A blob is an entry, and so is on a disk each folder, and each marker of a blob that expires: they take up inodes,
+//! of which a disk has a limited number, and time of everybody who lists them. Blobs are counted as exactly as their
+//! bytes. Folders and markers are counted when the store reports them; a count that runs meanwhile may count one twice.
+//! Entries that were added before an unclean shutdown are unknown until the count after it.
 //!
 //! # Why a count is exact although the store is in use
 //!
@@ -63,6 +72,7 @@
 //! sums are taken to be too low by `ahead`, and a count starts at once. The file may be deleted
 //! while the gateway is not running: `open` then counts.
 
+mod admission;
 mod ledger;
 mod recount;
 mod reservation;
@@ -93,6 +103,7 @@ use crate::error::{Result, StoreError};
 
 pub use self::ledger::Drift;
 pub use self::rules::{FolderRule, Rules, Scope, UserRule};
+pub use self::totals::Amount;
 
 /// The metadata name under which a blob's owner is stored. Like all names that begin with
 /// [`RESERVED_METADATA`](crate::RESERVED_METADATA), it is hidden from plugins, which can neither
@@ -122,6 +133,10 @@ pub struct Usage {
     pub reserved: u64,
     /// The limit in bytes; `None` if the scope is only counted.
     pub limit: Option<u64>,
+    /// Blobs, folders and markers, with those that calls in progress may add.
+    pub entries: u64,
+    /// The limit of these; `None` if the scope is only counted.
+    pub max_entries: Option<u64>,
 }
 
 /// Limits around a store. Every change of the store should go through the quota's views.
@@ -213,7 +228,7 @@ impl Quota {
                     Ok(epoch) => shared.epoch.store(epoch, Ordering::Relaxed),
                     Err(_) => shared.want_recount(),
                 }
-                if !saved.clean {
+                if !saved.clean || !saved.has_entries() {
                     shared.want_recount();
                 }
             }

@@ -42,6 +42,11 @@ pub(super) async fn count(
     let rules = shared.ledger().begin_scan(rules);
     let _attempt = Attempt(shared);
     let epoch = shared.store.epoch().await?;
+    let found = Arc::clone(shared);
+    let found = Arc::new(move |name: &str| found.ledger().found_folder(name));
+    shared.store.each_folder(&Folder::top(), found).await?;
+    let markers = shared.store.markers().await?;
+    shared.ledger().found_markers(markers);
     match shared.store.list(&Folder::top(), true).await {
         Ok(mut listing) => walk(shared, &rules, &mut *listing).await?,
         // The store is a folder that does not exist yet.

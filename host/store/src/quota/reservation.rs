@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::rules::Charge;
 use super::{Shared, blocking};
-use crate::error::Result;
-use crate::{CommitObserver, CommittedChange, Fields, Key, ObserverHandle};
+use crate::error::{Result, StoreError};
+use crate::{CommitObserver, CommittedChange, Fields, Folder, FolderObserver, Key, ObserverHandle};
 
 /// One put, concat or delete, or one of the two keys of a rename. The store holds it for as long as the call may change something.
 #[derive(Debug)]
 pub(super) struct Reservation {
     shared: Arc<Shared>,
     id: u64,
+    /// The folder of the key.
+    folder: Folder,
     /// The key of the blob that the call moves, if it does.
     from: Option<Key>,
     /// Bytes that are reserved only if there is a change.
@@ -34,8 +37,8 @@ impl Reservation {
         if reopened {
             shared.write_soon();
         }
-        let (shared, from) = (Arc::clone(shared), from.cloned());
-        Self { shared, id, from, late: AtomicU64::new(0), next }
+        let (shared, folder, from) = (Arc::clone(shared), key.folder(), from.cloned());
+        Self { shared, id, folder, from, late: AtomicU64::new(0), next }
     }
 
     /// Reserves bytes at the commit, so only if the store is about to add a blob.
@@ -80,6 +83,20 @@ impl CommitObserver for Reservation {
         self.next.as_ref().map_or(Ok(()), |next| next.place(epoch))
     }
 
+    fn made_folder(&self, above: usize) {
+        self.shared.ledger().made_folder(self.folder.as_str(), above);
+        if let Some(next) = &self.next {
+            next.made_folder(above);
+        }
+    }
+
+    fn markers(&self, came: u64, gone: u64) {
+        self.shared.ledger().markers(came, gone);
+        if let Some(next) = &self.next {
+            next.markers(came, gone);
+        }
+    }
+
     fn before_commit(&self) -> Result<bool> {
         let late = self.late.load(Ordering::Relaxed);
         if late > 0 {
@@ -105,5 +122,55 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.shared.ledger().end(self.id);
         self.shared.call_changed();
+    }
+}
+
+/// A call that makes folders. The store holds it until no more can come of the call.
+#[derive(Debug)]
+pub(super) struct FolderReservation {
+    shared: Arc<Shared>,
+    folders: Vec<Folder>,
+    /// One entry each.
+    reserved: Vec<Charge>,
+    /// The observer that the caller passed in.
+    next: Option<Arc<dyn FolderObserver>>,
+}
+
+impl FolderReservation {
+    /// Reserves an entry for each of these folders, whether it is there or not: only the store could know. Parents that
+    /// are missing too are counted once they were made.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        folders: &[Folder],
+        next: Option<Arc<dyn FolderObserver>>,
+    ) -> Result<Self> {
+        let reserved = Vec::with_capacity(folders.len());
+        let shared = Arc::clone(shared);
+        let mut call = Self { shared, folders: folders.to_vec(), reserved, next };
+        for folder in folders {
+            let charge = call.shared.ledger().reserve_folder(folder.as_str());
+            call.reserved.push(charge.map_err(StoreError::QuotaExceeded)?);
+        }
+        Ok(call)
+    }
+}
+
+impl FolderObserver for FolderReservation {
+    fn made_folder(&self, index: usize, above: usize) {
+        if let Some(folder) = self.folders.get(index) {
+            self.shared.ledger().made_folder(folder.as_str(), above);
+        }
+        if let Some(next) = &self.next {
+            next.made_folder(index, above);
+        }
+    }
+}
+
+impl Drop for FolderReservation {
+    fn drop(&mut self) {
+        let mut ledger = self.shared.ledger();
+        for charge in &self.reserved {
+            ledger.release_folder(charge);
+        }
     }
 }

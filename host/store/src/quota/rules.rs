@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::totals::Amount;
 use crate::error::{Result, StoreError};
 
 /// Stands for every user in [`UserRule::user`].
 const EVERYBODY: &str = "*";
 
-/// Limits, in bytes of blobs. Without any, nothing is limited.
+/// Limits. Without any, nothing is limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// For the whole store.
-    pub total: Option<u64>,
+    pub total: Option<Amount>,
     /// For folders. A key counts for at most one folder: that of the first rule that matches it.
     pub folders: Vec<FolderRule>,
     /// For users. The first rule that matches a user applies.
@@ -28,8 +29,8 @@ pub struct FolderRule {
     /// Matches the folder's path: `alice`, `teams/*`, or `*` for each folder at the top. `*` and
     /// `?` do not match `/`. If a pattern matches several parents of a key, the outermost counts.
     pub pattern: String,
-    /// The limit in bytes.
-    pub limit: u64,
+    /// The limit.
+    pub limit: Amount,
 }
 
 /// A limit for what a user has stored, wherever it is.
@@ -37,8 +38,8 @@ pub struct FolderRule {
 pub struct UserRule {
     /// A name, or `*` for each user separately.
     pub user: String,
-    /// The limit in bytes.
-    pub limit: u64,
+    /// The limit.
+    pub limit: Amount,
 }
 
 /// What is counted separately.
@@ -81,19 +82,18 @@ pub(super) struct Charge {
 #[derive(Clone, Debug)]
 pub(super) struct Counted {
     pub(super) name: Arc<str>,
-    /// The limit in bytes. Users are counted even without one, so that a limit can be added without
-    /// a count.
-    pub(super) limit: Option<u64>,
+    /// Users are counted even without one, so that a limit can be added without a count.
+    pub(super) limit: Option<Amount>,
 }
 
 impl FolderRule {
     /// A limit for this folder, whatever characters are in its name.
-    pub fn exactly(folder: &str, limit: u64) -> Self {
+    pub fn exactly(folder: &str, limit: Amount) -> Self {
         Self { pattern: globset::escape(folder), limit }
     }
 
     /// A limit for folders that match a pattern below another folder; empty for the store's top.
-    pub fn below(folder: &str, pattern: &str, limit: u64) -> Self {
+    pub fn below(folder: &str, pattern: &str, limit: Amount) -> Self {
         let pattern = match folder {
             "" => pattern.to_owned(),
             folder => format!("{}/{pattern}", globset::escape(folder)),
@@ -125,7 +125,7 @@ impl Compiled {
         Ok(Self { rules, globs })
     }
 
-    pub(super) fn total(&self) -> Option<u64> {
+    pub(super) fn total(&self) -> Option<Amount> {
         self.rules.total
     }
 
@@ -163,12 +163,12 @@ impl Compiled {
     }
 
     /// The limit of a counted folder.
-    pub(super) fn folder_limit(&self, folder: &str) -> Option<u64> {
+    pub(super) fn folder_limit(&self, folder: &str) -> Option<Amount> {
         let mut rules = self.rules.folders.iter().zip(&self.globs);
         rules.find(|(_, glob)| glob.is_match(folder)).map(|(rule, _)| rule.limit)
     }
 
-    pub(super) fn user_limit(&self, user: &str) -> Option<u64> {
+    pub(super) fn user_limit(&self, user: &str) -> Option<Amount> {
         let fits = |rule: &&UserRule| rule.user == user || rule.user == EVERYBODY;
         self.rules.users.iter().find(fits).map(|rule| rule.limit)
     }
@@ -183,11 +183,11 @@ impl Compiled {
             .chain(users.map(|rule| Scope::User(rule.user.clone())))
     }
 
-    /// The smallest limit.
+    /// The smallest limit in bytes.
     pub(super) fn smallest(&self) -> Option<u64> {
         let folders = self.rules.folders.iter().map(|rule| rule.limit);
         let users = self.rules.users.iter().map(|rule| rule.limit);
-        folders.chain(users).chain(self.rules.total).min()
+        folders.chain(users).chain(self.rules.total).map(|limit| limit.bytes).min()
     }
 }
 
@@ -210,10 +210,12 @@ mod tests {
     fn compiled(folders: &[(&str, u64)], users: &[(&str, u64)]) -> Compiled {
         let folder = |(pattern, limit): &(&str, u64)| FolderRule {
             pattern: (*pattern).to_owned(),
-            limit: *limit,
+            limit: Amount::limit(*limit),
         };
-        let user =
-            |(user, limit): &(&str, u64)| UserRule { user: (*user).to_owned(), limit: *limit };
+        let user = |(user, limit): &(&str, u64)| UserRule {
+            user: (*user).to_owned(),
+            limit: Amount::limit(*limit),
+        };
         let folders = folders.iter().map(folder).collect();
         let users = users.iter().map(user).collect();
         Compiled::new(Rules { total: None, folders, users }).unwrap()
@@ -223,7 +225,7 @@ mod tests {
     fn the_first_rule_that_matches_a_key_applies() {
         let rules = compiled(&[("alice/photos", 1), ("teams/*", 2), ("*", 3), ("**/x", 4)], &[]);
         let folder = |key: &str| {
-            rules.charge(key, None).folder.map(|f| (f.name.to_string(), f.limit.unwrap()))
+            rules.charge(key, None).folder.map(|f| (f.name.to_string(), f.limit.unwrap().bytes))
         };
         for (key, expected) in [
             ("alice/photos/a/b", Some(("alice/photos", 1))),
@@ -236,7 +238,7 @@ mod tests {
             let expected = expected.map(|(name, limit)| (name.to_owned(), limit));
             assert_eq!(folder(key), expected, "{key}");
             if let Some((name, limit)) = expected {
-                assert_eq!(rules.folder_limit(&name), Some(limit), "{key}");
+                assert_eq!(rules.folder_limit(&name).unwrap().bytes, limit, "{key}");
             }
         }
         // The outermost of several parents.
@@ -247,8 +249,8 @@ mod tests {
     #[test]
     fn users_are_counted_if_there_are_rules_for_users() {
         let rules = compiled(&[], &[("bob", 1), ("*", 2), ("carol", 3)]);
-        assert_eq!(rules.user_limit("bob"), Some(1));
-        assert_eq!(rules.user_limit("carol"), Some(2));
+        assert_eq!(rules.user_limit("bob"), Some(Amount::limit(1)));
+        assert_eq!(rules.user_limit("carol"), Some(Amount::limit(2)));
         assert!(rules.charge("a", None).user.is_none());
         let rules = compiled(&[], &[("bob", 1)]);
         let carol = rules.charge("a", Some("carol")).user.unwrap();
@@ -259,12 +261,12 @@ mod tests {
     #[test]
     fn invalid_rules_are_refused() {
         for pattern in ["", "/a", "a/", "a/{b"] {
-            let folders = vec![FolderRule { pattern: pattern.to_owned(), limit: 1 }];
+            let folders = vec![FolderRule { pattern: pattern.to_owned(), limit: Amount::limit(1) }];
             let rules = Rules { folders, ..Rules::default() };
             let Err(StoreError::Invalid(text)) = Compiled::new(rules) else { panic!("{pattern}") };
             assert!(text.contains(&format!("{pattern:?}")), "{text}");
         }
-        let users = vec![UserRule { user: String::new(), limit: 1 }];
+        let users = vec![UserRule { user: String::new(), limit: Amount::limit(1) }];
         assert!(Compiled::new(Rules { users, ..Rules::default() }).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rules::{Charge, Compiled};
-use super::totals::Totals;
+use super::totals::{Amount, Totals};
 
 /// A count in progress.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Scan {
         for seen in seen {
             if !self.overrides.contains_key(&seen.key) {
                 let (size, charge) = of(&self.rules, seen);
-                self.totals.add(&charge, size);
+                self.totals.add(&charge, Amount::blob(size));
             }
         }
     }
@@ -104,13 +104,27 @@ impl Scan {
             return;
         }
         if let Some((size, charge)) = delta.came.map(charged) {
-            self.totals.add(&charge, size);
+            self.totals.add(&charge, Amount::blob(size));
         }
         if let Some((size, charge)) = delta.gone.map(charged) {
             // Too few bytes if another program made the blob behind the walk: the next count
             // corrects it.
-            let _ = self.totals.subtract(&charge, size);
+            let _ = self.totals.subtract(&charge, Amount::blob(size));
         }
+    }
+
+    /// Counts a folder that was found or made. One that is made while folders are being looked for may be counted
+    /// twice, until the next count.
+    pub(super) fn folder(&mut self, name: &str) {
+        let charge = self.rules.charge(name, None);
+        self.totals.add(&charge, Amount::ENTRY);
+    }
+
+    /// Counts markers that were found or made, and those that were removed.
+    pub(super) fn markers(&mut self, came: u64, gone: u64) {
+        let entries = |entries| Amount { bytes: 0, entries };
+        self.totals.add(&Charge::default(), entries(came));
+        let _ = self.totals.subtract(&Charge::default(), entries(gone));
     }
 
     /// Whether the count is complete.
@@ -122,7 +136,7 @@ impl Scan {
     pub(super) fn finish(self) -> (Arc<Compiled>, Totals) {
         let mut totals = self.totals;
         for (size, charge) in self.overrides.into_values().filter_map(|known| known.blob) {
-            totals.add(&charge, size);
+            totals.add(&charge, Amount::blob(size));
         }
         (self.rules, totals)
     }
@@ -224,10 +238,13 @@ mod tests {
                 // The count was taken over; changes correct it from now on.
                 let charge = |owner| self.rules.charge(KEYS[key], owner);
                 if let Some((size, owner)) = delta.came {
-                    totals.add(&charge(owner), size);
+                    totals.add(&charge(owner), Amount::blob(size));
                 }
                 if let Some((size, owner)) = delta.gone {
-                    assert!(totals.subtract(&charge(owner), size), "removed more than there was");
+                    assert!(
+                        totals.subtract(&charge(owner), Amount::blob(size)),
+                        "removed more than there was"
+                    );
                 }
             }
         }
@@ -259,8 +276,8 @@ mod tests {
     /// Interleaves changes, the walk's looks and its passing at random.
     #[test]
     fn a_count_is_exact_however_changes_interleave_with_it() {
-        let folders = vec![FolderRule { pattern: "*".to_owned(), limit: 0 }];
-        let users = vec![UserRule { user: "*".to_owned(), limit: 0 }];
+        let folders = vec![FolderRule { pattern: "*".to_owned(), limit: Amount::default() }];
+        let users = vec![UserRule { user: "*".to_owned(), limit: Amount::default() }];
         let rules = Arc::new(Compiled::new(Rules { total: None, folders, users }).unwrap());
         for seed in 0..20_000 {
             let mut random = Random(seed);
@@ -291,7 +308,7 @@ mod tests {
             let mut truth = Totals::default();
             for (key, blob) in KEYS.iter().zip(world.blobs) {
                 if let Some((size, owner)) = blob {
-                    truth.add(&rules.charge(key, owner), size);
+                    truth.add(&rules.charge(key, owner), Amount::blob(size));
                 }
             }
             let sorted = |totals: &Totals| {

@@ -2,7 +2,7 @@
 //! may be added; a change of meaning needs a new [`VERSION`]. If the file cannot be read or has
 //! another version, it is ignored and everything is counted again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Compiled;
-use super::totals::Totals;
+use super::totals::{Amount, Totals};
 use crate::error::{Result, StoreError};
 
 const VERSION: u32 = 1;
@@ -32,22 +32,42 @@ pub(super) struct Saved {
     folders: BTreeMap<String, u64>,
     /// `None` if users were not counted.
     users: Option<BTreeMap<String, u64>>,
+    /// The same sums of entries; `None` in a file of a version that did not count them.
+    #[serde(default)]
+    entries: Option<Entries>,
+}
+
+/// Sums of entries. After an unclean shutdown they may be too low, by any number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Entries {
+    store: u64,
+    folders: BTreeMap<String, u64>,
+    users: BTreeMap<String, u64>,
 }
 
 impl Saved {
     pub(super) fn new(rules: &Compiled, totals: &Totals, ahead: u64, clean: bool) -> Self {
-        let sums = |sums: &std::collections::HashMap<Arc<str>, u64>| {
-            sums.iter().map(|(name, bytes)| (name.to_string(), *bytes)).collect()
-        };
+        let bytes = |amount: Amount| amount.bytes;
+        let entries = |amount: Amount| amount.entries;
         Self {
             version: VERSION,
             clean,
             ahead,
             patterns: rules.patterns(),
-            store: totals.store,
-            folders: sums(&totals.folders),
-            users: rules.counts_users().then(|| sums(&totals.users)),
+            store: totals.store.bytes,
+            folders: sums(&totals.folders, bytes),
+            users: rules.counts_users().then(|| sums(&totals.users, bytes)),
+            entries: Some(Entries {
+                store: totals.store.entries,
+                folders: sums(&totals.folders, entries),
+                users: sums(&totals.users, entries),
+            }),
         }
+    }
+
+    /// Whether the sums of entries are there.
+    pub(super) fn has_entries(&self) -> bool {
+        self.entries.is_some()
     }
 
     /// The sums, if everything that these rules need was counted.
@@ -55,13 +75,17 @@ impl Saved {
         if !rules.is_counted_by(&self.patterns, self.users.is_some()) {
             return None;
         }
-        let sums = |sums: &BTreeMap<String, u64>| {
-            sums.iter().map(|(name, bytes)| (name.as_str().into(), *bytes)).collect()
-        };
-        let folders =
-            if rules.patterns().is_empty() { Default::default() } else { sums(&self.folders) };
-        let users = self.users.as_ref().filter(|_| rules.counts_users()).map(sums);
-        Some(Totals { store: self.store, folders, users: users.unwrap_or_default() })
+        let none = Entries::default();
+        let entries = self.entries.as_ref().unwrap_or(&none);
+        let store = Amount { bytes: self.store, entries: entries.store };
+        let (mut folders, mut users) = (HashMap::new(), HashMap::new());
+        if !rules.patterns().is_empty() {
+            folders = amounts(&self.folders, &entries.folders);
+        }
+        if let Some(bytes) = self.users.as_ref().filter(|_| rules.counts_users()) {
+            users = amounts(bytes, &entries.users);
+        }
+        Some(Totals { store, folders, users })
     }
 
     /// Reads the file; `None` if it is missing or unusable. Blocks.
@@ -90,6 +114,29 @@ impl Saved {
             }
         }
     }
+}
+
+/// One number of each sum, without those that are zero.
+fn sums(
+    amounts: &HashMap<Arc<str>, Amount>,
+    number: impl Fn(Amount) -> u64,
+) -> BTreeMap<String, u64> {
+    let numbers = amounts.iter().map(|(name, amount)| (name.to_string(), number(*amount)));
+    numbers.filter(|(_, number)| *number > 0).collect()
+}
+
+fn amounts(
+    bytes: &BTreeMap<String, u64>,
+    entries: &BTreeMap<String, u64>,
+) -> HashMap<Arc<str>, Amount> {
+    let mut amounts: HashMap<Arc<str>, Amount> = HashMap::new();
+    for (name, bytes) in bytes {
+        amounts.entry(name.as_str().into()).or_default().bytes = *bytes;
+    }
+    for (name, entries) in entries {
+        amounts.entry(name.as_str().into()).or_default().entries = *entries;
+    }
+    amounts
 }
 
 /// The state file for writing. Only its holder writes it.

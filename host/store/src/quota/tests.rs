@@ -40,9 +40,9 @@ const STEP: u64 = 15_000;
 
 fn rules() -> Rules {
     Rules {
-        total: Some(TOTAL),
-        folders: vec![FolderRule { pattern: "*".to_owned(), limit: FOLDER }],
-        users: vec![UserRule { user: "*".to_owned(), limit: USER }],
+        total: Some(Amount::limit(TOTAL)),
+        folders: vec![FolderRule { pattern: "*".to_owned(), limit: Amount::limit(FOLDER) }],
+        users: vec![UserRule { user: "*".to_owned(), limit: Amount::limit(USER) }],
     }
 }
 
@@ -240,7 +240,7 @@ async fn the_count_is_exact_after_any_mix_of_calls() {
 fn bound(saved: &Saved) -> impl Fn(&Scope) -> u64 + use<> {
     let totals = saved.totals(&Compiled::new(rules()).unwrap()).unwrap();
     let ahead = saved.ahead;
-    move |scope| totals.get(scope) + ahead
+    move |scope| totals.get(scope).bytes + ahead
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

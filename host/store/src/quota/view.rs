@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::stream;
 
-use super::reservation::Reservation;
+use super::reservation::{FolderReservation, Reservation};
 use super::{OWNER, Quota};
 use crate::body::{Body, BodyError};
 use crate::error::{Result, StoreError};
@@ -53,6 +53,8 @@ impl QuotaView {
                     outcome => outcome?,
                 },
                 None => {
+                    // Its entry, even if no byte comes.
+                    call.reserve(0).await?;
                     let unmeasured = std::mem::replace(body, Body::empty());
                     *body = reserving(unmeasured, Arc::clone(&call));
                 }
@@ -94,8 +96,13 @@ impl StoreLayer for QuotaView {
                 options.observer = Some(ObserverHandle::new(Arc::new(call)));
                 Ok(())
             }
-            // Only bytes of blobs are counted.
-            Operation::MakeFolders(_) => Ok(()),
+            Operation::MakeFolders { folders, observer } => {
+                let shared = &self.quota.shared;
+                shared.until_counted().await?;
+                let call = FolderReservation::new(shared, folders, observer.take())?;
+                *observer = Some(Arc::new(call));
+                Ok(())
+            }
         }
     }
 

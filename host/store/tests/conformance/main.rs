@@ -36,7 +36,7 @@ use futures_util::{FutureExt, stream};
 use keepgate_store::disk::{DiskOptions, DiskStore, Features};
 use keepgate_store::guard::{AppendOnly, Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
+use keepgate_store::quota::{Amount, FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{
     Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
     ObserverHandle, Part, Piece, PutOptions, RenameOptions, StoreError, Stored,

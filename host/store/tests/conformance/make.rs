@@ -81,9 +81,10 @@ pub(super) fn memory_subfolder() -> Made {
 /// Limits that are never reached must make no difference.
 fn in_quota((dir, store): Made) -> Made {
     let state = TempDir::new().unwrap();
-    let folder = FolderRule { pattern: "**".to_owned(), limit: 1 << 40 };
-    let user = UserRule { user: "*".to_owned(), limit: 1 << 40 };
-    let rules = Rules { total: Some(1 << 40), folders: vec![folder], users: vec![user] };
+    let folder = FolderRule { pattern: "**".to_owned(), limit: Amount::limit(1 << 40) };
+    let user = UserRule { user: "*".to_owned(), limit: Amount::limit(1 << 40) };
+    let rules =
+        Rules { total: Some(Amount::limit(1 << 40)), folders: vec![folder], users: vec![user] };
     let options =
         QuotaOptions { state_file: state.path().join("quota"), lock: None, recount_every: None };
     let quota = tokio::task::block_in_place(|| {

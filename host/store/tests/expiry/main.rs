@@ -23,7 +23,7 @@ use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::expiry::{Clock, remove_expired};
 use keepgate_store::guard::{Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
+use keepgate_store::quota::{Amount, FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{BlobStore, Condition, PutOptions, StoreError};
 use removal::*;
 use tempfile::TempDir;
@@ -35,9 +35,9 @@ fn disk(root: &Path, clock: &Clock) -> Store {
 
 async fn quota(inner: Store, state: &TempDir) -> Arc<Quota> {
     let rules = Rules {
-        total: Some(1000),
-        folders: vec![FolderRule { pattern: "*".to_owned(), limit: 1000 }],
-        users: vec![UserRule { user: "*".to_owned(), limit: 1000 }],
+        total: Some(Amount::limit(1000)),
+        folders: vec![FolderRule { pattern: "*".to_owned(), limit: Amount::limit(1000) }],
+        users: vec![UserRule { user: "*".to_owned(), limit: Amount::limit(1000) }],
     };
     let state_file = state.path().join("quota");
     let options = QuotaOptions { state_file, lock: None, recount_every: None };

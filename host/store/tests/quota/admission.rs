@@ -230,7 +230,7 @@ async fn a_renamed_blob_counts_once_and_for_its_owner() {
     for inner in [Arc::new(MemoryStore::new()) as Store, Arc::new(disk)] {
         let state = TempDir::new().unwrap();
         let rules = Rules {
-            total: Some(100),
+            total: Some(Amount::limit(100)),
             folders: folders(&[("small", 50), ("*", 100)]).folders,
             users: users(&[("*", 90)]).users,
         };

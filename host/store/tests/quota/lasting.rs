@@ -70,7 +70,7 @@ async fn counts_survive_a_restart_without_a_walk() {
     let open = async |rules: Rules| Quota::open(probe.clone(), rules, options(&dir)).await.unwrap();
     let walks = || probe.listings.swap(0, Ordering::Relaxed);
     let limited = |total, folder, user| Rules {
-        total: Some(total),
+        total: Some(Amount::limit(total)),
         users: users(&[("*", user)]).users,
         folders: folders(&[("*", folder)]).folders,
     };
@@ -143,7 +143,7 @@ async fn rules_can_change_while_the_store_is_in_use() {
     });
     waiting.await.unwrap();
     let rules = Rules {
-        total: Some(40),
+        total: Some(Amount::limit(40)),
         users: users(&[("*", 10)]).users,
         folders: folders(&[("*", 30)]).folders,
     };
@@ -162,7 +162,7 @@ async fn rules_can_change_while_the_store_is_in_use() {
     assert_eq!(quota.recount().await.unwrap(), []);
 
     // Below what is used: nothing more is admitted, and deleting works.
-    quota.change(Rules { total: Some(20), ..rules }).await.unwrap();
+    quota.change(Rules { total: Some(Amount::limit(20)), ..rules }).await.unwrap();
     refused(&quota.store(None), "b", bytes(1, 1).into_body()).await;
     assert_eq!(quota.store(None).delete(&key("a/before")).await.unwrap(), Some(10));
     put(&quota.store(None), "b", &bytes(5, 1)).await;

@@ -13,7 +13,9 @@
 mod admission;
 #[path = "../common/mod.rs"]
 mod common;
+mod entries;
 mod lasting;
+mod reading;
 mod replaced;
 
 use std::sync::Arc;
@@ -22,24 +24,27 @@ use bytes::Bytes;
 use common::*;
 use futures_util::stream;
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
+use keepgate_store::quota::{Amount, FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{Body, PutOptions, StoreError};
 use tempfile::TempDir;
 
 fn total(limit: u64) -> Rules {
-    Rules { total: Some(limit), ..Rules::default() }
+    Rules { total: Some(Amount::limit(limit)), ..Rules::default() }
 }
 
 fn folders(rules: &[(&str, u64)]) -> Rules {
     let rule = |(pattern, limit): &(&str, u64)| FolderRule {
         pattern: (*pattern).to_owned(),
-        limit: *limit,
+        limit: Amount::limit(*limit),
     };
     Rules { folders: rules.iter().map(rule).collect(), ..Rules::default() }
 }
 
 fn users(rules: &[(&str, u64)]) -> Rules {
-    let rule = |(user, limit): &(&str, u64)| UserRule { user: (*user).to_owned(), limit: *limit };
+    let rule = |(user, limit): &(&str, u64)| UserRule {
+        user: (*user).to_owned(),
+        limit: Amount::limit(*limit),
+    };
     Rules { users: rules.iter().map(rule).collect(), ..Rules::default() }
 }
 

@@ -9,7 +9,7 @@ async fn nothing_is_stored_in_a_folder_that_was_not_counted() {
     let dir = TempDir::new().unwrap();
     let (root, other) = (dir.path().join("root"), dir.path().join("other"));
     let store: Store = Arc::new(DiskStore::open(&root, DiskOptions::default()).unwrap());
-    let limit = Rules { total: Some(1000), ..Rules::default() };
+    let limit = Rules { total: Some(Amount::limit(1000)), ..Rules::default() };
     let quota = Quota::open(store, limit, options(&dir)).await.unwrap();
     let view = quota.store(None);
     put(&view, "blob", &bytes(900, 1)).await;

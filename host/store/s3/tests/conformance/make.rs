@@ -3,7 +3,7 @@
 use std::sync::Once;
 use std::sync::atomic::AtomicU32;
 
-use keepgate_store::quota::{FolderRule, Quota, QuotaOptions, Rules, UserRule};
+use keepgate_store::quota::{Amount, FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store_s3::{MIN_PART, S3Options};
 
 use super::*;
@@ -52,9 +52,10 @@ pub(super) async fn versitygw_versions(_: &str) -> Option<Store> {
 pub(super) async fn versitygw_in_quota(_: &str) -> Option<Store> {
     let prefix = |options: &mut S3Options| "some/prefix".clone_into(&mut options.prefix);
     let store = versitygw_with(prefix).await?;
-    let folder = FolderRule { pattern: "**".to_owned(), limit: 1 << 40 };
-    let user = UserRule { user: "*".to_owned(), limit: 1 << 40 };
-    let rules = Rules { total: Some(1 << 40), folders: vec![folder], users: vec![user] };
+    let folder = FolderRule { pattern: "**".to_owned(), limit: Amount::limit(1 << 40) };
+    let user = UserRule { user: "*".to_owned(), limit: Amount::limit(1 << 40) };
+    let rules =
+        Rules { total: Some(Amount::limit(1 << 40)), folders: vec![folder], users: vec![user] };
     // It goes with the server's folder.
     let server = support::versitygw()?;
     let state = tempfile::TempDir::new_in(server.data.parent()?).unwrap().keep();
