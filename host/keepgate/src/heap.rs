@@ -19,10 +19,13 @@ const ARENAS: &str = "MALLOC_ARENA_MAX";
 /// More than a transfer allocates at once, and little for each of the arenas that there may be, in bytes.
 #[cfg(target_env = "gnu")]
 const THRESHOLD: i32 = 4 << 20;
-/// How often to look whether there is much to give back.
-const EVERY: Duration = Duration::from_secs(10);
-/// The most rounds between two attempts.
-const MOST_ROUNDS: u32 = 6;
+/// How often to look whether there is something to give back.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many looks at a process that does not grow are between two attempts, and how many at most.
+const LOOKS: u32 = 10;
+const MOST_LOOKS: u32 = 60;
+/// What is much to grow by, in bytes.
+const GROWN: u64 = 128 << 20;
 /// What is worth the time that it takes, in bytes: tens of milliseconds, in which threads that allocate may wait.
 const WORTH: u64 = 64 << 20;
 
@@ -58,25 +61,30 @@ pub(crate) fn fix_thresholds() {
     }
 }
 
-/// Gives freed memory back to the system, again and again: whenever this process has much more than it once had, and has
-/// stopped growing. What was in use at one time may be free at the next, without a sign of it in how much there is; so it
-/// is tried again, but more rarely if nothing came of it.
+/// Gives freed memory back to the system, again and again: as soon as this process has grown by much, because some of what
+/// it has may be free, and when it has stopped growing. What was in use at one time may be free at the next, without a sign
+/// of it in how much there is; so it is tried again, but more rarely if nothing came of it.
 pub(crate) async fn give_back_what_is_freed() {
-    let (mut least, mut last) = (resident(), u64::MAX);
-    let (mut pause, mut rounds) = (1, 0);
+    let mut least = resident();
+    // After the last attempt, and at the last look.
+    let (mut left, mut last) = (least, u64::MAX);
+    let (mut pause, mut looks) = (LOOKS, 0);
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(LOOK).await;
         let now = resident();
         least = least.min(now);
-        rounds += 1;
-        if rounds >= pause && now > least.saturating_add(WORTH) && now <= last {
+        looks += 1;
+        let has_grown = now > left.saturating_add(GROWN);
+        let is_idle = looks >= pause && now <= last;
+        if now > least.saturating_add(WORTH) && (has_grown || is_idle) {
             let begun = Instant::now();
             // Nothing panics in there, and if it did, a later round would try again.
             let _ = tokio::task::spawn_blocking(trim).await;
-            let freed = now.saturating_sub(resident());
+            left = resident();
+            let freed = now.saturating_sub(left);
             tracing::debug!(bytes = freed, took = ?begun.elapsed(), "gave back freed memory");
-            pause = if freed < WORTH / 4 { MOST_ROUNDS.min(pause * 2) } else { 1 };
-            rounds = 0;
+            pause = if freed < WORTH / 4 { MOST_LOOKS.min(pause * 2) } else { LOOKS };
+            looks = 0;
         }
         last = now;
     }
