@@ -5,6 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "clippy allows them in test functions only, not in what these functions share"
 )]
 
@@ -175,7 +176,7 @@ static SERVING: LazyLock<Serving> = LazyLock::new(|| {
         tokio::spawn(async move { server.serve(Arc::new(gateway), &Shutdown::new()).await });
         match address {
             LocalAddress::Tcp(address) => address,
-            LocalAddress::Unix(_) => unreachable!("the listener is TCP"),
+            LocalAddress::Unix(_) => panic!("the listener is TCP"),
         }
     });
     Serving { runtime, address }

@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use keepgate_runtime::PluginMemory;
 use rustix::process::{Resource, getrlimit};
 
 /// glibc's variable.
@@ -20,12 +21,14 @@ const ARENAS: &str = "MALLOC_ARENA_MAX";
 #[cfg(target_env = "gnu")]
 const THRESHOLD: i32 = 4 << 20;
 /// How often to look whether there is something to give back.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 /// How many looks at a process that does not grow are between two attempts, and how many at most.
-const LOOKS: u32 = 10;
-const MOST_LOOKS: u32 = 60;
+const LOOKS: u32 = 40;
+const MOST_LOOKS: u32 = 240;
 /// What is much to grow by, in bytes.
 const GROWN: u64 = 128 << 20;
+/// What the gateway may have besides what it began with and what plugins have taken, before they may take less, in bytes.
+const OWN: u64 = 192 << 20;
 /// What is worth the time that it takes, in bytes: tens of milliseconds, in which threads that allocate may wait.
 const WORTH: u64 = 64 << 20;
 
@@ -64,7 +67,11 @@ pub(crate) fn fix_thresholds() {
 /// Gives freed memory back to the system, again and again: as soon as this process has grown by much, because some of what
 /// it has may be free, and when it has stopped growing. What was in use at one time may be free at the next, without a sign
 /// of it in how much there is; so it is tried again, but more rarely if nothing came of it.
-pub(crate) async fn give_back_what_is_freed() {
+///
+/// What the process has beyond what plugins have taken is the gateway's own, or was freed and is not given back yet. It
+/// does not count for plugins, who could make the process take twice what they may have; so what is more than
+/// [`OWN`] of it is withheld from them.
+pub(crate) async fn give_back_what_is_freed(plugins: PluginMemory) {
     let mut least = resident();
     // After the last attempt, and at the last look.
     let (mut left, mut last) = (least, u64::MAX);
@@ -73,6 +80,7 @@ pub(crate) async fn give_back_what_is_freed() {
         tokio::time::sleep(LOOK).await;
         let now = resident();
         least = least.min(now);
+        plugins.withhold(now.saturating_sub(least + OWN).saturating_sub(plugins.used()));
         looks += 1;
         let has_grown = now > left.saturating_add(GROWN);
         let is_idle = looks >= pause && now <= last;

@@ -74,6 +74,7 @@ pub use load::Plugin;
 pub use loader::{Loader, Scanned, Undo};
 pub use metrics::Metrics;
 pub use mount::Mount;
+pub use shares::PluginMemory;
 pub use spec::{Limits, MountSpec};
 pub use test_hooks::{Hooks, TestHooks};
 pub use trust::{Trust, TrustDecision, TrustError};

@@ -19,7 +19,7 @@ use crate::folder::{self, Found, Stamps, is_absent, name_of, shown};
 use crate::generation::Generation;
 use crate::load::{LoadContext, Plugin};
 use crate::metrics::Metrics;
-use crate::shares::Shares;
+use crate::shares::{PluginMemory, Shares};
 use crate::trust::Trust;
 use file::{Examined, File, Loaded};
 use loading::{LoadingFiles, Start};
@@ -122,6 +122,11 @@ impl Loader {
     /// How much memory, in bytes, plugins may take together.
     pub fn memory(&self) -> u64 {
         self.context.shares.memory()
+    }
+
+    /// The same as the gateway may see and limit it while plugins are at work.
+    pub fn plugin_memory(&self) -> PluginMemory {
+        self.context.shares.plugin_memory()
     }
 
     /// How plugins are executed on this system.

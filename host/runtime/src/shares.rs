@@ -50,6 +50,23 @@ pub(crate) struct Shares {
     metrics: Arc<Metrics>,
 }
 
+/// The memory that plugins may take together.
+#[derive(Clone)]
+pub struct PluginMemory(Arc<Pool>);
+
+impl PluginMemory {
+    /// What they have taken, in bytes.
+    pub fn used(&self) -> u64 {
+        self.0.used()
+    }
+
+    /// Keeps so many bytes from them, until the next call, because the process has more memory than it should. What is
+    /// guaranteed to mounts stays, and so does what was taken.
+    pub fn withhold(&self, bytes: u64) {
+        self.0.withhold(bytes);
+    }
+}
+
 /// What one mount has of each.
 pub(crate) struct MountShare {
     shares: Arc<Shares>,
@@ -107,6 +124,11 @@ impl Shares {
     /// Bytes that plugins may take together.
     pub(crate) fn memory(&self) -> u64 {
         self.memory.total()
+    }
+
+    /// The same as others may see and limit it.
+    pub(crate) fn plugin_memory(&self) -> PluginMemory {
+        PluginMemory(self.memory.clone())
     }
 
     /// The share of the mount at a path. It has nothing for certain until the pools are divided.

@@ -241,10 +241,11 @@ impl Running {
         let (stop, stopped) = oneshot::channel();
         let topics = self.reloader.published.own.topics.clone();
         let expiring = expiry::run(self.reloader.published.current.clone());
+        let plugin_memory = self.reloader.loader.plugin_memory();
         let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
         let daily = tokio::spawn(self.certificates.log_daily());
         let expiring = tokio::spawn(expiring);
-        let heap = tokio::spawn(heap::give_back_what_is_freed());
+        let heap = tokio::spawn(heap::give_back_what_is_freed(plugin_memory));
         notify::ready();
         loop {
             tokio::select! {

@@ -27,6 +27,8 @@ struct State {
     guaranteed: u64,
     /// What members have taken beyond their guarantees.
     beyond: u64,
+    /// What nobody may have beyond a guarantee for now.
+    withheld: u64,
     /// The member that was given something last, so that the next one is served before it.
     turn: u64,
 }
@@ -93,6 +95,18 @@ impl Pool {
         self.total / 2 / members.max(1)
     }
 
+    /// What all members have taken.
+    pub(crate) fn used(&self) -> u64 {
+        self.lock().members.values().map(|member| member.used).sum()
+    }
+
+    /// Keeps so many units from being given to anybody, until the next call. Guarantees stay, and so does what was taken.
+    pub(crate) fn withhold(&self, units: u64) {
+        let mut state = self.lock();
+        state.withheld = units;
+        self.grant(&mut state);
+    }
+
     /// Whether somebody waits.
     pub(crate) fn has_waiters(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
@@ -123,7 +137,8 @@ impl State {
     fn fits(&self, total: u64, id: u64, units: u64) -> bool {
         let Some(member) = self.members.get(&id) else { return false };
         let more = member.beyond(units) - member.beyond(0);
-        more == 0 || self.beyond + more <= total.saturating_sub(self.guaranteed)
+        let free = total.saturating_sub(self.guaranteed).saturating_sub(self.withheld);
+        more == 0 || self.beyond + more <= free
     }
 
     fn take(&mut self, id: u64, units: u64) {
@@ -322,6 +337,22 @@ mod tests {
         all.remove(1);
         assert!(all.add(1));
         assert!(shares[0].try_take(26).is_none() && shares[0].try_take(25).is_some());
+    }
+
+    #[test]
+    fn what_is_withheld_is_taken_from_what_is_free_and_never_from_a_guarantee() {
+        let (pool, shares) = pool(100, &[20, 20]);
+        let taken = shares[0].try_take(60).unwrap();
+        assert_eq!(pool.used(), 60);
+        pool.withhold(1000);
+        assert!(shares[0].try_take(1).is_none(), "it has more than its guarantee already");
+        let guaranteed = shares[1].try_take(20).unwrap();
+        assert!(shares[1].try_take(1).is_none());
+        drop((taken, guaranteed));
+        pool.withhold(30);
+        assert!(shares[0].try_take(51).is_none() && shares[0].try_take(50).is_some());
+        pool.withhold(0);
+        assert!(shares[0].try_take(80).is_some());
     }
 
     #[tokio::test]
