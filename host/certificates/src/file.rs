@@ -15,6 +15,9 @@ pub use problem::Problem;
 /// The byte order mark that some editors put at the beginning of UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
+/// The line at the end of a certificate.
+const END: &[u8] = b"-----END CERTIFICATE-----";
+
 /// What a file was read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -98,14 +101,14 @@ fn certificates_in(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem
             () => Problem::Missing,
         });
     }
+    // If another section begins before one has ended, the library takes the two for one.
+    let announced = text.labels.iter().filter(|label| *label == "CERTIFICATE").count();
+    let lines = text.pem.split(|byte| *byte == b'\n');
+    if lines.filter(|line| line.starts_with(END)).count() < announced {
+        return Err(Problem::Broken(pem::Error::MissingSectionEnd { end_marker: END.to_vec() }));
+    }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text.pem).collect();
     let found: Vec<CertificateDer<'static>> = found.map_err(Problem::Broken)?;
-    // The library skips a section whose end is missing if another one begins.
-    let announced = text.labels.iter().filter(|label| *label == "CERTIFICATE").count();
-    if found.len() < announced {
-        let end_marker = b"-----END CERTIFICATE-----".to_vec();
-        return Err(Problem::Broken(pem::Error::MissingSectionEnd { end_marker }));
-    }
     let whole = |certificate| crate::validity::parse(certificate).is_some();
     match found.iter().position(|certificate| !whole(certificate)) {
         Some(index) => Err(Problem::NotX509(index + 1)),
