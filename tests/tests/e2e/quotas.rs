@@ -339,9 +339,9 @@ fn a_deleted_blob_counts_while_somebody_downloads_it() {
     let mut bytes = Vec::new();
     download.read_to_end(&mut bytes).unwrap();
     assert!(bytes == Blob::new(1, 40_000_000).bytes());
-    while gateway.status()["quotas"][0]["usage"][0]["reserved_bytes"] != 0 {
-        thread::yield_now();
-    }
+    gateway.eventually("the reader is gone", |gateway| {
+        gateway.status()["quotas"][0]["usage"][0]["reserved_bytes"] == 0
+    });
     assert_eq!(upload(&client, Blob::new(2, 30_000_000)).status, 200);
     gateway.stop();
 }

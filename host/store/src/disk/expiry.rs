@@ -38,7 +38,7 @@ impl Inner {
                 tree.settle_folder(&folder)?;
                 dir
             }
-            None => self.make_folder(tree, &folder, &|_| {})?,
+            None => self.make_folder(tree, &folder, None)?,
         };
         let failed = |error: std::io::Error| {
             errors::io("cannot write a marker of what expires in", tree.path_of(&folder), error)

@@ -15,27 +15,32 @@ use super::steps::{self, Sync};
 use super::sweep::read_folder;
 use super::tree::{self, Dir, Tree};
 use super::{Inner, errors, root};
-use crate::FolderObserver;
 use crate::error::{Result, StoreError};
 use crate::key::{Folder, RESERVED};
+use crate::{FolderObserver, ObserverHandle};
 
 /// The most folders that are remembered as durable; beyond that they are synced again.
 const MAX_DURABLE: usize = 100_000;
 
 impl Inner {
-    /// Opens a folder and makes it and its parents if they are missing; durable when it returns. `made` is called for each
-    /// that was, with the number of levels above the folder.
+    /// Opens a folder and makes it and its parents if they are missing; durable when it returns. The observer of the blob in
+    /// it is told of each that was.
     pub(super) fn make_folder(
         &self,
         tree: &Tree,
         folder: &str,
-        made: &dyn Fn(usize),
+        observer: Option<&ObserverHandle>,
     ) -> Result<Dir> {
         let _making = tree.known.making.write().unwrap_or_else(PoisonError::into_inner);
         let (mut dir, existing) = tree.deepest_existing(folder)?;
         let mut touched = Vec::new();
         for name in prefixes(folder).filter(|name| name.len() > existing.len()) {
-            let next = self.make_one(tree, &dir, name, &|| made(levels_above(folder, name)))?;
+            let made = || {
+                if let Some(observer) = observer {
+                    observer.made_folder(levels_above(folder, name));
+                }
+            };
+            let next = self.make_one(tree, &dir, name, &made)?;
             touched.push((std::mem::replace(&mut dir, next), name));
         }
         for (parent, name) in &touched {

@@ -109,12 +109,7 @@ impl Rename<'_> {
             tree.settle_folder(folder.as_str())?;
             dir
         } else {
-            let made = |above| {
-                if let Some(comes) = &self.options.comes {
-                    comes.made_folder(above);
-                }
-            };
-            self.store.make_folder(tree, folder.as_str(), &made)?
+            self.store.make_folder(tree, folder.as_str(), self.options.comes.as_ref())?
         };
         // Nothing is to change in a folder that was replaced meanwhile.
         self.must_name(source, &dir)?;

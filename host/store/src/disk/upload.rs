@@ -204,12 +204,8 @@ impl Upload {
         if self.folder_exists {
             self.tree.settle_folder(&self.folder)?;
         } else {
-            let made = |above| {
-                if let Some(observer) = &self.observer {
-                    observer.made_folder(above);
-                }
-            };
-            self.dir = Arc::new(self.store.make_folder(&self.tree, &self.folder, &made)?);
+            let observer = self.observer.as_ref();
+            self.dir = Arc::new(self.store.make_folder(&self.tree, &self.folder, observer)?);
         }
         // Nothing is to change in a folder that was replaced during the upload.
         self.tree.must_name(&self.folder, &self.dir)?;

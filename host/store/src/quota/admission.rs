@@ -41,7 +41,7 @@ pub(super) fn fits(
             (2, _, Some(user)) => Scope::User(user.name.to_string()),
             _ => Scope::Store,
         };
-        if then.bytes > limit.bytes && more.bytes > 0 {
+        if then.bytes > limit.bytes {
             let (used, reserved) = (used.bytes, reserved.bytes);
             return Err(full(&scope(), limit.bytes, used, reserved, more.bytes, undercount > 0));
         }

@@ -165,13 +165,13 @@ impl Ledger {
     pub(super) fn reserve_folder(&mut self, folder: &str) -> Result<Charge, String> {
         let charge = self.rules.charge(folder, None);
         let scopes = admission::scopes(&self.rules, &self.used, &self.reserved, &charge);
-        admission::fits(scopes, &charge, Amount::ENTRY, 0)?;
-        self.reserved.add(&charge, Amount::ENTRY);
+        admission::fits(scopes, &charge, Amount::entries(1), self.max_undercount)?;
+        self.reserved.add(&charge, Amount::entries(1));
         Ok(charge)
     }
 
     pub(super) fn release_folder(&mut self, charge: &Charge) {
-        let _ = self.reserved.subtract(charge, Amount::ENTRY);
+        let _ = self.reserved.subtract(charge, Amount::entries(1));
     }
 
     /// A folder was made: the one that is so many levels above this one.
@@ -180,7 +180,7 @@ impl Ledger {
         let name = folder.rsplitn(above + 1, '/').last().unwrap_or_default();
         let levels = folder.matches('/').count();
         let name = if above > levels { "" } else { name };
-        self.used.add(&self.rules.charge(name, None), Amount::ENTRY);
+        self.used.add(&self.rules.charge(name, None), Amount::entries(1));
         if let Some(scan) = &mut self.scan {
             scan.folder(name);
         }
@@ -188,9 +188,8 @@ impl Ledger {
 
     /// Markers of blobs that expire were made or removed.
     pub(super) fn markers(&mut self, came: u64, gone: u64) {
-        let entries = |entries| Amount { bytes: 0, entries };
-        self.used.add(&Charge::default(), entries(came));
-        let _ = self.used.subtract(&Charge::default(), entries(gone));
+        self.used.add(&Charge::default(), Amount::entries(came));
+        let _ = self.used.subtract(&Charge::default(), Amount::entries(gone));
         if let Some(scan) = &mut self.scan {
             scan.markers(came, gone);
         }

@@ -1,15 +1,15 @@
 //! A call that changes a blob, as the quota sees it: registered when it begins, told by the store
 //! what changed, and forgotten, with everything it reserved, when nothing can come of it any more.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::rules::Charge;
 use super::{Shared, blocking};
 use crate::error::{Result, StoreError};
 use crate::{CommitObserver, CommittedChange, Fields, Folder, FolderObserver, Key, ObserverHandle};
 
-/// One put, concat or delete, or one of the two keys of a rename. The store holds it for as long as the call may change something.
+/// One put, concat or delete, or one of the two keys of a rename. The store holds it for as long as the call may change
+/// something.
 #[derive(Debug)]
 pub(super) struct Reservation {
     shared: Arc<Shared>,
@@ -18,8 +18,8 @@ pub(super) struct Reservation {
     folder: Folder,
     /// The key of the blob that the call moves, if it does.
     from: Option<Key>,
-    /// Bytes that are reserved only if there is a change.
-    late: AtomicU64,
+    /// What is reserved only if there is a change.
+    late: OnceLock<u64>,
     /// The observer that the caller passed in.
     next: Option<ObserverHandle>,
 }
@@ -38,12 +38,13 @@ impl Reservation {
             shared.write_soon();
         }
         let (shared, folder, from) = (Arc::clone(shared), key.folder(), from.cloned());
-        Self { shared, id, folder, from, late: AtomicU64::new(0), next }
+        Self { shared, id, folder, from, late: OnceLock::new(), next }
     }
 
     /// Reserves bytes at the commit, so only if the store is about to add a blob.
     pub(super) fn reserve_at_commit(&self, bytes: u64) {
-        self.late.store(bytes, Ordering::Relaxed);
+        // It is asked for once.
+        let _ = self.late.set(bytes);
     }
 
     /// Reserves more bytes.
@@ -98,9 +99,8 @@ impl CommitObserver for Reservation {
     }
 
     fn before_commit(&self) -> Result<bool> {
-        let late = self.late.load(Ordering::Relaxed);
-        if late > 0 {
-            self.reserve_here(late)?;
+        if let Some(late) = self.late.get() {
+            self.reserve_here(*late)?;
         }
         let theirs = self.next.as_ref().map_or(Ok(false), |next| next.before_commit())?;
         Ok(self.shared.ledger().before(self.id) || theirs)

@@ -117,14 +117,13 @@ impl Scan {
     /// twice, until the next count.
     pub(super) fn folder(&mut self, name: &str) {
         let charge = self.rules.charge(name, None);
-        self.totals.add(&charge, Amount::ENTRY);
+        self.totals.add(&charge, Amount::entries(1));
     }
 
     /// Counts markers that were found or made, and those that were removed.
     pub(super) fn markers(&mut self, came: u64, gone: u64) {
-        let entries = |entries| Amount { bytes: 0, entries };
-        self.totals.add(&Charge::default(), entries(came));
-        let _ = self.totals.subtract(&Charge::default(), entries(gone));
+        self.totals.add(&Charge::default(), Amount::entries(came));
+        let _ = self.totals.subtract(&Charge::default(), Amount::entries(gone));
     }
 
     /// Whether the count is complete.

@@ -32,8 +32,10 @@ impl Amount {
         Self { bytes: self.bytes.min(other.bytes), entries: self.entries.min(other.entries) }
     }
 
-    /// One folder or marker.
-    pub(super) const ENTRY: Self = Self { bytes: 0, entries: 1 };
+    /// Folders or markers.
+    pub(super) fn entries(entries: u64) -> Self {
+        Self { bytes: 0, entries }
+    }
 
     pub(super) fn blob(bytes: u64) -> Self {
         Self { bytes, entries: 1 }

@@ -78,6 +78,22 @@ async fn blobs_and_folders_are_limited_in_number() {
     assert_eq!((entries(&again), again.is_exact()), (10, true), "kept over a restart");
 }
 
+/// A limit may be lowered below what is there.
+#[tokio::test]
+async fn a_store_that_is_over_its_limit_takes_nothing_however_small() {
+    let dir = TempDir::new().unwrap();
+    let quota = open(disk(&dir, &Clock::default()), total(100), &dir).await;
+    let store = quota.store(None);
+    put(&store, "a", &bytes(100, 1)).await;
+    put(&store, "b", &bytes(0, 1)).await;
+    quota.change(total(99)).await.unwrap();
+    refused(&store, "c", bytes(0, 1).into_body()).await;
+    refused(&store, "c", unknown(&bytes(0, 1), 1)).await;
+    prepare(&store, &["d"]).await.unwrap_err();
+    store.delete(&key("a")).await.unwrap();
+    prepare(&store, &["d"]).await.unwrap();
+}
+
 #[tokio::test]
 async fn each_scope_has_a_number_of_its_own() {
     let (dir, clock) = (TempDir::new().unwrap(), Clock::default());
