@@ -39,7 +39,8 @@ pub(crate) enum Claimed {
 /// Whether this server needs a claim to replace what is there by an object in parts, or to create one that an object in
 /// parts could replace.
 pub(crate) fn is_needed(store: &Inner, there: Option<&Object>, in_parts: bool) -> bool {
-    let minded = store.capabilities.complete_if_absent || store.is_alone();
+    let minded =
+        store.capabilities.complete_if_absent || store.remote.options.keeps_writers_apart();
     !minded && (there.is_none() || in_parts)
 }
 

@@ -245,7 +245,7 @@ impl Examination {
         let probed = Box::pin(probe::probe(&self.remote, &folder)).await;
         let Some(found) = self.needs("the probe", probed) else { return };
         found.to_string().lines().for_each(|line| self.say(line));
-        if !found.can_be_shared() && !self.remote.options.single_writer {
+        if !found.can_be_shared() && !self.remote.options.keeps_writers_apart() {
             let place = self.remote.options.place();
             self.found.problems.push(OpenError::NotAtomic { place }.to_string());
         }

@@ -165,8 +165,8 @@ impl Inner {
         if options.lock.is_some() && !options.read_only {
             check_lock(&remote, &place).await?;
         }
-        let coordinated = options.single_writer || options.coordinator.is_some();
-        if !capabilities.can_be_shared() && !coordinated && !options.read_only {
+        let safe = capabilities.can_be_shared() || options.keeps_writers_apart();
+        if !safe && !options.read_only {
             return Err(OpenError::NotAtomic { place });
         }
         let identity = identity::Identity::find(&remote, &capabilities, &prefix);

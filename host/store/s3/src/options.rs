@@ -42,8 +42,7 @@ pub struct S3Options {
     /// This gateway is the only program that writes below the prefix. Needed if the server's conditional writes
     /// are not atomic; see [`Capabilities`](crate::Capabilities).
     pub single_writer: bool,
-    /// Gives the gateways of this store turns, if the server's conditional writes do not keep them apart. All of them
-    /// must have the same.
+    /// Gives the gateways of this store turns. Needed as an alternative to `single_writer`. All gateways must have the same.
     pub coordinator: Option<Arc<dyn Coordinator>>,
     /// Retention that the bucket is told for each blob.
     pub lock: Option<Lock>,
@@ -224,6 +223,11 @@ impl S3Options {
             clock: Clock::default(),
             metrics: None,
         }
+    }
+
+    /// Whether nobody else changes a key while this gateway has its turn, whatever the server does.
+    pub(crate) fn keeps_writers_apart(&self) -> bool {
+        self.single_writer || self.coordinator.is_some()
     }
 
     /// Bucket and endpoint, for messages.

@@ -30,12 +30,18 @@ pub(crate) fn limitations(found: &Capabilities, options: &S3Options) -> Vec<Stri
         say(true, "the store is read-only, so nothing was tried that writes");
         return all;
     }
+    let coordinated = options.coordinator.is_some();
     say(
-        !found.can_be_shared(),
+        !found.can_be_shared() && !coordinated,
         "conditional writes are not atomic, so this gateway must be the only program that writes to the store",
     );
     say(
-        found.can_be_shared() && !found.complete_if_absent && !options.single_writer,
+        !found.can_be_shared() && coordinated,
+        "conditional writes are not atomic, so all programs that write to the store must be gateways with the same \
+         `coordinated_by`",
+    );
+    say(
+        found.can_be_shared() && !found.complete_if_absent && !options.keeps_writers_apart(),
         "blobs in parts are completed without a condition, so each new key is claimed by a small object first: three \
          more requests for each new blob, and after a crash up to 15 minutes until its key can be written again",
     );

@@ -1,5 +1,8 @@
-//! Turns of the changes of one key: within this process always, and among gateways if the server's own conditional
-//! writes do not do and the operator has named something that does.
+//! Turns of the changes of one key: within this process always, and among gateways if the operator has named what gives
+//! them.
+//!
+//! They are taken even if this gateway has found that the server's conditional writes keep writers apart: of two gateways
+//! that start beside a busy server whose writes race, one may not see it, and turns that only one takes protect nobody.
 //!
 //! A turn among gateways is a lease: its holder may come to a halt, and another gateway gets it when it has run out. So
 //! before each request that changes something, the lease must last longer than the request can take.
@@ -52,7 +55,7 @@ impl Inner {
     pub(crate) async fn turn(&self, object: &str) -> Result<Turn> {
         let here = self.locks.turn(object).await;
         let mut lease = None;
-        if let Some(coordinator) = self.coordinator() {
+        if let Some(coordinator) = &self.remote.options.coordinator {
             let name = format!("{}/{object}", self.remote.options.bucket);
             lease = Some(coordinator.turn(&name).await.map_err(|reason| {
                 tracing::warn!(place = coordinator.place(), reason, "no turn to change a blob");
@@ -60,19 +63,6 @@ impl Inner {
             })?);
         }
         Ok(Turn { lease, _here: here })
-    }
-
-    /// What coordinates the gateways of this store, if they need it.
-    fn coordinator(&self) -> Option<&dyn Coordinator> {
-        if self.capabilities.can_be_shared() {
-            return None;
-        }
-        self.remote.options.coordinator.as_deref()
-    }
-
-    /// Whether nobody else changes a key while its turn is held.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.remote.options.single_writer || self.coordinator().is_some()
     }
 }
 

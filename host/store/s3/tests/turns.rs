@@ -105,10 +105,14 @@ async fn two_stores_on_a_server_whose_conditions_race_are_kept_apart() {
     assert!(stores[1].head(&key("blob0")).await.is_ok());
 }
 
+/// Another gateway may have found that it does not.
 #[tokio::test]
-async fn a_server_that_keeps_writers_apart_needs_no_turns() {
+async fn turns_are_taken_on_a_server_that_keeps_writers_apart() {
     let Some(server) = support::versitygw() else {
-        support::skip("turns that are not needed", "`cargo xtask test` builds versitygw with Go");
+        support::skip(
+            "turns on a server that keeps writers apart",
+            "`cargo xtask test` builds versitygw with Go",
+        );
         return;
     };
     let turns = one_turn();
@@ -116,5 +120,5 @@ async fn a_server_that_keeps_writers_apart_needs_no_turns() {
     let store: Store = Arc::new(support::open(options).await);
     put(&store, "blob", &bytes(10, 1)).await;
     store.delete(&key("blob")).await.unwrap();
-    assert_eq!(turns.taken.load(Ordering::Relaxed), 0);
+    assert_eq!(turns.taken.load(Ordering::Relaxed), 2);
 }
