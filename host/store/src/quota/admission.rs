@@ -25,37 +25,66 @@ pub(super) fn scopes(
     ]
 }
 
-/// Checks that no limit would be exceeded. Any number of bytes may be `undercount` too low.
-pub(super) fn fits(
+/// Checks that a blob, or more bytes of it, would exceed no limit. Any number of bytes may be `undercount` too low.
+pub(super) fn blob_fits(
     scopes: [Sums; 3],
     charge: &Charge,
     more: Amount,
     undercount: u64,
 ) -> Result<(), String> {
-    for (index, (limit, used, reserved)) in scopes.into_iter().enumerate() {
-        let Some(limit) = limit else { continue };
-        let used = used.plus(Amount { bytes: undercount, entries: 0 });
-        let then = used.plus(reserved).plus(more);
-        let scope = || match (index, &charge.folder, &charge.user) {
-            (1, Some(folder), _) => Scope::Folder(folder.name.to_string()),
-            (2, _, Some(user)) => Scope::User(user.name.to_string()),
-            _ => Scope::Store,
-        };
-        if then.bytes > limit.bytes {
-            let (used, reserved) = (used.bytes, reserved.bytes);
-            return Err(full(&scope(), limit.bytes, used, reserved, more.bytes, undercount > 0));
-        }
-        if then.entries > limit.entries && more.entries > 0 {
-            return Err(format!(
-                "the quota of {} is {} blobs and folders, and {} are there; remove some, or raise \
-                 `quota_entries`",
-                scope(),
-                limit.entries,
-                used.plus(reserved).entries,
+    for (index, sums) in scopes.into_iter().enumerate() {
+        let (Some(limit), used, reserved) = sums else { continue };
+        let used = used.bytes.saturating_add(undercount);
+        if used.saturating_add(reserved.bytes).saturating_add(more.bytes) > limit.bytes {
+            let scope = scope(index, charge);
+            return Err(full(
+                &scope,
+                limit.bytes,
+                used,
+                reserved.bytes,
+                more.bytes,
+                undercount > 0,
             ));
         }
+        entries_fit(sums, more.entries, || scope(index, charge))?;
     }
     Ok(())
+}
+
+/// Checks that a folder would exceed no limit. It has no bytes, so a store that is full of them takes it:
+/// restic creates its folders before it is told that nothing else fits.
+pub(super) fn folder_fits(scopes: [Sums; 3], charge: &Charge) -> Result<(), String> {
+    scopes
+        .into_iter()
+        .enumerate()
+        .try_for_each(|(index, sums)| entries_fit(sums, 1, || scope(index, charge)))
+}
+
+fn entries_fit(
+    (limit, used, reserved): Sums,
+    more: u64,
+    scope: impl Fn() -> Scope,
+) -> Result<(), String> {
+    let Some(limit) = limit else { return Ok(()) };
+    let there = used.plus(reserved).entries;
+    if more == 0 || there.saturating_add(more) <= limit.entries {
+        return Ok(());
+    }
+    Err(format!(
+        "the quota of {} is {} blobs and folders, and {there} are there; remove some, or raise \
+         `quota_entries`",
+        scope(),
+        limit.entries,
+    ))
+}
+
+/// What the sums at this place of [`scopes`] are for.
+fn scope(index: usize, charge: &Charge) -> Scope {
+    match (index, &charge.folder, &charge.user) {
+        (1, Some(folder), _) => Scope::Folder(folder.name.to_string()),
+        (2, _, Some(user)) => Scope::User(user.name.to_string()),
+        _ => Scope::Store,
+    }
 }
 
 /// Limit, use and reservations of a folder or a user.

@@ -149,7 +149,7 @@ impl Ledger {
             (store.0, user.0) = (None, None);
             folder.0 = folder.0.filter(|_| name(&there) != name(charge));
         }
-        admission::fits(scopes, charge, more, self.max_undercount)?;
+        admission::blob_fits(scopes, charge, more, self.max_undercount)?;
         self.reserved.add(charge, more);
         call.reserved = call.reserved.plus(more);
         let next = self.next_room.unwrap_or(u64::MAX);
@@ -165,7 +165,7 @@ impl Ledger {
     pub(super) fn reserve_folder(&mut self, folder: &str) -> Result<Charge, String> {
         let charge = self.rules.charge(folder, None);
         let scopes = admission::scopes(&self.rules, &self.used, &self.reserved, &charge);
-        admission::fits(scopes, &charge, Amount::entries(1), self.max_undercount)?;
+        admission::folder_fits(scopes, &charge)?;
         self.reserved.add(&charge, Amount::entries(1));
         Ok(charge)
     }
