@@ -15,6 +15,10 @@ use crate::client::{Endpoint, Reply, Trust};
 use crate::program::{LONG, Program, keepgate};
 use crate::tools;
 
+/// How long a gateway may take to give back memory that it has freed. It looks for some every ten seconds, and more rarely,
+/// once a minute at least, where it found little.
+const GIVEN_BACK: Duration = Duration::from_secs(90);
+
 /// A configuration, with everything that it refers to, in a temporary folder.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -346,6 +350,19 @@ impl Gateway {
         while !condition(self) {
             assert!(Instant::now() < end, "did not happen: {what}");
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its resident memory in bytes, as soon as that is less than `enough`, and in any case when it has had
+    /// [`GIVEN_BACK`]. What it has freed, a gateway at rest gives back in rounds, so a look at a random moment says little.
+    pub fn memory_at_rest(&self, enough: u64) -> u64 {
+        let end = Instant::now() + GIVEN_BACK;
+        loop {
+            let memory = self.program.memory("VmRSS");
+            if memory < enough || Instant::now() > end {
+                return memory;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }

@@ -24,8 +24,6 @@ const MEMORY: u64 = 512 << 20;
 const OWN: u64 = 384 << 20;
 /// How much more memory and how many more files it may have afterwards.
 const LEFT: (u64, usize) = (160 << 20, 40);
-/// How long it may take until freed memory has been given back: several rounds.
-const GIVEN_BACK: Duration = Duration::from_secs(45);
 /// Clients that misbehave at the same time.
 const ATTACKERS: usize = 48;
 /// Bytes of the log, for each mount and second, and at the beginning; with what the gateway adds to each line.
@@ -182,12 +180,7 @@ fn everything_hostile_at_once_harms_nobody_else() {
     gateway.eventually("files are closed", |gateway| {
         descriptors(&gateway.program).len() < before.1 + LEFT.1
     });
-    // Freed memory is given back to the system in rounds of ten seconds.
-    let back = Instant::now();
-    gateway.eventually("memory is back", |gateway| {
-        gateway.program.memory("VmRSS") < before.0 + LEFT.0 || back.elapsed() > GIVEN_BACK
-    });
-    let after = gateway.program.memory("VmRSS");
+    let after = gateway.memory_at_rest(before.0 + LEFT.0);
     tools::report(&format!(
         "hostile: {} attacks in {seconds} s beside {requests} requests of restic's mount: median {slow:.1?}, {quiet:.1?} \
          before; memory {} MiB before, at most {} MiB, {} MiB after; {} KiB of log",
