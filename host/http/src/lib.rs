@@ -38,6 +38,7 @@ pub mod metrics;
 pub mod offline;
 mod peer;
 mod public_url;
+mod reason_phrase;
 pub mod recording;
 mod refusal;
 mod request_body;

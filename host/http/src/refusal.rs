@@ -9,6 +9,7 @@ use keepgate_auth::{Challenges, Refused};
 use keepgate_core::{CallError, RefusalForm, Waiting};
 use keepgate_store::Fields;
 
+use crate::reason_phrase;
 use crate::response_body::ResponseBody;
 
 /// A failure as the client sees it.
@@ -180,16 +181,15 @@ impl Refusal {
         request: &str,
     ) -> Response<ResponseBody> {
         let (kind, body) = self.body(form, request);
-        let length = body.len();
-        let mut response = Response::new(ResponseBody::bytes(body));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        *headers = self.headers;
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        headers.insert(header::CONTENT_TYPE, kind);
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.status = self.status;
+        head.headers = self.headers;
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        head.headers.insert(header::CONTENT_TYPE, kind);
         let nosniff = HeaderValue::from_static("nosniff");
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-        response
+        head.headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        reason_phrase::add(&mut head, body.as_bytes());
+        Response::from_parts(head, ResponseBody::bytes(body))
     }
 }
 

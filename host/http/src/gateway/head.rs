@@ -7,9 +7,10 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode, Version};
 use keepgate_auth::Access;
 use keepgate_core::{CallError, Reply, SendInterim};
-use keepgate_store::Fields;
+use keepgate_store::{Body, Fields};
 
 use crate::connection::{Connection, Exchange};
+use crate::reason_phrase;
 use crate::response_body::ResponseBody;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -92,13 +93,17 @@ impl SendInterim for Connection {
 /// handler's own header, which the body must then match. In a reply to HEAD the header takes
 /// precedence, because the body that it describes is absent.
 pub(super) fn response(
-    reply: Reply,
+    mut reply: Reply,
     request: &http::request::Parts,
     exchange: &Arc<Exchange>,
 ) -> Result<Response<ResponseBody>, CallError> {
     let status = StatusCode::from_u16(reply.status).ok().filter(|_| reply.status >= 200);
     let status = status.ok_or_else(|| CallError::BadReply(format!("status {}", reply.status)))?;
     let length = reply.body.length();
+    let text = reason_phrase::seen(status).and_then(|limit| reply.body.take_at_hand(limit));
+    if let Some(text) = &text {
+        reply.body = Body::from_bytes(text.clone());
+    }
     let mut announced = None;
     let mut response = Response::new(());
     *response.status_mut() = status;
@@ -130,7 +135,11 @@ pub(super) fn response(
             length => ResponseBody::stream(reply.body, length),
         },
     };
-    Ok(response.map(|()| body))
+    let (mut head, ()) = response.into_parts();
+    if let Some(text) = text {
+        reason_phrase::add(&mut head, &text);
+    }
+    Ok(Response::from_parts(head, body))
 }
 
 /// Removes the body of a response that must not have one: to HEAD, or a 204 or 304.
