@@ -20,7 +20,7 @@ use crate::config::capability::{OwnState, Providers};
 use crate::config::{self, Config};
 use crate::guarded_store::GuardedStore;
 use crate::quotas::NamedQuota;
-use crate::stores::{OpenStore, Overview};
+use crate::stores::{Environment, OpenStore, Overview};
 
 /// Everything that a configuration names, opened.
 #[derive(Debug)]
@@ -92,7 +92,8 @@ impl Assembly {
         for (name, store) in &config.store {
             let known = before.and_then(|before| before.stores.get(name));
             let store = (name.as_str(), store.get_ref());
-            let open = Box::pin(OpenStore::open(config, store, known, &metrics.buckets)).await?;
+            let environment = Environment { clock: own.clock(), metrics: &metrics.buckets };
+            let open = Box::pin(OpenStore::open(config, store, known, environment)).await?;
             stores.insert(name.clone(), open);
         }
         let capabilities = Providers::open(config, own, Some(&metrics.upstreams))?;
@@ -209,7 +210,7 @@ impl Assembly {
     /// Stores in which blobs may expire, with their quotas: all but those that no mount may write to.
     pub(crate) fn expiring(&self) -> Vec<(String, Arc<dyn BlobStore>)> {
         let written = self.stores.iter().filter(|(name, _)| self.written.contains(*name));
-        written.map(|(name, store)| (name.clone(), store.view(None))).collect()
+        written.map(|(name, store)| (name.clone(), store.counted(None))).collect()
     }
 
     /// Activates the limits of this configuration.

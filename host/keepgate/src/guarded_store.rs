@@ -1,6 +1,6 @@
 //! A store as a mount grants it: with guards around it, outside of the plugin.
 //!
-//! From the store outwards: its quotas (in `stores`), the folder that the mount is granted, the policy
+//! From the store outwards: its quotas and its own policy (in `stores`), the folder that the mount is granted, the policy
 //! for the user.
 
 use std::collections::HashMap;
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use keepgate_core::Principal;
 use keepgate_runtime::capability::blobs::StoreGrant;
-use keepgate_store::guard::{Policy, ReadOnly, Subfolder};
+use keepgate_store::guard::{Policy, Subfolder};
 use keepgate_store::{BlobStore, Folder};
 
-use crate::config::Mount;
+use crate::config::{self, Mount};
 use crate::stores::OpenStore;
 
 /// Matches every user in a rule.
@@ -34,11 +34,22 @@ pub(crate) struct GuardedStore {
 impl GuardedStore {
     /// A store, or a folder of it, under the policy and rules of a mount.
     pub(crate) fn new(mount: &Mount, store: OpenStore, folder: Folder) -> Self {
+        // What folders retain is retained from every user.
+        let folders = mount.rule.iter().filter_map(|rule| {
+            let folder = rule.folder.as_ref()?.get_ref().clone();
+            Some((folder, rule.policy.get_ref().retain?.0))
+        });
+        let folders: Vec<_> = folders.collect();
+        let with_folders = |policy: &config::Policy| {
+            let mut policy = policy.to_store();
+            policy.retain.folders.clone_from(&folders);
+            policy
+        };
         let users = mount.rule.iter().filter_map(|rule| {
             let user = rule.user.as_ref()?.get_ref().clone();
-            Some((user, rule.policy.get_ref().to_store()))
+            Some((user, with_folders(rule.policy.get_ref())))
         });
-        let (policy, users) = (mount.policy.to_store(), users.collect());
+        let (policy, users) = (with_folders(&mount.policy), users.collect());
         Self { store, folder, policy, users, views: Mutex::default() }
     }
 
@@ -56,11 +67,7 @@ impl GuardedStore {
         let fits = |rule: &str| user.is_some_and(|user| rule == EACH_USER || rule == user);
         let rule = self.users.iter().find(|(rule, _)| fits(rule));
         let policy = rule.map_or(&self.policy, |(_, policy)| policy);
-        policy.guard(store.clone()).unwrap_or_else(|error| {
-            // The check of the configuration rejects such a policy.
-            tracing::error!(%error, "cannot apply the policy; the store is read-only");
-            Arc::new(ReadOnly::new(store))
-        })
+        self.store.guard(policy, store)
     }
 }
 

@@ -33,6 +33,7 @@ mod bundled_plugins;
 mod certificates;
 mod check;
 mod cli;
+mod clock;
 pub mod compiler;
 mod config;
 mod copies;

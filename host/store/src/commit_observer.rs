@@ -9,6 +9,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::error::Result;
 use crate::{Fields, RenameOptions};
@@ -35,6 +36,14 @@ pub trait CommitObserver: Send + Sync + fmt::Debug {
     /// So many markers of blobs that expire were made and removed.
     fn markers(&self, came: u64, gone: u64) {
         let _ = (came, gone);
+    }
+
+    /// The blob that is to be replaced, deleted or moved away was stored at this time. The store calls this when it has
+    /// looked for the last time, so that no other blob is there when it goes; not for a blob that has expired. An error ends
+    /// the call without a change.
+    fn admit_removal(&self, stored: SystemTime) -> Result<()> {
+        let _ = stored;
+        Ok(())
     }
 
     /// The change is made in this [epoch](crate::BlobStore::epoch) of the store. Called before
@@ -93,6 +102,15 @@ impl RenameOptions {
         self.comes.as_ref().map_or(Ok(()), |comes| comes.admit_renamed(size, metadata, true))
     }
 
+    pub(crate) fn admit_removals(
+        &self,
+        moved: SystemTime,
+        replaced: Option<SystemTime>,
+    ) -> Result<()> {
+        admit_removal(self.goes.as_ref(), Some(moved))?;
+        admit_removal(self.comes.as_ref(), replaced)
+    }
+
     pub(crate) fn place(&self, epoch: u64) -> Result<()> {
         self.comes.iter().chain(&self.goes).try_for_each(|observer| observer.place(epoch))
     }
@@ -123,6 +141,18 @@ impl RenameOptions {
         if let Some(goes) = &self.goes {
             goes.after_commit(went);
         }
+    }
+}
+
+/// Asks an observer, if there is one, whether a blob, if there is one, may go.
+///
+/// # Errors
+///
+/// The observer's.
+pub fn admit_removal(observer: Option<&ObserverHandle>, stored: Option<SystemTime>) -> Result<()> {
+    match (observer, stored) {
+        (Some(observer), Some(stored)) => observer.admit_removal(stored),
+        _ => Ok(()),
     }
 }
 

@@ -13,8 +13,6 @@
 //! Markers are put into [slots](Slot) of time. A slot is read a while after its end, because a marker is
 //! written *before* its blob: by then the blob is there, if it ever comes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Result, StoreError};
@@ -31,49 +29,6 @@ const BATCH: usize = 256;
 
 /// The folder of markers, among the gateway's own files.
 pub const MARKERS: &str = "expiry";
-
-/// Says whether blobs have expired: the system's clock, or one that tests set. Clones are the same clock.
-#[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<AtomicU64>>);
-
-impl Clock {
-    /// A clock that stands still until it is [set](Self::set).
-    pub fn stopped_at(time: SystemTime) -> Self {
-        Self(Some(Arc::new(AtomicU64::new(nanoseconds(time)))))
-    }
-
-    /// Sets a clock that stands still.
-    pub fn set(&self, time: SystemTime) {
-        if let Some(stopped) = &self.0 {
-            stopped.store(nanoseconds(time), Ordering::Relaxed);
-        }
-    }
-
-    /// The time.
-    pub fn now(&self) -> SystemTime {
-        match &self.0 {
-            Some(stopped) => time(stopped.load(Ordering::Relaxed)),
-            None => SystemTime::now(),
-        }
-    }
-
-    /// Whether this time, if there is one, has come.
-    pub fn has_passed(&self, expires: Option<SystemTime>) -> bool {
-        expires.is_some_and(|expires| expires <= self.now())
-    }
-}
-
-/// The same clock.
-impl PartialEq for Clock {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
-        }
-    }
-}
-
-impl Eq for Clock {}
 
 /// Nanoseconds since 1970, as stores keep the time with a blob. Later times than 2554 become that.
 pub fn nanoseconds(time: SystemTime) -> u64 {
@@ -196,12 +151,5 @@ mod tests {
     fn times_come_back() {
         let now = SystemTime::now();
         assert_eq!(time(nanoseconds(now)), now);
-        let clock = Clock::stopped_at(time(7));
-        assert!(clock.has_passed(Some(time(7))) && !clock.has_passed(Some(time(8))));
-        assert!(!clock.has_passed(None));
-        clock.clone().set(time(8));
-        assert!(clock.has_passed(Some(time(8))));
-        assert_ne!(clock, Clock::default());
-        assert_eq!(clock, clock.clone());
     }
 }

@@ -13,11 +13,13 @@
 //! | [`layer`] | what a policy around a store has to decide, and forwarding for the rest |
 //! | [`guard`] | policies: append-only, read-only, unverified; a subfolder as a store |
 //! | [`quota`] | limits on the bytes that a store, its folders and its users hold |
-//! | [`expiry`] | blobs that expire: clocks, markers, removing them |
+//! | [`expiry`] | blobs that expire: markers, removing them |
+//! | [`clock`] | what time it is, for blobs that expire or are retained |
 //! | [`receive`] | keeping what came of a body that broke off |
 //! | [`commit_observer`] | callbacks at the very step that changes a blob |
 
 pub mod body;
+pub mod clock;
 pub mod commit_observer;
 pub mod disk;
 pub mod error;
@@ -37,6 +39,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 pub use body::{Body, BodyError};
+pub use clock::Clock;
 pub use commit_observer::{
     CommitObserver, CommittedChange, FolderObserver, ObserverHandle, RemovedBlob,
 };

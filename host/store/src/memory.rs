@@ -12,9 +12,9 @@ use futures_util::stream;
 use sha2::{Digest, Sha256};
 
 use crate::body::{Body, BodyError};
-use crate::commit_observer::MovedBlob;
+use crate::clock::Clock;
+use crate::commit_observer::{MovedBlob, admit_removal};
 use crate::error::{Result, StoreError};
-use crate::expiry::Clock;
 use crate::key::{Folder, Key};
 use crate::{
     BlobStore, Change, CommittedChange, Condition, DeleteOptions, Download, Due, Entry, Info,
@@ -142,7 +142,9 @@ impl State {
             tags: options.tags,
             expires: options.expires,
         };
-        let replaces = self.there(key).is_some();
+        let replaced = self.there(key).map(|(info, _)| info.modified);
+        admit_removal(options.observer.as_ref(), replaced)?;
+        let replaces = replaced.is_some();
         let name = key.as_str().to_owned();
         let came = Some(info.size);
         let gone = self.change(options.observer.as_ref(), came, |blobs| {
@@ -158,7 +160,9 @@ impl State {
         options.admit(there.size, &there.metadata)?;
         self.check(to, &options.condition)?;
         self.make_folder(to.folder().as_str());
-        let replaces = self.there(to).is_some();
+        let replaced = self.there(to).map(|(info, _)| info.modified);
+        options.admit_removals(there.modified, replaced)?;
+        let replaces = replaced.is_some();
         let wanted = options.before_commit()?;
         let Some((_, bytes)) = self.blobs.remove(key.as_str()) else {
             options.after_commit(None);
@@ -314,7 +318,9 @@ impl BlobStore for MemoryStore {
     async fn delete_with(&self, key: &Key, options: DeleteOptions) -> Result<Option<u64>> {
         let mut state = self.state();
         options.check(state.there(key).map(|(info, _)| &*info.etag))?;
-        let there = state.there(key).is_some();
+        let there = state.there(key).map(|(info, _)| info.modified);
+        admit_removal(options.observer.as_ref(), there)?;
+        let there = there.is_some();
         let removed =
             state.change(options.observer.as_ref(), None, |blobs| blobs.remove(key.as_str()))?;
         Ok(removed.filter(|_| there))

@@ -19,7 +19,9 @@ use futures_util::future::join_all;
 use keepgate_store::disk::{DiskOptions, DiskStore};
 use keepgate_store::guard::{AppendOnly, Policy, ReadOnly, Subfolder};
 use keepgate_store::memory::MemoryStore;
-use keepgate_store::{Condition, DeleteOptions, Part, PutOptions, RenameOptions, StoreError};
+use keepgate_store::{
+    Clock, Condition, DeleteOptions, Part, PutOptions, RenameOptions, StoreError,
+};
 
 fn memory() -> Store {
     Arc::new(MemoryStore::new())
@@ -29,7 +31,7 @@ fn append_only(except: &[&str]) -> (Store, Store) {
     let inner = memory();
     let except: Vec<_> = except.iter().map(|pattern| (*pattern).to_owned()).collect();
     let guarded = Policy { append_only: true, except, ..Policy::default() };
-    (guarded.guard(Arc::clone(&inner)).unwrap(), inner)
+    (guarded.guard(Arc::clone(&inner), &Clock::default()).unwrap(), inner)
 }
 
 #[tokio::test]
@@ -153,9 +155,15 @@ async fn read_only_changes_nothing_even_under_excepted_keys() {
     let inner = memory();
     put(&inner, "locks/a", &bytes(10, 1)).await;
     let except = vec!["**".to_owned()];
-    let policy = Policy { read_only: true, append_only: true, unverified: true, except };
+    let policy = Policy {
+        read_only: true,
+        append_only: true,
+        unverified: true,
+        except,
+        ..Policy::default()
+    };
     let direct: Store = Arc::new(ReadOnly::new(Arc::clone(&inner)));
-    for store in [policy.guard(Arc::clone(&inner)).unwrap(), direct] {
+    for store in [policy.guard(Arc::clone(&inner), &Clock::default()).unwrap(), direct] {
         let lock = key("locks/a");
         let outcomes = [
             store.put(&lock, "x".into_body(), PutOptions::default()).await.map(drop),
@@ -184,7 +192,9 @@ async fn invalid_patterns_are_refused_even_if_they_are_not_used() {
     let except = vec!["a/{b".to_owned()];
     for append_only in [true, false] {
         let policy = Policy { append_only, except: except.clone(), ..Policy::default() };
-        let Err(StoreError::Invalid(text)) = policy.guard(memory()) else { panic!() };
+        let Err(StoreError::Invalid(text)) = policy.guard(memory(), &Clock::default()) else {
+            panic!()
+        };
         assert!(text.contains("a/{b"), "{text}");
     }
     assert!(AppendOnly::new(memory(), &except).is_err());
@@ -237,7 +247,7 @@ async fn a_subfolder_is_isolated_from_its_store() {
 async fn unverified_ignores_checksums_and_keeps_all_other_checks() {
     for append_only in [false, true] {
         let policy = Policy { append_only, unverified: true, ..Policy::default() };
-        let store = policy.guard(memory()).unwrap();
+        let store = policy.guard(memory(), &Clock::default()).unwrap();
         put(&store, "part", &bytes(10, 1)).await;
         let wrong = || PutOptions { sha256: Some([0; 32]), ..when(Condition::Absent) };
         store.put(&key("a"), chunked(&bytes(10, 1), 3), wrong()).await.unwrap();
@@ -249,7 +259,7 @@ async fn unverified_ignores_checksums_and_keeps_all_other_checks() {
         assert!(matches!(outcome, Err(StoreError::Body(_))), "{outcome:?}");
         assert_eq!(store.delete(&key("a")).await.is_err(), append_only);
     }
-    let verified = Policy::default().guard(memory()).unwrap();
+    let verified = Policy::default().guard(memory(), &Clock::default()).unwrap();
     let wrong = PutOptions { sha256: Some([0; 32]), ..PutOptions::default() };
     let outcome = verified.put(&key("a"), "x".into_body(), wrong).await;
     assert!(matches!(outcome, Err(StoreError::ChecksumMismatch { .. })), "{outcome:?}");

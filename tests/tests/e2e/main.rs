@@ -8,6 +8,7 @@
 //! | `rest_server` | `keepgate rest-server` can replace restic's own |
 //! | `flags` | and accepts every one of its flags |
 //! | `append_only` | stored blobs stay |
+//! | `retention` | young blobs stay, whatever the clock says |
 //! | `quotas` | limits for stores, mounts, folders and users; rules for users |
 //! | `access` | authentication and private repositories |
 //! | `refusals` | what the gateway refuses has the form of the mount's surface |
@@ -93,6 +94,7 @@ mod reload;
 mod requests;
 mod rest_server;
 mod restic;
+mod retention;
 mod s3;
 mod secrets;
 mod settling;

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use keepgate_http::{Address, PublicUrl, is_mount_path};
-use keepgate_store::Folder;
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{Amount, FolderRule, Rules};
+use keepgate_store::{Clock, Folder};
 use toml::Spanned;
 
 use super::{
@@ -129,8 +129,15 @@ fn check_path(path: &Spanned<String>, problems: &mut Problems) {
 
 /// Applies the policy to a store, which checks its patterns.
 fn check_policy(about: &str, policy: &Policy, span: Range<usize>, problems: &mut Problems) {
-    if let Err(error) = policy.to_store().guard(Arc::new(MemoryStore::new())) {
+    if let Err(error) = policy.to_store().guard(Arc::new(MemoryStore::new()), &Clock::default()) {
         problems.add(span.clone(), format!("{about}: policy: {error}"));
+    }
+    if policy.append_only && policy.retain.is_some() {
+        let message = format!(
+            "{about}: policy: has both `append_only`, which never lets blobs go, and `retain`, which does so after a \
+             time; keep one of them"
+        );
+        problems.add(span.clone(), message);
     }
     if policy.quota.is_none() && policy.quota_entries.is_some() {
         problems.add(span, format!("{about}: policy: `quota_entries` needs `quota`"));
@@ -144,10 +151,12 @@ fn check_rule(about: &str, rule: &Rule, problems: &mut Problems) {
         (Some(_), None) => {}
         (None, Some(folder)) => {
             let (quota, quota_entries) = (policy.quota, policy.quota_entries);
-            let only_quota = Policy { quota, quota_entries, ..Policy::default() };
-            if policy.quota.is_none() || *policy != only_quota {
-                let message =
-                    format!("{about}: the policy of a folder is a `quota` and nothing else");
+            let retain = policy.retain;
+            let allowed = Policy { quota, quota_entries, retain, ..Policy::default() };
+            if (quota.is_none() && retain.is_none()) || *policy != allowed {
+                let message = format!(
+                    "{about}: the policy of a folder is a `quota`, or `retain`, and nothing else"
+                );
                 problems.add(span, message);
             }
             let (pattern, limit) = (folder.get_ref().clone(), Amount::default());

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use keepgate_http::{Address, AddressError, OperatorClient};
+use keepgate_store::guard::Periods;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -226,6 +227,8 @@ pub(crate) struct Mount {
 pub(crate) struct Policy {
     pub(crate) append_only: bool,
     pub(crate) read_only: bool,
+    /// How long blobs can be neither deleted nor replaced.
+    pub(crate) retain: Option<Interval>,
     pub(crate) except: Vec<String>,
     pub(crate) unverified: bool,
     pub(crate) quota: Option<Size>,
@@ -430,6 +433,7 @@ impl Policy {
         keepgate_store::guard::Policy {
             append_only: self.append_only,
             read_only: self.read_only,
+            retain: Periods { all: self.retain.map(|period| period.0), ..Periods::default() },
             except: self.except.clone(),
             unverified: self.unverified,
         }

@@ -1,9 +1,13 @@
 //! `[store.NAME]`, where blobs are: in a folder, or in a bucket of S3.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use keepgate_certificates::file;
+use keepgate_store::Clock;
+use keepgate_store::guard::{Periods, Policy};
+use keepgate_store::memory::MemoryStore;
 use keepgate_store_s3::{Credentials, Lock, LockMode, OnDelete, S3Options, S3Store, StoreMetrics};
 use serde::Deserialize;
 use toml::Spanned;
@@ -37,6 +41,12 @@ pub(crate) struct Store {
     /// The most blobs and folders; by default a number that goes with the quota.
     #[serde(default)]
     pub(crate) quota_entries: Option<Spanned<u64>>,
+    /// How long blobs can be neither deleted nor replaced, through whatever mount.
+    #[serde(default)]
+    pub(crate) retain: Option<Interval>,
+    /// Patterns of keys that `retain` does not protect.
+    #[serde(default)]
+    pub(crate) retain_except: Option<Spanned<Vec<String>>>,
     /// How often quotas count all blobs again.
     #[serde(default)]
     pub(crate) recount: Option<Interval>,
@@ -152,6 +162,16 @@ impl Store {
         Some(top.components().chain(Path::new(folder).components()).collect())
     }
 
+    /// What holds whatever the mounts allow.
+    pub(crate) fn policy(&self) -> Policy {
+        let except = self.retain_except.as_ref().map(|except| except.get_ref().clone());
+        Policy {
+            retain: Periods { all: self.retain.map(|period| period.0), ..Periods::default() },
+            except: except.unwrap_or_default(),
+            ..Policy::default()
+        }
+    }
+
     /// The folder, or nothing if this is a bucket.
     pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let bucket = self.s3.iter_mut().flat_map(|bucket| bucket.get_mut().paths());
@@ -265,6 +285,16 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         check_marker(name, store, problems);
         if let (None, Some(entries)) = (&store.quota, &store.quota_entries) {
             problems.add(entries.span(), format!("[store.{name}] `quota_entries` needs `quota`"));
+        }
+        if let Some(except) = &store.retain_except {
+            if store.retain.is_none() {
+                let message = format!("[store.{name}] `retain_except` needs `retain`");
+                problems.add(except.span(), message);
+            }
+            let tried = store.policy().guard(Arc::new(MemoryStore::new()), &Clock::default());
+            if let Err(error) = tried {
+                problems.add(except.span(), format!("[store.{name}] retain_except: {error}"));
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use keepgate_runtime::{Generation, Loader};
 
 use super::pages::{Current, Pages};
 use crate::assemble::{Assembly, SystemMetrics};
+use crate::clock::GatewayClock;
 use crate::config::Config;
 use crate::config::capability::OwnState;
 use crate::copies::{self, Copies};
@@ -109,6 +110,7 @@ impl Candidate {
                 .status()
                 .into_iter()
                 .chain(assembly.authentication.status())
+                .chain(published.own.clock.clone().map(GatewayClock::status_part))
                 .collect(),
             problems: self.schedule_problems,
         }));

@@ -61,8 +61,9 @@ async fn round(name: &str, store: &dyn BlobStore) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use keepgate_store::clock::Clock;
     use keepgate_store::disk::{DiskOptions, DiskStore};
-    use keepgate_store::expiry::{Clock, time};
+    use keepgate_store::expiry::time;
     use keepgate_store::{Body, Key, PutOptions};
 
     use super::*;

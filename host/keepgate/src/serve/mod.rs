@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 use keepgate_http::{
     Admin, CombinedLog, Gateway, LocalAddress, LogTarget, Metrics, RecordLimits, Recorder, Server,
@@ -35,6 +35,7 @@ use tokio::sync::oneshot;
 
 use crate::assemble::{Assembly, SystemMetrics};
 use crate::certificates::{CertificateMetrics, Certificates};
+use crate::clock::GatewayClock;
 use crate::compiler;
 use crate::config::Config;
 use crate::config::capability::OwnState;
@@ -141,6 +142,9 @@ impl Running {
             None => None,
         };
         let own = OwnState::open(&config).await?;
+        if let Some(clock) = &own.clock {
+            clock.register(&registry)?;
+        }
         if let Some(jobs) = &own.jobs {
             registry.register(Box::new(keepgate_jobs::metrics(jobs.clone())))?;
         }
@@ -240,6 +244,8 @@ impl Running {
         let Signals { mut interrupt, mut terminate, hangup } = self.signals;
         let (stop, stopped) = oneshot::channel();
         let topics = self.reloader.published.own.topics.clone();
+        let clock = self.reloader.published.own.clock.clone();
+        let keeping = clock.clone().map(GatewayClock::keep).map(tokio::spawn);
         let expiring = expiry::run(self.reloader.published.current.clone());
         let plugin_memory = self.reloader.loader.plugin_memory();
         let reloading = tokio::spawn(self.reloader.run(hangup, stopped));
@@ -271,6 +277,10 @@ impl Running {
             }
         }
         daily.abort();
+        if let (Some(clock), Some(keeping)) = (clock, keeping) {
+            keeping.abort();
+            candidate::log_error(clock.save().await.context("cannot keep the clock"));
+        }
         heap.abort();
         expiring.abort();
         drop(stop_jobs);

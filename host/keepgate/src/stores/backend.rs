@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use keepgate_store::BlobStore;
-use keepgate_store_s3::{Diagnosis, Metrics};
+use keepgate_store_s3::Diagnosis;
 
+use super::Environment;
 use super::bucket::OpenBucket;
 use super::folder::OpenFolder;
 use super::look;
@@ -33,17 +34,17 @@ impl Backend {
         config: &Config,
         (name, store): (&str, &config::Store),
         before: Option<&Self>,
-        metrics: &Metrics,
+        environment: Environment<'_>,
     ) -> Result<Self> {
         match (&store.path, &store.s3) {
             (Some(path), None) => {
                 let before = before.and_then(Self::folder);
-                OpenFolder::open((name, path, store), before).map(Self::Folder)
+                OpenFolder::open((name, path, store), before, environment.clock).map(Self::Folder)
             }
             (_, Some(bucket)) => {
                 let before = before.and_then(Self::bucket);
                 let bucket = (name, bucket.get_ref());
-                OpenBucket::open(config, bucket, before, metrics).await.map(Self::Bucket)
+                OpenBucket::open(config, bucket, before, environment).await.map(Self::Bucket)
             }
             (None, None) => Err(no_place(name)),
         }

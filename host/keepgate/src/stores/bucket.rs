@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use keepgate_store::BlobStore;
-use keepgate_store_s3::{Diagnosis, Metrics, S3Options, S3Store};
+use keepgate_store_s3::{Diagnosis, S3Options, S3Store};
 use serde_json::json;
 
-use super::coordinator;
 use super::overview::Report;
+use super::{Environment, coordinator};
 use crate::config::{self, Config};
 
 /// How long a start or a reload waits for the server, before it goes on without the store.
@@ -29,11 +29,13 @@ impl OpenBucket {
         config: &Config,
         (name, bucket): (&str, &config::Bucket),
         before: Option<&Self>,
-        metrics: &Metrics,
+        environment: Environment<'_>,
     ) -> Result<Self> {
         let about = || format!("[store.{name}]");
-        let mut options = bucket.to_options(Some(metrics.store(name))).with_context(about)?;
+        let mut options =
+            bucket.to_options(Some(environment.metrics.store(name))).with_context(about)?;
         options.coordinator = coordinator::of(config, bucket).with_context(about)?;
+        options.clock = environment.clock;
         if let Some(before) = before.filter(|before| *before.options == options) {
             return Ok(before.clone());
         }

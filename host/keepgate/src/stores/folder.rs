@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use bytesize::ByteSize;
-use keepgate_store::BlobStore;
 use keepgate_store::disk::{DiskOptions, DiskStore, StorageReport};
+use keepgate_store::{BlobStore, Clock};
 use serde_json::json;
 
 use super::look::{Look, Looks};
@@ -28,8 +28,9 @@ impl OpenFolder {
     pub(super) fn open(
         (name, path, store): (&str, &Path, &config::Store),
         before: Option<&Self>,
+        clock: Clock,
     ) -> Result<Self> {
-        let mut options = options(store);
+        let mut options = options(store, clock);
         if let Some(before) = before.filter(|before| before.path == path) {
             if before.options == options {
                 return Ok(before.clone());
@@ -45,7 +46,7 @@ impl OpenFolder {
 
     /// One that is not looked at before it is used. Nothing is made.
     pub(super) fn to_look_at(path: &Path, store: &config::Store) -> Self {
-        let options = options(store);
+        let options = options(store, Clock::default());
         let store = DiskStore::unopened(path, options.clone());
         Self::around(path, options, store)
     }
@@ -106,11 +107,12 @@ impl OpenFolder {
     }
 }
 
-fn options(store: &config::Store) -> DiskOptions {
+fn options(store: &config::Store, clock: Clock) -> DiskOptions {
     let options = DiskOptions {
         require_mount: store.require_mount,
         marker: store.marker.as_ref().map(|marker| marker.get_ref().clone()),
         follow_symlinks: store.follow_symlinks.unwrap_or_default(),
+        clock,
         ..DiskOptions::default()
     };
     if store.group_accessible.unwrap_or_default() { options.group_accessible() } else { options }

@@ -14,8 +14,9 @@ mod overview;
 use std::sync::Arc;
 
 use anyhow::Result;
-use keepgate_store::BlobStore;
+use keepgate_store::guard::{Policy, ReadOnly};
 use keepgate_store::quota::{Amount, FolderRule, Rules, UserRule};
+use keepgate_store::{BlobStore, Clock};
 use keepgate_store_s3::Metrics;
 
 use crate::config::{self, Config, Mount, Size};
@@ -30,6 +31,16 @@ pub(crate) struct OpenStore {
     pub(crate) backend: Backend,
     /// From the innermost to the outermost.
     pub(crate) quotas: Vec<NamedQuota>,
+    /// What holds for everybody, whatever the mounts allow.
+    policy: Policy,
+    clock: Clock,
+}
+
+/// What stores have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Environment<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) metrics: &'a Metrics,
 }
 
 impl OpenStore {
@@ -38,11 +49,11 @@ impl OpenStore {
         config: &Config,
         (name, store): (&str, &config::Store),
         before: Option<&Self>,
-        metrics: &Metrics,
+        environment: Environment<'_>,
     ) -> Result<Self> {
-        let known = before.map(|before| &before.backend);
-        let backend = Backend::open(config, (name, store), known, metrics).await?;
-        let mut open = Self { backend, quotas: Vec::new() };
+        let (known, clock) = (before.map(|before| &before.backend), environment.clock.clone());
+        let backend = Backend::open(config, (name, store), known, environment).await?;
+        let mut open = Self { backend, quotas: Vec::new(), policy: store.policy(), clock };
         let before = before.filter(|before| Arc::ptr_eq(before.blobs(), open.blobs()));
         let path = open.backend.path().map(ToOwned::to_owned);
         let keeping = Keeping {
@@ -55,7 +66,8 @@ impl OpenStore {
                 Some(known) => known.with_rules(rules),
                 None => {
                     let identity = open.identity(&quota);
-                    NamedQuota::open((quota, rules), open.view(None), &identity, keeping).await?
+                    let counted = open.counted(None);
+                    NamedQuota::open((quota, rules), counted, &identity, keeping).await?
                 }
             };
             open.quotas.push(named);
@@ -66,7 +78,9 @@ impl OpenStore {
     /// A store without quotas that is not looked at before it is used: for reading only. Nothing is
     /// made.
     pub(crate) fn to_look_at(config: &Config, store: (&str, &config::Store)) -> Result<Self> {
-        Ok(Self { backend: Backend::to_look_at(config, store)?, quotas: Vec::new() })
+        let backend = Backend::to_look_at(config, store)?;
+        let policy = store.1.policy();
+        Ok(Self { backend, quotas: Vec::new(), policy, clock: Clock::default() })
     }
 
     fn blobs(&self) -> &Arc<dyn BlobStore> {
@@ -78,9 +92,23 @@ impl OpenStore {
         self.blobs().clone()
     }
 
+    /// The store with its quotas, without its policy: for what the clock removes.
+    pub(crate) fn counted(&self, user: Option<&str>) -> Arc<dyn BlobStore> {
+        self.quotas.last().map_or_else(|| self.blobs().clone(), |outer| outer.quota.store(user))
+    }
+
     /// The store as a user sees it.
     pub(crate) fn view(&self, user: Option<&str>) -> Arc<dyn BlobStore> {
-        self.quotas.last().map_or_else(|| self.blobs().clone(), |outer| outer.quota.store(user))
+        self.guard(&self.policy, self.counted(user))
+    }
+
+    /// Applies a policy to the store, or to what is around it.
+    pub(crate) fn guard(&self, policy: &Policy, store: Arc<dyn BlobStore>) -> Arc<dyn BlobStore> {
+        policy.guard(store.clone(), &self.clock).unwrap_or_else(|error| {
+            // The check of the configuration rejects such a policy.
+            tracing::error!(%error, "cannot apply the policy; the store is read-only");
+            Arc::new(ReadOnly::new(store))
+        })
     }
 
     /// The quota that `before` has at the position of the next one here, if it is around the same others.

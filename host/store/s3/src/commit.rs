@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keepgate_store::commit_observer::admit_removal;
 use keepgate_store::{
     Change, CommittedChange, Condition, Info, Key, PutOptions, RemovedBlob, Result, StoreError,
     Stored,
@@ -106,6 +107,7 @@ impl Commit {
                     }
                     Condition::Matches(_) | Condition::Always => {
                         store.check_lock(&self.key, there)?;
+                        admit_removal(self.options.observer.as_ref(), Some(there.modified()))?;
                     }
                 }
             } else if matches!(self.options.condition, Condition::Matches(_)) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keepgate_store::commit_observer::admit_removal;
 use keepgate_store::{CommittedChange, DeleteOptions, Key, Result, StoreError};
 
 use crate::Inner;
@@ -82,6 +83,7 @@ async fn delete_in_turn(
             return Ok(None);
         };
         store.check_lock(key, &there)?;
+        admit_removal(observer, is_live.then(|| there.modified()))?;
         if for_good {
             // Before the newest, so that none of them comes to light.
             store.remove_older(object, there.version.as_deref()).await?;

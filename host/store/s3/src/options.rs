@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use keepgate_store::expiry::Clock;
+use keepgate_store::clock::Clock;
 use rustls_pki_types::CertificateDer;
 
 use crate::credentials::Credentials;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use keepgate_store::commit_observer::admit_removal;
 use keepgate_store::{
     Change, Condition, DeleteOptions, Info, Key, PutOptions, RenameOptions, Result, StoreError,
     Stored,
@@ -31,6 +32,7 @@ pub(crate) async fn rename(
         let there = store.look_for_blob(&object).await?.ok_or(StoreError::NotFound)?;
         // Before anything is copied.
         store.check_lock(key, &there)?;
+        admit_removal(options.goes.as_ref(), Some(there.modified()))?;
         let etag = there.store_etag();
         let stored = match Box::pin(copy(store, key, there, to, &options)).await {
             // Others have replaced or removed it while it was copied.

@@ -67,11 +67,11 @@ use self::temp::Temp;
 use self::tree::Tree;
 use crate::body::Body;
 use crate::error::{Result, StoreError};
-use crate::expiry::{Clock, Due};
+use crate::expiry::Due;
 use crate::key::{Folder, Key};
 use crate::{
-    BlobStore, DeleteOptions, Download, FolderObserver, FolderVisitor, Info, Listing, Part, Piece,
-    PutOptions, RenameOptions, Stored,
+    BlobStore, Clock, DeleteOptions, Download, FolderObserver, FolderVisitor, Info, Listing, Part,
+    Piece, PutOptions, RenameOptions, Stored,
 };
 use async_trait::async_trait;
 
@@ -100,7 +100,7 @@ pub struct DiskOptions {
     pub file_mode: u32,
     /// Which features of the kernel and the file system to use.
     pub features: Features,
-    /// Says whether blobs have expired.
+    /// Says whether blobs have expired, and what time they get.
     pub clock: Clock,
 }
 

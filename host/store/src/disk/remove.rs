@@ -5,6 +5,7 @@ use rustix::io::Errno;
 
 use super::tree::{self, Tree};
 use super::{Inner, errors, xattr};
+use crate::commit_observer::admit_removal;
 use crate::error::Result;
 use crate::key::Key;
 use crate::{CommittedChange, DeleteOptions};
@@ -47,6 +48,8 @@ impl Inner {
                 return Ok(None);
             }
             options.check(Some(&*xattr::etag(&stat)).filter(|_| is_live))?;
+            let stored = is_live.then(|| xattr::time(&stat.stx_mtime));
+            admit_removal(options.observer.as_ref(), stored)?;
             let unlink = || match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
                 Err(Errno::NOENT) => Ok(false),

@@ -153,6 +153,8 @@ impl Rename<'_> {
             let replaced = there.as_ref().map(|there| self.replaced(dir, there, wanted));
             let live = there.as_ref().filter(|_| replaced.as_ref().is_some_and(|it| !it.expired));
             self.check(live)?;
+            let stored = live.map(|live| xattr::time(&live.stx_mtime));
+            self.options.admit_removals(source.info.modified, stored)?;
             let moved = match &there {
                 None => self.move_new(source, dir),
                 Some(there) => self.move_over(source, dir, there),
@@ -249,6 +251,8 @@ impl Rename<'_> {
     /// Stores the blob anew and removes it; `None` if it was replaced or removed by others meanwhile.
     fn copy(&self, source: &Source) -> Result<Option<Stored>> {
         let Info { size, etag, content_type, metadata, tags, expires, .. } = source.info.clone();
+        // Nothing is copied that may not go.
+        self.options.admit_removals(source.info.modified, None)?;
         let RenameOptions { condition, comes, goes } = self.options.clone();
         let options = PutOptions {
             condition,

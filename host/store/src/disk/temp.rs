@@ -12,7 +12,6 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use rustix::fd::OwnedFd;
@@ -215,9 +214,9 @@ impl Temp {
 
     /// Syncs the file, with a unique modification time to the nanosecond: the kernel's own times
     /// are some milliseconds apart, and two blobs must not have the same etag.
-    pub(super) fn finish(&self, tree: &Tree, dir: &Dir) -> io::Result<()> {
+    pub(super) fn finish(&self, store: &Inner, tree: &Tree, dir: &Dir) -> io::Result<()> {
         // Without it the etag still has the inode and the size.
-        let _ = self.file.set_modified(SystemTime::now());
+        let _ = self.file.set_modified(store.options.clock.arrival());
         let Err(errno) = rustix::io::retry_on_intr(|| rustix::fs::fsync(&self.file)) else {
             return Ok(());
         };
@@ -360,7 +359,7 @@ impl Temp {
         if near.append(&self.file, 0, length).map_err(failed)? != length {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         }
-        near.finish(tree, target.dir).map_err(failed)?;
+        near.finish(store, tree, target.dir).map_err(failed)?;
         if self.name.is_none() {
             // The folder is well, so it was the missing name.
             tree.known.capabilities.unnamed.lose(|| target.path(tree));

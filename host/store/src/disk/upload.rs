@@ -16,6 +16,7 @@ use super::temp::{Target, Temp};
 use super::tree::{Dir, Tree};
 use super::xattr::{self, Attributes, Gone};
 use super::{Inner, errors, read, tree};
+use crate::commit_observer::admit_removal;
 use crate::error::{Result, StoreError};
 use crate::key::Key;
 use crate::{Change, CommittedChange, Condition, ObserverHandle, PutOptions, Stored};
@@ -198,7 +199,7 @@ impl Upload {
     fn commit(mut self) -> Result<Stored> {
         let path = self.tree.path_of(self.key.as_str());
         if let Sink::Write(temp) = &self.sink {
-            temp.finish(&self.tree, &self.dir)
+            temp.finish(&self.store, &self.tree, &self.dir)
                 .map_err(|error| errors::io("cannot sync", &path, error))?;
         }
         if self.folder_exists {
@@ -305,6 +306,8 @@ impl Upload {
         if gone.expired && self.condition != Condition::Always {
             return Err(StoreError::PreconditionFailed);
         }
+        let stored = (!gone.expired).then(|| xattr::time(&there.stx_mtime));
+        admit_removal(self.observer.as_ref(), stored)?;
         temp.publish_over(store, tree, target)?;
         Ok(Some(Some(gone)))
     }

@@ -13,8 +13,8 @@ use super::readers::FileId;
 use super::tree::{Dir, Tree};
 use super::{errors, steps};
 use crate::error::{Result, StoreError};
-use crate::expiry::{self, Clock};
 use crate::key::Key;
+use crate::{Clock, expiry};
 use crate::{Fields, Info, PutOptions, RemovedBlob};
 
 const ATTRIBUTE: &str = "user.keepgate";

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 
+use super::patterns;
 use crate::error::{Result, StoreError};
 use crate::key::Key;
 use crate::layer::{Intent, Operation, StoreLayer};
@@ -27,15 +28,7 @@ impl AppendOnly {
     ///
     /// [`StoreError::Invalid`] if a pattern is invalid.
     pub fn new(store: Arc<dyn BlobStore>, except: &[String]) -> Result<Self> {
-        let mut set = GlobSetBuilder::new();
-        for pattern in except {
-            let glob = GlobBuilder::new(pattern)
-                .literal_separator(true)
-                .build()
-                .map_err(|error| StoreError::Invalid(format!("pattern {pattern:?}: {error}")))?;
-            set.add(glob);
-        }
-        let set = set.build().map_err(|error| StoreError::Invalid(format!("patterns: {error}")))?;
+        let set = patterns::set(except)?;
         let mut allowed = "adding blobs is allowed".to_owned();
         if !except.is_empty() {
             allowed.push_str(", and everything under keys like ");

@@ -2,6 +2,7 @@
 //! what changed, and forgotten, with everything it reserved, when nothing can come of it any more.
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use super::rules::Charge;
 use super::{Shared, blocking};
@@ -77,6 +78,10 @@ impl CommitObserver for Reservation {
         self.shared.ledger().renames(self.id, metadata, self.from.as_ref().filter(|_| moves));
         self.reserve_here(size)?;
         self.next.as_ref().map_or(Ok(()), |next| next.admit_renamed(size, metadata, moves))
+    }
+
+    fn admit_removal(&self, stored: SystemTime) -> Result<()> {
+        self.next.as_ref().map_or(Ok(()), |next| next.admit_removal(stored))
     }
 
     fn place(&self, epoch: u64) -> Result<()> {

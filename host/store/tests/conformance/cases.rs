@@ -49,6 +49,7 @@ macro_rules! for_each_case {
             an_observer_is_told_what_changed
             an_observer_is_released_when_the_call_is_over
             an_observer_may_refuse_a_concat
+            an_observer_may_keep_a_blob
         } }
     };
 }

@@ -32,6 +32,10 @@ pub(super) struct Notes {
     /// The inner none stands between `before_commit` and `after_commit`.
     changes: Mutex<Vec<Option<Option<CommittedChange>>>>,
     refuse: bool,
+    /// No blob may go.
+    keep: bool,
+    /// When the blobs were stored that were to go.
+    asked: Mutex<Vec<SystemTime>>,
 }
 
 impl CommitObserver for Notes {
@@ -40,6 +44,11 @@ impl CommitObserver for Notes {
             return Err(StoreError::QuotaExceeded("refused".to_owned()));
         }
         Ok(())
+    }
+
+    fn admit_removal(&self, stored: SystemTime) -> keepgate_store::Result<()> {
+        self.asked.lock().unwrap().push(stored);
+        if self.keep { Err(StoreError::Denied("kept".to_owned())) } else { Ok(()) }
     }
 
     fn before_commit(&self) -> Result<bool, StoreError> {
@@ -57,6 +66,13 @@ impl Notes {
     /// One that admits nothing.
     pub(super) fn refusing() -> Self {
         Self { refuse: true, ..Self::default() }
+    }
+
+    /// One that lets no blob go.
+    fn keeping() -> (Arc<Self>, ObserverHandle) {
+        let notes = Arc::new(Self { keep: true, ..Self::default() });
+        let observer: Arc<dyn CommitObserver> = notes.clone();
+        (notes, ObserverHandle::new(observer))
     }
 
     /// What it was told, once the store has released it.
@@ -198,4 +214,83 @@ pub(super) async fn an_observer_may_refuse_a_concat(store: Store) {
     let pieces = [Piece::from(key("one")), Piece { key: key("one"), part }];
     store.concat(&key("new"), &pieces, options).await.unwrap();
     assert_eq!(notes.told(), [CommittedChange { removed: None, size: Some(7) }]);
+}
+
+/// Asks for everything that would remove `name`, with an observer that lets nothing go; and for moves to it from `other`.
+async fn ask_for_removals(store: &Store, name: &str, other: &str) {
+    let there = store.head(&key(name)).await.unwrap();
+    let moved = store.head(&key(other)).await.unwrap();
+    let denied = |notes: Arc<Notes>, error: StoreError, asked: &[SystemTime]| {
+        assert!(matches!(&error, StoreError::Denied(why) if why == "kept"), "{error:?}");
+        assert!(asked.contains(notes.asked.lock().unwrap().first().unwrap()), "{notes:?}");
+        assert_eq!(notes.told(), []);
+    };
+    for condition in [Condition::Always, Condition::Matches(there.etag.clone())] {
+        for body in
+            [bytes(8, 2).into_body(), chunked(&bytes(8, 2), 3), chunked(&bytes(400_000, 1), 9000)]
+        {
+            let (notes, observer) = Notes::keeping();
+            let options = PutOptions { observer: Some(observer), ..when(condition.clone()) };
+            let error = store.put(&key(name), body, options).await.unwrap_err();
+            denied(notes, error, &[there.modified]);
+        }
+        let (notes, observer) = Notes::keeping();
+        let options = PutOptions { observer: Some(observer), ..when(condition.clone()) };
+        let error = store.concat(&key(name), &pieces(&[key(other)]), options).await.unwrap_err();
+        denied(notes, error, &[there.modified]);
+        let (notes, observer) = Notes::keeping();
+        let options =
+            RenameOptions { condition: condition.clone(), comes: Some(observer), goes: None };
+        let error = store.rename(&key(other), &key(name), options).await.unwrap_err();
+        denied(notes, error, &[there.modified]);
+    }
+    let (notes, observer) = Notes::keeping();
+    let options = RenameOptions { goes: Some(observer), ..RenameOptions::default() };
+    let error = store.rename(&key(other), &key("away/moved"), options).await.unwrap_err();
+    denied(notes, error, &[moved.modified]);
+    for matches in [None, Some(there.etag.clone())] {
+        let (notes, observer) = Notes::keeping();
+        let options = DeleteOptions { matches, observer: Some(observer) };
+        let error = store.delete_with(&key(name), options).await.unwrap_err();
+        denied(notes, error, &[there.modified]);
+    }
+    assert_eq!(store.head(&key(name)).await.unwrap(), there);
+    assert_eq!(store.head(&key(other)).await.unwrap(), moved);
+}
+
+pub(super) async fn an_observer_may_keep_a_blob(store: Store) {
+    put(&store, "a/b", &bytes(9, 1)).await;
+    put(&store, "a/other", &bytes(7, 3)).await;
+    ask_for_removals(&store, "a/b", "a/other").await;
+    let mut left = names(&store, "", true).await;
+    left.retain(|name| !name.ends_with('/'));
+    assert_eq!(left, ["a/b", "a/other"]);
+
+    // Whatever removes nothing is none of its business.
+    for (name, condition, change) in [
+        ("a/new", Condition::Always, Change::Created),
+        ("a/newer", Condition::Absent, Change::Created),
+        ("a/b", Condition::AbsentOrIdentical, Change::Unchanged),
+    ] {
+        let (notes, observer) = Notes::keeping();
+        let options = PutOptions { observer: Some(observer), ..when(condition) };
+        let stored = store.put(&key(name), bytes(9, 1).into_body(), options).await.unwrap();
+        assert_eq!((stored.change, notes.asked.lock().unwrap().len()), (change, 0), "{name}");
+    }
+    let (notes, observer) = Notes::keeping();
+    let options = DeleteOptions { matches: None, observer: Some(observer) };
+    assert_eq!(store.delete_with(&key("a/nothing"), options).await.unwrap(), None);
+    assert_eq!(notes.asked.lock().unwrap().len(), 0);
+
+    // Nor is a blob that has expired.
+    let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for condition in [Condition::Always, Condition::Absent] {
+        let expired = PutOptions { expires: Some(past), ..PutOptions::default() };
+        store.put(&key("a/gone"), bytes(5, 1).into_body(), expired).await.unwrap();
+        let (notes, observer) = Notes::keeping();
+        let options = PutOptions { observer: Some(observer), ..when(condition) };
+        let stored = store.put(&key("a/gone"), bytes(9, 1).into_body(), options).await.unwrap();
+        assert_eq!((stored.change, notes.asked.lock().unwrap().len()), (Change::Created, 0));
+        store.delete(&key("a/gone")).await.unwrap();
+    }
 }

@@ -38,7 +38,7 @@ use keepgate_store::guard::{AppendOnly, Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{Amount, FolderRule, Quota, QuotaOptions, Rules, UserRule};
 use keepgate_store::{
-    Body, BodyError, Change, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
+    Body, BodyError, Change, Clock, CommitObserver, CommittedChange, Condition, DeleteOptions, Key,
     ObserverHandle, Part, Piece, PutOptions, RenameOptions, StoreError, Stored,
 };
 use lists::*;

@@ -105,5 +105,5 @@ pub(super) fn memory_in_quota() -> Made {
 
 pub(super) fn unguarded() -> Made {
     let (dir, store) = disk();
-    (dir, Policy::default().guard(store).unwrap())
+    (dir, Policy::default().guard(store, &Clock::default()).unwrap())
 }

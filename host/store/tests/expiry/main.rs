@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
+use keepgate_store::clock::Clock;
 use keepgate_store::disk::{DiskOptions, DiskStore};
-use keepgate_store::expiry::{Clock, remove_expired};
+use keepgate_store::expiry::remove_expired;
 use keepgate_store::guard::{Policy, Subfolder};
 use keepgate_store::memory::MemoryStore;
 use keepgate_store::quota::{Amount, FolderRule, Quota, QuotaOptions, Rules, UserRule};
@@ -116,7 +117,7 @@ async fn a_policy_that_forbids_removals_forbids_this_one_to_clients() {
     let clock = clock();
     let inner: Store = Arc::new(MemoryStore::with_clock(clock.clone()));
     let append_only = Policy { append_only: true, ..Policy::default() };
-    let store = append_only.guard(inner.clone()).unwrap();
+    let store = append_only.guard(inner.clone(), &Clock::default()).unwrap();
     let expires = Some(clock.now() + Duration::from_secs(60));
     let options = PutOptions { expires, ..PutOptions::default() };
     store.put(&key("a"), bytes(9, 1).into_body(), options).await.unwrap();

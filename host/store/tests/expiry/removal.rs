@@ -2,7 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "no test file uses all of it")]
 
-use keepgate_store::expiry::{Clock, remove_expired, time};
+use keepgate_store::clock::Clock;
+use keepgate_store::expiry::{remove_expired, time};
 use keepgate_store::{Condition, PutOptions, RenameOptions, StoreError};
 
 use super::common::*;

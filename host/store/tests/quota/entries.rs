@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use keepgate_store::clock::Clock;
 use keepgate_store::disk::{DiskOptions, DiskStore};
-use keepgate_store::expiry::{Clock, remove_expired};
+use keepgate_store::expiry::remove_expired;
 use keepgate_store::guard::Subfolder;
 use keepgate_store::quota::Scope;
 use keepgate_store::{Folder, RenameOptions};

@@ -11,8 +11,10 @@ use anyhow::Result;
 use keepgate_runtime::Grants;
 use keepgate_runtime::capability::topics::Topics;
 use keepgate_runtime::capability::turns::Turns;
+use keepgate_store::Clock;
 
 use super::{Config, Mount, Problems};
+use crate::clock::GatewayClock;
 
 mod etcd;
 mod jobs;
@@ -52,6 +54,8 @@ pub(super) fn resolve(config: &mut Config, base: &Path) {
 /// What a gateway keeps of its own, open for as long as it runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnState {
+    /// Without one, stores judge by the system's clock.
+    pub(crate) clock: Option<GatewayClock>,
     pub(crate) jobs: Option<Arc<keepgate_jobs::Jobs>>,
     pub(crate) records: Option<keepgate_records::Records>,
     pub(crate) topics: Topics,
@@ -59,14 +63,21 @@ pub(crate) struct OwnState {
 }
 
 impl OwnState {
-    /// Opens the queue of jobs, if the configuration has one, and the tables. The queue has to open if there are
+    /// Starts the clock, and opens the queue of jobs, if the configuration has one, and the tables. The queue has to open if there are
     /// schedules, copies or clusters, which are of no use without jobs.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
+        let clock = GatewayClock::start(&config.data_dir)?;
         let unused = config.schedule.is_empty() && config.copy.is_empty() && config.etcd.is_empty();
         let required = !unused;
         let jobs = jobs::open_file(config, required).await?;
         let records = records::open_file(config).await?;
-        Ok(Self { jobs, records, topics: Topics::default(), turns: Turns::default() })
+        let (topics, turns) = (Topics::default(), Turns::default());
+        Ok(Self { clock: Some(clock), jobs, records, topics, turns })
+    }
+
+    /// What stores judge by.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.as_ref().map_or_else(Clock::default, |own| own.clock().clone())
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use keepgate_store as host;
 use keepgate_store::memory::MemoryStore as HostStore;
-use keepgate_store::{BlobStore, Folder, Key, expiry};
+use keepgate_store::{BlobStore, Clock, Folder, Key, expiry};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use sha2::{Digest as _, Sha256};
@@ -272,7 +272,7 @@ proptest! {
 
     #[test]
     fn both_memory_stores_give_the_same_answers(calls in proptest::collection::vec(call(), 0..30)) {
-        let clock = expiry::Clock::stopped_at(expiry::time(0));
+        let clock = Clock::stopped_at(expiry::time(0));
         let (mut our, their) = (MemoryStore::default(), HostStore::with_clock(clock));
         for call in calls {
             prop_assert_eq!(ours(&mut our, &call), theirs(&their, &call), "{:?}", call);
