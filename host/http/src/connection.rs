@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
 use keepgate_auth::PresentedCertificate;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::peer::Peer;
 use crate::public_url::PublicUrl;
+use crate::server::ListenerConfig;
 use crate::timeouts::Timeouts;
 use crate::transport::Transport;
 
@@ -36,8 +38,7 @@ pub struct Connection {
     tls: bool,
     http2: bool,
     certificate: Option<PresentedCertificate>,
-    /// The URL by which clients reach its listener.
-    public_url: Option<PublicUrl>,
+    listener: Arc<ListenerConfig>,
     /// In-flight requests, including what is left of their bodies.
     busy: AtomicUsize,
     /// Since when it has waited for a request.
@@ -78,7 +79,7 @@ impl Connection {
     pub(crate) fn new(
         peer: Peer,
         transport: &Transport,
-        public_url: Option<PublicUrl>,
+        listener: Arc<ListenerConfig>,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Arc<Self> {
         let connection = Self {
@@ -86,7 +87,7 @@ impl Connection {
             tls: matches!(transport, Transport::Tls(_)),
             http2: transport.is_http2(),
             certificate: PresentedCertificate::new(transport.client_certificates()),
-            public_url,
+            listener,
             busy: AtomicUsize::new(0),
             idle: Timestamp::default(),
             head: Timestamp::default(),
@@ -107,7 +108,7 @@ impl Connection {
         Arc::new(connection)
     }
 
-    /// Who is at the other end.
+    /// Who speaks HTTP at the other end: a client, or a proxy that does so for it.
     pub fn peer(&self) -> Peer {
         self.peer
     }
@@ -129,7 +130,7 @@ impl Connection {
 
     /// The URL by which clients reach the server, if the operator has configured it.
     pub fn public_url(&self) -> Option<&PublicUrl> {
-        self.public_url.as_ref()
+        self.listener.public_url.as_ref()
     }
 
     /// Where interim responses to its present request go; `None` in HTTP/2.
@@ -138,11 +139,14 @@ impl Connection {
     }
 
     /// Called when the head of a request is complete.
-    pub(crate) fn begin(self: &Arc<Self>) -> Arc<Exchange> {
+    pub(crate) fn begin(self: &Arc<Self>, headers: &HeaderMap) -> Arc<Exchange> {
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.head.clear();
         self.head_begun.store(false, Ordering::Relaxed);
-        Arc::new(Exchange { connection: self.clone(), body_stalled: AtomicBool::new(false) })
+        let proxies = self.listener.proxies.as_ref();
+        let client = proxies.map_or(self.peer, |proxies| proxies.client(self.peer, headers));
+        let body_stalled = AtomicBool::new(false);
+        Arc::new(Exchange { connection: self.clone(), client, body_stalled })
     }
 
     /// True if nothing more can come from the client.
@@ -191,6 +195,7 @@ impl Connection {
 #[derive(Debug)]
 pub struct Exchange {
     connection: Arc<Connection>,
+    client: Peer,
     body_stalled: AtomicBool,
 }
 
@@ -198,6 +203,11 @@ impl Exchange {
     /// The connection on which the request arrived.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Whose request it is: the connection's peer, or the client that a trusted proxy names.
+    pub fn client(&self) -> Peer {
+        self.client
     }
 
     /// Notes that the rest of the request body will not be read.

@@ -144,7 +144,7 @@ impl Gateway {
         record: &mut RequestRecord,
     ) -> Result<Response<ResponseBody>, Refusal> {
         record.answered_by(&route.handler);
-        let address = exchange.connection().peer().address();
+        let address = exchange.client().address();
         let mut passage = Passage::new(route.rate_limits.as_deref(), address);
         let origin = Origin { route, exchange, id: record.id() };
         if let Some(passage) = &mut passage {
@@ -228,7 +228,7 @@ fn rate_limited(
     let (limit, seconds) = (exceeded.name(), exceeded.seconds());
     route.metrics.rate_limited(limit).inc();
     if exceeded.log {
-        let (mount, peer) = (route.handler.path(), exchange.connection().peer());
+        let (mount, peer) = (route.handler.path(), exchange.client());
         let user = principal.map(|principal| &*principal.name);
         let reason = exceeded.shared.then_some("too many clients to count each of them");
         tracing::warn!(%peer, user, %mount, limit, request, seconds, reason, "rate limit exceeded");
@@ -271,7 +271,7 @@ fn request(
         method: head.method.as_str().to_owned(),
         base: location::base(head, connection.is_tls(), connection.public_url(), mount),
         target: location::target(&head.uri),
-        address: connection.peer().address(),
+        address: origin.exchange.client().address(),
         id: origin.id.to_owned(),
         path: target.segments.into_iter().skip(segments).collect(),
         trailing_slash: target.trailing_slash,

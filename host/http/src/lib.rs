@@ -20,7 +20,8 @@
 //! | [`tls`] | certificate and key, and their replacement while serving |
 //! | `connection` | the state of a connection, and when it has been silent for too long |
 //! | `peer`, `public_url`, `timeouts`, `request_id` | plain values that the other modules share |
-//! | `refusal` | failures as responses |
+//! | `proxies` | whose word on a client's address is taken |
+//! | `refusal`, `reason_phrase` | failures as responses |
 //! | `request_body`, `response_body` | bodies in both directions |
 //! | `request_record` | what is known about a request until it ends |
 //! | `target` | the path and query of a request, decoded |
@@ -37,6 +38,7 @@ pub mod listen;
 pub mod metrics;
 pub mod offline;
 mod peer;
+mod proxies;
 mod public_url;
 mod reason_phrase;
 pub mod recording;
@@ -64,6 +66,7 @@ pub use keepgate_core::Handler;
 pub use listen::{Address, AddressError, BindError, HandedOverError, LocalAddress};
 pub use metrics::{Metrics, MetricsPage};
 pub use peer::Peer;
+pub use proxies::{ClientAddress, Proxies};
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use recording::{RecordError, RecordLimits, Recorder};
 pub use response_body::ResponseBody;

@@ -47,7 +47,7 @@ impl RequestRecord {
         let id = next_request_id();
         // Only the path: the query may hold secrets.
         tracing::debug!(
-            peer = %exchange.connection().peer(),
+            peer = %exchange.client(),
             method = %head.method,
             url_path = head.uri.path(),
             request = id,
@@ -57,7 +57,7 @@ impl RequestRecord {
             let entry = AccessLogEntry {
                 begun: SystemTime::now(),
                 took: Duration::ZERO,
-                peer: exchange.connection().peer(),
+                peer: exchange.client(),
                 user: None,
                 method: head.method.clone(),
                 target: head.uri.clone(),

@@ -4,6 +4,7 @@
 mod accept;
 mod departed;
 mod drive;
+mod proxy_protocol;
 
 use std::fmt;
 use std::io;
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 
 use crate::connection::Exchange;
 use crate::listen::{Address, BindError, Listener, LocalAddress};
+use crate::proxies::Proxies;
 use crate::public_url::PublicUrl;
 use crate::shutdown::Shutdown;
 use crate::timeouts::Timeouts;
@@ -54,6 +56,8 @@ pub struct ListenerConfig {
     pub tls: Option<Arc<Tls>>,
     /// The URL by which clients reach it, if their requests do not say so: behind a proxy.
     pub public_url: Option<PublicUrl>,
+    /// Proxies that say who their clients are.
+    pub proxies: Option<Proxies>,
     /// How many connections may be open; further ones wait in the system's queue.
     pub max_connections: usize,
     /// Inactivity timeouts.
@@ -68,6 +72,7 @@ impl ListenerConfig {
             unix_mode: None,
             tls: None,
             public_url: None,
+            proxies: None,
             max_connections: 4096,
             timeouts: Timeouts::default(),
         }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `clients` | every command of restic works, old and new, over every transport |
 //! | `restic` | what the first start prints works; other programs can use the folder as it is |
+//! | `proxies` | a client behind a trusted proxy has its own address |
 //! | `rest_server` | `keepgate rest-server` can replace restic's own |
 //! | `flags` | and accepts every one of its flags |
 //! | `append_only` | stored blobs stay |
@@ -85,6 +86,7 @@ mod lxd;
 mod memory;
 mod plugin_cases;
 mod plugin_tools;
+mod proxies;
 mod quotas;
 mod rate_limits;
 mod recording;

@@ -20,6 +20,7 @@ pub(super) async fn authenticate(
     passage: Option<&Passage<'_>>,
 ) -> Result<Option<Principal>, Refusal> {
     let connection = origin.exchange.connection();
+    // Headers with users are the proxy's word, so it is the proxy that must be trusted.
     let (address, certificate) = (connection.peer().address(), connection.certificate());
     let client = Client { headers: &head.headers, address, certificate };
     let decision = origin.route.access.admit(client).await;
@@ -43,7 +44,7 @@ pub(super) async fn authenticate(
 fn admitted(decision: Decision, origin: &Origin<'_>) -> Result<Option<Principal>, Box<Refusal>> {
     let Origin { route, exchange, id: request } = *origin;
     let connection = exchange.connection();
-    let (peer, mount) = (connection.peer(), route.handler.path());
+    let (peer, mount) = (exchange.client(), route.handler.path());
     let refused = || Refusal::unauthorized(route.access.refused());
     let invalid = || Refusal::invalid_token(route.access.challenges(TokenError::Invalid));
     let refusal = match decision {

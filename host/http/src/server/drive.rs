@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::Either;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -23,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::connection::{Connection, Exchange, Silence, Timestamp, Watched};
 use crate::peer::Peer;
 use crate::server::departed::OutlivesConnection;
+use crate::server::proxy_protocol;
 use crate::server::{Application, ListenerConfig};
 use crate::shutdown::{Phase, Shutdown, reached};
 use crate::tls::Tls;
@@ -84,15 +87,42 @@ impl<A: Application> Drivers<A> {
     ) {
         let _open = Open::new(&*self.application);
         let mut phase = self.phase.subscribe();
-        let transport = match &self.config.tls {
-            None => Some(Transport::Plain(socket)),
-            Some(tls) => tokio::select! {
-                transport = self.handshake(tls, socket, peer) => transport,
-                () = reached(&mut phase, Phase::Draining) => None,
-            },
+        let opened = tokio::select! {
+            opened = self.open(socket, peer) => opened,
+            () = reached(&mut phase, Phase::Draining) => None,
         };
-        if let Some(transport) = transport {
+        if let Some((transport, peer)) = opened {
             self.serve(transport, peer, slot).await;
+        }
+    }
+
+    /// Everything before the first request. Also returns who speaks HTTP, if a proxy passes that on.
+    async fn open(&self, mut socket: Socket, peer: Peer) -> Option<(Transport, Peer)> {
+        let proxies = self.config.proxies.as_ref();
+        let peer = match proxies.filter(|proxies| proxies.begins_with_header(&peer)) {
+            Some(_) => self.proxied(&mut socket, peer).await?,
+            None => peer,
+        };
+        let transport = match &self.config.tls {
+            None => Transport::Plain(socket),
+            Some(tls) => self.handshake(tls, socket, peer).await?,
+        };
+        Some((transport, peer))
+    }
+
+    /// The client of a proxy that begins with a header of the PROXY protocol; `None` if it does not, and is not served.
+    async fn proxied(&self, socket: &mut Socket, peer: Peer) -> Option<Peer> {
+        let limit = self.config.timeouts.handshake;
+        match timeout(limit, proxy_protocol::read(socket)).await {
+            Ok(Ok(client)) => Some(client.unwrap_or(peer)),
+            Ok(Err(error)) => {
+                tracing::info!(%peer, %error, "connection of a proxy closed; it must begin with a PROXY header");
+                None
+            }
+            Err(_) => {
+                tracing::info!(%peer, "connection of a proxy closed; its PROXY header did not come");
+                None
+            }
         }
     }
 
@@ -128,14 +158,14 @@ impl<A: Application> Drivers<A> {
         peer: Peer,
         slot: Option<OwnedSemaphorePermit>,
     ) {
-        let connection = Connection::new(peer, &transport, self.config.public_url.clone(), slot);
+        let connection = Connection::new(peer, &transport, self.config.clone(), slot);
         let io = TokioIo::new(Watched::new(transport, connection.clone()));
         let application = self.application.clone();
         let service = {
             let connection = connection.clone();
             let (tasks, phase) = (self.tasks.clone(), self.phase.clone());
-            service_fn(move |request| {
-                let exchange = connection.begin();
+            service_fn(move |request: Request<Incoming>| {
+                let exchange = connection.begin(request.headers());
                 let response = application.clone().respond(request, exchange.clone());
                 let response = if connection.is_http2() {
                     let (connection, tasks) = (connection.clone(), tasks.clone());

@@ -188,7 +188,7 @@ pub(crate) fn proxy_header(auth: &Auth) -> Result<ProxyHeader> {
 }
 
 /// `10.0.0.0/8`, or one address.
-fn network(text: &str) -> Result<IpNet> {
+pub(super) fn network(text: &str) -> Result<IpNet> {
     let network = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
     network.map_err(|_| anyhow!("{text:?} is neither an address nor a network such as 10.0.0.0/8"))
 }

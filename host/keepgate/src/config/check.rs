@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{
     Auth, AutoMount, Config, Listener, Metrics, Mount, NO_AUTH, PLUGIN_AUTH, Policy, Problems,
-    Rule, Way, auth, bearer, capability, copy, cors, plugins, rate_limit, schedule, store,
+    Rule, Way, auth, bearer, capability, copy, cors, plugins, proxies, rate_limit, schedule, store,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -61,6 +61,9 @@ fn check_listener(listener: &Listener, problems: &mut Problems) {
         && let Err(error) = url.get_ref().parse::<PublicUrl>()
     {
         problems.add(url.span(), format!("public_url: {error}"));
+    }
+    if let Some(proxies) = &listener.proxies {
+        proxies::check(proxies, problems);
     }
     if let Some(mode) = &listener.mode
         && octal(mode.get_ref()).is_none()

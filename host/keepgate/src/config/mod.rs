@@ -13,6 +13,7 @@ mod cors;
 mod parse;
 mod plugins;
 mod problems;
+mod proxies;
 mod rate_limit;
 mod schedule;
 mod store;
@@ -35,6 +36,7 @@ pub(crate) use check::{octal, store_and_folder};
 pub(crate) use copy::{StoreCopy, schedule_name};
 pub(crate) use plugins::Plugins;
 pub(crate) use problems::{LocatedProblem, Problem, Problems};
+pub(crate) use proxies::ListenerProxies;
 pub(crate) use rate_limit::RateLimitTable;
 pub(crate) use schedule::{Missed, Schedule};
 pub(crate) use store::{Bucket, Store};
@@ -102,6 +104,9 @@ pub(crate) struct Listener {
     /// The URL that clients use, if a proxy is between.
     #[serde(default)]
     pub(crate) public_url: Option<Spanned<String>>,
+    /// Proxies that say who their clients are.
+    #[serde(default)]
+    pub(crate) proxies: Option<Spanned<ListenerProxies>>,
     /// Permissions of a Unix socket, as an octal string.
     #[serde(default)]
     pub(crate) mode: Option<Spanned<String>>,

@@ -19,6 +19,8 @@ pub(super) async fn bind(
     http.tls = tls.clone();
     http.timeouts = config.timeouts.to_http();
     http.public_url = listener.public_url.as_ref().map(|url| url.get_ref().parse()).transpose()?;
+    let proxies = listener.proxies.as_ref().map(|proxies| proxies.get_ref().to_http());
+    http.proxies = proxies.transpose().context("proxies")?;
     if let Some(mode) = &listener.mode {
         let mode = config::octal(mode.get_ref());
         http.unix_mode = Some(mode.ok_or_else(|| anyhow!("the mode is not an octal number"))?);
