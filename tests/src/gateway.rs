@@ -353,8 +353,8 @@ impl Gateway {
         }
     }
 
-    /// Its resident memory in bytes, as soon as that is less than `enough`, and in any case when it has had
-    /// [`GIVEN_BACK`]. What it has freed, a gateway at rest gives back in rounds, so a look at a random moment says little.
+    /// Its resident memory in bytes, as soon as that is less than `enough`, and in any case after a minute and a half. What it
+    /// has freed, a gateway at rest gives back in rounds, so a look at a random moment says little.
     pub fn memory_at_rest(&self, enough: u64) -> u64 {
         let end = Instant::now() + GIVEN_BACK;
         loop {
